@@ -1,0 +1,1 @@
+"""Interventions on what attention may see."""

@@ -1,0 +1,1 @@
+"""Perturbations of the far context: pure functions on token ids, named by text."""
