@@ -1,8 +1,11 @@
 """Documents, and the windows of consecutive tokens that are cut from them."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 
@@ -49,3 +52,91 @@ class Window:
     text: str | None
     char_start: NDArray[np.int32]
     char_end: NDArray[np.int32]
+
+
+def cut(
+    document: Document, *, length: int, per_document: int | None, skip: int = 0, seed: int
+) -> list[Window]:
+    """Cut windows that do not overlap out of a document.
+
+    The tokens behind ``skip`` are divided into as many slots as fit; the tokens left over are
+    the range of a random offset before the first slot. The windows of a document depend on the
+    seed and its own id and tokens, on no other document.
+
+    Args:
+        document: Where to cut.
+        length: Tokens of a window.
+        per_document: Slots drawn; ``None`` takes all, and a short document gives what it has.
+        skip: Tokens at the document's start that no window touches (a title page, a licence).
+        seed: Seed of the offset and of the draw.
+
+    Returns:
+        Windows in order of position, numbered from 0.
+
+    Raises:
+        ValueError: If *length* or *per_document* is below 1, or *skip* below 0.
+    """
+    if length < 1 or skip < 0 or (per_document is not None and per_document < 1):
+        raise ValueError(f"{length=} and {per_document=} must be at least 1, {skip=} at least 0")
+    usable = len(document.ids) - skip
+    slots = usable // length
+    if slots < 1:
+        return []
+    rng = _generator(seed, document.id)
+    offset = skip + int(rng.integers(usable - slots * length, endpoint=True))
+    drawn = np.arange(slots)
+    if per_document is not None and per_document < slots:
+        drawn = np.sort(rng.choice(slots, size=per_document, replace=False))
+    return [
+        _window(document, index=index, start=offset + slot * length, length=length)
+        for index, slot in enumerate(drawn.tolist())
+    ]
+
+
+def _generator(seed: int, document: str) -> Generator:
+    digest = hashlib.sha256(f"windows {seed} {document}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest))
+
+
+def _window(document: Document, *, index: int, start: int, length: int) -> Window:
+    tokens = slice(start, start + length)
+    char_start, char_end = document.char_start[tokens], document.char_end[tokens]
+    text = None
+    if document.text is not None:
+        first = char_start[0]
+        text = document.text[first : char_end[-1]]
+        char_start, char_end = char_start - first, char_end - first
+    return Window(
+        document=document.id,
+        index=index,
+        start=start,
+        ids=document.ids[tokens],
+        text=text,
+        char_start=char_start,
+        char_end=char_end,
+    )
+
+
+def token_counts(documents: Iterable[Document], vocabulary_size: int) -> NDArray[np.int64]:
+    """Count how often each token occurs.
+
+    Args:
+        documents: What to count in.
+        vocabulary_size: Number of token ids that the model knows.
+
+    Returns:
+        Occurrences of each token id, shape ``(vocabulary_size,)``, int64.
+
+    Raises:
+        ValueError: If an id is outside the vocabulary.
+    """
+    counts = np.zeros(vocabulary_size, dtype=np.int64)
+    for document in documents:
+        found = np.bincount(document.ids, minlength=vocabulary_size)
+        if len(found) > vocabulary_size:
+            raise ValueError(
+                f"document {document.id!r} holds the token id {len(found) - 1};"
+                f" allowed: 0 to {vocabulary_size - 1}"
+            )
+        counts += found
+    return counts

@@ -1,1 +1,1 @@
-"""From score rows to curves, effective context and their intervals; reads results, needs no torch."""
+"""From score rows to curves, effective context and intervals; reads results, needs no torch."""

@@ -1,0 +1,155 @@
+"""The answer of a run in words: one sentence, a small table, and what limits them."""
+
+from probe.analysis.effective import EffectiveContext
+from probe.analysis.summary import Summary
+from probe.analysis.tolerance import parse_tolerance
+
+_NOUNS = {
+    "truncate": "effective context",
+    "replace": "reach of content",
+    "shuffle": "reach of order",
+}
+_READS = {"replace": "reads content", "shuffle": "reads order"}
+
+
+def answer(summary: Summary) -> str:
+    """The whole answer as plain text: sentence, basis, table, then flags and warnings.
+
+    Args:
+        summary: What :func:`probe.analysis.summary.summarise` gives.
+
+    Returns:
+        Several lines, without a newline at the end.
+    """
+    parts = [f"{sentence(summary)}\n{basis(summary)}", table(summary)]
+    notes = [*_reasons(summary), *summary.flags, *summary.warnings]
+    if notes:
+        parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(part for part in parts if part)
+
+
+def sentence(summary: Summary) -> str:
+    """The effective context of the run's headline condition in one sentence.
+
+    The condition is ``truncate`` where it was scored, else the first; the tolerance the first that
+    is resolved. *Uses N tokens* is said of ``truncate`` alone.
+    """
+    context = headline(summary)
+    if context is None:
+        return f"{summary.model} on {summary.data}: no condition with a curve was scored."
+    subject = f"{summary.model} on {summary.data}"
+    at = f"at a tolerance of {describe_tolerance(context.tolerance)}"
+    kind = _kind(context.condition)
+    if context.kind == "unresolved":
+        reasons = "; ".join(context.reasons)
+        noun = f"The {_NOUNS.get(kind, 'reach')} of {subject} ({context.condition})"
+        return f"{noun} is unresolved {at}: {reasons}."
+    length, interval = _length(context, f"{summary.analysis.confidence * 100:g} % interval")
+    if kind == "truncate":
+        return f"{subject} uses {length} tokens of context ({interval}) {at}."
+    what = _READS.get(kind, "is moved")
+    return f"{subject} {what} to {length} tokens ({context.condition}; {interval}) {at}."
+
+
+def basis(summary: Summary) -> str:
+    """What the answer rests on: documents, windows, targets and the range of far lengths."""
+    shortest, longest = summary.far
+    far = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+    return (
+        f"Measured on {_count(summary.documents, 'document')}, {_count(summary.windows, 'window')}"
+        f" and {_count(summary.targets, 'target')}, up to a distance of {summary.reach:,} tokens,"
+        f" with {far} far tokens in the perturbed context."
+    )
+
+
+def table(summary: Summary) -> str:
+    """Effective contexts as plain text: conditions in rows, tolerances in columns; tokens."""
+    conditions = list(dict.fromkeys(context.condition for context in summary.contexts))
+    if not conditions:
+        return ""
+    tolerances = [tolerance.text for tolerance in summary.analysis.tolerances]
+    rows = [["condition", *tolerances]]
+    for condition in conditions:
+        contexts = [summary.context(condition, tolerance) for tolerance in tolerances]
+        rows.append([condition, *(_cell(context) for context in contexts)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def headline(summary: Summary, condition: str = "truncate") -> EffectiveContext | None:
+    """The answer to put first: of *condition*, at the first tolerance that is resolved.
+
+    Args:
+        summary: The summary.
+        condition: The condition to prefer; without it the first that was scored.
+
+    Returns:
+        The answer, an unresolved one if all are, ``None`` without any curve.
+    """
+    own = [context for context in summary.contexts if context.condition == condition]
+    own = own or [
+        context
+        for context in summary.contexts
+        if context.condition == summary.contexts[0].condition
+    ]
+    resolved = [context for context in own if context.kind != "unresolved"]
+    return next(iter(resolved or own), None)
+
+
+def describe_tolerance(text: str) -> str:
+    """A tolerance's text as it is read aloud, such as ``1 % of perplexity``."""
+    tolerance = parse_tolerance(text)
+    share = f"{tolerance.amount * 100:g} %"
+    return {
+        "perplexity": f"{share} of perplexity",
+        "nats": f"{tolerance.amount:g} nats a token",
+        "bpb": f"{tolerance.amount:g} bits per byte",
+        "delta0": f"{share} of delta at distance 0",
+    }[tolerance.unit]
+
+
+def _kind(condition: str) -> str:
+    """The perturbation of a condition, without its parameters."""
+    return condition.partition("(")[0]
+
+
+def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
+    """The length of a resolved answer in words, and its interval."""
+    if context.kind == "greater" and context.estimate is None:
+        start = f"; the {interval} starts at {context.lower}" if context.lower is not None else ""
+        return f"more than {context.value}", f"the longest distance measured{start}"
+    if context.kind == "greater":
+        beyond = f"the {interval} ends beyond the {context.reach} measured"
+        return f"more than {context.value}", f"estimate {context.estimate}; {beyond}"
+    if "at most" in context.flags:
+        limit = f"the curve starts there; upper limit of the {interval} {context.upper}"
+        return f"at most {context.value}", limit
+    return str(context.value), f"{interval} {context.lower}–{context.upper}"
+
+
+def _cell(context: EffectiveContext | None) -> str:
+    """An answer short enough for a table; why one is unresolved stands below it."""
+    if context is None:
+        return "–"
+    if context.kind == "unresolved":
+        return "unresolved"
+    if context.kind == "greater" and context.estimate is not None:
+        return f"> {context.value} (estimate {context.estimate})"
+    return context.text()
+
+
+def _reasons(summary: Summary) -> list[str]:
+    """Why answers are unresolved, one line for each condition and reason."""
+    tolerances: dict[tuple[str, str], list[str]] = {}
+    for context in summary.contexts:
+        for reason in context.reasons:
+            tolerances.setdefault((context.condition, reason), []).append(context.tolerance)
+    return [
+        f"{condition} is unresolved at {', '.join(at)}: {reason}"
+        for (condition, reason), at in tolerances.items()
+    ]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,159 @@
+"""The document bootstrap: documents are drawn, sums are added, then divided."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+Floats = NDArray[np.float64]
+
+FEWEST_DOCUMENTS = 6
+"""Below this many documents the spread between them is too poorly known for an answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """A ratio of sums by bin, and what it becomes when the documents are drawn again.
+
+    Args:
+        mean: Sum of delta over number of targets (nats a token), shape ``(bins,)``; NaN where a
+            bin has no target.
+        draws: The same of each resample, its deviation from ``mean`` stretched for the number of
+            documents, shape ``(resamples, bins)``; NaN where a resample has no target.
+        targets: Targets of each resample, shape ``(resamples, bins)``.
+        standard_error: Standard error of ``mean`` between documents (nats), shape ``(bins,)``.
+        documents: Documents with at least one target.
+    """
+
+    mean: Floats
+    draws: Floats
+    targets: Floats
+    standard_error: Floats
+    documents: int
+
+
+def resample_weights(documents: int, resamples: int, seed: int) -> Floats:
+    """How often each document is drawn in each resample.
+
+    One matrix serves all conditions of a run: they are then drawn together, and what is said of
+    their difference is paired.
+
+    Args:
+        documents: Number of documents in the run.
+        resamples: Number of resamples.
+        seed: Seed of the draws; equal seed, equal matrix.
+
+    Returns:
+        Counts, shape ``(resamples, documents)``, float64; each row adds up to *documents*.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(documents, size=(resamples, documents))
+    cells = drawn + documents * np.arange(resamples)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=resamples * documents)
+    return counts.reshape(resamples, documents).astype(np.float64)
+
+
+def stretch(documents: int, confidence: float) -> float:
+    """Factor by which deviations from the mean are widened for few documents.
+
+    ``t(n-1, q) / z(q) * sqrt(n / (n-1))`` with ``q = (1 + confidence) / 2``: the quantile of a
+    bootstrap is that of a normal whose variance lacks the factor n / (n - 1).
+
+    Args:
+        documents: Number of documents ``n``.
+        confidence: Confidence of the interval, between 0 and 1.
+
+    Returns:
+        The factor, above 1; NaN below two documents, where nothing can be said.
+
+    Source: Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3
+        (expanded percentile interval).
+    """
+    if documents < 2:
+        return float("nan")
+    quantile = (1 + confidence) / 2
+    widening = np.sqrt(documents / (documents - 1))
+    return float(t.ppf(quantile, documents - 1) / norm.ppf(quantile) * widening)
+
+
+def ratio(sums: Floats, targets: Floats) -> Floats:
+    """*sums* over *targets*, NaN where there is no target; shapes alike."""
+    means = np.full(sums.shape, np.nan)
+    np.divide(sums, targets, out=means, where=targets > 0)
+    return means
+
+
+def bootstrap(sums: Floats, targets: Floats, weights: Floats, confidence: float) -> Bootstrap:
+    """Resample documents and form the ratio of sums of each resample.
+
+    Args:
+        sums: Sum of delta (nats) by document and bin, shape ``(documents, bins)``.
+        targets: Number of targets, same shape.
+        weights: Draws of :func:`resample_weights`, shape ``(resamples, documents)``.
+        confidence: Confidence for which the deviations are stretched.
+
+    Returns:
+        The mean by bin and its stretched resamples.
+    """
+    documents = int((targets.sum(axis=1) > 0).sum())
+    mean = ratio(sums.sum(axis=0), targets.sum(axis=0))
+    drawn_targets = weights @ targets
+    draws = mean + stretch(documents, confidence) * (ratio(weights @ sums, drawn_targets) - mean)
+    return Bootstrap(mean, draws, drawn_targets, standard_error(sums, targets), documents)
+
+
+def standard_error(sums: Floats, targets: Floats) -> Floats:
+    """Standard error of a ratio of sums, from its spread between documents.
+
+    Args:
+        sums: Sum of delta (nats) by document and bin, shape ``(documents, bins)``.
+        targets: Number of targets, same shape.
+
+    Returns:
+        Linearised standard error (nats), shape ``(bins,)``; NaN below two documents in a bin.
+    """
+    total = targets.sum(axis=0)
+    residuals = sums - np.nan_to_num(ratio(sums.sum(axis=0), total)) * targets
+    documents = (targets > 0).sum(axis=0).astype(np.float64)
+    widening = np.where(documents > 1, documents / np.maximum(documents - 1, 1), np.nan)
+    return ratio(np.sqrt(widening * (residuals**2).sum(axis=0)), total)
+
+
+def pointwise_band(result: Bootstrap, confidence: float) -> tuple[Floats, Floats]:
+    """Limits that hold in each bin by itself.
+
+    Args:
+        result: What :func:`bootstrap` gave for the same *confidence*.
+        confidence: Confidence of each bin's interval.
+
+    Returns:
+        Lower and upper limit (nats), each of shape ``(bins,)``; NaN where no resample has a target.
+    """
+    limits = np.full((2, len(result.mean)), np.nan)
+    known = np.isfinite(result.draws).any(axis=0)
+    if known.any():
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        limits[:, known] = np.nanquantile(result.draws[:, known], tails, axis=0)
+    return limits[0], limits[1]
+
+
+def simultaneous_band(result: Bootstrap, confidence: float) -> tuple[Floats, Floats]:
+    """Limits that hold in all bins at once: the quantile of the largest studentised deviation.
+
+    Args:
+        result: What :func:`bootstrap` gave for the same *confidence*.
+        confidence: Confidence of the whole band.
+
+    Returns:
+        Lower and upper limit (nats), each of shape ``(bins,)``; NaN where no resample has a target.
+    """
+    limits = np.full((2, len(result.mean)), np.nan)
+    known = np.isfinite(result.draws).any(axis=0)
+    if known.any():
+        deviations = result.draws[:, known] - result.mean[known]
+        spread = np.sqrt(np.nanmean(deviations**2, axis=0))
+        studentised = np.abs(deviations) / np.where(spread > 0, spread, np.inf)
+        width = np.quantile(np.nan_to_num(studentised).max(axis=1), confidence) * spread
+        limits[:, known] = result.mean[known] - width, result.mean[known] + width
+    return limits[0], limits[1]

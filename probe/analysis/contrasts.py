@@ -1,0 +1,169 @@
+"""Contrasts between conditions on common targets: what deletion, replacement and order add."""
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probe.analysis.bins import octave_edges, octave_index
+from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.sums import Sums, distance_bins, to_sums
+
+COLUMNS = (
+    "contrast",
+    "minuend",
+    "subtrahend",
+    "scale",
+    "distance_from",
+    "distance_to",
+    "delta",
+    "low",
+    "high",
+    "targets",
+    "documents",
+)
+
+
+def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The contrasts that a run's conditions allow, and those that they do not.
+
+    Args:
+        conditions: Canonical texts of the run's conditions.
+
+    Returns:
+        Pairs ``(minuend, subtrahend)`` of ``truncate − intact``, ``replace − truncate`` and
+        ``shuffle − replace``, each with every parameter that was scored; and a line for each of
+        the three that lacks a condition.
+    """
+    by_kind: dict[str, list[str]] = {"intact": ["intact"]}
+    for condition in conditions:
+        by_kind.setdefault(condition.partition("(")[0], []).append(condition)
+    by_kind["intact"] = ["intact"]
+    found, missing = [], []
+    for minuend, subtrahend in (
+        ("truncate", "intact"),
+        ("replace", "truncate"),
+        ("shuffle", "replace"),
+    ):
+        lacking = [kind for kind in (minuend, subtrahend) if kind not in by_kind]
+        if lacking:
+            names = " and ".join(f"'{kind}'" for kind in lacking)
+            missing.append(f"no contrast {minuend} − {subtrahend}: {names} was not scored")
+        else:
+            found += [(a, b) for a in by_kind[minuend] for b in by_kind[subtrahend]]
+    return found, missing
+
+
+def contrast_sums(
+    connection: duckdb.DuckDBPyConnection,
+    minuend: str,
+    subtrahend: str,
+    edges: NDArray[np.int64],
+    curve_starts: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """Sums of nll(minuend) − nll(subtrahend) by bin and document, on common targets.
+
+    Targets are common where document, window, position and boundary agree. Grey rows, and bins
+    before the start of either curve, are left out.
+
+    Args:
+        connection: From :func:`probe.analysis.views.connect`.
+        minuend: Canonical text of the first condition.
+        subtrahend: Canonical text of the second; ``intact`` is the target's own intact loss.
+        edges: Edges of the bins (tokens).
+        curve_starts: First distance (tokens) of each condition's curve.
+
+    Returns:
+        ``distance_from, distance_to, document, targets, delta_sum`` (nats).
+    """
+    if subtrahend == "intact":
+        pairing = """SELECT document, distance, delta AS difference FROM targets
+            WHERE condition = $minuend AND NOT grey"""
+    else:
+        pairing = """SELECT a.document, a.distance, a.nll - b.nll AS difference
+            FROM targets a JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                AND a.position = b.position AND a.boundary = b.boundary
+            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey"""
+    names = {"minuend": minuend, "subtrahend": subtrahend}
+    connection.register("bins", distance_bins(edges))
+    frame = connection.execute(
+        f"""SELECT bin, document, count(*) AS targets, sum(difference) AS delta_sum
+        FROM ({pairing}) JOIN bins USING (distance)
+        GROUP BY bin, document ORDER BY bin, document""",
+        {name: text for name, text in names.items() if f"${name}" in pairing},
+    ).df()
+    connection.unregister("bins")
+    indices = frame.pop("bin").to_numpy(dtype=np.int64)
+    frame.insert(0, "distance_from", edges[indices])
+    frame.insert(1, "distance_to", edges[indices + 1])
+    start = max((curve_starts or {}).get(name, 0) for name in (minuend, subtrahend))
+    return frame[frame["distance_from"] >= start].reset_index(drop=True)
+
+
+def contrasts(
+    connection: duckdb.DuckDBPyConnection,
+    conditions: Sequence[str],
+    edges: NDArray[np.int64],
+    *,
+    documents: Sequence[str],
+    weights: Floats,
+    confidence: float,
+    curve_starts: Mapping[str, int] | None = None,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """All contrasts of a run with intervals, by bin and by octave.
+
+    Each may be negative, and they are no shares of a whole.
+
+    Args:
+        connection: From :func:`probe.analysis.views.connect`.
+        conditions: Canonical texts of the run's conditions.
+        edges: Edges of the bins (tokens).
+        documents: All documents of the run, in the order of *weights*.
+        weights: The run's draws of documents, shape ``(resamples, documents)``.
+        confidence: Confidence of each interval, pointwise.
+        curve_starts: First distance (tokens) of each condition's curve.
+
+    Returns:
+        A frame with the columns ``COLUMNS`` (delta and limits in nats, distances in tokens,
+        scale ``bin`` or ``octave``), and a line for each contrast that lacks a condition.
+    """
+    found, missing = pairs(conditions)
+    frames = []
+    for minuend, subtrahend in found:
+        rows = contrast_sums(connection, minuend, subtrahend, edges, curve_starts)
+        if rows.empty:
+            continue
+        for scale, part in (("bin", rows), ("octave", _by_octave(rows, int(edges[-1])))):
+            frame = _interval(to_sums(part, documents), weights, confidence)
+            frame.insert(0, "scale", scale)
+            frame.insert(0, "subtrahend", subtrahend)
+            frame.insert(0, "minuend", minuend)
+            frame.insert(0, "contrast", f"{minuend} − {subtrahend}")
+            frames.append(frame)
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return table, tuple(missing)
+
+
+def _by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
+    edges = octave_edges(reach)
+    octaves = octave_index(rows["distance_from"].to_numpy(dtype=np.int64))
+    grouped = rows.assign(distance_from=edges[octaves], distance_to=edges[octaves + 1])
+    return grouped.groupby(["distance_from", "distance_to", "document"], as_index=False).sum()
+
+
+def _interval(sums: Sums, weights: Floats, confidence: float) -> pd.DataFrame:
+    resampled = bootstrap(sums.sums, sums.targets, weights, confidence)
+    low, high = pointwise_band(resampled, confidence)
+    return pd.DataFrame(
+        {
+            "distance_from": sums.lower,
+            "distance_to": sums.upper,
+            "delta": resampled.mean,
+            "low": low,
+            "high": high,
+            "targets": sums.targets.sum(axis=0).astype(np.int64),
+            "documents": (sums.targets > 0).sum(axis=0),
+        }
+    )

@@ -1,0 +1,195 @@
+"""Effective context: the smallest distance from which delta stays below a tolerance."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from probe.analysis.bootstrap import FEWEST_DOCUMENTS
+from probe.analysis.fitted import FittedCurve, first_below
+from probe.analysis.floor import NoiseFloor
+from probe.analysis.tolerance import Tolerance
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EffectiveContext:
+    """What a run says about one condition at one tolerance; lengths in tokens.
+
+    Args:
+        condition: Canonical text of the condition.
+        tolerance: Canonical text of the tolerance.
+        epsilon: The tolerance in nats a token; ``None`` where it cannot be formed.
+        kind: ``length``; ``zero`` (below the tolerance from the start); ``greater`` (than
+            ``value``: the curve, or the interval's upper limit, passes the reach); ``unresolved``.
+        value: The answer; of ``greater`` what is exceeded, ``None`` if unresolved.
+        estimate: The point estimate, ``None`` beyond reach.
+        lower: Lower limit; ``None`` beyond reach or unknown.
+        upper: Upper limit; ``None`` beyond reach or unknown.
+        reach: Where the curve ends.
+        reasons: Why it is unresolved.
+        flags: ``not monotone``, ``at most``, ``no noise floor``.
+        documents: Documents behind the curve.
+        targets: Targets behind the curve.
+    """
+
+    condition: str
+    tolerance: str
+    epsilon: float | None
+    kind: Literal["length", "zero", "greater", "unresolved"]
+    value: int | None
+    estimate: int | None
+    lower: int | None
+    upper: int | None
+    reach: int
+    reasons: tuple[str, ...]
+    flags: tuple[str, ...]
+    documents: int
+    targets: int
+
+    def text(self) -> str:
+        """The answer in a few words, such as ``512 (448–640)`` or ``> 1024 (at least 768)``."""
+        if self.kind == "unresolved":
+            return f"unresolved ({'; '.join(self.reasons)})"
+        if self.kind == "greater":
+            if self.estimate is not None:
+                limit = f"upper limit beyond {self.reach}"
+                return f"> {self.value} (estimate {self.estimate}; {limit})"
+            return f"> {self.value}" + (f" (at least {self.lower})" if self.lower else "")
+        if "at most" in self.flags:
+            wider = self.upper is not None and self.value is not None and self.upper > self.value
+            return f"≤ {self.value}" + (f" (upper limit {self.upper})" if wider else "")
+        if self.kind == "zero" and not self.upper:
+            return "0"
+        return f"{self.value} ({self.lower}–{self.upper})"
+
+
+def effective_context(
+    curve: FittedCurve,
+    tolerance: Tolerance,
+    *,
+    floor: NoiseFloor | None,
+    bytes_per_token: float | None = None,
+) -> EffectiveContext:
+    """Read the effective context off a fitted curve.
+
+    The interval holds the quantiles of the resamples' answers, rounded outward to bin edges, and
+    always the estimate. On a curve that starts late nothing is known below its first bin: a lower
+    limit there is 0, and an answer there is ``at most`` the first edge.
+
+    Args:
+        curve: The curve and its resamples.
+        tolerance: The tolerance.
+        floor: Noise floor of the run; ``None`` exempts the answer from it and flags that.
+        bytes_per_token: Mean UTF-8 bytes of a token, for bits per byte.
+
+    Returns:
+        The answer; ``unresolved`` with its reasons where the data cannot give one.
+
+    Raises:
+        UsageError: If the tolerance needs text that the run does not have.
+    """
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    epsilon, epsilons = _epsilon(curve, tolerance, bytes_per_token)
+    reasons, flags = [], []
+    index = low = high = len(lower)
+    if curve.resampled.documents < FEWEST_DOCUMENTS:
+        reasons.append(f"{curve.resampled.documents} documents, at least {FEWEST_DOCUMENTS} needed")
+    if epsilon is None:
+        reasons.append("the tolerance is a share of delta at distance 0, which is not above 0 here")
+    else:
+        index = int(first_below(curve.fit, epsilon, lower, reach))
+        reasons += _noise_reasons(floor, epsilon, int(lower[min(index, len(lower) - 1)]))
+        flags += _flags(curve, epsilon, index, floor)
+    if not reasons:
+        low, high = _limits(curve, epsilons, index)
+        if low == 0 and high == len(lower):
+            reasons.append(f"the interval is as wide as the measured range, {lower[0]}–{reach}")
+
+    def tokens(at: int) -> int | None:
+        return int(lower[at]) if at < len(lower) else None
+
+    kind: Literal["length", "zero", "greater", "unresolved"] = "length"
+    value = tokens(index)
+    if reasons:
+        kind, value = "unresolved", None
+    elif high == len(lower):
+        kind, value = "greater", tokens(low) if index < len(lower) else reach
+    elif value == 0:
+        kind = "zero"
+    return EffectiveContext(
+        condition=curve.condition,
+        tolerance=tolerance.text,
+        epsilon=epsilon,
+        kind=kind,
+        value=value,
+        estimate=tokens(index),
+        lower=0 if low == 0 else tokens(low),
+        upper=tokens(high),
+        reach=reach,
+        reasons=tuple(reasons),
+        flags=tuple(flags),
+        documents=curve.resampled.documents,
+        targets=int(curve.sums.targets.sum()),
+    )
+
+
+def _epsilon(
+    curve: FittedCurve, tolerance: Tolerance, bytes_per_token: float | None
+) -> tuple[float | None, float | Floats]:
+    """The tolerance in nats, and that of each resample where it depends on the curve."""
+    fixed = tolerance.nats(bytes_per_token=bytes_per_token)
+    if fixed is not None:
+        return fixed, fixed
+    delta = curve.resampled.mean[0] if curve.sums.lower[0] == 0 else np.nan
+    if not delta > 0:
+        return None, np.nan
+    return float(tolerance.amount * delta), tolerance.amount * curve.resampled.draws[:, 0]
+
+
+def _limits(curve: FittedCurve, epsilons: float | Floats, index: int) -> tuple[int, int]:
+    """Limits of the interval as bin indices, the number of bins standing for beyond reach."""
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    answers = first_below(curve.fits, epsilons, lower, reach)
+    tail = (1 - curve.confidence) / 2
+    low = int(np.quantile(answers, tail, method="lower"))
+    high = int(np.quantile(answers, 1 - tail, method="higher"))
+    return min(low, index), max(high, index)
+
+
+def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> list[str]:
+    """Why the numbers are too noisy at this distance, if they are."""
+    limit = np.nan if floor is None else floor.at(np.array([distance]))[0]
+    if not limit >= epsilon / 2:
+        return []
+    return [f"noise floor {limit:.2g} nats at distance {distance}, above half of {epsilon:.2g}"]
+
+
+def _flags(curve: FittedCurve, epsilon: float, index: int, floor: NoiseFloor | None) -> list[str]:
+    flags = []
+    lower = curve.sums.lower
+    if index == 0 and lower[0] > 0:
+        flags.append("at most")
+    if index < len(lower) and _rises_again(curve, epsilon, index):
+        flags.append("not monotone")
+    if floor is None or np.isnan(floor.at(lower[[min(index, len(lower) - 1)]])[0]):
+        flags.append("no noise floor")
+    return flags
+
+
+def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
+    """Whether a bin from the answer on lies significantly above the tolerance.
+
+    One-sided t-tests with the documents' standard error, Bonferroni over the bins looked at.
+    """
+    if curve.resampled.documents < 2:
+        return False
+    mean, error = (
+        values[index:] for values in (curve.resampled.mean, curve.resampled.standard_error)
+    )
+    level = (1 - curve.confidence) / 2 / len(mean)
+    limit = mean - t.ppf(1 - level, curve.resampled.documents - 1) * error
+    return bool((limit > epsilon).any())

@@ -1,0 +1,89 @@
+"""The noise floor: how large a delta the numbers themselves make."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from probe.analysis.bins import octave_edges, octave_index
+from probe.analysis.bootstrap import FEWEST_DOCUMENTS, standard_error
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseFloor:
+    """Upper limit of |mean noise delta| by octave of distance.
+
+    Args:
+        condition: The noise condition it was measured with.
+        lower: First distance of each octave (tokens), shape ``(octaves,)``: 0, 8, 16, 32 …
+        upper: First distance behind each octave (tokens).
+        limit: The floor (nats), shape ``(octaves,)``; NaN where noise was not measured.
+        targets: Noise targets in each octave.
+    """
+
+    condition: str
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    limit: NDArray[np.float64]
+    targets: NDArray[np.int64]
+
+    def at(self, distances: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The floor (nats) of the octave that holds each distance; NaN where there is none."""
+        octaves = octave_index(distances)
+        limit = np.append(self.limit, np.nan)
+        return np.asarray(limit[np.minimum(octaves, len(self.limit))])
+
+
+def is_noise(condition: str) -> bool:
+    """Whether a condition is the noise control, ``noise`` or ``noise(…)``."""
+    return condition.partition("(")[0] == "noise"
+
+
+def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> NoiseFloor | None:
+    """The floor of each octave: ``|mean| + t · SE``.
+
+    A noise condition has few windows, so its bins are pooled by octave, grey ones included (the
+    path of the computation does not know how long the far context is). ``SE`` is the larger of
+    the error between targets and, from six documents on, that between documents; ``t`` is the
+    two-sided quantile with the degrees of freedom of the documents, below six of the targets.
+
+    Args:
+        frame: Sums of :func:`probe.analysis.sums.document_sums`.
+        reach: End of the last octave (tokens).
+        confidence: Confidence of the limit.
+
+    Returns:
+        The floor, or ``None`` where the run has no noise condition. Of several the first by name.
+    """
+    names = sorted(name for name in frame["condition"].unique() if is_noise(name))
+    if not names:
+        return None
+    edges = octave_edges(reach)
+    noise = frame[frame["condition"] == names[0]]
+    octaves = octave_index(noise["distance_from"].to_numpy(dtype=np.int64))
+    limits = np.full(len(edges) - 1, np.nan)
+    targets = np.zeros(len(edges) - 1, dtype=np.int64)
+    columns = ["targets", "delta_sum", "delta_squares"]
+    for octave in range(len(limits)):
+        by_document = noise[octaves == octave].groupby("document")[columns].sum()
+        targets[octave] = int(by_document["targets"].sum())
+        limits[octave] = _limit(by_document, confidence)
+    return NoiseFloor(names[0], edges[:-1], edges[1:], limits, targets)
+
+
+def _limit(by_document: pd.DataFrame, confidence: float) -> float:
+    """``|mean| + t · SE`` of one octave from its sums by document."""
+    count, total, squares = (float(value) for value in by_document.sum())
+    if count < 2:
+        return float("nan")
+    mean = total / count
+    variance = max(squares / count - mean**2, 0) * count / (count - 1)
+    error, freedom = np.sqrt(variance / count), count - 1
+    if len(by_document) >= FEWEST_DOCUMENTS:
+        sums = by_document["delta_sum"].to_numpy(dtype=np.float64)[:, None]
+        counts = by_document["targets"].to_numpy(dtype=np.float64)[:, None]
+        error = max(error, float(standard_error(sums, counts)[0]))
+        freedom = len(by_document) - 1
+    return float(abs(mean) + t.ppf((1 + confidence) / 2, freedom) * error)

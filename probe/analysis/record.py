@@ -1,0 +1,106 @@
+"""The files that keep a summary: ``curve.csv`` and ``summary.json``."""
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from probe.analysis.floor import NoiseFloor
+
+if TYPE_CHECKING:
+    from probe.analysis.summary import Summary
+
+
+def write_summary(summary: "Summary") -> None:
+    """Write ``curve.csv`` and ``summary.json`` into the run folder, each whole or not at all."""
+    table = summary.curve.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    _write(summary.run.path / "curve.csv", table)
+    text = json.dumps(to_record(summary), indent=2, ensure_ascii=False, allow_nan=False)
+    _write(summary.run.path / "summary.json", text + "\n")
+
+
+def to_record(summary: "Summary") -> dict[str, Any]:
+    """The content of ``summary.json``: plain values, numbers to eight digits, no NaN.
+
+    Returns:
+        A dictionary that :mod:`json` can write; missing numbers are ``None``.
+    """
+    octaves = summary.contrasts[summary.contrasts["scale"] == "octave"]
+    record = {
+        "run": summary.run.name,
+        "status": summary.run.record.get("status"),
+        "model": summary.model,
+        "data": summary.data,
+        "documents": summary.documents,
+        "windows": summary.windows,
+        "targets": summary.targets,
+        "reach": summary.reach,
+        "far": {"shortest": summary.far[0], "longest": summary.far[1]},
+        "analysis": {
+            **asdict(summary.analysis),
+            "tolerances": [tolerance.text for tolerance in summary.analysis.tolerances],
+        },
+        "effective_context": [
+            {**asdict(context), "text": context.text()} for context in summary.contexts
+        ],
+        "noise_floor": None if summary.floor is None else _floor(summary.floor),
+        "losses": {
+            "by_condition": _records(summary.losses.by_condition),
+            "by_position": _records(summary.losses.by_position),
+            "by_quarter": _records(summary.losses.by_quarter),
+            "worsening": summary.losses.worsening,
+        },
+        "contrasts": _records(octaves.drop(columns="scale")),
+        "tails": _records(summary.tails),
+        "documents_spread": _records(summary.spread),
+        "without_group": _records(summary.without_group),
+        "flags": summary.flags,
+        "warnings": summary.warnings,
+    }
+    plain: dict[str, Any] = _plain(record)
+    return plain
+
+
+def _floor(floor: NoiseFloor) -> dict[str, Any]:
+    octaves = pd.DataFrame(
+        {
+            "distance_from": floor.lower,
+            "distance_to": floor.upper,
+            "limit": floor.limit,
+            "targets": floor.targets,
+        }
+    )
+    return {"condition": floor.condition, "octaves": _records(octaves)}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as dictionaries, missing values as ``None``."""
+    values = frame.astype(object).where(frame.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in values.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    """Write to a temporary name and rename, so that no reader ever meets half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

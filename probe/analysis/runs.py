@@ -1,0 +1,135 @@
+"""A run folder: opening it, and saying what is wrong with it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probe.analysis.views import pattern
+from probe.errors import ProbeError
+
+COLUMNS = (
+    "document",
+    "window",
+    "position",
+    "boundary",
+    "distance",
+    "condition",
+    "repeat",
+    "nll",
+    "nll_intact",
+)
+"""Columns of a score part that every analysis needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder that can be read.
+
+    Args:
+        path: The folder.
+        record: Content of its ``run.json``.
+        parts: Its readable score parts, in order of name.
+        warnings: What a reader should know: parts left out, a run that is not finished.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    parts: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The run's own name, or that of its folder."""
+        return str(self.record.get("name") or self.path.name)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder and check every score part of it.
+
+    Args:
+        path: The folder that holds ``run.json``, ``windows.parquet`` and ``scores/``.
+
+    Returns:
+        The run; what can be read is used, what cannot is named in ``warnings``.
+
+    Raises:
+        ProbeError: If the folder, ``run.json``, ``windows.parquet`` or every score part is
+            missing or unreadable, or if a loss is not a finite number.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ProbeError(f"no run folder at '{folder}'")
+    record = _read_record(folder / "run.json")
+    _read_windows_schema(folder / "windows.parquet")
+    found = sorted((folder / "scores").glob("*.parquet"))
+    problems = {part: _problem(part) for part in found}
+    parts = tuple(part for part in found if problems[part] is None)
+    warnings = [
+        f"scores/{part.name} is left out: {text}" for part, text in problems.items() if text
+    ]
+    if not parts:
+        reason = "; ".join(warnings) if warnings else "nothing has been scored yet"
+        raise ProbeError(f"run '{folder}' has no readable score part ({reason})")
+    if record.get("status") != "complete":
+        warnings.append(
+            f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
+            " this is what has been scored so far"
+        )
+    return Run(folder, record, parts, tuple(warnings))
+
+
+def _read_record(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ProbeError(f"'{path.parent}' is no run folder: it has no run.json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProbeError(f"'{path}' cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise ProbeError(f"'{path}' holds a {type(record).__name__}, expected an object")
+    return record
+
+
+def _read_windows_schema(path: Path) -> None:
+    try:
+        names = set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise ProbeError(f"'{path}' is missing or cannot be read: {error}") from error
+    if missing := {"document", "window", "start", "token_ids", "text"} - names:
+        raise ProbeError(f"'{path}' lacks the columns {', '.join(sorted(missing))}")
+
+
+def _problem(part: Path) -> str | None:
+    """Why a score part cannot be used; a loss that is no number is an error of the run."""
+    try:
+        names = set(pq.read_schema(part).names)
+        if missing := [name for name in COLUMNS if name not in names]:
+            return f"it lacks the columns {', '.join(missing)}"
+        bad = _unusable_losses(part)
+    except (OSError, pa.ArrowException, duckdb.Error) as error:
+        return f"it cannot be read ({str(error).splitlines()[0]})"
+    if bad:
+        counts = ", ".join(f"'{condition}' has {count}" for condition, count in bad)
+        raise ProbeError(f"losses that are NaN, infinite or empty in {part}: {counts}")
+    return None
+
+
+def _unusable_losses(part: Path) -> list[tuple[str, int]]:
+    """Conditions with losses that are no finite number; reads every column that is needed."""
+    everything = ", ".join(f'"{name}"' for name in COLUMNS)
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            f"""SELECT condition, count(*) FILTER (WHERE
+                NOT (coalesce(isfinite(nll), false) AND coalesce(isfinite(nll_intact), false))),
+                bit_xor(hash({everything}))
+            FROM read_parquet($part, hive_partitioning = false)
+            GROUP BY condition ORDER BY condition""",
+            {"part": pattern(part)},
+        ).fetchall()
+    return [(str(condition), int(count)) for condition, count, _ in rows if count]

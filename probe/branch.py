@@ -1,0 +1,37 @@
+"""What the engine scores: a sequence of tokens and the span of its targets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """Token ids at positions 0, 1, 2, …, and the targets among them.
+
+    Args:
+        ids: Token ids, shape ``(n,)``, int64.
+        keys: What decides sharing, shape ``(n,)``, int64: two branches share a prefix where
+            their keys agree. Equal to ``ids`` unless a branch must not be shared (``noise``).
+        first: Index of the first target in ``ids``, at least 1: a target needs a token before it.
+        stop: One past the last target.
+        origin: Where the first target stands in the window; the same target of two branches
+            has the same place, so KL compares like with like.
+    """
+
+    ids: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    first: int
+    stop: int
+    origin: int
+
+    @property
+    def targets(self) -> int:
+        """Number of targets."""
+        return self.stop - self.first
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Ids of the targets, shape ``(targets,)``."""
+        return self.ids[self.first : self.stop]

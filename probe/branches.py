@@ -1,0 +1,121 @@
+"""Windows × conditions × boundaries → branches for the engine, and the rows they will become."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.branch import Branch
+from probe.perturbations.condition import Condition, draw_rng
+from probe.perturbations.samplers import Sampler
+from probe.protocol import Run
+from probe.windows import Window
+
+FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
+NEAR_LANE = 1 << 41
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """What stands in front of every branch (design §2, ``first_token``).
+
+    Args:
+        mode: ``keep``: in intact and every condition; ``none``: nothing; ``published``: in intact
+            and where far text remains, but not before truncated text.
+        bos: The tokenizer's BOS, or ``None``: then the window's own first token is kept.
+    """
+
+    mode: str
+    bos: int | None
+
+    @property
+    def extra(self) -> int:
+        """Tokens put in front of the window: 1 with a BOS, else 0."""
+        return int(self.mode != "none" and self.bos is not None)
+
+    @property
+    def kept(self) -> int:
+        """Tokens of the window itself that are kept in front: 1 without a BOS, else 0."""
+        return int(self.mode != "none" and self.bos is None)
+
+    def lead(self, window: Window, far: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The kept tokens before *far*, shape ``(0,)`` or ``(1,)``."""
+        if self.mode == "none" or (self.mode == "published" and len(far) == 0):
+            return window.ids[:0]
+        return window.ids[:1] if self.bos is None else np.array([self.bos], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A branch, and what its rows in ``scores`` are to say.
+
+    Args:
+        branch: Goes to the engine.
+        condition: Canonical text.
+        repeat: Number of the draw.
+        position: Index of the first target in its document.
+        far_start: First perturbed token (``truncate``: first visible), index in the document.
+        boundary: First intact token, index in the document; −1 for ``intact``.
+    """
+
+    branch: Branch
+    condition: str
+    repeat: int
+    position: int
+    far_start: int
+    boundary: int
+
+
+def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) -> Scored:
+    """The whole window as it is; the targets of all conditions are among its targets."""
+    first, stop = targets
+    lead = first_token.lead(window, window.ids)[: first_token.extra]
+    ids = np.concatenate([lead, window.ids[:stop]])
+    first = max(first, 1 - len(lead))  # nothing predicts the first token of all
+    branch = Branch(ids, ids, first + len(lead), len(ids), first)
+    return Scored(branch, "intact", 0, window.start + first, -1, -1)
+
+
+def perturbed(
+    window: Window,
+    run: Run,
+    condition: Condition,
+    *,
+    first_token: FirstToken,
+    seed: int,
+    repeat: int = 0,
+    sources: Mapping[str, Sampler] | None = None,
+) -> Scored:
+    """One run of a condition: far perturbed up to the run's boundary, near as it is.
+
+    The draw depends on seed, document, window, condition and repeat, not on the boundary.
+    """
+    skip = first_token.kept
+    rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
+    far = condition.apply(window.ids[skip : run.boundary], rng=rng, sources=sources or {})
+    lead = first_token.lead(window, far)
+    near = window.ids[run.boundary : run.stop]
+    ids = np.concatenate([lead, far, near])
+    before = len(lead) + len(far)
+    first = max(run.first, run.boundary + 1 - before)  # nothing predicts the first token of all
+    keys = _exempt(ids, before, run.boundary) if condition.is_noise else ids
+    branch = Branch(ids, keys, before + first - run.boundary, len(ids), first)
+    return Scored(
+        branch,
+        condition.text,
+        repeat,
+        window.start + first,
+        window.start + (run.boundary if len(far) == 0 else skip),
+        window.start + run.boundary,
+    )
+
+
+def _exempt(ids: NDArray[np.int64], before: int, boundary: int) -> NDArray[np.int64]:
+    """Keys that share far text among the noise branches only, and near text with nothing.
+
+    The intact text then takes the path through the tree that a replaced text takes.
+    """
+    keys = ids + FAR_LANE
+    keys[before:] = NEAR_LANE + (boundary << 20) + np.arange(len(ids) - before)
+    return keys

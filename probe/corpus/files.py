@@ -1,0 +1,102 @@
+"""Data files on this machine: globs to paths, paths to names, and what is wrong with a file."""
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.corpus.options import DataOptions
+from probe.errors import UsageError
+
+FILE_FORMATS = frozenset({"text", "json", "csv", "parquet", "arrow"})
+"""Values of ``path`` that read data files of this machine."""
+
+
+def data_files(options: DataOptions) -> dict[str, tuple[str, ...]]:
+    """Expand the globs of a file format.
+
+    Only a file format reads files of this machine; the patterns of a hub data set or a folder
+    are relative to it and left to ``datasets``.
+
+    Args:
+        options: The data set.
+
+    Returns:
+        Paths of each split, sorted, each once; addresses (``https://...``) as given. Empty where
+        there is nothing to expand.
+
+    Raises:
+        UsageError: If a file format has no data files, or a pattern matches no file.
+    """
+    if options.path not in FILE_FORMATS or (
+        options.data_files is None and "data_dir" in options.options
+    ):
+        return {}
+    given = options.data_files or ()
+    splits = {"train": given} if isinstance(given, str | Sequence) else given
+    return {split: _expand(patterns) for split, patterns in splits.items()}
+
+
+def _expand(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    if not patterns:
+        raise UsageError(f"data.data_files: {patterns!r} names no file; give paths or globs")
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    return tuple(sorted({path for pattern in patterns for path in _matches(pattern)}))
+
+
+def _matches(pattern: str) -> list[str]:
+    if is_address(pattern):
+        return [pattern]
+    if Path(pattern).is_file():  # a name may hold the signs of a glob
+        return [Path(pattern).as_posix()]
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
+    files = [Path(path).as_posix() for path in found if Path(path).is_file()]
+    if not files:
+        raise UsageError(f"data.data_files: {pattern!r} matches no file, seen from {Path.cwd()}")
+    return files
+
+
+def is_address(path: str) -> bool:
+    """Say whether a path is an address (``https://...``, ``hf://...``), not a file here."""
+    return "://" in path
+
+
+def document_names(paths: Sequence[str]) -> tuple[str, ...]:
+    """Name documents after their files.
+
+    Args:
+        paths: Distinct paths of ``n`` files.
+
+    Returns:
+        ``n`` distinct names: that of the file, without folders, or the whole path where two
+        files share a name.
+    """
+    counts = Counter(Path(path).name for path in paths)
+    return tuple(path if counts[Path(path).name] > 1 else Path(path).name for path in paths)
+
+
+def not_utf8(paths: Sequence[str]) -> str | None:
+    """Find the first file that is not UTF-8, or ``None``."""
+    for path in paths:
+        if not is_address(path):
+            try:
+                Path(path).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return path
+    return None
+
+
+def is_empty(path: str) -> bool:
+    """Say whether a file of this machine holds no byte, or as Parquet no row."""
+    if is_address(path):
+        return False
+    if Path(path).stat().st_size == 0:
+        return True
+    if Path(path).suffix != ".parquet":
+        return False
+    from pyarrow.parquet import read_metadata
+
+    try:
+        return int(read_metadata(path).num_rows) == 0
+    except ValueError:  # pyarrow's error for a file that is no Parquet
+        return False

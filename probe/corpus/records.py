@@ -1,0 +1,174 @@
+"""Raw records of a data set in seeded order, under names that no seed changes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from probe.corpus.files import data_files, document_names
+from probe.corpus.loading import Files, one_line_errors, open_split
+from probe.corpus.options import DataOptions
+from probe.errors import ProbeError, UsageError
+
+BUFFER = 1_000
+"""Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One document as the data set holds it, text or token ids.
+
+    Args:
+        id: Name of the document, unique in its data set.
+        text: The text, or ``None`` for data that comes as token ids.
+        ids: Token ids, shape ``(n,)``, int64, or ``None`` for data that comes as text.
+        group: What the document belongs to, where that was asked for.
+    """
+
+    id: str
+    text: str | None = None
+    ids: NDArray[np.int64] | None = None
+    group: str | None = None
+
+
+def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
+    """Read the documents of a split in an order that depends on the seed alone.
+
+    A text file is one document, named after its file. Every other document, and those of a
+    slice, are named by their row in it (``17``) or, streamed from several shards, by shard and
+    row (``3:17``). Rows are permuted; a stream visits its shards in permuted order and draws each
+    row from a buffer of ``BUFFER``.
+
+    Args:
+        options: The data set.
+        seed: Seed of the order.
+
+    Yields:
+        Each document once, as it stands there; a missing value is an empty document.
+
+    Raises:
+        UsageError: If the data set, a file, the split or a column does not exist, or a column
+            holds something else than text or token ids.
+        ProbeError: If the data set is empty or cannot be read.
+    """
+    files = data_files(options)
+    with one_line_errors(options, files):
+        dataset = open_split(options, files)
+        dataset = dataset.select_columns(_columns(dataset, options))
+        names = _names(options, files)
+        rng = np.random.default_rng(seed)
+        if options.streaming:
+            rows = shuffled(_streamed(dataset, names, rng), rng, size=BUFFER)
+        else:
+            rows = _permuted(dataset, names, rng)
+        for name, row in rows:
+            yield _record(name, row, options)
+
+
+def _columns(dataset: Any, options: DataOptions) -> list[str]:
+    """Return the columns to read, after a look at whether they are there."""
+    key = "text_column" if options.ids_column is None else "ids_column"
+    asked = {key: getattr(options, key), "group_column": options.group_column}
+    there = dataset.column_names
+    if there is None:  # a stream knows its columns from its first row only
+        there = list(next(iter(dataset), {}))
+    if not there:
+        raise ProbeError(f"split {options.split!r} of data set {options.path!r} is empty")
+    columns = {key: column for key, column in asked.items() if column is not None}
+    for key, column in columns.items():
+        if column not in there:
+            raise UsageError(
+                f"data.{key}: {column!r} is not in {options.path!r}; allowed: {', '.join(there)}"
+            )
+    return list(dict.fromkeys(columns.values()))
+
+
+def _names(options: DataOptions, files: Files) -> Sequence[str]:
+    """Return the names of the documents where one file is one document, in order."""
+    if options.path != "text" or options.options.get("sample_by", "document") != "document":
+        return ()
+    return document_names(files.get(options.split, ()))
+
+
+def _permuted(
+    dataset: Any, names: Sequence[str], rng: Generator
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    named = len(names) == len(dataset)  # an archive holds many documents
+    for index in rng.permutation(len(dataset)).tolist():
+        yield names[index] if named else str(index), dataset[index]
+
+
+def _streamed(
+    dataset: Any, names: Sequence[str], rng: Generator
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows shard by shard.
+
+    Not ``map(with_indices=True)`` before ``shuffle``: the shuffle of the shards is moved before
+    the map, and the index then restarts in each of them.
+    """
+    shards = dataset.num_shards
+    for shard in rng.permutation(shards).tolist():
+        for row, values in enumerate(dataset.shard(shards, shard)):
+            if len(names) == shards:
+                yield names[shard] if row == 0 else f"{names[shard]}:{row}", values
+            else:
+                yield str(row) if shards == 1 else f"{shard}:{row}", values
+
+
+def shuffled(
+    rows: Iterable[tuple[str, dict[str, Any]]], rng: Generator, *, size: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Shuffle a stream: each row comes from a buffer that the next row then fills.
+
+    Args:
+        rows: The stream.
+        rng: Source of the order; equal state, equal order.
+        size: Rows in the buffer.
+
+    Yields:
+        The same rows, each once.
+    """
+    buffer: list[tuple[str, dict[str, Any]]] = []
+    for row in rows:
+        if len(buffer) < size:
+            buffer.append(row)
+            continue
+        drawn = int(rng.integers(size))
+        yield buffer[drawn]
+        buffer[drawn] = row
+    for drawn in rng.permutation(len(buffer)).tolist():
+        yield buffer[drawn]
+
+
+def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
+    group = None if options.group_column is None else row[options.group_column]
+    group = None if group is None else str(group)
+    if options.ids_column is not None:
+        ids = _token_ids(row[options.ids_column], column=options.ids_column, name=name)
+        return Record(name, ids=ids, group=group)
+    text = row[options.text_column]
+    if not isinstance(text, str | None):
+        raise UsageError(
+            f"data.text_column: {options.text_column!r} holds {type(text).__name__} in document"
+            f" {name!r}; allowed: text (token ids are read with ids_column)"
+        )
+    return Record(name, text=text or "", group=group)
+
+
+def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
+    """Return ids, or the mistake; ``(0,)`` for a missing value."""
+    try:
+        ids = np.asarray([] if value is None else value)
+    except ValueError:  # lists of different lengths
+        ids = np.empty((0, 0))
+    if ids.shape == (0,):
+        return np.empty(0, dtype=np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise UsageError(
+            f"data.ids_column: {column!r} holds {str(value)[:40]!r} in document {name!r};"
+            " allowed: lists of whole numbers"
+        )
+    return ids.astype(np.int64)

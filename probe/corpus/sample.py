@@ -1,0 +1,152 @@
+"""A seeded sample of documents that are long enough, and an account of those that are not."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probe.corpus.documents import to_document
+from probe.corpus.options import STDLIB, DataOptions
+from probe.corpus.records import Record, records
+from probe.corpus.stdlib import Sources, python_sources
+from probe.errors import ProbeError, UsageError
+from probe.windows import Document
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NAMED = 100
+"""How many documents that were left out are named, for each reason."""
+
+
+@dataclass(frozen=True)
+class Omitted:
+    """Documents that were left out for one reason.
+
+    Args:
+        count: How many.
+        ids: The first ``NAMED`` of their names.
+    """
+
+    count: int = 0
+    ids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, ids: Sequence[str]) -> "Omitted":
+        """Count names and keep the first."""
+        return cls(len(ids), tuple(ids[:NAMED]))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was read and is no document of the corpus.
+
+    Args:
+        too_short: Documents with too few tokens for a window.
+        empty: Documents without any token.
+        near_duplicate: Sources (``stdlib``) that have mostly the lines of another.
+        undecodable: Sources (``stdlib``) that do not hold the encoding they declare.
+        licence_headers: Number of sources (``stdlib``) whose licence comment was taken off.
+    """
+
+    too_short: Omitted = field(default_factory=Omitted)
+    empty: Omitted = field(default_factory=Omitted)
+    near_duplicate: Omitted = field(default_factory=Omitted)
+    undecodable: Omitted = field(default_factory=Omitted)
+    licence_headers: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """The documents of a run.
+
+    Args:
+        documents: At least one, in seeded order.
+        left_out: What was read on the way to them and is none.
+    """
+
+    documents: tuple[Document, ...]
+    left_out: LeftOut
+
+
+def load_corpus(
+    options: DataOptions,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    vocabulary_size: int,
+    minimum: int,
+    seed: int,
+) -> Corpus:
+    """Read, tokenise and sample the documents of a data set.
+
+    Documents are taken in seeded order until there are ``max_documents`` of them: with the same
+    seed a larger sample starts with the smaller one.
+
+    Args:
+        options: The data set.
+        tokenizer: The model's tokenizer; ``None`` will do for token ids.
+        vocabulary_size: Number of token ids that the model knows.
+        minimum: Tokens that a document must have: a window, and what is skipped before it.
+        seed: Seed of the sample.
+
+    Returns:
+        At least one and at most ``max_documents`` documents, and what was left out until they
+        were found.
+
+    Raises:
+        UsageError: If the request does not fit the data set.
+        ProbeError: If the data set is empty or unreadable, or no document is long enough.
+    """
+    sources = _python_sources(options) if options.path == STDLIB else None
+    found = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
+    documents: list[Document] = []
+    too_short: list[str] = []
+    empty: list[str] = []
+    longest = 0
+    for record in found:
+        document = to_document(record, tokenizer=tokenizer, vocabulary_size=vocabulary_size)
+        tokens = len(document.ids)
+        longest = max(longest, tokens)
+        if tokens >= minimum:
+            documents.append(document)
+            if len(documents) == options.max_documents:
+                break
+        else:
+            (too_short if tokens else empty).append(document.id)
+    if not documents:
+        raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
+    left_out = LeftOut(too_short=Omitted.of(too_short), empty=Omitted.of(empty))
+    if sources is not None:
+        left_out = replace(
+            left_out,
+            near_duplicate=Omitted.of(sources.near_duplicates),
+            undecodable=Omitted.of(sources.undecodable),
+            licence_headers=sources.licence_headers,
+        )
+    return Corpus(tuple(documents), left_out)
+
+
+def _python_sources(options: DataOptions) -> Sources:
+    plain = DataOptions(STDLIB, max_documents=options.max_documents)
+    given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
+    if given:
+        raise UsageError(
+            f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
+            " allowed: max_documents"
+        )
+    return python_sources()
+
+
+def _permuted(found: Sequence[Record], seed: int) -> Iterator[Record]:
+    for index in np.random.default_rng(seed).permutation(len(found)).tolist():
+        yield found[index]
+
+
+def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
+    if not seen:
+        return ProbeError(f"split {options.split!r} of data set {options.path!r} is empty")
+    return ProbeError(
+        f"no document of data set {options.path!r} is long enough: {seen} read, the longest has"
+        f" {longest} tokens, a window needs {need}"
+    )

@@ -1,0 +1,117 @@
+"""The branching engine: branches in, losses of their targets out; it knows no perturbation."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from probe.branch import Branch
+from probe.losses import Losses
+from probe.models.causal import CausalModel
+from probe.walk import Walk
+
+
+@dataclass(frozen=True)
+class Techniques:
+    """What the engine may use; the self-check switches off what fails on a model.
+
+    Args:
+        continuation: Going on from a cache with many tokens at once.
+        forks: Going on from one cache several times.
+        rows: Short branches off one prefix as rows of a batch.
+        packing: Short branches off one chain in one forward, kept apart by a 4-D mask.
+        head: Logits of some hidden states by the model's own forward with its body stubbed.
+    """
+
+    continuation: bool = True
+    forks: bool = True
+    rows: bool = True
+    packing: bool = True
+    head: bool = True
+
+    @property
+    def branching(self) -> bool:
+        """Whether prefixes can be shared at all; without, every branch is forwarded whole."""
+        return self.continuation and self.forks and self.head
+
+
+@dataclass
+class Costs:
+    """What scoring took so far."""
+
+    tokens: int = 0
+    forwards: int = 0
+    targets: int = 0
+    body_seconds: float = 0.0
+    head_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, other: "Costs") -> None:
+        """Sum field by field."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Engine:
+    """Scores the branches of windows through their prefix trees.
+
+    Args:
+        model: The model.
+        techniques: What may be used on it.
+        measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy`` to compute.
+    """
+
+    model: CausalModel
+    techniques: Techniques = field(default_factory=Techniques)
+    measures: tuple[str, ...] = ("nll",)
+    costs: Costs = field(default_factory=Costs)
+
+    def score(
+        self, windows: Sequence[Sequence[Branch]], *, reference: int | None = None
+    ) -> list[list[Losses]]:
+        """Compute the losses of every target of every branch.
+
+        Windows whose branches have the same lengths and targets are walked together.
+
+        Args:
+            windows: The branches of each window, the same number for each.
+            reference: Which branch is the intact one that ``kl`` is measured against; it must
+                hold every target of the others.
+
+        Returns:
+            Losses of the branches of each window, in the order given.
+        """
+        shapes = [[(len(b.ids), b.first, b.stop, b.origin) for b in w] for w in windows]
+        together = all(shape == shapes[0] for shape in shapes)
+        batches = [list(windows)] if together else [[window] for window in windows]
+        started = time.perf_counter()
+        scored = [losses for batch in batches for losses in self._walk(batch, reference)]
+        self.costs.seconds += time.perf_counter() - started
+        return scored
+
+    def whole(self) -> "Engine":
+        """An engine over the same model that forwards every branch whole: the plain way."""
+        plain = replace(self.techniques, continuation=False, rows=False, packing=False)
+        return Engine(self.model, plain, self.measures)
+
+    def _walk(self, batch: list[Sequence[Branch]], reference: int | None) -> list[list[Losses]]:
+        with torch.inference_mode(), self.model.exact_head():
+            walk = Walk(
+                self.model,
+                batch,
+                reference=reference,
+                measures=self.measures,
+                branching=self.techniques.branching,
+                rows=self.techniques.rows and self.techniques.head,
+                packing=self.techniques.packing,
+                own_logits=not self.techniques.head,
+            )
+            walk.run()
+        self.costs.tokens += walk.tokens
+        self.costs.forwards += walk.forwards
+        self.costs.targets += sum(branch.targets for window in batch for branch in window)
+        self.costs.body_seconds += walk.body_seconds
+        self.costs.head_seconds += walk.head_seconds
+        return walk.losses()

@@ -1,0 +1,147 @@
+"""A causal language model as the engine sees it: tokens to hidden states, hidden states to logits."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from probe.errors import ProbeError
+
+
+class CausalModel:
+    """The body and the head of a causal LM, called apart.
+
+    The *body* is the submodule that finishes last among those whose output has a
+    ``last_hidden_state``; the *head* is the model's own ``forward`` with the body stubbed, so that
+    soft-caps, scales, norms and biases are applied by the model and never written by us.
+
+    Args:
+        model: A causal LM of transformers in evaluation mode.
+
+    Raises:
+        ProbeError: If the model has no such body.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.device = model.device
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self.body, self._output = _find_body(model)
+        self.cache_name = next(
+            (name for name, value in self._output.items() if isinstance(value, Cache)), None
+        )
+        self._accepted = frozenset(inspect.signature(self.body.forward).parameters)
+        for name in list(self._output)[1:]:
+            self._output[name] = None  # a cache kept here would stay in memory
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether position ids can be given; without, they are 0, 1, 2, …."""
+        return "position_ids" in self._accepted
+
+    def states(
+        self,
+        ids: torch.Tensor,
+        cache: Cache | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """Forward tokens through the body.
+
+        Args:
+            ids: Token ids, shape ``(batch, n)``, int64.
+            cache: What stands before them; grown in place. ``None`` is nothing.
+            positions: Position ids, shape ``(1, n)``; by default they follow the cache.
+            mask: What each token may see, shape ``(1, 1, n, cached + n)``; by default causal.
+
+        Returns:
+            Hidden states after the final norm, shape ``(batch, n, d)``, and the cache.
+        """
+        given: dict[str, Any] = {"input_ids": ids, "use_cache": self.cache_name is not None}
+        if cache is not None and self.cache_name is not None:
+            given[self.cache_name] = cache
+        if positions is not None:
+            given["position_ids"] = positions
+        if mask is not None:
+            given["attention_mask"] = mask
+        output = self.body(**given)
+        grown = output.get(self.cache_name) if self.cache_name is not None else None
+        return output.last_hidden_state, grown
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Hidden states of shape ``(rows, d)`` to logits ``(rows, V)``, by the model's own forward."""
+        self._output["last_hidden_state"] = states[None]
+        dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
+        try:
+            with _stubbed(self.body, lambda *_args, **_kwargs: self._output):
+                logits: torch.Tensor = self.model(input_ids=dummy, use_cache=False).logits[0]
+        finally:
+            self._output["last_hidden_state"] = None
+        return logits
+
+    @contextmanager
+    def exact_head(self) -> Iterator[None]:
+        """Let the output projection compute in float32, so that its logits are not rounded.
+
+        A bfloat16 logit near 20 moves in steps of 0.125. The weights' float32 copy lives as long
+        as the context; a projection that is no plain ``nn.Linear`` is left as it is.
+        """
+        linear = self.model.get_output_embeddings()
+        if type(linear) is not nn.Linear or linear.weight.dtype not in (
+            torch.bfloat16,
+            torch.float16,
+        ):
+            yield
+            return
+        weight = linear.weight.float()
+        bias = None if linear.bias is None else linear.bias.float()
+        with _stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
+            yield
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way."""
+        logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
+        return logits
+
+
+def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
+    """Run four tokens and see which submodule hands over the last hidden state."""
+    found: list[tuple[nn.Module, Any]] = []
+
+    def hook(module: nn.Module, _args: Any, output: Any) -> None:
+        if getattr(output, "last_hidden_state", None) is not None:
+            found.append((module, output))
+
+    hooks = [m.register_forward_hook(hook) for m in model.modules() if m is not model]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 4), dtype=torch.long, device=model.device))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    if not found:
+        raise ProbeError(
+            f"{type(model).__name__} is no causal language model of transformers: "
+            "none of its parts returns a last_hidden_state"
+        )
+    return found[-1]
+
+
+@contextmanager
+def _stubbed(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace a module's forward for a while; whatever stood there before stands there again."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before

@@ -1,0 +1,63 @@
+"""Checks of parameter values: each error names the parameter, the value and what is allowed."""
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+
+def count(parameter: str, value: Any, *, least: int) -> int:
+    """Check a whole number.
+
+    Args:
+        parameter: Name of the parameter, for the error.
+        value: What was given for it.
+        least: The smallest value allowed.
+
+    Returns:
+        *value* as an int.
+
+    Raises:
+        ValueError: If *value* is no integer (bool is none) or below *least*.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{parameter} must be an integer >= {least}; got {value!r}")
+    return int(value)
+
+
+def share(parameter: str, value: Any) -> float:
+    """Check a share of the tokens.
+
+    Args:
+        parameter: Name of the parameter, for the error.
+        value: What was given for it.
+
+    Returns:
+        *value* as a float, above 0 and at most 1.
+
+    Raises:
+        ValueError: If *value* is no number (bool is none), or not above 0 and at most 1.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not number or not 0 < value <= 1:
+        raise ValueError(f"{parameter} must be a number above 0 and at most 1; got {value!r}")
+    return float(value)
+
+
+def generator(rng: Generator | int) -> Generator:
+    """Make a generator of a seed; a generator stays what it is.
+
+    Args:
+        rng: A generator, whose state moves on as it is used, or a seed.
+
+    Returns:
+        *rng* itself, or ``numpy.random.default_rng(rng)``.
+
+    Raises:
+        ValueError: If *rng* is neither a generator nor an integer of at least 0.
+    """
+    if isinstance(rng, Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
+        raise ValueError(f"rng must be a numpy.random.Generator or a seed >= 0; got {rng!r}")
+    return np.random.default_rng(int(rng))

@@ -1,0 +1,137 @@
+"""One perturbation with its parameters as text, `shuffle(span=20)`, and back.
+
+The text is read, never evaluated: names, calls and literals are all that it may hold.
+"""
+
+import ast
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from probe.errors import UsageError
+from probe.perturbations import registry
+
+FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
+_UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A perturbation and the parameters that it is called with.
+
+    Args:
+        name: A registered name.
+        parameters: The parameters that differ from their defaults, in the signature's order.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def source(self) -> str | None:
+        """The name that must be bound to a sampler, ``None`` if there is none."""
+        source = self.parameters.get("source")
+        return source if isinstance(source, str) else None
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+def read_steps(text: str) -> Iterator[Step]:
+    """Read the steps of a condition, in the order in which they are applied.
+
+    Args:
+        text: One call or a list of calls.
+
+    Yields:
+        Each step in its canonical form; the values of its parameters are not judged here.
+
+    Raises:
+        UsageError: If *text* has another form, or names an unknown perturbation or parameter, or
+            leaves a required one out.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except _UNREADABLE as error:
+        raise UsageError(f"condition {text!r} cannot be read; allowed: {FORMS}") from error
+    for node in tree.elts if isinstance(tree, ast.List) else [tree]:
+        yield _read_step(node, text)
+
+
+def _read_step(node: ast.expr, text: str) -> Step:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name):
+        raise UsageError(f"condition {text!r} cannot be read; allowed: {FORMS}")
+    try:
+        entry = registry.get(call.func.id)
+    except UsageError as error:
+        raise UsageError(f"condition {text!r}: {error}") from error
+    given = _arguments(call, entry, text)
+    parameters = {}
+    for parameter in entry.parameters:
+        if parameter.name in given:
+            value = _as_declared(given[parameter.name], parameter)
+            if value != parameter.default or type(value) is not type(parameter.default):
+                parameters[parameter.name] = value
+        elif parameter.default is inspect.Parameter.empty:
+            _refuse(text, entry, f"parameter {parameter.name!r} is required")
+    return Step(entry.name, parameters)
+
+
+def _arguments(call: ast.Call, entry: registry.Entry, text: str) -> dict[str, Any]:
+    known = [parameter.name for parameter in entry.parameters]
+    if len(call.args) > len(known):
+        _refuse(text, entry, f"too many values ({len(call.args)})")
+    pairs = [
+        *zip(known, call.args, strict=False),
+        *((word.arg, word.value) for word in call.keywords),
+    ]
+    given: dict[str, Any] = {}
+    for name, node in pairs:
+        if name not in known:
+            _refuse(text, entry, f"unknown parameter {name!r}" if name else "'**' is not allowed")
+        if name in given:
+            _refuse(text, entry, f"parameter {name!r} is given twice")
+        given[name] = _literal(name, node, text)
+    return given
+
+
+def _literal(name: str, node: ast.expr, text: str) -> Any:
+    try:
+        value = ast.literal_eval(node)
+    except _UNREADABLE:
+        value = ...  # nothing that a text may hold
+    if not _is_plain(value):
+        raise UsageError(
+            f"condition {text!r}: the value of {name!r} must be a number, a text in quotes, True, "
+            f"False, None, or a list or tuple of these"
+        )
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    # Only values whose repr is the same in every process and reads back as the value.
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, str)
+
+
+def _as_declared(value: Any, parameter: inspect.Parameter) -> Any:
+    # rate=1 and rate=1.0 are one condition, so they must be one text.
+    is_float = parameter.annotation in (float, "float")
+    return float(value) if is_float and type(value) is int else value
+
+
+def _refuse(text: str, entry: registry.Entry, what: str) -> NoReturn:
+    plain = (
+        parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
+    )
+    allowed = ", ".join(map(str, plain)) or "none"
+    raise UsageError(f"condition {text!r}: {what}; parameters of {entry.name}: {allowed}")

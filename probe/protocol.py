@@ -1,0 +1,195 @@
+"""Protocols: which boundaries and which targets of a window are measured.
+
+All indices here count the window's own tokens from 0; the kept first token is the business of
+``probe.branches``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from probe.errors import UsageError
+
+DEFAULT_RUNS: Mapping[int, int] = {1: 1, 8: 4, 64: 16}
+
+
+class Run(NamedTuple):
+    """One boundary and the consecutive targets measured behind it.
+
+    Args:
+        boundary: Index of the first intact token.
+        first: Index of the first target.
+        stop: One past the last target.
+    """
+
+    boundary: int
+    first: int
+    stop: int
+
+
+class Plan(Protocol):
+    """What every protocol offers."""
+
+    length: int
+    reach: int
+
+    def runs(self, shared: bool) -> tuple[Run, ...]:
+        """Boundaries and targets of a condition, whose far context may be *shared* or not."""
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """First and one past the last target of the intact pass."""
+
+    def curve_start(self, shared: bool) -> int:
+        """Shortest distance at which a condition's curve is shown."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The boundary stands still and every token behind it is a target (design: ours, the default).
+
+    One long run holds each distance below *reach* once; shorter runs, spread over the text behind
+    the first boundary, fill the short distances.
+
+    Args:
+        length: Tokens of a window.
+        reach: Longest distance plus one.
+        lengths: How many runs of ``reach / key`` tokens, by key; must hold ``{1: 1}``.
+        spread: Over which share of *reach* behind the first boundary the short runs begin. Far
+            context is forwarded up to the last boundary, so a wide spread costs tokens.
+        all_runs: Let conditions that share nothing between boundaries have the short runs too.
+    """
+
+    length: int
+    reach: int
+    lengths: Mapping[int, int]
+    spread: float = 0.25
+    all_runs: bool = False
+
+    @cached_property
+    def _runs(self) -> tuple[Run, ...]:
+        start = self.length - self.reach
+        taken: set[int] = set()
+        runs = []
+        for divisor, count in sorted(self.lengths.items()):
+            targets = self.reach // divisor
+            if targets < 1:
+                continue
+            room = min(round(self.spread * self.reach), self.reach - targets)
+            for number in range(count):
+                boundary = start + (round((number + 1) * room / count) if divisor > 1 else 0)
+                while boundary in taken:  # an equal boundary would measure the same targets twice
+                    boundary += 1
+                if boundary + targets <= self.length:
+                    taken.add(boundary)
+                    runs.append(Run(boundary, boundary, boundary + targets))
+        return tuple(runs)
+
+    def runs(self, shared: bool) -> tuple[Run, ...]:
+        """The long run, and the short ones where their far context is shared."""
+        return self._runs if shared or self.all_runs else self._runs[:1]
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """Every token behind the first boundary."""
+        return self.length - self.reach, self.length
+
+    def curve_start(self, shared: bool) -> int:
+        """The long run alone measures a short distance too seldom to be shown."""
+        second = min((d for d in self.lengths if d > 1), default=1)
+        return 0 if shared or self.all_runs or second == 1 else self.reach // second
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Targets are fixed, the boundary moves over a list of distances (Sun et al. 2021).
+
+    Args:
+        length: Tokens of a window.
+        distances: Distances of the first target from the boundary, tokens.
+        count: Number of targets.
+        end_offset: How many tokens before the window's end the targets end.
+    """
+
+    length: int
+    distances: Sequence[int]
+    count: int
+    end_offset: int
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """The fixed targets."""
+        stop = self.length - self.end_offset
+        return stop - self.count, stop
+
+    @property
+    def reach(self) -> int:
+        """Longest distance plus one."""
+        return max(self.distances) + self.count
+
+    def runs(self, shared: bool) -> tuple[Run, ...]:
+        """One boundary a distance, the longest distance first, so that nested far texts share."""
+        first, stop = self.targets
+        return tuple(Run(first - d, first, stop) for d in sorted(set(self.distances), reverse=True))
+
+    def curve_start(self, shared: bool) -> int:
+        """Every condition is measured at every distance."""
+        return 0
+
+
+def sweep(
+    length: int,
+    reach: int | None = None,
+    *,
+    lengths: Mapping[int, int] | None = None,
+    spread: float = 0.25,
+    all_runs: bool = False,
+    insist: bool = False,
+) -> Sweep:
+    """Make a sweep.
+
+    Args:
+        length: Tokens of a window.
+        reach: Longest distance plus one; half the window by default.
+        lengths: Runs, see :class:`Sweep`; one near run of R, 4 of R/8 and 16 of R/64 by default.
+        spread: See :class:`Sweep`.
+        all_runs: See :class:`Sweep`.
+        insist: Allow a *reach* beyond half the window, where far becomes shorter than near.
+
+    Raises:
+        UsageError: If the reach does not fit the window.
+    """
+    reach = length // 2 if reach is None else reach
+    most = length - 1 if insist else length // 2
+    if not 1 <= reach <= most:
+        hint = "" if insist else ", half the window; `insist: true` allows more"
+        raise UsageError(f"protocol.reach is {reach}; allowed: 1 to {most}{hint}")
+    return Sweep(length, reach, dict(lengths or DEFAULT_RUNS), spread, all_runs)
+
+
+def grid(length: int, distances: Sequence[int], *, count: int = 10, end_offset: int = 40) -> Grid:
+    """Make a grid.
+
+    Args:
+        length: Tokens of a window.
+        distances: Distances of the first target from the boundary, tokens.
+        count: Number of targets.
+        end_offset: How many tokens before the window's end the targets end.
+
+    Raises:
+        UsageError: If targets or distances do not fit the window.
+    """
+    first = length - end_offset - count
+    if first < 1:
+        raise UsageError(
+            f"protocol.targets: {count} targets ending {end_offset} tokens before the end do not "
+            f"fit windows of {length} tokens"
+        )
+    bad = [d for d in distances if not 0 <= d < first]
+    if bad or not distances:
+        raise UsageError(
+            f"protocol.distances is {list(distances)}; allowed: one or more from 0 to {first - 1}, "
+            "what stands before the first target"
+        )
+    return Grid(length, tuple(distances), count, end_offset)

@@ -1,0 +1,278 @@
+"""One walk through the prefix tree of a batch of windows, each prefix forwarded once."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import Cache
+
+from probe.branch import Branch
+from probe.losses import Losses, token_losses
+from probe.models.cache import is_plain, rows, snapshot
+from probe.models.causal import CausalModel
+from probe.packing import SHORT, by_length, packed_mask, packs, without_tree
+from probe.tree import Node, build
+
+PIECE = 4096  # tokens of one row in one forward, which bounds the activations
+
+
+class Request(NamedTuple):
+    """Targets of one branch whose hidden states one forward gave."""
+
+    branch: int
+    start: int  # index of the first of them among the branch's targets
+    states: torch.Tensor  # (windows, m, d)
+
+
+class Walk:
+    """The state of a walk: what was asked for, what is known so far, what it took.
+
+    Args:
+        model: The model.
+        batch: Branches of each window; of equal shape in all windows.
+        reference: Index of the intact branch for ``kl``.
+        measures: What to compute.
+        branching: Share prefixes; otherwise each branch is forwarded whole.
+        rows: Put short leaves of equal length off one prefix into a batch.
+        packing: Put short leaves off one chain into one forward with a mask.
+        own_logits: Take the logits of the model's own forward instead of its hidden states.
+    """
+
+    def __init__(
+        self,
+        model: CausalModel,
+        batch: Sequence[Sequence[Branch]],
+        *,
+        reference: int | None,
+        measures: Sequence[str],
+        branching: bool,
+        rows: bool,
+        packing: bool,
+        own_logits: bool,
+    ) -> None:
+        self.model, self.reference, self.measures = model, reference, tuple(measures)
+        self.branches = list(batch[0])
+        self.windows = len(batch)
+        self.ids = [np.stack([w[b].ids for w in batch]) for b in range(len(self.branches))]
+        keys = [np.stack([w[b].keys for w in batch]) for b in range(len(self.branches))]
+        self.roots = build(keys) if branching else without_tree(keys)
+        self.branching, self.rows = branching, rows
+        self.packing, self.own_logits = packing and branching, own_logits
+        self.parts: list[list[tuple[int, Losses]]] = [[] for _ in self.branches]
+        self.intact: torch.Tensor | None = None
+        self.tokens = self.forwards = 0
+        self.body_seconds = self.head_seconds = 0.0
+
+    def run(self) -> None:
+        """Forward everything."""
+        self._siblings(self.roots, None)
+
+    def losses(self) -> list[list[Losses]]:
+        """What was found, by window and branch."""
+        found: list[list[Losses]] = [[] for _ in range(self.windows)]
+        for parts in self.parts:
+            ordered = [losses for _, losses in sorted(parts, key=lambda part: part[0])]
+            for window in range(self.windows):
+                found[window].append(_join(ordered, window, self.windows))
+        return found
+
+    # -- the walk ---------------------------------------------------------------------------
+
+    def _siblings(self, nodes: Sequence[Node], cache: Cache | None) -> None:
+        """Walk nodes that go on from one cache; the last of them takes it over."""
+        long, short = self._divide(nodes)
+        groups = list(by_length(short)) if self.rows else [[node] for node in short]
+        steps = [*((node,) for node in long), *groups]
+        for number, step in enumerate(steps, start=1):
+            own = cache if cache is None or number == len(steps) else snapshot(cache)
+            if len(step) > 1:
+                self._forward_rows(step, own)
+            else:
+                self._chain(step[0], own)
+
+    def _chain(self, node: Node, cache: Cache | None) -> None:
+        """Forward a node, and on along its only long child, leaving short leaves for one pack."""
+        chain: list[Node] = [node]
+        packed: list[Node] = []
+        while self.packing:
+            long, short = self._divide(chain[-1].children)
+            packed += short
+            if len(long) != 1:
+                break
+            chain += long
+        states, cache = self._forward_long(chain, cache)
+        self._score([request for part in chain for request in self._requests(part, states, node)])
+        del states
+        left = [child for child in chain[-1].children if child not in packed]
+        if cache is None:
+            return
+        if packed and not is_plain(cache):
+            raise RuntimeError("packing needs a cache that keeps every key")  # the check sees to it
+        groups = list(packs(packed))
+        for number, pack in enumerate(groups, start=1):
+            last = number == len(groups) and not left
+            self._forward_packed(pack, cache if last else snapshot(cache))
+        self._siblings(left, cache)
+
+    def _divide(self, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+        """Nodes walked one by one, and short leaves that can share a forward."""
+        short = [
+            n
+            for n in nodes
+            if not n.children and len(n) <= SHORT and self.reference not in n.through
+        ]
+        return [n for n in nodes if n not in short], short
+
+    # -- forwards ---------------------------------------------------------------------------
+
+    def _forward_long(
+        self, chain: Sequence[Node], cache: Cache | None
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """Forward consecutive nodes, in pieces that bound the activations."""
+        start, stop = chain[0].start, chain[-1].stop
+        ids = self.ids[chain[-1].branch][:, start:stop]
+        step = PIECE if self.branching else ids.shape[1]
+        states = []
+        for at in range(0, ids.shape[1], step):
+            piece = ids[:, at : at + step]
+            positions = None
+            if self.model.takes_positions and not self.own_logits:
+                positions = np.arange(start + at, start + at + piece.shape[1])[None]
+            got, cache = self._forward(piece, cache, positions)
+            states.append(got)
+        return (states[0] if len(states) == 1 else torch.cat(states, dim=1)), cache
+
+    def _forward_rows(self, nodes: Sequence[Node], cache: Cache | None) -> None:
+        """Forward leaves of equal length off one prefix as rows of a batch."""
+        if cache is not None:
+            index = torch.arange(self.windows, device=self.model.device).repeat(len(nodes))
+            cache = rows(cache, index)
+        start = nodes[0].start
+        ids = np.concatenate([self.ids[n.branch][:, start : n.stop] for n in nodes])
+        positions = np.arange(start, nodes[0].stop)[None] if self.model.takes_positions else None
+        states, _ = self._forward(ids, cache, positions)
+        by_node = torch.split(states, self.windows)
+        self._score(
+            [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
+        )
+
+    def _forward_packed(self, nodes: Sequence[Node], cache: Cache) -> None:
+        """Forward leaves off one chain side by side; each sees its own prefix and itself."""
+        ids = np.concatenate([self.ids[n.branch][:, n.start : n.stop] for n in nodes], axis=1)
+        positions = np.concatenate([np.arange(n.start, n.stop) for n in nodes])[None]
+        mask = packed_mask(nodes, cache.get_seq_length(), self.model.model.dtype)
+        states, _ = self._forward(ids, cache, positions, mask)
+        by_node = torch.split(states, [len(node) for node in nodes], dim=1)
+        self._score(
+            [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
+        )
+
+    def _forward(
+        self,
+        ids: NDArray[np.int64],
+        cache: Cache | None,
+        positions: NDArray[np.int64] | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Cache | None]:
+        started = self._clock()
+        device = self.model.device
+        tensor = torch.from_numpy(np.ascontiguousarray(ids)).to(device)
+        if self.own_logits:
+            states, grown = self.model.logits(tensor), None
+        else:
+            states, grown = self.model.states(
+                tensor,
+                cache,
+                positions=None if positions is None else torch.from_numpy(positions).to(device),
+                mask=None if mask is None else mask.to(device),
+            )
+        self.body_seconds += self._clock() - started
+        self.tokens += ids.size
+        self.forwards += 1
+        return states, grown
+
+    # -- losses -----------------------------------------------------------------------------
+
+    def _requests(
+        self, node: Node, states: torch.Tensor, origin: Node | None = None
+    ) -> Iterator[Request]:
+        """Targets that a node's hidden states predict: those at ``start + 1 … stop``."""
+        shift = (origin or node).start
+        for number in node.through:
+            branch = self.branches[number]
+            first, stop = max(branch.first, node.start + 1), min(branch.stop, node.stop + 1)
+            if first < stop:
+                hidden = states[:, first - 1 - shift : stop - 1 - shift]
+                yield Request(number, first - branch.first, hidden)
+
+    def _score(self, requests: Sequence[Request]) -> None:
+        """Compute the losses of what one forward gave, the reference first."""
+        mine = [r for r in requests if r.branch == self.reference]
+        if "kl" in self.measures and mine:
+            self._keep(mine)
+        for group in (mine, [r for r in requests if r.branch != self.reference]):
+            if group:
+                self._score_group(group)
+
+    def _keep(self, requests: Sequence[Request]) -> None:
+        """Keep the hidden states of the intact branch for KL."""
+        assert self.reference is not None
+        for request in requests:
+            if self.intact is None:
+                shape = (self.windows, self.branches[self.reference].targets)
+                self.intact = request.states.new_empty((*shape, request.states.shape[-1]))
+            stop = request.start + request.states.shape[1]
+            self.intact[:, request.start : stop] = request.states
+
+    def _score_group(self, requests: Sequence[Request]) -> None:
+        started = self._clock()
+        reference = None
+        if self.intact is not None and requests[0].branch != self.reference:
+            reference = torch.cat([self._reference_states(r).flatten(0, 1) for r in requests])
+        labels = torch.from_numpy(np.concatenate([self._labels(r).ravel() for r in requests]))
+        found = token_losses(
+            (lambda logits: logits) if self.own_logits else self.model.head,
+            torch.cat([request.states.flatten(0, 1) for request in requests]),
+            labels.to(self.model.device),
+            measures=self.measures,
+            reference=reference,
+            vocabulary=self.model.vocabulary,
+        )
+        at = 0
+        for request in requests:
+            count = self.windows * request.states.shape[1]
+            self.parts[request.branch].append((request.start, found.take(slice(at, at + count))))
+            at += count
+        self.head_seconds += self._clock() - started
+
+    def _labels(self, request: Request) -> NDArray[np.int64]:
+        first = self.branches[request.branch].first + request.start
+        labels: NDArray[np.int64] = self.ids[request.branch][
+            :, first : first + request.states.shape[1]
+        ]
+        return labels
+
+    def _reference_states(self, request: Request) -> torch.Tensor:
+        assert self.reference is not None
+        assert self.intact is not None
+        place = self.branches[request.branch].origin + request.start
+        at = place - self.branches[self.reference].origin
+        return self.intact[:, at : at + request.states.shape[1]]
+
+    def _clock(self) -> float:
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return time.perf_counter()
+
+
+def _join(parts: Sequence[Losses], window: int, windows: int) -> Losses:
+    """One window's losses of a branch, from parts that hold every window's, window by window."""
+
+    def rows_of(part: Losses) -> slice:
+        count = len(part.nll) // windows
+        return slice(window * count, (window + 1) * count)
+
+    return Losses.join([part.take(rows_of(part)) for part in parts])

@@ -1,0 +1,155 @@
+"""Conditions applied to a far context: their sources, their draws, their nesting."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from probe.errors import UsageError
+from probe.perturbations import registry
+from probe.perturbations.condition import draw_rng, nested, parse
+from probe.perturbations.content import replace
+from probe.perturbations.order import reverse, shuffle
+from probe.perturbations.removal import drop
+from probe.perturbations.samplers import vocabulary
+
+
+@pytest.fixture
+def register(monkeypatch):
+    registry.load_builtins()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    return registry.register
+
+
+def test_one_step_is_the_function_itself():
+    """Applying a condition is calling its perturbation."""
+    ids = list(range(100))
+    assert parse("shuffle(span=7)").apply(ids, rng=3) == shuffle(ids, rng=3, span=7)
+    sampler = vocabulary(range(500, 600))
+    applied = parse("replace(source='vocabulary')").apply(
+        ids, rng=3, sources={"vocabulary": sampler}
+    )
+    assert applied == replace(ids, rng=3, source=sampler)
+
+
+def test_a_chain_is_applied_from_left_to_right():
+    """Each step gets what the step before made, and a generator of its own."""
+    ids = list(range(100))
+    first, second = np.random.default_rng(3).integers(2**63, size=2)
+    plain = reverse(drop(ids, rng=first, rate=0.5), rng=second)
+    assert parse("[drop(rate=0.5), reverse]").apply(ids, rng=3) == plain
+    assert parse(["drop(rate=0.5)", "reverse"]).apply(ids, rng=3) == plain
+
+
+def test_sources_are_named_and_bound():
+    """A condition says which samplers it needs, and which one is missing."""
+    condition = parse("[replace(source='self'), replace(source='unigram')]")
+    assert condition.sources == {"self", "unigram"}
+    assert parse("replace(source=[1, 2])").sources == parse("shuffle").sources == set()
+    with pytest.raises(UsageError, match=r"'unigram'\)\]\" needs .* 'unigram'; bound: 'self'"):
+        condition.apply([1, 2], rng=0, sources={"self": vocabulary([7])})
+    with pytest.raises(UsageError, match=r"source 'self' and 'unigram'; bound: none"):
+        condition.apply([1, 2], rng=0)
+
+
+def test_what_a_condition_is():
+    """The controls and the removals are known by property; a chain has no one name."""
+    assert parse("intact").is_intact
+    assert parse("noise(windows=3)").is_noise
+    assert not parse("shuffle").is_intact
+    assert not parse("shuffle").is_noise
+    assert parse("drop(rate=0.0001)").removes  # though it leaves most far contexts as they are
+    assert parse("shuffle(span=20)").name == "shuffle"
+    assert parse("[reverse, truncate]").name is None
+
+
+def test_a_condition_is_a_value():
+    """It is equal and hashed by its text, and can be sent to another process."""
+    condition = parse("[drop(rate=0.5), shuffle]")
+    assert len({condition, parse("[drop(.5), shuffle()]"), parse("shuffle")}) == 2
+    copy = pickle.loads(pickle.dumps(condition))
+    assert copy == condition
+    assert copy.apply(list(range(50)), rng=0) == condition.apply(list(range(50)), rng=0)
+
+
+def test_a_draw_depends_on_each_of_its_five_parts():
+    """Changing any one gives another stream; none can be mistaken for another's part."""
+    keys = [
+        (0, "a", 0, "shuffle", 0),
+        (1, "a", 0, "shuffle", 0),
+        (0, "b", 0, "shuffle", 0),
+        (0, "a", 1, "shuffle", 0),
+        (0, "a", 0, "reverse", 0),
+        (0, "a", 0, "shuffle", 1),
+        (0, 'a", 0, "shuffle', 0, "shuffle", 0),
+        (0, "\ud800é", 0, "shuffle", 0),
+    ]
+    assert len({draw_rng(*key).bit_generator.random_raw() for key in keys}) == len(keys)
+    assert (
+        draw_rng(*keys[0]).random()
+        == draw_rng(np.int64(0), "a", np.int32(0), *keys[0][3:]).random()
+    )
+
+
+def test_a_draw_is_the_same_in_every_process_and_version():
+    """Its first raw numbers are written down here, and another process draws them too."""
+    code = (
+        "from probe.perturbations.condition import draw_rng\n"
+        "print(draw_rng(7, 'emma', 2, 'shuffle(span=20)', 1).bit_generator.random_raw(2).tolist())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == [5821558954818504561, 2793245225766152004]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("intact", True),
+        ("truncate", True),
+        ("drop(rate=0.5)", True),
+        ("drop(rate=1.0)", True),
+        ("replace(source='document')", True),
+        ("shuffle(span=2)", True),
+        ("shuffle(span=1000)", True),
+        ("shuffle(span=1024)", True),
+        ("shuffle(span=2000)", False),  # cut at 1024 it is another permutation
+        ("shuffle", False),
+        ("reverse", False),
+        ("[drop(rate=0.5), replace(source='self')]", True),
+        ("[drop(rate=0.5), shuffle]", False),
+    ],
+)
+def test_nesting_is_found_out(text, expected):
+    """What a longer far context begins with is seen by trying both."""
+    assert nested(parse(text)) is expected
+
+
+def test_permuted_spans_are_never_taken_for_nested():
+    """Long spans often agree by luck in one trial; several trials tell."""
+    spans = [1, 2, 100, 341, 512, 600, 1000, 1024, 1500, 2000, 2047]
+    assert not any(nested(parse(f"shuffle_spans(span={span})")) for span in spans)
+
+
+def test_nesting_is_asked_for_the_boundaries_at_hand():
+    """Spans of 2,000 tokens are nested where the boundaries are 4,000 and 6,000."""
+    assert nested(parse("shuffle(span=2000)"), m=4000, n=6000)
+    with pytest.raises(ValueError, match="n must be an integer >= 11; got 10"):
+        nested(parse("shuffle"), m=10, n=10)
+
+
+def test_nesting_of_a_users_function_is_found_out(register):
+    """Nothing is declared: a rotation is not nested, adding one to each id is."""
+
+    @register("rotate")
+    def rotate(far, *, rng):
+        return np.roll(far, 1)
+
+    @register("next_id")
+    def next_id(far, *, rng):
+        return far + 1
+
+    assert not nested(parse("rotate"))
+    assert nested(parse("next_id"))

@@ -1,0 +1,96 @@
+"""Where replaced tokens come from, beside the plain way."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probe.perturbations.samplers import stretch, unigram, vocabulary
+
+SEEDS = st.integers(0, 2**32)
+TEXTS = [np.arange(100, 140), [7, 8, 9], np.arange(200, 210)]
+SAMPLERS = {
+    "vocabulary": vocabulary([4, 8, 15]),
+    "unigram": unigram([0, 3, 1, 0, 2]),
+    "stretch": stretch(TEXTS, room=30),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@settings(deadline=None)
+@given(m=st.integers(0, 30), n=st.integers(0, 30), seed=SEEDS)
+def test_more_tokens_begin_with_fewer(name, m, n, seed):
+    """The first tokens are the same however many are asked for."""
+    short, long = (
+        SAMPLERS[name](size, np.random.default_rng(seed)).tolist() for size in sorted([m, n])
+    )
+    assert len(short) == min(m, n)
+    assert long[: len(short)] == short
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_can_be_sent_to_another_process(name):
+    """A pickled sampler draws the same tokens."""
+    copy = pickle.loads(pickle.dumps(SAMPLERS[name]))
+    draws = [draw(30, np.random.default_rng(3)).tolist() for draw in (copy, SAMPLERS[name])]
+    assert draws[0] == draws[1]
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(0, 9), min_size=1).filter(any), seed=SEEDS)
+def test_unigram_is_a_draw_from_the_written_out_counts(counts, seed):
+    """Writing each id out as often as it was counted and drawing a place gives the same ids."""
+    written = [i for i, count in enumerate(counts) for _ in range(count)]
+    rng = np.random.default_rng(seed)
+    plain = [written[int(rng.random() * len(written))] for _ in range(20)]
+    assert unigram(counts)(20, np.random.default_rng(seed)).tolist() == plain
+
+
+def test_an_id_that_was_never_counted_is_never_drawn():
+    """Zeros before, between and after the others are skipped."""
+    drawn = unigram([0, 5, 0, 1, 0])(5000, np.random.default_rng(0))
+    assert set(drawn.tolist()) == {1, 3}
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 30), seed=SEEDS)
+def test_a_stretch_is_consecutive_in_one_text(n, seed):
+    """Each token is followed by the one after it in its text, the first one after the last."""
+    drawn = SAMPLERS["stretch"](n, np.random.default_rng(seed)).tolist()
+    (text,) = [list(text) for text in TEXTS if drawn[0] in list(text)]
+    start = text.index(drawn[0])
+    assert drawn == [text[(start + i) % len(text)] for i in range(n)]
+    if len(text) >= 30:
+        assert start + 30 <= len(text)  # the longest stretch would have fitted too
+
+
+def test_every_start_of_a_stretch_occurs():
+    """Of 12 tokens with room for 10, the starts are 0, 1 and 2; of a short text, all."""
+    rng = np.random.default_rng(0)
+    starts = {int(stretch([np.arange(12)], room=10)(1, rng)[0]) for _ in range(200)}
+    assert starts == {0, 1, 2}
+    starts = {int(stretch([np.arange(5)], room=10)(1, rng)[0]) for _ in range(200)}
+    assert starts == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: vocabulary([]), "source must hold at least one token id"),
+        (lambda: unigram([]), "counts must be finite, at least 0, and not all 0"),
+        (lambda: unigram([0, 0]), "counts must be finite, at least 0, and not all 0"),
+        (lambda: unigram([1, -1]), "counts must be finite"),
+        (lambda: unigram([1, np.nan]), "counts must be finite"),
+        (lambda: unigram([[1, 2]]), r"counts must have one dimension; got shape \(1, 2\)"),
+        (lambda: stretch([], room=3), r"documents must be at least one, .* got sizes \[\]"),
+        (lambda: stretch([[1], []], room=3), r"none of them empty; got sizes \[1, 0\]"),
+        (lambda: stretch([[1]], room=0), "room must be an integer >= 1; got 0"),
+        (lambda: stretch([[1]], room=3)(4, np.random.default_rng(0)), "at most room, 3; got 4"),
+    ],
+)
+def test_nothing_to_draw_from_is_refused(make, said):
+    """The error says what is wrong before a run has begun, where it can."""
+    with pytest.raises(ValueError, match=said):
+        make()
