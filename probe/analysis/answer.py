@@ -71,7 +71,7 @@ def table(summary: Summary) -> str:
     rows = [["condition", *tolerances]]
     for condition in conditions:
         contexts = [summary.context(condition, tolerance) for tolerance in tolerances]
-        rows.append([condition, *(_cell(context) for context in contexts)])
+        rows.append([condition, *(short(context) for context in contexts)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -95,6 +95,17 @@ def headline(summary: Summary, condition: str = "truncate") -> EffectiveContext 
     ]
     resolved = [context for context in own if context.kind != "unresolved"]
     return next(iter(resolved or own), None)
+
+
+def short(context: EffectiveContext | None) -> str:
+    """An answer short enough for a table or a legend; why one is unresolved stands elsewhere."""
+    if context is None:
+        return "–"
+    if context.kind == "unresolved":
+        return "unresolved"
+    if context.kind == "greater" and context.estimate is not None:
+        return f"> {context.value} (estimate {context.estimate})"
+    return context.text()
 
 
 def describe_tolerance(text: str) -> str:
@@ -126,17 +137,6 @@ def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
         limit = f"the curve starts there; upper limit of the {interval} {context.upper}"
         return f"at most {context.value}", limit
     return str(context.value), f"{interval} {context.lower}–{context.upper}"
-
-
-def _cell(context: EffectiveContext | None) -> str:
-    """An answer short enough for a table; why one is unresolved stands below it."""
-    if context is None:
-        return "–"
-    if context.kind == "unresolved":
-        return "unresolved"
-    if context.kind == "greater" and context.estimate is not None:
-        return f"> {context.value} (estimate {context.estimate})"
-    return context.text()
 
 
 def _reasons(summary: Summary) -> list[str]:

@@ -35,7 +35,7 @@ class CausalModel:
         self.cache_name = next(
             (name for name, value in self._output.items() if isinstance(value, Cache)), None
         )
-        self._accepted = frozenset(inspect.signature(self.body.forward).parameters)
+        self._accepted = _parameters(self.body)
         for name in list(self._output)[1:]:
             self._output[name] = None  # a cache kept here would stay in memory
 
@@ -63,7 +63,9 @@ class CausalModel:
         Returns:
             Hidden states after the final norm, shape ``(batch, n, d)``, and the cache.
         """
-        given: dict[str, Any] = {"input_ids": ids, "use_cache": self.cache_name is not None}
+        given: dict[str, Any] = {"input_ids": ids}
+        if "use_cache" in self._accepted:
+            given["use_cache"] = self.cache_name is not None
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache
         if positions is not None:
@@ -80,7 +82,7 @@ class CausalModel:
         dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
         try:
             with _stubbed(self.body, lambda *_args, **_kwargs: self._output):
-                logits: torch.Tensor = self.model(input_ids=dummy, use_cache=False).logits[0]
+                logits: torch.Tensor = self.model(input_ids=dummy).logits[0]
         finally:
             self._output["last_hidden_state"] = None
         return logits
@@ -106,8 +108,13 @@ class CausalModel:
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way."""
-        logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
+        given = {"use_cache": False} if "use_cache" in _parameters(self.model) else {}
+        logits: torch.Tensor = self.model(input_ids=ids, **given).logits
         return logits
+
+
+def _parameters(module: nn.Module) -> frozenset[str]:
+    return frozenset(inspect.signature(module.forward).parameters)
 
 
 def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
@@ -121,7 +128,11 @@ def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
     hooks = [m.register_forward_hook(hook) for m in model.modules() if m is not model]
     try:
         with torch.inference_mode():
-            model(input_ids=torch.zeros((1, 4), dtype=torch.long, device=model.device))
+            ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
+            # Some families (MPT) keep no cache unless asked to.
+            model(
+                input_ids=ids, **({"use_cache": True} if "use_cache" in _parameters(model) else {})
+            )
     finally:
         for handle in hooks:
             handle.remove()

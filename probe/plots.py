@@ -1,0 +1,322 @@
+"""Figures of a run: a summary in, matplotlib axes out; nothing global is changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from probe.analysis.answer import headline, short
+from probe.analysis.effective import EffectiveContext
+from probe.analysis.floor import is_noise
+from probe.analysis.summary import Summary
+
+WIDTH = 3.4
+"""Width of a figure in inches: one column of a paper."""
+
+STYLE: dict[Any, Any] = {
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 8,
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
+    "savefig.dpi": 300,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "context-probe",
+    "text.parse_math": False,  # names come from data: a dollar sign is a dollar sign
+    "text.usetex": False,
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 7,
+    "ytick.major.width": 0.6,
+}
+
+# Okabe and Ito 2008, without yellow (too light for a line) and black (kept for marks).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+LINES = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.5, 1)),
+    (0, (5, 1, 1.5, 1)),
+    (0, (8, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY = "#9A9A9A"
+
+
+def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
+    """Draw delta against distance, one line a condition, with everything needed to read it.
+
+    Bands are pointwise intervals over documents. The shaded strip around 0 is the noise floor,
+    dotted lines are the tolerances, grey points have less far than near text. The diamond is the
+    effective context of ``truncate`` (else of the first condition) at the smallest tolerance that
+    has an answer, its bar the interval; an arrow means beyond reach.
+
+    Args:
+        summaries: One summary, or several to draw over one another: then colour tells the run,
+            line and marker the condition.
+        ax: Axes to draw in; a new figure of column width without.
+
+    Returns:
+        The axes: distance (tokens) on an axis that is linear to 1 and then logarithmic to base 2,
+        delta (nats a token) linear to the smallest tolerance and logarithmic from there.
+
+    Raises:
+        ValueError: If no summary is given, or none has a curve.
+    """
+    drawn = [summaries] if isinstance(summaries, Summary) else list(summaries)
+    if not any(len(summary.curve) for summary in drawn):
+        raise ValueError("no summary with a curve to draw")
+    with mpl.rc_context(STYLE):
+        axes = Figure(figsize=(WIDTH, 3.3), layout="constrained").subplots() if ax is None else ax
+        conditions = _conditions(drawn)
+        handles: list[Line2D | Patch] = []
+        for number, summary in enumerate(drawn):
+            for condition in conditions:
+                look = _look(number if len(drawn) > 1 else None, conditions.index(condition))
+                rows = summary.curve[summary.curve["condition"] == condition]
+                if rows.empty:
+                    continue
+                _line(axes, rows, look)
+                named = f"{summary.run.name}: {condition}" if len(drawn) > 1 else condition
+                handles.append(Line2D([], [], label=_short(named), **look))
+        _scales(axes, drawn)
+        handles += _noise_and_grey(axes, drawn)
+        _tolerances(axes, drawn)
+        _contexts(axes, drawn)
+        _words(axes, drawn, handles)
+    return axes
+
+
+def save(figure: Axes | Figure, path: str | Path) -> tuple[Path, Path]:
+    """Write a figure as PNG (300 dots an inch) and SVG; equal figures give equal bytes.
+
+    Args:
+        figure: The figure, or axes in it.
+        path: Path without suffix; the folder is made if need be.
+
+    Returns:
+        The two files, PNG and SVG.
+    """
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    if whole is None:
+        raise ValueError("these axes belong to no figure")
+    base = Path(path)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    files = base.with_name(base.name + ".png"), base.with_name(base.name + ".svg")
+    with mpl.rc_context(STYLE):
+        whole.savefig(files[0], dpi=300, metadata={"Software": None})
+        whole.savefig(files[1], metadata={"Date": None, "Creator": None})
+    return files
+
+
+def _conditions(summaries: Sequence[Summary]) -> list[str]:
+    """Conditions to draw: truncate first, then content, then order, then by name; not noise."""
+    names = {name for summary in summaries for name in summary.curve["condition"].unique()}
+    order = {"truncate": 0, "replace": 1, "shuffle": 2}
+    curves = [str(name) for name in names if not is_noise(str(name))]
+    return sorted(curves, key=lambda name: (order.get(name.partition("(")[0], 3), name))
+
+
+def _look(run: int | None, condition: int) -> dict[str, Any]:
+    """Colour, line and marker: all three differ between conditions of one run."""
+    return {
+        "color": COLOURS[(condition if run is None else run) % len(COLOURS)],
+        "linestyle": LINES[condition % len(LINES)],
+        "marker": MARKERS[condition % len(MARKERS)],
+    }
+
+
+def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
+    for grey, part in rows.groupby("grey"):
+        middle = (part["distance_from"] + part["distance_to"] - 1) / 2
+        own = {**look, "color": GREY} if grey else look
+        axes.fill_between(
+            middle, part["low"], part["high"], color=own["color"], alpha=0.18, linewidth=0
+        )
+        axes.plot(middle, part["delta"], markevery=max(1, len(part) // 12), **own)
+
+
+def _scales(axes: Axes, summaries: Sequence[Summary]) -> None:
+    """A place for distance 0 and for deltas around and below 0, with whole numbers as ticks."""
+    shown = pd.concat([summary.curve for summary in summaries])
+    shown = shown[~shown["condition"].map(is_noise)]
+    reach = int(shown["distance_to"].max())
+    axes.set_xscale("symlog", base=2, linthresh=1, linscale=1)
+    step = 1 if reach <= 64 else 2
+    powers = [2**power for power in range(0, reach.bit_length(), step)]
+    first = int(shown["distance_from"].min())
+    _ticks(axes.xaxis, [place for place in [0, *powers] if place >= first or place * 1.3 > first])
+    axes.set_xlim(-0.3 if first == 0 else first / 1.3, reach * 1.1)
+    threshold = min(_epsilons(summaries), default=0.01)
+    axes.set_yscale("symlog", base=10, linthresh=threshold, linscale=0.5)
+    lowest, highest = (
+        float(np.nanmin(shown["delta"])),
+        float(np.nanmax(shown[["delta", "high"]].to_numpy(dtype=np.float64))),
+    )
+    top = max(highest, 3 * threshold) * 1.25
+    # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
+    bottom = 1.25 * min(lowest, max(float(np.nanmin(shown["low"])), -3 * threshold), 0)
+    bottom -= threshold / 4
+    sizes = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
+    sizes = [size for size in sizes if size > threshold * 0.999]
+    signed = [-size for size in reversed(sizes)] + [0.0, *sizes]
+    _ticks(axes.yaxis, [size for size in signed if bottom <= size <= top])
+    axes.set_ylim(bottom, top)
+
+
+def _ticks(axis: Any, places: Sequence[float]) -> None:
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_formatter(FixedFormatter([f"{place:g}".replace("-", "−") for place in places]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _epsilons(summaries: Sequence[Summary]) -> dict[float, str]:
+    """Tolerances to draw as lines: those that are the same for every curve."""
+    return {
+        context.epsilon: context.tolerance
+        for summary in summaries
+        for context in summary.contexts
+        if context.epsilon is not None and not context.tolerance.endswith("delta0")
+    }
+
+
+def _tolerances(axes: Axes, summaries: Sequence[Summary]) -> None:
+    bottom, top = axes.get_ylim()
+    for epsilon, text in _epsilons(summaries).items():
+        if bottom < epsilon < top:
+            axes.axhline(epsilon, color="black", linewidth=0.5, linestyle=":", zorder=0.5)
+            axes.annotate(
+                text.replace("%", " %"),
+                (1, epsilon),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+            )
+
+
+def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:
+    """Shade the floors, and give the legend what was shaded or drawn grey."""
+    handles: list[Line2D | Patch] = []
+    for summary in summaries:
+        if summary.floor is not None:
+            limit = np.append(summary.floor.limit, summary.floor.limit[-1])
+            edges = np.append(summary.floor.lower, summary.floor.upper[-1])
+            axes.fill_between(
+                edges, -limit, limit, step="post", color="black", alpha=0.12, linewidth=0, zorder=0
+            )
+    if any(summary.floor is not None for summary in summaries):
+        handles.append(Patch(color="black", alpha=0.12, linewidth=0, label="noise floor"))
+    if any(summary.curve["grey"].any() for summary in summaries):
+        handles.append(Line2D([], [], color=GREY, label="less far than near text"))
+    axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
+    return handles
+
+
+def _contexts(axes: Axes, summaries: Sequence[Summary]) -> None:
+    for number, summary in enumerate(summaries):
+        context = headline(summary)
+        if context is None or context.kind == "unresolved" or context.epsilon is None:
+            continue
+        colour = "black" if len(summaries) == 1 else COLOURS[number % len(COLOURS)]
+        _interval(axes, context, context.epsilon, colour)
+
+
+def _interval(axes: Axes, context: EffectiveContext, height: float, colour: str) -> None:
+    """Diamond and bar of one answer, on the line of its tolerance."""
+    low = 0 if context.lower is None and context.estimate is not None else context.lower
+    start = context.reach if low is None else low
+    end = context.reach if context.upper is None else context.upper
+    axes.plot([start, end], [height, height], color=colour, linewidth=2.2, alpha=0.75, zorder=4)
+    place = context.reach if context.estimate is None else context.estimate
+    if context.upper is None:
+        axes.plot(
+            [context.reach],
+            [height],
+            marker=">",
+            color=colour,
+            markersize=5,
+            zorder=5,
+            clip_on=False,
+        )
+    if context.estimate is not None:
+        axes.plot(
+            [place],
+            [height],
+            marker="D",
+            markersize=5,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            zorder=6,
+        )
+
+
+def _words(axes: Axes, summaries: Sequence[Summary], handles: Sequence[Line2D | Patch]) -> None:
+    axes.set_xlabel("distance (tokens)")
+    axes.set_ylabel("delta (nats a token)")
+    axes.set_title("\n".join(_titles(summaries)))
+    marked = headline(summaries[0])
+    shown = list(handles)
+    if marked is not None and marked.kind != "unresolved" and marked.epsilon is not None:
+        answer = f"{marked.condition}, {marked.tolerance.replace('%', ' %')}: {short(marked)}"
+        label = _short(answer) if len(summaries) == 1 else "effective context"
+        shown.append(
+            Line2D([], [], color="black", marker="D", linewidth=2.2, markersize=4, label=label)
+        )
+    # Below the axis label whatever the height of the axes, hence points and no share of it.
+    figure = axes.get_figure(root=True)
+    below = ScaledTranslation(-26 / 72, -32 / 72, figure.dpi_scale_trans) if figure else None
+    axes.legend(
+        handles=shown,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=axes.transAxes if below is None else axes.transAxes + below,
+        ncols=1,
+        borderaxespad=0,
+        handlelength=2.8,
+    )
+
+
+def _titles(summaries: Sequence[Summary]) -> list[str]:
+    """Model, data and counts: two lines for one run, one line each for several."""
+    if len(summaries) > 1:
+        return [
+            _short(f"{each.run.name}: {each.model}, {each.documents} documents", 54)
+            for each in summaries
+        ]
+    (summary,) = summaries
+    counts = (
+        (summary.documents, "documents"),
+        (summary.windows, "windows"),
+        (summary.targets, "targets"),
+    )
+    return [
+        _short(f"{summary.model} on {summary.data}", 54),
+        ", ".join(f"{number:,} {name}" for number, name in counts),
+    ]
+
+
+def _short(text: str, most: int = 44) -> str:
+    """One line of at most this many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
