@@ -76,20 +76,24 @@ class Engine:
         Windows whose branches have the same lengths and targets are walked together.
 
         Args:
-            windows: The branches of each window, the same number for each.
+            windows: The branches of each window.
             reference: Which branch is the intact one that ``kl`` is measured against; it must
                 hold every target of the others.
 
         Returns:
             Losses of the branches of each window, in the order given.
         """
-        shapes = [[(len(b.ids), b.first, b.stop, b.origin) for b in w] for w in windows]
-        together = all(shape == shapes[0] for shape in shapes)
-        batches = [list(windows)] if together else [[window] for window in windows]
         started = time.perf_counter()
-        scored = [losses for batch in batches for losses in self._walk(batch, reference)]
+        alike: dict[object, list[int]] = {}
+        for number, window in enumerate(windows):
+            shape = tuple((len(b.ids), b.first, b.stop, b.origin) for b in window)
+            alike.setdefault(shape, []).append(number)
+        scored: dict[int, list[Losses]] = {}
+        for numbers in alike.values():
+            found = self._walk([windows[number] for number in numbers], reference)
+            scored.update(zip(numbers, found, strict=True))
         self.costs.seconds += time.perf_counter() - started
-        return scored
+        return [scored[number] for number in range(len(windows))]
 
     def whole(self) -> "Engine":
         """An engine over the same model that forwards every branch whole: the plain way."""

@@ -243,8 +243,7 @@ def _contexts(axes: Axes, summaries: Sequence[Summary]) -> None:
 
 def _interval(axes: Axes, context: EffectiveContext, height: float, colour: str) -> None:
     """Diamond and bar of one answer, on the line of its tolerance."""
-    low = 0 if context.lower is None and context.estimate is not None else context.lower
-    start = context.reach if low is None else low
+    start = context.reach if context.lower is None else context.lower
     end = context.reach if context.upper is None else context.upper
     axes.plot([start, end], [height, height], color=colour, linewidth=2.2, alpha=0.75, zorder=4)
     place = context.reach if context.estimate is None else context.estimate
@@ -301,7 +300,7 @@ def _titles(summaries: Sequence[Summary]) -> list[str]:
     """Model, data and counts: two lines for one run, one line each for several."""
     if len(summaries) > 1:
         return [
-            _short(f"{each.run.name}: {each.model}, {each.documents} documents", 54)
+            _short(f"{each.run.name}: {each.model}, {each.documents} documents", 48)
             for each in summaries
         ]
     (summary,) = summaries
@@ -311,7 +310,7 @@ def _titles(summaries: Sequence[Summary]) -> list[str]:
         (summary.targets, "targets"),
     )
     return [
-        _short(f"{summary.model} on {summary.data}", 54),
+        _short(f"{summary.model} on {summary.data}", 50),
         ", ".join(f"{number:,} {name}" for number, name in counts),
     ]
 

@@ -7,7 +7,7 @@ All indices here count the window's own tokens from 0; the kept first token is t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from probe.errors import UsageError
 
@@ -26,23 +26,6 @@ class Run(NamedTuple):
     boundary: int
     first: int
     stop: int
-
-
-class Plan(Protocol):
-    """What every protocol offers."""
-
-    length: int
-    reach: int
-
-    def runs(self, shared: bool) -> tuple[Run, ...]:
-        """Boundaries and targets of a condition, whose far context may be *shared* or not."""
-
-    @property
-    def targets(self) -> tuple[int, int]:
-        """First and one past the last target of the intact pass."""
-
-    def curve_start(self, shared: bool) -> int:
-        """Shortest distance at which a condition's curve is shown."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +119,9 @@ class Grid:
     def curve_start(self, shared: bool) -> int:
         """Every condition is measured at every distance."""
         return 0
+
+
+Plan = Sweep | Grid
 
 
 def sweep(

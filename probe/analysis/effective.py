@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bootstrap import FEWEST_DOCUMENTS
+from probe.analysis.bootstrap import FEWEST_DOCUMENTS, ratio
 from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
+from probe.analysis.sequence import tested_lower
 from probe.analysis.tolerance import Tolerance
 
 Floats = NDArray[np.float64]
@@ -77,7 +78,8 @@ def effective_context(
     """Read the effective context off a fitted curve.
 
     The interval holds the quantiles of the resamples' answers, rounded outward to bin edges, and
-    always the estimate. On a curve that starts late nothing is known below its first bin: a lower
+    always the estimate; its lower limit goes no further than plain tests bear out
+    (:func:`probe.analysis.sequence.tested_lower`). On a curve that starts late nothing is known below its first bin: a lower
     limit there is 0, and an answer there is ``at most`` the first edge.
 
     Args:
@@ -93,7 +95,8 @@ def effective_context(
         UsageError: If the tolerance needs text that the run does not have.
     """
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    epsilon, epsilons = _epsilon(curve, tolerance, bytes_per_token)
+    epsilons = _epsilons(curve, tolerance, bytes_per_token)
+    epsilon = None if epsilons is None else epsilons.mean
     reasons, flags = [], []
     index = low = high = len(lower)
     if curve.resampled.documents < FEWEST_DOCUMENTS:
@@ -104,7 +107,7 @@ def effective_context(
         index = int(first_below(curve.fit, epsilon, lower, reach))
         reasons += _noise_reasons(floor, epsilon, int(lower[min(index, len(lower) - 1)]))
         flags += _flags(curve, epsilon, index, floor)
-    if not reasons:
+    if epsilons is not None and not reasons:
         low, high = _limits(curve, epsilons, index)
         if low == 0 and high == len(lower):
             reasons.append(f"the interval is as wide as the measured range, {lower[0]}–{reach}")
@@ -137,27 +140,42 @@ def effective_context(
     )
 
 
-def _epsilon(
+@dataclass(frozen=True, eq=False)
+class _Epsilons:
+    """A tolerance in nats: as it stands, in each resample, and document by document."""
+
+    mean: float
+    resampled: float | Floats
+    by_document: float | Floats
+
+
+def _epsilons(
     curve: FittedCurve, tolerance: Tolerance, bytes_per_token: float | None
-) -> tuple[float | None, float | Floats]:
-    """The tolerance in nats, and that of each resample where it depends on the curve."""
+) -> _Epsilons | None:
+    """The tolerance, which moves with the documents where it is a share of delta at distance 0."""
     fixed = tolerance.nats(bytes_per_token=bytes_per_token)
     if fixed is not None:
-        return fixed, fixed
+        return _Epsilons(fixed, fixed, fixed)
     delta = curve.resampled.mean[0] if curve.sums.lower[0] == 0 else np.nan
     if not delta > 0:
-        return None, np.nan
-    return float(tolerance.amount * delta), tolerance.amount * curve.resampled.draws[:, 0]
+        return None
+    own = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
+    return _Epsilons(
+        float(tolerance.amount * delta),
+        tolerance.amount * curve.resampled.draws[:, 0],
+        tolerance.amount * np.where(np.isnan(own), delta, own),
+    )
 
 
-def _limits(curve: FittedCurve, epsilons: float | Floats, index: int) -> tuple[int, int]:
+def _limits(curve: FittedCurve, epsilons: _Epsilons, index: int) -> tuple[int, int]:
     """Limits of the interval as bin indices, the number of bins standing for beyond reach."""
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    answers = first_below(curve.fits, epsilons, lower, reach)
+    answers = first_below(curve.fits, epsilons.resampled, lower, reach)
     tail = (1 - curve.confidence) / 2
     low = int(np.quantile(answers, tail, method="lower"))
     high = int(np.quantile(answers, 1 - tail, method="higher"))
-    return min(low, index), max(high, index)
+    tested = tested_lower(curve.sums, epsilons.by_document, curve.confidence)
+    return min(low, index, tested), max(high, index)
 
 
 def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A causal language model as the engine sees it: tokens to hidden states, hidden states to logits."""
+"""A causal language model as the engine sees it: tokens to hidden states to logits."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ class CausalModel:
         return output.last_hidden_state, grown
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
-        """Hidden states of shape ``(rows, d)`` to logits ``(rows, V)``, by the model's own forward."""
+        """Turn states ``(rows, d)`` into logits ``(rows, V)``, by the model's own forward."""
         self._output["last_hidden_state"] = states[None]
         dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
         try:

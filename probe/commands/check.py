@@ -1,0 +1,49 @@
+"""`probe check`: does branching give this model's own losses?"""
+
+import click
+
+from probe.errors import ProbeError
+
+
+@click.command("check", short_help="Check the engine on a model.")
+@click.argument("model")
+@click.option("--dtype", default="auto", show_default=True, help="Dtype of the weights.")
+@click.option("--device", default="auto", show_default=True, help="A torch device.")
+@click.option("--attention", default="sdpa", show_default=True, help="attn_implementation.")
+@click.option("--length", default=1024, show_default=True, type=click.IntRange(min=96))
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
+def command(
+    model: str, dtype: str, device: str, attention: str, length: int, trust_remote_code: bool
+) -> None:
+    """Try every technique of the engine on MODEL against whole forwards.
+
+    Exit status 0: branching can be used; 1: this model is forwarded whole.
+    """
+    from probe.commands.options import quiet
+
+    quiet()
+    import numpy as np
+
+    from probe.models.load import load_model, open_source
+    from probe.selfcheck import check
+
+    source = open_source(model, trust_remote_code=trust_remote_code)
+    length = min(length, source.positions or length)
+    loaded = load_model(
+        source,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        trust_remote_code=trust_remote_code,
+    )
+    # Any ids will do: what is compared is the same text by two ways.
+    ids = np.random.default_rng(0).integers(source.vocabulary, size=length)
+    report = check(loaded, ids)
+    click.echo(
+        f"{source.location.name} ({type(loaded.model).__name__}, "
+        f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"
+    )
+    for outcome in report.outcomes:
+        click.echo(f"  {outcome}")
+    if not report.techniques.branching:
+        raise ProbeError("branching is not exact on this model: every branch is forwarded whole")

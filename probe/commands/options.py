@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from probe.errors import UsageError
+
+if TYPE_CHECKING:
+    from probe.config import Config
+
+TWINS = {
+    "model": "model.path",
+    "data": "data.path",
+    "device": "model.device",
+    "dtype": "model.dtype",
+}
+
+
+def configured(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a configuration file, the twins of its common keys, and ``--set``."""
+    for name, key in reversed(TWINS.items()):
+        command = click.option(f"--{name}", help=f"Instead of {key} in the file.")(command)
+    command = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Instead of any key: --set windows.length=8192.",
+    )(command)
+    return click.argument("config", type=click.Path(path_type=Path))(command)
+
+
+def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
+    """Read the configuration that the options ask for.
+
+    Raises:
+        UsageError: Every mistake in it, a line each.
+    """
+    from probe.config import load
+
+    changes = [(TWINS[name], str(value)) for name, value in twins.items() if value is not None]
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not key or not equals:
+            raise UsageError(f"--set {setting}: allowed: KEY=VALUE, such as windows.length=8192")
+        changes.append((key, value))
+    return load(config, changes)
+
+
+def quiet() -> None:
+    """Keep the libraries' bars and notes off the terminal; mistakes still come through."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()

@@ -1,0 +1,50 @@
+"""`probe run`: score, resume, print the answer, draw the curve."""
+
+from pathlib import Path
+
+import click
+
+from probe.commands.options import configured, quiet, read
+
+
+@click.command("run", short_help="Score a configuration and print the answer.")
+@configured
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Folder that holds the run folders.",
+)
+def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str | None) -> None:
+    """Score CONFIG, going on where an earlier call stopped; print the answer, draw the curve."""
+    settled = read(config, settings, **twins)
+    quiet()
+    from tqdm import tqdm
+
+    from probe.run import Progress, run
+
+    bar = tqdm(total=None, unit="window", dynamic_ncols=True, mininterval=1.0)
+
+    def listen(progress: Progress) -> None:
+        bar.total = progress.total
+        bar.n = progress.windows
+        seconds = max(bar.format_dict["elapsed"], 1e-9)
+        far = "" if progress.far_delta is None else f", far end {progress.far_delta:+.4f} nats"
+        bar.set_postfix_str(f"{progress.tokens / seconds:,.0f} tokens/s{far}")
+
+    with bar:
+        folder = run(settled, results, listen=listen, say=lambda line: bar.write(f"note: {line}"))
+    tell(folder)
+
+
+def tell(folder: Path) -> None:
+    """Print the answer of a run folder and draw its curve."""
+    from probe.analysis.answer import answer
+    from probe.analysis.summary import summarise
+    from probe.plots import curve, save
+
+    summary = summarise(folder)
+    click.echo(answer(summary))
+    png, _ = save(curve(summary), folder / "figures" / "curve")
+    click.echo(f"\nFigure: {png}\nNumbers: {folder / 'summary.json'}, {folder / 'curve.csv'}")

@@ -1,0 +1,248 @@
+"""The configuration: one YAML file, every key checked, every mistake told at once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+
+from probe.corpus.options import DataOptions
+from probe.errors import UsageError
+from probe.perturbations.condition import Condition, parse
+from probe.protocol import DEFAULT_RUNS, Plan, grid, sweep
+
+Measure = Literal["nll", "kl", "top1", "entropy"]
+
+
+class _Part(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Part):
+    """Which model, and how it is loaded."""
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    attention: str = "sdpa"
+    trust_remote_code: bool = False
+
+
+class DataConfig(_Part):
+    """Which documents; the keys are those of `probe.corpus.options.DataOptions`."""
+
+    path: str
+    name: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    options: dict[str, Any] = Field(default_factory=dict)
+    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    text_column: str = "text"
+    ids_column: str | None = None
+    max_documents: PositiveInt | None = None
+    group_column: str | None = None
+    streaming: bool = False
+
+    def as_options(self) -> DataOptions:
+        """The same, as the corpus takes it."""
+        return DataOptions(**self.model_dump())
+
+
+class WindowsConfig(_Part):
+    """Which windows of a document."""
+
+    length: Annotated[int, Field(ge=8)] = 2048
+    per_document: PositiveInt | None = 4
+    skip: Annotated[int, Field(ge=0)] = 0
+
+
+class SweepConfig(_Part):
+    """The boundary stands still, every token behind it is a target."""
+
+    kind: Literal["sweep"] = "sweep"
+    reach: PositiveInt | None = None
+    runs: dict[PositiveInt, PositiveInt] = Field(default_factory=lambda: dict(DEFAULT_RUNS))
+    spread: Annotated[float, Field(ge=0, le=1)] = 0.25
+    all_runs: bool = False
+    insist: bool = False
+
+    @field_validator("runs")
+    @classmethod
+    def _long_run(cls, runs: dict[int, int]) -> dict[int, int]:
+        if runs.get(1) != 1:
+            raise ValueError("allowed: {1: 1, …}, one long run over the whole reach, then others")
+        return runs
+
+    def plan(self, length: int) -> Plan:
+        """The protocol for windows of *length* tokens."""
+        return sweep(
+            length,
+            self.reach,
+            lengths=self.runs,
+            spread=self.spread,
+            all_runs=self.all_runs,
+            insist=self.insist,
+        )
+
+
+class TargetsConfig(_Part):
+    """The fixed targets of a grid."""
+
+    count: PositiveInt = 10
+    end_offset: Annotated[int, Field(ge=0)] = 40
+
+
+class GridConfig(_Part):
+    """Targets are fixed, the boundary moves over a list of distances."""
+
+    kind: Literal["grid"]
+    distances: list[Annotated[int, Field(ge=0)]]
+    targets: TargetsConfig = TargetsConfig()
+
+    def plan(self, length: int) -> Plan:
+        """The protocol for windows of *length* tokens."""
+        return grid(
+            length,
+            self.distances,
+            count=self.targets.count,
+            end_offset=self.targets.end_offset,
+        )
+
+
+class AnalysisConfig(_Part):
+    """How the rows are summarised; no part of a run's identity."""
+
+    tolerances: list[str] = ["1%", "2%", "5%", "10%"]
+    bins_per_octave: PositiveInt = 8
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @field_validator("tolerances")
+    @classmethod
+    def _readable(cls, tolerances: list[str]) -> list[str]:
+        from probe.analysis.tolerance import parse_tolerance
+
+        for text in tolerances:
+            parse_tolerance(text)
+        return tolerances
+
+
+class Config(_Part):
+    """A whole experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: ModelConfig
+    data: DataConfig
+    windows: WindowsConfig = WindowsConfig()
+    protocol: Annotated[SweepConfig | GridConfig, Field(discriminator="kind")] = SweepConfig()
+    conditions: Annotated[list[str], Field(min_length=1)]
+    first_token: Literal["keep", "none", "published"] = "keep"
+    repeats: PositiveInt = 1
+    measures: Annotated[list[Measure], Field(min_length=1)] = ["nll"]
+    batch: Literal["auto"] | PositiveInt = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    analysis: AnalysisConfig = AnalysisConfig()
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _canonical(cls, conditions: Any) -> Any:
+        if not isinstance(conditions, list):
+            return conditions
+        texts = [parse(condition).text for condition in conditions]
+        # `intact` is always scored; a condition named twice is one condition.
+        return [text for text in dict.fromkeys(texts) if text != "intact"]
+
+    @property
+    def parsed(self) -> tuple[Condition, ...]:
+        """The conditions, read."""
+        return tuple(parse(text) for text in self.conditions)
+
+    @property
+    def plan(self) -> Plan:
+        """The protocol for this configuration's windows.
+
+        Raises:
+            UsageError: If it does not fit them.
+        """
+        return self.protocol.plan(self.windows.length)
+
+
+def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
+    """Read a configuration file.
+
+    Args:
+        path: A YAML file.
+        changes: Dotted keys and YAML values that replace what the file says:
+            ``("windows.length", "8192")``.
+
+    Raises:
+        UsageError: Every mistake, a line each: its path, the value, what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"configuration {path} is no YAML: {_flat(error)}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"configuration {path} holds {content!r}; allowed: keys with values")
+    for key, value in changes:
+        _change(content, key, value)
+    return check(content, where=str(path))
+
+
+def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Make a configuration of plain values, as a notebook has them.
+
+    Args:
+        content: What a YAML file would hold.
+        where: What to call it in the message.
+
+    Raises:
+        UsageError: Every mistake, a line each.
+    """
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        mistakes = "\n".join(f"  {_mistake(detail)}" for detail in error.errors())
+        raise UsageError(f"{where} has {error.error_count()} mistake(s):\n{mistakes}") from error
+    config.plan  # noqa: B018 - raises where the protocol does not fit the windows
+    return config
+
+
+def _change(content: dict[str, Any], key: str, value: str) -> None:
+    """Put one ``--set key=value`` into the plain values."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {key}={value}: {parent!r} holds no keys")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {key}={value}: the value is no YAML: {_flat(error)}") from error
+
+
+def _mistake(detail: Any) -> str:
+    """One pydantic error as one line in the words of the file."""
+    path = ".".join(str(part) for part in detail["loc"] if part not in ("sweep", "grid"))
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: unknown key (value {detail['input']!r})"
+    if detail["type"] == "missing":
+        return f"{path}: is missing"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}" + ("" if repr(detail["input"]) in message else _got(detail))
+
+
+def _got(detail: Any) -> str:
+    value = repr(detail["input"])
+    return f"; got {value if len(value) <= 60 else value[:57] + '...'}"
+
+
+def _flat(error: Exception) -> str:
+    return " ".join(str(error).split())

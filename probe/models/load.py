@@ -1,0 +1,217 @@
+"""Loading a causal LM and its tokenizer from wherever it is, with one clear line where it fails."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from probe.errors import ProbeError, UsageError
+from probe.models.causal import CausalModel
+from probe.models.location import Location, locate
+
+Loaded = TypeVar("Loaded")
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model whose weights are not loaded yet: enough to cut windows and to plan.
+
+    Args:
+        location: Where it is.
+        tokenizer: Its tokenizer, ``None`` where it has none.
+        config: Its transformers configuration.
+        revision: Resolved commit of a hub model, hash of a GGUF file, else ``None``.
+    """
+
+    location: Location
+    tokenizer: PreTrainedTokenizerBase | None
+    config: Any
+    revision: str | None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids the model knows."""
+        return int(self.config.get_text_config().vocab_size)
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions the model has, ``None`` where there is no limit."""
+        text = self.config.get_text_config()
+        found = [getattr(text, name, None) for name in _POSITIONS]
+        return next((int(value) for value in found if value), None)
+
+    @property
+    def bos(self) -> int | None:
+        """The tokenizer's BOS, ``None`` where it has none."""
+        found = getattr(self.tokenizer, "bos_token_id", None)
+        return None if found is None else int(found)
+
+
+def open_source(
+    path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> ModelSource:
+    """Find a model and read its configuration and tokenizer.
+
+    Args:
+        path: See :func:`probe.models.location.locate`.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Run code that comes with the model; never unless the user says so.
+
+    Raises:
+        UsageError: If there is no such model.
+        ProbeError: If it is there and cannot be read.
+    """
+    location = locate(path)
+    given: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    folder = location.path
+    resolved = None
+    if location.gguf is not None:
+        folder = str(_converted(location))
+        resolved = _digest(location.file)
+    config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+    except (OSError, ValueError, KeyError, ImportError):
+        tokenizer = None  # tokenised data needs none; other data says so when it is read
+    resolved = resolved or getattr(config, "_commit_hash", None)
+    return ModelSource(Location(folder, None, location.name), tokenizer, config, resolved)
+
+
+def load_model(
+    source: ModelSource,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+) -> CausalModel:
+    """Load the weights.
+
+    Args:
+        source: The model.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: see :func:`resolve_dtype`.
+        device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
+        attention: transformers' ``attn_implementation``.
+        trust_remote_code: See :func:`open_source`.
+
+    Raises:
+        UsageError: If the device or the attention is not to be had.
+        ProbeError: If the weights cannot be read or it is no causal LM.
+    """
+    place = resolve_device(device)
+    model = _reading(
+        source.location.path,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            source.location.path,
+            revision=source.revision,
+            dtype=getattr(torch, resolve_dtype(dtype, place)),
+            attn_implementation=attention,
+            trust_remote_code=trust_remote_code,
+        ),
+    )
+    model.to(place)  # type: ignore[arg-type] # transformers wraps the method untyped
+    return CausalModel(model.eval())
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device that a name means.
+
+    Raises:
+        UsageError: If torch does not know it or it is not there.
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"model.device is {device!r}: {line}; allowed: auto, cpu, cuda") from error
+    return place
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> str:
+    """The dtype that ``auto`` means: bfloat16 where the device computes in it, else float32.
+
+    A CPU without bfloat16 instructions emulates them several times slower than float32.
+    """
+    if dtype != "auto":
+        return dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device.type == "cpu":
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return "bfloat16" if supported() else "float32"
+    return "float32"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``$XDG_CACHE_HOME/context-probe`` or ``~/.cache/…``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "context-probe"
+
+
+def _converted(location: Location) -> Path:
+    """The folder with a GGUF file's weights as transformers keeps them, made once."""
+    key = f"{_digest(location.file)[:16]}-transformers-{transformers.__version__}"
+    folder = cache_folder() / key
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
+    try:
+        _reading(str(location.file), lambda: _convert(location, scratch))
+        scratch.rename(folder)
+    except OSError:
+        if not (folder / "config.json").is_file():  # another process may have been first
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _convert(location: Location, folder: Path) -> None:
+    for package in ("gguf", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise ProbeError(
+                f"GGUF files need the package {package!r}: pip install 'context-probe[gguf]'"
+            )
+    try:
+        from transformers import GgufConfig
+    except ImportError as error:
+        raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
+    model = AutoModelForCausalLM.from_pretrained(
+        location.path,
+        gguf_file=location.gguf,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf).save_pretrained(folder)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _reading(path: str, read: Callable[[], Loaded]) -> Loaded:
+    """Turn what transformers raises into one line that names the model."""
+    try:
+        return read()
+    except ProbeError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise ProbeError(f"model {path!r} does not fit the device's memory") from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        line = next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+        raise UsageError(f"model.path {path!r} cannot be loaded: {line}") from error

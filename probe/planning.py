@@ -1,0 +1,129 @@
+"""What a run will forward and measure, counted on its own branches before any weight is loaded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probe.branches import Scored
+from probe.experiment import Draw, Experiment
+from probe.store import Key
+from probe.tree import build, tokens
+from probe.windows import Window
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is scored, written and, after an interruption, done again as one.
+
+    Args:
+        windows: Windows of one batch.
+        draws: What is missing of each of them, aligned with *windows*.
+        intact: Whether the intact rows of each window are missing too.
+    """
+
+    windows: tuple[Window, ...]
+    draws: tuple[tuple[Draw, ...], ...]
+    intact: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Sums over the windows of a run.
+
+    Args:
+        windows: Windows that are scored.
+        branches: Sequences whose targets are scored.
+        tokens: Tokens forwarded, each shared prefix once.
+        plain_tokens: Tokens forwarded by one whole forward per branch.
+        targets: Targets by condition and octave of distance; −1 is a row without a distance.
+    """
+
+    windows: int
+    branches: int
+    tokens: int
+    plain_tokens: int
+    targets: dict[str, dict[int, int]]
+
+
+def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:
+    """Divide a run into units of work.
+
+    Args:
+        experiment: The run.
+        batch: Windows of a unit; the division does not depend on what is *held*.
+        held: What has been scored before.
+
+    Yields:
+        Units with something missing.
+    """
+    for at in range(0, len(experiment.windows), batch):
+        missing = []
+        for window in experiment.windows[at : at + batch]:
+            intact, *keys = experiment.keys(window)
+            draws = zip(experiment.draws_of(window), keys, strict=True)
+            left = tuple(draw for draw, key in draws if key not in held)
+            if left or intact not in held:
+                missing.append((window, left, intact not in held))
+        if missing:
+            windows, draws_left, intacts = zip(*missing, strict=True)
+            yield Unit(windows, draws_left, intacts)
+
+
+def costs(experiment: Experiment, batch: int, held: set[Key]) -> Costs:
+    """Count what is left to score.
+
+    Args:
+        experiment: The run.
+        batch: Windows walked together.
+        held: What has been scored before.
+    """
+    counts = {"windows": 0, "branches": 0, "tokens": 0, "plain": 0}
+    targets: dict[str, dict[int, int]] = {}
+    for unit in units(experiment, batch, held):
+        scored = [
+            experiment.branches(window, draws)
+            for window, draws in zip(unit.windows, unit.draws, strict=True)
+        ]
+        counts["windows"] += len(scored)
+        counts["branches"] += sum(map(len, scored))
+        counts["tokens"] += _forwarded(scored)
+        counts["plain"] += sum(len(one.branch.ids) for window in scored for one in window)
+        for one in (one for window in scored for one in window):
+            _count(targets.setdefault(one.condition, {}), one)
+    return Costs(counts["windows"], counts["branches"], counts["tokens"], counts["plain"], targets)
+
+
+def octave(distances: np.ndarray) -> np.ndarray:
+    """The octave of each distance: its bits (0 for 0, 1 for 1, 2 for 2–3, 3 for 4–7, …)."""
+    found: np.ndarray = np.ceil(np.log2(distances + 1)).astype(np.int64)
+    return found
+
+
+def octave_name(number: int) -> str:
+    """The distances of an octave: ``64–127``."""
+    if number < 0:
+        return "intact"
+    first = 0 if number == 0 else 1 << (number - 1)
+    last = (1 << number) - 1
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
+    """Tokens that the engine forwards for windows, alike ones walked together."""
+    alike: dict[object, list[Sequence[Scored]]] = {}
+    for window in scored:
+        shape = tuple((len(o.branch.ids), o.branch.first, o.branch.stop) for o in window)
+        alike.setdefault(shape, []).append(window)
+    total = 0
+    for group in alike.values():
+        keys = [np.stack([w[b].branch.keys for w in group]) for b in range(len(group[0]))]
+        total += tokens(build(keys)) * len(group)
+    return total
+
+
+def _count(octaves: dict[int, int], one: Scored) -> None:
+    distances = one.position - one.boundary + np.arange(one.branch.targets)
+    numbers = np.full(len(distances), -1) if one.boundary < 0 else octave(distances)
+    for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+        octaves[int(number)] = octaves.get(int(number), 0) + int(count)

@@ -1,0 +1,180 @@
+"""run.json: what a run is, what it was made with, and whether another one may share its folder."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from probe import __version__
+from probe.config import Config
+from probe.errors import UsageError
+from probe.experiment import Experiment
+from probe.store import Store
+from probe.windows import Window
+
+SCHEMA_VERSION = 1
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "duckdb",
+)
+
+
+def begin(
+    experiment: Experiment, dtype: str, before: dict[str, Any] | None, folder: Path
+) -> dict[str, Any]:
+    """The record of a run as it starts.
+
+    Args:
+        experiment: The run.
+        dtype: Resolved dtype of the weights.
+        before: The folder's record, ``None`` for a new folder.
+        folder: The run folder, for the message.
+
+    Raises:
+        UsageError: If the folder holds a run of another identity.
+    """
+    config = experiment.config
+    mine = identity(config, dtype, experiment.source.revision)
+    if before is not None:
+        _refuse_other(before["identity"], mine, folder)
+    earlier = before["plan"]["conditions"] if before else {}
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": config.name,
+        "status": "unfinished",
+        "config": config.model_dump(mode="json"),
+        "identity": mine,
+        "versions": _versions(),
+        "model": {
+            "name": experiment.source.location.name,
+            "path": config.model.path,
+            "revision": experiment.source.revision,
+            "dtype": dtype,
+            "vocabulary": experiment.source.vocabulary,
+            "positions": experiment.source.positions,
+            "bos": experiment.first_token.bos,
+        }
+        | (
+            {k: before["model"].get(k) for k in ("class", "parameters", "device")} if before else {}
+        ),
+        "data": _data(experiment),
+        "plan": {
+            "reach": experiment.protocol.reach,
+            "targets": list(experiment.protocol.targets),
+            "windows": len(experiment.windows),
+            "conditions": earlier
+            | {
+                text: {"curve_start": experiment.protocol.curve_start(shared), "shared": shared}
+                for text, shared in experiment.shared.items()
+            },
+        },
+        "check": before["check"] if before else [],
+        "costs": before["costs"] if before else {},
+    }
+
+
+def identity(config: Config, dtype: str, revision: str | None) -> dict[str, Any]:
+    """What two runs must share to stand in one folder.
+
+    ``conditions``, ``repeats``, ``max_documents`` and ``analysis`` are no part of it: they may
+    change, and only the missing rows are scored.
+    """
+    return {
+        "model": config.model.path,
+        "revision": revision,
+        "dtype": dtype,
+        "attention": config.model.attention,
+        "data": config.data.model_dump(mode="json", exclude={"max_documents"}),
+        "windows": config.windows.model_dump(mode="json"),
+        "protocol": config.protocol.model_dump(mode="json"),
+        "seed": config.seed,
+        "first_token": config.first_token,
+        "measures": sorted(config.measures),
+    }
+
+
+def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
+    """Refuse a folder whose windows hold other tokens: the data has changed under its name.
+
+    Raises:
+        UsageError: If a window that was scored now holds other tokens, or is gone.
+    """
+    now = {(w.document, w.index): w.ids for w in windows}
+    for (document, index), ids in store.read_windows().items():
+        found = now.get((document, index))
+        if found is None:
+            raise UsageError(
+                f"{store.folder} holds window {index} of {document!r}, which this configuration "
+                "does not: max_documents may grow, not shrink; choose another name"
+            )
+        if found.tolist() != ids:
+            raise UsageError(
+                f"{store.folder}: window {index} of {document!r} now holds other tokens: the data "
+                "or the tokenizer has changed; choose another name"
+            )
+
+
+def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
+    differ = [
+        f"{key} was {before.get(key)!r}, is {value!r}"
+        for key, value in mine.items()
+        if before.get(key) != value
+    ]
+    if differ:
+        raise UsageError(
+            f"{folder} holds another run: {'; '.join(differ)}; "
+            "choose another name, or remove the folder"
+        )
+
+
+def _data(experiment: Experiment) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    for window in experiment.windows:
+        counts[window.document] = counts.get(window.document, 0) + 1
+    left = experiment.corpus.left_out
+    return {
+        "name": data_name(experiment.config),
+        "path": experiment.config.data.path,
+        "pool": list(experiment.pool),
+        "documents": [
+            {
+                "id": document.id,
+                "tokens": len(document.ids),
+                "windows": counts[document.id],
+                "group": document.group,
+            }
+            for document in experiment.corpus.documents
+        ],
+        "left_out": {
+            reason: {"count": omitted.count, "ids": list(omitted.ids)}
+            for reason, omitted in vars(left).items()
+            if not isinstance(omitted, int)
+        }
+        | {"licence_headers": left.licence_headers},
+    }
+
+
+def data_name(config: Config) -> str:
+    """What to call the data where people read it."""
+    data = config.data
+    if isinstance(data.data_files, str | list):
+        files = [data.data_files] if isinstance(data.data_files, str) else data.data_files
+        return ", ".join("/".join(Path(file).parts[-2:]) for file in files)
+    return data.path if data.name is None else f"{data.path} ({data.name})"
+
+
+def _versions() -> dict[str, str]:
+    found = {"context-probe": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,224 @@
+"""The run folder: score parts and windows as parquet, run.json; whole or not there at all."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probe.errors import ProbeError
+from probe.windows import Window
+
+SCHEMA = pa.schema(
+    [
+        ("document", pa.dictionary(pa.int32(), pa.string())),
+        ("window", pa.int32()),
+        ("position", pa.int32()),
+        ("far_start", pa.int32()),
+        ("boundary", pa.int32()),
+        ("distance", pa.int32()),
+        ("condition", pa.dictionary(pa.int32(), pa.string())),
+        ("repeat", pa.int16()),
+        ("nll", pa.float32()),
+        ("nll_intact", pa.float32()),
+    ]
+)
+OPTIONAL = {"kl": pa.float32(), "top1": pa.bool_(), "entropy": pa.float32()}
+WINDOWS = pa.schema(
+    [
+        ("document", pa.string()),
+        ("window", pa.int32()),
+        ("start", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("char_start", pa.list_(pa.int32())),
+        ("char_end", pa.list_(pa.int32())),
+        ("text", pa.string()),
+    ]
+)
+_HOLDS = b"context_probe.holds"
+
+
+class Key(NamedTuple):
+    """What is scored as one: a condition's draw on a window."""
+
+    document: str
+    window: int
+    condition: str
+    repeat: int
+
+
+class Store:
+    """One run folder.
+
+    Args:
+        folder: ``results/<run>``; made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scores = folder / "scores"
+
+    # -- run.json ---------------------------------------------------------------------------
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Read run.json, ``None`` where there is none.
+
+        Raises:
+            ProbeError: If it cannot be read.
+        """
+        path = self.folder / "run.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ProbeError(f"{path} cannot be read: {error}") from error
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write run.json, whole or not at all."""
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        with self._whole(self.folder / "run.json") as scratch:
+            scratch.write_text(text, encoding="utf-8")
+
+    # -- windows.parquet --------------------------------------------------------------------
+
+    def read_windows(self) -> dict[tuple[str, int], list[int]]:
+        """Token ids by document and window, empty where nothing was written."""
+        path = self.folder / "windows.parquet"
+        if not path.exists():
+            return {}
+        columns = ["document", "window", "token_ids"]
+        try:
+            rows = pq.read_table(path, columns=columns).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
+        return {(row["document"], row["window"]): row["token_ids"] for row in rows}
+
+    def write_windows(self, windows: Iterable[Window]) -> None:
+        """Write windows.parquet, whole or not at all."""
+        rows = [
+            {
+                "document": w.document,
+                "window": w.index,
+                "start": w.start,
+                "token_ids": w.ids,
+                "char_start": w.char_start,
+                "char_end": w.char_end,
+                "text": w.text,
+            }
+            for w in windows
+        ]
+        table = pa.Table.from_pylist(rows, schema=WINDOWS)
+        with self._whole(self.folder / "windows.parquet") as scratch:
+            pq.write_table(table, scratch, compression="zstd")
+
+    # -- scores -----------------------------------------------------------------------------
+
+    def write_part(self, columns: Mapping[str, Any], keys: Sequence[Key]) -> None:
+        """Write the rows of one unit of work, whole or not at all.
+
+        Args:
+            columns: Columns of equal length in the words of the contract.
+            keys: What the part holds; its name follows from them, so that a unit that is scored
+                again replaces itself.
+        """
+        extra = [(name, kind) for name, kind in OPTIONAL.items() if name in columns]
+        held = json.dumps([list(key) for key in keys], ensure_ascii=False)
+        schema = pa.schema([*SCHEMA, *extra], metadata={_HOLDS: held.encode()})
+        table = pa.table(
+            {field.name: pa.array(columns[field.name], type=_plain(field.type)) for field in schema}
+        ).cast(schema)
+        name = hashlib.sha256(held.encode()).hexdigest()[:16]
+        with self._whole(self.scores / f"part-{name}.parquet") as scratch:
+            pq.write_table(table, scratch, compression="zstd")
+
+    def held(self) -> tuple[set[Key], list[Path]]:
+        """What has been scored, by the parts' own word.
+
+        Returns:
+            The keys of all whole parts, and the parts that cannot be read.
+        """
+        keys: set[Key] = set()
+        broken: list[Path] = []
+        for part in sorted(self.scores.glob("*.parquet")):
+            try:
+                with pq.ParquetFile(part) as file:
+                    keys.update(Key(*key) for key in json.loads(file.schema_arrow.metadata[_HOLDS]))
+            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+                broken.append(part)
+        return keys, broken
+
+    def clean(self) -> list[Path]:
+        """Remove what an interrupted run left half-written, and put unreadable parts aside.
+
+        Returns:
+            The parts that were put aside, under their new names.
+        """
+        for scratch in self.folder.rglob("*.tmp"):
+            scratch.unlink()
+        _, broken = self.held()
+        return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            ProbeError: If another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows
+            yield
+            return
+        with self._told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = (self.folder / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ProbeError(f"{self.folder}: another run is writing into it") from error
+            yield
+
+    @contextlib.contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        """Give a temporary name to write to, and rename it when everything is on disk."""
+        scratch = path.with_name(f"{path.name}.tmp")
+        with self._told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield scratch
+                with scratch.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                scratch.replace(path)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
+        """Turn a failing disk into one line."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ProbeError(
+                    f"no space left for {path}: everything scored before is kept; free some "
+                    "space and start the same command again, it goes on from there"
+                ) from error
+            raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,225 @@
+"""Effective context on curves whose truth is known, at the level of sums."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+
+from probe.analysis.bins import bin_edges
+from probe.analysis.bootstrap import resample_weights
+from probe.analysis.documents import document_lengths, leave_one_group_out, spread
+from probe.analysis.effective import effective_context
+from probe.analysis.fitted import first_below, fit_curve
+from probe.analysis.floor import NoiseFloor
+from probe.analysis.sums import Sums
+from probe.analysis.tolerance import parse_tolerance
+
+ONE = parse_tolerance("1%")
+EPSILON = math.log(1.01)
+
+
+def make_sums(curve, *, documents=20, reach=512, spread=0.0, targets=100, seed=0, edges=None):
+    """Sums of a curve with a factor by document and an error by document and bin."""
+    edges = bin_edges(reach) if edges is None else edges
+    lower, upper = edges[:-1], edges[1:]
+    rng = np.random.default_rng(seed)
+    counts = np.broadcast_to(targets * (upper - lower), (documents, len(lower))).astype(float)
+    mean = curve((lower + upper - 1) / 2)
+    error = spread * rng.normal(size=counts.shape) / np.sqrt(counts)
+    values = mean * (1 + 0.1 * rng.normal(size=(documents, 1))) + error
+    return Sums(lower, upper, values * counts, counts)
+
+
+def floor_of(limit, reach=512):
+    lower = np.array([0, *(2**k for k in range(3, 20) if 2**k < reach)])
+    ones = np.ones(len(lower))
+    return NoiseFloor("noise", lower, np.append(lower[1:], reach), limit * ones, ones.astype(int))
+
+
+def solve(sums, tolerance=ONE, *, floor=1e-6, resamples=300):
+    weights = resample_weights(len(sums.sums), resamples, seed=0)
+    curve = fit_curve("truncate", sums, weights, 0.95)
+    noise = None if floor is None else floor_of(floor)
+    return effective_context(curve, tolerance, floor=noise, bytes_per_token=4.0)
+
+
+def test_a_step_is_found_at_its_edge():
+    """High to 64, nothing from there: 64, and no interval to speak of."""
+    answer = solve(make_sums(lambda d: np.where(d < 64, 0.2, 0.0)))
+    assert (answer.kind, answer.value, answer.lower, answer.upper) == ("length", 64, 64, 64)
+    assert answer.text() == "64 (64–64)"
+    assert answer.flags == ()
+
+
+def test_a_power_law_is_found_where_it_crosses():
+    """1/d falls below 1 % at 101 tokens, that is from the edge 104 on."""
+    answer = solve(make_sums(lambda d: 1 / (1 + d), spread=0.05))
+    assert answer.lower <= 104 <= answer.upper
+    assert answer.kind == "length"
+
+
+def test_plateaus_just_above_and_below_the_tolerance():
+    """0.8 ε from the start is zero; 1.2 ε to the end is more than the reach."""
+    below = solve(make_sums(lambda d: 0.8 * EPSILON + 0 * d))
+    assert (below.kind, below.text()) == ("zero", "0")
+    above = solve(make_sums(lambda d: 1.2 * EPSILON + 0 * d, documents=40))
+    assert above.kind == "greater"
+    assert above.value == 512
+    assert above.estimate is None
+    assert above.upper is None
+
+
+def test_never_below_is_greater_than_the_reach():
+    """A bound with its lower limit is an answer."""
+    answer = solve(make_sums(lambda d: 0.2 + 0 * d))
+    assert (answer.kind, answer.value, answer.lower) == ("greater", 512, None)
+    assert answer.text() == "> 512"
+    falling = solve(make_sums(lambda d: np.where(d < 192, 0.2, EPSILON), spread=0.1))
+    assert falling.text() == f"> {falling.value}" + (
+        f" (estimate {falling.estimate}; upper limit beyond 512)"
+        if falling.estimate
+        else f" (at least {falling.lower})"
+    )
+
+
+def test_below_only_in_the_last_half_octave_is_beyond_reach():
+    """A fall at 384 of 512 has too little behind it."""
+    answer = solve(make_sums(lambda d: np.where(d < 384, 0.2, 0.0)))
+    assert (answer.kind, answer.value, answer.estimate) == ("greater", 512, None)
+    answer = solve(make_sums(lambda d: np.where(d < 352, 0.2, 0.0)))
+    assert (answer.kind, answer.value) == ("length", 352)
+
+
+def test_an_upper_limit_beyond_reach_leaves_the_lower_one():
+    """Half of the documents fall early, half never: the estimate is kept, the value a bound."""
+    early = make_sums(lambda d: np.where(d < 64, 0.2, 0.0), documents=10)
+    late = make_sums(lambda d: np.where(d < 64, 0.2, 1.7 * EPSILON), documents=10)
+    stacked = (np.vstack([early.sums, late.sums]), np.vstack([early.targets, late.targets]))
+    answer = solve(Sums(early.lower, early.upper, *stacked))
+    assert (answer.kind, answer.value, answer.estimate) == ("greater", 64, 64)
+    assert answer.text() == "> 64 (estimate 64; upper limit beyond 512)"
+
+
+def test_pure_noise_has_no_context():
+    """An A/A comparison: zero, whatever the seed."""
+    for seed in range(10):
+        answer = solve(make_sums(lambda d: 0 * d, spread=0.02, seed=seed))
+        assert answer.kind == "zero"
+
+
+def test_few_documents_are_unresolved():
+    """Below six documents there is no interval."""
+    answer = solve(make_sums(lambda d: 1 / (1 + d), documents=3))
+    assert answer.text() == "unresolved (3 documents, at least 6 needed)"
+    assert answer.value is None
+    assert solve(make_sums(lambda d: 1 / (1 + d), documents=1)).kind == "unresolved"
+
+
+def test_a_high_noise_floor_is_unresolved_and_a_missing_one_flagged():
+    """The floor may reach half of the tolerance."""
+    sums = make_sums(lambda d: np.where(d < 64, 0.2, 0.0))
+    assert solve(sums, floor=0.49 * EPSILON).kind == "length"
+    assert "noise floor" in solve(sums, floor=0.5 * EPSILON).text()
+    exempt = solve(sums, floor=None)
+    assert (exempt.kind, exempt.flags) == ("length", ("no noise floor",))
+
+
+def test_an_interval_as_wide_as_the_range_is_unresolved():
+    """Where the documents could say anything, nothing is said."""
+    answer = solve(make_sums(lambda d: EPSILON + 0 * d, documents=6, spread=3.0, targets=10))
+    assert answer.kind == "unresolved"
+    assert "as wide as the measured range, 0–512" in answer.text()
+
+
+def test_a_curve_that_starts_late_says_at_most():
+    """Below the tolerance at its first bin, 128: nothing is known before."""
+    edges = bin_edges(512)
+    answer = solve(make_sums(lambda d: 0 * d, edges=edges[edges >= 128]))
+    assert (answer.kind, answer.value, answer.lower) == ("length", 128, 0)
+    assert answer.text() == "≤ 128"
+    assert answer.flags == ("at most",)
+
+
+def test_sparse_bins_answer_with_the_first_measured_bin_below():
+    """A grid has gaps between its distances."""
+    lower = np.array([16, 18, 32, 36, 64, 128, 256, 512])
+    upper = np.array([18, 20, 36, 40, 72, 144, 288, 522])
+    counts = np.full((10, 8), 50.0)
+    mean = np.where(lower < 100, 0.2, 0.0)
+    answer = solve(Sums(lower, upper, counts * mean, counts))
+    assert (answer.kind, answer.value, answer.reach) == ("length", 128, 522)
+
+
+def test_a_later_rise_is_flagged():
+    """Below the tolerance on the whole, yet one late bin is clearly above it."""
+    answer = solve(
+        make_sums(lambda d: np.where(d < 32, 0.2, np.where(abs(d - 270) < 9, 0.03, -0.01)))
+    )
+    assert "not monotone" in answer.flags
+
+
+def test_a_share_of_delta_at_distance_zero_is_formed_in_each_resample():
+    """A factor common to a document moves delta and tolerance alike: no spread at all."""
+    answer = solve(make_sums(lambda d: 1 / (1 + d)), parse_tolerance("5% of delta0"))
+    assert (answer.value, answer.lower, answer.upper) == (20, 20, 20)
+    negative = solve(make_sums(lambda d: -1 / (1 + d)), parse_tolerance("5% of delta0"))
+    assert (negative.kind, negative.epsilon) == ("unresolved", None)
+
+
+def test_first_below_against_a_loop():
+    """The vectorised search does what the definition says."""
+    lower = np.array([0, 1, 2, 4, 8, 16, 32])
+    fits = -np.sort(-np.random.default_rng(0).normal(size=(200, 7)), axis=1)
+    for fit, found in zip(fits, first_below(fits, 0.1, lower, 40), strict=True):
+        below = [i for i in range(7) if (fit[i:] < 0.1).all()]
+        expected = below[0] if below else 7
+        if expected and expected < 7 and lower[expected] >= 40 / math.sqrt(2):
+            expected = 7
+        assert found == expected
+
+
+def test_the_interval_covers_the_truth():
+    """100 runs of 20 documents that differ: the true length is inside at least 90 times."""
+
+    def mean(distance):
+        return 0.6 / (1 + distance) ** 0.8
+
+    edges = bin_edges(1024)
+    lower, upper = edges[:-1], edges[1:]
+    truth = int(lower[np.argmax(mean((lower + upper - 1) / 2) < EPSILON)])
+    rng = np.random.default_rng(7)
+    weights = resample_weights(20, 250, seed=1)
+    counts = np.broadcast_to((upper - lower) * 4.0, (20, len(lower)))
+    inside = 0
+    for _ in range(100):
+        factor = np.exp(rng.normal(scale=0.4, size=(20, 1)) - 0.08)
+        shift = rng.normal(scale=0.01, size=(20, 1))
+        error = 0.2 * rng.normal(size=counts.shape) / np.sqrt(counts)
+        values = mean((lower + upper - 1) / 2) * factor + shift + error
+        curve = fit_curve("truncate", Sums(lower, upper, values * counts, counts), weights, 0.95)
+        answer = effective_context(curve, ONE, floor=floor_of(0.0, 1024))
+        lowest = answer.reach if answer.lower is None else answer.lower
+        highest = answer.reach if answer.upper is None else answer.upper
+        inside += answer.kind == "unresolved" or lowest <= truth <= highest
+    assert inside >= 90
+
+
+def test_documents_have_lengths_of_their_own():
+    """A third falls at 8, a third at 64, a third never: quartiles say so."""
+    parts = [
+        make_sums(lambda d, at=at: np.where(d < at, 0.5, 0.0), documents=3) for at in (8, 64, 9999)
+    ]
+    stacked = [np.vstack([getattr(part, name) for part in parts]) for name in ("sums", "targets")]
+    sums = Sums(parts[0].lower, parts[0].upper, *stacked)
+    lengths = document_lengths(sums, [f"d{i}" for i in range(9)], {"1%": EPSILON})
+    assert lengths["length"].fillna(-1).tolist() == [8] * 3 + [64] * 3 + [-1] * 3
+    row = SimpleNamespace(**spread(lengths).iloc[0])
+    assert (row.quartile_1, row.median, row.beyond_reach) == (8, 64, 3)
+    assert row.quartile_3 is np.nan or np.isnan(
+        float(spread(lengths)["quartile_3"].astype(float)[0])
+    )
+    groups = ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    without = leave_one_group_out(sums, groups, {"1%": EPSILON}).set_index("left_out")["length"]
+    assert without["c"] == 64
+    assert without.isna().tolist() == [True, True, False]
+    assert leave_one_group_out(sums, ["a"] * 9, {"1%": EPSILON}).empty
