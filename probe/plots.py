@@ -81,11 +81,11 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
         ValueError: If no summary is given, or none has a curve.
     """
     drawn = [summaries] if isinstance(summaries, Summary) else list(summaries)
-    if not any(len(summary.curve) for summary in drawn):
+    conditions = _conditions(drawn)
+    if not conditions:
         raise ValueError("no summary with a curve to draw")
     with mpl.rc_context(STYLE):
         axes = Figure(figsize=(WIDTH, 3.3), layout="constrained").subplots() if ax is None else ax
-        conditions = _conditions(drawn)
         handles: list[Line2D | Patch] = []
         for number, summary in enumerate(drawn):
             for condition in conditions:

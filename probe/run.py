@@ -214,8 +214,7 @@ def _columns(
         "nll_intact": intact,
         "top1": loss.top1,
         "entropy": loss.entropy,
-        # KL of the intact text to itself is 0 by definition, and not computed.
-        "kl": np.zeros(count, np.float32) if one.condition == "intact" else loss.kl,
+        "kl": loss.kl,
     }
     return {
         "document": np.full(count, document, dtype=object),

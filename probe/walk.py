@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -229,8 +230,9 @@ class Walk:
 
     def _score_group(self, requests: Sequence[Request]) -> None:
         started = self._clock()
+        mine = requests[0].branch == self.reference
         reference = None
-        if self.intact is not None and requests[0].branch != self.reference:
+        if self.intact is not None and not mine:
             reference = torch.cat([self._reference_states(r).flatten(0, 1) for r in requests])
         labels = torch.from_numpy(np.concatenate([self._labels(r).ravel() for r in requests]))
         found = token_losses(
@@ -241,6 +243,8 @@ class Walk:
             reference=reference,
             vocabulary=self.model.vocabulary,
         )
+        if mine and "kl" in self.measures:  # of the intact text to itself: 0, and not computed
+            found = replace(found, kl=np.zeros_like(found.nll))
         at = 0
         for request in requests:
             count = self.windows * request.states.shape[1]

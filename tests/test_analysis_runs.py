@@ -259,6 +259,10 @@ def test_what_cannot_be_read_is_named(tmp_path):
     assert found.documents == 6
     assert found.warnings[0].startswith("scores/part-00000.parquet is left out: it cannot be read")
     assert "is unfinished: this is what has been scored so far" in found.warnings[1]
+    damaged = bytearray(parts[1].read_bytes())
+    damaged[4 : len(damaged) // 2] = bytes(len(damaged) // 2 - 4)  # the footer stays good
+    parts[1].write_bytes(damaged)
+    assert open_run(run).warnings[1].startswith("scores/part-00001.parquet is left out")
     for part in parts:
         part.unlink()
     with pytest.raises(ProbeError, match="nothing has been scored yet"):
@@ -275,8 +279,18 @@ def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     nll[chosen] = [np.nan, np.inf, np.nan, np.nan, -np.inf]
     place = rows.schema.get_field_index("nll")
     pq.write_table(rows.set_column(place, rows.schema.field("nll"), pa.array(nll)), part)
-    with pytest.raises(ProbeError, match=r"part-00003\.parquet: 'truncate' has 5"):
+    with pytest.raises(ProbeError, match="infinite or missing: 'truncate' has 5"):
         open_run(run)
+
+
+def test_a_run_without_curves_still_reports_its_losses(tmp_path):
+    """Only intact scores so far: losses and counts, and a sentence that says so."""
+    run = write_run(tmp_path / "run", Simulation({}, noise_spread=None))
+    found = summarise(run)
+    assert found.losses.by_condition["condition"].tolist() == ["intact"]
+    assert (found.contexts, found.reach, len(found.curve)) == ((), 0, 0)
+    assert sentence(found).endswith("no condition with a curve was scored.")
+    assert "no contrast truncate − intact" in answer(found)
 
 
 def test_contrasts_name_what_is_missing():

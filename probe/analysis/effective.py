@@ -10,7 +10,7 @@ from scipy.stats import t
 from probe.analysis.bootstrap import FEWEST_DOCUMENTS, ratio
 from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.sequence import tested_lower
+from probe.analysis.sequence import lower_by_tests
 from probe.analysis.tolerance import Tolerance
 
 Floats = NDArray[np.float64]
@@ -79,8 +79,9 @@ def effective_context(
 
     The interval holds the quantiles of the resamples' answers, rounded outward to bin edges, and
     always the estimate; its lower limit goes no further than plain tests bear out
-    (:func:`probe.analysis.sequence.tested_lower`). On a curve that starts late nothing is known below its first bin: a lower
-    limit there is 0, and an answer there is ``at most`` the first edge.
+    (:func:`probe.analysis.sequence.lower_by_tests`). On a curve that starts late nothing is known
+    below its first bin: a lower limit there is 0, and an answer there is ``at most`` the first
+    edge.
 
     Args:
         curve: The curve and its resamples.
@@ -174,7 +175,7 @@ def _limits(curve: FittedCurve, epsilons: _Epsilons, index: int) -> tuple[int, i
     tail = (1 - curve.confidence) / 2
     low = int(np.quantile(answers, tail, method="lower"))
     high = int(np.quantile(answers, 1 - tail, method="higher"))
-    tested = tested_lower(curve.sums, epsilons.by_document, curve.confidence)
+    tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
     return min(low, index, tested), max(high, index)
 
 

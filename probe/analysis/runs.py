@@ -1,7 +1,7 @@
 """A run folder: opening it, and saying what is wrong with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,15 @@ def open_run(path: str | Path) -> Run:
     record = _read_record(folder / "run.json")
     _read_windows_schema(folder / "windows.parquet")
     found = sorted((folder / "scores").glob("*.parquet"))
-    problems = {part: _problem(part) for part in found}
-    parts = tuple(part for part in found if problems[part] is None)
-    warnings = [
-        f"scores/{part.name} is left out: {text}" for part, text in problems.items() if text
-    ]
+    problems, bad = _check(found)
+    parts = tuple(part for part in found if part not in problems)
+    warnings = [f"scores/{part.name} is left out: {text}" for part, text in problems.items()]
     if not parts:
         reason = "; ".join(warnings) if warnings else "nothing has been scored yet"
         raise ProbeError(f"run '{folder}' has no readable score part ({reason})")
+    if bad:
+        counts = ", ".join(f"'{condition}' has {count}" for condition, count in bad.items())
+        raise ProbeError(f"losses of run '{folder}' are NaN, infinite or missing: {counts}")
     if record.get("status") != "complete":
         warnings.append(
             f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
@@ -105,31 +106,43 @@ def _read_windows_schema(path: Path) -> None:
         raise ProbeError(f"'{path}' lacks the columns {', '.join(sorted(missing))}")
 
 
-def _problem(part: Path) -> str | None:
-    """Why a score part cannot be used; a loss that is no number is an error of the run."""
+def _check(parts: Sequence[Path]) -> tuple[dict[Path, str], dict[str, int]]:
+    """The parts that cannot be used and why; and the losses in the others that are no number."""
+    problems = {part: text for part in parts if (text := _footer_problem(part))}
+    whole = [part for part in parts if part not in problems]
+    try:
+        return problems, _unusable_losses(whole)
+    except duckdb.Error:
+        # A page is damaged behind a good footer; which part it is takes one look at each.
+        for part in whole:
+            try:
+                _unusable_losses([part])
+            except duckdb.Error as error:
+                problems[part] = f"it cannot be read ({str(error).splitlines()[0]})"
+    return problems, _unusable_losses([part for part in whole if part not in problems])
+
+
+def _footer_problem(part: Path) -> str | None:
     try:
         names = set(pq.read_schema(part).names)
-        if missing := [name for name in COLUMNS if name not in names]:
-            return f"it lacks the columns {', '.join(missing)}"
-        bad = _unusable_losses(part)
-    except (OSError, pa.ArrowException, duckdb.Error) as error:
+    except (OSError, pa.ArrowException) as error:
         return f"it cannot be read ({str(error).splitlines()[0]})"
-    if bad:
-        counts = ", ".join(f"'{condition}' has {count}" for condition, count in bad)
-        raise ProbeError(f"losses that are NaN, infinite or empty in {part}: {counts}")
-    return None
+    missing = [name for name in COLUMNS if name not in names]
+    return f"it lacks the columns {', '.join(missing)}" if missing else None
 
 
-def _unusable_losses(part: Path) -> list[tuple[str, int]]:
-    """Conditions with losses that are no finite number; reads every column that is needed."""
+def _unusable_losses(parts: Sequence[Path]) -> dict[str, int]:
+    """Number of losses that are no finite number, by condition; reads every needed column."""
+    if not parts:
+        return {}
     everything = ", ".join(f'"{name}"' for name in COLUMNS)
     with duckdb.connect() as connection:
         rows = connection.execute(
             f"""SELECT condition, count(*) FILTER (WHERE
                 NOT (coalesce(isfinite(nll), false) AND coalesce(isfinite(nll_intact), false))),
                 bit_xor(hash({everything}))
-            FROM read_parquet($part, hive_partitioning = false)
+            FROM read_parquet($parts, union_by_name = true, hive_partitioning = false)
             GROUP BY condition ORDER BY condition""",
-            {"part": pattern(part)},
+            {"parts": [pattern(part) for part in parts]},
         ).fetchall()
-    return [(str(condition), int(count)) for condition, count, _ in rows if count]
+    return {str(condition): int(count) for condition, count, _ in rows if count}

@@ -12,7 +12,7 @@ SPANS = (1.0, np.sqrt(2), 2.0, 4.0, 8.0)
 """Ends of the pooled distances, as multiples of their start; 1 stands for the bin alone."""
 
 
-def tested_lower(sums: Sums, epsilon: float | Floats, confidence: float) -> int:
+def lower_by_tests(sums: Sums, epsilon: float | Floats, confidence: float) -> int:
     """First bin at which it can no longer be shown that delta still exceeds the tolerance.
 
     A never-rising fit of noise is too high at its beginning, and that of a resample once more:

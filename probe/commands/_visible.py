@@ -1,0 +1,104 @@
+"""Untrusted text on a terminal: every character visible, lines of a known width, marks."""
+
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+import click
+
+
+class Glyph(NamedTuple):
+    """A character and how it is shown.
+
+    Args:
+        char: The character of the text.
+        shown: One or more printable characters.
+        columns: How wide *shown* is on a terminal.
+        marked: Whether it is part of something that stands out.
+    """
+
+    char: str
+    shown: str
+    columns: int
+    marked: bool
+
+
+def glyphs(pieces: Iterable[tuple[str, bool]]) -> Iterator[Glyph]:
+    """Make text visible: what Python's ``repr`` escapes is escaped, a newline is ⏎.
+
+    Args:
+        pieces: Texts, and whether each is marked.
+    """
+    for text, marked in pieces:
+        for char in text:
+            shown = _shown(char)
+            columns = _columns(char) if shown == char else len(shown)
+            yield Glyph(char, shown, columns, marked)
+
+
+def lines(text: Iterable[Glyph], columns: int) -> Iterator[list[Glyph]]:
+    """Break visible text behind newlines, and behind spaces where a line would be too wide.
+
+    Args:
+        text: The glyphs.
+        columns: Widest line, at least 10, the longest escape; a word beyond it is cut.
+    """
+    line: list[Glyph] = []
+    used = 0
+    for glyph in text:
+        if used + glyph.columns > columns and glyph.char != " ":
+            spaces = (i for i in range(len(line), 0, -1) if line[i - 1].char == " ")
+            cut = next(spaces, len(line))
+            yield line[:cut]
+            line = line[cut:]
+            used = sum(glyph.columns for glyph in line)
+        line.append(glyph)
+        used += glyph.columns
+        if glyph.char == "\n":
+            yield line
+            line, used = [], 0
+    if line:
+        yield line
+
+
+def paint(line: list[Glyph], *, styled: bool) -> str:
+    """Write a line, its marked glyphs bold and underlined if it is *styled*."""
+    end = next((i for i in range(len(line), 0, -1) if line[i - 1].char != " "), 0)
+    return "".join(
+        click.style(text, bold=True, underline=True) if marked and styled else text
+        for marked, run in groupby(line[:end], key=lambda glyph: glyph.marked)
+        for text in ["".join(glyph.shown for glyph in run)]
+    )
+
+
+def terminal_columns() -> int:
+    """Width of the terminal, 80 where there is none."""
+    return max(20, shutil.get_terminal_size((80, 24)).columns)
+
+
+def is_styled() -> bool:
+    """Whether standard output is a terminal that may be sent styles."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
+def say(text: str, *, styled: bool = False) -> None:
+    """Print a text; what the output cannot encode is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), color=styled)
+
+
+def _shown(char: str) -> str:
+    if char == "\n":
+        return "⏎"
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+def _columns(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

@@ -1,0 +1,129 @@
+"""`probe list`: what there is to choose from, by the names that a configuration takes."""
+
+import inspect
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from probe.perturbations.registry import Entry
+
+COLUMNS = 100
+CONTROLS = ("intact", "noise")
+SOURCES = {
+    "vocabulary": "ordinary tokens, each as likely",
+    "unigram": "ordinary tokens, each as often as in the data",
+    "document": "consecutive tokens of another document",
+    "self": "consecutive older tokens of the same document",
+}
+PROTOCOLS = {
+    "sweep": {
+        "reach": "longest distance plus one, tokens; null is half the window",
+        "runs": "how many boundaries have reach / key targets each, by key",
+        "spread": "over which share of reach behind the first boundary the short runs begin",
+        "all_runs": "short runs also for conditions that share no far text between boundaries",
+        "insist": "allow a reach beyond half the window",
+    },
+    "grid": {
+        "distances": "distances of the first target from the boundary, tokens",
+        "targets": "how many, and how many tokens before the window's end they end",
+    },
+}
+MEASURES = {
+    "nll": "-ln p(target | context), nats; always measured",
+    "kl": "KL(intact || condition) of the next-token distributions, nats",
+    "top1": "whether the target is the most probable token",
+    "entropy": "entropy of the condition's next-token distribution, nats",
+}
+FIRST_TOKEN = {
+    "keep": "the BOS, or the window's own first token, stands in front of every condition",
+    "none": "nothing stands in front",
+    "published": "as keep, but not in front of truncated text",
+}
+
+Rows = Iterable[tuple[str, str]]
+
+
+@click.command("list", short_help="Perturbations, protocols, measures.")
+def command() -> None:
+    """List perturbations, protocols, measures and their parameters."""
+    from probe.perturbations import registry
+    from probe.perturbations.steps import FORMS
+
+    entries = {name: registry.get(name) for name in registry.names()}
+    perturbations = [entry for name, entry in entries.items() if name not in CONTROLS]
+    parts = [
+        section("Perturbations", _perturbations(perturbations)),
+        section("Controls", _perturbations([entries[name] for name in CONTROLS])),
+        textwrap.fill(f"A condition is written as {FORMS}", COLUMNS),
+        section("Protocols", _protocols()),
+        section("Measures", MEASURES.items()),
+        section("First token (first_token)", FIRST_TOKEN.items()),
+    ]
+    click.echo("\n\n".join(parts))
+
+
+def section(title: str, rows: Rows) -> str:
+    """Write rows of two columns below a title, no line beyond `COLUMNS`.
+
+    Args:
+        title: A line of its own.
+        rows: A name, which may begin with spaces, and what it is.
+    """
+    rows = [(f"  {name}", text) for name, text in rows]
+    column = 2 + min(max((len(name) for name, _ in rows), default=0), COLUMNS // 3)
+    return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
+
+
+def signature(entry: "Entry") -> str:
+    """A perturbation with its parameters and defaults: ``shuffle(span=None)``."""
+    plain = (
+        parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
+    )
+    parameters = ", ".join(map(str, plain))
+    return f"{entry.name}({parameters})" if parameters else entry.name
+
+
+def _row(name: str, text: str, column: int) -> Iterator[str]:
+    indent = " " * column
+    first = f"{name:<{column}}"
+    if len(name) > column - 2:
+        yield from textwrap.wrap(name, COLUMNS, subsequent_indent="      ")
+        first = indent
+    lines = textwrap.wrap(text, COLUMNS, initial_indent=first, subsequent_indent=indent)
+    if not lines and first.strip():
+        lines = [first.rstrip()]
+    yield from lines
+
+
+def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        yield signature(entry), entry.summary
+        if any(parameter.name == "source" for parameter in entry.parameters):
+            for name, text in SOURCES.items():
+                yield f"  source={name!r}", text
+
+
+def _protocols() -> Iterator[tuple[str, str]]:
+    from probe.config import GridConfig, SweepConfig
+
+    for name, config in (("sweep", SweepConfig), ("grid", GridConfig)):
+        yield name, inspect.getdoc(config) or ""
+        for key, text in PROTOCOLS[name].items():
+            yield f"  {_key(key, config.model_fields[key])}", text
+
+
+def _key(key: str, field: "FieldInfo") -> str:
+    """A key with its default as the configuration writes it."""
+    import yaml
+
+    if field.is_required():
+        return f"{key} (required)"
+    default: Any = field.get_default(call_default_factory=True)
+    plain = default.model_dump() if hasattr(default, "model_dump") else default
+    lines = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=COLUMNS)
+    return f"{key}: {lines.splitlines()[0]}"  # YAML ends a lone scalar with a line of dots

@@ -1,0 +1,195 @@
+"""`probe show`: what a perturbation does to a text, in the terminal."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from probe.errors import UsageError
+
+if TYPE_CHECKING:
+    from probe.commands._tokens import Tokens
+    from probe.perturbations.condition import Condition
+    from probe.perturbations.samplers import Sampler
+
+_ORIGINS = {
+    "vocabulary": "the distinct tokens of this text, each as likely",
+    "unigram": "the tokens of this text, each as often as in it",
+    "document": "consecutive tokens of another document, the opening of Moby-Dick",
+    "self": "consecutive older tokens of the same document (of a text given: any of its own)",
+}
+
+
+@click.command("show", short_help="What a perturbation does to a text.")
+@click.argument("condition")
+@click.option("--text", metavar="FILE|-", help="UTF-8 text to perturb; default: some Jane Austen.")
+@click.option("--model", metavar="PATH", help="Use this model's tokens; default: words.")
+@click.option(
+    "--boundary",
+    metavar="N",
+    type=int,
+    help="Index of the first token that stays intact; default: the last quarter does.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def command(
+    condition: str, text: str | None, model: str | None, boundary: int | None, seed: int
+) -> None:
+    """Print a text's far context before and after CONDITION, and the near context behind it.
+
+    CONDITION is written as in a configuration: "shuffle(span=5)", "replace(source='document')",
+    "[drop(rate=0.5), shuffle]"; `probe list` has the names.
+    """
+    from probe.commands._tokens import tokens_of
+    from probe.perturbations.condition import parse
+
+    parsed = parse(condition)
+    content = None if text is None else read(text)
+    tokens = tokens_of(model)
+    ids, samplers = material(tokens, content)
+    boundary = _boundary(boundary, len(ids))
+    before = ids[:boundary]
+    after = perturbed(parsed, before, seed, samplers)
+    _print(parsed, tokens, before, after, ids[boundary:], seed)
+
+
+def read(file: str) -> str:
+    """Read a text.
+
+    Args:
+        file: Path of a UTF-8 file, ``-`` for standard input.
+
+    Raises:
+        UsageError: If it cannot be read, is no UTF-8 or holds nothing.
+    """
+    try:
+        content = _bytes(file).decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"--text {file!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--text {file!r}: byte {error.start} is no UTF-8") from error
+    if not content:
+        raise UsageError(f"--text {file!r} is empty; allowed: a text of at least 2 tokens")
+    return content
+
+
+def material(tokens: "Tokens", content: str | None) -> tuple[list[int], Mapping[str, "Sampler"]]:
+    """Tokenise a text and make what replaces parts of it.
+
+    Args:
+        tokens: Encodes all texts.
+        content: The text, ``None`` for the one that is built in. A text given has nothing before
+            it, so that its older tokens are its own.
+
+    Returns:
+        Token ids of the text, and a sampler for each source name.
+
+    Raises:
+        UsageError: If the text is too short to have a boundary.
+    """
+    import numpy as np
+
+    from probe.commands._passage import OLDER, OTHER, TEXT
+    from probe.perturbations.samplers import stretch, unigram, vocabulary
+
+    ids = tokens.encode(TEXT if content is None else content)
+    if len(ids) < 2:
+        raise UsageError(f"the text has {len(ids)} token(s); allowed: 2 or more, one on each side")
+    older = tokens.encode(OLDER) if content is None else ids
+    return ids, {
+        "vocabulary": vocabulary(sorted(set(ids))),
+        "unigram": unigram(np.bincount(ids)),
+        "document": stretch([tokens.encode(OTHER)], room=len(ids)),
+        "self": stretch([older], room=len(ids)),
+    }
+
+
+def perturbed(
+    condition: "Condition", far: list[int], seed: int, samplers: Mapping[str, "Sampler"]
+) -> list[int]:
+    """Apply a condition; what a perturbation refuses is the user's mistake.
+
+    Raises:
+        UsageError: If the perturbation refuses this far context.
+    """
+    try:
+        return condition.apply(far, rng=seed, sources=samplers)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"condition {condition.text!r}: {error}") from error
+
+
+def changes(before: list[int], after: list[int]) -> tuple[list[bool], list[bool]]:
+    """Find the tokens that changed.
+
+    Returns:
+        For each token of *before* whether it was removed, and for each of *after* whether another
+        one stood in its place. Where *after* is *before* with gaps, only the gaps changed.
+    """
+    kept = [False] * len(before)
+    rest = iter(after)
+    wanted = next(rest, None)
+    for index, token in enumerate(before):
+        if token == wanted:
+            kept[index] = True
+            wanted = next(rest, None)
+    if sum(kept) == len(after):
+        return [not is_kept for is_kept in kept], [False] * len(after)
+    moved = [new != old for new, old in zip(after, before, strict=False)]
+    return [False] * len(before), moved + [True] * (len(after) - len(moved))
+
+
+def counts(before: list[int], after: list[int]) -> str:
+    """Say in one line how much of the far context is left; *before* holds at least one token."""
+    same = sum(old == new for old, new in zip(before, after, strict=False)) / len(before)
+    kept = (Counter(before) & Counter(after)).total() / len(before)
+    return (
+        f"Far tokens: {len(before)} before, {len(after)} after; {same:.1%} of positions unchanged, "
+        f"{kept:.1%} of tokens kept"
+    )
+
+
+def _bytes(file: str) -> bytes:
+    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+
+
+def _boundary(boundary: int | None, length: int) -> int:
+    if boundary is None:
+        return length - max(1, length // 4)
+    if not 1 <= boundary < length:
+        raise UsageError(
+            f"--boundary is {boundary}; allowed: 1 to {length - 1}, as the text has {length} tokens"
+        )
+    return boundary
+
+
+def _print(
+    condition: "Condition",
+    tokens: "Tokens",
+    before: list[int],
+    after: list[int],
+    near: list[int],
+    seed: int,
+) -> None:
+    from probe.commands._visible import glyphs, is_styled, lines, paint, say, terminal_columns
+
+    styled, columns = is_styled(), terminal_columns()
+    spell = cache(tokens.decode)
+    removed, moved = changes(before, after)
+
+    def section(title: str, ids: list[int], marks: list[bool]) -> None:
+        pieces = zip(map(spell, ids), marks, strict=True)
+        body = [paint(line, styled=styled) for line in lines(glyphs(pieces), columns - 2)]
+        say("\n".join([title, *(f"  {line}" for line in body)]) + "\n", styled=styled)
+
+    say(f"{condition.text}, seed {seed}, {tokens.name}{', changes marked' if styled else ''}")
+    for source in sorted(condition.sources):
+        say(f"source {source!r}: {_ORIGINS[source]}")
+    say("")
+    section("Far context before", before, removed)
+    section("Far context after" if after else "Far context after: nothing is left", after, moved)
+    say(f"--- boundary: token {len(before)} ".ljust(columns, "-") + "\n")
+    section("Near context, untouched", near, [False] * len(near))
+    say(counts(before, after))
