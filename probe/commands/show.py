@@ -43,17 +43,18 @@ def command(
     CONDITION is written as in a configuration: "shuffle(span=5)", "replace(source='document')",
     "[drop(rate=0.5), shuffle]"; `probe list` has the names.
     """
+    from probe.commands._passage import OLDER, TEXT
     from probe.commands._tokens import tokens_of
     from probe.perturbations.condition import parse
 
     parsed = parse(condition)
-    content = None if text is None else read(text)
+    content = TEXT if text is None else read(text)
     tokens = tokens_of(model)
-    ids, samplers = material(tokens, content)
+    ids = tokens.encode(content)
     boundary = _boundary(boundary, len(ids))
-    before = ids[:boundary]
-    after = perturbed(parsed, before, seed, samplers)
-    _print(parsed, tokens, before, after, ids[boundary:], seed)
+    older = OLDER if text is None else content
+    after = perturbed(parsed, ids[:boundary], seed, bound(tokens, content, older, room=boundary))
+    _print(parsed, tokens, ids[:boundary], after, ids[boundary:], seed)
 
 
 def read(file: str) -> str:
@@ -76,34 +77,26 @@ def read(file: str) -> str:
     return content
 
 
-def material(tokens: "Tokens", content: str | None) -> tuple[list[int], Mapping[str, "Sampler"]]:
-    """Tokenise a text and make what replaces parts of it.
+def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str, "Sampler"]:
+    """Make a sampler for each source name.
 
     Args:
         tokens: Encodes all texts.
-        content: The text, ``None`` for the one that is built in. A text given has nothing before
-            it, so that its older tokens are its own.
-
-    Returns:
-        Token ids of the text, and a sampler for each source name.
-
-    Raises:
-        UsageError: If the text is too short to have a boundary.
+        text: Gives the vocabulary and how often each token occurs.
+        older: What stands before *text* in its document.
+        room: The most tokens that are ever asked for.
     """
     import numpy as np
 
-    from probe.commands._passage import OLDER, OTHER, TEXT
+    from probe.commands._passage import OTHER
     from probe.perturbations.samplers import stretch, unigram, vocabulary
 
-    ids = tokens.encode(TEXT if content is None else content)
-    if len(ids) < 2:
-        raise UsageError(f"the text has {len(ids)} token(s); allowed: 2 or more, one on each side")
-    older = tokens.encode(OLDER) if content is None else ids
-    return ids, {
+    ids = tokens.encode(text)
+    return {
         "vocabulary": vocabulary(sorted(set(ids))),
         "unigram": unigram(np.bincount(ids)),
-        "document": stretch([tokens.encode(OTHER)], room=len(ids)),
-        "self": stretch([older], room=len(ids)),
+        "document": stretch([tokens.encode(OTHER)], room=room),
+        "self": stretch([tokens.encode(older)], room=room),
     }
 
 
@@ -156,6 +149,8 @@ def _bytes(file: str) -> bytes:
 
 
 def _boundary(boundary: int | None, length: int) -> int:
+    if length < 2:
+        raise UsageError(f"the text has {length} token(s); allowed: 2 or more, far and near")
     if boundary is None:
         return length - max(1, length // 4)
     if not 1 <= boundary < length:

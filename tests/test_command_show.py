@@ -1,0 +1,351 @@
+"""`probe show` prints a text before and after a perturbation, and nothing that a text hides."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from corpus_fixtures import byte_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
+
+from probe.commands import _visible, show
+from probe.commands._passage import OLDER, OTHER, TEXT
+from probe.commands._tokens import ModelTokens, Words
+from probe.errors import ProbeError, UsageError
+from probe.perturbations import registry
+from probe.perturbations.condition import parse
+from probe.perturbations.samplers import SOURCES
+
+VALUES = {"rate": "0.5", "span": "5", "source": "'vocabulary'"}
+TITLES = ("Far context before", "Far context after", "Near context, untouched")
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def _own_entries(monkeypatch):
+    registry.load_builtins()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+@pytest.fixture
+def byte_model(tmp_path: Path) -> str:
+    """Folder of a model with a byte-level tokenizer and no weights."""
+    folder = tmp_path / "bytes"
+    byte_tokenizer().save_pretrained(folder)
+    LlamaConfig(vocab_size=300).save_pretrained(folder)
+    return str(folder)
+
+
+def run(*arguments: str, text: str | bytes | None = None) -> Result:
+    given = [] if text is None else ["--text", "-"]
+    return CliRunner().invoke(
+        show.command, [*arguments, *given], input=text, catch_exceptions=False
+    )
+
+
+def shown(*arguments: str, text: str | bytes | None = None) -> str:
+    result = run(*arguments, text=text)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def parts(output: str) -> list[str]:
+    """The far text before, after, and the near text, each as one line."""
+    found = []
+    for title in TITLES:
+        body = output.partition(f"{title}\n")[2].partition("\n\n")[0]
+        found.append(" ".join(line[2:] for line in body.splitlines()).replace("⏎ ", "⏎"))
+    return found
+
+
+def call(name: str) -> str:
+    """A condition with this perturbation, whatever it requires."""
+    required = [
+        f"{parameter.name}={VALUES[parameter.name]}"
+        for parameter in registry.get(name).parameters
+        if parameter.default is parameter.empty
+    ]
+    return f"{name}({', '.join(required)})"
+
+
+# ------------------------------------------------------------------------------ what is shown
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_perturbation_can_be_shown(name):
+    """Each prints its far text, the boundary, the near text and the counts."""
+    output = shown(call(name))
+    before, _, near = parts(output)
+    assert before + near == TEXT.replace("\n", "⏎") or before + " " + near.strip() == (
+        TEXT.replace("\n", "⏎")
+    )
+    assert "--- boundary: token 150 ---" in output
+    assert "Far tokens: 150 before, " in output
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_is_bound_and_explained(source):
+    """A source draws from the built-in texts, and a line says from which."""
+    output = shown(f"replace(source={source!r})")
+    assert f"source {source!r}: {show._ORIGINS[source]}" in output
+    drawn = set(re.findall(r"\w+", parts(output)[1]))
+    origin = {"document": OTHER, "self": OLDER}.get(source, TEXT)
+    assert drawn <= set(re.findall(r"\w+", origin))
+
+
+def test_what_is_shown_is_what_the_library_does():
+    """The far text after is that of `Condition.apply` with the same seed."""
+    words = Words()
+    ids = words.encode("one two three four five six seven eight")
+    expected = "".join(map(words.decode, parse("shuffle").apply(ids[:6], rng=3)))
+    output = shown("shuffle", "--seed", "3", text="one two three four five six seven eight")
+    assert parts(output) == ["one two three four five six", expected, " seven eight"]
+
+
+def test_the_boundary_divides_far_from_near():
+    """Tokens from the boundary on are untouched."""
+    output = shown("reverse", "--boundary", "2", text="a b c d e")
+    assert parts(output) == ["a b", " ba", " c d e"]
+    assert "boundary: token 2" in output
+
+
+def test_older_text_of_a_given_text_is_its_own():
+    """No built-in text is taken for a part of the user's document."""
+    output = shown("replace(source='self')", text="p q p q p q p q")
+    assert set(parts(output)[1]) <= {"p", "q", " "}
+
+
+def test_truncation_is_said_in_words():
+    """An empty far context is no blank space."""
+    output = shown("truncate")
+    assert "Far context after: nothing is left\n" in output
+    assert "150 before, 0 after; 0.0% of positions unchanged, 0.0% of tokens kept" in output
+
+
+def test_a_models_tokens_are_decoded_one_by_one(byte_model):
+    """With a tokenizer a position is a token, and a part of a character is still seen."""
+    output = shown("reverse", "--model", byte_model, "--boundary", "4", text="ab c é")
+    assert "reverse, seed 0, tokens of bytes\n" in output
+    assert parts(output) == ["ab c", "c ba", " \ufffd\ufffd"]
+
+
+# ------------------------------------------------------------------------------ counts, changes
+
+
+def test_counts_tell_order_from_content():
+    """Shuffled tokens are all kept; the share of positions is that of equal ids."""
+    assert show.counts([1, 2, 3, 4], [1, 3, 2, 4]) == (
+        "Far tokens: 4 before, 4 after; 50.0% of positions unchanged, 100.0% of tokens kept"
+    )
+    assert "25.0% of tokens kept" in show.counts([1, 1, 2, 3], [1, 7, 8, 9])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.data())
+def test_a_removal_marks_only_what_is_gone(before, data):
+    """Where tokens were only taken out, those left are unmarked and make up the rest."""
+    kept = data.draw(st.lists(st.booleans(), min_size=len(before), max_size=len(before)))
+    after = [token for token, stays in zip(before, kept, strict=True) if stays]
+    removed, moved = show.changes(before, after)
+    assert not any(moved)
+    assert [t for t, gone in zip(before, removed, strict=True) if not gone] == after
+
+
+@given(st.data())
+def test_a_replacement_marks_the_positions_that_differ(data):
+    """Where as many tokens came out, a position is marked exactly if its token is another."""
+    before = data.draw(st.lists(st.integers(0, 3), min_size=1))
+    after = data.draw(st.lists(st.integers(0, 3), min_size=len(before), max_size=len(before)))
+    removed, moved = show.changes(before, after)
+    assert moved == np.not_equal(before, after).tolist()
+    assert not any(removed)
+
+
+# ------------------------------------------------------------------------------ untrusted text
+
+
+@given(st.text())
+def test_words_joined_are_the_text(text):
+    """The tokens without a model lose nothing, white space least of all."""
+    words = Words()
+    assert "".join(map(words.decode, words.encode(text))) == text
+
+
+def test_ids_that_no_tokenizer_gave_out_are_numbers():
+    """A user's perturbation may make up ids; they are shown, not looked up from the end."""
+    words = Words()
+    words.encode("one two")
+    model = ModelTokens(byte_tokenizer(), "bytes")
+    assert [words.decode(2), words.decode(-1)] == ["<2>", "<-1>"]
+    assert [model.decode(10_000), model.decode(-1)] == ["<10000>", "<-1>"]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "escaped"),
+    [
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\u202e", r"\u202e"),
+        ("\u2066", r"\u2066"),
+        ("\x07", r"\x07"),
+        ("\x9b", r"\x9b"),
+        ("\t", r"\t"),
+        ("\r", r"\r"),
+        ("\u200b", r"\u200b"),
+        ("\u2028", r"\u2028"),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_hidden_characters_are_escaped(hidden, escaped):
+    """Escape sequences, bidi marks and the like are shown and never sent, far and near."""
+    output = shown("reverse", text=f"one {hidden} two three {hidden} four")
+    assert hidden not in output
+    assert output.count(escaped) >= 2
+
+
+def test_newlines_are_shown_and_kept():
+    """A newline is a sign and ends the line."""
+    assert "  a⏎\n  b\n" in shown("intact", "--boundary", "2", text="a\nb c")
+
+
+@given(st.text(), st.integers(10, 40))
+def test_no_line_is_wider_than_the_terminal(text, columns):
+    """Lines fit, hold only printable characters, and lose nothing but spaces at their ends."""
+    rows = list(_visible.lines(_visible.glyphs([(text, False)]), columns))
+    painted = [_visible.paint(row, styled=False) for row in rows]
+    assert "".join(glyph.char for row in rows for glyph in row) == text
+    assert all(line.isprintable() for line in painted)
+    for line in painted:
+        width = sum(glyph.columns for glyph in _visible.glyphs([(line, False)]))
+        assert width <= columns
+
+
+def test_wide_characters_count_twice():
+    """Ideographs take two columns, combining marks none."""
+    rows = _visible.lines(_visible.glyphs([("日本語日本語e\u0301", False)]), 10)
+    assert [_visible.paint(row, styled=False) for row in rows] == ["日本語日本", "語e\u0301"]
+
+
+def test_an_output_that_cannot_encode_is_sent_escapes():
+    """Text beyond the output's encoding is escaped, not an error."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from probe.commands.show import command; command()"]
+        + ["intact", "--text", "-"],
+        input="naïve 日 a b".encode(),
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert rb"  na\xefve \u65e5 a" in done.stdout
+
+
+# ------------------------------------------------------------------------------ styles
+
+
+def test_nothing_is_styled_where_there_is_no_terminal():
+    """Piped output holds text alone, even if someone forces colours."""
+    result = CliRunner().invoke(show.command, ["shuffle"], color=True)
+    assert "\x1b" not in result.stdout
+    assert "marked" not in result.stdout
+
+
+def test_changed_tokens_are_marked_on_a_terminal(monkeypatch):
+    """What differs is bold and underlined; without the styles the output is the same."""
+    arguments = ["reverse", "--boundary", "3"]
+    plain = shown(*arguments, text="a b c d")
+    monkeypatch.setattr(_visible, "is_styled", lambda: True)
+    styled = shown(*arguments, text="a b c d")
+    assert "  \x1b[1m\x1b[4m c\x1b[0m b\x1b[1m\x1b[4ma\x1b[0m\n" in styled
+    assert re.sub(r"\x1b\[\dm", "", styled).replace(", changes marked", "") == plain
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_may_refuse_styles(monkeypatch, name, value):
+    """NO_COLOR and a dumb terminal are sent no escape sequence."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert _visible.is_styled()
+    monkeypatch.setenv(name, value)
+    assert not _visible.is_styled()
+
+
+# ------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "message"),
+    [
+        (["shufle"], None, "did you mean 'shuffle'"),
+        (["drop(rate=2)"], None, "rate must be a number above 0 and at most 1; got 2"),
+        (["shuffle"], "", "'-' is empty"),
+        (["shuffle"], "word", "the text has 1 token(s); allowed: 2 or more"),
+        (["shuffle"], b"a \xff b", "byte 2 is no UTF-8"),
+        (["shuffle", "--boundary", "0"], "a b c", "--boundary is 0; allowed: 1 to 2"),
+        (["shuffle", "--boundary", "3"], "a b c", "--boundary is 3; allowed: 1 to 2"),
+        (["shuffle", "--text", "no such file"], None, "'no such file': No such file"),
+        (["shuffle", "--text", "."], None, "'.': "),
+        (["shuffle", "--model", "package://no_such/x.gguf"], None, "'no_such' is not installed"),
+    ],
+)
+def test_mistakes_say_what_is_wrong(arguments, text, message):
+    """A wrong request is a UsageError with the value and what is allowed."""
+    with pytest.raises(UsageError) as caught:
+        run(*arguments, text=text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.usefixtures("_own_entries")
+def test_what_a_users_perturbation_refuses_names_the_condition():
+    """An error that comes only with this text is no traceback."""
+
+    @registry.register("short_only")
+    def short_only(far, *, rng):
+        if len(far) > 4:
+            raise ValueError("far is too long")
+        return far
+
+    with pytest.raises(UsageError, match="condition 'short_only': far is too long"):
+        run("short_only")
+
+
+def test_a_model_without_tokenizer_is_refused(tmp_path, monkeypatch):
+    """Words do not stand in silently for the tokens that were asked for."""
+    LlamaConfig().save_pretrained(tmp_path)
+    monkeypatch.setattr(
+        "probe.models.load.AutoTokenizer.from_pretrained", lambda *_, **__: {}["none"]
+    )
+    with pytest.raises(ProbeError, match="has no tokenizer"):
+        run("shuffle", "--model", str(tmp_path))
+
+
+# ------------------------------------------------------------------------------ built-in texts
+
+
+def test_the_built_in_texts_are_long_enough_to_draw_from():
+    """Another document and older text need not go round at the default boundary."""
+    words = Words()
+    far = len(words.encode(TEXT)) * 3 // 4
+    assert min(len(words.encode(OTHER)), len(words.encode(OLDER))) >= far
+    assert Counter(TEXT)["⏎"] == 0
+
+
+def test_showing_loads_no_model_library():
+    """Without --model no torch, transformers or pandas is imported."""
+    code = (
+        "import sys\nfrom probe.commands.show import command\n"
+        "assert not {'numpy', 'pydantic', 'torch'} & set(sys.modules), 'at import'\n"
+        "command(['shuffle'], standalone_mode=False)\n"
+        "print({'torch', 'transformers', 'pandas', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
