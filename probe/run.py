@@ -1,5 +1,6 @@
 """A run: plan, check the model, score what is missing, keep every finished unit."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,13 +114,14 @@ def _score_missing(
     held, _ = store.held()
     todo = list(units(experiment, batch_size(config, model), held))
     total, done, far = sum(len(unit.windows) for unit in todo), 0, FarEnd(experiment)
+    started = time.perf_counter()
     for unit in todo:
         scored, losses = score_unit(engine, experiment, unit)
         keys, columns = rows(unit, scored, losses)
         store.write_part(columns, keys)
         far.add(scored, losses)
         done += len(unit.windows)
-        record["costs"] = _sum(spent, engine.costs, model.device)
+        record["costs"] = _sum(spent, engine.costs, time.perf_counter() - started, model.device)
         listen(Progress(done, total, engine.costs.tokens, far.mean))
     store.write_record(record)
 
@@ -257,8 +259,12 @@ class FarEnd:
         return self.sum / self.count if self.count else None
 
 
-def _sum(before: dict[str, Any], now: Costs, device: torch.device) -> dict[str, Any]:
-    total = {name: before.get(name, 0) + value for name, value in asdict(now).items()}
+def _sum(
+    before: dict[str, Any], now: Costs, seconds: float, device: torch.device
+) -> dict[str, Any]:
+    """What all calls took: the engine's costs, and the seconds with planning and writing."""
+    spent = {**asdict(now), "run_seconds": seconds}
+    total = {name: before.get(name, 0) + value for name, value in spent.items()}
     if device.type == "cuda":
         total["peak_memory"] = torch.cuda.max_memory_allocated(device)
     return total

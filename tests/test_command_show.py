@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -89,21 +88,20 @@ def test_every_perturbation_can_be_shown(name):
     """Each prints its far text, the boundary, the near text and the counts."""
     output = shown(call(name))
     before, _, near = parts(output)
-    assert before + near == TEXT.replace("\n", "⏎") or before + " " + near.strip() == (
-        TEXT.replace("\n", "⏎")
-    )
+    assert before + near == TEXT.replace("\n", "⏎")
     assert "--- boundary: token 150 ---" in output
     assert "Far tokens: 150 before, " in output
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_is_bound_and_explained(source):
-    """A source draws from the built-in texts, and a line says from which."""
-    output = shown(f"replace(source={source!r})")
-    assert f"source {source!r}: {show._ORIGINS[source]}" in output
-    drawn = set(re.findall(r"\w+", parts(output)[1]))
+    """A source draws from the text that a line of the output names."""
+    assert f"source {source!r}: {show._ORIGINS[source]}" in shown(f"replace(source={source!r})")
+    words = Words()
+    drawn = show.bound(words, TEXT, OLDER, room=50)[source](50, np.random.default_rng(0))
     origin = {"document": OTHER, "self": OLDER}.get(source, TEXT)
-    assert drawn <= set(re.findall(r"\w+", origin))
+    assert len(drawn) == 50
+    assert set(drawn) <= set(words.encode(origin))
 
 
 def test_what_is_shown_is_what_the_library_does():
@@ -195,7 +193,7 @@ def test_ids_that_no_tokenizer_gave_out_are_numbers():
 @pytest.mark.parametrize(
     ("hidden", "escaped"),
     [
-        ("\x1b[31m", r"\x1b[31m"),
+        ("\x1b", r"\x1b"),
         ("\u202e", r"\u202e"),
         ("\u2066", r"\u2066"),
         ("\x07", r"\x07"),
@@ -209,7 +207,7 @@ def test_ids_that_no_tokenizer_gave_out_are_numbers():
 )
 def test_hidden_characters_are_escaped(hidden, escaped):
     """Escape sequences, bidi marks and the like are shown and never sent, far and near."""
-    output = shown("reverse", text=f"one {hidden} two three {hidden} four")
+    output = shown("reverse", text=f"one {hidden}[31m two three {hidden} four")
     assert hidden not in output
     assert output.count(escaped) >= 2
 
@@ -239,9 +237,9 @@ def test_wide_characters_count_twice():
 
 def test_an_output_that_cannot_encode_is_sent_escapes():
     """Text beyond the output's encoding is escaped, not an error."""
+    arguments = ["intact", "--text", "-"]
     done = subprocess.run(
-        [sys.executable, "-c", "from probe.commands.show import command; command()"]
-        + ["intact", "--text", "-"],
+        [sys.executable, "-c", "from probe.commands.show import command; command()", *arguments],
         input="naïve 日 a b".encode(),
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
@@ -336,7 +334,6 @@ def test_the_built_in_texts_are_long_enough_to_draw_from():
     words = Words()
     far = len(words.encode(TEXT)) * 3 // 4
     assert min(len(words.encode(OTHER)), len(words.encode(OLDER))) >= far
-    assert Counter(TEXT)["⏎"] == 0
 
 
 def test_showing_loads_no_model_library():

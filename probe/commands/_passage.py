@@ -32,11 +32,11 @@ OLDER = (
     '"Do you not want to know who has taken it?" cried his wife impatiently.\n\n'
     '"You want to tell me, and I have no objection to hearing it."\n\n'
     "This was invitation enough.\n\n"
-    '"Why, my dear, you must know, Mrs. Long says that Netherfield is taken by a young man of large '
-    "fortune from the north of England; that he came down on Monday in a chaise and four to see "
-    "the place, and was so much delighted with it that he agreed with Mr. Morris immediately; that "
-    "he is to take possession before Michaelmas, and some of his servants are to be in the house "
-    'by the end of next week."'
+    '"Why, my dear, you must know, Mrs. Long says that Netherfield is taken by a young man of '
+    "large fortune from the north of England; that he came down on Monday in a chaise and four to "
+    "see the place, and was so much delighted with it that he agreed with Mr. Morris immediately; "
+    "that he is to take possession before Michaelmas, and some of his servants are to be in the "
+    'house by the end of next week."'
 )
 """The same book's opening: what stands before `TEXT` in its document."""
 

@@ -50,12 +50,12 @@ def lines(text: Iterable[Glyph], columns: int) -> Iterator[list[Glyph]]:
     line: list[Glyph] = []
     used = 0
     for glyph in text:
-        if used + glyph.columns > columns and glyph.char != " ":
+        while line and used + glyph.columns > columns and glyph.char != " ":
             spaces = (i for i in range(len(line), 0, -1) if line[i - 1].char == " ")
             cut = next(spaces, len(line))
             yield line[:cut]
             line = line[cut:]
-            used = sum(glyph.columns for glyph in line)
+            used = sum(kept.columns for kept in line)
         line.append(glyph)
         used += glyph.columns
         if glyph.char == "\n":
