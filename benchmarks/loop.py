@@ -212,7 +212,7 @@ def report(args: argparse.Namespace, model: CausalModel, ways: list[Way], worst:
             f"{way.name:36}{seconds:9.1f}{np.mean(base.seconds) / seconds:7.1f}{way.tokens:9,}"
             f"{way.memory / 2**20:7.0f}{way.losses:8,}"
         )
-    octaves = [n for n in sorted(base.means[0]) if n >= 5]
+    octaves = sorted(set(base.means[0]) & set(ways[-1].means[0]) - set(range(5)))
     print("\nHow many times cheaper than the plain loop at equal standard error, by octave")
     print(f"{'':36}" + "".join(f"{octave_name(n):>11}" for n in octaves))
     for way in ways:

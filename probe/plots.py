@@ -11,53 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from probe.analysis.answer import headline, short
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
-
-WIDTH = 3.4
-"""Width of a figure in inches: one column of a paper."""
-
-STYLE: dict[Any, Any] = {
-    "axes.labelsize": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 8,
-    "font.family": "DejaVu Sans",
-    "font.size": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3,
-    "savefig.dpi": 300,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "context-probe",
-    "text.parse_math": False,  # names come from data: a dollar sign is a dollar sign
-    "text.usetex": False,
-    "xtick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.labelsize": 7,
-    "ytick.major.width": 0.6,
-}
-
-# Okabe and Ito 2008, without yellow (too light for a line) and black (kept for marks).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-LINES = (
-    "-",
-    (0, (5, 1.5)),
-    (0, (1.5, 1)),
-    (0, (5, 1, 1.5, 1)),
-    (0, (8, 2)),
-    (0, (3, 1, 1, 1, 1, 1)),
+from probe.plot_style import (
+    COLOURS,
+    GREY,
+    LINES,
+    MARKERS,
+    STYLE,
+    WIDTH,
+    scales,
+    tolerances,
 )
-MARKERS = ("o", "s", "^", "D", "v", "P")
-GREY = "#9A9A9A"
 
 
 def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
@@ -96,9 +65,9 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
                 _line(axes, rows, look)
                 named = f"{summary.run.name}: {condition}" if len(drawn) > 1 else condition
                 handles.append(Line2D([], [], label=_short(named), **look))
-        _scales(axes, drawn)
+        scales(axes, drawn)
         handles += _noise_and_grey(axes, drawn)
-        _tolerances(axes, drawn)
+        tolerances(axes, drawn)
         _contexts(axes, drawn)
         _words(axes, drawn, handles)
     return axes
@@ -151,67 +120,6 @@ def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
             middle, part["low"], part["high"], color=own["color"], alpha=0.18, linewidth=0
         )
         axes.plot(middle, part["delta"], markevery=max(1, len(part) // 12), **own)
-
-
-def _scales(axes: Axes, summaries: Sequence[Summary]) -> None:
-    """A place for distance 0 and for deltas around and below 0, with whole numbers as ticks."""
-    shown = pd.concat([summary.curve for summary in summaries])
-    shown = shown[~shown["condition"].map(is_noise)]
-    reach = int(shown["distance_to"].max())
-    axes.set_xscale("symlog", base=2, linthresh=1, linscale=1)
-    step = 1 if reach <= 64 else 2
-    powers = [2**power for power in range(0, reach.bit_length(), step)]
-    first = int(shown["distance_from"].min())
-    _ticks(axes.xaxis, [place for place in [0, *powers] if place >= first or place * 1.3 > first])
-    axes.set_xlim(-0.3 if first == 0 else first / 1.3, reach * 1.1)
-    threshold = min(_epsilons(summaries), default=0.01)
-    axes.set_yscale("symlog", base=10, linthresh=threshold, linscale=0.5)
-    lowest, highest = (
-        float(np.nanmin(shown["delta"])),
-        float(np.nanmax(shown[["delta", "high"]].to_numpy(dtype=np.float64))),
-    )
-    top = max(highest, 3 * threshold) * 1.25
-    # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
-    bottom = 1.25 * min(lowest, max(float(np.nanmin(shown["low"])), -3 * threshold), 0)
-    bottom -= threshold / 4
-    sizes = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
-    sizes = [size for size in sizes if size > threshold * 0.999]
-    signed = [-size for size in reversed(sizes)] + [0.0, *sizes]
-    _ticks(axes.yaxis, [size for size in signed if bottom <= size <= top])
-    axes.set_ylim(bottom, top)
-
-
-def _ticks(axis: Any, places: Sequence[float]) -> None:
-    axis.set_major_locator(FixedLocator(places))
-    axis.set_major_formatter(FixedFormatter([f"{place:g}".replace("-", "−") for place in places]))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _epsilons(summaries: Sequence[Summary]) -> dict[float, str]:
-    """Tolerances to draw as lines: those that are the same for every curve."""
-    return {
-        context.epsilon: context.tolerance
-        for summary in summaries
-        for context in summary.contexts
-        if context.epsilon is not None and not context.tolerance.endswith("delta0")
-    }
-
-
-def _tolerances(axes: Axes, summaries: Sequence[Summary]) -> None:
-    bottom, top = axes.get_ylim()
-    for epsilon, text in _epsilons(summaries).items():
-        if bottom < epsilon < top:
-            axes.axhline(epsilon, color="black", linewidth=0.5, linestyle=":", zorder=0.5)
-            axes.annotate(
-                text.replace("%", " %"),
-                (1, epsilon),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=6.5,
-            )
 
 
 def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:
@@ -297,7 +205,7 @@ def _words(axes: Axes, summaries: Sequence[Summary], handles: Sequence[Line2D | 
 
 
 def _titles(summaries: Sequence[Summary]) -> list[str]:
-    """Model, data and counts: two lines for one run, one line each for several."""
+    """Model, data and counts: a line each for one run, one line a run for several."""
     if len(summaries) > 1:
         return [
             _short(f"{each.run.name}: {each.model}, {each.documents} documents", 48)
@@ -309,10 +217,8 @@ def _titles(summaries: Sequence[Summary]) -> list[str]:
         (summary.windows, "windows"),
         (summary.targets, "targets"),
     )
-    return [
-        _short(f"{summary.model} on {summary.data}", 50),
-        ", ".join(f"{number:,} {name}" for number, name in counts),
-    ]
+    basis = ", ".join(f"{number:,} {name}" for number, name in counts)
+    return [_short(summary.model, 52), _short(summary.data, 52), basis]
 
 
 def _short(text: str, most: int = 44) -> str:
