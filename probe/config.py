@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from probe.corpus.options import DataOptions
 from probe.errors import UsageError
@@ -13,6 +23,22 @@ from probe.perturbations.condition import Condition, parse
 from probe.protocol import DEFAULT_RUNS, Plan, grid, sweep
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
+
+
+def _allowed(words: str) -> WrapValidator:
+    """Answer a value of none of several types with one line, not with one for each type."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"allowed: {words}") from error
+
+    return WrapValidator(validate)
+
+
+DataFiles = str | list[str] | dict[str, str | list[str]]
+ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
 class _Part(BaseModel):
@@ -40,7 +66,9 @@ class DataConfig(_Part):
     revision: str | None = None
     split: str = "train"
     options: dict[str, Any] = Field(default_factory=dict)
-    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    data_files: Annotated[
+        DataFiles | None, _allowed("a path or glob, a list of them, or such a list for each split")
+    ] = None
     text_column: str = "text"
     ids_column: str | None = None
     max_documents: PositiveInt | None = None
@@ -139,22 +167,29 @@ class Config(_Part):
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
     protocol: Annotated[SweepConfig | GridConfig, Field(discriminator="kind")] = SweepConfig()
-    conditions: Annotated[list[str], Field(min_length=1)]
+    conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: PositiveInt = 1
     measures: Annotated[list[Measure], Field(min_length=1)] = ["nll"]
-    batch: Literal["auto"] | PositiveInt = "auto"
+    batch: Annotated[Literal["auto"] | PositiveInt, _allowed("auto, or a number of windows")] = (
+        "auto"
+    )
     seed: Annotated[int, Field(ge=0)] = 0
     analysis: AnalysisConfig = AnalysisConfig()
 
-    @field_validator("conditions", mode="before")
+    @field_validator("protocol", mode="before")
     @classmethod
-    def _canonical(cls, conditions: Any) -> Any:
-        if not isinstance(conditions, list):
-            return conditions
-        texts = [parse(condition).text for condition in conditions]
+    def _sweep_by_default(cls, protocol: Any) -> Any:
+        return {"kind": "sweep", **protocol} if isinstance(protocol, dict) else protocol
+
+    @field_validator("conditions")
+    @classmethod
+    def _distinct(cls, conditions: list[str]) -> list[str]:
         # `intact` is always scored; a condition named twice is one condition.
-        return [text for text in dict.fromkeys(texts) if text != "intact"]
+        texts = [text for text in dict.fromkeys(conditions) if text != "intact"]
+        if not texts:
+            raise ValueError("allowed: one condition or more besides intact")
+        return texts
 
     @property
     def parsed(self) -> tuple[Condition, ...]:
@@ -230,13 +265,19 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
 
 def _mistake(detail: Any) -> str:
     """One pydantic error as one line in the words of the file."""
-    path = ".".join(str(part) for part in detail["loc"] if part not in ("sweep", "grid"))
+    kind = 1 if detail["loc"][0] == "protocol" else None  # the tag that pydantic puts in there
+    path = ".".join(str(part) for at, part in enumerate(detail["loc"]) if at != kind)
     if detail["type"] == "extra_forbidden":
         return f"{path}: unknown key (value {detail['input']!r})"
     if detail["type"] == "missing":
         return f"{path}: is missing"
+    if detail["type"] == "union_tag_invalid":
+        return (
+            f"{path}.kind: is {detail['ctx']['tag']!r}; allowed: {detail['ctx']['expected_tags']}"
+        )
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message}" + ("" if repr(detail["input"]) in message else _got(detail))
+    said = detail["type"] == "value_error" and repr(detail["input"]) in message
+    return f"{path}: {message}" + ("" if said else _got(detail))
 
 
 def _got(detail: Any) -> str:

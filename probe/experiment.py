@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.branches import FirstToken, Scored, intact, perturbed
 from probe.config import Config
 from probe.corpus.sample import Corpus, load_corpus
-from probe.errors import ProbeError, UsageError
+from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition, nested
 from probe.protocol import Plan
@@ -57,10 +57,6 @@ class Experiment:
         self.pool = tuple(self.documents if pool is None else pool)
         self.windows = tuple(self._cut())
         self._check_positions()
-        if missing := [name for name in self.pool if name not in self.documents]:
-            raise ProbeError(
-                f"the data set no longer gives document {missing[0]!r}, which this run began with"
-            )
 
     @cached_property
     def shared(self) -> dict[str, bool]:
@@ -77,10 +73,11 @@ class Experiment:
     @cached_property
     def draws(self) -> tuple[Draw, ...]:
         """Conditions and repeats, in order; a condition that draws nothing is scored once."""
+        longest = max(run.boundary for run in self.protocol.runs(True))
         return tuple(
             Draw(condition, repeat)
             for condition in self.config.parsed
-            for repeat in range(self.config.repeats if _is_random(condition) else 1)
+            for repeat in range(self.config.repeats if _is_random(condition, longest) else 1)
         )
 
     def draws_of(self, window: Window) -> list[Draw]:
@@ -201,9 +198,9 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
     return Experiment(config, source, corpus, pool)
 
 
-def _is_random(condition: Condition) -> bool:
-    """Whether a condition draws anything, found out by trying."""
-    far = np.arange(64)
+def _is_random(condition: Condition, longest: int) -> bool:
+    """Whether a condition draws anything on far contexts up to *longest*, found out by trying."""
+    far = np.arange(longest)
     sources = dict.fromkeys(condition.sources, lambda n, rng: rng.integers(1 << 30, size=n))
-    outcomes = [condition.apply(far, rng=seed, sources=sources).tolist() for seed in range(4)]
+    outcomes = [condition.apply(far, rng=seed, sources=sources).tolist() for seed in range(16)]
     return any(outcome != outcomes[0] for outcome in outcomes)

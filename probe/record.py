@@ -1,5 +1,6 @@
 """run.json: what a run is, what it was made with, and whether another one may share its folder."""
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -38,12 +39,13 @@ def begin(
         folder: The run folder, for the message.
 
     Raises:
-        UsageError: If the folder holds a run of another identity.
+        UsageError: If the folder holds a run of another identity, or its documents have changed.
     """
     config = experiment.config
-    mine = identity(config, dtype, experiment.source.revision)
+    mine, data = identity(config, dtype, experiment.source.revision), _data(experiment)
     if before is not None:
         _refuse_other(before["identity"], mine, folder)
+        _refuse_other_documents(before["data"], data, folder)
     earlier = before["plan"]["conditions"] if before else {}
     return {
         "schema": SCHEMA_VERSION,
@@ -64,7 +66,7 @@ def begin(
         | (
             {k: before["model"].get(k) for k in ("class", "parameters", "device")} if before else {}
         ),
-        "data": _data(experiment),
+        "data": data,
         "plan": {
             "reach": experiment.protocol.reach,
             "targets": list(experiment.protocol.targets),
@@ -134,6 +136,22 @@ def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) ->
         )
 
 
+def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Windows show a part of a document; replaced text is taken from all of it."""
+    earlier = {document["id"]: document["sha256"] for document in before["documents"]}
+    found = {document["id"]: document["sha256"] for document in now["documents"]}
+    if missing := [name for name in earlier if name not in found]:
+        raise UsageError(
+            f"{folder} holds document {missing[0]!r}, which this configuration no longer gives: "
+            "max_documents may grow, not shrink; choose another name"
+        )
+    if other := [name for name, digest in earlier.items() if found[name] != digest]:
+        raise UsageError(
+            f"{folder}: document {other[0]!r} now holds other tokens: the data or the tokenizer "
+            "has changed; choose another name"
+        )
+
+
 def _data(experiment: Experiment) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for window in experiment.windows:
@@ -147,6 +165,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
             {
                 "id": document.id,
                 "tokens": len(document.ids),
+                "sha256": hashlib.sha256(document.ids.astype("<i8").tobytes()).hexdigest(),
                 "windows": counts[document.id],
                 "group": document.group,
             }

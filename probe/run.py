@@ -75,8 +75,8 @@ def run(
         dtype = resolve_dtype(config.model.dtype, resolve_device(config.model.device))
         record = begin(experiment, dtype, before, store.folder)
         refuse_other_windows(store, experiment.windows)
+        store.write_record(record)  # first: windows that no record explains fit no later call
         store.write_windows(experiment.windows)
-        store.write_record(record)
         held, _ = store.held()
         left = list(units(experiment, 1, held))
         if left:
@@ -122,8 +122,8 @@ def _score_missing(
         far.add(scored, losses)
         done += len(unit.windows)
         record["costs"] = _sum(spent, engine.costs, time.perf_counter() - started, model.device)
+        store.write_record(record)
         listen(Progress(done, total, engine.costs.tokens, far.mean))
-    store.write_record(record)
 
 
 def check_model(model: CausalModel, experiment: Experiment) -> Report:

@@ -112,11 +112,11 @@ class Walk:
             return
         if packed and not is_plain(cache):
             raise RuntimeError("packing needs a cache that keeps every key")  # the check sees to it
+        # What is left holds the intact branch, if it is still to come: packs after it.
+        self._siblings(left, snapshot(cache) if packed else cache)
         groups = list(packs(packed))
         for number, pack in enumerate(groups, start=1):
-            last = number == len(groups) and not left
-            self._forward_packed(pack, cache if last else snapshot(cache))
-        self._siblings(left, cache)
+            self._forward_packed(pack, cache if number == len(groups) else snapshot(cache))
 
     def _divide(self, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
         """Nodes walked one by one, and short leaves that can share a forward."""
@@ -125,7 +125,9 @@ class Walk:
             for n in nodes
             if not n.children and len(n) <= SHORT and self.reference not in n.through
         ]
-        return [n for n in nodes if n not in short], short
+        long = [n for n in nodes if n not in short]
+        # The intact branch first: the others' KL needs its hidden states.
+        return sorted(long, key=lambda n: self.reference not in n.through), short
 
     # -- forwards ---------------------------------------------------------------------------
 

@@ -178,6 +178,14 @@ def random_ids(count: int, *, seed: int = 0) -> NDArray[np.int64]:
 
 @torch.inference_mode()
 def plain_logp(model: PreTrainedModel, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-probabilities of a plain whole forward, shape ``(n, V)``: what all is compared with."""
-    logits = model(input_ids=torch.from_numpy(ids)[None]).logits[0]
-    return torch.log_softmax(logits.double(), dim=-1).numpy()
+    """Log-probabilities of plain whole forwards: what all is compared with.
+
+    Args:
+        model: Any causal LM.
+        ids: Token ids, shape ``(n,)`` or ``(batch, n)``.
+
+    Returns:
+        Shape ``(n, V)`` or ``(batch, n, V)``, float64.
+    """
+    logits = model(input_ids=torch.from_numpy(np.atleast_2d(ids))).logits
+    return torch.log_softmax(logits.double(), dim=-1).numpy().reshape(*ids.shape, -1)

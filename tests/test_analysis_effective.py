@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
@@ -46,11 +48,23 @@ def solve(sums, tolerance=ONE, *, floor=1e-6, resamples=300):
 
 
 def test_a_step_is_found_at_its_edge():
-    """High to 64, nothing from there: 64, and no interval to speak of."""
+    """High to 64, nothing from there: 64, and an interval of the bins on both sides."""
     answer = solve(make_sums(lambda d: np.where(d < 64, 0.2, 0.0)))
-    assert (answer.kind, answer.value, answer.lower, answer.upper) == ("length", 64, 64, 64)
-    assert answer.text() == "64 (64–64)"
+    assert (answer.kind, answer.value, answer.lower, answer.upper) == ("length", 64, 60, 72)
+    assert answer.text() == "64 (60–72)"
     assert answer.flags == ()
+
+
+@pytest.mark.parametrize("truth", [*range(1, 40), 65, 100, 143])
+@pytest.mark.parametrize("height", [0.5, 1.9 * EPSILON])
+def test_a_step_inside_a_bin_lies_in_the_interval(truth, height):
+    """Where a bin holds several distances, the crossing is only known to its neighbours' edges."""
+    edges = bin_edges(512)
+    means = [np.mean(np.where(np.arange(a, b) < truth, height, 0)) for a, b in pairwise(edges)]
+    answer = solve(make_sums(lambda d: np.array(means)))
+    assert answer.lower <= truth <= answer.upper
+    if truth < 16:  # bins of one distance
+        assert (answer.value, answer.lower, answer.upper) == (truth, truth, truth)
 
 
 def test_a_power_law_is_found_where_it_crosses():
@@ -92,8 +106,8 @@ def test_an_upper_limit_beyond_reach_leaves_the_lower_one():
     late = make_sums(lambda d: np.where(d < 64, 0.2, 1.7 * EPSILON), documents=10)
     stacked = (np.vstack([early.sums, late.sums]), np.vstack([early.targets, late.targets]))
     answer = solve(Sums(early.lower, early.upper, *stacked))
-    assert (answer.kind, answer.value, answer.estimate) == ("greater", 64, 64)
-    assert answer.text() == "> 64 (estimate 64; upper limit beyond 512)"
+    assert (answer.kind, answer.value, answer.estimate) == ("greater", 60, 64)
+    assert answer.text() == "> 60 (estimate 64; upper limit beyond 512)"
 
 
 def test_pure_noise_has_no_context():
@@ -132,7 +146,7 @@ def test_a_curve_that_starts_late_says_at_most():
     edges = bin_edges(512)
     answer = solve(make_sums(lambda d: 0 * d, edges=edges[edges >= 128]))
     assert (answer.kind, answer.value, answer.lower) == ("length", 128, 0)
-    assert answer.text() == "≤ 128"
+    assert answer.text() == "≤ 128 (upper limit 144)"
     assert answer.flags == ("at most",)
 
 
@@ -155,9 +169,9 @@ def test_a_later_rise_is_flagged():
 
 
 def test_a_share_of_delta_at_distance_zero_is_formed_in_each_resample():
-    """A factor common to a document moves delta and tolerance alike: no spread at all."""
+    """A factor common to a document moves delta and tolerance alike: no spread but the bins'."""
     answer = solve(make_sums(lambda d: 1 / (1 + d)), parse_tolerance("5% of delta0"))
-    assert (answer.value, answer.lower, answer.upper) == (20, 20, 20)
+    assert (answer.value, answer.lower, answer.upper) == (20, 18, 22)
     negative = solve(make_sums(lambda d: -1 / (1 + d)), parse_tolerance("5% of delta0"))
     assert (negative.kind, negative.epsilon) == ("unresolved", None)
 

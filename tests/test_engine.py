@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ import torch
 from models import (
     BOS,
     FAMILIES,
-    RECURRENT,
     VOCABULARY,
     plain_logp,
     random_ids,
+    tiny,
     tiny_model,
     tiny_report,
 )
@@ -34,10 +34,10 @@ from probe.selfcheck import check
 from probe.walk import Walk
 from probe.windows import Window
 
-LENGTH = 96
+LENGTH = 64
 PLANS: dict[str, Plan] = {
-    "sweep": sweep(LENGTH, 40, lengths={1: 1, 4: 3, 10: 4}, all_runs=True),
-    "grid": grid(LENGTH, [0, 1, 5, 20, 40], count=6, end_offset=3),
+    "sweep": sweep(LENGTH, 28, lengths={1: 1, 4: 2}, all_runs=True),
+    "grid": grid(LENGTH, [0, 1, 24], count=4, end_offset=3),
 }
 FIRST_TOKENS = {
     "keep": FirstToken("keep", BOS),
@@ -61,8 +61,12 @@ Paths = Counter[str]
 
 
 def tolerance(family: str) -> float:
-    """Largest difference of a loss, nats: recurrent layers sum in another order."""
-    return 5e-5 if family in RECURRENT else 1e-5
+    """Largest difference of a loss, nats.
+
+    Recurrent layers sum in another order when a text is cut elsewhere, and the gated delta rule
+    with random weights magnifies rounding: one bit of the embeddings moves its losses as far.
+    """
+    return {"mamba2": 5e-5, "qwen3_next": 2e-4}.get(family, 1e-5)
 
 
 def window(index: int = 0, length: int = LENGTH) -> Window:
@@ -90,22 +94,33 @@ def branches_of(
     ]
 
 
-def plain(model: CausalModel, branch: Branch) -> NDArray[np.float64]:
-    """Log-probabilities at a branch's targets by one whole forward, shape ``(targets, V)``."""
-    return plain_logp_of(model, branch.ids.tobytes())[branch.first - 1 : branch.stop - 1]
+class Plain:
+    """The plain way: every branch forwarded whole, those of one length side by side."""
 
+    def __init__(self, model: CausalModel, windows: Iterable[Sequence[Branch]]) -> None:
+        by_length: dict[int, dict[bytes, NDArray[np.int64]]] = {}
+        for branch in (branch for own in windows for branch in own):
+            by_length.setdefault(len(branch.ids), {})[branch.ids.tobytes()] = branch.ids
+        self._whole = {
+            key: logp
+            for group in by_length.values()
+            for key, logp in zip(
+                group, plain_logp(model.model, np.stack([*group.values()])), strict=True
+            )
+        }
 
-@cache
-def plain_logp_of(model: CausalModel, ids: bytes) -> NDArray[np.float64]:
-    return plain_logp(model.model, np.frombuffer(ids, dtype=np.int64).copy())
+    def logp(self, branch: Branch) -> NDArray[np.float64]:
+        """Log-probabilities at a branch's targets, shape ``(targets, V)``."""
+        return self._whole[branch.ids.tobytes()][branch.first - 1 : branch.stop - 1]
 
-
-def plain_nll(model: CausalModel, branch: Branch) -> NDArray[np.float64]:
-    return -plain(model, branch)[np.arange(branch.targets), branch.labels]
+    def nll(self, branch: Branch) -> NDArray[np.float64]:
+        """Losses of a branch's targets, shape ``(targets,)``."""
+        found: NDArray[np.float64] = -self.logp(branch)[np.arange(branch.targets), branch.labels]
+        return found
 
 
 def assert_right(
-    model: CausalModel,
+    plain: Plain,
     windows: Iterable[Sequence[Branch]],
     scored: Iterable[Sequence[Losses]],
     within: float,
@@ -113,7 +128,8 @@ def assert_right(
     """Every loss is that of the plain way."""
     for branches, found in zip(windows, scored, strict=True):
         for branch, losses in zip(branches, found, strict=True):
-            assert losses.nll == pytest.approx(plain_nll(model, branch), abs=within)
+            assert len(losses.nll) == branch.targets
+            assert np.abs(losses.nll - plain.nll(branch)).max() <= within
 
 
 @pytest.fixture
@@ -125,7 +141,7 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
     """
     monkeypatch.setattr(walk, "SHORT", 30)
     monkeypatch.setattr(packing, "TOGETHER", 70)
-    monkeypatch.setattr(walk, "PIECE", 37)
+    monkeypatch.setattr(walk, "PIECE", 27)
     monkeypatch.setattr(walk, "build", partial(tree.build, shared_at_least=6))
     taken: Paths = Counter()
     forward, rows, packed = Walk._forward, Walk._forward_rows, Walk._forward_packed
@@ -163,19 +179,28 @@ def tree_tokens(windows: Sequence[Sequence[Branch]], techniques: Techniques) -> 
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses(family: str, plan: str, first_token: str, paths: Paths) -> None:
-    """Two windows walked together, and one alone, have the losses of plain whole forwards."""
+    """Windows walked together have the losses of plain whole forwards, each prefix once."""
     model, techniques = tiny_model(family), tiny_report(family).techniques
     two = [branches_of(window(i), plan=plan, first_token=first_token) for i in range(2)]
     engine = Engine(model, techniques)
-    assert_right(model, two, engine.score(two), tolerance(family))
+    plain = Plain(model, two)
+    assert_right(plain, two, engine.score(two), tolerance(family))
     assert engine.costs.tokens == tree_tokens(two, techniques)
     assert engine.costs.targets == sum(branch.targets for own in two for branch in own)
-    alone = Engine(model, techniques)
-    assert_right(model, two[1:], alone.score(two[1:]), tolerance(family))
-    assert alone.costs.tokens == tree_tokens(two[1:], techniques)
     if techniques.branching:
         assert paths["continued"]
         assert paths["packed" if techniques.packing else "rows"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_of_one_window(family: str, paths: Paths) -> None:
+    """A window alone has the losses that it has beside another one."""
+    model, techniques = tiny_model(family), tiny_report(family).techniques
+    two = [branches_of(window(i)) for i in range(2)]
+    together = Engine(model, techniques).score(two)[1]
+    (alone,) = Engine(model, techniques).score(two[1:])
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.nll - other.nll).max() <= tolerance(family)
 
 
 @pytest.mark.parametrize("first_token", FIRST_TOKENS)
@@ -188,7 +213,7 @@ def test_losses_where_lengths_change(family: str, first_token: str, paths: Paths
     ]
     assert [len(b.ids) for b in two[0]] != [len(b.ids) for b in two[1]]
     engine = Engine(model, techniques)
-    assert_right(model, two, engine.score(two), tolerance(family))
+    assert_right(Plain(model, two), two, engine.score(two), tolerance(family))
     assert engine.costs.tokens == sum(tree_tokens([own], techniques) for own in two)
 
 
@@ -198,8 +223,11 @@ def test_without_one_technique(family: str, off: str, paths: Paths) -> None:
     """Each technique switched off alone, the losses stay the same."""
     model = tiny_model(family)
     techniques = replace(tiny_report(family).techniques, **{off: False})
-    two = [branches_of(window(i), conditions=EVERY[-4:-2]) for i in range(2)]
-    assert_right(model, two, Engine(model, techniques).score(two), tolerance(family))
+    two = [
+        branches_of(window(i), conditions=["reverse", "replace(source='vocabulary')"])
+        for i in range(2)
+    ]
+    assert_right(Plain(model, two), two, Engine(model, techniques).score(two), tolerance(family))
     if off in ("rows", "packing"):
         assert not paths["rows" if off == "rows" else "packed"]
 
@@ -210,7 +238,7 @@ def test_whole(family: str) -> None:
     model = tiny_model(family)
     own = branches_of(window(), conditions=["noise", "reverse"])
     engine = Engine(model).whole()
-    assert_right(model, [own], engine.score([own]), tolerance(family))
+    assert_right(Plain(model, [own]), [own], engine.score([own]), tolerance(family))
     distinct = {branch.keys.tobytes(): len(branch.ids) for branch in own}
     assert engine.costs.tokens == sum(distinct.values())
     assert engine.costs.forwards == len(distinct)
@@ -221,7 +249,8 @@ def test_families_read_their_far_text(family: str) -> None:
     """Other far text changes the losses by far more than the tolerance of these tests."""
     model = tiny_model(family)
     own = branches_of(window(), conditions=["reverse"])
-    found = plain_nll(model, own[1]) - plain_nll(model, own[0])
+    plain = Plain(model, [own])
+    found = plain.nll(own[1]) - plain.nll(own[0])
     assert np.abs(found).max() > 100 * tolerance(family)
 
 
@@ -229,8 +258,7 @@ def test_families_read_their_far_text(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "mamba", "mpt"])
-@pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("first_token", ["keep", "none"])
+@pytest.mark.parametrize(("plan", "first_token"), [("sweep", "keep"), ("grid", "none")])
 def test_measures(family: str, plan: str, first_token: str, paths: Paths) -> None:
     """KL to intact, top-1 and entropy are those of whole distributions."""
     model, techniques = tiny_model(family), tiny_report(family).techniques
@@ -248,11 +276,12 @@ def assert_measures(
     reference: int = 0,
 ) -> None:
     """Every measure of every branch but the intact one is that of whole distributions."""
+    plain = Plain(model, windows)
     for branches, found in zip(windows, scored, strict=True):
-        whole = plain(model, branches[reference])
+        whole = plain.logp(branches[reference])
         for number, (branch, losses) in enumerate(zip(branches, found, strict=True)):
-            logp = plain(model, branch)
-            assert losses.nll == pytest.approx(plain_nll(model, branch), abs=5e-5)
+            logp = plain.logp(branch)
+            assert losses.nll == pytest.approx(plain.nll(branch), abs=5e-5)
             assert losses.entropy == pytest.approx(-(np.exp(logp) * logp).sum(axis=1), abs=1e-4)
             assert losses.top1 is not None
             assert losses.top1.tolist() == (logp.argmax(axis=1) == branch.labels).tolist()
@@ -286,13 +315,13 @@ def test_intact_is_known_before_it_is_compared_with(
 
 
 def test_kl_of_intact_is_zero() -> None:
-    """Intact against itself: noise without exemption shares all, so its KL is exactly 0."""
+    """Intact against itself: noise without exemption shares all, so its KL is 0."""
     model = tiny_model("llama")
     own = [replace(b, keys=b.ids) for b in branches_of(window(), conditions=["noise"])]
     scored = Engine(model, measures=("nll", "kl")).score([own], reference=0)
     for losses in scored[0][1:]:
         assert losses.kl is not None
-        assert (losses.kl == 0).all()
+        assert np.abs(losses.kl).max() < 1e-6  # not 0: the same row, at another place in a product
 
 
 # -- what is shared, and what is not ----------------------------------------------------------
@@ -303,10 +332,9 @@ def test_noise_is_exempt_from_sharing(paths: Paths) -> None:
     noise = branches_of(window(), conditions=["noise"])
     other = branches_of(window(), conditions=["replace(source='vocabulary')"])
     shared = [replace(branch, keys=branch.ids) for branch in noise]
-    assert tree_tokens([shared], Techniques()) == len(noise[0].ids)
     assert shape_of(noise) == shape_of(other)
     assert tree_tokens([noise], Techniques()) == tree_tokens([other], Techniques())
-    assert tree_tokens([noise], Techniques()) > len(noise[0].ids)
+    assert tree_tokens([noise], Techniques()) > tree_tokens([shared], Techniques())
 
 
 def shape_of(branches: Sequence[Branch]) -> list[tuple[int, int, list[int]]]:
@@ -342,7 +370,7 @@ def test_packs_off_a_chain(paths: Paths) -> None:
         ids = np.concatenate([text[:at], random_ids(15, seed=seed)])
         own.append(Branch(ids, ids, at, at + 15, at))
     engine = Engine(model)
-    assert_right(model, [own], engine.score([own], reference=0), 1e-5)
+    assert_right(Plain(model, [own]), [own], engine.score([own], reference=0), 1e-5)
     assert paths["packed"] == 1
     assert engine.costs.forwards == -(-90 // walk.PIECE) + 1
 
@@ -352,7 +380,7 @@ def test_branch_that_ends_inside_another() -> None:
     model, text = tiny_model("llama"), random_ids(90)
     own = [Branch(text, text, 50, 90, 50), Branch(text[:60], text[:60], 40, 60, 40)]
     engine = Engine(model)
-    assert_right(model, [own], engine.score([own]), 1e-5)
+    assert_right(Plain(model, [own]), [own], engine.score([own]), 1e-5)
     assert engine.costs.tokens == 90
 
 
@@ -369,7 +397,7 @@ def test_model_without_cache() -> None:
     )
     two = [branches_of(window(i)) for i in range(2)]
     engine = Engine(model, techniques)
-    assert_right(model, two, engine.score(two), 1e-5)
+    assert_right(Plain(model, two), two, engine.score(two), 1e-5)
     keys = [np.stack([w[number].keys for w in two]) for number in range(len(two[0]))]
     distinct = {row.tobytes(): row.shape[1] for row in keys}
     assert engine.costs.tokens == 2 * sum(distinct.values())
@@ -385,11 +413,8 @@ def test_model_is_left_as_it_was(family: str, paths: Paths) -> None:
     assert not any("forward" in vars(module) for module in model.model.modules())
 
 
-@torch.inference_mode()
 def test_bfloat16() -> None:
     """In bfloat16 shared and whole forwards differ by rounding alone: little on average."""
-    from models import tiny
-
     model = CausalModel(tiny("llama", dtype=torch.bfloat16))
     own = branches_of(window())
     shared = Engine(model).score([own])[0]

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from models import tiny
 from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers import models as tokenizer_models
+from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from probe.config import Config, check
@@ -21,15 +20,15 @@ from probe.run import run
 
 CHECKOUT = Path(__file__).parent.parent
 LENGTHS = (190, 230, 260, 310, 350, 410, 520, 700)  # characters, which are tokens
-WORDS = "the cat sat on a mat and then ran far away from home until night fell".split()
-ALPHABET = sorted(set("".join(WORDS) + " .\n"))
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "then", "ran", "far", "away", "from", "home")
+ALPHABET = sorted({*"".join(WORDS), *" .\nz"})  # no text holds a z, unless a test puts it there
 
 
 @functools.cache
 def character_tokenizer(bos: bool) -> PreTrainedTokenizerFast:
     """One token a character, behind the three special ones of the tiny models."""
     vocabulary = {sign: number for number, sign in enumerate(["<s>", "</s>", "<pad>", *ALPHABET])}
-    tokenizer = Tokenizer(tokenizer_models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = {"bos_token": "<s>"} if bos else {}
@@ -79,8 +78,8 @@ def no_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Path]:
+@pytest.fixture(scope="session", name="models")
+def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Path]:
     """A tiny Llama with a tokenizer that has a BOS (True), and with one that has none (False)."""
     folders = {}
     for bos in (True, False):
@@ -90,14 +89,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Path]:
     return folders
 
 
-@pytest.fixture(scope="session")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", name="texts")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of ``write_texts``; tests only read it."""
     return write_texts(tmp_path_factory.mktemp("texts"))
 
 
-@pytest.fixture(scope="session")
-def base(models: Mapping[bool, Path], texts: Path) -> dict[str, Any]:
+@pytest.fixture(scope="session", name="base")
+def base_configuration(models: Mapping[bool, Path], texts: Path) -> dict[str, Any]:
     """A configuration as a YAML file holds it; tests change a copy."""
     return {
         "name": "tiny",
@@ -149,8 +148,3 @@ def windows(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """The rows of windows.parquet, by document and window."""
     rows = pq.read_table(folder / "windows.parquet").to_pylist()
     return {(row["document"], row["window"]): row for row in rows}
-
-
-def python() -> str:
-    """The interpreter that runs the tests."""
-    return sys.executable

@@ -116,12 +116,13 @@ def effective_context(
     def tokens(at: int) -> int | None:
         return int(lower[at]) if at < len(lower) else None
 
+    below, above = _outward(curve, low, high)
     kind: Literal["length", "zero", "greater", "unresolved"] = "length"
     value = tokens(index)
     if reasons:
         kind, value = "unresolved", None
     elif high == len(lower):
-        kind, value = "greater", tokens(low) if index < len(lower) else reach
+        kind, value = "greater", below if index < len(lower) else reach
     elif value == 0:
         kind = "zero"
     return EffectiveContext(
@@ -131,8 +132,8 @@ def effective_context(
         kind=kind,
         value=value,
         estimate=tokens(index),
-        lower=0 if low == 0 else tokens(low),
-        upper=tokens(high),
+        lower=below,
+        upper=above,
         reach=reach,
         reasons=tuple(reasons),
         flags=tuple(flags),
@@ -177,6 +178,25 @@ def _limits(curve: FittedCurve, epsilons: _Epsilons, index: int) -> tuple[int, i
     high = int(np.quantile(answers, 1 - tail, method="higher"))
     tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
     return min(low, index, tested), max(high, index)
+
+
+def _outward(curve: FittedCurve, low: int, high: int) -> tuple[int | None, int | None]:
+    """Limits in tokens, rounded outward to bin edges.
+
+    A curve that crosses inside a wide bin is above the tolerance in the mean of that bin or of the
+    one before: the crossing may lie anywhere between the start of the last bin above and the end
+    of the first one below. Where bins hold a single distance nothing is added.
+    """
+    lower, upper = curve.sums.lower, curve.sums.upper
+    below: int | None = None
+    if low == 0:
+        below = 0
+    elif low < len(lower):
+        wide = lower[low] - lower[low - 1] > 1
+        below = int(lower[low - 1] if wide else lower[low])
+    if high == len(lower):
+        return below, None
+    return below, int(upper[high] if upper[high] - lower[high] > 1 else lower[high])
 
 
 def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> list[str]:

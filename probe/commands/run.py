@@ -24,14 +24,15 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
 
     from probe.run import Progress, run
 
-    bar = tqdm(total=None, unit="window", dynamic_ncols=True, mininterval=1.0)
+    # Shown from the first unit on: a mistake that comes before it stands alone.
+    bar = tqdm(total=None, unit="window", dynamic_ncols=True, mininterval=1.0, delay=1e-3)
 
     def listen(progress: Progress) -> None:
         bar.total = progress.total
-        bar.n = progress.windows
         seconds = max(bar.format_dict["elapsed"], 1e-9)
         far = "" if progress.far_delta is None else f", far end {progress.far_delta:+.4f} nats"
-        bar.set_postfix_str(f"{progress.tokens / seconds:,.0f} tokens/s{far}")
+        bar.set_postfix_str(f"{progress.tokens / seconds:,.0f} tokens/s{far}", refresh=False)
+        bar.update(progress.windows - bar.n)
 
     with bar:
         folder = run(settled, results, listen=listen, say=lambda line: bar.write(f"note: {line}"))

@@ -1,0 +1,247 @@
+"""The configuration: what a file means, and every mistake in it told at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from probe.config import Config, check, load
+from probe.errors import UsageError
+from probe.protocol import grid, sweep
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+LEAST: dict[str, Any] = {
+    "name": "a",
+    "model": {"path": "m"},
+    "data": {"path": "text"},
+    "conditions": ["truncate"],
+}
+
+
+def mistakes(**changes: Any) -> list[str]:
+    """The lines that follow the first, or the only line."""
+    with pytest.raises(UsageError) as caught:
+        check({**LEAST, **changes})
+    first, *lines = str(caught.value).splitlines()
+    if not lines:
+        return [first]
+    assert first == f"configuration has {len(lines)} mistake(s):"
+    assert all(line.startswith("  ") for line in lines)
+    return [line.strip() for line in lines]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_least() -> None:
+    """Name, model, data and conditions are enough; the rest are the defaults of the design."""
+    config = check(LEAST)
+    assert config.plan == sweep(2048, 1024, lengths={1: 1, 8: 4, 64: 16})
+    assert (config.first_token, config.repeats, config.measures) == ("keep", 1, ["nll"])
+    assert config.analysis.tolerances == ["1%", "2%", "5%", "10%"]
+
+
+def test_every_mistake_at_once() -> None:
+    """Each mistake is a line: its path, what is allowed, the value."""
+    lines = mistakes(
+        name="a/b",
+        windws=3,
+        model={"dtype": "int8"},
+        data={"path": "text", "colour": "red", "data_files": 3},
+        windows={"length": 4},
+        first_token=3,
+        repeats=0,
+        measures=["nll", "nl"],
+        batch="many",
+        conditions=["shufle", "truncate", "drop(rate=2)", "replace"],
+        analysis={"tolerances": ["1%", "x"], "confidence": 1},
+    )
+    expected = {
+        "name": ("pattern", "got 'a/b'"),
+        "windws": ("unknown key", "value 3"),
+        "model.path": ("is missing",),
+        "model.dtype": ("'auto', 'float32', 'bfloat16' or 'float16'", "got 'int8'"),
+        "data.colour": ("unknown key", "value 'red'"),
+        "data.data_files": ("allowed: a path or glob, a list of them", "got 3"),
+        "windows.length": ("greater than or equal to 8", "got 4"),
+        "first_token": ("'keep', 'none' or 'published'", "got 3"),
+        "repeats": ("greater than 0", "got 0"),
+        "measures.1": ("'nll', 'kl', 'top1' or 'entropy'", "got 'nl'"),
+        "batch": ("allowed: auto, or a number of windows", "got 'many'"),
+        "conditions.0": ("unknown perturbation 'shufle'", "did you mean 'shuffle'?", "known: drop"),
+        "conditions.2": ("rate must be a number above 0 and at most 1", "got 2.0"),
+        "conditions.3": ("parameter 'source' is required",),
+        "analysis.tolerances": ("'x' is not understood", "allowed: '1%'"),
+        "analysis.confidence": ("less than 1", "got 1"),
+    }
+    found = dict(line.split(": ", 1) for line in lines)
+    assert found.keys() == expected.keys()
+    for path, words in expected.items():
+        for word in words:
+            assert word in found[path]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"protocol": {"kind": "swoop"}}, "protocol.kind: is 'swoop'; allowed: 'sweep', 'grid'"),
+        ({"protocol": {"kind": "grid"}}, "protocol.distances: is missing"),
+        ({"protocol": {"reach": 9, "grid": 1}}, "protocol.grid: unknown key (value 1)"),
+        ({"sweep": {"reach": 9}}, "sweep: unknown key (value {'reach': 9})"),
+        (
+            {"protocol": {"runs": {8: 2}}},
+            "protocol.runs: allowed: {1: 1, …}, one long run over the whole reach, then others; "
+            "got {8: 2}",
+        ),
+        ({"conditions": ["intact"]}, "conditions: allowed: one condition or more besides intact; "),
+        ({"conditions": [3]}, "conditions.0: a condition must be text or a list of texts; got 3"),
+        ({"model": None}, "model: Input should be a valid dictionary"),
+        ({"model": {"path": 3}}, "model.path: Input should be a valid string; got 3"),
+        ({"windows": {"length": "long"}}, "windows.length: Input should be a valid integer"),
+    ],
+)
+def test_one_mistake(changes: dict[str, Any], line: str) -> None:
+    """The path is that of the file, whatever is tried on the value."""
+    (found,) = mistakes(**changes)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "line"),
+    [
+        ({"reach": 33}, "protocol.reach is 33; allowed: 1 to 32, half the window"),
+        ({"reach": 64, "insist": True}, "protocol.reach is 64; allowed: 1 to 63"),
+        ({"kind": "grid", "distances": []}, "protocol.distances is []; allowed: one or more"),
+        (
+            {"kind": "grid", "distances": [4, 14]},
+            "protocol.distances is [4, 14]; allowed: one or more from 0 to 13",
+        ),
+        (
+            {"kind": "grid", "distances": [4], "targets": {"count": 30}},
+            "protocol.targets: 30 targets ending 40 tokens before the end do not fit windows of 64",
+        ),
+    ],
+)
+def test_protocol_must_fit_windows(protocol: dict[str, Any], line: str) -> None:
+    """What each alone allows may not fit together."""
+    (found,) = mistakes(windows={"length": 64}, protocol=protocol)
+    assert found.startswith(line)
+
+
+def test_protocols() -> None:
+    """Each kind gives its protocol; without a kind it is a sweep."""
+    windows = {"length": 64}
+    given = {"reach": 40, "insist": True, "runs": {1: 1, 4: 3}, "spread": 0.5, "all_runs": True}
+    expected = sweep(64, 40, lengths={1: 1, 4: 3}, spread=0.5, all_runs=True, insist=True)
+    for protocol in (given, {"kind": "sweep", **given}):
+        assert check({**LEAST, "windows": windows, "protocol": protocol}).plan == expected
+    protocol = {"kind": "grid", "distances": [5, 9], "targets": {"count": 3, "end_offset": 2}}
+    config = check({**LEAST, "windows": windows, "protocol": protocol})
+    assert config.plan == grid(64, [5, 9], count=3, end_offset=2)
+
+
+def test_conditions_are_canonical() -> None:
+    """However a condition is written it is one text; one named twice, and intact, are dropped."""
+    given = [
+        "shuffle(20)",
+        "shuffle( span = 20 )",
+        "intact",
+        "shuffle(span=None)",
+        ["drop(rate=0.5)", "shuffle"],
+        "[drop(0.5), shuffle()]",
+    ]
+    config = check({**LEAST, "conditions": given})
+    assert config.conditions == ["shuffle(span=20)", "shuffle", "[drop(rate=0.5), shuffle]"]
+    assert [condition.text for condition in config.parsed] == config.conditions
+
+
+def test_set(tmp_path: Path) -> None:
+    """Dotted keys replace or add what the file says; their values are YAML."""
+    path = written(tmp_path, yaml.safe_dump(LEAST))
+    config = load(
+        path,
+        [
+            ("windows.length", "64"),
+            ("protocol.runs", "{1: 1, 4: 2}"),
+            ("conditions", "[reverse, 'drop(rate=0.5)']"),
+            ("data.max_documents", "null"),
+            ("data.options.encoding", "latin-1"),
+            ("model.path", "other"),
+        ],
+    )
+    other = {
+        **LEAST,
+        "windows": {"length": 64},
+        "protocol": {"runs": {1: 1, 4: 2}},
+        "conditions": ["reverse", "drop(rate=0.5)"],
+        "data": {"path": "text", "options": {"encoding": "latin-1"}},
+        "model": {"path": "other"},
+    }
+    assert config == check(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("windws.length", "3"), "windws: unknown key"),
+        (("windows.length", "[3"), "--set windows.length=[3: the value is no YAML"),
+        (("name.length", "3"), "--set name.length=3: 'name' holds no keys"),
+        (("repeats", "none"), "repeats: Input should be a valid integer"),
+    ],
+)
+def test_set_mistakes(tmp_path: Path, change: tuple[str, str], line: str) -> None:
+    """A wrong change is told like a wrong line of the file."""
+    with pytest.raises(UsageError) as caught:
+        load(written(tmp_path, yaml.safe_dump(LEAST)), [change])
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [a", "is no YAML"),
+        ("name: !!python/object:os.system x", "is no YAML"),
+        ("", "holds None; allowed: keys with values"),
+        ("- a", "holds ['a']; allowed: keys with values"),
+    ],
+)
+def test_no_configuration(tmp_path: Path, text: str, words: str) -> None:
+    """A file that holds something else is named, on one line."""
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A file that is not there, a folder, and one that is no text are told apart."""
+    for path, words in ((tmp_path / "b.yaml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(UsageError, match=words):
+            load(path)
+    (tmp_path / "b.yaml").write_bytes(b"name: \xff\xfe\xfa")
+    with pytest.raises(UsageError, match="is no YAML"):
+        load(tmp_path / "b.yaml")
+
+
+def test_mistakes_in_a_file_name_it(tmp_path: Path) -> None:
+    """The first line says which file."""
+    path = written(tmp_path, "name: a")
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    assert str(caught.value).splitlines()[0] == f"{path} has 3 mistake(s):"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_round_trip(path: Path) -> None:
+    """A configuration of ours, written down whole and read again, is the same."""
+    config = load(path)
+    assert Config.model_validate(config.model_dump()) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    assert check(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
+    assert path.read_text(encoding="utf-8").startswith("#")
