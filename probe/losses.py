@@ -83,9 +83,10 @@ def token_losses(
             parts["entropy"].append(torch.special.entr(logp.exp()).sum(dim=-1))
         if "kl" in wanted and reference is not None:
             intact = _log_softmax(head(reference[chunk]))
-            # A token that both give no mass (-inf) adds nothing; written out it would be NaN.
-            terms = intact.exp() * (intact - logp)
-            parts["kl"].append(torch.where(intact.isneginf(), 0.0, terms).sum(dim=-1))
+            mass = intact.exp()
+            # A token without mass adds nothing; written out it would be NaN where both are -inf.
+            terms = torch.where(mass > 0, mass * (intact - logp), 0.0)
+            parts["kl"].append(terms.sum(dim=-1))
     return Losses(**{name: _array(chunks) for name, chunks in parts.items() if chunks})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probe.branches import Scored
+from probe.config import Config
 from probe.experiment import Draw, Experiment
 from probe.store import Key
 from probe.tree import build, tokens
@@ -44,6 +45,14 @@ class Costs:
     tokens: int
     plain_tokens: int
     targets: dict[str, dict[int, int]]
+
+
+def planned_batch(config: Config) -> int:
+    """Windows walked together as far as the configuration tells, on a CPU.
+
+    A window of some length fills the cores alone.
+    """
+    return max(1, 512 // config.windows.length) if config.batch == "auto" else config.batch
 
 
 def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:

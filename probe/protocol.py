@@ -151,7 +151,14 @@ def sweep(
     if not 1 <= reach <= most:
         hint = "" if insist else ", half the window; `insist: true` allows more"
         raise UsageError(f"protocol.reach is {reach}; allowed: 1 to {most}{hint}")
-    return Sweep(length, reach, dict(lengths or DEFAULT_RUNS), spread, all_runs)
+    runs = dict(DEFAULT_RUNS if lengths is None else lengths)
+    if runs.get(1) != 1 or min(runs) < 1 or min(runs.values()) < 1:
+        raise UsageError(
+            f"protocol.runs is {runs}; allowed: {{1: 1, …}}, one long run, then others"
+        )
+    if not 0 <= spread <= 1:
+        raise UsageError(f"protocol.spread is {spread}; allowed: 0 to 1")
+    return Sweep(length, reach, runs, spread, all_runs)
 
 
 def grid(length: int, distances: Sequence[int], *, count: int = 10, end_offset: int = 40) -> Grid:
@@ -167,7 +174,7 @@ def grid(length: int, distances: Sequence[int], *, count: int = 10, end_offset: 
         UsageError: If targets or distances do not fit the window.
     """
     first = length - end_offset - count
-    if first < 1:
+    if count < 1 or end_offset < 0 or first < 1:
         raise UsageError(
             f"protocol.targets: {count} targets ending {end_offset} tokens before the end do not "
             f"fit windows of {length} tokens"

@@ -17,7 +17,7 @@ from probe.experiment import Experiment, prepare
 from probe.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype
-from probe.planning import Unit, units
+from probe.planning import Unit, planned_batch, units
 from probe.record import begin, refuse_other_windows
 from probe.selfcheck import Report, check
 from probe.store import Key, Store
@@ -136,13 +136,10 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
 def batch_size(config: Config, model: CausalModel) -> int:
     """Windows walked together.
 
-    On a CPU a window fills the cores alone; on CUDA the keys and values of the windows may take
-    a quarter of the free memory.
+    On CUDA the keys and values of the windows may take a quarter of the free memory.
     """
-    if config.batch != "auto":
-        return config.batch
-    if model.device.type != "cuda":
-        return max(1, 512 // config.windows.length)
+    if config.batch != "auto" or model.device.type != "cuda":
+        return planned_batch(config)
     text = model.model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

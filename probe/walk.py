@@ -1,9 +1,7 @@
 """One walk through the prefix tree of a batch of windows, each prefix forwarded once."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,21 +9,14 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from probe.branch import Branch
-from probe.losses import Losses, token_losses
+from probe.ledger import Ledger, Request
+from probe.losses import Losses
 from probe.models.cache import is_plain, rows, snapshot
 from probe.models.causal import CausalModel
 from probe.packing import SHORT, by_length, packed_mask, packs, without_tree
 from probe.tree import Node, build
 
 PIECE = 4096  # tokens of one row in one forward, which bounds the activations
-
-
-class Request(NamedTuple):
-    """Targets of one branch whose hidden states one forward gave."""
-
-    branch: int
-    start: int  # index of the first of them among the branch's targets
-    states: torch.Tensor  # (windows, m, d)
 
 
 class Walk:
@@ -54,31 +45,33 @@ class Walk:
         packing: bool,
         own_logits: bool,
     ) -> None:
-        self.model, self.reference, self.measures = model, reference, tuple(measures)
+        self.model, self.reference = model, reference
         self.branches = list(batch[0])
         self.windows = len(batch)
         self.ids = [np.stack([w[b].ids for w in batch]) for b in range(len(self.branches))]
+        self.ledger = Ledger(
+            self.branches,
+            self.ids,
+            head=(lambda logits: logits) if own_logits else model.head,
+            vocabulary=model.vocabulary,
+            measures=measures,
+            reference=reference,
+        )
         keys = [np.stack([w[b].keys for w in batch]) for b in range(len(self.branches))]
         self.roots = build(keys) if branching else without_tree(keys)
         self.branching, self.rows = branching, rows
         self.packing, self.own_logits = packing and branching, own_logits
-        self.parts: list[list[tuple[int, Losses]]] = [[] for _ in self.branches]
-        self.intact: torch.Tensor | None = None
         self.tokens = self.forwards = 0
         self.body_seconds = self.head_seconds = 0.0
 
     def run(self) -> None:
         """Forward everything."""
         self._siblings(self.roots, None)
+        self._timed(self.ledger.settle)
 
     def losses(self) -> list[list[Losses]]:
         """What was found, by window and branch."""
-        found: list[list[Losses]] = [[] for _ in range(self.windows)]
-        for parts in self.parts:
-            ordered = [losses for _, losses in sorted(parts, key=lambda part: part[0])]
-            for window in range(self.windows):
-                found[window].append(_join(ordered, window, self.windows))
-        return found
+        return self.ledger.losses()
 
     # -- the walk ---------------------------------------------------------------------------
 
@@ -112,11 +105,11 @@ class Walk:
             return
         if packed and not is_plain(cache):
             raise RuntimeError("packing needs a cache that keeps every key")  # the check sees to it
-        # What is left holds the intact branch, if it is still to come: packs after it.
-        self._siblings(left, snapshot(cache) if packed else cache)
         groups = list(packs(packed))
         for number, pack in enumerate(groups, start=1):
-            self._forward_packed(pack, cache if number == len(groups) else snapshot(cache))
+            last = number == len(groups) and not left
+            self._forward_packed(pack, cache if last else snapshot(cache))
+        self._siblings(left, cache)
 
     def _divide(self, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
         """Nodes walked one by one, and short leaves that can share a forward."""
@@ -125,9 +118,7 @@ class Walk:
             for n in nodes
             if not n.children and len(n) <= SHORT and self.reference not in n.through
         ]
-        long = [n for n in nodes if n not in short]
-        # The intact branch first: the others' KL needs its hidden states.
-        return sorted(long, key=lambda n: self.reference not in n.through), short
+        return [n for n in nodes if n not in short], short
 
     # -- forwards ---------------------------------------------------------------------------
 
@@ -197,8 +188,6 @@ class Walk:
         self.forwards += 1
         return states, grown
 
-    # -- losses -----------------------------------------------------------------------------
-
     def _requests(
         self, node: Node, states: torch.Tensor, origin: Node | None = None
     ) -> Iterator[Request]:
@@ -212,73 +201,15 @@ class Walk:
                 yield Request(number, first - branch.first, hidden)
 
     def _score(self, requests: Sequence[Request]) -> None:
-        """Compute the losses of what one forward gave, the reference first."""
-        mine = [r for r in requests if r.branch == self.reference]
-        if "kl" in self.measures and mine:
-            self._keep(mine)
-        for group in (mine, [r for r in requests if r.branch != self.reference]):
-            if group:
-                self._score_group(group)
+        """Hand the hidden states of one forward over to be scored."""
+        self._timed(lambda: self.ledger.add(requests))
 
-    def _keep(self, requests: Sequence[Request]) -> None:
-        """Keep the hidden states of the intact branch for KL."""
-        assert self.reference is not None
-        for request in requests:
-            if self.intact is None:
-                shape = (self.windows, self.branches[self.reference].targets)
-                self.intact = request.states.new_empty((*shape, request.states.shape[-1]))
-            stop = request.start + request.states.shape[1]
-            self.intact[:, request.start : stop] = request.states
-
-    def _score_group(self, requests: Sequence[Request]) -> None:
+    def _timed(self, score: Callable[[], None]) -> None:
         started = self._clock()
-        mine = requests[0].branch == self.reference
-        reference = None
-        if self.intact is not None and not mine:
-            reference = torch.cat([self._reference_states(r).flatten(0, 1) for r in requests])
-        labels = torch.from_numpy(np.concatenate([self._labels(r).ravel() for r in requests]))
-        found = token_losses(
-            (lambda logits: logits) if self.own_logits else self.model.head,
-            torch.cat([request.states.flatten(0, 1) for request in requests]),
-            labels.to(self.model.device),
-            measures=self.measures,
-            reference=reference,
-            vocabulary=self.model.vocabulary,
-        )
-        if mine and "kl" in self.measures:  # of the intact text to itself: 0, and not computed
-            found = replace(found, kl=np.zeros_like(found.nll))
-        at = 0
-        for request in requests:
-            count = self.windows * request.states.shape[1]
-            self.parts[request.branch].append((request.start, found.take(slice(at, at + count))))
-            at += count
+        score()
         self.head_seconds += self._clock() - started
-
-    def _labels(self, request: Request) -> NDArray[np.int64]:
-        first = self.branches[request.branch].first + request.start
-        labels: NDArray[np.int64] = self.ids[request.branch][
-            :, first : first + request.states.shape[1]
-        ]
-        return labels
-
-    def _reference_states(self, request: Request) -> torch.Tensor:
-        assert self.reference is not None
-        assert self.intact is not None
-        place = self.branches[request.branch].origin + request.start
-        at = place - self.branches[self.reference].origin
-        return self.intact[:, at : at + request.states.shape[1]]
 
     def _clock(self) -> float:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
-
-
-def _join(parts: Sequence[Losses], window: int, windows: int) -> Losses:
-    """One window's losses of a branch, from parts that hold every window's, window by window."""
-
-    def rows_of(part: Losses) -> slice:
-        count = len(part.nll) // windows
-        return slice(window * count, (window + 1) * count)
-
-    return Losses.join([part.take(rows_of(part)) for part in parts])

@@ -105,6 +105,15 @@ def test_kl_where_only_the_condition_gives_no_mass() -> None:
     assert np.isposinf(measure(logits, intact, LABELS).kl).all()
 
 
+def test_kl_of_mass_too_small_for_float32() -> None:
+    """KL has no NaN where a token has next to no mass in intact and none in the condition."""
+    logits, intact = random_logits(0), random_logits(1)
+    logits[:, 3], intact[:, 3] = -torch.inf, -300.0
+    kept = [*range(3), *range(4, SIZE)]
+    small = measure(logits[:, kept], intact[:, kept], LABELS % 40)
+    assert measure(logits, intact, LABELS).kl == pytest.approx(small.kl, abs=1e-5)
+
+
 def test_only_what_is_asked_for() -> None:
     """The nll is always there; nothing else is computed unasked."""
     found = token_losses(lambda states: states, random_logits(0), LABELS, vocabulary=SIZE)

@@ -10,7 +10,7 @@ from probe.errors import UsageError
 from probe.protocol import DEFAULT_RUNS, Grid, Run, Sweep, grid, sweep
 
 SPREADS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])
-DIVISORS = st.dictionaries(st.integers(2, 100), st.integers(0, 20), max_size=3)
+DIVISORS = st.dictionaries(st.integers(2, 100), st.integers(1, 20), max_size=3)
 
 
 @st.composite

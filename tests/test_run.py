@@ -35,7 +35,7 @@ from probe.errors import ProbeError, UsageError
 from probe.experiment import prepare
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
-from probe.planning import costs
+from probe.planning import costs, planned_batch
 from probe.protocol import Run
 from probe.run import Progress, run
 
@@ -187,14 +187,17 @@ def assert_right(config: Config, folder: Path) -> None:
         if measure == "top1":
             assert (found.top1 == expected.top1).all()
         else:
-            assert found[measure] == pytest.approx(expected[measure].to_numpy(), abs=1e-5), measure
+            assert (found[measure] - expected[measure]).abs().max() <= 1e-5, measure
 
 
 @pytest.fixture(scope="module")
 def every(base: dict[str, Any]) -> dict[str, Any]:
-    """Every condition, two draws, every measure, windows with older text before them."""
+    """Every condition, two draws, every measure, two windows with older text before them."""
     return changed(
         base,
+        data__max_documents=5,
+        windows__per_document=2,
+        batch=1,
         conditions=EVERY,
         repeats=2,
         measures=["nll", "kl", "top1", "entropy"],
@@ -210,8 +213,8 @@ def whole(every: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def small(base: dict[str, Any]) -> dict[str, Any]:
-    """Three documents, a window each."""
-    return changed(base, data__max_documents=3, windows__per_document=1)
+    """Three documents."""
+    return changed(base, data__max_documents=3)
 
 
 # -- what is scored -----------------------------------------------------------------------------
@@ -244,7 +247,7 @@ def test_batches_agree(every: dict[str, Any], whole: Path, tmp_path: Path) -> No
     alone = scores(whole)
     assert together[[*KEY, "top1"]].equals(alone[[*KEY, "top1"]])
     for measure in ("nll", "nll_intact", "kl", "entropy"):
-        assert together[measure] == pytest.approx(alone[measure].to_numpy(), abs=1e-5)
+        assert (together[measure] - alone[measure]).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("protocol", ["sweep", "grid"])
@@ -276,7 +279,8 @@ def test_all_runs(small: dict[str, Any], tmp_path: Path) -> None:
 
 def test_noise_on_some_windows(base: dict[str, Any], tmp_path: Path) -> None:
     """``noise(windows=3)`` is scored on three windows, of three documents."""
-    found = scores(score(base, tmp_path, conditions=["noise(windows=3)", "truncate"]))
+    content = changed(base, windows__per_document=2)
+    found = scores(score(content, tmp_path, conditions=["noise(windows=3)", "truncate"]))
     per_condition = found.groupby("condition")[["document", "window"]]
     counts = per_condition.apply(lambda frame: len(frame.drop_duplicates()))
     assert counts.to_dict() == {"intact": 16, "truncate": 16, "noise(windows=3)": 3}
@@ -286,7 +290,7 @@ def test_noise_on_some_windows(base: dict[str, Any], tmp_path: Path) -> None:
 def test_windows_are_kept(whole: Path, texts: Path) -> None:
     """windows.parquet holds the windows' tokens and text, and where each token stands in it."""
     kept = windows(whole)
-    assert len(kept) == 16
+    assert len(kept) == 10
     for (document, _), window in kept.items():
         start, stop = window["start"], window["start"] + 64
         text = (texts / document).read_text(encoding="utf-8")
@@ -329,26 +333,34 @@ def test_record(whole: Path, every: dict[str, Any]) -> None:
     assert record["model"]["bos"] == 0
     assert all(outcome["passed"] for outcome in record["check"])
     documents = {document["id"]: document for document in record["data"]["documents"]}
-    assert {name: d["tokens"] for name, d in documents.items()} == {
-        f"{number}.txt": length for number, length in enumerate(LENGTHS)
-    }
-    assert sum(document["windows"] for document in documents.values()) == 16
-    assert record["data"]["left_out"]["too_short"] == {"count": 1, "ids": ["short.txt"]}
-    assert record["data"]["left_out"]["empty"] == {"count": 1, "ids": ["empty.txt"]}
+    lengths = {f"{number}.txt": length for number, length in enumerate(LENGTHS)}
+    assert len(documents) == 5
+    assert all(document["tokens"] == lengths[name] for name, document in documents.items())
+    assert all(document["windows"] == 2 for document in documents.values())
     shared = {name: how["shared"] for name, how in record["plan"]["conditions"].items()}
     assert shared == {name: name not in UNSHARED for name in EVERY}
+
+
+def test_documents_left_out(base: dict[str, Any], tmp_path: Path) -> None:
+    """Documents too short for a window, or empty, are counted and named."""
+    folder = score(base, tmp_path, conditions=["truncate"])
+    data = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]
+    assert len(data["documents"]) == len(LENGTHS)
+    assert data["left_out"]["too_short"] == {"count": 1, "ids": ["short.txt"]}
+    assert data["left_out"]["empty"] == {"count": 1, "ids": ["empty.txt"]}
 
 
 @pytest.mark.parametrize("batch", [1, 3, "auto"])
 def test_plan_tells_the_cost(batch: int | str, base: dict[str, Any], tmp_path: Path) -> None:
     """The plan's tokens and targets are those that were forwarded and scored."""
     content = changed(base, batch=batch)
-    counted = costs(prepare(configured(content)), batch if isinstance(batch, int) else 1, set())
+    experiment = prepare(configured(content))
+    counted = costs(experiment, planned_batch(experiment.config), set())
     folder = score(content, tmp_path)
     found = json.loads((folder / "run.json").read_text(encoding="utf-8"))["costs"]
     rows = scores(folder)
     assert counted.tokens == found["tokens"]
-    assert counted.windows == 16
+    assert counted.windows == 8
     for condition, octaves in counted.targets.items():
         assert sum(octaves.values()) == (rows.condition == condition).sum()
     assert found["targets"] == len(rows)
@@ -359,8 +371,8 @@ def test_progress(base: dict[str, Any], tmp_path: Path) -> None:
     """After every unit: windows, tokens, and the mean delta of the far half of the reach."""
     heard: list[Progress] = []
     folder = run(configured(base, batch=3), tmp_path, listen=heard.append)
-    assert [progress.windows for progress in heard] == [3, 6, 9, 12, 15, 16]
-    assert {progress.total for progress in heard} == {16}
+    assert [progress.windows for progress in heard] == [3, 6, 8]
+    assert {progress.total for progress in heard} == {8}
     rows = scores(folder)
     far = rows[(rows.condition == "truncate") & (rows.distance >= 16)]
     assert heard[-1].far_delta == pytest.approx((far.nll - far.nll_intact).mean(), abs=1e-5)
@@ -378,7 +390,7 @@ def test_missing_part(batch: int, base: dict[str, Any], tmp_path: Path) -> None:
     """A part that is gone comes back with the same bytes; the others are not written again."""
     folder = score(base, tmp_path, batch=batch)
     before, written = parts(folder), times(folder)
-    lost = sorted(before)[1]
+    lost = max(before, key=lambda name: len(before[name]))  # a whole batch
     (folder / "scores" / lost).unlink()
     heard: list[Progress] = []
     run(configured(base, batch=batch), tmp_path, listen=heard.append)
@@ -458,6 +470,12 @@ def test_fewer_conditions(base: dict[str, Any], tmp_path: Path) -> None:
 # -- what is refused ----------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def finished(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that the calls of the tests leave as it is."""
+    return score(small, tmp_path_factory.mktemp("finished"))
+
+
 def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -478,27 +496,42 @@ def files(folder: Path) -> dict[Path, bytes]:
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 def test_other_identity(
-    changes: dict[str, Any], words: list[str], small: dict[str, Any], tmp_path: Path
+    changes: dict[str, Any], words: list[str], small: dict[str, Any], finished: Path
 ) -> None:
     """A folder of another identity is refused with what differs, and left as it was."""
-    folder = score(small, tmp_path)
-    before = files(folder)
+    before = files(finished)
     with pytest.raises(UsageError) as caught:
-        score(small, tmp_path, **changes)
+        score(small, finished.parent, **changes)
     message = str(caught.value)
-    assert message.startswith(f"{folder} holds another run: ")
+    assert message.startswith(f"{finished} holds another run: ")
     assert all(word in message for word in words)
-    assert files(folder) == before
-    score(small, tmp_path, analysis={"resamples": 100}, batch=2)  # no part of the identity
+    assert files(finished) == before
 
 
-def test_other_model(small: dict[str, Any], models: Mapping[bool, Path], tmp_path: Path) -> None:
+def test_same_identity(small: dict[str, Any], finished: Path) -> None:
+    """How a run is batched, and how it is analysed, is no part of what it is."""
+    before = parts(finished)
+    score(small, finished.parent, analysis={"resamples": 100}, batch=3)
+    assert parts(finished) == before
+
+
+def test_other_model(small: dict[str, Any], models: Mapping[bool, Path], finished: Path) -> None:
     """The model is part of the identity."""
-    score(small, tmp_path)
     with pytest.raises(
         UsageError, match=r"holds another run: model was .*tiny', is .*without-bos'"
     ):
-        score(small, tmp_path, model__path=str(models[False]))
+        score(small, finished.parent, model__path=str(models[False]))
+
+
+@pytest.fixture(scope="module")
+def on_changing_texts(
+    base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """A configuration with texts of its own, beside its run folder."""
+    folder = tmp_path_factory.mktemp("changing")
+    content = changed(base, data__data_files=f"{write_texts(folder / 'texts')}/*.txt")
+    score(content, folder)
+    return content
 
 
 def swap(text: str, at: int) -> str:
@@ -518,18 +551,20 @@ def swap(text: str, at: int) -> str:
     ids=["token", "token outside the windows", "longer", "too short", "gone"],
 )
 def test_changed_data(
-    edit: Callable[[Path], Any], words: str, base: dict[str, Any], tmp_path: Path
+    edit: Callable[[Path], Any],
+    words: str,
+    on_changing_texts: dict[str, Any],
 ) -> None:
     """Data that changed under its name is refused: draws are taken from all of a document."""
-    texts = write_texts(tmp_path / "texts")
-    content = changed(base, data__data_files=f"{texts}/*.txt", windows__per_document=1)
-    folder = score(content, tmp_path / "results")
+    texts = Path(on_changing_texts["data"]["data_files"]).parent
+    folder = texts.parent / "tiny"
     before = files(folder)
     edit(texts / "5.txt")
     with pytest.raises(UsageError, match=rf"'5.txt'.*{words}|{words}.*'5.txt'") as caught:
-        score(content, tmp_path / "results", repeats=2)
+        score(on_changing_texts, folder.parent, repeats=2)
     assert "\n" not in str(caught.value)
     assert files(folder) == before
+    write_texts(texts)
 
 
 def test_fewer_documents(base: dict[str, Any], tmp_path: Path) -> None:
@@ -605,7 +640,7 @@ def test_one_loss_that_is_no_number(base: dict[str, Any], tmp_path: Path) -> Non
     character_tokenizer(True).save_pretrained(tmp_path / "model")
     with pytest.raises(ProbeError, match=f"not finite: '{order[3]}'"):
         score(content, tmp_path, model__path=str(tmp_path / "model"))
-    assert set(scores(tmp_path / "tiny").document) == set(order[:2])
+    assert set(scores(tmp_path / "tiny").document) == set(order[:2])  # one unit
     record = json.loads((tmp_path / "tiny" / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "unfinished"
     assert not list((tmp_path / "tiny").rglob("*.tmp"))
@@ -619,7 +654,7 @@ def test_disk_full(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     write, calls = pq.write_table, iter(range(100))
 
     def until_full(table: Any, path: Path, **options: Any) -> None:
-        if next(calls) == 4:  # windows.parquet and three parts fit
+        if next(calls) == 3:  # windows.parquet and two parts fit
             path.write_bytes(b"PAR1")
             raise OSError(28, "No space left on device")
         write(table, path, **options)
@@ -631,7 +666,7 @@ def test_disk_full(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
         ):
             score(base, tmp_path)
     folder = tmp_path / "tiny"
-    assert len(parts(folder)) == 3
+    assert len(parts(folder)) == 2
     assert not list(folder.rglob("*.tmp"))
     score(base, tmp_path)
     assert parts(folder) == whole

@@ -84,7 +84,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[bool, Pat
     folders = {}
     for bos in (True, False):
         folders[bos] = tmp_path_factory.mktemp("models") / ("tiny" if bos else "tiny-without-bos")
-        tiny("llama").save_pretrained(folders[bos])
+        tiny("llama", num_hidden_layers=2).save_pretrained(folders[bos])
         character_tokenizer(bos).save_pretrained(folders[bos])
     return folders
 
@@ -102,10 +102,10 @@ def base_configuration(models: Mapping[bool, Path], texts: Path) -> dict[str, An
         "name": "tiny",
         "model": {"path": str(models[True]), "dtype": "float32", "device": "cpu"},
         "data": {"path": "text", "data_files": f"{texts}/*.txt"},
-        "windows": {"length": 64, "per_document": 2},
+        "windows": {"length": 64, "per_document": 1},
         "protocol": {"kind": "sweep", "reach": 32, "runs": {1: 1, 4: 2}},
         "conditions": ["noise", "truncate", "shuffle", "replace(source='document')"],
-        "batch": 1,
+        "batch": 2,
     }
 
 

@@ -20,11 +20,10 @@ def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | 
     settled = read(config, settings, **twins)
     quiet()
     from probe.experiment import prepare
-    from probe.planning import costs
+    from probe.planning import costs, planned_batch
 
     experiment = prepare(settled)
-    batch = settled.batch if isinstance(settled.batch, int) else 1
-    counted = costs(experiment, batch, set())
+    counted = costs(experiment, planned_batch(settled), set())
     click.echo(
         f"{len(experiment.documents)} documents, {counted.windows} windows of "
         f"{settled.windows.length} tokens, reach {experiment.protocol.reach}\n"

@@ -1,0 +1,116 @@
+"""A run that is killed at any moment goes on where it stopped, and ends with the same rows."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_run import (  # noqa: F401 (fixtures)
+    CHECKOUT,
+    base_configuration,
+    changed,
+    environment,
+    model_folders,
+    no_network,
+    parts,
+    scores,
+    text_folder,
+)
+
+KEY = ["document", "window", "condition", "repeat", "boundary", "position"]
+UNITS = 23  # windows of the texts, three of a document where there is room
+PAUSE = 0.03  # seconds after a unit
+
+
+class Scorer:
+    """The process of ``killed.py``, to which tries are sent one by one."""
+
+    def __init__(self, process: "subprocess.Popen[str]", content: dict[str, Any]) -> None:
+        self.process, self.content = process, content
+
+    def score(self, results: Path, **end: float) -> dict[str, Any]:
+        """Score once more into *results*: to the end, or to that of ``killed.py``'s keys."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        one = {"configuration": self.content, "results": str(results), **end}
+        self.process.stdin.write(json.dumps(one) + "\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        assert found["status"] == (-signal.SIGKILL if end else 0)
+        return found
+
+
+@pytest.fixture(scope="module")
+def scorer(base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
+    """A run of ``UNITS`` units."""
+    content = changed(
+        base,
+        windows__per_document=3,
+        protocol__runs={"1": 1},
+        conditions=["truncate", "replace(source='document')"],
+        batch=1,
+    )
+    with subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path_factory.mktemp("caches")),
+    ) as process:
+        yield Scorer(process, content)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same run, finished in one go."""
+    results = tmp_path_factory.mktemp("uninterrupted")
+    assert scorer.score(results)["units"] == UNITS
+    return results / "tiny"
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """The same parts to the byte, every row once, and nothing besides."""
+    assert parts(folder) == parts(other)
+    assert not scores(folder).duplicated(KEY).any()
+    names = {path.relative_to(folder) for path in folder.rglob("*")}
+    assert names == {path.relative_to(other) for path in other.rglob("*")}
+    assert (folder / "windows.parquet").read_bytes() == (other / "windows.parquet").read_bytes()
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "complete"
+
+
+def test_killed_at_random_moments(scorer: Scorer, uninterrupted: Path, tmp_path: Path) -> None:
+    """Killed at ten random moments and taken up each time, a run ends as if nothing had been.
+
+    Four moments lie anywhere before the first unit is kept, six in the units after it.
+    """
+    rng = np.random.default_rng(0)
+    start = scorer.score(tmp_path / "warm", after_first=0)["first"]
+    held = []
+    for early in rng.permutation([True] * 4 + [False] * 6):
+        if early:
+            scorer.score(tmp_path, seconds=rng.uniform(0, start))
+        else:
+            # At most three units a time, thanks to the pause: the run cannot end in these six.
+            scorer.score(tmp_path, after_first=rng.uniform(0, 2 * PAUSE), pause=PAUSE)
+        held.append(len(parts(tmp_path / "tiny")))
+    assert held == sorted(held)
+    assert 6 <= held[-1] < UNITS
+    last = scorer.score(tmp_path)
+    assert last["units"] == UNITS - held[-1]
+    assert_same(tmp_path / "tiny", uninterrupted)
+
+
+@pytest.mark.parametrize("write", range(1, 7))
+def test_killed_in_a_write(write: int, scorer: Scorer, uninterrupted: Path, tmp_path: Path) -> None:
+    """Killed in the middle of any of its first writes, a run is taken up as well."""
+    scorer.score(tmp_path, write=write)
+    assert len(list(tmp_path.rglob("*.tmp"))) == 1
+    scorer.score(tmp_path)
+    assert_same(tmp_path / "tiny", uninterrupted)

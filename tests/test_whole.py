@@ -1,0 +1,125 @@
+"""From text to answer on models whose effective context is known beforehand."""
+
+import json
+
+import pytest
+import torch
+from planted import FREE, CopyRule, NGramRule, planted, sliding, written_by
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    configured,
+    model_folders,
+    no_network,
+    text_folder,
+)
+
+from probe.analysis.answer import answer
+from probe.analysis.summary import summarise
+from probe.models.causal import CausalModel
+from probe.run import run
+
+VOCABULARY = 96
+LENGTH, REACH = 192, 96
+
+
+@pytest.fixture
+def measure(tmp_path, base, monkeypatch):
+    """A run of a planted model on texts that its rule has written, summarised."""
+
+    def measured(model, rule, documents=12, **changes):
+        rows = [
+            {"ids": written_by(rule, 2 * LENGTH + 20, seed=seed).tolist()}
+            for seed in range(documents)
+        ]
+        data = tmp_path / f"texts-{rule.reads}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        settled = configured(
+            base,
+            data={"path": "json", "data_files": str(data), "ids_column": "ids"},
+            windows={"length": LENGTH, "per_document": 2},
+            protocol=changes.pop("protocol", {"kind": "sweep", "reach": REACH}),
+            **changes,
+        )
+        monkeypatch.setattr("probe.run.load_model", lambda *_, **__: CausalModel(model))
+        return summarise(run(settled, tmp_path / "results"))
+
+    return measured
+
+
+def assert_found(summary, condition, truth):
+    """The answer at 1 % is the bin of the truth, and its interval contains it."""
+    context = summary.context(condition, "1%")
+    assert context.kind == "length", context
+    assert context.lower <= truth <= context.upper
+    edges = summary.curve[summary.curve["condition"] == condition]
+    here = edges[(edges["distance_from"] <= truth) & (truth < edges["distance_to"])].iloc[0]
+    assert here["distance_from"] <= context.value <= here["distance_to"]
+
+
+@pytest.mark.parametrize("back", [3, 6, 13, 21, 32])
+def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
+    """Delta is above 0 at distances 0 … k − 1 and exactly 0 from k on; truncate and replace agree.
+
+    A whole shuffle is only measured by the long run, from R/8 = 12 on.
+    """
+    rule = CopyRule(back, VOCABULARY)
+    summary = measure(planted(rule), rule)
+    for condition in ("truncate", "replace(source='document')"):
+        assert_found(summary, condition, back)
+        curve = summary.curve[summary.curve["condition"] == condition]
+        assert (curve[curve["distance_from"] >= back]["delta"].abs() <= 1e-5).all()
+        assert (curve[curve["distance_to"] <= back]["delta"] > 0.1).all()
+    if back > 13:
+        assert_found(summary, "shuffle", back)
+    assert f"uses {summary.context('truncate', '1%').value} tokens" in answer(summary)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_an_n_gram_model_uses_n_minus_1_tokens(measure, n):
+    """What stands further back than n − 1 tokens changes nothing."""
+    rule = NGramRule(n, VOCABULARY)
+    assert_found(measure(planted(rule), rule), "truncate", n - 1)
+
+
+@pytest.mark.parametrize(("window", "layers"), [(6, 2), (9, 3)])
+def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, window, layers):
+    """From L(w − 1) + 1 on nothing differs: the answer and its upper limit stay below."""
+    model = sliding(window, layers, VOCABULARY)
+    summary = measure(model, CopyRule(8, VOCABULARY))
+    truth = layers * (window - 1) + 1
+    curve = summary.curve[summary.curve["condition"] == "truncate"]
+    assert (curve[curve["distance_from"] >= truth]["delta"].abs() <= 1e-5).all()
+    assert (curve[curve["distance_to"] <= truth]["delta"].abs() > 1e-5).any()
+
+
+def test_a_sweep_and_a_grid_agree_within_their_intervals(measure):
+    """Both measure the same curve where both measure: the bands overlap bin by bin."""
+    rule = CopyRule(20, VOCABULARY)
+    swept = measure(planted(rule), rule)
+    grid = {"kind": "grid", "distances": [4, 8, 16, 32, 64], "targets": {"end_offset": 4}}
+    gridded = measure(planted(rule), rule, name="grid", protocol=grid)
+    assert_found(swept, "truncate", 20)
+    for condition in ("truncate", "replace(source='document')"):
+        both = swept.curve.merge(
+            gridded.curve, on=["condition", "distance_from"], suffixes=("", "_grid")
+        )
+        both = both[both["condition"] == condition]
+        assert len(both) > 10
+        apart = (both["low"] > both["high_grid"] + 1e-6) | (both["low_grid"] > both["high"] + 1e-6)
+        assert apart.mean() <= 0.1, both[apart]
+    found = gridded.context("truncate", "1%")
+    assert found.lower <= 20 <= found.upper
+
+
+def test_an_a_a_run_finds_no_effect(measure):
+    """The intact text down another path: no length, no share of it."""
+    rule = CopyRule(20, VOCABULARY)
+    summary = measure(planted(rule), rule, conditions=["noise", "shuffle(span=2)", "truncate"])
+    assert summary.floor is not None
+    assert (summary.floor.limit <= 1e-5).all()
+
+
+def test_every_token_id_of_the_planted_texts_is_ordinary():
+    """The rules' texts hold no special token, so that none is mistaken for one."""
+    assert (written_by(CopyRule(3, VOCABULARY), 200) >= FREE).all()
+    assert torch.get_default_dtype() == torch.float32
