@@ -4,7 +4,7 @@ Everything here is decided before the model's weights are loaded, so that `plan`
 same branches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from probe.corpus.sample import Corpus, load_corpus
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition, nested
+from probe.perturbations.samplers import Sampler
 from probe.protocol import Plan
 from probe.sources import Sources
 from probe.store import Key
@@ -93,12 +94,21 @@ class Experiment:
             for draw in self.draws_of(window)
         ]
 
+    def check_sources(self) -> None:
+        """Find out before anything is scored whether every replaced text is to be had.
+
+        Raises:
+            UsageError: If a source has no text for some window.
+        """
+        for window in self.windows:
+            for draw in self.draws_of(window):
+                self._bound(draw.condition, window)
+
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """The intact branch, then every run of each draw."""
-        document = self.documents[window.document]
         scored = [intact(window, self.protocol.targets, self.first_token)]
         for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
-            sources = self._sources.bind(condition.sources, window, document)
+            sources = self._bound(condition, window)
             scored += [
                 perturbed(
                     window,
@@ -112,6 +122,10 @@ class Experiment:
                 for run in self.protocol.runs(self.shared[condition.text])
             ]
         return [one for one in scored if one.branch.targets > 0]
+
+    def _bound(self, condition: Condition, window: Window) -> Mapping[str, Sampler]:
+        document = self.documents[window.document]
+        return self._sources.bind(condition.sources, window, document)
 
     def _most_windows(self, condition: Condition) -> int:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None

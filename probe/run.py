@@ -1,8 +1,8 @@
 """A run: plan, check the model, score what is missing, keep every finished unit."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,11 @@ from probe.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype
 from probe.planning import Unit, planned_batch, units
+from probe.progress import FarEnd, Progress
 from probe.record import begin, refuse_other_windows
+from probe.rows import rows
 from probe.selfcheck import Report, check
-from probe.store import Key, Store
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is known after a unit.
-
-    Args:
-        windows: Windows finished by this call.
-        total: Windows to be finished by it.
-        tokens: Tokens forwarded by it.
-        far_delta: Mean delta over the far half of the reach, nats, of the first condition.
-    """
-
-    windows: int
-    total: int
-    tokens: int
-    far_delta: float | None
-
+from probe.store import Store
 
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -48,6 +32,7 @@ def run(
     config: Config,
     results: Path = Path("results"),
     *,
+    model: CausalModel | None = None,
     listen: Listener = lambda _: None,
     say: Say = lambda _: None,
 ) -> Path:
@@ -56,6 +41,8 @@ def run(
     Args:
         config: The configuration.
         results: The folder that holds the run folders.
+        model: A model that is loaded already, as in a notebook; by default it is loaded as the
+            configuration says, and not at all where nothing is missing.
         listen: Called after every unit of work.
         say: Called with lines worth telling a user.
 
@@ -72,32 +59,48 @@ def run(
             say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
         before = store.read_record()
         experiment = prepare(config, before["data"]["pool"] if before else None)
-        dtype = resolve_dtype(config.model.dtype, resolve_device(config.model.device))
+        dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
         refuse_other_windows(store, experiment.windows)
+        experiment.check_sources()
         store.write_record(record)  # first: windows that no record explains fit no later call
         store.write_windows(experiment.windows)
         held, _ = store.held()
         left = list(units(experiment, 1, held))
         if left:
-            _score_missing(experiment, store, record, listen, say)
+            _score_missing(experiment, model or _load(experiment), store, record, listen, say)
         record["status"] = "complete"
         store.write_record(record)
     return store.folder
 
 
-def _score_missing(
-    experiment: Experiment, store: Store, record: dict[str, Any], listen: Listener, say: Say
-) -> None:
-    """Load the model, check it, and score unit after unit."""
-    config = experiment.config
-    model = load_model(
+def _dtype(config: Config, model: CausalModel | None) -> str:
+    if model is not None:
+        return str(model.model.dtype).removeprefix("torch.")
+    return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
+
+
+def _load(experiment: Experiment) -> CausalModel:
+    settings = experiment.config.model
+    return load_model(
         experiment.source,
-        dtype=record["model"]["dtype"],
-        device=config.model.device,
-        attention=config.model.attention,
-        trust_remote_code=config.model.trust_remote_code,
+        dtype=settings.dtype,
+        device=settings.device,
+        attention=settings.attention,
+        trust_remote_code=settings.trust_remote_code,
     )
+
+
+def _score_missing(
+    experiment: Experiment,
+    model: CausalModel,
+    store: Store,
+    record: dict[str, Any],
+    listen: Listener,
+    say: Say,
+) -> None:
+    """Check the model and score unit after unit."""
+    config = experiment.config
     report = check_model(model, experiment)
     for outcome in report.outcomes:
         if not outcome.passed:
@@ -171,89 +174,6 @@ def score_unit(
                     "losses; a wider --dtype may help. Units scored before are kept"
                 )
     return scored, losses
-
-
-def rows(
-    unit: Unit, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]
-) -> tuple[list[Key], dict[str, Any]]:
-    """The rows of a unit, as columns of the results contract.
-
-    Args:
-        unit: The unit.
-        scored: Branches of each window, the intact one first.
-        losses: Their losses.
-
-    Returns:
-        What the rows hold, and the columns.
-    """
-    keys: dict[Key, None] = {}
-    parts: dict[str, list[Any]] = {}
-    for window, new, branches, found in zip(unit.windows, unit.intact, scored, losses, strict=True):
-        reference = branches[0]
-        for one, loss in zip(branches, found, strict=True):
-            if one is reference and not new:
-                continue
-            keys[Key(window.document, window.index, one.condition, one.repeat)] = None
-            at = one.branch.origin - reference.branch.origin
-            intact = found[0].nll[at : at + one.branch.targets]
-            columns = _columns(window.document, window.index, one, loss, intact)
-            for name, values in columns.items():
-                parts.setdefault(name, []).append(values)
-    return list(keys), {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def _columns(
-    document: str, window: int, one: Scored, loss: Losses, intact: np.ndarray
-) -> dict[str, np.ndarray]:
-    count = one.branch.targets
-    position = one.position + np.arange(count)
-    known = one.boundary >= 0
-    measured = {
-        "nll": loss.nll,
-        "nll_intact": intact,
-        "top1": loss.top1,
-        "entropy": loss.entropy,
-        "kl": loss.kl,
-    }
-    return {
-        "document": np.full(count, document, dtype=object),
-        "window": np.full(count, window),
-        "position": position,
-        "far_start": np.full(count, one.far_start),
-        "boundary": np.full(count, one.boundary),
-        "distance": position - one.boundary if known else np.full(count, -1),
-        "condition": np.full(count, one.condition, dtype=object),
-        "repeat": np.full(count, one.repeat),
-    } | {name: values for name, values in measured.items() if values is not None}
-
-
-class FarEnd:
-    """The running estimate of the curve's far end, for the progress line."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        names = [d.condition.text for d in experiment.draws if not d.condition.is_noise]
-        self.condition = names[0] if names else None
-        self.start = experiment.protocol.reach // 2
-        self.sum, self.count = 0.0, 0
-
-    def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:
-        """Add the rows of a unit."""
-        for branches, found in zip(scored, losses, strict=True):
-            for one, loss in zip(branches, found, strict=True):
-                if one.condition == self.condition:
-                    self._add(one, loss, branches[0], found[0])
-
-    def _add(self, one: Scored, loss: Losses, reference: Scored, intact: Losses) -> None:
-        skip = max(0, self.start - (one.position - one.boundary))
-        at = one.branch.origin - reference.branch.origin
-        delta = loss.nll[skip:] - intact.nll[at + skip : at + one.branch.targets]
-        self.sum += float(delta.sum())
-        self.count += len(delta)
-
-    @property
-    def mean(self) -> float | None:
-        """Mean delta, nats, ``None`` where nothing was measured."""
-        return self.sum / self.count if self.count else None
 
 
 def _sum(

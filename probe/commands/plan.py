@@ -23,6 +23,7 @@ def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | 
     from probe.planning import costs, planned_batch
 
     experiment = prepare(settled)
+    experiment.check_sources()
     counted = costs(experiment, planned_batch(settled), set())
     click.echo(
         f"{len(experiment.documents)} documents, {counted.windows} windows of "

@@ -1,0 +1,54 @@
+"""What a run tells while it goes on: windows, tokens, and where the curve ends so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probe.branches import Scored
+from probe.experiment import Experiment
+from probe.losses import Losses
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a unit.
+
+    Args:
+        windows: Windows finished by this call.
+        total: Windows to be finished by it.
+        tokens: Tokens forwarded by it.
+        far_delta: Mean delta over the far half of the reach, nats, of the first condition.
+    """
+
+    windows: int
+    total: int
+    tokens: int
+    far_delta: float | None
+
+
+class FarEnd:
+    """The running estimate of the curve's far end, for the progress line."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        names = [d.condition.text for d in experiment.draws if not d.condition.is_noise]
+        self.condition = names[0] if names else None
+        self.start = experiment.protocol.reach // 2
+        self.sum, self.count = 0.0, 0
+
+    def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:
+        """Add the rows of a unit."""
+        for branches, found in zip(scored, losses, strict=True):
+            for one, loss in zip(branches, found, strict=True):
+                if one.condition == self.condition:
+                    self._add(one, loss, branches[0], found[0])
+
+    def _add(self, one: Scored, loss: Losses, reference: Scored, intact: Losses) -> None:
+        skip = max(0, self.start - (one.position - one.boundary))
+        at = one.branch.origin - reference.branch.origin
+        delta = loss.nll[skip:] - intact.nll[at + skip : at + one.branch.targets]
+        self.sum += float(delta.sum())
+        self.count += len(delta)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean delta, nats, ``None`` where nothing was measured."""
+        return self.sum / self.count if self.count else None
