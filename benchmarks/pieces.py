@@ -22,6 +22,7 @@ from loop import Peak, experiment
 
 from probe.branch import Branch
 from probe.engine import Engine
+from probe.experiment import Experiment
 from probe.models.cache import snapshot
 from probe.models.causal import CausalModel
 from probe.models.load import load_model
@@ -51,6 +52,25 @@ def bare(model: CausalModel, ids: np.ndarray, cached: int, times: int) -> Callab
     return call
 
 
+def whole_sweep(sweep: Experiment, model: CausalModel) -> None:
+    """The first text this process scores, so that all it allocates is seen."""
+    engine = Engine(model)
+    for parameter in model.model.parameters():  # weights are read from disk when first touched
+        parameter.sum()
+    started = time.perf_counter()
+    with Peak() as peak:
+        scored = sweep.branches(sweep.windows[1], sweep.draws_of(sweep.windows[1]))
+        engine.score([[one.branch for one in scored]], reference=0)
+    seconds = time.perf_counter() - started
+    inside = engine.costs.body_seconds + engine.costs.head_seconds
+    cache = speed(model, sweep.windows[1].ids).cache(4096)
+    print(
+        f"sweep of one window of 4,096: {seconds:.1f} s, {100 * (1 - inside / seconds):.1f} % of "
+        f"them outside body and head; memory grew by {peak.bytes / 2**20:.0f} MiB; "
+        f"a cache of 4,096 tokens takes {cache / 2**20:.0f} MiB of them"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
@@ -59,8 +79,9 @@ def main() -> None:
     sweep = experiment(4096, {"kind": "sweep", "reach": 2048}, 2)
     model = load_model(sweep.source, dtype=args.dtype)
     engine = Engine(model)
-    ids = sweep.windows[0].ids
     print(f"load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} threads, {model.model.dtype}")
+    whole_sweep(sweep, model)
+    ids = sweep.windows[0].ids
     for cached, size in ((0, 512), (0, 2048), (1024, 512), (1024, 1024), (2048, 2048)):
         ours, theirs = [], []
         piece = ids[: cached + size]
@@ -81,23 +102,6 @@ def main() -> None:
             f"{np.median(ours):6.2f} s, bare body and head "
             f"{np.median(theirs):6.2f} s, ratio {ratio:.2f}"
         )
-    scored = sweep.branches(sweep.windows[1], sweep.draws_of(sweep.windows[1]))
-    engine.score([[one.branch for one in scored[:1]]], reference=0)  # warm up the allocator
-    before = vars(engine.costs).copy()
-    started = time.perf_counter()
-    with Peak() as peak:
-        scored = sweep.branches(sweep.windows[1], sweep.draws_of(sweep.windows[1]))
-        engine.score([[one.branch for one in scored]], reference=0)
-    seconds = time.perf_counter() - started
-    inside = sum(
-        getattr(engine.costs, name) - before[name] for name in ("body_seconds", "head_seconds")
-    )
-    cache = speed(model, ids).cache(4096)
-    print(
-        f"sweep of one window of 4,096: {seconds:.1f} s, {100 * (1 - inside / seconds):.1f} % of "
-        f"them outside body and head; memory grew by {peak.bytes / 2**20:.0f} MiB, one cache of "
-        f"4,096 tokens takes {cache / 2**20:.0f} MiB"
-    )
 
 
 if __name__ == "__main__":
