@@ -20,7 +20,7 @@ from probe.tree import Node
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 64  # tokens whose logits are compared with the model's own
-FLOAT32_MAX = 5e-4  # nats, the largest difference of one loss; what is wrong is off by a tenth and more
+FLOAT32_MAX = 5e-4  # nats, the largest difference of one loss; what is wrong is off by far more
 ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
 
 
