@@ -119,6 +119,16 @@ def test_an_a_a_run_finds_no_effect(measure):
     assert (summary.floor.limit <= 1e-5).all()
 
 
+def test_kl_says_how_far_text_is_read(measure):
+    """KL is above its floor up to the octave that holds the truth and 0 behind it."""
+    rule = CopyRule(20, VOCABULARY)
+    summary = measure(planted(rule), rule, name="kl", measures=["nll", "kl"])
+    read = summary.reading[summary.reading["condition"] == "truncate"].set_index("distance_from")
+    assert read["read"].to_dict() == {0: True, 8: True, 16: True, 32: False, 64: False}
+    assert (read.loc[32:, "kl"].abs() <= 1e-6).all()
+    assert "truncate: KL to intact is above its noise floor up to 32" in answer(summary)
+
+
 def test_every_token_id_of_the_planted_texts_is_ordinary():
     """The rules' texts hold no special token, so that none is mistaken for one."""
     assert (written_by(CopyRule(3, VOCABULARY), 200) >= FREE).all()

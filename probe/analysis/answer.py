@@ -1,6 +1,7 @@
 """The answer of a run in words: one sentence, a small table, and what limits them."""
 
 from probe.analysis.effective import EffectiveContext
+from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import parse_tolerance
 
@@ -22,7 +23,7 @@ def answer(summary: Summary) -> str:
         Several lines, without a newline at the end.
     """
     parts = [f"{sentence(summary)}\n{basis(summary)}", table(summary)]
-    notes = [*_reasons(summary), *summary.flags, *summary.warnings]
+    notes = [*_reasons(summary), *_reading(summary), *summary.flags, *summary.warnings]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part)
@@ -149,6 +150,17 @@ def _reasons(summary: Summary) -> list[str]:
         f"{condition} is unresolved at {', '.join(at)}: {reason}"
         for (condition, reason), at in tolerances.items()
     ]
+
+
+def _reading(summary: Summary) -> list[str]:
+    """How far each condition's text is read by KL, where that was measured."""
+    lines = []
+    for condition, rows in summary.reading.groupby("condition"):
+        read = rows[rows["read"].astype(bool)]
+        if rows["floor"].notna().any() and not is_noise(str(condition)):
+            furthest = int(read["distance_to"].max()) if len(read) else 0
+            lines.append(f"{condition}: KL to intact is above its noise floor up to {furthest}")
+    return lines
 
 
 def _count(number: int, word: str) -> str:

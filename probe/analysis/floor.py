@@ -69,12 +69,17 @@ def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> No
     for octave in range(len(limits)):
         by_document = noise[octaves == octave].groupby("document")[columns].sum()
         targets[octave] = int(by_document["targets"].sum())
-        limits[octave] = _limit(by_document, confidence)
+        limits[octave] = limit(by_document, confidence)
     return NoiseFloor(names[0], edges[:-1], edges[1:], limits, targets)
 
 
-def _limit(by_document: pd.DataFrame, confidence: float) -> float:
-    """``|mean| + t · SE`` of one octave from its sums by document."""
+def limit(by_document: pd.DataFrame, confidence: float) -> float:
+    """``|mean| + t · SE`` of one octave.
+
+    Args:
+        by_document: Sums by document: ``targets, delta_sum, delta_squares``.
+        confidence: Confidence of the limit.
+    """
     count, total, squares = (float(value) for value in by_document.sum())
     if count < 2:
         return float("nan")

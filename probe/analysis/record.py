@@ -55,6 +55,7 @@ def to_record(summary: "Summary") -> dict[str, Any]:
             "worsening": summary.losses.worsening,
         },
         "contrasts": _records(octaves.drop(columns="scale")),
+        "reading": _records(summary.reading),
         "tails": _records(summary.tails),
         "documents_spread": _records(summary.spread),
         "without_group": _records(summary.without_group),

@@ -18,6 +18,7 @@ from probe.analysis.fitted import FittedCurve
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
+from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
@@ -52,6 +53,8 @@ class Summary:
         floor: Noise floor, ``None`` without a noise condition.
         losses: Losses by condition and position.
         contrasts: Contrasts, columns :data:`probe.analysis.contrasts.COLUMNS`.
+        reading: KL to intact by octave, columns :data:`probe.analysis.reading.COLUMNS`; empty where
+            it was not measured.
         tails: Shares of targets helped and hurt, and what the top 1 % carries, by octave.
         lengths: Effective context of each document: ``condition, tolerance, document, length``.
         spread: Quartiles of these.
@@ -72,6 +75,7 @@ class Summary:
     floor: NoiseFloor | None
     losses: Losses
     contrasts: pd.DataFrame
+    reading: pd.DataFrame
     tails: pd.DataFrame
     lengths: pd.DataFrame
     spread: pd.DataFrame
@@ -172,6 +176,13 @@ def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> 
         floor=floor,
         losses=measured,
         contrasts=contrast_table,
+        reading=reading(
+            connection,
+            int(edges[-1]),
+            documents=documents,
+            weights=weights,
+            confidence=how.confidence,
+        ),
         tails=tails(connection, int(edges[-1])),
         lengths=lengths,
         spread=quartiles,

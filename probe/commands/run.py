@@ -22,7 +22,8 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     quiet()
     from tqdm import tqdm
 
-    from probe.run import Progress, run
+    from probe.progress import Progress
+    from probe.run import run
 
     # Shown from the first unit on: a mistake that comes before it stands alone.
     bar = tqdm(total=None, unit="window", dynamic_ncols=True, mininterval=1.0, delay=1e-3)

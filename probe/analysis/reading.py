@@ -1,0 +1,108 @@
+"""Where far text is read at all: KL to the intact distribution, above its own noise floor."""
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from probe.analysis.bins import octave_edges
+from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.floor import is_noise, limit
+from probe.analysis.sums import distance_bins, to_sums
+
+COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "kl",
+    "low",
+    "high",
+    "floor",
+    "read",
+    "targets",
+)
+
+
+def reading(
+    connection: duckdb.DuckDBPyConnection,
+    reach: int,
+    *,
+    documents: Sequence[str],
+    weights: Floats,
+    confidence: float,
+) -> pd.DataFrame:
+    """Mean KL(intact ‖ condition) by octave of distance, with its interval and floor.
+
+    A loss says where far text helps on average; KL also sees what helps as often as it hurts. It
+    is never below 0, so that its noise has a mean: the floor is the upper limit of the noise
+    condition's mean KL in the octave.
+
+    Args:
+        connection: From :func:`probe.analysis.views.connect`.
+        reach: End of the last octave (tokens).
+        documents: All documents of the run, in the order of *weights*.
+        weights: Draws of the documents, shape ``(resamples, documents)``.
+        confidence: Confidence of interval and floor.
+
+    Returns:
+        One row per condition and octave with the columns ``COLUMNS``: ``kl``, ``low``, ``high`` and
+        ``floor`` in nats, ``read`` whether ``low`` lies above the floor (false without a floor);
+        empty where KL was not measured.
+    """
+    columns = {row[0] for row in connection.execute("DESCRIBE scores").fetchall()}
+    if "kl" not in columns:
+        return pd.DataFrame(columns=list(COLUMNS))
+    edges = octave_edges(reach)
+    connection.register("octaves", distance_bins(edges))
+    rows = connection.execute(
+        """SELECT condition, bin, document, count(*) AS targets, sum(kl::DOUBLE) AS delta_sum,
+            sum(kl::DOUBLE * kl::DOUBLE) AS delta_squares
+        FROM scores JOIN octaves USING (distance)
+        WHERE boundary >= 0 AND kl IS NOT NULL
+        GROUP BY condition, bin, document ORDER BY condition, bin, document"""
+    ).df()
+    connection.unregister("octaves")
+    bins = rows.pop("bin").to_numpy(dtype=np.int64)
+    rows["distance_from"], rows["distance_to"] = edges[bins], edges[bins + 1]
+    noise = rows[rows["condition"].map(is_noise)]
+    columns_of_limit = ["targets", "delta_sum", "delta_squares"]
+    floors = {
+        int(start): limit(
+            noise[noise["distance_from"] == start].set_index("document")[columns_of_limit],
+            confidence,
+        )
+        for start in noise["distance_from"].unique()
+    }
+    parts = [
+        _curve(str(condition), part, floors, documents, weights, confidence)
+        for condition, part in rows.groupby("condition")
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _curve(
+    condition: str,
+    rows: pd.DataFrame,
+    floors: dict[int, float],
+    documents: Sequence[str],
+    weights: Floats,
+    confidence: float,
+) -> pd.DataFrame:
+    sums = to_sums(rows, documents)
+    found = bootstrap(sums.sums, sums.targets, weights, confidence)
+    low, high = pointwise_band(found, confidence)
+    floor = np.array([floors.get(int(start), np.nan) for start in sums.lower])
+    return pd.DataFrame(
+        {
+            "condition": condition,
+            "distance_from": sums.lower,
+            "distance_to": sums.upper,
+            "kl": found.mean,
+            "low": low,
+            "high": high,
+            "floor": floor,
+            "read": low > floor,
+            "targets": sums.targets.sum(axis=0).astype(np.int64),
+        }
+    )
