@@ -5,161 +5,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, field_validator
 
-from probe.corpus.options import DataOptions
+from probe.config_parts import (
+    AnalysisConfig,
+    DataConfig,
+    GridConfig,
+    ModelConfig,
+    Part,
+    SweepConfig,
+    WindowsConfig,
+    allowed,
+)
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
-from probe.protocol import DEFAULT_RUNS, Plan, grid, sweep
+from probe.protocol import Plan
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
-
-
-def _allowed(words: str) -> WrapValidator:
-    """Answer a value of none of several types with one line, not with one for each type."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            raise ValueError(f"allowed: {words}") from error
-
-    return WrapValidator(validate)
-
-
-DataFiles = str | list[str] | dict[str, str | list[str]]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
-class _Part(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelConfig(_Part):
-    """Which model, and how it is loaded."""
-
-    path: str
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    attention: str = "sdpa"
-    trust_remote_code: bool = False
-
-
-class DataConfig(_Part):
-    """Which documents; the keys are those of `probe.corpus.options.DataOptions`."""
-
-    path: str
-    name: str | None = None
-    revision: str | None = None
-    split: str = "train"
-    options: dict[str, Any] = Field(default_factory=dict)
-    data_files: Annotated[
-        DataFiles | None, _allowed("a path or glob, a list of them, or such a list for each split")
-    ] = None
-    text_column: str = "text"
-    ids_column: str | None = None
-    max_documents: PositiveInt | None = None
-    group_column: str | None = None
-    streaming: bool = False
-
-    def as_options(self) -> DataOptions:
-        """The same, as the corpus takes it."""
-        return DataOptions(**self.model_dump())
-
-
-class WindowsConfig(_Part):
-    """Which windows of a document."""
-
-    length: Annotated[int, Field(ge=8)] = 2048
-    per_document: PositiveInt | None = 4
-    skip: Annotated[int, Field(ge=0)] = 0
-
-
-class SweepConfig(_Part):
-    """The boundary stands still, every token behind it is a target."""
-
-    kind: Literal["sweep"] = "sweep"
-    reach: PositiveInt | None = None
-    runs: dict[PositiveInt, PositiveInt] = Field(default_factory=lambda: dict(DEFAULT_RUNS))
-    spread: Annotated[float, Field(ge=0, le=1)] = 0.25
-    all_runs: bool = False
-    insist: bool = False
-
-    @field_validator("runs")
-    @classmethod
-    def _long_run(cls, runs: dict[int, int]) -> dict[int, int]:
-        if runs.get(1) != 1:
-            raise ValueError("allowed: {1: 1, …}, one long run over the whole reach, then others")
-        return runs
-
-    def plan(self, length: int) -> Plan:
-        """The protocol for windows of *length* tokens."""
-        return sweep(
-            length,
-            self.reach,
-            lengths=self.runs,
-            spread=self.spread,
-            all_runs=self.all_runs,
-            insist=self.insist,
-        )
-
-
-class TargetsConfig(_Part):
-    """The fixed targets of a grid."""
-
-    count: PositiveInt = 10
-    end_offset: Annotated[int, Field(ge=0)] = 40
-
-
-class GridConfig(_Part):
-    """Targets are fixed, the boundary moves over a list of distances."""
-
-    kind: Literal["grid"]
-    distances: list[Annotated[int, Field(ge=0)]]
-    targets: TargetsConfig = TargetsConfig()
-
-    def plan(self, length: int) -> Plan:
-        """The protocol for windows of *length* tokens."""
-        return grid(
-            length,
-            self.distances,
-            count=self.targets.count,
-            end_offset=self.targets.end_offset,
-        )
-
-
-class AnalysisConfig(_Part):
-    """How the rows are summarised; no part of a run's identity."""
-
-    tolerances: list[str] = ["1%", "2%", "5%", "10%"]
-    bins_per_octave: PositiveInt = 8
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-
-    @field_validator("tolerances")
-    @classmethod
-    def _readable(cls, tolerances: list[str]) -> list[str]:
-        from probe.analysis.tolerance import parse_tolerance
-
-        for text in tolerances:
-            parse_tolerance(text)
-        return tolerances
-
-
-class Config(_Part):
+class Config(Part):
     """A whole experiment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -171,7 +37,7 @@ class Config(_Part):
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: PositiveInt = 1
     measures: Annotated[list[Measure], Field(min_length=1)] = ["nll"]
-    batch: Annotated[Literal["auto"] | PositiveInt, _allowed("auto, or a number of windows")] = (
+    batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )
     seed: Annotated[int, Field(ge=0)] = 0

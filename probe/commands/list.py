@@ -109,7 +109,7 @@ def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
 
 
 def _protocols() -> Iterator[tuple[str, str]]:
-    from probe.config import GridConfig, SweepConfig
+    from probe.config_parts import GridConfig, SweepConfig
 
     for name, config in (("sweep", SweepConfig), ("grid", GridConfig)):
         yield name, inspect.getdoc(config) or ""
