@@ -36,7 +36,7 @@ class Config(Part):
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: PositiveInt = 1
-    measures: Annotated[list[Measure], Field(min_length=1)] = ["nll"]
+    measures: list[Measure] = Field(default_factory=lambda: ["nll"], min_length=1)
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )
