@@ -22,6 +22,7 @@ from probe.perturbations.condition import Condition, parse
 from probe.protocol import Plan
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
+NLL: tuple[Measure, ...] = ("nll",)
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
@@ -36,7 +37,7 @@ class Config(Part):
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: PositiveInt = 1
-    measures: list[Measure] = Field(default_factory=lambda: ["nll"], min_length=1)
+    measures: list[Measure] = Field(default_factory=lambda: list(NLL), min_length=1)
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )
