@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=3)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--spread", type=float, default=0.25)
-    parser.add_argument("--runs", default="1:1,8:4,64:16", help="runs of the sweep")
+    parser.add_argument("--runs", default="1:1,4:2,8:2,64:16", help="runs of the sweep")
     args = parser.parse_args()
     runs = {int(k): int(v) for k, v in (pair.split(":") for pair in args.runs.split(","))}
     half = args.length // 2
@@ -173,25 +173,30 @@ def main() -> None:
     ]
     plain_loop(model, True)(few.branches(few.windows[0], [])[:1])  # warm up
     worst = 0.0
-    for number in range(args.windows):
-        timed = number < args.timed
-        for way in ways:
-            if not timed and way not in (own_grid, ways[-1]):
-                continue
-            window = way.experiment.windows[number]
-            before = engine.costs.tokens
-            found = way.measure(window, timed)
-            if timed:
-                way.tokens = engine.costs.tokens - before or sum(
-                    len(one.branch.ids)
-                    for one in way.experiment.branches(window, way.experiment.draws_of(window))
-                )
-            if way is loop:
-                expected = found
-            elif way is own_grid and timed:
-                pairs = zip(found, expected, strict=True)
-                worst = max(worst, *(float(np.abs(a - b).max()) for a, b in pairs))
-        print(f"window {number + 1}/{args.windows}", end="\r", flush=True)
+    try:
+        for number in range(args.windows):
+            timed = number < args.timed
+            for way in ways:
+                if not timed and way not in (own_grid, ways[-1]):
+                    continue
+                window = way.experiment.windows[number]
+                before = engine.costs.tokens
+                found = way.measure(window, timed)
+                if timed:
+                    way.tokens = engine.costs.tokens - before or sum(
+                        len(one.branch.ids)
+                        for one in way.experiment.branches(window, way.experiment.draws_of(window))
+                    )
+                if way is loop:
+                    expected = found
+                elif way is own_grid and timed:
+                    pairs = zip(found, expected, strict=True)
+                    worst = max(worst, *(float(np.abs(a - b).max()) for a, b in pairs))
+            print(f"window {number + 1}/{args.windows}", end="\r", flush=True)
+    except KeyboardInterrupt:  # enough: report what there is
+        args.windows = min(len(way.means) for way in (own_grid, ways[-1]))
+        for way in (own_grid, ways[-1]):
+            del way.means[args.windows :]
     loop.means = ways[1].means = own_grid.means
     report(args, model, ways, worst)
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from probe.errors import UsageError
 
-DEFAULT_RUNS: Mapping[int, int] = {1: 1, 8: 4, 64: 16}
+DEFAULT_RUNS: Mapping[int, int] = {1: 1, 4: 2, 8: 2, 64: 16}
+ALONE = 8  # the long run alone is shown from reach / ALONE on
 
 
 class Run(NamedTuple):
@@ -55,13 +56,14 @@ class Sweep:
         start = self.length - self.reach
         taken: set[int] = set()
         runs = []
-        for divisor, count in sorted(self.lengths.items()):
+        for rank, (divisor, count) in enumerate(sorted(self.lengths.items()), start=-1):
             targets = self.reach // divisor
             if targets < 1:
                 continue
             room = min(round(self.spread * self.reach), self.reach - targets)
             for number in range(count):
-                boundary = start + (round((number + 1) * room / count) if divisor > 1 else 0)
+                place = 0 if divisor == 1 else (number + 1 - _stagger(rank)) * room / count
+                boundary = start + round(place)
                 while boundary in taken:  # an equal boundary would measure the same targets twice
                     boundary += 1
                 if boundary + targets <= self.length:
@@ -80,8 +82,8 @@ class Sweep:
 
     def curve_start(self, shared: bool) -> int:
         """The long run alone measures a short distance too seldom to be shown."""
-        second = min((d for d in self.lengths if d > 1), default=1)
-        return 0 if shared or self.all_runs or second == 1 else self.reach // second
+        alone = len(self.lengths) > 1 and not (shared or self.all_runs)
+        return self.reach // ALONE if alone else 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ class Grid:
 Plan = Sweep | Grid
 
 
+def _stagger(rank: int) -> float:
+    """0, ½, ¼, ¾, …: runs of different lengths that began together would measure equal targets."""
+    return int(f"{rank:b}"[::-1], 2) / (1 << rank.bit_length())
+
+
 def sweep(
     length: int,
     reach: int | None = None,
@@ -138,7 +145,8 @@ def sweep(
     Args:
         length: Tokens of a window.
         reach: Longest distance plus one; half the window by default.
-        lengths: Runs, see :class:`Sweep`; one near run of R, 4 of R/8 and 16 of R/64 by default.
+        lengths: Runs, see :class:`Sweep`; one near run of R, 2 of R/4, 2 of R/8 and 16 of R/64 by
+            default.
         spread: See :class:`Sweep`.
         all_runs: See :class:`Sweep`.
         insist: Allow a *reach* beyond half the window, where far becomes shorter than near.

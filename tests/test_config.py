@@ -40,7 +40,7 @@ def written(folder: Path, text: str) -> Path:
 def test_least() -> None:
     """Name, model, data and conditions are enough; the rest are the defaults of the design."""
     config = check(LEAST)
-    assert config.plan == sweep(2048, 1024, lengths={1: 1, 8: 4, 64: 16})
+    assert config.plan == sweep(2048, 1024, lengths={1: 1, 4: 2, 8: 2, 64: 16})
     assert (config.first_token, config.repeats, config.measures) == ("keep", 1, ["nll"])
     assert config.analysis.tolerances == ["1%", "2%", "5%", "10%"]
 
