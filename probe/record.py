@@ -102,6 +102,20 @@ def identity(config: Config, dtype: str, revision: str | None) -> dict[str, Any]
     }
 
 
+def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
+    """The record of an earlier call, if it has this version's fields.
+
+    Raises:
+        UsageError: If another version wrote it.
+    """
+    if record is not None and record.get("schema") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{folder} has schema {record.get('schema')!r}; allowed: {SCHEMA_VERSION}, that of this "
+            "version; choose another name"
+        )
+    return record
+
+
 def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
     """Refuse a folder whose windows hold other tokens: the data has changed under its name.
 

@@ -19,7 +19,7 @@ from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype
 from probe.planning import Unit, planned_batch, units
 from probe.progress import FarEnd, Progress
-from probe.record import begin, refuse_other_windows
+from probe.record import begin, readable, refuse_other_windows
 from probe.rows import rows
 from probe.selfcheck import Report, check
 from probe.store import Store
@@ -57,7 +57,7 @@ def run(
     with store.locked():
         for aside in store.clean():
             say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
-        before = store.read_record()
+        before = readable(store.read_record(), store.folder)
         experiment = prepare(config, before["data"]["pool"] if before else None)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)

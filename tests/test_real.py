@@ -44,7 +44,7 @@ def experiment():
 
 def test_the_model_goes_by_its_true_name(experiment):
     """What ran is said: an instruction-tuned model whose weights had 4 bits."""
-    assert experiment.source.location.name == ("SmolLM2-135M-Instruct, 4-bit weights dequantised")
+    assert experiment.source.location.name == ("SmolLM2-135M-Instruct (4-bit weights dequantised)")
 
 
 @pytest.mark.parametrize(("dtype", "windows"), [("float32", 2), ("bfloat16", 1)])

@@ -59,13 +59,13 @@ def locate(path: str) -> Location:
 def gguf_name(file: str) -> str:
     """Name a model by its GGUF file, and say that its weights were quantised.
 
-    ``SmolLM2-135M-Instruct.Q4_1.gguf`` is "SmolLM2-135M-Instruct, 4-bit weights dequantised".
+    ``SmolLM2-135M-Instruct.Q4_1.gguf`` is "SmolLM2-135M-Instruct (4-bit weights dequantised)".
     """
     stem = file.removesuffix(".gguf")
     found = _BITS.match(stem)
     if found is None or found["bits"] is None:
         return found["name"] if found else stem
-    return f"{found['name']}, {found['bits']}-bit weights dequantised"
+    return f"{found['name']} ({found['bits']}-bit weights dequantised)"
 
 
 def _in_package(path: str) -> Location:
