@@ -110,8 +110,8 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
     """
     if record is not None and record.get("schema") != SCHEMA_VERSION:
         raise UsageError(
-            f"{folder} has schema {record.get('schema')!r}; allowed: {SCHEMA_VERSION}, that of this "
-            "version; choose another name"
+            f"{folder} has schema {record.get('schema')!r}; allowed: {SCHEMA_VERSION}, that of "
+            "this version; choose another name"
         )
     return record
 
