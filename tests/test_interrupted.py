@@ -95,9 +95,9 @@ def test_killed_at_random_moments(scorer: Scorer, uninterrupted: Path, tmp_path:
     held = []
     for early in rng.permutation([True] * 4 + [False] * 6):
         if early:
-            scorer.score(tmp_path, seconds=rng.uniform(0, start))
+            scorer.score(tmp_path, seconds=rng.uniform(0, start), pause=start)
         else:
-            # At most three units a time, thanks to the pause: the run cannot end in these six.
+            # The pauses bound how much is kept: three units here, one above, 22 in all.
             scorer.score(tmp_path, after_first=rng.uniform(0, 2 * PAUSE), pause=PAUSE)
         held.append(len(parts(tmp_path / "tiny")))
     assert held == sorted(held)

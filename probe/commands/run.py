@@ -35,8 +35,11 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
         bar.set_postfix_str(f"{progress.tokens / seconds:,.0f} tokens/s{far}", refresh=False)
         bar.update(progress.windows - bar.n)
 
+    def note(line: str) -> None:
+        click.echo(f"note: {line}", err=True)  # all notes come before the first unit, so no bar yet
+
     with bar:
-        folder = run(settled, results, listen=listen, say=lambda line: bar.write(f"note: {line}"))
+        folder = run(settled, results, listen=listen, say=note)
     tell(folder)
 
 

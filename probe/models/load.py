@@ -101,7 +101,8 @@ def load_model(
         source: The model.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: see :func:`resolve_dtype`.
         device: A torch device, or ``auto``: CUDA where there is one, else the CPU.
-        attention: transformers' ``attn_implementation``.
+        attention: transformers' ``attn_implementation``; a family without ``sdpa`` (Bloom, Mamba,
+            Gemma 2) takes ``eager`` in its place.
         trust_remote_code: See :func:`open_source`.
 
     Raises:
@@ -115,7 +116,8 @@ def load_model(
             source.location.path,
             revision=source.revision,
             dtype=getattr(torch, resolve_dtype(dtype, place)),
-            attn_implementation=attention,
+            # Its own choice is sdpa where there is one; asked for by name it is an error elsewhere.
+            attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=trust_remote_code,
         ),
     )

@@ -1,0 +1,180 @@
+"""Imports go one way, from the commands down to the errors; reading results needs no torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers"}
+CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+# Lowest first: a module imports from its own layer and from lower ones.
+LAYERS = [
+    "probe errors",
+    "perturbations windows losses branch tree packing",
+    "protocol branches",
+    "models attention ledger walk engine selfcheck timing",
+    "config config_parts corpus sources store experiment planning progress record rows run",
+    "analysis plot_style plots",
+    "commands",
+]
+PLACES = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
+READERS = {"store", "analysis", "plot_style", "plots"}
+ALLOWED = {
+    # A mistyped tolerance is answered with the other mistakes of a file, not after the scoring;
+    # the one parser of tolerances belongs to the analysis and itself needs nothing but errors.
+    ("probe.config_parts", "probe.analysis.tolerance"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """The name and file of every module of the package, a package under its own name."""
+    found = {}
+    for path in sorted(ROOT.glob("probe/**/*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that can run: also those inside functions, not those for the type checker."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test) in CHECKING:
+        children = iter(node.orelse)
+    for child in children:
+        yield from statements(child)
+
+
+def imported(source: str, package: str) -> set[str]:
+    """The full names that *source* imports, where *package* is what its dots start from."""
+    names = set()
+    for statement in statements(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            names |= {alias.name for alias in statement.names}
+            continue
+        parts = package.split(".")
+        above = parts[: len(parts) + 1 - statement.level] if statement.level else []
+        start = ".".join([*above, *filter(None, [statement.module])])
+        names |= {f"{start}.{alias.name}" for alias in statement.names}
+    return names
+
+
+def module_of(name: str) -> str:
+    """The module of ours that holds *name*, or the library that it comes from."""
+    if name.partition(".")[0] != "probe":
+        return name.partition(".")[0]
+    while name not in MODULES and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def targets(module: str) -> set[str]:
+    """The modules of ours and the libraries that *module* imports."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return {module_of(name) for name in imported(path.read_text("utf-8"), package)}
+
+
+ARROWS = {module: targets(module) for module in MODULES}
+
+
+def place(module: str) -> str:
+    """The name under which the table knows *module*: a package stands for what is in it."""
+    return module.removeprefix("probe.").partition(".")[0]
+
+
+def reached(module: str) -> dict[str, str]:
+    """What *module* imports, itself or through others, each with the module that imports it."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        source = waiting.pop()
+        new = ARROWS.get(source, set()) - found.keys()
+        found |= dict.fromkeys(new, source)
+        waiting += new
+    return found
+
+
+def loaded(code: str) -> list[str]:
+    """Those of torch and transformers that a fresh interpreter holds after *code*."""
+    code += f"\nimport sys\nprint(*sorted({HEAVY!r} & sys.modules.keys()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_every_module_has_a_place() -> None:
+    """A new file has to be put into a layer, and a name leaves the table with its file."""
+    names = {place(module) for module in MODULES}
+    missing = sorted(names - PLACES.keys())
+    assert not missing, f"no place in LAYERS of {Path(__file__).name}: {', '.join(missing)}"
+    gone = sorted(PLACES.keys() - names)
+    assert not gone, f"in LAYERS of {Path(__file__).name}, but not in probe/: {', '.join(gone)}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if place(module) in PLACES])
+def test_imports_go_down(module: str) -> None:
+    """No module imports from a higher layer; nothing but commands imports commands."""
+    layer = PLACES[place(module)]
+    for target in sorted(ARROWS[module] & MODULES.keys()):
+        upwards = PLACES.get(place(target), layer) > layer and (module, target) not in ALLOWED
+        assert not upwards, f"{module} imports {target}, which lies in a higher layer"
+
+
+def test_exceptions_are_in_use() -> None:
+    """An exception that no import needs any more is taken back."""
+    assert {(module, target) for module, target in ALLOWED if target in ARROWS[module]} == ALLOWED
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if place(module) in READERS])
+def test_readers_stay_light(module: str) -> None:
+    """What reads results reaches no torch, and none of what scores, not even in a function."""
+    for target, source in reached(module).items():
+        assert target not in HEAVY, f"{module} reaches {target} by way of {source}"
+        scores = target in MODULES and place(target) in {"engine", "models", "run"}
+        assert not scores, f"{module} reaches {target} by way of {source}"
+
+
+def test_readers_load_no_torch() -> None:
+    """Nor does a library bring torch in when all that reads results is imported."""
+    readers = sorted(module for module in MODULES if place(module) in READERS)
+    assert loaded(f"import {', '.join(readers)}") == []
+
+
+def test_registry_loads_no_torch() -> None:
+    """The perturbations are looked up, and imported for that, without torch."""
+    code = "import probe.perturbations.registry as registry\nassert registry.names()"
+    assert loaded(code) == []
+    assert loaded("import torch") == ["torch"], "the oracle sees torch when it is there"
+
+
+def test_imports_are_found() -> None:
+    """Also in functions, relative and of a module by its package; not for the type checker."""
+    source = """
+from typing import TYPE_CHECKING
+import probe.store
+from probe import __version__, run
+from . import floor
+from ..errors import UsageError
+if TYPE_CHECKING:
+    import torch
+else:
+    import pandas as pd
+def slow():
+    with open("x"):
+        from probe.models.causal import CausalModel
+"""
+    assert {module_of(name) for name in imported(source, "probe.analysis")} == {
+        *("typing", "pandas", "probe", "probe.store", "probe.run", "probe.errors"),
+        *("probe.analysis.floor", "probe.models.causal"),
+    }
