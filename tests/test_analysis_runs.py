@@ -107,7 +107,7 @@ def test_the_planted_lengths_come_back(summary):
     assert summary.context("truncate", "1%").text() == "32 (30–36)"
     assert summary.context("shuffle", "10%").value == 64
     assert sentence(summary) == (
-        "tiny-model on made-up uses 32 tokens of context (95 % interval 32–32)"
+        "tiny-model on made-up uses 32 tokens of context (95 % interval 30–36)"
         " at a tolerance of 1 % of perplexity."
     )
     lines = table(summary).splitlines()

@@ -493,6 +493,13 @@ def test_check(models: Mapping[bool, Path], tmp_path: Path) -> None:
     assert last_line(result, 1).startswith("branching is not exact on this model")
 
 
+def test_unknown_attention(models: Mapping[bool, Path]) -> None:
+    """An attention that transformers does not know is told with the model: status 2."""
+    line = mistake(probe("check", models[True], "--attention", "abacus", "--device", "cpu"), 2)
+    assert line.startswith(f"model.path '{models[True]}' cannot be loaded: ")
+    assert "abacus" in line
+
+
 # -- the process ----------------------------------------------------------------------------------
 
 

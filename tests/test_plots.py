@@ -38,7 +38,7 @@ def test_a_curve_has_units_and_a_place_for_zero(summary):
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels[:2] == ["truncate", "shuffle"]
     assert "less far than near text" in labels
-    assert labels[-1] == "truncate, 1 %: 32 (32–32)"
+    assert labels[-1] == "truncate, 1 %: 32 (30–36)"
 
 
 def test_names_are_no_mathematics(summary):
