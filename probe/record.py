@@ -42,7 +42,7 @@ def begin(
         UsageError: If the folder holds a run of another identity, or its documents have changed.
     """
     config = experiment.config
-    mine, data = identity(config, dtype, experiment.source.revision), _data(experiment)
+    mine, data = identity(experiment, dtype), _data(experiment)
     if before is not None:
         _refuse_other(before["identity"], mine, folder)
         _refuse_other_documents(before["data"], data, folder)
@@ -82,20 +82,24 @@ def begin(
     }
 
 
-def identity(config: Config, dtype: str, revision: str | None) -> dict[str, Any]:
+def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
     """What two runs must share to stand in one folder.
 
     ``conditions``, ``repeats``, ``max_documents`` and ``analysis`` are no part of it: they may
     change, and only the missing rows are scored.
     """
+    config = experiment.config
     return {
         "model": config.model.path,
-        "revision": revision,
+        "revision": experiment.source.revision,
+        "bos": experiment.first_token.bos,
         "dtype": dtype,
         "attention": config.model.attention,
         "data": config.data.model_dump(mode="json", exclude={"max_documents"}),
         "windows": config.windows.model_dump(mode="json"),
         "protocol": config.protocol.model_dump(mode="json"),
+        # What the protocol's keys mean may change with a version: rows of both must not mix.
+        "runs": [list(run) for run in experiment.protocol.runs(True)],
         "seed": config.seed,
         "first_token": config.first_token,
         "measures": sorted(config.measures),
@@ -108,9 +112,12 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
     Raises:
         UsageError: If another version wrote it.
     """
-    if record is not None and record.get("schema") != SCHEMA_VERSION:
+    if record is None:
+        return None
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if schema != SCHEMA_VERSION:
         raise UsageError(
-            f"{folder} has schema {record.get('schema')!r}; allowed: {SCHEMA_VERSION}, that of "
+            f"{folder} has schema {schema!r}; allowed: {SCHEMA_VERSION}, that of "
             "this version; choose another name"
         )
     return record
@@ -139,7 +146,7 @@ def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
 
 def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
     differ = [
-        f"{key} was {before.get(key)!r}, is {value!r}"
+        f"{key} was {_short(before.get(key))}, is {_short(value)}"
         for key, value in mine.items()
         if before.get(key) != value
     ]
@@ -164,6 +171,11 @@ def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder:
             f"{folder}: document {other[0]!r} now holds other tokens: the data or the tokenizer "
             "has changed; choose another name"
         )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _data(experiment: Experiment) -> dict[str, Any]:

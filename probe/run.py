@@ -144,8 +144,11 @@ def batch_size(config: Config, model: CausalModel) -> int:
     if config.batch != "auto" or model.device.type != "cuda":
         return planned_batch(config)
     text = model.model.config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    queries = getattr(text, "num_attention_heads", None)
+    if not queries:  # no keys and values to count: recurrent
+        return planned_batch(config)
+    heads = getattr(text, "num_key_value_heads", None) or queries
+    width = getattr(text, "head_dim", None) or text.hidden_size // queries
     token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
     free, _ = torch.cuda.mem_get_info(model.device)
     return int(min(16, max(1, free // 4 // (2 * token * config.windows.length))))

@@ -421,6 +421,18 @@ def test_report_of_two(finished: Finished, base: dict[str, Any], tmp_path: Path)
     assert overlay.read_bytes() not in (lone, (other / FIGURES[0]).read_bytes())
 
 
+def test_run_without_a_curve(base: dict[str, Any], tmp_path: Path) -> None:
+    """A run of noise alone gives its numbers and no figure, whether told alone or with others."""
+    config = write(tmp_path / "tiny.yaml", base, conditions=["noise"])
+    folder = tmp_path / "results" / "tiny"
+    text = good(probe("run", config, "--results", folder.parent))
+    assert "no condition with a curve was scored" in text
+    numbers = f"Numbers: {folder / 'summary.json'}, {folder / 'curve.csv'}\n"
+    assert text.endswith(f"\n\n{numbers}")
+    assert good(probe("report", folder, folder)) == f"{text}\n{text}"
+    assert not (folder / "figures").exists()
+
+
 def test_plan(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is planned without any weight is what the run then forwards, to the token."""
     monkeypatch.chdir(tmp_path)

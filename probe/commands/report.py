@@ -24,5 +24,7 @@ def command(runs: tuple[Path, ...], output: Path | None) -> None:
         tell(folder)
     if len(runs) > 1:
         summaries = [summarise(folder, write=False) for folder in runs]
+        if not any(summary.contexts for summary in summaries):
+            return
         png, _ = save(curve(summaries), (output or runs[0] / "figures") / "curves")
         click.echo(f"\nAll runs: {png}")

@@ -44,12 +44,14 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
 
 
 def tell(folder: Path) -> None:
-    """Print the answer of a run folder and draw its curve."""
+    """Print the answer of a run folder and draw its curve, where it has one."""
     from probe.analysis.answer import answer
     from probe.analysis.summary import summarise
     from probe.plots import curve, save
 
     summary = summarise(folder)
-    click.echo(answer(summary))
-    png, _ = save(curve(summary), folder / "figures" / "curve")
-    click.echo(f"\nFigure: {png}\nNumbers: {folder / 'summary.json'}, {folder / 'curve.csv'}")
+    click.echo(f"{answer(summary)}\n")
+    if summary.contexts:  # a run of `noise` alone has none
+        png, _ = save(curve(summary), folder / "figures" / "curve")
+        click.echo(f"Figure: {png}")
+    click.echo(f"Numbers: {folder / 'summary.json'}, {folder / 'curve.csv'}")

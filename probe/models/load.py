@@ -19,6 +19,7 @@ from probe.models.causal import CausalModel
 from probe.models.location import Location, locate
 
 Loaded = TypeVar("Loaded")
+_SAMPLE = 1 << 20
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 
 
@@ -84,6 +85,8 @@ def open_source(
     except (OSError, ValueError, KeyError, ImportError):
         tokenizer = None  # tokenised data needs none; other data says so when it is read
     resolved = resolved or getattr(config, "_commit_hash", None)
+    if resolved is None and Path(folder).is_dir():
+        resolved = _fingerprint(Path(folder))
     return ModelSource(Location(folder, None, location.name), tokenizer, config, resolved)
 
 
@@ -199,6 +202,22 @@ def _convert(location: Location, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf).save_pretrained(folder)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Tell a folder's weights from others under the same name, without reading all of them.
+
+    Names and sizes of all files, and of each its first and last MiB.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE))
+            stream.seek(max(0, size - _SAMPLE))
+            digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 def _digest(file: Path) -> str:
