@@ -139,6 +139,7 @@ class AnalysisConfig(Part):
     bins_per_octave: PositiveInt = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    simultaneous: bool = False
 
     @field_validator("tolerances")
     @classmethod

@@ -199,8 +199,8 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
     )
     if source.tokenizer is None and config.data.ids_column is None:
         raise UsageError(
-            f"model.path {config.model.path!r} comes without a tokenizer; "
-            "allowed: data as token ids, data.ids_column"
+            f"model.path {config.model.path!r} comes without a usable tokenizer "
+            f"({source.without}); allowed: data as token ids, data.ids_column"
         )
     corpus = load_corpus(
         config.data.as_options(),

@@ -71,7 +71,8 @@ def scales(axes: Axes, summaries: Sequence[Summary]) -> None:
     )
     top = max(highest, 3 * threshold) * 1.25
     # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
-    bottom = 1.25 * min(lowest, max(float(np.nanmin(shown["low"])), -3 * threshold), 0)
+    band = shown["low"].min()  # missing where too few documents make no band
+    bottom = 1.25 * min(lowest, 0 if pd.isna(band) else max(float(band), -3 * threshold), 0)
     bottom -= threshold / 4
     sizes = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
     sizes = [size for size in sizes if size > threshold * 0.999]

@@ -16,12 +16,14 @@ class Progress:
         windows: Windows finished by this call.
         total: Windows to be finished by it.
         tokens: Tokens forwarded by it.
+        seconds: Since its first unit began.
         far_delta: Mean delta over the far half of the reach, nats, of the first condition.
     """
 
     windows: int
     total: int
     tokens: int
+    seconds: float
     far_delta: float | None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from probe.branches import Scored
 from probe.losses import Losses
 from probe.planning import Unit
-from probe.store import Key
+from probe.store import SCHEMA, Key
 
 
 def rows(
@@ -25,19 +25,25 @@ def rows(
         What the rows hold, and the columns.
     """
     keys: dict[Key, None] = {}
-    parts: dict[str, list[Any]] = {}
-    for window, new, branches, found in zip(unit.windows, unit.intact, scored, losses, strict=True):
+    parts: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for number, window in enumerate(unit.windows):
+        branches, found, new = scored[number], losses[number], unit.intact[number]
         reference = branches[0]
+        # A draw is scored even where it leaves no target, so the keys are those of the draws.
+        names = [("intact", 0)] if new else []
+        names += [(draw.condition.text, draw.repeat) for draw in unit.draws[number]]
+        keys |= {Key(window.document, window.index, *name): None for name in names}
         for one, loss in zip(branches, found, strict=True):
             if one is reference and not new:
                 continue
-            keys[Key(window.document, window.index, one.condition, one.repeat)] = None
             at = one.branch.origin - reference.branch.origin
             intact = found[0].nll[at : at + one.branch.targets]
             columns = _columns(window.document, window.index, one, loss, intact)
             for name, values in columns.items():
                 parts.setdefault(name, []).append(values)
-    return list(keys), {name: np.concatenate(values) for name, values in parts.items()}
+    return list(keys), {
+        name: np.concatenate(values) if values else np.array([]) for name, values in parts.items()
+    }
 
 
 def _columns(

@@ -55,14 +55,14 @@ def run(
     """
     store = Store(results / config.name)
     with store.locked():
-        for aside in store.clean():
-            say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
         before = readable(store.read_record(), store.folder)
         experiment = prepare(config, before["data"]["pool"] if before else None)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
         refuse_other_windows(store, experiment.windows)
         experiment.check_sources()
+        for aside in store.clean():
+            say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
         store.write_record(record)  # first: windows that no record explains fit no later call
         store.write_windows(experiment.windows)
         held, _ = store.held()
@@ -124,9 +124,10 @@ def _score_missing(
         store.write_part(columns, keys)
         far.add(scored, losses)
         done += len(unit.windows)
-        record["costs"] = _sum(spent, engine.costs, time.perf_counter() - started, model.device)
+        seconds = time.perf_counter() - started
+        record["costs"] = _sum(spent, engine.costs, seconds, model.device)
         store.write_record(record)
-        listen(Progress(done, total, engine.costs.tokens, far.mean))
+        listen(Progress(done, total, engine.costs.tokens, seconds, far.mean))
 
 
 def check_model(model: CausalModel, experiment: Experiment) -> Report:

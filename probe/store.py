@@ -161,7 +161,7 @@ class Store:
         Returns:
             The parts that were put aside, under their new names.
         """
-        for scratch in self.folder.rglob("*.tmp"):
+        for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             scratch.unlink()
         _, broken = self.held()
         return [part.rename(part.with_suffix(".unreadable")) for part in broken]
@@ -186,7 +186,16 @@ class Store:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ProbeError(f"{self.folder}: another run is writing into it") from error
-            yield
+            try:
+                yield
+            finally:
+                self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        """Leave no folder behind that a refused configuration only locked."""
+        if [path.name for path in self.folder.iterdir()] == [".lock"]:
+            (self.folder / ".lock").unlink()
+            self.folder.rmdir()
 
     @contextlib.contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:

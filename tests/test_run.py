@@ -1,6 +1,7 @@
 """A run: every row is what a plain forward of the text it names gives, and none is scored twice."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -316,7 +317,7 @@ def test_token_ids_without_tokenizer(small: dict[str, Any], tmp_path: Path) -> N
     """Tokenised data needs no tokenizer, and other data says so."""
     tiny("llama").save_pretrained(tmp_path / "model")
     content = changed(small, model__path=str(tmp_path / "model"))
-    with pytest.raises(UsageError, match=r"comes without a tokenizer; .* data\.ids_column"):
+    with pytest.raises(UsageError, match=r"without a usable tokenizer \(.+\); .* data\.ids_column"):
         score(content, tmp_path)
     rng = np.random.default_rng(0)
     lines = [json.dumps({"ids": rng.integers(3, 90, size=80).tolist()}) for _ in range(3)]
@@ -517,6 +518,38 @@ def test_other_identity(
     assert message.startswith(f"{finished} holds another run: ")
     assert all(word in message for word in words)
     assert files(finished) == before
+
+
+def test_overwritten_weights(base: dict[str, Any], tmp_path: Path) -> None:
+    """Other weights under the name of those that a run began with are another model."""
+    folder = tmp_path / "model"
+    tiny("llama").save_pretrained(folder)
+    character_tokenizer(True).save_pretrained(folder)
+    score(base, tmp_path, model__path=str(folder), data__max_documents=2)
+    tiny("llama", seed=1).save_pretrained(folder)
+    with pytest.raises(UsageError, match="holds another run: revision was"):
+        score(base, tmp_path, model__path=str(folder), data__max_documents=4)
+
+
+def test_other_boundaries(small: dict[str, Any], finished: Path, tmp_path: Path) -> None:
+    """A version that places the same protocol's runs elsewhere does not add to older rows."""
+    path = shutil.copytree(finished, tmp_path / finished.name) / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["identity"]["runs"][0][0] -= 1
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UsageError, match="holds another run: runs was"):
+        score(small, tmp_path)
+
+
+def test_a_draw_without_targets_is_scored_once(base: dict[str, Any], tmp_path: Path) -> None:
+    """Truncated text without a first token has no loss at distance 0: no row, and no retry."""
+    grid = {"kind": "grid", "distances": [0], "targets": {"count": 1, "end_offset": 4}}
+    asked = {"first_token": "none", "protocol": grid, "conditions": ["truncate"]}
+    folder = score(base, tmp_path, **asked)
+    assert set(scores(folder)["condition"]) == {"intact"}
+    before = parts(folder)
+    score(base, tmp_path, **asked)
+    assert parts(folder) == before
 
 
 def test_same_identity(small: dict[str, Any], finished: Path) -> None:

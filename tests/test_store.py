@@ -257,13 +257,14 @@ def test_unreadable_parts_are_put_aside(store: Store) -> None:
 
 
 def test_leftovers_are_removed(store: Store) -> None:
-    """What a killed process left half-written goes away, wherever it is; nothing else does."""
+    """What a killed process left half-written goes away; a file that is not ours does not."""
     store.write_part(columns(), KEYS)
     store.write_record({"a": 1})
-    before = {path: path.read_bytes() for path in store.folder.rglob("*.*")}
     figures = store.folder / "figures"
     figures.mkdir()
-    for path in (store.scores / "part-x.parquet", store.folder / "run.json", figures / "curve.png"):
+    (figures / "mine.tmp").write_bytes(b"1")
+    before = {path: path.read_bytes() for path in store.folder.rglob("*.*")}
+    for path in (store.scores / "part-x.parquet", store.folder / "run.json"):
         path.with_name(f"{path.name}.tmp").write_bytes(b"PAR1")
     assert store.clean() == []
     assert {path: path.read_bytes() for path in store.folder.rglob("*.*")} == before

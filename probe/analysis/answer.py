@@ -130,7 +130,10 @@ def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
     """The length of a resolved answer in words, and its interval."""
     if context.kind == "greater" and context.estimate is None:
         start = f"; the {interval} starts at {context.lower}" if context.lower is not None else ""
-        return f"more than {context.value}", f"the longest distance measured{start}"
+        if context.value == context.reach:
+            return f"more than {context.value}", f"the longest distance measured{start}"
+        late = f"below the tolerance only in the last half octave of the {context.reach} measured"
+        return f"more than {context.value}", late + start
     if context.kind == "greater":
         beyond = f"the {interval} ends beyond the {context.reach} measured"
         return f"more than {context.value}", f"estimate {context.estimate}; {beyond}"
@@ -156,10 +159,10 @@ def _reading(summary: Summary) -> list[str]:
     """How far each condition's text is read by KL, where that was measured."""
     lines = []
     for condition, rows in summary.reading.groupby("condition"):
-        read = rows[rows["read"].astype(bool)]
         if rows["floor"].notna().any() and not is_noise(str(condition)):
-            furthest = int(read["distance_to"].max()) if len(read) else 0
-            lines.append(f"{condition}: KL to intact is above its noise floor up to {furthest}")
+            unread = rows[~rows["read"].astype(bool)]["distance_from"]
+            end = unread.min() if len(unread) else rows["distance_to"].max()
+            lines.append(f"{condition}: KL to intact is above its noise floor up to {int(end)}")
     return lines
 
 

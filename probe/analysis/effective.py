@@ -122,7 +122,8 @@ def effective_context(
     if reasons:
         kind, value = "unresolved", None
     elif high == len(lower):
-        kind, value = "greater", below if index < len(lower) else reach
+        kind = "greater"
+        value = below if index < len(lower) else _shown_above(curve, epsilon)
     elif value == 0:
         kind = "zero"
     return EffectiveContext(
@@ -178,6 +179,14 @@ def _limits(curve: FittedCurve, epsilons: _Epsilons, index: int) -> tuple[int, i
     high = int(np.quantile(answers, 1 - tail, method="higher"))
     tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
     return min(low, index, tested), max(high, index)
+
+
+def _shown_above(curve: FittedCurve, epsilon: float | None) -> int:
+    """The bound of a curve that is beyond reach: where it is still above, or last may answer."""
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    if epsilon is None or not curve.fit[-1] < epsilon:
+        return reach
+    return int(lower[lower < reach / np.sqrt(2)].max(initial=int(lower[0])))
 
 
 def _outward(curve: FittedCurve, low: int, high: int) -> tuple[int | None, int | None]:

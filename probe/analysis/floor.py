@@ -41,6 +41,18 @@ def is_noise(condition: str) -> bool:
     return condition.partition("(")[0] == "noise"
 
 
+def noise_condition(frame: pd.DataFrame) -> str | None:
+    """The noise condition with most targets, ``None`` where there is none.
+
+    Args:
+        frame: Rows with ``condition`` and ``targets``.
+    """
+    noise = frame[frame["condition"].map(is_noise).astype(bool)]
+    if noise.empty:
+        return None
+    return str(noise.groupby("condition")["targets"].sum().idxmax())
+
+
 def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> NoiseFloor | None:
     """The floor of each octave: ``|mean| + t · SE``.
 
@@ -55,13 +67,13 @@ def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> No
         confidence: Confidence of the limit.
 
     Returns:
-        The floor, or ``None`` where the run has no noise condition. Of several the first by name.
+        The floor, or ``None`` where the run has no noise condition.
     """
-    names = sorted(name for name in frame["condition"].unique() if is_noise(name))
-    if not names:
+    name = noise_condition(frame)
+    if name is None:
         return None
     edges = octave_edges(reach)
-    noise = frame[frame["condition"] == names[0]]
+    noise = frame[frame["condition"] == name]
     octaves = octave_index(noise["distance_from"].to_numpy(dtype=np.int64))
     limits = np.full(len(edges) - 1, np.nan)
     targets = np.zeros(len(edges) - 1, dtype=np.int64)
@@ -70,7 +82,7 @@ def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> No
         by_document = noise[octaves == octave].groupby("document")[columns].sum()
         targets[octave] = int(by_document["targets"].sum())
         limits[octave] = limit(by_document, confidence)
-    return NoiseFloor(names[0], edges[:-1], edges[1:], limits, targets)
+    return NoiseFloor(name, edges[:-1], edges[1:], limits, targets)
 
 
 def limit(by_document: pd.DataFrame, confidence: float) -> float:

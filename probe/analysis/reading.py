@@ -1,6 +1,6 @@
 """Where far text is read at all: KL to the intact distribution, above its own noise floor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 import numpy as np
@@ -8,8 +8,11 @@ import pandas as pd
 
 from probe.analysis.bins import octave_edges
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
-from probe.analysis.floor import is_noise, limit
+from probe.analysis.floor import limit, noise_condition
 from probe.analysis.sums import distance_bins, to_sums
+
+LEAST = 1e-6
+"""A KL below this (nats) is rounding of float32, whatever the noise condition happened to hit."""
 
 COLUMNS = (
     "condition",
@@ -31,12 +34,14 @@ def reading(
     documents: Sequence[str],
     weights: Floats,
     confidence: float,
+    curve_starts: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Mean KL(intact ‖ condition) by octave of distance, with its interval and floor.
 
     A loss says where far text helps on average; KL also sees what helps as often as it hurts. It
-    is never below 0, so that its noise has a mean: the floor is the upper limit of the noise
-    condition's mean KL in the octave.
+    is not below 0 but for rounding, so that its noise has a mean: the floor is the upper limit of
+    the noise condition's mean KL in the octave. Grey rows and distances before a curve's start
+    are left out, as in curves.
 
     Args:
         connection: From :func:`probe.analysis.views.connect`.
@@ -44,6 +49,7 @@ def reading(
         documents: All documents of the run, in the order of *weights*.
         weights: Draws of the documents, shape ``(resamples, documents)``.
         confidence: Confidence of interval and floor.
+        curve_starts: First distance (tokens) of each condition's curve.
 
     Returns:
         One row per condition and octave with the columns ``COLUMNS``: ``kl``, ``low``, ``high`` and
@@ -56,16 +62,19 @@ def reading(
     edges = octave_edges(reach)
     connection.register("octaves", distance_bins(edges))
     rows = connection.execute(
-        """SELECT condition, bin, document, count(*) AS targets, sum(kl::DOUBLE) AS delta_sum,
+        """SELECT condition, bin, s.document, count(*) AS targets, sum(kl::DOUBLE) AS delta_sum,
             sum(kl::DOUBLE * kl::DOUBLE) AS delta_squares
-        FROM scores JOIN octaves USING (distance)
-        WHERE boundary >= 0 AND kl IS NOT NULL
-        GROUP BY condition, bin, document ORDER BY condition, bin, document"""
+        FROM scores s JOIN octaves USING (distance)
+            JOIN windows w ON s.document = w.document AND s."window" = w."window"
+        WHERE boundary >= 0 AND kl IS NOT NULL AND distance <= boundary - w.start
+        GROUP BY condition, bin, s.document ORDER BY condition, bin, s.document"""
     ).df()
     connection.unregister("octaves")
     bins = rows.pop("bin").to_numpy(dtype=np.int64)
     rows["distance_from"], rows["distance_to"] = edges[bins], edges[bins + 1]
-    noise = rows[rows["condition"].map(is_noise)]
+    starts = rows["condition"].map(dict(curve_starts or {})).fillna(0)
+    rows = rows[rows["distance_from"] >= starts]
+    noise = rows[rows["condition"] == noise_condition(rows)]
     columns_of_limit = ["targets", "delta_sum", "delta_squares"]
     floors = {
         int(start): limit(
@@ -102,7 +111,7 @@ def _curve(
             "low": low,
             "high": high,
             "floor": floor,
-            "read": low > floor,
+            "read": low > np.maximum(floor, LEAST),
             "targets": sums.targets.sum(axis=0).astype(np.int64),
         }
     )

@@ -57,6 +57,7 @@ def to_record(summary: "Summary") -> dict[str, Any]:
         "contrasts": _records(octaves.drop(columns="scale")),
         "reading": _records(summary.reading),
         "tails": _records(summary.tails),
+        "document_lengths": _records(summary.lengths),
         "documents_spread": _records(summary.spread),
         "without_group": _records(summary.without_group),
         "flags": summary.flags,

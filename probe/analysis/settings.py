@@ -46,6 +46,7 @@ class Analysis:
             resamples=int(asked.get("resamples", 2000)),
             confidence=float(asked.get("confidence", 0.95)),
             seed=int(config.get("seed") or 0),
+            simultaneous=bool(asked.get("simultaneous", False)),
         )
         if not 0 < made.confidence < 1:
             raise UsageError(

@@ -1,5 +1,7 @@
 """What a mean hides: how many targets are helped or hurt, and how much a few of them carry."""
 
+from collections.abc import Mapping
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -10,12 +12,18 @@ TOP = 0.01
 """Share of the targets whose part of the sum is told."""
 
 
-def tails(connection: duckdb.DuckDBPyConnection, reach: int) -> pd.DataFrame:
+def tails(
+    connection: duckdb.DuckDBPyConnection,
+    reach: int,
+    curve_starts: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
     """Shares of targets helped and hurt, and the part of the sum in the top 1 % of the targets.
 
     Args:
         connection: From :func:`probe.analysis.views.connect`.
         reach: End of the last octave (tokens).
+        curve_starts: First distance (tokens) of each condition's curve; octaves that begin before
+            it are left out.
 
     Returns:
         One row per condition and octave of distance, grey rows left out: ``condition,
@@ -47,4 +55,5 @@ def tails(connection: duckdb.DuckDBPyConnection, reach: int) -> pd.DataFrame:
     octaves = frame.pop("octave").to_numpy(dtype=np.int64)
     frame.insert(1, "distance_from", edges[octaves])
     frame.insert(2, "distance_to", edges[octaves + 1])
-    return frame
+    starts = frame["condition"].map(dict(curve_starts or {})).fillna(0)
+    return frame[frame["distance_from"] >= starts].reset_index(drop=True)

@@ -7,7 +7,13 @@ from probe.errors import ProbeError
 
 @click.command("check", short_help="Check the engine on a model.")
 @click.argument("model")
-@click.option("--dtype", default="auto", show_default=True, help="Dtype of the weights.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Dtype of the weights.",
+)
 @click.option("--device", default="auto", show_default=True, help="A torch device.")
 @click.option("--attention", default="sdpa", show_default=True, help="attn_implementation.")
 @click.option("--length", default=1024, show_default=True, type=click.IntRange(min=96))

@@ -56,6 +56,7 @@ def targets_table(counted: "Costs") -> str:
 def estimate(experiment: "Experiment", counted: "Costs") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
     from probe.models.load import load_model
+    from probe.run import check_model
     from probe.timing import speed
 
     settings = experiment.config.model
@@ -66,12 +67,16 @@ def estimate(experiment: "Experiment", counted: "Costs") -> str:
         attention=settings.attention,
         trust_remote_code=settings.trust_remote_code,
     )
+    report = check_model(model, experiment)
+    tokens = counted.tokens if report.techniques.branching else counted.plain_tokens
     measured = speed(model, experiment.windows[0].ids)
     targets = sum(sum(octaves.values()) for octaves in counted.targets.values())
-    seconds = measured.seconds(counted.tokens, targets)
+    seconds = measured.seconds(tokens, targets)
     kind = str(model.model.dtype).removeprefix("torch.")
+    whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
     return (
-        f"About {_duration(seconds)} on {model.device} in {kind} "
+        ("" if report.techniques.branching else whole)
+        + f"About {_duration(seconds)} on {model.device} in {kind} "
         f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
         f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
         f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache a window"

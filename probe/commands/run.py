@@ -1,5 +1,6 @@
 """`probe run`: score, resume, print the answer, draw the curve."""
 
+import time
 from pathlib import Path
 
 import click
@@ -30,9 +31,11 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
 
     def listen(progress: Progress) -> None:
         bar.total = progress.total
-        seconds = max(bar.format_dict["elapsed"], 1e-9)
+        bar.start_t = time.time() - progress.seconds  # loading and checking are no unit's time
         far = "" if progress.far_delta is None else f", far end {progress.far_delta:+.4f} nats"
-        bar.set_postfix_str(f"{progress.tokens / seconds:,.0f} tokens/s{far}", refresh=False)
+        bar.set_postfix_str(
+            f"{progress.tokens / progress.seconds:,.0f} tokens/s{far}", refresh=False
+        )
         bar.update(progress.windows - bar.n)
 
     def note(line: str) -> None:

@@ -31,13 +31,15 @@ class ModelSource:
         location: Where it is.
         tokenizer: Its tokenizer, ``None`` where it has none.
         config: Its transformers configuration.
-        revision: Resolved commit of a hub model, hash of a GGUF file, else ``None``.
+        revision: Resolved commit of a hub model, hash of a GGUF file, fingerprint of a folder.
+        without: Why there is no tokenizer, empty where there is one.
     """
 
     location: Location
     tokenizer: PreTrainedTokenizerBase | None
     config: Any
     revision: str | None
+    without: str = ""
 
     @property
     def vocabulary(self) -> int:
@@ -75,19 +77,20 @@ def open_source(
     location = locate(path)
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     folder = location.path
-    resolved = None
+    resolved, without = None, ""
     if location.gguf is not None:
         folder = str(_converted(location))
         resolved = _digest(location.file)
     config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **given)
-    except (OSError, ValueError, KeyError, ImportError):
-        tokenizer = None  # tokenised data needs none; other data says so when it is read
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        tokenizer, without = None, _line(error)  # tokenised data needs none
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
-    return ModelSource(Location(folder, None, location.name), tokenizer, config, resolved)
+    place = Location(folder, None, location.name)
+    return ModelSource(place, tokenizer, config, resolved, without)
 
 
 def load_model(
@@ -233,6 +236,11 @@ def _reading(path: str, read: Callable[[], Loaded]) -> Loaded:
         raise
     except torch.OutOfMemoryError as error:
         raise ProbeError(f"model {path!r} does not fit the device's memory") from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        line = next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
-        raise UsageError(f"model.path {path!r} cannot be loaded: {line}") from error
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UsageError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise ProbeError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
