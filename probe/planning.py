@@ -29,7 +29,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Costs:
+class Planned:
     """Sums over the windows of a run.
 
     Args:
@@ -79,7 +79,7 @@ def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:
             yield Unit(windows, draws_left, intacts)
 
 
-def costs(experiment: Experiment, batch: int, held: set[Key]) -> Costs:
+def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
     """Count what is left to score.
 
     Args:
@@ -100,7 +100,9 @@ def costs(experiment: Experiment, batch: int, held: set[Key]) -> Costs:
         counts["plain"] += sum(len(one.branch.ids) for window in scored for one in window)
         for one in (one for window in scored for one in window):
             _count(targets.setdefault(one.condition, {}), one)
-    return Costs(counts["windows"], counts["branches"], counts["tokens"], counts["plain"], targets)
+    return Planned(
+        counts["windows"], counts["branches"], counts["tokens"], counts["plain"], targets
+    )
 
 
 def octave(distances: np.ndarray) -> np.ndarray:

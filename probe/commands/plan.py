@@ -9,7 +9,7 @@ from probe.commands.options import configured, quiet, read
 
 if TYPE_CHECKING:
     from probe.experiment import Experiment
-    from probe.planning import Costs
+    from probe.planning import Planned
 
 
 @click.command("plan", short_help="What a run would cost.")
@@ -37,7 +37,7 @@ def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | 
         click.echo(f"\n{estimate(experiment, counted)}")
 
 
-def targets_table(counted: "Costs") -> str:
+def targets_table(counted: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
     from probe.planning import octave_name
 
@@ -53,7 +53,7 @@ def targets_table(counted: "Costs") -> str:
     )
 
 
-def estimate(experiment: "Experiment", counted: "Costs") -> str:
+def estimate(experiment: "Experiment", counted: "Planned") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
     from probe.models.load import load_model
     from probe.run import check_model

@@ -15,6 +15,7 @@ import click
 def command(runs: tuple[Path, ...], output: Path | None) -> None:
     """Summarise each of RUNS again and draw its curve; several are also drawn over one another."""
     from probe.analysis.summary import summarise
+    from probe.analysis.tables import contrast_table, tail_table
     from probe.commands.run import tell
     from probe.plots import curve, save
 
@@ -22,6 +23,9 @@ def command(runs: tuple[Path, ...], output: Path | None) -> None:
         if number:
             click.echo()
         tell(folder)
+        summary = summarise(folder, write=False)
+        for table in filter(None, (contrast_table(summary), tail_table(summary))):
+            click.echo(f"\n{table}")
     if len(runs) > 1:
         summaries = [summarise(folder, write=False) for folder in runs]
         if not any(summary.contexts for summary in summaries):
