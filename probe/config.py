@@ -22,6 +22,8 @@ from probe.perturbations.condition import Condition, parse
 from probe.protocol import Plan
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
+# What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
+NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 NLL: tuple[Measure, ...] = ("nll",)
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
@@ -36,7 +38,7 @@ class Config(Part):
     protocol: Annotated[SweepConfig | GridConfig, Field(discriminator="kind")] = SweepConfig()
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
-    repeats: PositiveInt = 1
+    repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
     measures: list[Measure] = Field(default_factory=lambda: list(NLL), min_length=1)
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
@@ -88,7 +90,7 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NO_YAML as error:
         raise UsageError(f"configuration {path} is no YAML: {_flat(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"configuration {path} holds {content!r}; allowed: keys with values")
@@ -126,7 +128,7 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
             raise UsageError(f"--set {key}={value}: {parent!r} holds no keys")
     try:
         place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         raise UsageError(f"--set {key}={value}: the value is no YAML: {_flat(error)}") from error
 
 

@@ -69,7 +69,7 @@ def test_every_mistake_at_once() -> None:
         "data.data_files": ("allowed: a path or glob, a list of them", "got 3"),
         "windows.length": ("greater than or equal to 8", "got 4"),
         "first_token": ("'keep', 'none' or 'published'", "got 3"),
-        "repeats": ("greater than 0", "got 0"),
+        "repeats": ("greater than or equal to 1", "got 0"),
         "measures.1": ("'nll', 'kl', 'top1' or 'entropy'", "got 'nl'"),
         "batch": ("allowed: auto, or a number of windows", "got 'many'"),
         "conditions.0": ("unknown perturbation 'shufle'", "did you mean 'shuffle'?", "known: drop"),
@@ -245,3 +245,15 @@ def test_round_trip(path: Path) -> None:
     assert Config.model_validate_json(config.model_dump_json()) == config
     assert check(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
     assert path.read_text(encoding="utf-8").startswith("#")
+
+
+@pytest.mark.parametrize("value", ["2020-13-45", "!!int x", "[" * 5000, "9" * 5000])
+def test_values_that_yaml_chokes_on(value: str, tmp_path: Path) -> None:
+    """What PyYAML raises on a value is told in one line, in the file and in --set."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"seed: {value}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="is no YAML"):
+        load(path)
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match="the value is no YAML"):
+        load(path, [("seed", value)])
