@@ -171,6 +171,12 @@ class Experiment:
             yield from (windows[index] for windows in by_document if index < len(windows))
 
     def _check_positions(self) -> None:
+        bos, size = self.first_token.bos, self.source.vocabulary
+        if bos is not None and bos >= size and self.first_token.extra:
+            raise UsageError(
+                f"first_token is {self.first_token.mode!r}: the tokenizer's BOS has the id {bos}; "
+                f"the model knows 0 to {size - 1}"
+            )
         positions, length = self.source.positions, self.config.windows.length
         needed = length + self.first_token.extra
         if positions is not None and needed > positions:

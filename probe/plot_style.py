@@ -20,7 +20,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 8,
+    "axes.titlesize": 7,
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "legend.fontsize": 7,

@@ -15,6 +15,7 @@ from probe.store import Store
 from probe.windows import Window
 
 SCHEMA_VERSION = 1
+_PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
 _PACKAGES = (
     "torch",
     "transformers",
@@ -113,12 +114,23 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
         UsageError: If another version wrote it.
     """
     if record is None:
+        if any(folder.glob("scores/*.parquet")):
+            raise UsageError(
+                f"{folder} holds scores, but no run.json that says of what; choose another name, "
+                "or remove the folder"
+            )
         return None
     schema = record.get("schema") if isinstance(record, dict) else None
     if schema != SCHEMA_VERSION:
         raise UsageError(
             f"{folder} has schema {schema!r}; allowed: {SCHEMA_VERSION}, that of "
             "this version; choose another name"
+        )
+    missing = [key for key in _PARTS if not isinstance(record.get(key), _PARTS[key])]
+    if missing:
+        raise UsageError(
+            f"{folder / 'run.json'} lacks {', '.join(missing)}; choose another name, or remove the "
+            "folder"
         )
     return record
 

@@ -162,8 +162,9 @@ class Store:
             The parts that were put aside, under their new names.
         """
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
-            scratch.unlink()
-        _, broken = self.held()
+            if scratch.is_file():
+                scratch.unlink()
+        broken = [part for part in sorted(self.scores.glob("*.parquet")) if not _is_whole(part)]
         return [part.rename(part.with_suffix(".unreadable")) for part in broken]
 
     @contextlib.contextmanager
@@ -223,6 +224,16 @@ class Store:
                     "space and start the same command again, it goes on from there"
                 ) from error
             raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_whole(part: Path) -> bool:
+    """Whether a part can be read to its end: a footer alone says nothing of the pages before it."""
+    try:
+        with pq.ParquetFile(part) as file:
+            json.loads(file.schema_arrow.metadata[_HOLDS])
+            return all(batch.num_rows >= 0 for batch in file.iter_batches())
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -42,6 +42,11 @@ class Group(click.Group):
             ctx.exit(130)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
+        except OSError as error:
+            if os.environ.get("PROBE_DEBUG"):
+                raise
+            click.echo(f"Error: {error.filename or ''}: {error.strerror or error}", err=True)
+            ctx.exit(1)
         except Exception as error:
             if os.environ.get("PROBE_DEBUG"):
                 raise

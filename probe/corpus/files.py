@@ -72,7 +72,9 @@ def document_names(paths: Sequence[str]) -> tuple[str, ...]:
         files share a name.
     """
     counts = Counter(Path(path).name for path in paths)
-    return tuple(path if counts[Path(path).name] > 1 else Path(path).name for path in paths)
+    names = (path if counts[Path(path).name] > 1 else Path(path).name for path in paths)
+    # A name that is no UTF-8 comes with surrogates, which no results file can hold.
+    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
 
 
 def not_utf8(paths: Sequence[str]) -> str | None:

@@ -141,6 +141,8 @@ def resolve_device(device: str) -> torch.device:
     try:
         place = torch.device(name)
         torch.empty(0, device=place)
+        if place.type == "meta":
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         line = str(error).splitlines()[0]
         raise UsageError(f"model.device is {device!r}: {line}; allowed: auto, cpu, cuda") from error

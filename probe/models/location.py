@@ -45,6 +45,8 @@ def locate(path: str) -> Location:
     if path.startswith(PACKAGE):
         return _in_package(path)
     place = Path(path).expanduser()
+    if len(place.name) > 255:
+        raise UsageError(f"model.path is {path[:60]!r}…: no name is that long")
     if place.suffix == ".gguf":
         if not place.is_file():
             raise UsageError(f"model.path is {path!r}: there is no such file")
