@@ -51,6 +51,11 @@ class Config(Part):
     def _sweep_by_default(cls, protocol: Any) -> Any:
         return {"kind": "sweep", **protocol} if isinstance(protocol, dict) else protocol
 
+    @field_validator("measures")
+    @classmethod
+    def _each_once(cls, measures: list[Measure]) -> list[Measure]:
+        return list(dict.fromkeys(measures))
+
     @field_validator("conditions")
     @classmethod
     def _distinct(cls, conditions: list[str]) -> list[str]:

@@ -135,8 +135,8 @@ class GridConfig(Part):
 class AnalysisConfig(Part):
     """How the rows are summarised; no part of a run's identity."""
 
-    tolerances: list[str] = ["1%", "2%", "5%", "10%"]
-    bins_per_octave: PositiveInt = 8
+    tolerances: Annotated[list[str], Field(min_length=1)] = ["1%", "2%", "5%", "10%"]
+    bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     simultaneous: bool = False

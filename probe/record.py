@@ -147,7 +147,8 @@ def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
         if found is None:
             raise UsageError(
                 f"{store.folder} holds window {index} of {document!r}, which this configuration "
-                "does not: max_documents may grow, not shrink; choose another name"
+                "does not: max_documents may grow, not shrink, and the data may not change; "
+                "choose another name"
             )
         if found.tolist() != ids:
             raise UsageError(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -267,6 +268,21 @@ def test_what_cannot_be_read_is_named(tmp_path):
         part.unlink()
     with pytest.raises(ProbeError, match="nothing has been scored yet"):
         open_run(run)
+
+
+def test_a_copied_part_counts_once(tmp_path):
+    """A copy that a backup left beside a part is named and left out."""
+    folder = write_run(tmp_path / "run", Simulation(CURVES))
+    part = sorted(folder.glob("scores/*.parquet"))[0]
+    table = pq.read_table(part).replace_schema_metadata(
+        {"context_probe.holds": '[["doc000", 0, "truncate", 0]]'}
+    )
+    pq.write_table(table, part)
+    plain = summarise(folder, write=False)
+    shutil.copy(part, part.with_name("part-copy.parquet"))
+    found = summarise(folder, write=False)
+    assert found.curve.equals(plain.curve)
+    assert any("it holds what" in line for line in found.warnings)
 
 
 def test_a_loss_that_is_no_number_is_an_error(tmp_path):

@@ -541,6 +541,32 @@ def test_other_boundaries(small: dict[str, Any], finished: Path, tmp_path: Path)
         score(small, tmp_path)
 
 
+def test_scores_without_a_record(small: dict[str, Any], finished: Path, tmp_path: Path) -> None:
+    """Rows that no run.json explains are not added to; nor those of half a run.json."""
+    folder = shutil.copytree(finished, tmp_path / finished.name)
+    for text, words in ((None, "no run.json"), ("null", "no run.json"), ('{"schema": 1}', "lacks")):
+        (folder / "run.json").unlink(missing_ok=True)
+        if text is not None:
+            (folder / "run.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=words):
+            score(small, tmp_path)
+    assert parts(folder) == parts(finished)
+
+
+def test_a_part_damaged_behind_its_footer(
+    small: dict[str, Any], finished: Path, tmp_path: Path
+) -> None:
+    """A part whose footer is good and whose pages are not is put aside and scored again."""
+    folder = shutil.copytree(finished, tmp_path / finished.name)
+    part = sorted(folder.glob("scores/*.parquet"))[0]
+    content = bytearray(part.read_bytes())
+    content[100:400] = bytes(300)
+    part.write_bytes(content)
+    score(small, tmp_path)
+    assert parts(folder) == parts(finished)
+    assert part.with_suffix(".unreadable").read_bytes() == content
+
+
 def test_a_draw_without_targets_is_scored_once(base: dict[str, Any], tmp_path: Path) -> None:
     """Truncated text without a first token has no loss at distance 0: no row, and no retry."""
     grid = {"kind": "grid", "distances": [0], "targets": {"count": 1, "end_offset": 4}}

@@ -109,6 +109,7 @@ def _read_windows_schema(path: Path) -> None:
 def _check(parts: Sequence[Path]) -> tuple[dict[Path, str], dict[str, int]]:
     """The parts that cannot be used and why; and the losses in the others that are no number."""
     problems = {part: text for part in parts if (text := _footer_problem(part))}
+    problems |= _copies([part for part in parts if part not in problems])
     whole = [part for part in parts if part not in problems]
     try:
         return problems, _unusable_losses(whole)
@@ -120,6 +121,20 @@ def _check(parts: Sequence[Path]) -> tuple[dict[Path, str], dict[str, int]]:
             except duckdb.Error as error:
                 problems[part] = f"it cannot be read ({str(error).splitlines()[0]})"
     return problems, _unusable_losses([part for part in whole if part not in problems])
+
+
+def _copies(parts: Sequence[Path]) -> dict[Path, str]:
+    """Parts that hold what another holds: a copy that a backup left would count its rows twice."""
+    held: dict[str, Path] = {}
+    copies = {}
+    for part in parts:
+        text = (pq.read_schema(part).metadata or {}).get(b"context_probe.holds", b"[]")
+        keys = [json.dumps(key) for key in json.loads(text)]
+        if twice := [key for key in keys if key in held]:
+            copies[part] = f"it holds what {held[twice[0]].name} holds"
+        else:
+            held |= dict.fromkeys(keys, part)
+    return copies
 
 
 def _footer_problem(part: Path) -> str | None:

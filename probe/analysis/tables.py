@@ -43,10 +43,11 @@ def tail_table(summary: Summary) -> str:
     Returns:
         Several lines, empty where the run has no curve.
     """
-    if summary.tails.empty:
+    rows = summary.tails[~summary.tails["condition"].map(is_noise).astype(bool)]
+    if rows.empty:
         return ""
     lines = [["condition", "distance", "helped", "hurt", "top 1 % of the sum"]]
-    for row in _records(summary.tails[~summary.tails["condition"].map(is_noise)]):
+    for row in _records(rows):
         top = f"{row['top_share']:.0%}" if row["top_share"] == row["top_share"] else "–"
         shares = f"{row['helped']:.0%}", f"{row['hurt']:.0%}"
         lines.append([str(row["condition"]), _octave(row), *shares, top])
