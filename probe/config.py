@@ -114,6 +114,8 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
     Raises:
         UsageError: Every mistake, a line each.
     """
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where} is {content!r}; allowed: a mapping of keys to values")
     try:
         config = Config.model_validate(content)
     except ValidationError as error:

@@ -23,6 +23,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 7,
     "font.family": "DejaVu Sans",
     "font.size": 7,
+    "hatch.linewidth": 0.4,
     "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.2,
@@ -49,6 +50,12 @@ LINES = (
     (0, (3, 1, 1, 1, 1, 1)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P")
+FLOOR: dict[str, Any] = {
+    "facecolor": "none",  # hatched: bands that overlap are grey
+    "edgecolor": "#555555",
+    "hatch": "/////",
+    "linewidth": 0,
+}
 GREY = "#9A9A9A"
 
 

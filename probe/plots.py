@@ -19,6 +19,7 @@ from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
 from probe.plot_style import (
     COLOURS,
+    FLOOR,
     GREY,
     LINES,
     MARKERS,
@@ -129,11 +130,11 @@ def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | P
         if summary.floor is not None:
             limit = np.append(summary.floor.limit, summary.floor.limit[-1])
             edges = np.append(summary.floor.lower, summary.floor.upper[-1])
-            axes.fill_between(
-                edges, -limit, limit, step="post", color="black", alpha=0.12, linewidth=0, zorder=0
-            )
-    if any(summary.floor is not None for summary in summaries):
-        handles.append(Patch(color="black", alpha=0.12, linewidth=0, label="noise floor"))
+            axes.fill_between(edges, -limit, limit, step="post", zorder=0, **FLOOR)
+    floors = [summary.floor.limit for summary in summaries if summary.floor is not None]
+    if floors:
+        highest = np.nanmax(np.concatenate(floors))
+        handles.append(Patch(label=f"noise floor, at most {highest:.1g} nats", **FLOOR))
     if any(summary.curve["grey"].any() for summary in summaries):
         handles.append(Line2D([], [], color=GREY, label="less far than near text"))
     axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)

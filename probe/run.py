@@ -1,7 +1,7 @@
 """A run: plan, check the model, score what is missing, keep every finished unit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from probe.record import begin, readable, refuse_other_windows
 from probe.rows import rows
 from probe.selfcheck import Report, check
 from probe.store import Store
+from probe.windows import FEWEST_DOCUMENTS
 
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -67,11 +68,34 @@ def run(
         store.write_windows(experiment.windows)
         held, _ = store.held()
         left = list(units(experiment, 1, held))
+        for line in notes(experiment, len(left)):
+            say(line)
         if left:
             _score_missing(experiment, model or _load(experiment), store, record, listen, say)
         record["status"] = "complete"
         store.write_record(record)
     return store.folder
+
+
+def notes(experiment: Experiment, left: int) -> Iterator[str]:
+    """What a user should know before a run goes on: what is left out, and what is there already.
+
+    Args:
+        experiment: The run.
+        left: Windows with something still to be scored.
+    """
+    omitted = experiment.corpus.left_out
+    for words, reason in (("too short", omitted.too_short), ("empty", omitted.empty)):
+        if reason.count:
+            named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
+            yield f"left out, {words}: {reason.count} ({named})"
+    if len(experiment.documents) < FEWEST_DOCUMENTS:
+        yield (
+            f"{len(experiment.documents)} documents: an interval needs {FEWEST_DOCUMENTS}, so that "
+            "every length will be unresolved"
+        )
+    if 0 < left < len(experiment.windows):
+        yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
 
 
 def _dtype(config: Config, model: CausalModel | None) -> str:

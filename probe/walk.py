@@ -11,12 +11,14 @@ from transformers.cache_utils import Cache
 from probe.branch import Branch
 from probe.ledger import Ledger, Request
 from probe.losses import Losses
+from probe.memory import release
 from probe.models.cache import is_plain, rows, snapshot
 from probe.models.causal import CausalModel
 from probe.packing import SHORT, by_length, packed_mask, packs, without_tree
 from probe.tree import Node, build
 
-PIECE = 4096  # tokens of one row in one forward, which bounds the activations
+ALONE = 8192  # tokens of one row in one forward, which bounds the activations
+PIECE = 1024  # the same where a cache grows: between its tensors, larger ones leave larger holes
 
 
 class Walk:
@@ -86,6 +88,9 @@ class Walk:
                 self._forward_rows(step, own)
             else:
                 self._chain(step[0], own)
+            del own
+            if self.model.device.type == "cpu":
+                release()
 
     def _chain(self, node: Node, cache: Cache | None) -> None:
         """Forward a node, and on along its only long child, leaving short leaves for one pack."""
@@ -97,13 +102,14 @@ class Walk:
             if len(long) != 1:
                 break
             chain += long
-        states, cache = self._forward_long(chain, cache)
+        goes_on = bool(packed or chain[-1].children)
+        states, cache = self._forward_long(chain, cache, keep=goes_on)
         self._score([request for part in chain for request in self._requests(part, states, node)])
         del states
         left = [child for child in chain[-1].children if child not in packed]
-        if cache is None:
+        if not goes_on:
             return
-        if packed and not is_plain(cache):
+        if cache is None or (packed and not is_plain(cache)):
             raise RuntimeError("packing needs a cache that keeps every key")  # the check sees to it
         groups = list(packs(packed))
         for number, pack in enumerate(groups, start=1):
@@ -123,19 +129,22 @@ class Walk:
     # -- forwards ---------------------------------------------------------------------------
 
     def _forward_long(
-        self, chain: Sequence[Node], cache: Cache | None
+        self, chain: Sequence[Node], cache: Cache | None, *, keep: bool
     ) -> tuple[torch.Tensor, Cache | None]:
-        """Forward consecutive nodes, in pieces that bound the activations."""
+        """Forward consecutive nodes, in equal pieces that bound the activations."""
         start, stop = chain[0].start, chain[-1].stop
         ids = self.ids[chain[-1].branch][:, start:stop]
-        step = PIECE if self.branching else ids.shape[1]
+        length = ids.shape[1]
+        most = PIECE if keep or cache is not None else ALONE
+        step = -(-length // -(-length // most)) if self.branching else length
         states = []
-        for at in range(0, ids.shape[1], step):
+        for at in range(0, length, step):
             piece = ids[:, at : at + step]
             positions = None
             if self.model.takes_positions and not self.own_logits:
                 positions = np.arange(start + at, start + at + piece.shape[1])[None]
-            got, cache = self._forward(piece, cache, positions)
+            more = keep or at + step < length
+            got, cache = self._forward(piece, cache, positions, keep=more)
             states.append(got)
         return (states[0] if len(states) == 1 else torch.cat(states, dim=1)), cache
 
@@ -147,7 +156,7 @@ class Walk:
         start = nodes[0].start
         ids = np.concatenate([self.ids[n.branch][:, start : n.stop] for n in nodes])
         positions = np.arange(start, nodes[0].stop)[None] if self.model.takes_positions else None
-        states, _ = self._forward(ids, cache, positions)
+        states, _ = self._forward(ids, cache, positions, keep=False)
         by_node = torch.split(states, self.windows)
         self._score(
             [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
@@ -170,6 +179,8 @@ class Walk:
         cache: Cache | None,
         positions: NDArray[np.int64] | None = None,
         mask: torch.Tensor | None = None,
+        *,
+        keep: bool = True,
     ) -> tuple[torch.Tensor, Cache | None]:
         started = self._clock()
         device = self.model.device
@@ -182,6 +193,7 @@ class Walk:
                 cache,
                 positions=None if positions is None else torch.from_numpy(positions).to(device),
                 mask=None if mask is None else mask.to(device),
+                keep=keep,
             )
         self.body_seconds += self._clock() - started
         self.tokens += ids.size

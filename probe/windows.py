@@ -8,6 +8,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+FEWEST_DOCUMENTS = 6
+"""Below this many documents the spread between them is too poorly known for an answer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Document:

@@ -182,7 +182,7 @@ def test_repeats_are_averaged_before_anything_is_counted(tmp_path):
     found = summarise(write_run(tmp_path / "run", simulation), write=False)
     row = found.curve.query("condition == 'shuffle' and distance_from == 128").iloc[0]
     assert row["targets"] == 6 * 2 * 16
-    assert any("'truncate' was not scored" in line for line in found.warnings)
+    assert any("not scored: 'truncate'" in line for line in found.warnings)
 
 
 def test_the_noise_floor_is_the_larger_error(folder):
@@ -313,4 +313,4 @@ def test_contrasts_name_what_is_missing():
     """Each parameter has its contrast; a missing kind is a line, no error."""
     found, missing = pairs(["replace(source='a')", "replace(source='b')", "truncate"])
     assert ("replace(source='b')", "truncate") in found
-    assert missing == ["no contrast shuffle − replace: 'shuffle' was not scored"]
+    assert missing == ["no contrast shuffle − replace: not scored: 'shuffle'"]

@@ -57,7 +57,7 @@ def test_no_data_files(streaming: bool) -> None:
     """A file format without files does not fall back to the working directory."""
     for given in (None, [], {"train": []}):
         message = mistake(UsageError, path="text", data_files=given, streaming=streaming)
-        assert message.endswith("names no file; give paths or globs")
+        assert message.endswith("names no file; allowed: a path or glob, or several")
 
 
 def test_no_data_set(streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,15 @@ def texts(found: Sequence[Record]) -> dict[str, str | None]:
 
 @STREAMING
 class TestText:
+    def test_folder_of_texts(self, streaming: bool, tmp_path: Path) -> None:
+        """A folder of nothing but text files is read as they are, not line by line."""
+        folder = tmp_path / "own [1]"
+        folder.mkdir()
+        (folder / "a.txt").write_text("one\ntwo\n", encoding="utf-8")
+        (folder / "b.txt").write_text("three\n", encoding="utf-8")
+        found = texts(read(path=str(folder), streaming=streaming))
+        assert found == {"a.txt": "one\ntwo\n", "b.txt": "three\n"}
+
     def test_file_is_document(self, streaming: bool) -> None:
         """A file is one document under its own name; line ends are read as Python reads them."""
         found = texts(read(path="text", data_files=["books/*.txt"], streaming=streaming))

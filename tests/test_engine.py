@@ -142,14 +142,15 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setattr(walk, "SHORT", 30)
     monkeypatch.setattr(packing, "TOGETHER", 70)
     monkeypatch.setattr(walk, "PIECE", 27)
+    monkeypatch.setattr(walk, "ALONE", 40)
     monkeypatch.setattr(walk, "build", partial(tree.build, shared_at_least=6))
     taken: Paths = Counter()
     forward, rows, packed = Walk._forward, Walk._forward_rows, Walk._forward_packed
 
-    def count_forward(self, ids, cache, positions=None, mask=None):  # type: ignore[no-untyped-def]
+    def count_forward(self, ids, cache, *further, **named):  # type: ignore[no-untyped-def]
         if cache is not None:
             taken["continued"] += 1
-        return forward(self, ids, cache, positions, mask)
+        return forward(self, ids, cache, *further, **named)
 
     def count_rows(self, nodes, cache):  # type: ignore[no-untyped-def]
         taken["rows"] += len(nodes) > 1

@@ -17,7 +17,7 @@ LAYERS = [
     "probe errors",
     "perturbations windows losses branch tree packing",
     "protocol branches",
-    "models attention ledger walk engine selfcheck timing",
+    "models attention memory ledger walk engine selfcheck timing",
     "config config_parts corpus sources store experiment planning progress record rows run",
     "analysis plot_style plots",
     "commands",

@@ -421,7 +421,10 @@ def test_unreadable_part(base: dict[str, Any], tmp_path: Path) -> None:
     run(configured(base), tmp_path, say=said.append)
     assert parts(folder) == before
     assert said == [
-        f"{broken.stem}.unreadable was unreadable and is put aside; its rows are scored again"
+        f"{broken.stem}.unreadable was unreadable and is put aside; its rows are scored again",
+        "left out, too short: 1 (short.txt)",
+        "left out, empty: 1 (empty.txt)",
+        "going on: 2 of 8 windows have something to score",
     ]
 
 

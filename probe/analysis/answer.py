@@ -105,7 +105,7 @@ def short(context: EffectiveContext | None) -> str:
     if context.kind == "unresolved":
         return "unresolved"
     if context.kind == "greater" and context.estimate is not None:
-        return f"> {context.value} (estimate {context.estimate})"
+        return f"> {context.value} (estimate {context.estimate}, open above)"
     return context.text()
 
 
@@ -131,7 +131,7 @@ def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
     if context.kind == "greater" and context.estimate is None:
         start = f"; the {interval} starts at {context.lower}" if context.lower is not None else ""
         if context.value == context.reach:
-            return f"more than {context.value}", f"the longest distance measured{start}"
+            return f"more than {context.value}", f"the estimate, beyond all measured{start}"
         late = f"below the tolerance only in the last half octave of the {context.reach} measured"
         return f"more than {context.value}", late + start
     if context.kind == "greater":

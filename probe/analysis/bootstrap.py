@@ -8,9 +8,6 @@ from scipy.stats import norm, t
 
 Floats = NDArray[np.float64]
 
-FEWEST_DOCUMENTS = 6
-"""Below this many documents the spread between them is too poorly known for an answer."""
-
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:

@@ -50,7 +50,7 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
         lacking = [kind for kind in (minuend, subtrahend) if kind not in by_kind]
         if lacking:
             names = " and ".join(f"'{kind}'" for kind in lacking)
-            missing.append(f"no contrast {minuend} − {subtrahend}: {names} was not scored")
+            missing.append(f"no contrast {minuend} − {subtrahend}: not scored: {names}")
         else:
             found += [(a, b) for a in by_kind[minuend] for b in by_kind[subtrahend]]
     return found, missing

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bootstrap import FEWEST_DOCUMENTS, ratio
+from probe.analysis.bootstrap import ratio
 from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sequence import lower_by_tests
 from probe.analysis.tolerance import Tolerance
+from probe.windows import FEWEST_DOCUMENTS
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import FEWEST_DOCUMENTS, standard_error
+from probe.analysis.bootstrap import standard_error
+from probe.windows import FEWEST_DOCUMENTS
 
 
 @dataclass(frozen=True, eq=False)

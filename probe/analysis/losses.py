@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe.analysis.bins import octave_index
-from probe.analysis.bootstrap import FEWEST_DOCUMENTS
+from probe.windows import FEWEST_DOCUMENTS
 
 Integers = NDArray[np.int64]
 

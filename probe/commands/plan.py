@@ -21,10 +21,13 @@ def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | 
     quiet()
     from probe.experiment import prepare
     from probe.planning import costs, planned_batch
+    from probe.run import notes
 
     experiment = prepare(settled)
     experiment.check_sources()
     counted = costs(experiment, planned_batch(settled), set())
+    for line in notes(experiment, len(experiment.windows)):
+        click.echo(f"note: {line}", err=True)
     click.echo(
         f"{len(experiment.documents)} documents, {counted.windows} windows of "
         f"{settled.windows.length} tokens, reach {experiment.protocol.reach}\n"

@@ -27,7 +27,9 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     from probe.run import run
 
     # Shown from the first unit on: a mistake that comes before it stands alone.
-    bar = tqdm(total=None, unit="window", dynamic_ncols=True, mininterval=1.0, delay=1e-3)
+    bar = tqdm(
+        total=None, unit="window", dynamic_ncols=True, mininterval=1.0, delay=1e-3, smoothing=0
+    )
 
     def listen(progress: Progress) -> None:
         bar.total = progress.total
@@ -44,6 +46,7 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     with bar:
         folder = run(settled, results, listen=listen, say=note)
     tell(folder)
+    click.echo(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)
 
 
 def tell(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import glob
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from probe.corpus.options import DataOptions
@@ -37,9 +38,24 @@ def data_files(options: DataOptions) -> dict[str, tuple[str, ...]]:
     return {split: _expand(patterns) for split, patterns in splits.items()}
 
 
+def as_text_files(options: DataOptions) -> DataOptions:
+    """Read a folder of nothing but ``*.txt`` files as such: one file is one document.
+
+    ``datasets`` would take its lines for documents.
+    """
+    folder = Path(options.path)
+    if options.data_files is not None or not folder.is_dir():
+        return options
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if not files or any(path.suffix != ".txt" for path in files):
+        return options
+    pattern = str(Path(glob.escape(options.path)) / "**" / "*.txt")
+    return replace(options, path="text", data_files=pattern)
+
+
 def _expand(patterns: str | Sequence[str]) -> tuple[str, ...]:
     if not patterns:
-        raise UsageError(f"data.data_files: {patterns!r} names no file; give paths or globs")
+        raise UsageError("data.data_files: names no file; allowed: a path or glob, or several")
     patterns = [patterns] if isinstance(patterns, str) else patterns
     return tuple(sorted({path for pattern in patterns for path in _matches(pattern)}))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from probe.corpus.files import data_files, document_names
+from probe.corpus.files import as_text_files, data_files, document_names
 from probe.corpus.loading import Files, one_line_errors, open_split
 from probe.corpus.options import DataOptions
 from probe.errors import ProbeError, UsageError
@@ -54,6 +54,7 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
             holds something else than text or token ids.
         ProbeError: If the data set is empty or cannot be read.
     """
+    options = as_text_files(options)
     files = data_files(options)
     with one_line_errors(options, files):
         dataset = open_split(options, files)

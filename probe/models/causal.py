@@ -51,6 +51,7 @@ class CausalModel:
         *,
         positions: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
+        keep: bool = True,
     ) -> tuple[torch.Tensor, Cache | None]:
         """Forward tokens through the body.
 
@@ -58,6 +59,7 @@ class CausalModel:
             ids: Token ids, shape ``(batch, n)``, int64.
             cache: What stands before them; grown in place. ``None`` is nothing.
             positions: Position ids, shape ``(1, n)``; by default they follow the cache.
+            keep: Whether something goes on from here; without, no cache is made.
             mask: What each token may see, shape ``(1, 1, n, cached + n)``; by default causal.
 
         Returns:
@@ -65,7 +67,7 @@ class CausalModel:
         """
         given: dict[str, Any] = {"input_ids": ids}
         if "use_cache" in self._accepted:
-            given["use_cache"] = self.cache_name is not None
+            given["use_cache"] = self.cache_name is not None and (keep or cache is not None)
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache
         if positions is not None:
