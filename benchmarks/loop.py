@@ -14,6 +14,7 @@ an octave; the table shows how many times cheaper than the plain loop each way i
 
 import argparse
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--spread", type=float, default=0.25)
     parser.add_argument("--runs", default="1:1,4:2,8:2,64:16", help="runs of the sweep")
+    parser.add_argument("--wide", action="store_true", help="256 targets on every window too")
     args = parser.parse_args()
     runs = {int(k): int(v) for k, v in (pair.split(":") for pair in args.runs.split(","))}
     half = args.length // 2
@@ -163,22 +165,25 @@ def main() -> None:
     few, many, swept = (experiment(args.length, p, args.windows) for p in (grid, wide, sweep))
     model = load_model(few.source, dtype=args.dtype)
     engine = Engine(model)
-    loop, own_grid = Way("plain loop, 10 targets", few, plain_loop(model, False)), None
+    loop = Way("plain loop, 10 targets", few, plain_loop(model, False))
+    own_grid = Way("our grid, 10 targets", few, ours(engine))
+    wider = Way("the same, 256 targets a pass", many, plain_loop(model, True))
     ways = [
         loop,
         Way("plain loop, targets' logits only", few, plain_loop(model, True)),
-        Way("the same, 256 targets a pass", many, plain_loop(model, True)),
-        own_grid := Way("our grid, 10 targets", few, ours(engine)),
+        wider,
+        own_grid,
         Way("our sweep", swept, ours(engine)),
     ]
+    untimed = [own_grid, ways[-1]] + [wider] * args.wide
     plain_loop(model, True)(few.branches(few.windows[0], [])[:1])  # warm up
     worst = 0.0
     try:
         for number in range(args.windows):
             timed = number < args.timed
-            for way in ways:
-                if not timed and way not in (own_grid, ways[-1]):
-                    continue
+            if number == args.timed:
+                wider.score = ours(engine)  # the same losses, sooner
+            for way in ways if timed else untimed:
                 window = way.experiment.windows[number]
                 before = engine.costs.tokens
                 found = way.measure(window, timed)
@@ -192,10 +197,10 @@ def main() -> None:
                 elif way is own_grid and timed:
                     pairs = zip(found, expected, strict=True)
                     worst = max(worst, *(float(np.abs(a - b).max()) for a, b in pairs))
-            print(f"window {number + 1}/{args.windows}", end="\r", flush=True)
+            print(f"window {number + 1}/{args.windows}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:  # enough: report what there is
-        args.windows = min(len(way.means) for way in (own_grid, ways[-1]))
-        for way in (own_grid, ways[-1]):
+        args.windows = min(len(way.means) for way in untimed)
+        for way in untimed:
             del way.means[args.windows :]
     loop.means = ways[1].means = own_grid.means
     report(args, model, ways, worst)
@@ -223,8 +228,10 @@ def report(args: argparse.Namespace, model: CausalModel, ways: list[Way], worst:
     for way in ways:
         if len(way.means) < args.windows:
             continue
-        cells = [f"{cost(base, n) / cost(way, n):11.1f}" for n in octaves]
-        print(f"{way.name:36}" + "".join(cells))
+        found = [cheaper(base, way, n) for n in octaves]
+        print(f"{way.name:36}" + "".join(f"{ratio:11.1f}" for ratio, _, _ in found))
+        if way.means is not base.means:
+            print(" " * 36 + "".join(f"{f'({low:.0f}–{high:.0f})':>11}" for _, low, high in found))
     print("\nMean delta (nats) and its standard deviation between windows")
     for way in (ways[3], ways[4]):
         cells = [
@@ -234,9 +241,14 @@ def report(args: argparse.Namespace, model: CausalModel, ways: list[Way], worst:
         print(f"{way.name:24}" + "".join(cells))
 
 
-def cost(way: Way, number: int) -> float:
-    values = [means[number] for means in way.means]
-    return float(np.mean(way.seconds) * np.var(values, ddof=1))
+def cheaper(base: Way, way: Way, number: int) -> tuple[float, float, float]:
+    """How many times cheaper ``way`` is than ``base`` in an octave, with its interval."""
+    seconds = np.mean(base.seconds) / np.mean(way.seconds)
+    pairs = np.array([[one[number] for one in each.means] for each in (base, way)])
+    picks = np.random.default_rng(0).integers(pairs.shape[1], size=(2000, pairs.shape[1]))
+    drawn = seconds * np.divide(*pairs[:, picks].var(-1, ddof=1))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(seconds * np.divide(*pairs.var(-1, ddof=1))), float(low), float(high)
 
 
 if __name__ == "__main__":

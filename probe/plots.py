@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
-from probe.analysis.answer import headline, short
+from probe.analysis.answer import counts, headline, in_order, short
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
@@ -33,10 +33,10 @@ from probe.plot_style import (
 def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
     """Draw delta against distance, one line a condition, with everything needed to read it.
 
-    Bands are pointwise intervals over documents. The shaded strip around 0 is the noise floor,
-    dotted lines are the tolerances, grey points have less far than near text. The diamond is the
-    effective context of ``truncate`` (else of the first condition) at the smallest tolerance that
-    has an answer, its bar the interval; an arrow means beyond reach.
+    Bands are pointwise intervals over documents, hairlines the fitted curves. The shaded strip
+    around 0 is the noise floor, dotted lines are the tolerances, grey points have less far than
+    near text. The diamond is the effective context of ``truncate`` (else of the first condition)
+    at the smallest tolerance that has an answer, its bar the interval; an arrow means beyond reach.
 
     Args:
         summaries: One summary, or several to draw over one another: then colour tells the run,
@@ -97,11 +97,9 @@ def save(figure: Axes | Figure, path: str | Path) -> tuple[Path, Path]:
 
 
 def _conditions(summaries: Sequence[Summary]) -> list[str]:
-    """Conditions to draw: truncate first, then content, then order, then by name; not noise."""
+    """Conditions to draw, noise left out."""
     names = {name for summary in summaries for name in summary.curve["condition"].unique()}
-    order = {"truncate": 0, "replace": 1, "shuffle": 2}
-    curves = [str(name) for name in names if not is_noise(str(name))]
-    return sorted(curves, key=lambda name: (order.get(name.partition("(")[0], 3), name))
+    return in_order(str(name) for name in names if not is_noise(str(name)))
 
 
 def _look(run: int | None, condition: int) -> dict[str, Any]:
@@ -121,6 +119,8 @@ def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
             middle, part["low"], part["high"], color=own["color"], alpha=0.18, linewidth=0
         )
         axes.plot(middle, part["delta"], markevery=max(1, len(part) // 12), **own)
+        if not grey:
+            axes.plot(middle, part["fit"], color=own["color"], linewidth=0.5, zorder=1.9)
 
 
 def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:
@@ -187,9 +187,11 @@ def _words(axes: Axes, summaries: Sequence[Summary], handles: Sequence[Line2D | 
     shown = list(handles)
     if marked is not None and marked.kind != "unresolved" and marked.epsilon is not None:
         answer = f"{marked.condition}, {marked.tolerance.replace('%', ' %')}: {short(marked)}"
-        label = _short(answer) if len(summaries) == 1 else "effective context"
+        alone = len(summaries) == 1
+        label = _short(answer) if alone else f"effective context, {marked.tolerance}, by run"
+        colour = "black" if alone else GREY
         shown.append(
-            Line2D([], [], color="black", marker="D", linewidth=2.2, markersize=4, label=label)
+            Line2D([], [], color=colour, marker="D", linewidth=2.2, markersize=4, label=label)
         )
     # Below the axis label whatever the height of the axes, hence points and no share of it.
     figure = axes.get_figure(root=True)
@@ -206,20 +208,17 @@ def _words(axes: Axes, summaries: Sequence[Summary], handles: Sequence[Line2D | 
 
 
 def _titles(summaries: Sequence[Summary]) -> list[str]:
-    """Model, data and counts: a line each for one run, one line a run for several."""
-    if len(summaries) > 1:
-        return [
-            _short(f"{each.run.name}: {each.model}, {each.documents} documents", 48)
-            for each in summaries
-        ]
-    (summary,) = summaries
-    counts = (
-        (summary.documents, "documents"),
-        (summary.windows, "windows"),
-        (summary.targets, "targets"),
-    )
-    basis = ", ".join(f"{number:,} {name}" for number, name in counts)
-    return [_short(summary.model, 52), _short(summary.data, 52), basis]
+    """Model, data and counts; what several runs have in common stands in the first lines."""
+    told = ("model", "data")
+    shared = [name for name in told if len({getattr(each, name) for each in summaries}) == 1]
+    lines = [str(getattr(summaries[0], name)) for name in shared]
+    if len(summaries) == 1:
+        lines.append(", ".join(counts(summaries[0])))
+    else:
+        for each in summaries:
+            own = [str(getattr(each, name)) for name in told if name not in shared]
+            lines.append(f"{each.run.name}: {', '.join([counts(each)[0], *own])}")
+    return [_short(line, 56) for line in lines]
 
 
 def _short(text: str, most: int = 44) -> str:

@@ -1,5 +1,7 @@
 """The answer of a run in words: one sentence, a small table, and what limits them."""
 
+from collections.abc import Iterable
+
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
@@ -56,16 +58,26 @@ def basis(summary: Summary) -> str:
     """What the answer rests on: documents, windows, targets and the range of far lengths."""
     shortest, longest = summary.far
     far = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+    documents, windows, targets = counts(summary)
     return (
-        f"Measured on {_count(summary.documents, 'document')}, {_count(summary.windows, 'window')}"
-        f" and {_count(summary.targets, 'target')}, up to a distance of {summary.reach:,} tokens,"
-        f" with {far} far tokens in the perturbed context."
+        f"Measured on {documents}, {windows} and {targets}, up to a distance of"
+        f" {summary.reach:,} tokens, with {far} far tokens in the perturbed context."
     )
+
+
+def counts(summary: Summary) -> list[str]:
+    """Documents, windows and targets in words: ``24 documents``, ``1 window``."""
+    found = {
+        "document": summary.documents,
+        "window": summary.windows,
+        "target": summary.targets,
+    }
+    return [f"{number:,} {word}{'' if number == 1 else 's'}" for word, number in found.items()]
 
 
 def table(summary: Summary) -> str:
     """Effective contexts as plain text: conditions in rows, tolerances in columns; tokens."""
-    conditions = list(dict.fromkeys(context.condition for context in summary.contexts))
+    conditions = in_order(context.condition for context in summary.contexts)
     if not conditions:
         return ""
     tolerances = [tolerance.text for tolerance in summary.analysis.tolerances]
@@ -76,6 +88,12 @@ def table(summary: Summary) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def in_order(conditions: Iterable[str]) -> list[str]:
+    """Conditions as tables and figures show them: truncate, content, order, then by name."""
+    order = {"truncate": 0, "replace": 1, "shuffle": 2}
+    return sorted(set(conditions), key=lambda name: (order.get(_kind(name), 3), name))
 
 
 def headline(summary: Summary, condition: str = "truncate") -> EffectiveContext | None:
@@ -164,7 +182,3 @@ def _reading(summary: Summary) -> list[str]:
             end = unread.min() if len(unread) else rows["distance_to"].max()
             lines.append(f"{condition}: KL to intact is above its noise floor up to {int(end)}")
     return lines
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -94,6 +94,10 @@ def _read_record(path: Path) -> Mapping[str, Any]:
         raise ProbeError(f"'{path}' cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise ProbeError(f"'{path}' holds a {type(record).__name__}, expected an object")
+    for key in ("model", "data", "plan", "config", "counts"):
+        if not isinstance(record.get(key, {}), dict):
+            held = type(record[key]).__name__
+            raise ProbeError(f"'{path}' holds a {held} at '{key}', expected an object")
     return record
 
 
