@@ -6,18 +6,48 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands.options import configured, quiet, read
+from probe.errors import UsageError
 
 if TYPE_CHECKING:
+    from probe.analysis.precision import Pilot
+    from probe.config import Config
     from probe.experiment import Experiment
     from probe.planning import Planned
+
+OCTAVES = 0.5
 
 
 @click.command("plan", short_help="What a run would cost.")
 @configured
 @click.option("--time/--no-time", default=True, help="Load the model and time it (default).")
-def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | None) -> None:
-    """Count what CONFIG would forward and measure, and estimate how long it takes."""
+@click.option(
+    "--from",
+    "finished",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="A run like it: how many such documents the answers need.",
+)
+@click.option(
+    "--octaves",
+    type=float,
+    metavar="X",
+    help=f"With --from: an interval of at most ± X octaves; default {OCTAVES}.",
+)
+def command(
+    config: Path,
+    settings: tuple[str, ...],
+    time: bool,
+    finished: Path | None,
+    octaves: float | None,
+    **twins: str | None,
+) -> None:
+    """Count what CONFIG would forward and measure, and estimate how long it takes.
+
+    With --from RUN it also says how many documents like those of RUN the interval around each
+    effective context needs.
+    """
     settled = read(config, settings, **twins)
+    precision = precision_table(settled, finished, octaves)
     quiet()
     from probe.experiment import prepare
     from probe.planning import costs, planned_batch
@@ -30,14 +60,72 @@ def command(config: Path, settings: tuple[str, ...], time: bool, **twins: str | 
         click.echo(f"note: {line}", err=True)
     click.echo(
         f"{len(experiment.documents)} documents, {counted.windows} windows of "
-        f"{settled.windows.length} tokens, reach {experiment.protocol.reach}\n"
+        f"{window_tokens(experiment)} tokens, reach {experiment.protocol.reach}\n"
         f"{counted.branches:,} branches, {counted.tokens:,} tokens to forward; the plain way, one "
         f"whole forward per branch: {counted.plain_tokens:,} "
         f"({counted.plain_tokens / counted.tokens:.1f} times as many)\n\n"
         f"{targets_table(counted)}"
     )
+    if precision:
+        click.echo(f"\n{precision}")
     if time:
         click.echo(f"\n{estimate(experiment, counted)}")
+
+
+def precision_table(config: "Config", finished: Path | None, octaves: float | None) -> str:
+    """Documents that *config*'s tolerances need, by condition, read off a finished run.
+
+    Returns:
+        The table, and below it why a number is missing; empty without a run to read.
+
+    Raises:
+        UsageError: If *octaves* is not above 0, or there is no run that it could be of.
+    """
+    if finished is None:
+        if octaves is not None:
+            raise UsageError(f"--octaves {octaves:g} needs a run to plan from: --from RUN")
+        return ""
+    from probe.analysis.precision import pilot
+    from probe.analysis.tolerance import parse_tolerance
+
+    width = OCTAVES if octaves is None else octaves
+    if not width > 0:
+        raise UsageError(f"--octaves is {width:g}; allowed: a number above 0")
+    found = pilot(finished, width, [parse_tolerance(text) for text in config.analysis.tolerances])
+    for line in found.warnings:
+        click.echo(f"note: {line}", err=True)
+    return (
+        f"Documents needed for an interval of ± {width:g} octaves, like the {found.documents} of"
+        f" {finished} and with as many windows each\n{_needed(found)}"
+    )
+
+
+def _needed(found: "Pilot") -> str:
+    """Conditions in rows, tolerances in columns; a word where there is no number."""
+    tolerances = list(dict.fromkeys(found.needed["tolerance"]))
+    lines, reasons = [["condition", *tolerances]], []
+    for condition, rows in found.needed.groupby("condition", sort=False):
+        texts = list(rows["text"])
+        lines.append([str(condition), *(_short(text) for text in texts)])
+        for text in dict.fromkeys(text for text in texts if _short(text) != text):
+            at = [tolerances[number] for number, other in enumerate(texts) if other == text]
+            reasons.append(f"- {condition} at {', '.join(at)}: {text}")
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return "\n".join([*table, *reasons])
+
+
+def _short(text: str) -> str:
+    """The answer for a cell of a table; what needs a sentence stands below it."""
+    if text.startswith("needs a longer reach"):
+        return "beyond reach"
+    return text.partition(" (")[0]
+
+
+def window_tokens(experiment: "Experiment") -> str:
+    """Tokens of a window; the shortest and the longest where each is a whole document."""
+    lengths = sorted({len(window.ids) for window in experiment.windows})
+    return " to ".join(str(length) for length in dict.fromkeys([lengths[0], lengths[-1]]))
 
 
 def targets_table(counted: "Planned") -> str:

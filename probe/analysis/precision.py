@@ -1,0 +1,229 @@
+"""How many documents a length needs for an interval of a given width, read off a finished run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from probe.analysis.bins import bin_edges
+from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
+from probe.analysis.curve import fitted_curves
+from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.fitted import FittedCurve
+from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
+from probe.analysis.isotonic import isotonic_stack
+from probe.analysis.runs import open_run
+from probe.analysis.settings import Analysis
+from probe.analysis.sums import curve_starts, document_sums
+from probe.analysis.tolerance import Tolerance
+from probe.analysis.views import bytes_per_token, connect, longest_distance, scored_documents
+from probe.errors import ProbeError, UsageError
+from probe.windows import FEWEST_DOCUMENTS
+
+MOST = 64
+"""Numbers of documents are tried up to this many times those of the run."""
+
+COLUMNS = ("condition", "tolerance", "documents", "half_width", "needed", "text")
+
+
+@dataclass(frozen=True, eq=False)
+class Pilot:
+    """A run that later ones are planned from.
+
+    Args:
+        name: Its name.
+        documents: Its documents.
+        needed: What :func:`documents_needed` gives.
+        warnings: What a reader should know: an unfinished run, parts left out.
+    """
+
+    name: str
+    documents: int
+    needed: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def pilot(
+    run_dir: str | Path, octaves: float, tolerances: Sequence[Tolerance] | None = None
+) -> Pilot:
+    """Read a run folder and say how many documents like its own would be enough.
+
+    Args:
+        run_dir: The run folder.
+        octaves: Half the width that the interval of an effective context may have.
+        tolerances: Tolerances to ask for, by default those of the run.
+
+    Returns:
+        The run's name, size and table.
+
+    Raises:
+        ProbeError: If the folder cannot be read, or holds no condition with a curve.
+        UsageError: If *octaves* is not above 0, or a tolerance cannot be formed from this run.
+    """
+    run = open_run(run_dir)
+    how = Analysis.from_record(run.record)
+    how = how if tolerances is None else replace(how, tolerances=tuple(tolerances))
+    try:
+        with connect(run.path / "windows.parquet", run.parts) as connection:
+            documents = scored_documents(connection)
+            edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
+            rows = document_sums(connection, edges, curve_starts(run.record))
+            per_token = bytes_per_token(connection)
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    weights = resample_weights(max(len(documents), 1), how.resamples, how.seed)
+    fitted = fitted_curves(rows, documents, weights, how.confidence)
+    if not any(not is_noise(condition) for condition in fitted):
+        held = ", ".join(fitted) or "intact"
+        raise ProbeError(
+            f"run '{run.path}' has no condition with a curve, only {held}: nothing can be planned"
+            " from it"
+        )
+    floor = noise_floor(rows, int(edges[-1]), how.confidence)
+    table = documents_needed(fitted, octaves, how, floor=floor, bytes_per_token=per_token)
+    return Pilot(run.name, len(documents), table, run.warnings)
+
+
+def documents_needed(
+    fitted: Mapping[str, FittedCurve],
+    octaves: float,
+    how: Analysis,
+    *,
+    floor: NoiseFloor | None,
+    bytes_per_token: float | None = None,
+) -> pd.DataFrame:
+    """The fewest documents whose interval around an effective context is narrow enough.
+
+    For m = 6 … 64 n documents, a half octave apart and through the run's own n, m documents are
+    drawn from the n with replacement (an m-out-of-n bootstrap), the curve of each draw is fitted,
+    and the effective context read off with all its rules, as if the run had m documents: its
+    interval shrinks with ``1 / sqrt(m)`` where the curve is straight, faster at a step, and not
+    below the bins.
+
+    Args:
+        fitted: Curves by condition; the noise control is left out.
+        octaves: Half the width that the interval may have.
+        how: Tolerances, resamples and seed.
+        floor: Noise floor of the run.
+        bytes_per_token: Mean UTF-8 bytes of a token, for bits per byte.
+
+    Returns:
+        One row per condition and tolerance with the columns ``COLUMNS``: ``documents`` (of the
+        run), ``half_width`` (of its interval, octaves; infinite where a limit is beyond reach, NaN
+        if unresolved), ``needed`` (nullable Int64), ``text`` (the number, or why there is none).
+
+    Raises:
+        UsageError: If *octaves* is not above 0, or a tolerance needs text that the run lacks.
+
+    Source: Bickel, Götze and van Zwet 1997, "Resampling fewer than n observations".
+    """
+    if not octaves > 0:
+        raise UsageError(f"octaves is {octaves:g}: a number above 0 is needed")
+    rows: list[tuple[object, ...]] = []
+    for name, curve in fitted.items():
+        if is_noise(name):
+            continue
+        present = curve.resampled.documents
+        contexts = [
+            effective_context(curve, tolerance, floor=floor, bytes_per_token=bytes_per_token)
+            for tolerance in how.tolerances
+        ]
+        within = {context.tolerance for context in contexts if context.estimate is not None}
+        found: dict[str, int] = {}
+        last = contexts
+        for size in _sizes(present):
+            if found.keys() >= within:
+                break
+            drawn = with_documents(curve, size, how.resamples, how.seed)
+            last = [
+                effective_context(drawn, tolerance, floor=floor, bytes_per_token=bytes_per_token)
+                for tolerance in how.tolerances
+            ]
+            for context in last:
+                if half_width(context) <= octaves:
+                    found.setdefault(context.tolerance, size)
+        rows += [
+            (
+                *(name, now.tolerance, present, half_width(now), found.get(now.tolerance)),
+                _text(found.get(now.tolerance), now, at_most),
+            )
+            for now, at_most in zip(contexts, last, strict=True)
+        ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"needed": "Int64"})
+
+
+def with_documents(curve: FittedCurve, size: int, resamples: int, seed: int) -> FittedCurve:
+    """The curve as it would be expected from *size* documents like its own.
+
+    Its mean is kept. Its resamples draw *size* documents, stretched as for so many, and each
+    document's deviation from the mean is shrunk by ``sqrt(n / size)``, so that the tests behind
+    the lower limit have the standard errors of *size* documents as well (with the t-quantile of
+    n, which is a little wide for more).
+
+    Args:
+        curve: Curve of a run of n documents.
+        size: Documents to draw.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+    """
+    sums, mean = curve.sums, curve.resampled.mean
+    present = curve.resampled.documents
+    kept = np.flatnonzero(sums.targets.sum(axis=1) > 0)
+    weights = _weights(len(kept), size, resamples, seed)
+    targets = weights @ sums.targets[kept]
+    drawn = ratio(weights @ sums.sums[kept], targets)
+    # The t-quantile is that of the larger run; what n documents vary too little, n / (n − 1) mends.
+    widening = np.sqrt(present / (present - 1)) / np.sqrt(size / (size - 1))
+    draws = mean + stretch(size, curve.confidence) * widening * (drawn - mean)
+    shrink = np.sqrt(present / size)
+    expected = np.nan_to_num(mean) * sums.targets
+    shrunk = replace(sums, sums=expected + shrink * (sums.sums - expected))
+    error = curve.resampled.standard_error * shrink
+    resampled = Bootstrap(mean, draws, targets, error, size)
+    fits = isotonic_stack(draws, targets)
+    return replace(curve, sums=shrunk, resampled=resampled, fits=fits)
+
+
+def half_width(context: EffectiveContext) -> float:
+    """Half the width of an interval in octaves, distance 0 taken as 1.
+
+    Infinite where a limit lies beyond reach, NaN where the answer is unresolved.
+    """
+    if context.kind == "unresolved":
+        return float("nan")
+    if context.lower is None or context.upper is None:
+        return float("inf")
+    return float(np.log2(max(context.upper, 1) / max(context.lower, 1)) / 2)
+
+
+def _weights(documents: int, size: int, resamples: int, seed: int) -> Floats:
+    """How often each document is among *size* that are drawn, shape ``(resamples, documents)``."""
+    if size == documents:
+        return resample_weights(documents, resamples, seed)
+    rng = np.random.default_rng([seed, size])
+    shares = np.full(documents, 1 / documents)
+    return rng.multinomial(size, shares, size=resamples).astype(np.float64)
+
+
+def _sizes(present: int) -> list[int]:
+    """Numbers of documents to try, rising; none where there are too few to draw from."""
+    if present < FEWEST_DOCUMENTS:
+        return []
+    fewest = int(np.ceil(2 * np.log2(FEWEST_DOCUMENTS / present)))
+    steps = np.arange(fewest, 2 * int(np.log2(MOST)) + 1)
+    return sorted({FEWEST_DOCUMENTS, *(round(present * 2 ** (step / 2)) for step in steps)})
+
+
+def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext) -> str:
+    """The number of documents, or why there is none."""
+    if needed is not None:
+        return f"{needed:,}"
+    if last.kind == "unresolved":
+        return f"unresolved ({'; '.join(last.reasons)})"
+    if last.estimate is None:
+        return f"needs a longer reach than {last.reach}, not more documents"
+    return f"> {MOST * now.documents:,}"

@@ -1,0 +1,121 @@
+"""What two runs have in common, and which of their windows are compared."""
+
+import pyarrow.parquet as pq
+import pytest
+from compare_runs import change_record, random_text, retokenise, step, write_windows
+from simulated import Simulation, write_run
+
+from probe.analysis.compare.pair import (
+    connect_pair,
+    documents_of,
+    pairing,
+    places,
+)
+from probe.analysis.compare.rows import bytes_per_token, create_rows, far_range
+from probe.analysis.runs import open_run
+
+
+def made(folder, **changes):
+    known = {
+        "curves": {"truncate": step(32)},
+        "windows": 2,
+        "length": 128,
+        "boundaries": (40, 64),
+        "reach": 64,
+    }
+    return write_run(folder, Simulation(**(known | changes)))
+
+
+def common(a, b, same=True):
+    """How the two are paired, the documents and windows used of each."""
+    runs = open_run(a), open_run(b)
+    with connect_pair(*runs) as connection:
+        found = pairing(connection, *runs, same)
+        used = [(documents_of(connection, side), places(connection, side)) for side in "ab"]
+    return found, used
+
+
+def test_equal_windows_are_paired(tmp_path):
+    """Document, window, start, token ids and text are equal: all windows, of both."""
+    found, used = common(made(tmp_path / "a"), made(tmp_path / "b"))
+    assert found == "windows"
+    assert [places for _, places in used] == [(16, 16), (16, 16)]
+    assert used[0][0] == [f"doc{number:03d}" for number in range(8)]
+
+
+@pytest.mark.parametrize("what", ["token_ids", "start", "text"])
+def test_a_window_that_differs_is_left_out(tmp_path, what):
+    """One other token, start or character: that window alone has no pair."""
+    a, b = made(tmp_path / "a"), made(tmp_path / "b")
+    windows = pq.read_table(b / "windows.parquet").to_pylist()
+    last = windows[-1]
+    other = {"token_ids": [*last["token_ids"][:-1], 7], "start": last["start"] - 1, "text": "x"}
+    last[what] = other[what] if what != "text" else "x" * len(last["text"])
+    found, used = common(a, write_windows(b, windows))
+    assert found == "windows"
+    assert [places for _, places in used] == [(15, 16), (15, 16)]
+
+
+def test_too_few_equal_windows_pair_documents(tmp_path):
+    """Equal windows of five of eight documents are too few: the documents are used, all of them."""
+    a, b = made(tmp_path / "a"), made(tmp_path / "b")
+    windows = pq.read_table(b / "windows.parquet").to_pylist()
+    for window in windows[10:]:
+        window["token_ids"] = [number + 1 for number in window["token_ids"]]
+    found, used = common(a, write_windows(b, windows))
+    assert found == "documents"
+    assert [places for _, places in used] == [(16, 16), (16, 16)]
+
+
+def test_all_documents_of_a_small_run_are_enough(tmp_path):
+    """Three documents that are all in the other run pair with it."""
+    found, used = common(made(tmp_path / "a", documents=3), made(tmp_path / "b"))
+    assert found == "windows"
+    assert [places for _, places in used] == [(6, 6), (6, 16)]
+
+
+def test_a_piece_of_text_makes_a_document_the_same(tmp_path):
+    """Other tokens over a text of which a piece stands in both."""
+    found, _ = common(made(tmp_path / "a"), retokenise(made(tmp_path / "b"), 6), same=False)
+    assert found == "documents"
+
+
+def test_equal_names_do_not_make_a_document_the_same(tmp_path):
+    """The same names over other texts; the data set's word counts where the texts cannot."""
+    a, b = (random_text(made(tmp_path / name), seed) for name, seed in (("a", 1), ("b", 2)))
+    assert common(a, b)[0] == "none"
+    for folder in (a, b):
+        change_record(folder, identity={"data": {"path": "text"}})
+    assert common(a, b)[0] == "documents"
+
+
+@pytest.mark.parametrize(("same", "expected"), [(True, "none"), (False, "documents")])
+def test_other_fingerprints_count_only_for_one_tokenizer(tmp_path, same, expected):
+    """Unequal ones of one tokenizer are other texts; of two they say nothing."""
+    a, b = (random_text(made(tmp_path / name), seed) for name, seed in (("a", 1), ("b", 2)))
+    for folder in (a, b):
+        documents = [{"id": f"doc{n:03d}", "sha256": f"{folder}{n}"} for n in range(8)]
+        change_record(folder, identity={"data": {"path": "text"}}, data={"documents": documents})
+    assert common(a, b, same)[0] == expected
+
+
+def test_equal_fingerprints_are_equal_texts(tmp_path):
+    """Other windows of documents whose token ids agree."""
+    a, b = (random_text(made(tmp_path / name), seed) for name, seed in (("a", 1), ("b", 2)))
+    for folder in (a, b):
+        documents = [{"id": f"doc{number:03d}", "sha256": f"{number}"} for number in range(7)]
+        change_record(folder, data={"documents": documents})
+    found, used = common(a, b)
+    assert found == "documents"
+    assert [len(names) for names, _ in used] == [7, 7]
+
+
+def test_what_is_read_of_a_side(tmp_path):
+    """Far lengths of rows that can answer; bytes of a token over the windows that are used."""
+    a, b = made(tmp_path / "a"), made(tmp_path / "b", boundaries=(64,))
+    runs = open_run(a), open_run(b)
+    with connect_pair(*runs) as connection:
+        pairing(connection, *runs, True)
+        create_rows(connection)
+        assert [far_range(connection, side) for side in "ab"] == [(40, 64), (64, 64)]
+        assert bytes_per_token(connection, "a") == 4.0
