@@ -12,8 +12,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 demo: setup ## How many tokens of context does a real model use on real text?
 	$(BIN)/probe run configs/demo.yaml
 
-test: lint ## Everything, with the tests that need the weights of a real model.
-	$(BIN)/python -m pytest
+test: lint ## Everything, with the notebooks and the tests that need the weights of a real model.
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
 
 fast: setup ## The tests that need no weights.
 	$(BIN)/python -m pytest -m "not real"

@@ -95,6 +95,8 @@ def perturbed(
     rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
     far = condition.apply(window.ids[skip : run.boundary], rng=rng, sources=sources or {})
     lead = first_token.lead(window, far)
+    if run.boundary == 0:  # nothing is cut off: the intact text up to the run's end
+        lead = first_token.lead(window, window.ids)[: first_token.extra]
     near = window.ids[run.boundary : run.stop]
     ids = np.concatenate([lead, far, near])
     before = len(lead) + len(far)

@@ -5,12 +5,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from probe.config_parts import (
     AnalysisConfig,
     DataConfig,
     GridConfig,
+    LongPPLConfig,
     ModelConfig,
     Part,
     SweepConfig,
@@ -35,7 +44,9 @@ class Config(Part):
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
-    protocol: Annotated[SweepConfig | GridConfig, Field(discriminator="kind")] = SweepConfig()
+    protocol: Annotated[SweepConfig | GridConfig | LongPPLConfig, Field(discriminator="kind")] = (
+        SweepConfig()
+    )
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
@@ -45,6 +56,18 @@ class Config(Part):
     )
     seed: Annotated[int, Field(ge=0)] = 0
     analysis: AnalysisConfig = AnalysisConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_documents(cls, content: Any) -> Any:
+        """With longppl, windows are whole documents and the condition is truncate, if not said."""
+        protocol = content.get("protocol") if isinstance(content, Mapping) else None
+        if not isinstance(protocol, Mapping) or protocol.get("kind") != "longppl":
+            return content
+        windows = content.get("windows", {})
+        if isinstance(windows, Mapping):
+            windows = {"length": None, "per_document": 1, **windows}
+        return {"conditions": ["truncate"], **content, "windows": windows}
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -58,11 +81,15 @@ class Config(Part):
 
     @field_validator("conditions")
     @classmethod
-    def _distinct(cls, conditions: list[str]) -> list[str]:
+    def _distinct(cls, conditions: list[str], info: ValidationInfo) -> list[str]:
         # `intact` is always scored; a condition named twice is one condition.
         texts = [text for text in dict.fromkeys(conditions) if text != "intact"]
         if not texts:
             raise ValueError("allowed: one condition or more besides intact")
+        others = [t for t in texts if t != "truncate" and not parse(t).is_noise]
+        short = isinstance(info.data.get("protocol"), LongPPLConfig)
+        if short and (others or "truncate" not in texts):
+            raise ValueError("allowed with protocol longppl: truncate, and noise beside it")
         return texts
 
     @property
@@ -77,7 +104,7 @@ class Config(Part):
         Raises:
             UsageError: If it does not fit them.
         """
-        return self.protocol.plan(self.windows.length)
+        return self.protocol.plan(self.windows)
 
 
 def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:

@@ -14,7 +14,8 @@ from pydantic import (
 )
 
 from probe.corpus.options import DataOptions
-from probe.protocol import DEFAULT_RUNS, Plan, grid, sweep
+from probe.errors import UsageError
+from probe.protocol import DEFAULT_RUNS, Plan, grid, longppl, sweep
 
 
 def allowed(words: str) -> WrapValidator:
@@ -72,11 +73,22 @@ class DataConfig(Part):
 
 
 class WindowsConfig(Part):
-    """Which windows of a document."""
+    """Which windows of a document; without a length (``longppl``) the whole document is one."""
 
-    length: Annotated[int, Field(ge=8)] = 2048
+    length: Annotated[int, Field(ge=8)] | None = 2048
     per_document: PositiveInt | None = 4
     skip: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def fixed(self) -> int:
+        """Tokens of every window.
+
+        Raises:
+            UsageError: If it is not said.
+        """
+        if self.length is None:
+            raise UsageError("windows.length is null; allowed with this protocol: a whole number")
+        return self.length
 
 
 class SweepConfig(Part):
@@ -96,10 +108,10 @@ class SweepConfig(Part):
             raise ValueError("allowed: {1: 1, …}, one long run over the whole reach, then others")
         return runs
 
-    def plan(self, length: int) -> Plan:
-        """The protocol for windows of *length* tokens."""
+    def plan(self, windows: WindowsConfig) -> Plan:
+        """The protocol for these windows."""
         return sweep(
-            length,
+            windows.fixed,
             self.reach,
             lengths=self.runs,
             spread=self.spread,
@@ -122,14 +134,35 @@ class GridConfig(Part):
     distances: list[Annotated[int, Field(ge=0)]]
     targets: TargetsConfig = TargetsConfig()
 
-    def plan(self, length: int) -> Plan:
-        """The protocol for windows of *length* tokens."""
+    def plan(self, windows: WindowsConfig) -> Plan:
+        """The protocol for these windows."""
         return grid(
-            length,
+            windows.fixed,
             self.distances,
             count=self.targets.count,
             end_offset=self.targets.end_offset,
         )
+
+
+class LongPPLConfig(Part):
+    """A short context slides over whole documents: the key tokens of LongPPL."""
+
+    kind: Literal["longppl"]
+    context: PositiveInt = 4096
+    stride: Annotated[int, Field(ge=2)] = 1024
+
+    def plan(self, windows: WindowsConfig) -> Plan:
+        """The protocol for these windows.
+
+        Raises:
+            UsageError: If they are no whole documents, or too short.
+        """
+        if (windows.per_document, windows.skip) != (1, 0):
+            raise UsageError(
+                f"windows.per_document is {windows.per_document}, windows.skip {windows.skip}; "
+                "allowed with protocol longppl, which measures whole documents: 1, 0"
+            )
+        return longppl(windows.length, self.context, self.stride)
 
 
 class AnalysisConfig(Part):
@@ -140,6 +173,7 @@ class AnalysisConfig(Part):
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     simultaneous: bool = False
+    classes: list[str] | None = None
 
     @field_validator("tolerances")
     @classmethod

@@ -19,10 +19,10 @@ from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition, nested
 from probe.perturbations.samplers import Sampler
-from probe.protocol import Plan
+from probe.protocol import LongPPL, Plan, longppl
 from probe.sources import Sources
 from probe.store import Key
-from probe.windows import Window, cut
+from probe.windows import Window, cut, token_counts, whole
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Experiment:
         pool: Sequence[str] | None = None,
     ) -> None:
         self.config, self.source, self.corpus = config, source, corpus
-        self.protocol: Plan = config.plan
         self.first_token = FirstToken(config.first_token, source.bos)
+        self.protocol: Plan = _protocol(config, source, self.first_token.extra)
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
         self.windows = tuple(self._cut())
@@ -81,6 +81,10 @@ class Experiment:
             for repeat in range(self.config.repeats if _is_random(condition, longest) else 1)
         )
 
+    def frequencies(self) -> NDArray[np.int64]:
+        """How often each token id occurs in the pool's documents, shape ``(vocabulary,)``."""
+        return token_counts((self.documents[name] for name in self.pool), self.source.vocabulary)
+
     def draws_of(self, window: Window) -> list[Draw]:
         """The draws that are scored on a window: ``noise(windows=n)`` on the first *n* only."""
         number = self._numbers[window.document, window.index]
@@ -106,7 +110,8 @@ class Experiment:
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """The intact branch, then every run of each draw."""
-        scored = [intact(window, self.protocol.targets, self.first_token)]
+        protocol = self.protocol.within(len(window.ids), self.first_token.extra)
+        scored = [intact(window, protocol.targets, self.first_token)]
         for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
             sources = self._bound(condition, window)
             scored += [
@@ -119,7 +124,7 @@ class Experiment:
                     repeat=repeat,
                     sources=sources,
                 )
-                for run in self.protocol.runs(self.shared[condition.text])
+                for run in protocol.runs(self.shared[condition.text])
             ]
         return [one for one in scored if one.branch.targets > 0]
 
@@ -157,10 +162,14 @@ class Experiment:
     def _cut(self) -> Iterator[Window]:
         """Windows of all documents: each one's first, then each one's second, and so on."""
         settings = self.config.windows
+        if isinstance(self.protocol, LongPPL):
+            length = _longest(self.config, self.source, self.first_token.extra)
+            yield from (whole(document, length=length) for document in self.corpus.documents)
+            return
         by_document = [
             cut(
                 document,
-                length=settings.length,
+                length=settings.fixed,
                 per_document=settings.per_document,
                 skip=settings.skip,
                 seed=self.config.seed,
@@ -178,7 +187,7 @@ class Experiment:
                 f"the model knows 0 to {size - 1}"
             )
         positions, length = self.source.positions, self.config.windows.length
-        needed = length + self.first_token.extra
+        needed = (length or 0) + self.first_token.extra
         if positions is not None and needed > positions:
             extra = " and the kept first token" if self.first_token.extra else ""
             raise UsageError(
@@ -208,14 +217,31 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
+    protocol = _protocol(config, source, FirstToken(config.first_token, source.bos).extra)
     corpus = load_corpus(
         config.data.as_options(),
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
-        minimum=config.windows.length + config.windows.skip,
+        minimum=protocol.context + 2
+        if isinstance(protocol, LongPPL)
+        else config.windows.fixed + config.windows.skip,
         seed=config.seed,
     )
     return Experiment(config, source, corpus, pool)
+
+
+def _longest(config: Config, source: ModelSource, extra: int) -> int | None:
+    """Tokens at which whole documents are cut: the model's positions, or fewer if asked for."""
+    places = None if source.positions is None else source.positions - extra
+    return places if config.windows.length is None else config.windows.length
+
+
+def _protocol(config: Config, source: ModelSource, extra: int) -> Plan:
+    """The protocol on a model, behind *extra* tokens that stand in front of every window."""
+    plan = config.plan
+    if isinstance(plan, LongPPL):
+        plan = longppl(_longest(config, source, extra), plan.context, plan.stride)
+    return plan.within(plan.length, extra)
 
 
 def _is_random(condition: Condition, longest: int) -> bool:

@@ -52,7 +52,8 @@ def planned_batch(config: Config) -> int:
 
     A window of some length fills the cores alone.
     """
-    return max(1, 512 // config.windows.length) if config.batch == "auto" else config.batch
+    length = config.windows.length or 512  # whole documents: each has its own length
+    return max(1, 512 // length) if config.batch == "auto" else config.batch
 
 
 def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:

@@ -66,6 +66,7 @@ def run(
             say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
         store.write_record(record)  # first: windows that no record explains fit no later call
         store.write_windows(experiment.windows)
+        store.write_frequencies(experiment.frequencies)
         held, _ = store.held()
         left = list(units(experiment, 1, held))
         for line in notes(experiment, len(left)):
@@ -166,7 +167,8 @@ def batch_size(config: Config, model: CausalModel) -> int:
 
     On CUDA the keys and values of the windows may take a quarter of the free memory.
     """
-    if config.batch != "auto" or model.device.type != "cuda":
+    length = config.windows.length
+    if config.batch != "auto" or model.device.type != "cuda" or length is None:
         return planned_batch(config)
     text = model.model.config.get_text_config()
     queries = getattr(text, "num_attention_heads", None)
@@ -176,7 +178,7 @@ def batch_size(config: Config, model: CausalModel) -> int:
     width = getattr(text, "head_dim", None) or text.hidden_size // queries
     token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
     free, _ = torch.cuda.mem_get_info(model.device)
-    return int(min(16, max(1, free // 4 // (2 * token * config.windows.length))))
+    return int(min(16, max(1, free // 4 // (2 * token * length))))
 
 
 def score_unit(

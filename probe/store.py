@@ -5,12 +5,14 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from probe.errors import ProbeError
 from probe.windows import Window
@@ -41,6 +43,7 @@ WINDOWS = pa.schema(
         ("text", pa.string()),
     ]
 )
+FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
 _HOLDS = b"context_probe.holds"
 
 
@@ -117,6 +120,24 @@ class Store:
         ]
         table = pa.Table.from_pylist(rows, schema=WINDOWS)
         with self._whole(self.folder / "windows.parquet") as scratch:
+            pq.write_table(table, scratch, compression="zstd")
+
+    # -- frequencies.parquet ----------------------------------------------------------------
+
+    def write_frequencies(self, counts: Callable[[], NDArray[np.int64]]) -> None:
+        """Write frequencies.parquet, whole or not at all, where it is not there yet.
+
+        Args:
+            counts: Gives the occurrences of each token id, shape ``(vocabulary,)``; called only
+                when something is written.
+        """
+        path = self.folder / "frequencies.parquet"
+        if path.exists():
+            return
+        found = counts()
+        ids = np.flatnonzero(found)
+        table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
+        with self._whole(path) as scratch:
             pq.write_table(table, scratch, compression="zstd")
 
     # -- scores -----------------------------------------------------------------------------

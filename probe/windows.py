@@ -96,6 +96,17 @@ def cut(
     ]
 
 
+def whole(document: Document, *, length: int | None = None) -> Window:
+    """The whole document as one window, from its first token on.
+
+    Args:
+        document: The document.
+        length: Where it is cut off, tokens; ``None`` leaves it whole.
+    """
+    tokens = len(document.ids) if length is None else min(length, len(document.ids))
+    return _window(document, index=0, start=0, length=tokens)
+
+
 def _generator(seed: int, document: str) -> Generator:
     digest = hashlib.sha256(f"windows {seed} {document}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest))

@@ -240,3 +240,15 @@ def test_noise_shares_with_noise_alone(mode: str) -> None:
     assert not np.isin(one.keys, whole.keys).any()
     assert np.array_equal(one.keys[:before], other.keys[:before])
     assert not np.isin(one.keys[before:], other.keys).any()
+
+
+@pytest.mark.parametrize("condition", ["truncate", "noise"])
+@pytest.mark.parametrize("mode", FIRST_TOKENS)
+def test_nothing_far(mode: str, condition: str) -> None:
+    """A boundary at the window's start cuts nothing off: the branch is how intact begins."""
+    scored = apply(condition, Run(0, 40, 50), mode)
+    whole = intact(window(), (0, LENGTH), FIRST_TOKENS[mode]).branch
+    assert np.array_equal(scored.branch.ids, whole.ids[: len(scored.branch.ids)])
+    assert scored.branch.stop == 50 + FIRST_TOKENS[mode].extra
+    assert np.array_equal(scored.branch.labels, IDS[40:50])
+    assert (scored.far_start, scored.boundary, scored.position) == (START, START, START + 40)

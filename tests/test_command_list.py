@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from probe import config, losses
+from probe.analysis.classes import registry as classes
 from probe.commands import list as listing
 from probe.perturbations import registry
 from probe.perturbations.samplers import SOURCES
@@ -32,6 +33,18 @@ def test_every_registered_perturbation_is_listed_with_its_summary():
         entry = registry.get(name)
         (row,) = [row for row in rows if row.startswith(f"  {listing.signature(entry)}  ")]
         assert entry.summary[:40] in row
+
+
+def test_every_token_class_is_listed_with_its_parameters():
+    """Those that are registered, by name, and how to name a function of one's own."""
+    text = listed()
+    rows = text[text.index("Token classes\n") :].splitlines()
+    for name in classes.names():
+        entry = classes.get(name)
+        (row,) = [row for row in rows if row.startswith(f"  {listing.signature(entry)}")]
+        assert entry.summary[:20] in " ".join(rows[rows.index(row) :][:2])
+    assert any(row.startswith("  path/to/file.py:function  ") for row in rows)
+    assert "  frequency(top=0.1)  " in text
 
 
 def test_signatures_are_those_a_condition_takes():

@@ -19,11 +19,11 @@ LAYERS = [
     "protocol branches",
     "models attention memory ledger walk engine selfcheck timing",
     "config config_parts corpus sources store experiment planning progress record rows run",
-    "analysis plot_style plots",
+    "analysis plots",
     "commands",
 ]
 PLACES = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-READERS = {"store", "analysis", "plot_style", "plots"}
+READERS = {"store", "analysis", "plots"}
 ALLOWED = {
     # A mistyped tolerance is answered with the other mistakes of a file, not after the scoring;
     # the one parser of tolerances belongs to the analysis and itself needs nothing but errors.

@@ -313,6 +313,24 @@ def test_windows_are_kept(whole: Path, texts: Path) -> None:
         assert window["char_end"] == list(range(1, 65))
 
 
+def test_frequencies_are_kept(base: dict[str, Any], texts: Path, tmp_path: Path) -> None:
+    """frequencies.parquet counts the whole documents that a run began with, once and for all."""
+    folder = score(base, tmp_path, data__max_documents=3, conditions=["truncate"])
+    path = folder / "frequencies.parquet"
+    before = path.read_bytes()
+    names = json.loads((folder / "run.json").read_text("utf-8"))["data"]["pool"]
+    documents = [(texts / name).read_text("utf-8") for name in names]
+    tokens = [token for text in documents for token in character_tokenizer(True)(text)["input_ids"]]
+    counts = pd.read_parquet(path).set_index("token_id")["count"]
+    assert counts.to_dict() == pd.Series(tokens).value_counts().to_dict()
+    assert counts.sum() == sum(map(len, documents)) > 3 * 64
+    score(base, tmp_path, data__max_documents=4, conditions=["truncate"])
+    assert path.read_bytes() == before
+    path.unlink()  # a run of an older version has none
+    score(base, tmp_path, data__max_documents=4, conditions=["truncate"])
+    assert path.read_bytes() == before
+
+
 def test_token_ids_without_tokenizer(small: dict[str, Any], tmp_path: Path) -> None:
     """Tokenised data needs no tokenizer, and other data says so."""
     tiny("llama").save_pretrained(tmp_path / "model")
@@ -727,7 +745,7 @@ def test_disk_full(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     write, calls = pq.write_table, iter(range(100))
 
     def until_full(table: Any, path: Path, **options: Any) -> None:
-        if next(calls) == 3:  # windows.parquet and two parts fit
+        if next(calls) == 4:  # windows.parquet, frequencies.parquet and two parts fit
             path.write_bytes(b"PAR1")
             raise OSError(28, "No space left on device")
         write(table, path, **options)

@@ -159,6 +159,21 @@ def test_windows_schema(store: Store) -> None:
     assert store.read_windows() == {(d, 1): first["token_ids"] for d in "ab"}
 
 
+def test_frequencies_schema(store: Store) -> None:
+    """Occurrences of the token ids that occur; written once, and not counted again for nothing."""
+    store.write_frequencies(lambda: np.array([0, 3, 0, 2**40]))
+    path = store.folder / "frequencies.parquet"
+    table = pq.read_table(path)
+    assert [(field.name, field.type) for field in table.schema] == [
+        ("token_id", pa.int32()),
+        ("count", pa.int64()),
+    ]
+    assert table.to_pylist() == [{"token_id": 1, "count": 3}, {"token_id": 3, "count": 2**40}]
+    before = path.read_bytes()
+    store.write_frequencies(lambda: pytest.fail("counted again"))
+    assert path.read_bytes() == before
+
+
 # -- parts --------------------------------------------------------------------------------------
 
 
@@ -205,6 +220,7 @@ def test_whole_or_not_at_all(store: Store, number: int, monkeypatch: pytest.Monk
             lambda: store.write_part(columns(7), [Key("b", 0, "intact", 0)]),
             lambda: store.write_part(columns(7), KEYS),  # instead of one that is there
             lambda: store.write_windows([window("b")]),
+            lambda: store.write_frequencies(lambda: np.ones(3, dtype=np.int64)),
         ):
             with pytest.raises(ProbeError) as caught:
                 write()

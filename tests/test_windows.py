@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from probe.corpus.documents import to_document
 from probe.corpus.records import Record
-from probe.windows import Document, cut, token_counts
+from probe.windows import Document, cut, token_counts, whole
 
 CUTS = st.fixed_dictionaries(
     {
@@ -117,3 +117,11 @@ def test_token_counts() -> None:
     assert token_counts([], 2).tolist() == [0, 0]
     with pytest.raises(ValueError, match="token id 3; allowed: 0 to 2"):
         token_counts([of_length(4)], 3)
+
+
+@given(st.integers(1, 40), st.none() | st.integers(1, 50))
+def test_whole(tokens: int, length: int | None) -> None:
+    """A whole document is its first window, from its first token on, cut where that is asked."""
+    window = whole(of_length(tokens), length=length)
+    assert window.ids.tolist() == list(range(tokens))[:length]
+    assert (window.document, window.index, window.start, window.text) == ("a", 0, 0, None)

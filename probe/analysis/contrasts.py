@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.cells import cells
 from probe.analysis.sums import Sums, distance_bins, to_sums
 
 COLUMNS = (
@@ -78,28 +79,66 @@ def contrast_sums(
     Returns:
         ``distance_from, distance_to, document, targets, delta_sum`` (nats).
     """
+    table = cells(connection, edges)
     if subtrahend == "intact":
-        pairing = """SELECT document, distance, delta AS difference FROM targets
-            WHERE condition = $minuend AND NOT grey"""
+        frame = connection.execute(
+            f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
+            FROM {table} WHERE condition = $1 AND bin >= 0 AND NOT grey
+            GROUP BY bin, document ORDER BY bin, document""",
+            [minuend],
+        ).df()
     else:
-        pairing = """SELECT a.document, a.distance, a.nll - b.nll AS difference
-            FROM targets a JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                AND a.position = b.position AND a.boundary = b.boundary
-            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey"""
-    names = {"minuend": minuend, "subtrahend": subtrahend}
-    connection.register("bins", distance_bins(edges))
-    frame = connection.execute(
-        f"""SELECT bin, document, count(*) AS targets, sum(difference) AS delta_sum
-        FROM ({pairing}) JOIN bins USING (distance)
-        GROUP BY bin, document ORDER BY bin, document""",
-        {name: text for name, text in names.items() if f"${name}" in pairing},
-    ).df()
-    connection.unregister("bins")
+        frame = _paired(connection, table, minuend, subtrahend, edges)
     indices = frame.pop("bin").to_numpy(dtype=np.int64)
     frame.insert(0, "distance_from", edges[indices])
     frame.insert(1, "distance_to", edges[indices + 1])
     start = max((curve_starts or {}).get(name, 0) for name in (minuend, subtrahend))
     return frame[frame["distance_from"] >= start].reset_index(drop=True)
+
+
+def _paired(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    minuend: str,
+    subtrahend: str,
+    edges: NDArray[np.int64],
+) -> pd.DataFrame:
+    """Sums of the differences by bin and document: ``bin, document, targets, delta_sum``.
+
+    Where two cells hold the same targets the difference of their sums is the sum of the
+    differences; only where they do not, rows are joined.
+    """
+    pairs_of_cells = f"""(SELECT a.bin, a.document, a.targets, a.nll_sum - b.nll_sum AS difference,
+            a.signature = b.signature AND a.targets = b.targets AS same
+        FROM {table} a JOIN {table} b
+            ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
+        WHERE a.condition = $minuend AND b.condition = $subtrahend
+            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey)"""
+    names = {"minuend": minuend, "subtrahend": subtrahend}
+    frame = connection.execute(
+        f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(difference) AS delta_sum,
+            bool_and(same) AS same
+        FROM {pairs_of_cells} GROUP BY bin, document ORDER BY bin, document""",
+        names,
+    ).df()
+    same = frame.pop("same").to_numpy(dtype=bool)
+    if same.all():
+        return frame
+    connection.register("bins", distance_bins(edges))
+    connection.register("apart", frame.loc[~same, ["bin", "document"]])
+    joined = connection.execute(
+        """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
+        FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
+            JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                AND a.position = b.position AND a.boundary = b.boundary
+        WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
+        GROUP BY bin, a.document""",
+        names,
+    ).df()
+    connection.unregister("bins")
+    connection.unregister("apart")
+    frames = [part for part in (frame[same], joined) if len(part)]
+    return pd.concat(frames).sort_values(["bin", "document"], ignore_index=True)
 
 
 def contrasts(

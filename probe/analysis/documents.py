@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from probe.analysis.bootstrap import ratio
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fitted import FittedCurve, first_below
-from probe.analysis.isotonic import isotonic
+from probe.analysis.isotonic import isotonic, isotonic_stack
 from probe.analysis.sums import Sums
 
 
@@ -60,15 +60,14 @@ def document_lengths(
         ``tolerance, document, length`` (tokens, nullable Int64: missing is beyond reach); a
         document without targets has no row.
     """
-    rows = []
-    for row, document in enumerate(documents):
-        if sums.targets[row].sum() == 0:
-            continue
-        fit = isotonic(ratio(sums.sums[row], sums.targets[row]), sums.targets[row])
-        rows += [
-            (tolerance, document, _length(sums, fit, epsilon))
-            for tolerance, epsilon in epsilons.items()
-        ]
+    kept = np.flatnonzero(sums.targets.sum(axis=1) > 0)
+    fits = isotonic_stack(ratio(sums.sums[kept], sums.targets[kept]), sums.targets[kept])
+    found = [_lengths(sums, fits, epsilon) for epsilon in epsilons.values()]
+    rows = [
+        (tolerance, documents[int(row)], length)
+        for row, lengths in zip(kept, zip(*found, strict=True), strict=True)
+        for tolerance, length in zip(epsilons, lengths, strict=True)
+    ]
     frame = pd.DataFrame(rows, columns=["tolerance", "document", "length"])
     return frame.astype({"length": "Int64"})
 
@@ -125,16 +124,17 @@ def leave_one_group_out(
         fit = isotonic(ratio(sums.sums[kept].sum(axis=0), total), total)
         remaining = int((targets.sum(axis=1) > 0).sum())
         rows += [
-            (tolerance, name, _length(sums, fit, epsilon), remaining)
+            (tolerance, name, _lengths(sums, fit[None], epsilon)[0], remaining)
             for tolerance, epsilon in epsilons.items()
         ]
     frame = pd.DataFrame(rows, columns=["tolerance", "left_out", "length", "documents"])
     return frame.astype({"length": "Int64"})
 
 
-def _length(sums: Sums, fit: NDArray[np.float64], epsilon: float) -> int | None:
-    index = int(first_below(fit, epsilon, sums.lower, int(sums.upper[-1])))
-    return int(sums.lower[index]) if index < len(sums.lower) else None
+def _lengths(sums: Sums, fits: NDArray[np.float64], epsilon: float) -> list[int | None]:
+    """Length of each fit, shape ``(fits, bins)``; ``None`` beyond reach."""
+    found = first_below(fits, epsilon, sums.lower, int(sums.upper[-1]))
+    return [int(sums.lower[at]) if at < len(sums.lower) else None for at in found]
 
 
 def _stacked(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

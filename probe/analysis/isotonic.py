@@ -42,4 +42,5 @@ def isotonic_stack(values: Floats, weights: Floats) -> Floats:
     Returns:
         Fits (nats), shape ``(resamples, bins)``.
     """
-    return np.stack([isotonic(*row) for row in zip(values, weights, strict=True)])
+    fits = [isotonic(*row) for row in zip(values, weights, strict=True)]
+    return np.array(fits, dtype=np.float64).reshape(values.shape)

@@ -8,7 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bins import octave_index
+from probe.analysis.bins import bin_edges, octave_index
+from probe.analysis.cells import cells
+from probe.analysis.intact import intact
+from probe.analysis.views import is_repeated, longest_distance
 from probe.windows import FEWEST_DOCUMENTS
 
 Integers = NDArray[np.int64]
@@ -35,7 +38,11 @@ class Losses:
     worsening: tuple[float, float] | None
 
 
-def losses(connection: duckdb.DuckDBPyConnection, confidence: float = 0.95) -> Losses:
+def losses(
+    connection: duckdb.DuckDBPyConnection,
+    confidence: float = 0.95,
+    edges: Integers | None = None,
+) -> Losses:
     """Mean losses by condition and by position.
 
     The intact loss should fall, or stay, as more context stands before a target. Where it rises
@@ -45,37 +52,48 @@ def losses(connection: duckdb.DuckDBPyConnection, confidence: float = 0.95) -> L
     Args:
         connection: From :func:`probe.analysis.views.connect`.
         confidence: Confidence of the two-sided limit whose lower side must be above 0.
+        edges: Edges of the bins (tokens) that the run is summed by; by default those of curves.
 
     Returns:
         The losses of the run.
     """
-    by_condition = connection.execute(
-        """SELECT condition, avg(nll::DOUBLE) AS loss, exp(loss) AS perplexity,
-            avg(nll_intact::DOUBLE) AS intact_loss, exp(intact_loss) AS intact_perplexity,
+    if edges is None:
+        edges = bin_edges(max(longest_distance(connection) + 1, 1))
+    table = cells(connection, edges)
+    # A target's repeats are one in the cells; here each of them counts.
+    source = (
+        f"""SELECT condition, sum(nll_sum) / sum(targets) AS loss,
+            sum(intact_sum) / sum(targets) AS intact_loss, sum(targets)::BIGINT AS targets
+        FROM {table} GROUP BY condition"""
+        if not is_repeated(connection)
+        else """SELECT condition, avg(nll::DOUBLE) AS loss, avg(nll_intact::DOUBLE) AS intact_loss,
             count(*) AS targets
-        FROM scores GROUP BY condition ORDER BY condition = 'intact' DESC, condition"""
+        FROM scores GROUP BY condition"""
+    )
+    by_condition = connection.execute(
+        f"""SELECT condition, loss, exp(loss) AS perplexity, intact_loss,
+            exp(intact_loss) AS intact_perplexity, targets
+        FROM ({source}) ORDER BY condition = 'intact' DESC, condition"""
     ).df()
-    offsets = _intact_offsets(connection)
+    name = intact(connection, table)
+    offsets = connection.execute(
+        f"""SELECT place AS position, total, targets FROM {name}
+        WHERE place IS NOT NULL ORDER BY place"""
+    ).df()
     positions = offsets["position"].to_numpy(dtype=np.int64)
     by_position = _mean_by(offsets, octave_index(positions), "octave")
-    quarters = _quarters(positions)
-    by_quarter = _mean_by(offsets, quarters, "quarter")
+    by_quarter = _mean_by(offsets, _quarters(positions), "quarter")
+    rises = connection.execute(
+        f"""SELECT sum(total / targets) FILTER (WHERE quarter = 4)
+            - sum(total / targets) FILTER (WHERE quarter = 2) AS rise
+        FROM {name} WHERE quarter IS NOT NULL GROUP BY document ORDER BY document"""
+    ).df()["rise"]
     return Losses(
         by_condition,
         by_position.drop(columns="octave"),
         by_quarter,
-        _worsening(connection, positions, quarters, confidence),
+        _worsening(rises.dropna().to_numpy(dtype=np.float64), confidence),
     )
-
-
-def _intact_offsets(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Sum of the intact loss and its targets at each position inside the window."""
-    return connection.execute(
-        """SELECT s.position - w.start AS position, sum(s.nll::DOUBLE) AS total,
-            count(*) AS targets
-        FROM scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
-        WHERE s.condition = 'intact' GROUP BY 1 ORDER BY 1"""
-    ).df()
 
 
 def _quarters(positions: Integers) -> Integers:
@@ -102,24 +120,10 @@ def _mean_by(offsets: pd.DataFrame, groups: Integers, name: str) -> pd.DataFrame
     return frame
 
 
-def _worsening(
-    connection: duckdb.DuckDBPyConnection,
-    positions: Integers,
-    quarters: Integers,
-    confidence: float,
-) -> tuple[float, float] | None:
-    connection.register("quarters", pd.DataFrame({"place": positions, "quarter": quarters}))
-    rises = connection.execute(
-        """SELECT avg(nll::DOUBLE) FILTER (WHERE quarter = 4)
-            - avg(nll::DOUBLE) FILTER (WHERE quarter = 2) AS rise
-        FROM scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
-        JOIN quarters ON place = s.position - w.start
-        WHERE s.condition = 'intact' GROUP BY s.document ORDER BY s.document"""
-    ).df()["rise"]
-    connection.unregister("quarters")
-    values = rises.dropna().to_numpy(dtype=np.float64)
-    if len(values) < FEWEST_DOCUMENTS:
+def _worsening(rises: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+    """Mean rise over documents (nats) and its lower limit, where that lies above 0."""
+    if len(rises) < FEWEST_DOCUMENTS:
         return None
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    low = values.mean() - t.ppf((1 + confidence) / 2, len(values) - 1) * error
-    return (float(values.mean()), float(low)) if low > 0 else None
+    error = rises.std(ddof=1) / np.sqrt(len(rises))
+    low = rises.mean() - t.ppf((1 + confidence) / 2, len(rises) - 1) * error
+    return (float(rises.mean()), float(low)) if low > 0 else None

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def write_summary(summary: "Summary") -> None:
     """Write ``curve.csv`` and ``summary.json`` into the run folder, each whole or not at all."""
     table = summary.curve.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    _write(summary.run.path / "curve.csv", table)
+    write_text(summary.run.path / "curve.csv", table)
     text = json.dumps(to_record(summary), indent=2, ensure_ascii=False, allow_nan=False)
-    _write(summary.run.path / "summary.json", text + "\n")
+    write_text(summary.run.path / "summary.json", text + "\n")
 
 
 def to_record(summary: "Summary") -> dict[str, Any]:
@@ -49,22 +49,22 @@ def to_record(summary: "Summary") -> dict[str, Any]:
         ],
         "noise_floor": None if summary.floor is None else _floor(summary.floor),
         "losses": {
-            "by_condition": _records(summary.losses.by_condition),
-            "by_position": _records(summary.losses.by_position),
-            "by_quarter": _records(summary.losses.by_quarter),
+            "by_condition": records(summary.losses.by_condition),
+            "by_position": records(summary.losses.by_position),
+            "by_quarter": records(summary.losses.by_quarter),
             "worsening": summary.losses.worsening,
         },
-        "contrasts": _records(octaves.drop(columns="scale")),
-        "reading": _records(summary.reading),
-        "tails": _records(summary.tails),
-        "document_lengths": _records(summary.lengths),
-        "documents_spread": _records(summary.spread),
-        "without_group": _records(summary.without_group),
+        "contrasts": records(octaves.drop(columns="scale")),
+        "reading": records(summary.reading),
+        "tails": records(summary.tails),
+        "document_lengths": records(summary.lengths),
+        "documents_spread": records(summary.spread),
+        "without_group": records(summary.without_group),
         "flags": summary.flags,
         "warnings": summary.warnings,
     }
-    plain: dict[str, Any] = _plain(record)
-    return plain
+    found: dict[str, Any] = plain(record)
+    return found
 
 
 def _floor(floor: NoiseFloor) -> dict[str, Any]:
@@ -76,21 +76,21 @@ def _floor(floor: NoiseFloor) -> dict[str, Any]:
             "targets": floor.targets,
         }
     )
-    return {"condition": floor.condition, "octaves": _records(octaves)}
+    return {"condition": floor.condition, "octaves": records(octaves)}
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a frame as dictionaries, missing values as ``None``."""
     values = frame.astype(object).where(frame.notna(), None)
     return [{str(key): value for key, value in row.items()} for row in values.to_dict("records")]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
@@ -98,8 +98,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _write(path: Path, text: str) -> None:
-    """Write to a temporary name and rename, so that no reader ever meets half a file."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file by way of a temporary name, so that no reader ever meets half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

@@ -25,6 +25,7 @@ COLUMNS = (
     "nll_intact",
 )
 """Columns of a score part that every analysis needs."""
+_HOLDS = b"context_probe.holds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +50,13 @@ class Run:
         return str(self.record.get("name") or self.path.name)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, checked: bool = True) -> Run:
     """Open a run folder and check every score part of it.
 
     Args:
         path: The folder that holds ``run.json``, ``windows.parquet`` and ``scores/``.
+        checked: Read the rows of every part too, for damage and losses that are no number; without,
+            only the parts' footers are read.
 
     Returns:
         The run; what can be read is used, what cannot is named in ``warnings``.
@@ -68,7 +71,7 @@ def open_run(path: str | Path) -> Run:
     record = _read_record(folder / "run.json")
     _read_windows_schema(folder / "windows.parquet")
     found = sorted((folder / "scores").glob("*.parquet"))
-    problems, bad = _check(found)
+    problems, bad = _check(found, checked)
     parts = tuple(part for part in found if part not in problems)
     warnings = [f"scores/{part.name} is left out: {text}" for part, text in problems.items()]
     if not parts:
@@ -110,11 +113,16 @@ def _read_windows_schema(path: Path) -> None:
         raise ProbeError(f"'{path}' lacks the columns {', '.join(sorted(missing))}")
 
 
-def _check(parts: Sequence[Path]) -> tuple[dict[Path, str], dict[str, int]]:
+def _check(parts: Sequence[Path], rows: bool) -> tuple[dict[Path, str], dict[str, int]]:
     """The parts that cannot be used and why; and the losses in the others that are no number."""
-    problems = {part: text for part in parts if (text := _footer_problem(part))}
-    problems |= _copies([part for part in parts if part not in problems])
+    problems: dict[Path, str] = {}
+    held: dict[str, Path] = {}
+    for part in parts:
+        if text := _footer_problem(part, held):
+            problems[part] = text
     whole = [part for part in parts if part not in problems]
+    if not rows:
+        return problems, {}
     try:
         return problems, _unusable_losses(whole)
     except duckdb.Error:
@@ -127,27 +135,26 @@ def _check(parts: Sequence[Path]) -> tuple[dict[Path, str], dict[str, int]]:
     return problems, _unusable_losses([part for part in whole if part not in problems])
 
 
-def _copies(parts: Sequence[Path]) -> dict[Path, str]:
-    """Parts that hold what another holds: a copy that a backup left would count its rows twice."""
-    held: dict[str, Path] = {}
-    copies = {}
-    for part in parts:
-        text = (pq.read_schema(part).metadata or {}).get(b"context_probe.holds", b"[]")
-        keys = [json.dumps(key) for key in json.loads(text)]
-        if twice := [key for key in keys if key in held]:
-            copies[part] = f"it holds what {held[twice[0]].name} holds"
-        else:
-            held |= dict.fromkeys(keys, part)
-    return copies
+def _footer_problem(part: Path, held: dict[str, Path]) -> str | None:
+    """Why a part cannot be used, as far as its footer tells.
 
-
-def _footer_problem(part: Path) -> str | None:
+    Args:
+        part: The part.
+        held: What the parts before it hold, to which this one's is added: a copy that a backup left
+            would count its rows twice.
+    """
     try:
-        names = set(pq.read_schema(part).names)
+        schema = pq.read_schema(part)
     except (OSError, pa.ArrowException) as error:
         return f"it cannot be read ({str(error).splitlines()[0]})"
-    missing = [name for name in COLUMNS if name not in names]
-    return f"it lacks the columns {', '.join(missing)}" if missing else None
+    names = set(schema.names)
+    if missing := [name for name in COLUMNS if name not in names]:
+        return f"it lacks the columns {', '.join(missing)}"
+    keys = [repr(key) for key in json.loads((schema.metadata or {}).get(_HOLDS, b"[]"))]
+    if twice := [key for key in keys if key in held]:
+        return f"it holds what {held[twice[0]].name} holds"
+    held |= dict.fromkeys(keys, part)
+    return None
 
 
 def _unusable_losses(parts: Sequence[Path]) -> dict[str, int]:

@@ -21,6 +21,7 @@ class Analysis:
         confidence: Confidence of every interval.
         seed: Seed of the resamples.
         simultaneous: Whether the bands hold for all bins of a curve at once.
+        classes: Token classes to read the run by; ``None`` is the built-in ones.
     """
 
     tolerances: tuple[Tolerance, ...] = tuple(map(parse_tolerance, DEFAULT_TOLERANCES))
@@ -29,6 +30,7 @@ class Analysis:
     confidence: float = 0.95
     seed: int = 0
     simultaneous: bool = False
+    classes: tuple[str, ...] | None = None
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -40,6 +42,7 @@ class Analysis:
         config = record.get("config") or {}
         asked = config.get("analysis") or {}
         tolerances = asked.get("tolerances") or DEFAULT_TOLERANCES
+        classes = asked.get("classes")
         made = cls(
             tolerances=tuple(parse_tolerance(text) for text in tolerances),
             bins_per_octave=int(asked.get("bins_per_octave", 8)),
@@ -47,6 +50,7 @@ class Analysis:
             confidence=float(asked.get("confidence", 0.95)),
             seed=int(config.get("seed") or 0),
             simultaneous=bool(asked.get("simultaneous", False)),
+            classes=None if classes is None else tuple(map(str, classes)),
         )
         if not 0 < made.confidence < 1:
             raise UsageError(

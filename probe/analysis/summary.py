@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
+from probe.analysis.cells import cells, far_range, problems, scored
 from probe.analysis.contrasts import contrasts
 from probe.analysis.curve import curve_frame, fitted_curves
 from probe.analysis.documents import by_document
@@ -17,6 +20,7 @@ from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
+from probe.analysis.intact import windows_and_targets
 from probe.analysis.losses import Losses, losses
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
@@ -27,11 +31,8 @@ from probe.analysis.tails import tails
 from probe.analysis.views import (
     bytes_per_token,
     connect,
-    far_range,
     longest_distance,
-    scored_conditions,
-    scored_documents,
-    scored_windows_and_targets,
+    refuse_unknown_windows,
 )
 from probe.errors import ProbeError
 
@@ -118,23 +119,45 @@ def summarise(
         ProbeError: If the folder cannot be read, or holds no score.
         UsageError: If a tolerance is not understood or cannot be formed from this run.
     """
-    run = open_run(run_dir)
+    run = open_run(run_dir, checked=False)
     how = analysis or Analysis.from_record(run.record)
     try:
-        with connect(run.path / "windows.parquet", run.parts) as connection:
-            summary = _summary(run, how, connection)
-    except duckdb.Error as error:
+        try:
+            summary = _summary(run, how)
+        except (duckdb.Error, _Doubtful):
+            # Something in the rows: look at every part, and tell or leave out what is wrong.
+            run = open_run(run_dir)
+            summary = _summary(run, how)
+    except (duckdb.Error, _Doubtful) as error:
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
     if write:
         write_summary(summary)
     return summary
 
 
-def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> Summary:
-    documents = scored_documents(connection)
+class _Doubtful(Exception):
+    """Some loss is no finite number."""
+
+
+def _summary(run: Run, how: Analysis) -> Summary:
+    windows = run.path / "windows.parquet"
+    with connect(windows, run.parts, checked=False) as connection:
+        edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
+        unknown, unusable = problems(connection, cells(connection, edges))
+        if unknown:
+            refuse_unknown_windows(connection, windows)
+        if unusable:
+            raise _Doubtful("a loss is no finite number")
+        return _from_cells(run, how, connection, edges)
+
+
+def _from_cells(
+    run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
+) -> Summary:
+    table = cells(connection, edges)
+    documents, conditions = scored(connection, table)
     if not documents:
         raise ProbeError(f"run '{run.path}' holds no score: every part is empty")
-    edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
     starts = curve_starts(run.record)
     rows = document_sums(connection, edges, starts)
     weights = resample_weights(len(documents), how.resamples, how.seed)
@@ -143,7 +166,7 @@ def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> 
     contexts = _contexts(fitted, how, floor, bytes_per_token(connection))
     contrast_table, missing = contrasts(
         connection,
-        scored_conditions(connection),
+        conditions,
         edges,
         documents=documents,
         weights=weights,
@@ -153,8 +176,8 @@ def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> 
     lengths, quartiles, without_group = by_document(
         fitted, contexts, documents, _groups(run.record)
     )
-    measured = losses(connection, how.confidence)
-    windows, targets = scored_windows_and_targets(connection)
+    measured = losses(connection, how.confidence, edges)
+    windows, targets = windows_and_targets(connection, table)
     return Summary(
         run=run,
         analysis=how,
@@ -162,7 +185,7 @@ def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> 
         windows=windows,
         targets=targets,
         reach=max((context.reach for context in contexts), default=0),
-        far=far_range(connection),
+        far=far_range(connection, table),
         curve=curve_frame(
             rows,
             fitted,
@@ -184,7 +207,7 @@ def _summary(run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection) -> 
             confidence=how.confidence,
             curve_starts=starts,
         ),
-        tails=tails(connection, int(edges[-1]), starts),
+        tails=tails(connection, int(edges[-1]), starts, edges),
         lengths=lengths,
         spread=quartiles,
         without_group=without_group,

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_index
+from probe.analysis.cells import cells
 
 Floats = NDArray[np.float64]
 
@@ -58,16 +59,14 @@ def document_sums(
         its square)``, windows, helped, hurt`` (targets that the intact far context helped or
         hurt: delta above or below 0)``, far_min, far_max`` (tokens).
     """
-    connection.register("bins", distance_bins(edges))
     frame = connection.execute(
-        """SELECT condition, grey, bin, document,
-            count(*) AS targets, sum(delta) AS delta_sum, sum(delta * delta) AS delta_squares,
-            count(DISTINCT "window") AS windows, count(*) FILTER (WHERE delta > 0) AS helped,
-            count(*) FILTER (WHERE delta < 0) AS hurt, min(far) AS far_min, max(far) AS far_max
-        FROM targets JOIN bins USING (distance)
+        f"""SELECT condition, grey, bin, document, sum(targets)::BIGINT AS targets,
+            sum(delta_sum) AS delta_sum, sum(delta_squares) AS delta_squares,
+            bit_count(bit_or(window_bits))::BIGINT AS windows, sum(helped)::BIGINT AS helped,
+            sum(hurt)::BIGINT AS hurt, min(far_min) AS far_min, max(far_max) AS far_max
+        FROM {cells(connection, edges)} WHERE bin >= 0
         GROUP BY condition, grey, bin, document ORDER BY condition, grey, bin, document"""
     ).df()
-    connection.unregister("bins")
     indices = frame["bin"].to_numpy(dtype=np.int64)
     frame.insert(3, "distance_from", edges[indices])
     frame.insert(4, "distance_to", edges[indices + 1])

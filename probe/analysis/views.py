@@ -1,6 +1,7 @@
 """DuckDB views over the parquet files of a run: rows are aggregated there, never loaded."""
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ import duckdb
 
 from probe.errors import ProbeError
 
+SAMPLE = 16
+"""Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
 
-def connect(windows: Path, parts: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+
+def connect(
+    windows: Path, parts: Sequence[Path], *, checked: bool = True
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the rows of a run.
 
-    ``windows`` and ``scores`` have the columns of the results contract. ``targets`` has one row
+    ``windows`` and ``scores`` have the columns of the results contract; ``sample`` is some of the
+    parts. ``targets`` has one row
     per target, boundary and condition that has a boundary, its repeats averaged: ``document,
     window, position, boundary, distance, condition, nll, nll_intact, delta`` (nats), ``far``
     (tokens between the window's start and the boundary) and ``grey`` (the distance is longer than
@@ -22,6 +29,8 @@ def connect(windows: Path, parts: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     Args:
         windows: The run's ``windows.parquet``.
         parts: Its score parts.
+        checked: Look for rows of windows that are not in *windows*; without,
+            :func:`probe.analysis.cells.cells` does, in its own pass.
 
     Returns:
         The connection; use it in a ``with``.
@@ -29,14 +38,20 @@ def connect(windows: Path, parts: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     Raises:
         ProbeError: If a window that was scored is not in *windows*.
     """
-    connection = duckdb.connect()
-    for name, files in (("windows", [windows]), ("scores", list(parts))):
+    # What does not fit the memory goes to the system's place for that, not to where the user is.
+    connection = duckdb.connect(config={"temp_directory": f"{tempfile.gettempdir()}/context-probe"})
+    some = parts[:: max(1, len(parts) // SAMPLE)]
+    for name, files in (("windows", [windows]), ("scores", parts), ("sample", some)):
         patterns = [pattern(file) for file in files]
         rows = connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
         rows.create_view(name)
-    _refuse_unknown_windows(connection, windows)
-    highest, *_ = _row(connection, "SELECT max(repeat) FROM scores")
-    connection.execute(_targets_view(repeated=bool(highest)))
+    if checked:
+        refuse_unknown_windows(connection, windows)
+    connection.execute(
+        """CREATE TEMP TABLE highest AS SELECT max(repeat) AS repeat, max(distance) AS distance,
+        max("window") AS "window" FROM scores"""
+    )
+    connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
 
 
@@ -57,36 +72,30 @@ def scored_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return sorted(str(row[0]) for row in rows.fetchall())
 
 
-def scored_windows_and_targets(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Windows with scores, and targets: each counts once, whatever was scored of it."""
-    windows, targets = _row(
-        connection,
-        """SELECT count(*), coalesce(sum(targets), 0) FROM (
-            SELECT count(DISTINCT position) AS targets FROM scores GROUP BY document, "window"
-        )""",
-    )
-    return int(windows), int(targets)
+def is_repeated(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether any condition was drawn more than once."""
+    return bool(row(connection, "SELECT repeat FROM highest")[0])
 
 
 def longest_distance(connection: duckdb.DuckDBPyConnection) -> int:
     """Longest distance of any row (tokens); -1 where no condition has a boundary."""
-    longest, *_ = _row(connection, "SELECT max(distance) FROM scores")
+    longest, *_ = row(connection, "SELECT distance FROM highest")
     return -1 if longest is None else int(longest)
 
 
 def bytes_per_token(connection: duckdb.DuckDBPyConnection) -> float | None:
     """Mean UTF-8 bytes of a token over the run's windows, ``None`` for data without text."""
-    size, tokens = _row(
+    size, tokens = row(
         connection,
         "SELECT sum(strlen(text)), sum(len(token_ids)) FROM windows WHERE text IS NOT NULL",
     )
     return float(size) / float(tokens) if size and tokens else None
 
 
-def far_range(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Shortest and longest far context of a row that can answer (tokens); zeros without any."""
-    shortest, longest = _row(connection, "SELECT min(far), max(far) FROM targets WHERE NOT grey")
-    return (0, 0) if shortest is None else (int(shortest), int(longest))
+def row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    """The one row of a query; all of it is fetched, so that the connection is free again."""
+    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
+    return rows[0]
 
 
 def _targets_view(repeated: bool) -> str:
@@ -105,13 +114,8 @@ def _targets_view(repeated: bool) -> str:
         )"""
 
 
-def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    """The one row of a query; all of it is fetched, so that the connection is free again."""
-    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
-    return rows[0]
-
-
-def _refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path) -> None:
+def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path) -> None:
+    """Raise where a window that was scored is not in ``windows``."""
     missing = connection.execute(
         """SELECT document, "window" FROM (SELECT DISTINCT document, "window" FROM scores)
         ANTI JOIN windows USING (document, "window") ORDER BY ALL"""

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from probe.analysis.classes.registry import Entry as ClassEntry
     from probe.perturbations.registry import Entry
 
 COLUMNS = 100
@@ -32,6 +33,10 @@ PROTOCOLS = {
         "distances": "distances of the first target from the boundary, tokens",
         "targets": "how many, and how many tokens before the window's end they end",
     },
+    "longppl": {
+        "context": "fewest tokens of a short context; the first of a document are never key",
+        "stride": "by how many tokens the short context moves",
+    },
 }
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
@@ -45,12 +50,15 @@ FIRST_TOKEN = {
     "published": "as keep, but not in front of truncated text",
 }
 
+OWN_CLASS = ("path/to/file.py:function", "a function of your own: window in, a label a token out")
+
 Rows = Iterable[tuple[str, str]]
 
 
-@click.command("list", short_help="Perturbations, protocols, measures.")
+@click.command("list", short_help="Perturbations, protocols, measures, token classes.")
 def command() -> None:
-    """List perturbations, protocols, measures and their parameters."""
+    """List perturbations, protocols, measures, token classes and their parameters."""
+    from probe.analysis.classes import registry as classes
     from probe.perturbations import registry
     from probe.perturbations.steps import FORMS
 
@@ -62,6 +70,7 @@ def command() -> None:
         textwrap.fill(f"A condition is written as {FORMS}", COLUMNS),
         section("Protocols", _protocols()),
         section("Measures", MEASURES.items()),
+        section("Token classes", [*_classes(map(classes.get, classes.names())), OWN_CLASS]),
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     click.echo("\n\n".join(parts))
@@ -79,8 +88,8 @@ def section(title: str, rows: Rows) -> str:
     return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
 
 
-def signature(entry: "Entry") -> str:
-    """A perturbation with its parameters and defaults: ``shuffle(span=None)``."""
+def signature(entry: "Entry | ClassEntry") -> str:
+    """A perturbation or a token class with its parameters and defaults: ``shuffle(span=None)``."""
     plain = (
         parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
     )
@@ -108,10 +117,15 @@ def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
                 yield f"  source={name!r}", text
 
 
-def _protocols() -> Iterator[tuple[str, str]]:
-    from probe.config_parts import GridConfig, SweepConfig
+def _classes(entries: Iterable["ClassEntry"]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        yield signature(entry), entry.summary
 
-    for name, config in (("sweep", SweepConfig), ("grid", GridConfig)):
+
+def _protocols() -> Iterator[tuple[str, str]]:
+    from probe.config_parts import GridConfig, LongPPLConfig, SweepConfig
+
+    for name, config in (("sweep", SweepConfig), ("grid", GridConfig), ("longppl", LongPPLConfig)):
         yield name, inspect.getdoc(config) or ""
         for key, text in PROTOCOLS[name].items():
             yield f"  {_key(key, config.model_fields[key])}", text

@@ -10,7 +10,7 @@ import click
 from probe import __version__
 from probe.errors import ProbeError
 
-COMMANDS = ("run", "plan", "report", "show", "list", "check")
+COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
 
 
 class Group(click.Group):

@@ -1,34 +1,55 @@
-"""`probe report`: the answer, the tables and the figures of one or several runs."""
+"""`probe report`: the answer, the tables, the figures and the page of one or several runs."""
 
 from pathlib import Path
 
 import click
 
 
-@click.command("report", short_help="Answer and figures of runs.")
+@click.command("report", short_help="Answer, figures and page of runs.")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="CLASS",
+    help="Token classes instead of the configured ones: --class frequency --class my.py:rare.",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where several runs are drawn over one another; default: the first run's figures.",
+    help="Where several runs are drawn over one another; default: the first run's folder.",
 )
-def command(runs: tuple[Path, ...], output: Path | None) -> None:
-    """Summarise each of RUNS again and draw its curve; several are also drawn over one another."""
-    from probe.analysis.summary import summarise
+def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | None) -> None:
+    """Explain each of RUNS again: print its answer, draw its curve, write its report.html.
+
+    Several runs are also drawn over one another, on a page of their own.
+    """
+    from probe.analysis.explain import explain
     from probe.analysis.tables import contrast_table, tail_table
     from probe.commands.run import tell
     from probe.plots import curve, save
+    from probe.report.page import write_page
 
+    explained = []
     for number, folder in enumerate(runs):
         if number:
             click.echo()
         tell(folder)
-        summary = summarise(folder, write=False)
-        for table in filter(None, (contrast_table(summary), tail_table(summary))):
+        found = explain(folder, classes=classes or None)
+        explained.append(found)
+        for table in filter(None, (contrast_table(found.summary), tail_table(found.summary))):
             click.echo(f"\n{table}")
+        click.echo()
+        for note in found.notes:
+            click.echo(f"- {note}")
+        click.echo(f"Page: {write_page(found, folder / 'report.html')}")
     if len(runs) > 1:
-        summaries = [summarise(folder, write=False) for folder in runs]
-        if not any(summary.contexts for summary in summaries):
-            return
-        png, _ = save(curve(summaries), (output or runs[0] / "figures") / "curves")
-        click.echo(f"\nAll runs: {png}")
+        from probe.analysis.compare import run_table
+
+        summaries = [found.summary for found in explained]
+        where = output or runs[0]
+        if any(summary.contexts for summary in summaries):
+            png, _ = save(curve(summaries), where / "figures" / "curves")
+            click.echo(f"\nAll runs: {png}")
+        page = write_page(explained, where / "reports.html", runs=run_table(list(runs)))
+        click.echo(f"All runs: {page}")

@@ -52,10 +52,15 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
 def tell(folder: Path) -> None:
     """Print the answer of a run folder and draw its curve, where it has one."""
     from probe.analysis.answer import answer
+    from probe.analysis.longppl import is_longppl
     from probe.analysis.summary import summarise
+    from probe.commands import keys
     from probe.plots import curve, save
 
     summary = summarise(folder)
+    if is_longppl(summary.run.record):
+        keys.tell(folder)
+        return
     click.echo(f"{answer(summary)}\n")
     if summary.contexts:  # a run of `noise` alone has none
         png, _ = save(curve(summary), folder / "figures" / "curve")

@@ -1,33 +1,19 @@
-"""Figures of a run: a summary in, matplotlib axes out; nothing global is changed."""
+"""Delta against distance: one run, or several over one another."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import ScaledTranslation
 
 from probe.analysis.answer import counts, headline, in_order, short
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
-from probe.plot_style import (
-    COLOURS,
-    FLOOR,
-    GREY,
-    LINES,
-    MARKERS,
-    STYLE,
-    WIDTH,
-    scales,
-    tolerances,
-)
+from probe.plots import marks, scales, style
 
 
 def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
@@ -48,14 +34,14 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
         delta (nats a token) linear to the smallest tolerance and logarithmic from there.
 
     Raises:
-        ValueError: If no summary is given, or none has a curve.
+        EmptyFigureError: If no summary is given, or none has a curve.
     """
     drawn = [summaries] if isinstance(summaries, Summary) else list(summaries)
     conditions = _conditions(drawn)
     if not conditions:
-        raise ValueError("no summary with a curve to draw")
-    with mpl.rc_context(STYLE):
-        axes = Figure(figsize=(WIDTH, 3.3), layout="constrained").subplots() if ax is None else ax
+        raise style.EmptyFigureError("no summary with a curve to draw")
+    with style.sheet():
+        axes = style.column(3.3) if ax is None else ax
         handles: list[Line2D | Patch] = []
         for number, summary in enumerate(drawn):
             for condition in conditions:
@@ -65,35 +51,18 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
                     continue
                 _line(axes, rows, look)
                 named = f"{summary.run.name}: {condition}" if len(drawn) > 1 else condition
-                handles.append(Line2D([], [], label=_short(named), **look))
-        scales(axes, drawn)
+                handles.append(marks.handle(style.short(named), look))
+        tolerances = _epsilons(drawn)
+        shown = pd.concat([summary.curve for summary in drawn])
+        shown = shown[~shown["condition"].map(is_noise)]
+        scales.distances(axes, shown)
+        scales.deltas(axes, shown, min(tolerances, default=0.01))
         handles += _noise_and_grey(axes, drawn)
-        tolerances(axes, drawn)
+        scales.lines_at(axes, tolerances)
         _contexts(axes, drawn)
-        _words(axes, drawn, handles)
+        axes.set_title("\n".join(_titles(drawn)))
+        marks.legend_below(axes, [*handles, *_answer(drawn)])
     return axes
-
-
-def save(figure: Axes | Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write a figure as PNG (300 dots an inch) and SVG; equal figures give equal bytes.
-
-    Args:
-        figure: The figure, or axes in it.
-        path: Path without suffix; the folder is made if need be.
-
-    Returns:
-        The two files, PNG and SVG.
-    """
-    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
-    if whole is None:
-        raise ValueError("these axes belong to no figure")
-    base = Path(path)
-    base.parent.mkdir(parents=True, exist_ok=True)
-    files = base.with_name(base.name + ".png"), base.with_name(base.name + ".svg")
-    with mpl.rc_context(STYLE):
-        whole.savefig(files[0], dpi=300, metadata={"Software": None})
-        whole.savefig(files[1], metadata={"Date": None, "Creator": None})
-    return files
 
 
 def _conditions(summaries: Sequence[Summary]) -> list[str]:
@@ -103,24 +72,26 @@ def _conditions(summaries: Sequence[Summary]) -> list[str]:
 
 
 def _look(run: int | None, condition: int) -> dict[str, Any]:
-    """Colour, line and marker: all three differ between conditions of one run."""
-    return {
-        "color": COLOURS[(condition if run is None else run) % len(COLOURS)],
-        "linestyle": LINES[condition % len(LINES)],
-        "marker": MARKERS[condition % len(MARKERS)],
-    }
+    """Of one run all differs between conditions; of several the colour is the run's."""
+    own = style.look(condition)
+    return own if run is None else {**own, "color": style.look(run)["color"]}
 
 
 def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
     for grey, part in rows.groupby("grey"):
-        middle = (part["distance_from"] + part["distance_to"] - 1) / 2
-        own = {**look, "color": GREY} if grey else look
-        axes.fill_between(
-            middle, part["low"], part["high"], color=own["color"], alpha=0.18, linewidth=0
-        )
-        axes.plot(middle, part["delta"], markevery=max(1, len(part) // 12), **own)
+        marks.line(axes, part, {**look, "color": style.GREY} if grey else look)
         if not grey:
-            axes.plot(middle, part["fit"], color=own["color"], linewidth=0.5, zorder=1.9)
+            marks.fitted(axes, part, look["color"])
+
+
+def _epsilons(summaries: Sequence[Summary]) -> dict[float, str]:
+    """Tolerances to draw as lines: those that are the same for every curve."""
+    return {
+        context.epsilon: context.tolerance.replace("%", " %")
+        for summary in summaries
+        for context in summary.contexts
+        if context.epsilon is not None and not context.tolerance.endswith("delta0")
+    }
 
 
 def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:
@@ -130,13 +101,13 @@ def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | P
         if summary.floor is not None:
             limit = np.append(summary.floor.limit, summary.floor.limit[-1])
             edges = np.append(summary.floor.lower, summary.floor.upper[-1])
-            axes.fill_between(edges, -limit, limit, step="post", zorder=0, **FLOOR)
+            axes.fill_between(edges, -limit, limit, step="post", zorder=0, **style.FLOOR)
     floors = [summary.floor.limit for summary in summaries if summary.floor is not None]
     if floors:
         highest = np.nanmax(np.concatenate(floors))
-        handles.append(Patch(label=f"noise floor, at most {highest:.1g} nats", **FLOOR))
+        handles.append(Patch(label=f"noise floor, at most {highest:.1g} nats", **style.FLOOR))
     if any(summary.curve["grey"].any() for summary in summaries):
-        handles.append(Line2D([], [], color=GREY, label="less far than near text"))
+        handles.append(Line2D([], [], color=style.GREY, label="less far than near text"))
     axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
     return handles
 
@@ -146,7 +117,7 @@ def _contexts(axes: Axes, summaries: Sequence[Summary]) -> None:
         context = headline(summary)
         if context is None or context.kind == "unresolved" or context.epsilon is None:
             continue
-        colour = "black" if len(summaries) == 1 else COLOURS[number % len(COLOURS)]
+        colour = "black" if len(summaries) == 1 else style.look(number)["color"]
         _interval(axes, context, context.epsilon, colour)
 
 
@@ -179,32 +150,16 @@ def _interval(axes: Axes, context: EffectiveContext, height: float, colour: str)
         )
 
 
-def _words(axes: Axes, summaries: Sequence[Summary], handles: Sequence[Line2D | Patch]) -> None:
-    axes.set_xlabel("distance (tokens)")
-    axes.set_ylabel("delta (nats a token)")
-    axes.set_title("\n".join(_titles(summaries)))
+def _answer(summaries: Sequence[Summary]) -> list[Line2D]:
+    """What the legend says of the diamond, where one is drawn."""
     marked = headline(summaries[0])
-    shown = list(handles)
-    if marked is not None and marked.kind != "unresolved" and marked.epsilon is not None:
-        answer = f"{marked.condition}, {marked.tolerance.replace('%', ' %')}: {short(marked)}"
-        alone = len(summaries) == 1
-        label = _short(answer) if alone else f"effective context, {marked.tolerance}, by run"
-        colour = "black" if alone else GREY
-        shown.append(
-            Line2D([], [], color=colour, marker="D", linewidth=2.2, markersize=4, label=label)
-        )
-    # Below the axis label whatever the height of the axes, hence points and no share of it.
-    figure = axes.get_figure(root=True)
-    below = ScaledTranslation(-26 / 72, -32 / 72, figure.dpi_scale_trans) if figure else None
-    axes.legend(
-        handles=shown,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=axes.transAxes if below is None else axes.transAxes + below,
-        ncols=1,
-        borderaxespad=0,
-        handlelength=2.8,
-    )
+    if marked is None or marked.kind == "unresolved" or marked.epsilon is None:
+        return []
+    answer = f"{marked.condition}, {marked.tolerance.replace('%', ' %')}: {short(marked)}"
+    alone = len(summaries) == 1
+    label = style.short(answer) if alone else f"effective context, {marked.tolerance}, by run"
+    colour = "black" if alone else style.GREY
+    return [Line2D([], [], color=colour, marker="D", linewidth=2.2, markersize=4, label=label)]
 
 
 def _titles(summaries: Sequence[Summary]) -> list[str]:
@@ -218,10 +173,4 @@ def _titles(summaries: Sequence[Summary]) -> list[str]:
         for each in summaries:
             own = [str(getattr(each, name)) for name in told if name not in shared]
             lines.append(f"{each.run.name}: {', '.join([counts(each)[0], *own])}")
-    return [_short(line, 56) for line in lines]
-
-
-def _short(text: str, most: int = 44) -> str:
-    """One line of at most this many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return [style.short(line, 56) for line in lines]

@@ -1,0 +1,205 @@
+"""How long a large run takes to summarise, and how much memory: rows made up, same schema.
+
+    python benchmarks/rows.py --rows 100000000 --folder /tmp/rows
+
+Writes a run folder of about that many score rows, as the store writes them: windows of 4,096
+tokens, four a document, the default sweep to 2,048, one part for each ``--batch`` windows, the
+conditions intact, truncate, shuffle and replace, and noise on four windows. Then ``summarise``
+reads it in a fresh process, which tells its seconds and the most memory it held.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probe.protocol import sweep
+from probe.store import SCHEMA, WINDOWS, Key, Store
+
+LENGTH, REACH, PER_DOCUMENT = 4096, 2048, 4
+CONDITIONS = {"truncate": 1.0, "shuffle": 2.2, "replace(source='document')": 1.6}
+SHARED = {"replace(source='document')"}  # the conditions whose short runs cost little
+NOISE = "noise(windows=4)"
+
+
+def rows_of_window(condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Boundary and position inside the window of each row of a condition."""
+    runs = sweep(LENGTH, REACH).runs(condition in SHARED or condition == NOISE)
+    boundary = np.concatenate([np.full(run.stop - run.first, run.boundary) for run in runs])
+    position = np.concatenate([np.arange(run.first, run.stop) for run in runs])
+    return boundary, position
+
+
+def columns(document: int, window: int, rng: np.random.Generator) -> Iterator[dict[str, object]]:
+    """The rows of one window, condition by condition."""
+    start = window * LENGTH
+    losses = rng.gamma(2.0, 1.6, size=LENGTH).astype(np.float32)
+    scale = np.exp(0.4 * rng.normal())
+    position = np.arange(LENGTH - REACH, LENGTH)
+    minus = np.full(len(position), -1)
+    name = f"book-{document:05d}.txt"
+    conditions = [*CONDITIONS, NOISE] if document == window == 0 else [*CONDITIONS]
+    for condition in ["intact", *conditions]:
+        if condition == "intact":
+            far_start = boundary = distance = minus
+            nll = intact = losses[position]
+        else:
+            boundary, position = rows_of_window(condition)
+            distance = position - boundary
+            spread = 1e-5 if condition == NOISE else 0.4
+            curve = CONDITIONS.get(condition, 0.0) * scale / (1 + distance)
+            intact = losses[position]
+            nll = intact + curve + spread * rng.standard_normal(len(position), dtype=np.float32)
+            far_start, boundary = np.full(len(position), start), boundary + start
+        yield {
+            "document": name,
+            "window": window,
+            "position": position + start,
+            "far_start": far_start,
+            "boundary": boundary,
+            "distance": distance,
+            "condition": condition,
+            "repeat": 0,
+            "nll": nll,
+            "nll_intact": intact,
+        }
+
+
+def write_part(folder: Path, batch: int, part: int) -> int:
+    """Write one part of *batch* windows; returns its rows."""
+    rng = np.random.default_rng([0, part])
+    found, keys = [], []
+    for number in range(part * batch, (part + 1) * batch):
+        document, window = divmod(number, PER_DOCUMENT)
+        for one in columns(document, window, rng):
+            count = len(np.asarray(one["position"]))
+            found.append(
+                {
+                    name: np.full(count, value, dtype=object if isinstance(value, str) else None)
+                    if np.ndim(value) == 0
+                    else value
+                    for name, value in one.items()
+                }
+            )
+            keys.append(Key(str(one["document"]), window, str(one["condition"]), 0))
+    joined = {name: np.concatenate([one[name] for one in found]) for name in SCHEMA.names}
+    Store(folder).write_part(joined, keys)
+    return len(joined["nll"])
+
+
+def write_windows(folder: Path, windows: int) -> None:
+    """Write windows.parquet in row groups, about four bytes of text a token."""
+    rng = np.random.default_rng(1)
+    words = np.array([f" {number:03x}" for number in range(4096)])
+    with pq.ParquetWriter(folder / "windows.parquet", WINDOWS, compression="zstd") as writer:
+        for at in range(0, windows, 256):
+            numbers = np.arange(at, min(at + 256, windows))
+            ids = rng.integers(4096, size=(len(numbers), LENGTH), dtype=np.int32)
+            offsets = np.arange(len(numbers) + 1, dtype=np.int32) * LENGTH
+            starts = np.tile(np.arange(LENGTH, dtype=np.int32) * 4, len(numbers))
+            tokens, first, last = (
+                pa.ListArray.from_arrays(offsets, pa.array(values, pa.int32()))
+                for values in (ids.ravel(), starts, starts + 4)
+            )
+            window = (numbers % PER_DOCUMENT).astype(np.int32)
+            table = {
+                "document": [f"book-{number // PER_DOCUMENT:05d}.txt" for number in numbers],
+                "window": window,
+                "start": window * LENGTH,
+                "token_ids": tokens,
+                "char_start": first,
+                "char_end": last,
+                "text": ["".join(row) for row in words[ids]],
+            }
+            writer.write_table(pa.table(table, schema=WINDOWS))
+
+
+def write_run(folder: Path, rows: int, batch: int) -> int:
+    """Write the run folder; returns its rows."""
+    per_window = sum(len(one["position"]) for one in columns(1, 0, np.random.default_rng(0)))
+    parts = max(1, round(rows / per_window / batch))
+    (folder / "scores").mkdir(parents=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        written = sum(pool.map(partial(write_part, folder, batch), range(parts), chunksize=16))
+    write_windows(folder, parts * batch)
+    documents = [{"id": f"book-{n:05d}.txt"} for n in range(-(-parts * batch // PER_DOCUMENT))]
+    record = {
+        "name": folder.name,
+        "status": "complete",
+        "config": {"analysis": {}, "seed": 0},
+        "model": {"name": "made-up"},
+        "data": {"name": "made-up", "documents": documents},
+        "plan": {
+            "conditions": {
+                name: {"curve_start": sweep(LENGTH, REACH).curve_start(name in SHARED)}
+                for name in CONDITIONS
+            }
+        },
+    }
+    Store(folder).write_record(record)
+    return written
+
+
+def summarise_here(folder: Path) -> None:
+    """Summarise in this process and print what it took."""
+    from probe.analysis.summary import summarise
+
+    started = time.perf_counter()
+    summary = summarise(folder)
+    taken = {
+        "seconds": time.perf_counter() - started,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "answers": [context.text() for context in summary.contexts],
+    }
+    print(json.dumps(taken, ensure_ascii=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--batch", type=int, default=8, help="windows of a part")
+    parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="keep the folder, and use it again")
+    parser.add_argument("--summarise", action="store_true", help="only read the folder, in place")
+    args = parser.parse_args()
+    if args.summarise:
+        summarise_here(args.folder)
+        return
+    if not args.folder.exists():
+        started = time.perf_counter()
+        rows = write_run(args.folder, args.rows, args.batch)
+        print(f"{rows:,} rows written in {time.perf_counter() - started:.0f} s")
+    parts = list(args.folder.glob("scores/*.parquet"))
+    size = sum(part.stat().st_size for part in parts) / 2**30
+    print(f"{len(parts):,} parts, {size:.2f} GiB, {os.cpu_count()} cores")
+    for _ in range(args.repeats):
+        load = os.getloadavg()[0]
+        command = [sys.executable, __file__, "--summarise", "--folder", str(args.folder)]
+        started = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        whole = time.perf_counter() - started
+        taken = json.loads(done.stdout)
+        print(
+            f"summarise {taken['seconds']:.1f} s (the process {whole:.1f} s),"
+            f" {taken['peak_mib']:.0f} MiB at most; load before {load:.1f}"
+        )
+    print(*taken["answers"], sep="; ")
+    if not args.keep:
+        shutil.rmtree(args.folder)
+
+
+if __name__ == "__main__":
+    main()

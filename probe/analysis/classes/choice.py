@@ -1,0 +1,141 @@
+"""A class as text, `frequency(top=0.2)` or `my.py:rare`, made ready to be called on windows."""
+
+import ast
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from probe.analysis.classes import registry
+from probe.analysis.classes.registry import Predicate
+from probe.analysis.classes.tokens import WindowTokens
+from probe.analysis.classes.user import is_user, load_user, one_line
+from probe.errors import ProbeError, UsageError
+
+FORMS = "name, name(parameter=value), or path/to/file.py:function"
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A class with its parameters.
+
+    Args:
+        text: Its canonical text, the name of its column.
+        predicate: The function, its parameters bound.
+        version: Changes with what the predicate would say; empty where this machine cannot tell,
+            ``None`` where nothing can.
+    """
+
+    text: str
+    predicate: Predicate
+    version: str | None
+
+    def is_kept(self, versions: Mapping[str, str | None]) -> bool:
+        """Whether a table with these versions by class holds what this class would say."""
+        if self.version is None or self.text not in versions:
+            return False
+        return versions[self.text] == self.version or not self.version
+
+    def labels(self, window: WindowTokens) -> list[str | None]:
+        """The label of each token.
+
+        Raises:
+            ProbeError: If the predicate fails, or gives another number of labels or other values
+                than texts, bools and ``None``.
+        """
+        where = f"token class {self.text!r}, window {window.window} of {window.document!r}"
+        try:
+            given = self.predicate(window)
+            values: list[Any] = given.tolist() if isinstance(given, np.ndarray) else list(given)
+        except ProbeError:
+            raise
+        except Exception as error:
+            raise ProbeError(f"{where}: {one_line(error)}") from error
+        if len(values) != len(window):
+            raise ProbeError(f"{where}: {len(values)} labels for {len(window)} tokens; one each")
+        if set(map(type, values)) <= {str, type(None)}:
+            return values
+        return [_label(value, where) for value in values]
+
+
+def choose(names: Sequence[str]) -> tuple[Chosen, ...]:
+    """Read classes as a configuration names them; a class that is named twice is one.
+
+    Args:
+        names: Texts such as ``frequency(top=0.2)``.
+
+    Returns:
+        The classes in order.
+
+    Raises:
+        UsageError: If a text has another form, or names an unknown class, parameter, file or
+            function, or if two differ in nothing but the case of their letters.
+    """
+    chosen = {one.text: one for one in map(_choose, names)}
+    known: dict[str, str] = {}
+    for text in chosen:
+        # The columns of a table in SQL are told apart without regard to case.
+        if known.setdefault(text.casefold(), text) != text:
+            raise UsageError(
+                f"token classes {known[text.casefold()]!r} and {text!r} differ only in the case of"
+                " their letters; rename one"
+            )
+    return tuple(chosen.values())
+
+
+def _choose(text: str) -> Chosen:
+    text = str(text).strip()
+    if is_user(text):
+        return Chosen(text, *load_user(text))
+    name, given = _read(text)
+    entry = registry.get(name)
+    known = {parameter.name: parameter for parameter in entry.parameters}
+    if unknown := sorted(given.keys() - known):
+        allowed = ", ".join(known) or "none"
+        raise UsageError(
+            f"token class {text!r}: unknown parameter {unknown[0]!r}; parameters of {name}:"
+            f" {allowed}"
+        )
+    for parameter in known.values():
+        if parameter.default is inspect.Parameter.empty and parameter.name not in given:
+            raise UsageError(f"token class {text!r}: parameter {parameter.name!r} is required")
+    other = {
+        key: given[key]
+        for key, parameter in known.items()
+        if key in given and given[key] != _listed(parameter.default)
+    }
+    arguments = ", ".join(f"{key}={value!r}" for key, value in other.items())
+    canonical = f"{name}({arguments})" if arguments else name
+    version = None if entry.version is None else entry.version(**other)
+    return Chosen(canonical, functools.partial(entry.function, **other), version)
+
+
+def _read(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the parameters that are given; nothing is evaluated but literals."""
+    try:
+        node = ast.parse(text, mode="eval").body
+        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError(text)
+        given = {str(word.arg): _listed(ast.literal_eval(word.value)) for word in call.keywords}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise UsageError(f"token class {text!r} cannot be read; allowed: {FORMS}") from error
+    return call.func.id, given
+
+
+def _listed(value: Any) -> Any:
+    """A tuple as a list: both are one class, so they must be one text."""
+    return list(map(_listed, value)) if isinstance(value, list | tuple) else value
+
+
+def _label(value: Any, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    raise ProbeError(
+        f"{where}: a label is a {type(value).__name__}; allowed: a text, True, False, None"
+    )

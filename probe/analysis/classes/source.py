@@ -1,0 +1,131 @@
+"""The windows of a run as predicates see them, read one after another."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probe.analysis.classes.tokens import TokenCounts, WindowTokens
+from probe.analysis.runs import Run
+from probe.errors import ProbeError
+
+BATCH = 16
+"""Windows that are in memory together."""
+COLUMNS = ("document", "window", "start", "token_ids", "text")
+OFFSETS = ("char_start", "char_end")
+
+
+def groups(record: Mapping[str, Any]) -> dict[str, str]:
+    """Group of each document that has one, as ``run.json`` says."""
+    documents = (record.get("data") or {}).get("documents") or []
+    return {
+        str(document["id"]): str(document["group"])
+        for document in documents
+        if document.get("group") is not None
+    }
+
+
+def digest(run: Run) -> str:
+    """A text that changes with the windows, the token counts and the groups of a run."""
+    found = hashlib.sha256(json.dumps(groups(run.record), sort_keys=True).encode())
+    for name in ("windows.parquet", "frequencies.parquet"):
+        path = run.path / name
+        if path.is_file():
+            with path.open("rb") as stream:
+                found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
+
+
+def token_counts(run: Run) -> tuple[TokenCounts, str | None]:
+    """How often each type occurs in the run's data.
+
+    Returns:
+        The counts of ``frequencies.parquet``, which covers whole documents; for a run without it
+        those of the windows' own tokens, and a line that says so.
+    """
+    path = run.path / "frequencies.parquet"
+    try:
+        table = pq.read_table(path, columns=["token_id", "count"])
+        ids, counts = (table[name].to_numpy().astype(np.int64) for name in table.column_names)
+    except FileNotFoundError:
+        reason = "the run has no frequencies.parquet"
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        reason = "frequencies.parquet cannot be read"
+    else:
+        order = np.argsort(ids)
+        return TokenCounts(ids[order], counts[order]), None
+    return _own_counts(run), f"{reason}: types are counted in the windows' own tokens"
+
+
+def batches(run: Run, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
+    """The windows in the order of ``windows.parquet``, at most ``BATCH`` at a time.
+
+    Args:
+        run: The run.
+        counts: What each window is given to look its types up in.
+
+    Raises:
+        ProbeError: If ``windows.parquet`` cannot be read.
+    """
+    group = groups(run.record)
+    for rows in _rows(run.path / "windows.parquet", (*COLUMNS, *OFFSETS)):
+        yield [_window(row, group, counts) for row in rows]
+
+
+def _window(row: dict[str, Any], group: Mapping[str, str], counts: TokenCounts) -> WindowTokens:
+    ids = _integers(row["token_ids"])
+    offsets = [_integers(row.get(name)) for name in OFFSETS]
+    text = row["text"].as_py()
+    if any(len(offset) != len(ids) for offset in offsets):
+        text = None
+    document = row["document"].as_py()
+    return WindowTokens(
+        document=document,
+        window=row["window"].as_py(),
+        start=row["start"].as_py(),
+        ids=ids,
+        char_start=offsets[0],
+        char_end=offsets[1],
+        text=text,
+        group=group.get(document),
+        counts=counts,
+    )
+
+
+def _own_counts(run: Run) -> TokenCounts:
+    ids = np.empty(0, dtype=np.int64)
+    counts = ids
+    for rows in _rows(run.path / "windows.parquet", ("token_ids",)):
+        found = np.concatenate([ids, *(_integers(row["token_ids"]) for row in rows)])
+        weights = np.concatenate([counts, np.ones(len(found) - len(ids), dtype=np.int64)])
+        ids, inverse = np.unique(found, return_inverse=True)
+        counts = np.bincount(inverse, weights=weights, minlength=len(ids)).astype(np.int64)
+    return TokenCounts(ids, counts)
+
+
+def _rows(path: Path, wanted: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]:
+    """Rows as dictionaries of Arrow scalars."""
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in wanted if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=BATCH, columns=names):
+                columns = {name: batch.column(name) for name in names}
+                yield [
+                    {name: column[row] for name, column in columns.items()}
+                    for row in range(batch.num_rows)
+                ]
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise ProbeError(f"'{path}' cannot be read: {reason}") from error
+
+
+def _integers(scalar: Any) -> NDArray[np.int64]:
+    if scalar is None or scalar.values is None:
+        return np.empty(0, dtype=np.int64)
+    return np.asarray(scalar.values.to_numpy(), dtype=np.int64)

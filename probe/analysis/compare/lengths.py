@@ -1,0 +1,239 @@
+"""Differences of effective contexts: a number, or a bound where a side is beyond its reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.answer import short
+from probe.analysis.bootstrap import Floats, ratio
+from probe.analysis.compare.sums import Unit
+from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.fitted import FittedCurve, first_below
+from probe.analysis.floor import NoiseFloor
+from probe.analysis.sequence import lower_by_tests
+from probe.analysis.tolerance import Tolerance
+
+COLUMNS = (
+    "condition",
+    "tolerance",
+    "unit",
+    "kind",
+    "a_text",
+    "b_text",
+    "difference",
+    "low",
+    "high",
+    "octaves",
+    "octaves_low",
+    "octaves_high",
+    "delta_from",
+    "delta_to",
+    "delta_difference",
+    "delta_low",
+    "delta_high",
+    "text",
+)
+SHOWN = {"tokens": "nats a token", "bytes": "bits per byte"}
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """The effective context of one curve as ranges of lengths, in the unit of its distances.
+
+    Args:
+        context: The answer.
+        estimate: Range that the estimate stands for: twice the same number; up to infinity beyond
+            reach; from 0 where the curve starts below the tolerance but late.
+        low: Lower end of each resample's range, rounded outward by a bin, shape ``(resamples,)``.
+        high: Upper end, infinite beyond reach.
+        tested: The lower limit that plain tests bear out, and the one of the resamples; equal
+            where the tests change nothing.
+    """
+
+    context: EffectiveContext
+    estimate: tuple[float, float]
+    low: Floats
+    high: Floats
+    tested: tuple[float, float]
+
+
+def read_length(
+    curve: FittedCurve, tolerance: Tolerance, floor: NoiseFloor | None, per: float | None
+) -> Lengths | EffectiveContext:
+    """Read the effective context of a curve and of each of its resamples.
+
+    Args:
+        curve: The curve and its resamples.
+        tolerance: The tolerance.
+        floor: Noise floor of the run, if any.
+        per: Bytes of an average token, for tolerances in bits per byte.
+
+    Returns:
+        The lengths, or the answer alone where it is unresolved.
+
+    Raises:
+        UsageError: If the tolerance needs text that the run does not have.
+    """
+    context = effective_context(curve, tolerance, floor=floor, bytes_per_token=per)
+    if context.kind == "unresolved":
+        return context
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    fixed = tolerance.nats(bytes_per_token=per)
+    epsilon: float | Floats = fixed if fixed is not None else np.nan
+    own: float | Floats = epsilon
+    if fixed is None:
+        epsilon = tolerance.amount * curve.resampled.draws[:, 0]
+        first = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
+        own = tolerance.amount * np.where(np.isnan(first), curve.resampled.mean[0], first)
+    index = first_below(curve.fits, epsilon, lower, reach)
+    below, above = _edges(curve)
+    tail = (1 - curve.confidence) / 2
+    limit = int(_lower_quantile(index.astype(np.float64), tail))
+    tested = min(lower_by_tests(curve.sums, own, curve.confidence), limit)
+    return Lengths(
+        context,
+        _estimate(context, int(lower[0])),
+        below[index],
+        above[index],
+        (float(below[tested]), float(below[limit])),
+    )
+
+
+def context_row(
+    a: Lengths | EffectiveContext,
+    b: Lengths | EffectiveContext,
+    unit: Unit,
+    delta: pd.Series,
+    confidence: float,
+) -> dict[str, object]:
+    """The difference B − A of two effective contexts.
+
+    Each resample gives a range of differences, which has no end where a run is beyond its reach.
+    The interval goes from the low quantile of the lower ends to the high quantile of the upper
+    ends. A fit of noise is too long (:func:`probe.analysis.sequence.lower_by_tests`): the interval
+    is widened by what plain tests take off one run's lower limit more than off the other's.
+
+    Args:
+        a: Lengths of the first run, or its answer where it is unresolved.
+        b: The same of the second.
+        unit: What lengths are counted in.
+        delta: Row of the last octave of the difference of curves.
+        confidence: Confidence of the interval.
+
+    Returns:
+        A row with the columns ``COLUMNS``. ``kind`` is ``number``; ``bound`` (one estimate is
+        beyond its reach or at most the first bin: ``difference`` is what it is above or below);
+        ``open`` (both are); ``unresolved``. A missing limit is no limit.
+    """
+    contexts = [side.context if isinstance(side, Lengths) else side for side in (a, b)]
+    row: dict[str, object] = {
+        "condition": contexts[0].condition,
+        "tolerance": contexts[0].tolerance,
+        "unit": unit.name,
+        "a_text": short(contexts[0]),
+        "b_text": short(contexts[1]),
+        "delta_from": delta["distance_from"],
+        "delta_to": delta["distance_to"],
+        "delta_difference": delta["difference"],
+        "delta_low": delta["low"],
+        "delta_high": delta["high"],
+    }
+    paired = _delta_text(delta, unit)
+    if not isinstance(a, Lengths) or not isinstance(b, Lengths):
+        which = [name for name, side in (("A", a), ("B", b)) if not isinstance(side, Lengths)]
+        return row | {"kind": "unresolved", "text": f"{' and '.join(which)} unresolved; {paired}"}
+    words = {}
+    for name, form in (("difference", _plain), ("octaves", _octaves)):
+        exact, limits = _difference(a, b, form, confidence)
+        words[name] = _words(exact, limits, name == "octaves")
+        finite = [value for value in exact if np.isfinite(value)]
+        prefix = "" if name == "difference" else "octaves_"
+        row[name] = finite[0] if finite else None
+        row[f"{prefix}low"], row[f"{prefix}high"] = (
+            value if np.isfinite(value) else None for value in limits
+        )
+        kind = "number" if exact[0] == exact[1] else ("bound" if finite else "open")
+    row["kind"] = kind
+    if kind == "number":
+        return row | {"text": f"{words['difference']}; {words['octaves']} octaves"}
+    if kind == "open":
+        return row | {"text": f"both are beyond their reach; {paired}"}
+    return row | {"text": f"{words['difference']}; {paired}"}
+
+
+def _difference(
+    a: Lengths, b: Lengths, form: Callable[[Floats], Floats], confidence: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Range of the estimate, and the interval."""
+    tail = (1 - confidence) / 2
+    (a_low, a_high), (b_low, b_high) = (form(np.array(side.estimate)) for side in (a, b))
+    low = _lower_quantile(form(b.low) - form(a.high), tail)
+    high = -_lower_quantile(form(a.low) - form(b.high), tail)
+    # How much too long the fits of A may be, and those of B: what both share cancels out.
+    a_bias, b_bias = (-float(np.subtract(*form(np.array(side.tested)))) for side in (a, b))
+    low, high = low - max(b_bias - a_bias, 0.0), high + max(a_bias - b_bias, 0.0)
+    exact = float(b_low - a_high), float(b_high - a_low)
+    return exact, (min(low, exact[0]), max(high, exact[1]))  # the estimate always lies inside
+
+
+def _plain(values: Floats) -> Floats:
+    return values.astype(np.float64)
+
+
+def _octaves(values: Floats) -> Floats:
+    """Lengths on a scale of octaves, below 1 as 1: nothing at all has no octave."""
+    return np.asarray(np.log2(np.maximum(values, 1.0)))
+
+
+def _estimate(context: EffectiveContext, first: int) -> tuple[float, float]:
+    if context.estimate is None:
+        return float(context.value or 0), np.inf
+    if context.estimate == first and first > 0:
+        return 0.0, float(first)
+    return float(context.estimate), float(context.estimate)
+
+
+def _edges(curve: FittedCurve) -> tuple[Floats, Floats]:
+    """Ends of the range that each bin stands for as an answer, beyond reach behind the last.
+
+    The same outward rounding as that of a single interval: a crossing lies between the start of
+    the last bin above the tolerance and the end of the first one below.
+    """
+    lower, upper = (edges.astype(np.float64) for edges in (curve.sums.lower, curve.sums.upper))
+    late = lower[lower < upper[-1] / np.sqrt(2)].max(initial=lower[0])
+    before = np.append(0.0, lower[:-1])
+    below = np.append(np.where(lower - before > 1, before, lower), late)
+    below[0] = 0.0
+    return below, np.append(np.where(upper - lower > 1, upper, lower), np.inf)
+
+
+def _lower_quantile(values: Floats, share: float) -> float:
+    """Quantile that is one of the values, the lower one between two; infinities are in order."""
+    return float(np.sort(values)[int(np.floor(share * (len(values) - 1)))])
+
+
+def _words(exact: tuple[float, float], limits: tuple[float, float], octaves: bool) -> str:
+    def number(value: float) -> str:
+        return f"{value:+.2f}" if octaves else f"{value:+,.0f}"
+
+    low, high = limits
+    if exact[0] == exact[1]:
+        ends = [number(value) for value in limits if np.isfinite(value)]
+        interval = " to ".join(ends) if len(ends) == 2 else "no limit"
+        if len(ends) == 1:
+            interval = f"{ends[0]} or {'more' if np.isfinite(low) else 'less'}"
+        return f"{number(exact[0])} ({interval})"
+    if np.isfinite(exact[0]) and np.isfinite(exact[1]):
+        return f"{number(exact[0])} to {number(exact[1])}"
+    if np.isfinite(exact[0]):
+        return f"> {number(exact[0])}" + (f" (at least {number(low)})" if low > -np.inf else "")
+    return f"< {number(exact[1])}" + (f" (at most {number(high)})" if high < np.inf else "")
+
+
+def _delta_text(delta: pd.Series, unit: Unit) -> str:
+    at = f"{int(delta['distance_from']):,}–{int(delta['distance_to']) - 1:,}"
+    value, low, high = (float(delta[name]) for name in ("difference", "low", "high"))
+    limits = f"{low:+.4f} to {high:+.4f}" if low == low else "no interval"
+    return f"delta at {at}: {value:+.4f} ({limits}) {SHOWN[unit.name]}"

@@ -1,0 +1,118 @@
+"""What a reader of a comparison must know: what was matched, what differs, what was left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from probe.analysis.compare.pair import Pairing
+from probe.analysis.compare.sums import MOST, Unit
+from probe.analysis.runs import Run
+
+SETTINGS = {
+    "model": ("model", "name"),
+    "model revision": ("model", "revision"),
+    "dtype": ("model", "dtype"),
+    "attention": ("config", "model", "attention"),
+    "data": ("data", "name"),
+    "window length": ("config", "windows", "length"),
+    "protocol": ("config", "protocol", "kind"),
+    "first_token": ("config", "first_token"),
+    "seed": ("config", "seed"),
+}
+"""What is told where two runs differ in it, and where ``run.json`` has it."""
+
+
+def differing(a: Run, b: Run) -> Iterator[str]:
+    """What the runs differ in, one line each."""
+    for name, keys in SETTINGS.items():
+        values = [_at(run.record, keys) for run in (a, b)]
+        if None not in values and values[0] != values[1]:
+            yield f"{name}: {values[0]} in A, {values[1]} in B"
+
+
+def matched(
+    pairing: Pairing,
+    of_losses: Pairing,
+    documents: tuple[list[str], list[str]],
+    windows: Sequence[tuple[int, int]],
+) -> Iterator[str]:
+    """How the runs were matched, and which windows had to be left out.
+
+    Args:
+        pairing: What the curves have in common.
+        of_losses: What the intact losses have in common.
+        documents: The documents of each that are compared.
+        windows: Windows of each that are compared, and all that it has.
+    """
+    used = [count for count, _ in windows]
+    if pairing == "windows":
+        yield (
+            f"paired: the same {used[0]:,} windows of {len(documents[0]):,} documents;"
+            " differences are of the same targets"
+        )
+    elif pairing == "documents":
+        yield (
+            f"unpaired, by document: the same {len(documents[0]):,} documents, which are drawn"
+            f" together; {used[0]:,} windows in A, {used[1]:,} in B"
+        )
+        if of_losses == "windows":
+            yield "the windows are the same, but not their boundaries: intact losses alone are paired"
+    else:
+        yield (
+            f"unpaired: no documents in common; {len(documents[0]):,} in A and"
+            f" {len(documents[1]):,} in B are drawn independently"
+        )
+    for name, (count, scored) in zip("AB", windows, strict=True):
+        if count < scored:
+            left = scored - count
+            yield f"{left:,} of the {scored:,} windows of {name} are left out: not in both runs"
+
+
+def counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterator[str]:
+    """Why tokens, or bytes, are not compared, and what a tolerance means in bytes."""
+    names = [unit.name for unit in units]
+    if "tokens" not in names:
+        why = "the tokenizers differ" if same is False else "whose tokenizers differ is not known"
+        yield f"{why}: compared in bytes only"
+    elif same is None:
+        yield "the tokenizers are taken to be the same: nothing shows that they differ"
+    if not text:
+        yield "no text in one of the runs: not compared in bytes"
+    for unit in units:
+        if unit.name == "bytes":
+            yield (
+                "a tolerance in bytes is one number of bits per byte for both runs: that of nats a"
+                f" token over {unit.per:.3g} bytes, the geometric mean of their average tokens"
+            )
+
+
+def reached(condition: str, unit: Unit, ends: tuple[int, int]) -> str | None:
+    """That one run measures further than both are compared, ``None`` where they agree."""
+    if ends[0] == ends[1]:
+        return None
+    further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
+    rule = f", where {1 - MOST:.0%} of its documents end" if unit.name == "bytes" else ""
+    return (
+        f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes{rule};"
+        f" {further} goes to {max(ends):,}"
+    )
+
+
+def lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    """Conditions that only one of the runs has."""
+    for name, own, other in (("A", a, b), ("B", b, a)):
+        if alone := sorted(set(own) - set(other)):
+            yield f"only in {name}: {', '.join(alone)}"
+
+
+def far_lengths(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """That the runs perturb far contexts of different lengths, where they do."""
+    if ranges[0] != ranges[1]:
+        a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
+        yield f"far tokens in the perturbed context: {a} in A, {b} in B"
+
+
+def _at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

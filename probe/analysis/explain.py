@@ -1,0 +1,169 @@
+"""An explained run: which tokens need far context, what kind of information it is, how surely."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from probe.analysis.bins import bin_edges
+from probe.analysis.bootstrap import resample_weights
+from probe.analysis.cells import cells, scored
+from probe.analysis.classes.findings import ClassFindings, class_findings
+from probe.analysis.classes.table import classify, default_classes
+from probe.analysis.curve import fitted_curves
+from probe.analysis.information import Information, information_findings
+from probe.analysis.positions import PositionFit
+from probe.analysis.record import plain, records, write_text
+from probe.analysis.settings import Analysis
+from probe.analysis.summary import Summary, summarise
+from probe.analysis.sums import curve_starts, document_sums
+from probe.analysis.views import bytes_per_token, connect, longest_distance
+from probe.errors import ProbeError
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """All that is said of a run; distances and lengths in tokens, losses and deltas in nats a token.
+
+    Args:
+        summary: The answer: curves, effective contexts, contrasts.
+        classes: Curves by token class, columns :data:`probe.analysis.classes.findings.CURVES`.
+        class_contexts: Effective contexts by token class, columns
+            :data:`probe.analysis.classes.findings.CONTEXTS`.
+        class_counts: ``class, value, targets, share, documents``; every scored target once.
+        occurrences: Delta by octave and by where the target's token last stood.
+        copies: The same by where the text that the target continues was seen.
+        information: Ablated information by octave.
+        tolerance_curve: Length at every tolerance.
+        hinges: Where a bent line through each curve reaches the ground.
+        quantiles: Quantiles of delta by octave.
+        positions: Intact loss by position, ``None`` where it was not measured.
+        detectable: Smallest mean delta that would be found, by bin.
+        notes: What is missing and what limits these, one line each.
+    """
+
+    summary: Summary
+    classes: pd.DataFrame
+    class_contexts: pd.DataFrame
+    class_counts: pd.DataFrame
+    occurrences: pd.DataFrame
+    copies: pd.DataFrame
+    information: pd.DataFrame
+    tolerance_curve: pd.DataFrame
+    hinges: pd.DataFrame
+    quantiles: pd.DataFrame
+    positions: PositionFit | None
+    detectable: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def explain(
+    run_dir: str | Path,
+    *,
+    analysis: Analysis | None = None,
+    classes: Sequence[str] | None = None,
+    write: bool = True,
+) -> Explanation:
+    """Read a run folder and work out all that is said of it.
+
+    Args:
+        run_dir: The run folder.
+        analysis: How to read it; by default what its configuration says.
+        classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
+            ``my.py:rare``; by default those of its configuration, else the built-in ones that need
+            nothing else.
+        write: Whether to write ``summary.json``, ``curve.csv``, ``findings.json`` and
+            ``classes.csv`` into the folder.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        ProbeError: If the folder cannot be read, or holds no score.
+        UsageError: If a tolerance or a token class is not understood.
+    """
+    summary = summarise(run_dir, analysis=analysis, write=write)
+    run, how = summary.run, summary.analysis
+    asked = how.classes if classes is None else tuple(classes)
+    try:
+        with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
+            by_class, information = _findings(summary, connection, asked)
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    found = Explanation(
+        summary=summary,
+        classes=by_class.curves,
+        class_contexts=by_class.contexts,
+        class_counts=by_class.counts,
+        occurrences=by_class.occurrences,
+        copies=by_class.copies,
+        information=information.information,
+        tolerance_curve=information.tolerance_curve,
+        hinges=information.hinges,
+        quantiles=information.quantiles,
+        positions=information.positions,
+        detectable=information.detectable,
+        notes=(*by_class.notes, *information.notes),
+    )
+    if write:
+        _write(found)
+    return found
+
+
+def _findings(
+    summary: Summary, connection: duckdb.DuckDBPyConnection, classes: Sequence[str] | None
+) -> tuple[ClassFindings, Information]:
+    """Open the run once more: the same curves, drawn with the same documents."""
+    run, how = summary.run, summary.analysis
+    edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
+    documents, conditions = scored(connection, cells(connection, edges))
+    starts = curve_starts(run.record)
+    weights = resample_weights(len(documents), how.resamples, how.seed)
+    rows = document_sums(connection, edges, starts)
+    per_token = bytes_per_token(connection)
+    information = information_findings(
+        connection,
+        fitted=fitted_curves(rows, documents, weights, how.confidence),
+        conditions=conditions,
+        edges=edges,
+        starts=starts,
+        documents=documents,
+        weights=weights,
+        how=how,
+        floor=summary.floor,
+        per_token=per_token,
+        measured=summary.losses,
+    )
+    by_class = class_findings(
+        connection,
+        classify(run, default_classes(run) if classes is None else classes),
+        edges=edges,
+        starts=starts,
+        documents=documents,
+        weights=weights,
+        how=how,
+        floor=summary.floor,
+        per_token=per_token,
+    )
+    return by_class, information
+
+
+def _write(found: Explanation) -> None:
+    """Write ``findings.json`` and ``classes.csv``, each whole or not at all."""
+    folder = found.summary.run.path
+    table = found.classes.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    write_text(folder / "classes.csv", table)
+    record: dict[str, Any] = {"run": found.summary.run.name, "notes": found.notes}
+    for field in fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, pd.DataFrame) and field.name != "classes":
+            record[field.name] = records(value)
+    if found.positions is not None:
+        law = {**vars(found.positions), "table": records(found.positions.table)}
+        record["positions"] = law
+    text = json.dumps(plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / "findings.json", text + "\n")

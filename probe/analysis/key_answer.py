@@ -1,0 +1,147 @@
+"""LongPPL in words: a sentence, what it rests on, the table of LSD, and what limits them."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probe.analysis.keys import KeyRule, Span
+from probe.analysis.longppl import LongPPL
+from probe.analysis.runs import Run
+from probe.windows import FEWEST_DOCUMENTS
+
+BIAS = (
+    "the scored model has chosen its own key tokens: LCL > {lcl:g} keeps those that it predicts"
+    " well, and this selection makes the value too low; to compare models, choose the keys with"
+    " one and score the others on them (probe keys RUN --score OTHER)"
+)
+
+
+def answer(found: LongPPL) -> str:
+    """The whole answer as plain text: sentence, basis, table of LSD, notes.
+
+    Args:
+        found: What :func:`probe.analysis.longppl.longppl` gives.
+
+    Returns:
+        Several lines, without a newline at the end.
+    """
+    notes = [BIAS.format(lcl=found.rule.lcl)] if found.same and found.keys else []
+    notes += found.warnings
+    parts = [f"{sentence(found)}\n{basis(found)}", table(found.by_distance, found.rule)]
+    return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])])
+
+
+def sentence(found: LongPPL) -> str:
+    """LongPPL with its interval in one sentence."""
+    subject = f"LongPPL of {_name(found.scored, 'model')} on {_name(found.scored, 'data')}"
+    if found.perplexity is None:
+        return f"{subject} has no value: no token is key ({_rule(found.rule)})."
+    value = f"{subject} is {found.perplexity:.2f}"
+    if found.interval is None:
+        return (
+            f"{value} (interval unresolved: {found.with_keys} documents with key tokens, at least"
+            f" {FEWEST_DOCUMENTS} needed)."
+        )
+    low, high = found.interval
+    return f"{value} ({found.confidence * 100:g} % interval {low:.2f}–{high:.2f})."
+
+
+def basis(found: LongPPL) -> str:
+    """Number and share of the key tokens, who chose them, and the perplexity of all tokens."""
+    protocol = found.evaluator.record["config"]["protocol"]
+    context, stride = int(protocol["context"]), int(protocol["stride"])
+    share = f"{100 * found.keys / max(1, found.targets):.2f} %"
+    own = found.scored is found.evaluator
+    what = f"{found.targets:,} tokens" + (f" behind the first {context:,}" if own else "")
+    chosen = (
+        ""
+        if own
+        else f", carried over from {found.chosen:,} of {_name(found.evaluator, 'model')}"
+        f" (run '{found.evaluator.name}')"
+    )
+    return (
+        f"{found.keys:,} key tokens{chosen}: {share} of the {what} of {found.documents:,}"
+        f" documents ({_rule(found.rule)}; short contexts of {context:,} to"
+        f" {context + stride - 1:,} tokens). Perplexity of all tokens:"
+        f" {math.exp(found.all_loss):,.2f}."
+    )
+
+
+def table(by_distance: pd.DataFrame, rule: KeyRule) -> str:
+    """LSD by distance as plain text, nats; empty where nothing was cut off."""
+    if by_distance.empty:
+        return "LSD: no short context was cut off, every document is too short."
+    quantiles = [name for name in by_distance.columns if name.startswith("q")]
+    names = ["median" if name == "q50" else f"{int(name[1:])} %" for name in quantiles]
+    lines = [["distance", "mean", *names, f"LSD > {rule.lsd:g}", "key", "targets"]]
+    for row in by_distance.to_dict("records"):
+        numbers = (f"{row[name]:+.3f}" for name in ["mean", *quantiles])
+        shares = (f"{row[name]:.2%}" for name in ["above", "key"])
+        distances = f"{row['distance_from']}–{row['distance_to'] - 1}"
+        lines.append([distances, *numbers, *shares, f"{row['targets']:,}"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    aligned = (
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+    return "LSD, loss in the short context less that in the whole text (nats)\n" + "\n".join(
+        aligned
+    )
+
+
+def to_record(found: LongPPL, spans: Iterable[Span] | None = None) -> dict[str, Any]:
+    """The same as plain values, for a file.
+
+    Args:
+        found: The answer.
+        spans: Spans of the evaluator's key tokens, to be among them.
+    """
+    protocol = found.evaluator.record["config"]["protocol"]
+    record: dict[str, Any] = {
+        "evaluator": {"run": found.evaluator.name, "model": _name(found.evaluator, "model")},
+        "scored": {"run": found.scored.name, "model": _name(found.scored, "model")},
+        "same_model": found.same,
+        "lsd_above": found.rule.lsd,
+        "lcl_above": found.rule.lcl,
+        "context": protocol["context"],
+        "stride": protocol["stride"],
+        "first_token": found.evaluator.record["config"].get("first_token"),
+        "longppl": found.perplexity,
+        "interval": found.interval,
+        "confidence": found.confidence,
+        "loss": found.loss,
+        "loss_of_all_tokens": found.all_loss,
+        "keys": found.keys,
+        "targets": found.targets,
+        "documents": found.documents,
+        "documents_with_keys": found.with_keys,
+        "lsd_by_distance": json.loads(found.by_distance.to_json(orient="records")),
+        "warnings": found.warnings,
+    }
+    return record if spans is None else {**record, "spans": [vars(span) for span in spans]}
+
+
+def write_answer(path: Path, found: LongPPL, spans: Iterable[Span] | None = None) -> None:
+    """Write :func:`to_record` into a JSON file, whole or not at all."""
+    text = json.dumps(to_record(found, spans), indent=1, ensure_ascii=False, allow_nan=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rule(rule: KeyRule) -> str:
+    return f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}"
+
+
+def _name(run: Run, part: str) -> str:
+    """A name to show; what a terminal would obey is escaped."""
+    name = str((run.record.get(part) or {}).get("name") or f"the {part}")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

@@ -1,0 +1,183 @@
+"""`probe plot`: one figure of a run, or of several, for a paper."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from probe.errors import ProbeError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from probe.analysis.summary import Summary
+
+Runs = tuple[Path, ...]
+Named = Iterator[tuple[str, "Axes"]]
+"""Figures, each with what its file's name has behind the kind: nothing, or the token class."""
+
+
+@click.command("plot", short_help="A figure of runs for a paper: PNG, SVG, PDF.")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--kind",
+    type=click.Choice(["curve", "classes", "information", "tolerance", "heatmap", "compare"]),
+    default="curve",
+    show_default=True,
+    help="What to draw: curve takes any number of runs, compare two, the others one.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, ending in .png, .svg or .pdf; default: PNG and SVG in the first run's"
+    " figures.",
+)
+@click.option("--condition", metavar="C", help="Only this condition, such as 'shuffle(span=20)'.")
+@click.option("--class", "name", metavar="NAME", help="classes: only this one; default: each.")
+@click.option(
+    "--by",
+    type=click.Choice(["document", "position"]),
+    default="document",
+    show_default=True,
+    help="heatmap: what its rows are.",
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["tokens", "bytes"]),
+    help="compare: what distances are counted in; default: tokens, if both runs have the same.",
+)
+def command(
+    runs: Runs,
+    kind: str,
+    output: Path | None,
+    condition: str | None,
+    name: str | None,
+    by: str,
+    unit: str | None,
+) -> None:
+    """Draw RUNS, one column of a paper wide, and say where the figure is."""
+    wanted = {"curve": len(runs), "compare": 2}.get(kind, 1)
+    if len(runs) != wanted:
+        runs_allowed = "one run" if wanted == 1 else "two runs"
+        raise UsageError(f"--kind {kind} takes {runs_allowed}; got {len(runs)}")
+    several = "curves" if kind == "curve" and len(runs) > 1 else kind
+    base, formats = _target(output, runs[0] / "figures" / several)
+    from probe.plots.save import save
+    from probe.plots.style import EmptyFigureError
+
+    kinds: dict[str, Callable[[], Named]] = {
+        "curve": lambda: _curve(runs, condition),
+        "classes": lambda: _classes(runs[0], condition, name),
+        "information": lambda: _information(runs[0], condition),
+        "tolerance": lambda: _tolerance(runs[0], condition),
+        "heatmap": lambda: _heatmap(runs[0], condition, by),
+        "compare": lambda: _compare(runs[0], runs[1], condition, unit),
+    }
+    try:
+        for ending, axes in kinds[kind]():
+            for file in save(axes, base.with_name(base.name + ending), formats):
+                click.echo(f"Figure: {file}")
+    except EmptyFigureError as error:
+        raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
+
+
+def _target(output: Path | None, default: Path) -> tuple[Path, tuple[str, ...]]:
+    """Path without suffix, and the formats to write."""
+    if output is None:
+        return default, ("png", "svg")
+    suffix = output.suffix.removeprefix(".").lower()
+    if suffix not in ("png", "svg", "pdf"):
+        raise UsageError(f"--output '{output}': allowed: a file that ends in .png, .svg or .pdf")
+    return output.with_suffix(""), (suffix,)
+
+
+def _curve(runs: Runs, condition: str | None) -> Named:
+    from dataclasses import replace
+
+    from probe.analysis.summary import summarise
+    from probe.plots import curve
+
+    summaries: list[Summary] = []
+    for folder in runs:
+        summary = summarise(folder, write=False)
+        if condition is not None:
+            rows = _only(summary.curve, "condition", condition, "--condition")
+            own = tuple(each for each in summary.contexts if each.condition == condition)
+            summary = replace(summary, curve=rows, contexts=own)
+        summaries.append(summary)
+    yield "", curve(summaries)
+
+
+def _classes(run: Path, condition: str | None, name: str | None) -> Named:
+    from probe.analysis.explain import explain
+    from probe.plots import classes
+    from probe.plots.style import EmptyFigureError
+
+    found = explain(run, write=False)
+    curves = _only(found.classes, "condition", condition, "--condition")
+    curves = _only(curves, "class", name, "--class")
+    if curves.empty:
+        raise EmptyFigureError("no curve of a token class to draw")
+    for each in dict.fromkeys(curves["class"].astype(str)):
+        ending = "" if name else "-" + (re.sub(r"[^\w.-]+", "-", each).strip("-.") or "class")
+        yield ending, classes(curves, found.class_contexts, name=each, condition=condition)
+
+
+def _information(run: Path, condition: str | None) -> Named:
+    from probe.analysis.explain import explain
+    from probe.plots import contrasts, information, ratios
+    from probe.plots.style import EmptyFigureError
+
+    found = explain(run, write=False)
+    contrast, ratio = found.summary.contrasts, found.information
+    if condition is not None:
+        contrast = contrast[(contrast[["minuend", "subtrahend"]] == condition).any(axis=1)]
+        ratio = ratio[ratio["condition"] == condition]
+    if contrast.empty and ratio.empty:
+        reasons = "; ".join(found.summary.warnings) or f"'{condition}' is in none"
+        raise EmptyFigureError(f"no contrast and no ablated information to draw: {reasons}")
+    if contrast.empty or ratio.empty:
+        yield "", contrasts(contrast) if ratio.empty else ratios(ratio)
+    else:
+        yield "", information(contrast, ratio)[0]
+
+
+def _tolerance(run: Path, condition: str | None) -> Named:
+    from probe.analysis.explain import explain
+    from probe.plots import tolerance
+
+    found = explain(run, write=False)
+    frame = _only(found.tolerance_curve, "condition", condition, "--condition")
+    yield "", tolerance(frame, reach=found.summary.reach)
+
+
+def _heatmap(run: Path, condition: str | None, by: str) -> Named:
+    from probe.analysis.heatmap import delta_map
+    from probe.plots import heatmap
+
+    yield "", heatmap(delta_map(run, condition, by="position" if by == "position" else "document"))
+
+
+def _compare(a: Path, b: Path, condition: str | None, unit: str | None) -> Named:
+    from probe.analysis.compare import compare as compared
+    from probe.plots import compare
+
+    found = compared(a, b)
+    rows = _only(found.curve, "condition", condition, "--condition")
+    if unit is None:
+        unit = "tokens" if (rows["unit"] == "tokens").any() else "bytes"
+    yield "", compare(rows, unit=unit, names=(found.a, found.b))
+
+
+def _only(frame: "pd.DataFrame", column: str, value: str | None, option: str) -> "pd.DataFrame":
+    """The rows with a value, all where none is asked for."""
+    if value is None:
+        return frame
+    rows = frame[frame[column] == value]
+    if rows.empty:
+        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
+        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+    return rows

@@ -1,0 +1,100 @@
+"""What is drawn into axes: lines with bands, points with bars, and the legend below."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
+
+from probe.plots.style import GREY
+
+UNRESOLVED: dict[str, Any] = {"color": GREY, "marker": "x", "linestyle": "none"}
+"""A grey cross on the axis stands where there is no answer."""
+
+
+def line(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], value: str = "delta") -> None:
+    """A line over the middles of distance bins, with its pointwise band.
+
+    Args:
+        axes: The axes.
+        rows: One series, with ``distance_from, distance_to, low, high`` and the column *value*.
+        look: Colour, line and marker.
+        value: The column to draw.
+    """
+    middle = (rows["distance_from"] + rows["distance_to"] - 1) / 2
+    axes.fill_between(
+        middle, rows["low"], rows["high"], color=look["color"], alpha=0.18, linewidth=0
+    )
+    axes.plot(middle, rows[value], markevery=max(1, len(rows) // 12), **look)
+
+
+def fitted(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
+    """The fitted curve of a series as a hairline."""
+    middle = (rows["distance_from"] + rows["distance_to"] - 1) / 2
+    axes.plot(middle, rows["fit"], color=colour, linewidth=0.5, zorder=1.9)
+
+
+def points(
+    axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], value: str, place: float = 0
+) -> None:
+    """Points with bars in the middles of octaves of distance.
+
+    Args:
+        axes: The axes.
+        rows: One series, with ``distance_from, distance_to, low, high`` and the column *value*.
+        look: Colour, line and marker.
+        value: The column to draw.
+        place: Octaves to the right of the middle.
+    """
+    middle = octave_middles(rows) * 2**place
+    values, low, high = (rows[name].to_numpy(dtype=np.float64) for name in (value, "low", "high"))
+    axes.vlines(middle, low, high, color=look["color"], linewidth=0.9, zorder=2)
+    axes.plot(middle, values, **{**look, "linewidth": 0.6}, zorder=2.1)
+
+
+def octave_middles(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Geometric middles of octaves of distance; the first one is taken to begin at 1."""
+    first = rows["distance_from"].to_numpy(dtype=np.float64)
+    return np.asarray(np.sqrt(np.maximum(first, 1) * rows["distance_to"].to_numpy(np.float64)))
+
+
+def places(count: int) -> list[float]:
+    """Where the points of each of so many series stand beside the middle, in octaves.
+
+    Their bars do not hide one another, and none comes near the next octave.
+    """
+    apart = min(0.18, 0.8 / max(count, 1))
+    return [apart * (number - (count - 1) / 2) for number in range(count)]
+
+
+def unresolved(axes: Axes, places: Sequence[float] | NDArray[np.float64]) -> None:
+    """Grey crosses on the x-axis; the limits of the axes must be set."""
+    axes.plot(
+        places, np.full(len(places), axes.get_ylim()[0]), clip_on=False, zorder=5, **UNRESOLVED
+    )
+
+
+def handle(label: str, look: Mapping[str, Any]) -> Line2D:
+    """What stands for a series in the legend."""
+    return Line2D([], [], label=label, **look)
+
+
+def legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
+    """A legend under the axis label, one entry a line."""
+    # Below the axis label whatever the height of the axes, hence points and no share of it.
+    figure = axes.get_figure(root=True)
+    below = ScaledTranslation(-26 / 72, -32 / 72, figure.dpi_scale_trans) if figure else None
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=axes.transAxes if below is None else axes.transAxes + below,
+        ncols=1,
+        borderaxespad=0,
+        handlelength=2.8,
+    )

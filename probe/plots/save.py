@@ -1,0 +1,48 @@
+"""Figures as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from probe.plots.style import sheet
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 300, "metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+"""The formats, with what makes their bytes depend on nothing but the figure."""
+
+
+def save(
+    figure: Axes | Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")
+) -> tuple[Path, ...]:
+    """Write a figure; equal figures give equal bytes.
+
+    Args:
+        figure: The figure, or axes in it.
+        path: Path without suffix; the folder is made if need be.
+        formats: Any of ``png`` (300 dots an inch), ``svg`` and ``pdf`` (text as letters of an
+            embedded font).
+
+    Returns:
+        The files, one a format, in their order.
+
+    Raises:
+        ValueError: If a format is none of these, or the axes belong to no figure.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"format {unknown[0]!r} is unknown; allowed: {', '.join(FORMATS)}")
+    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
+    if whole is None:
+        raise ValueError("these axes belong to no figure")
+    base = Path(path)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    files = tuple(base.with_name(f"{base.name}.{name}") for name in formats)
+    with sheet():
+        for name, file in zip(formats, files, strict=True):
+            whole.savefig(file, **FORMATS[name])
+    return files

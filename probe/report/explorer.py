@@ -1,0 +1,237 @@
+"""The token explorer: which windows are shown, their text, and their losses packed small."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from probe.analysis.floor import is_noise
+from probe.analysis.summary import Summary
+from probe.analysis.views import connect
+from probe.report.answers import conditions_of, main_condition
+from probe.report.text import text_markup, token_markup, token_texts
+
+MOST_WINDOWS = 6
+MOST_TOKENS = 2048
+"""Tokens of one window that are shown."""
+MOST_BYTES = 750_000
+"""What tokens and losses of one run may take of the page."""
+FAR_CHARACTERS = 8000
+"""Characters of the text before the shown tokens that can be read."""
+
+STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
+"""Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
+
+# What could end a script element, or be read by an editor as something else than it is.
+_RISKY = re.compile(
+    "[<>&\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token on the page: its text, and its level on the colour scale if it is a target."""
+
+    markup: Markup
+    level: int | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of the explorer.
+
+    Args:
+        document: Its document.
+        number: Its number in the document.
+        mean: Mean delta of the main condition in it (nats).
+        first: Index in the window of the first token shown.
+        length: Tokens of the window.
+        before: The text before the first token shown, its beginning cut where it is long.
+        before_cut: Whether it was cut.
+        tokens: The tokens shown.
+    """
+
+    document: str
+    number: int
+    mean: float
+    first: int
+    length: int
+    before: Markup
+    before_cut: bool
+    tokens: Sequence[Token]
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What the page shows of a run's tokens.
+
+    Args:
+        condition: The condition whose delta colours the tokens.
+        windows: The windows.
+        of: Windows that the run has.
+        distances: Shortest and longest distance at which a token is coloured.
+        payload: JSON of the losses in thousandths of a nat, safe inside a script element.
+    """
+
+    condition: str
+    windows: Sequence[Window]
+    of: int
+    distances: tuple[int, int]
+    payload: Markup
+
+
+def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | None:
+    """Choose windows and pack their rows; ``None`` where no condition has a curve.
+
+    The first window of each document takes part; those shown stand at even ranks of their mean
+    delta, from the lowest to the highest, as many as the room allows.
+
+    Args:
+        summary: The run.
+        most_bytes: Room for tokens and losses; one window is always shown.
+
+    Returns:
+        The explorer; grey rows, noise and conditions without a boundary are left out.
+    """
+    main = main_condition(summary)
+    if main is None:
+        return None
+    conditions = conditions_of(summary)
+    with connect(summary.run.path / "windows.parquet", summary.run.parts) as connection:
+        every = _means(connection, main)
+        if every.empty:
+            return None
+        made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
+        for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
+            ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
+            for rank in ranks:
+                if rank not in made:
+                    made[rank] = _window(connection, every.iloc[rank], conditions, main)
+            found = [made[rank] for rank in ranks]
+            payload = packed({"conditions": conditions, "windows": [data for _, data, _ in found]})
+            if len(payload) + sum(_size(window) for window, _, _ in found) <= most_bytes:
+                break
+    distances = [reached for _, _, reached in found]
+    return Explorer(
+        main,
+        [window for window, _, _ in found],
+        summary.windows,
+        (min(low for low, _ in distances), max(high for _, high in distances)),
+        payload,
+    )
+
+
+def packed(content: Mapping[str, Any]) -> Markup:
+    """JSON that stays one string inside a script element, whatever it holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def level(delta: float) -> int:
+    """The level of a delta on the colour scale, 0 (far text hurts most) to 8 (helps most)."""
+    return int(np.digitize(delta, STEPS))
+
+
+def _means(connection: duckdb.DuckDBPyConnection, condition: str) -> pd.DataFrame:
+    """The first scored window of each document, by rising mean delta (nats)."""
+    return connection.execute(
+        """SELECT document, "window", avg(delta) AS mean FROM targets
+        WHERE condition = ? AND NOT grey GROUP BY document, "window"
+        QUALIFY row_number() OVER (PARTITION BY document ORDER BY "window") = 1
+        ORDER BY mean, document""",
+        [condition],
+    ).df()
+
+
+def _window(
+    connection: duckdb.DuckDBPyConnection,
+    chosen: "pd.Series[Any]",
+    conditions: Sequence[str],
+    main: str,
+) -> tuple[Window, dict[str, Any], tuple[int, int]]:
+    """A window, its losses for the script, and the range of distances of its colours."""
+    key = [str(chosen["document"]), int(chosen["window"])]
+    rows = connection.execute(
+        """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
+        FROM targets WHERE document = ? AND "window" = ? AND NOT grey ORDER BY ALL""",
+        key,
+    ).df()
+    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
+    own = rows[rows["condition"] == main].sort_values(["offset", "distance"])
+    farthest = own.groupby("offset").tail(1).set_index("offset")
+    delta = farthest["nll"] - farthest["nll_intact"]
+    offsets = delta.index.to_numpy(dtype=np.int64)
+    first, last = _stretch(offsets, delta.to_numpy(float))
+    shown = rows[rows["offset"].between(first, last)]
+    levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
+    pieces, before, length = _pieces(connection, key, first, last)
+    tokens = [
+        Token(token_markup(piece), levels.get(first + place)) for place, piece in enumerate(pieces)
+    ]
+    cut = len(before) > FAR_CHARACTERS
+    window = Window(
+        str(chosen["document"]),
+        int(chosen["window"]),
+        float(chosen["mean"]),
+        first,
+        length,
+        text_markup(before[-FAR_CHARACTERS:]),
+        cut,
+        tokens,
+    )
+    reached = farthest.loc[first:last, "distance"]
+    return window, _data(shown, conditions, first, last), (int(reached.min()), int(reached.max()))
+
+
+def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[int, int]:
+    """The tokens to show: all targets, or the stretch in which far text helps most."""
+    first, last = int(offsets.min()), int(offsets.max())
+    if last - first < MOST_TOKENS:
+        return first, last
+    sums = np.zeros(last - first + 2)
+    sums[offsets - first + 1] = delta
+    sums = sums.cumsum()
+    start = int(np.argmax(sums[MOST_TOKENS:] - sums[:-MOST_TOKENS]))
+    return first + start, first + start + MOST_TOKENS - 1
+
+
+def _data(rows: pd.DataFrame, conditions: Sequence[str], first: int, last: int) -> dict[str, Any]:
+    """Losses in thousandths of a nat: intact by token; by condition and boundary in blocks."""
+    intact = rows.groupby("offset")["nll_intact"].first().reindex(range(first, last + 1))
+    blocks = []
+    for (condition, far), part in rows.groupby(["condition", "far"], sort=True):
+        nll = part.set_index("offset")["nll"]
+        start, end = int(nll.index.min()), int(nll.index.max())
+        values = _thousandths(nll.reindex(range(start, end + 1)))
+        blocks.append([conditions.index(str(condition)), int(str(far)), start, values])
+    return {"first": first, "intact": _thousandths(intact), "blocks": blocks}
+
+
+def _thousandths(values: "pd.Series[Any]") -> list[int | None]:
+    return [None if np.isnan(value) else round(float(value) * 1000) for value in values]
+
+
+def _pieces(
+    connection: duckdb.DuckDBPyConnection, key: Sequence[Any], first: int, last: int
+) -> tuple[list[str], str, int]:
+    """The text of each token shown, the text before them, and the window's length."""
+    ids, starts, ends, text = connection.execute(
+        """SELECT token_ids, char_start, char_end, text FROM windows
+        WHERE document = ? AND "window" = ?""",
+        list(key),
+    ).fetchall()[0]
+    if text is None or starts is None or ends is None:
+        return [f" #{ids[place]}" for place in range(first, last + 1)], "", len(ids)
+    return token_texts(text, starts, ends, first, last), text[: starts[first]], len(ids)
+
+
+def _size(window: Window) -> int:
+    """About how many bytes a window takes on the page beside its losses."""
+    return len(window.before) + sum(len(token.markup.encode()) + 22 for token in window.tokens)

@@ -1,0 +1,96 @@
+"""`probe plan --from RUN`: how many documents the answers need, beside what they cost."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from simulated import Simulation, write_run
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    model_folders,
+    no_network,
+    text_folder,
+)
+
+from probe.analysis.precision import pilot
+from probe.commands.main import group
+
+CURVES = {
+    "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
+    "shuffle": lambda d: 0.3 + 0 * d,
+}
+
+
+def plan(config: Path, *arguments: object) -> Result:
+    given = [str(argument) for argument in ("plan", config, "--no-time", *arguments)]
+    return CliRunner().invoke(group, given)
+
+
+@pytest.fixture
+def config(base: dict[str, Any], tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(base | {"analysis": {"tolerances": ["1%", "50%"]}}), "utf-8")
+    return file
+
+
+def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
+    """The configuration's tolerances, the run's conditions, the numbers of the library."""
+    run = write_run(tmp_path / "pilot", Simulation(CURVES))
+    plain, told = plan(config), plan(config, "--from", run)
+    assert plain.exit_code == told.exit_code == 0
+    table = told.stdout.removeprefix(plain.stdout).strip().splitlines()
+    assert table == [
+        "Documents needed for an interval of ± 0.5 octaves, like the 8 of"
+        f" {run} and with as many windows each",
+        "condition  1%            50%",
+        "shuffle    beyond reach  6",
+        "truncate   6             6",
+        "- shuffle at 1%: needs a longer reach than 256, not more documents",
+    ]
+    needed = pilot(run, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
+    assert needed["truncate", "1%"] == 6
+
+
+def test_another_precision(config: Path, tmp_path: Path) -> None:
+    """A finer interval is told with its own number, and what is never reached with a bound."""
+    run = write_run(tmp_path / "pilot", Simulation({"truncate": lambda d: 40 / (1 + d)}))
+    told = plan(config, "--from", run, "--octaves", 0.01).stdout
+    assert "± 0.01 octaves" in told
+    assert "> 512" in told
+
+
+def test_a_run_that_is_not_finished(config: Path, tmp_path: Path) -> None:
+    """It is planned from what is there, and a note says so; too few documents say nothing."""
+    run = write_run(tmp_path / "pilot", Simulation(CURVES, documents=3))
+    text = (run / "run.json").read_text(encoding="utf-8")
+    (run / "run.json").write_text(text.replace('"complete"', '"unfinished"'), encoding="utf-8")
+    result = plan(config, "--from", run)
+    assert "note: run 'pilot' is unfinished: this is what has been scored so far" in result.stderr
+    assert "truncate   unresolved  unresolved" in result.stdout
+    assert "- truncate at 1%, 50%: unresolved (3 documents, at least 6 needed)" in result.stdout
+
+
+MISTAKES = {
+    "no folder": (["--from", "{tmp}/none"], 1, "no run folder at '{tmp}/none'"),
+    "no run": (["--from", "{tmp}"], 1, "'{tmp}' is no run folder: it has no run.json"),
+    "no width": (["--from", "{tmp}/pilot", "--octaves", "0"], 2, "--octaves is 0; allowed: a "),
+    "nan": (["--from", "{tmp}/pilot", "--octaves", "nan"], 2, "--octaves is nan; allowed: a "),
+    "width alone": (["--octaves", "1"], 2, "--octaves 1 needs a run to plan from: --from RUN"),
+    "no curve": (["--from", "{tmp}/pilot"], 1, "run '{tmp}/pilot' has no condition with a curve"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "status", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(
+    arguments: list[str], status: int, words: str, config: Path, tmp_path: Path
+) -> None:
+    """One line that names what is wrong, before anything is counted."""
+    write_run(tmp_path / "pilot", Simulation({}))
+    result = plan(config, *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"Error: {words.format(tmp=tmp_path)}")
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,308 @@
+"""Protocol longppl: every row is that of the published loop, written out; plan and resume."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import plain_logp, tiny
+from numpy.typing import NDArray
+from tiny_run import (  # noqa: F401 (fixtures)
+    LENGTHS,
+    base_configuration,
+    changed,
+    character_tokenizer,
+    configured,
+    model_folders,
+    no_network,
+    parts,
+    score,
+    scores,
+    text_folder,
+    windows,
+)
+from transformers import AutoModelForCausalLM
+
+from probe.analysis.summary import summarise
+from probe.config import Config, check
+from probe.errors import UsageError
+from probe.experiment import prepare
+from probe.planning import costs, planned_batch
+from probe.protocol import LongPPL, longppl
+from probe.run import run
+
+K, STRIDE = 64, 32
+SHORT = {"kind": "longppl", "context": K, "stride": STRIDE}
+
+
+@pytest.fixture(scope="module", name="content")
+def longppl_configuration(base: dict[str, Any]) -> dict[str, Any]:
+    """The base configuration with the protocol and what follows from it."""
+    content = {key: value for key, value in base.items() if key not in ("windows", "conditions")}
+    return changed(content, protocol=SHORT, first_token="published", name="longppl")
+
+
+def published(
+    model: Any, ids: NDArray[np.int64], first: int | None = None, k: int = K, stride: int = STRIDE
+) -> dict[int, tuple[float, float]]:
+    """The published loop: index of each target to its loss in the whole and in the short text.
+
+    Args:
+        model: A causal LM.
+        ids: The document with its BOS, if it has one.
+        first: A token put in front of the short contexts as well (``keep``).
+        k: Fewest tokens of a short context.
+        stride: By how many tokens it moves.
+    """
+    rows = np.arange(len(ids) - 1)
+    full = -plain_logp(model, ids)[rows, ids[1:]]  # full[t - 1] is the loss of token t
+    found = {}
+    for start in range(0, len(ids) - k, stride):
+        short = ids[start : start + k + stride]
+        led = short if start == 0 or first is None else np.concatenate([[first], short])
+        logp = plain_logp(model, led)
+        skip = len(led) - len(short)
+        for at in range(k, len(short)):
+            index = start + at
+            found[index] = (full[index - 1], -logp[at + skip - 1, ids[index]])
+    return found
+
+
+@given(st.integers(8, 200), st.integers(1, 40), st.integers(2, 40), st.integers(0, 1))
+def test_runs(length: int, context: int, stride: int, extra: int) -> None:
+    """Every token from index K on is a target once; the indices are those of the published loop."""
+    plan = LongPPL(length, context, stride, extra)
+    runs, stop = plan.runs(True), length + extra
+    starts = list(range(0, stop - context, stride))
+    assert [run.boundary + extra for run in runs[1:]] == starts[1:]
+    assert [run.boundary for run in runs[:1]] == [0] * (len(starts) > 0)
+    targets = [index for run in runs for index in range(run.first, run.stop)]
+    assert targets == list(range(context - extra, length))
+    assert plan.targets == (0, length)
+    for later in runs[1:]:
+        distances = {later.first - later.boundary, later.stop - 1 - later.boundary}
+        assert min(distances) == context
+        assert max(distances) < plan.reach
+    assert plan.within(9, 1) == LongPPL(9, context, stride, 1)
+
+
+@pytest.mark.parametrize("first_token", ["published", "keep", "none"])
+@pytest.mark.parametrize("bos", [True, False])
+def test_rows_are_those_of_the_published_loop(
+    bos: bool,
+    first_token: str,
+    content: dict[str, Any],
+    models: Mapping[bool, Path],
+    tmp_path: Path,
+) -> None:
+    """Token by token: whole and short losses, boundaries, distances; with a BOS and without."""
+    folder = score(content, tmp_path, model__path=str(models[bos]), first_token=first_token)
+    model = AutoModelForCausalLM.from_pretrained(models[bos]).eval()
+    found = scores(folder)
+    extra = int(bos and first_token != "none")
+    assert len(windows(folder)) == len(LENGTHS)
+    for (document, _), window in windows(folder).items():
+        ids = np.array([0] * extra + window["token_ids"])
+        leads = first_token == "keep"
+        expected = published(model, ids, (0 if bos else ids[0]) if leads else None)
+        rows = found[(found.document == document) & (found.condition == "truncate")]
+        rows = rows.sort_values("position")
+        indices = rows.position.to_numpy() + extra
+        assert indices.tolist() == sorted(expected)
+        both = np.array([expected[index] for index in indices])
+        assert np.abs(rows.nll_intact - both[:, 0]).max() <= 1e-5
+        assert np.abs(rows.nll - both[:, 1]).max() <= 1e-5
+        starts = (indices - K) // STRIDE * STRIDE
+        assert (rows.boundary == np.maximum(starts - extra, 0)).all()
+        assert (rows.far_start == rows.boundary).all()
+        late = starts > 0
+        assert (rows.distance[late] == (indices - starts)[late]).all()
+        assert rows.distance[late].between(K, K + STRIDE - 1).all()
+        assert (rows.nll[~late] == rows.nll_intact[~late]).all()  # nothing is cut off
+        intact = found[(found.document == document) & (found.condition == "intact")]
+        first = 0 if extra else 1  # nothing predicts the first token of all
+        assert sorted(intact.position) == list(range(first, len(window["token_ids"])))
+
+
+def test_windows_are_whole_documents(content: dict[str, Any], texts: Path, tmp_path: Path) -> None:
+    """Each document from its first token on, those without a target left out and counted."""
+    folder = score(content, tmp_path, protocol__context=188)  # 190 tokens: 188 and 2 more
+    kept = windows(folder)
+    assert {name: len(row["token_ids"]) for (name, _), row in kept.items()} == {
+        f"{number}.txt": length for number, length in enumerate(LENGTHS)
+    }
+    for (document, index), row in kept.items():
+        assert (index, row["start"]) == (0, 0)
+        assert row["text"] == (texts / document).read_text(encoding="utf-8")
+    folder = score(content, tmp_path, name="longer", protocol__context=189)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert sorted(record["data"]["left_out"]["too_short"]["ids"]) == ["0.txt", "short.txt"]
+    assert len(windows(folder)) == len(LENGTHS) - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "cut"),
+    [({}, 299), ({"first_token": "none"}, 300), ({"windows": {"length": 99}}, 99)],
+)
+def test_documents_are_cut(
+    changes: dict[str, Any], cut: int, content: dict[str, Any], tmp_path: Path
+) -> None:
+    """At the model's positions, which the BOS takes one of, or where the configuration says."""
+    tiny("llama", num_hidden_layers=2, max_position_embeddings=300).save_pretrained(tmp_path / "m")
+    character_tokenizer(True).save_pretrained(tmp_path / "m")
+    folder = score(content, tmp_path, model__path=str(tmp_path / "m"), **changes)
+    lengths = {int(name[0]): len(row["token_ids"]) for (name, _), row in windows(folder).items()}
+    assert lengths == {number: min(length, cut) for number, length in enumerate(LENGTHS)}
+
+
+def test_a_model_without_positions(content: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing cuts a document where the model has no limit; whole forwards give the same rows."""
+    tiny("mamba").save_pretrained(tmp_path / "m")
+    character_tokenizer(True).save_pretrained(tmp_path / "m")
+    settled = changed(content, model__path=str(tmp_path / "m"), data__max_documents=2)
+    folder = score(settled, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m").eval()
+    found = scores(folder)
+    for (document, _), window in windows(folder).items():
+        ids = np.array([0, *window["token_ids"]])
+        expected = published(model, ids)
+        rows = found[(found.document == document) & (found.condition == "truncate")]
+        both = np.array([expected[position + 1] for position in rows.position])
+        assert np.abs(rows[["nll_intact", "nll"]].to_numpy() - both).max() <= 5e-5
+
+
+def test_noise_goes_the_way_of_the_short_contexts(content: dict[str, Any], tmp_path: Path) -> None:
+    """Noise has the rows of truncate, and next to no delta."""
+    folder = score(content, tmp_path, conditions=["noise(windows=3)", "truncate"])
+    found = scores(folder)
+    noise = found[found.condition == "noise(windows=3)"]
+    short = found[(found.condition == "truncate") & found.document.isin(noise.document)]
+    places = ["document", "position", "boundary", "distance"]
+    assert noise[places].to_numpy().tolist() == short[places].to_numpy().tolist()
+    assert noise.document.nunique() == 3
+    assert (noise.nll - noise.nll_intact).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("batch", [1, 3, "auto"])
+def test_plan_tells_the_cost(batch: int | str, content: dict[str, Any], tmp_path: Path) -> None:
+    """The plan's tokens are those forwarded; the first short context costs none of its own."""
+    experiment = prepare(configured(content, batch=batch))
+    counted = costs(experiment, planned_batch(experiment.config), set())
+    folder = score(content, tmp_path, batch=batch)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert counted.tokens == record["costs"]["tokens"]
+    assert counted.windows == len(LENGTHS)
+    stops = [length + 1 for length in LENGTHS]
+    short = [min(K + STRIDE, n - at) for n in stops for at in range(STRIDE, n - K, STRIDE)]
+    assert counted.tokens == sum(stops) + sum(short)
+    rows = scores(folder)
+    assert sum(counted.targets["truncate"].values()) == (rows.condition == "truncate").sum()
+
+
+def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
+    """A lost part comes back with the same bytes, more documents add theirs, nothing else moves."""
+    folder = score(content, tmp_path, data__max_documents=3)
+    before = parts(folder)
+    (folder / "scores" / max(before)).unlink()
+    score(content, tmp_path, data__max_documents=3)
+    assert parts(folder) == before
+    score(content, tmp_path)
+    after = parts(folder)
+    assert {name: after[name] for name in before} == before
+    assert scores(folder).document.nunique() == len(LENGTHS)
+    with pytest.raises(UsageError, match=r"holds another run: protocol was .*runs was"):
+        score(content, tmp_path, protocol__stride=16)
+
+
+def test_summarise(content: dict[str, Any], tmp_path: Path) -> None:
+    """The usual summary of such a run: a curve from K on, or none where all far texts are short."""
+    folder = score(content, tmp_path, conditions=["noise", "truncate"], measures=["nll", "kl"])
+    summary = summarise(folder)
+    curve = summary.curve[(summary.curve.condition == "truncate") & ~summary.curve.grey]
+    assert (curve.distance_from.min(), curve.distance_to.max()) == (K, K + STRIDE)
+    assert summary.documents == len(LENGTHS)
+    short = score(content, tmp_path, name="short", protocol__context=400)
+    assert summarise(short).contexts == ()
+    alone = score(content, tmp_path, name="alone", protocol__stride=1000)  # one short context
+    assert summarise(alone).targets == sum(LENGTHS)
+
+
+# -- the configuration --------------------------------------------------------------------------
+
+
+def mistake(**changes: Any) -> str:
+    least = {"name": "a", "model": {"path": "m"}, "data": {"path": "text"}, "protocol": SHORT}
+    with pytest.raises(UsageError) as caught:
+        check({**least, **changes})
+    return str(caught.value).splitlines()[-1].strip()
+
+
+def test_defaults() -> None:
+    """Whole documents, one window each, truncate; the published context and stride."""
+    least = {"name": "a", "model": {"path": "m"}, "data": {"path": "text"}}
+    config = check({**least, "protocol": {"kind": "longppl"}})
+    assert config.windows.model_dump() == {"length": None, "per_document": 1, "skip": 0}
+    assert config.conditions == ["truncate"]
+    assert config.plan == LongPPL(4096 + 2048, 4096, 1024)
+    assert Config.model_validate(config.model_dump()) == config
+    limited = check({**least, "protocol": {"kind": "longppl"}, "windows": {"length": 8192}})
+    assert limited.plan == longppl(8192)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"conditions": ["truncate", "shuffle"]},
+            "conditions: allowed with protocol longppl: truncate, and noise beside it; "
+            "got ['truncate', 'shuffle']",
+        ),
+        ({"conditions": ["noise"]}, "conditions: allowed with protocol longppl: truncate"),
+        ({"conditions": ["intact"]}, "conditions: allowed: one condition or more besides intact"),
+        ({"protocol": {**SHORT, "stride": 1}}, "protocol.stride: "),
+        ({"protocol": {**SHORT, "context": 0}}, "protocol.context: "),
+        ({"protocol": {**SHORT, "reach": 3}}, "protocol.reach: unknown key (value 3)"),
+        (
+            {"windows": {"length": 65}},
+            "protocol.context is 64; allowed: 1 to 63, windows have up to 65 tokens",
+        ),
+        (
+            {"windows": {"per_document": 4, "skip": 9}},
+            "windows.per_document is 4, windows.skip 9; allowed with protocol longppl, which "
+            "measures whole documents: 1, 0",
+        ),
+        (
+            {"protocol": {"kind": "sweep"}, "windows": {"length": None}, "conditions": ["noise"]},
+            "windows.length is null; allowed with this protocol: a whole number",
+        ),
+    ],
+)
+def test_mistakes(changes: dict[str, Any], words: str) -> None:
+    """What does not fit is one line with the value and what is allowed."""
+    assert mistake(**changes).startswith(words)
+
+
+def test_context_beyond_the_positions(content: dict[str, Any]) -> None:
+    """A short context as long as the model's positions leaves no target."""
+    with pytest.raises(UsageError, match=r"protocol\.context is 4096; allowed: 1 to 1021"):
+        prepare(configured(content, protocol__context=4096))
+
+
+def test_functions_refuse() -> None:
+    """The factory says what is wrong where no configuration stands before it."""
+    with pytest.raises(UsageError, match=r"protocol\.stride is 1; allowed: at least 2"):
+        longppl(None, 64, 1)
+    with pytest.raises(UsageError, match=r"protocol\.context is 0; allowed: 1 to 7"):
+        longppl(9, 0, 4)
+
+
+def test_a_notebooks_model(content: dict[str, Any], tmp_path: Path) -> None:
+    """A run listens and tells like any other."""
+    heard = []
+    run(configured(content, data__max_documents=2, batch=1), tmp_path, listen=heard.append)
+    assert [progress.windows for progress in heard] == [1, 2]
+    assert all(progress.far_delta is not None for progress in heard)

