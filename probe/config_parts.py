@@ -183,3 +183,12 @@ class AnalysisConfig(Part):
         for text in tolerances:
             parse_tolerance(text)
         return tolerances
+
+    @field_validator("classes")
+    @classmethod
+    def _known(cls, classes: list[str] | None) -> list[str] | None:
+        from probe.analysis.classes.choice import choose
+
+        if classes:
+            choose(classes)
+        return classes

@@ -20,14 +20,16 @@ LAYERS = [
     "models attention memory ledger walk engine selfcheck timing",
     "config config_parts corpus sources store experiment planning progress record rows run",
     "analysis plots",
+    "report",
     "commands",
 ]
 PLACES = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-READERS = {"store", "analysis", "plots"}
+READERS = {"store", "analysis", "plots", "report"}
 ALLOWED = {
-    # A mistyped tolerance is answered with the other mistakes of a file, not after the scoring;
-    # the one parser of tolerances belongs to the analysis and itself needs nothing but errors.
+    # A mistyped tolerance or token class is answered with the other mistakes of a file, not after
+    # the scoring; their parsers belong to the analysis.
     ("probe.config_parts", "probe.analysis.tolerance"),
+    ("probe.config_parts", "probe.analysis.classes.choice"),
 }
 
 

@@ -27,7 +27,7 @@ from probe.errors import ProbeError
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """All that is said of a run; distances and lengths in tokens, losses and deltas in nats a token.
+    """All that is said of a run; distances in tokens, losses and deltas in nats a token.
 
     Args:
         summary: The answer: curves, effective contexts, contrasts.
@@ -91,7 +91,7 @@ def explain(
     asked = how.classes if classes is None else tuple(classes)
     try:
         with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
-            by_class, information = _findings(summary, connection, asked)
+            by_class, information = _findings(summary, connection, asked, write)
     except duckdb.Error as error:
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
     found = Explanation(
@@ -115,7 +115,10 @@ def explain(
 
 
 def _findings(
-    summary: Summary, connection: duckdb.DuckDBPyConnection, classes: Sequence[str] | None
+    summary: Summary,
+    connection: duckdb.DuckDBPyConnection,
+    classes: Sequence[str] | None,
+    write: bool,
 ) -> tuple[ClassFindings, Information]:
     """Open the run once more: the same curves, drawn with the same documents."""
     run, how = summary.run, summary.analysis
@@ -140,7 +143,7 @@ def _findings(
     )
     by_class = class_findings(
         connection,
-        classify(run, default_classes(run) if classes is None else classes),
+        classify(run, default_classes(run) if classes is None else classes, write=write),
         edges=edges,
         starts=starts,
         documents=documents,

@@ -36,7 +36,13 @@ Named = Iterator[tuple[str, "Axes"]]
     " figures.",
 )
 @click.option("--condition", metavar="C", help="Only this condition, such as 'shuffle(span=20)'.")
-@click.option("--class", "name", metavar="NAME", help="classes: only this one; default: each.")
+@click.option(
+    "--class",
+    "name",
+    metavar="CLASS",
+    help="classes: this one alone, such as copy or my.py:rare; default: each of the run's, a file"
+    " each.",
+)
 @click.option(
     "--by",
     type=click.Choice(["document", "position"]),
@@ -116,9 +122,8 @@ def _classes(run: Path, condition: str | None, name: str | None) -> Named:
     from probe.plots import classes
     from probe.plots.style import EmptyFigureError
 
-    found = explain(run, write=False)
+    found = explain(run, classes=None if name is None else [name], write=False)
     curves = _only(found.classes, "condition", condition, "--condition")
-    curves = _only(curves, "class", name, "--class")
     if curves.empty:
         raise EmptyFigureError("no curve of a token class to draw")
     for each in dict.fromkeys(curves["class"].astype(str)):

@@ -23,6 +23,9 @@ from probe.report.explained import (
 )
 from probe.report.svg import LOOKS, delta_scale, distance_scale
 
+PLACES = ("condition", "distance_from", "distance_to", "where", "delta", "low", "high")
+"""Columns of the frames that split targets by what stands near or far."""
+
 BANDS = 3
 """With more lines than this their bands would hide one another."""
 
@@ -157,10 +160,29 @@ def _contexts(explained: Explained) -> Table:
 
 def occurrence_section(explained: Explained) -> Section | None:
     """Delta by where the target last occurred, relative to the boundary: a table, no length."""
-    columns = ("condition", "distance_from", "distance_to", "where", "delta", "low", "high")
-    rows = frame(explained, "occurrences", *columns)
+    rows = frame(explained, "occurrences", *PLACES)
     if rows.empty:
         return None
+    tables = [_places(rows, "Delta (nats a token) by where the target last occurred")]
+    if len(copies := frame(explained, "copies", *PLACES)):
+        caption = "Delta (nats a token) by where the text that the target continues was seen"
+        tables.append(_places(copies, caption))
+    main = main_condition(explained.summary)
+    return Section(
+        "occurrences",
+        "Where the target last occurred",
+        _last(records(rows[rows["condition"] == main]), str(main)),
+        [],
+        tables,
+        [
+            "Near or far is meant relative to the boundary, so that a target changes its group"
+            " along the curve: a table, never a length."
+        ],
+    )
+
+
+def _places(rows: pd.DataFrame, caption: str) -> Table:
+    """Delta by condition and octave, a column for each place."""
     places = [place for place in ("far", "near", "nowhere") if (rows["where"] == place).any()]
     lines: dict[tuple[str, int, str], dict[str, str]] = {}
     for row in records(rows):
@@ -171,20 +193,8 @@ def occurrence_section(explained: Explained) -> Section | None:
         [key[0], key[2], *(lines[key].get(place, "–") for place in places)]
         for key in sorted(lines, key=lambda key: (order[key[0]], key[1]))
     ]
-    caption = "Delta (nats a token) by where the target last occurred"
-    headers = ["condition", "distance", *(f"last seen {place}" for place in places)]
-    main = main_condition(explained.summary)
-    return Section(
-        "occurrences",
-        "Where the target last occurred",
-        _last(records(rows[rows["condition"] == main]), str(main)),
-        [],
-        [Table(caption, headers, cells)],
-        [
-            "Near or far is meant relative to the boundary, so that a target changes its group"
-            " along the curve: a table, never a length."
-        ],
-    )
+    headers = ["condition", "distance", *(f"seen {place}" for place in places)]
+    return Table(caption, headers, cells)
 
 
 def _last(rows: list[dict[str, Any]], main: str) -> str:

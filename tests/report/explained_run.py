@@ -39,6 +39,7 @@ class Explained:
     class_contexts: pd.DataFrame = field(default_factory=empty)
     class_counts: pd.DataFrame = field(default_factory=empty)
     occurrences: pd.DataFrame = field(default_factory=empty)
+    copies: pd.DataFrame = field(default_factory=empty)
     information: pd.DataFrame = field(default_factory=empty)
     tolerance_curve: pd.DataFrame = field(default_factory=empty)
     hinges: pd.DataFrame = field(default_factory=empty)
@@ -66,6 +67,7 @@ def explained(summary: Summary, *, name: str = "frequency") -> Explained:
             }
         ),
         occurrences=_octaves(conditions, where=["near", "far", "nowhere"]),
+        copies=_octaves(conditions, where=["near", "far"]),
         information=_information(conditions),
         tolerance_curve=_tolerances(conditions),
         hinges=pd.DataFrame(

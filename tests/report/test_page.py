@@ -97,6 +97,8 @@ def test_charts_are_named_and_explained(page):
     assert all(a["aria-label"] and a["role"] == "img" for a in charts)
     assert page.count("<figcaption>\n<p>") == 8
     assert page.count("<details><summary>Table:") >= 8
+    assert page.count('<th scope="col">seen nowhere</th>') == 1
+    assert page.count('<th scope="col">seen far</th>') == 2
 
 
 def test_a_run_without_findings_has_its_answer(summary, tmp_path):
@@ -144,6 +146,26 @@ def test_several_runs_are_drawn_over_one_another(tmp_path):
     table = pd.DataFrame({"run": ["a", "b"], "loss": [1.23456, None]})
     words = Page(write_page(every, tmp_path / "two.html", runs=table).read_text("utf-8")).words
     assert "1.235" in words
+
+
+def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(summary, tmp_path):
+    """The other values of its class are drawn, as the fits that lengths are read from."""
+    full = explained(summary)
+    contexts = full.class_contexts.copy()
+    contexts.loc[contexts["value"] == "rest", "kind"] = "unresolved"
+    path = tmp_path / "report.html"
+    drawn = dataclasses.replace(full, class_contexts=contexts)
+    text = write_page(drawn, path).read_text("utf-8")
+    words = Page(text).words
+    assert "frequency: unresolved, hence not drawn: rest" in words
+    assert "copy: unresolved, hence not drawn: yes" in words
+    assert "<bdi>top 10 %</bdi>" in text
+    assert "<bdi>rest</bdi>" not in text
+    contexts["kind"] = "unresolved"
+    drawn = dataclasses.replace(full, class_contexts=contexts)
+    text = write_page(drawn, path).read_text("utf-8")
+    assert "frequency: delta under truncate" not in text
+    assert "frequency: unresolved, hence not drawn: top 10 %, rest" in text
 
 
 def test_hostile_names_are_text(tmp_path):

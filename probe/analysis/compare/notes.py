@@ -55,7 +55,7 @@ def matched(
             f" together; {used[0]:,} windows in A, {used[1]:,} in B"
         )
         if of_losses == "windows":
-            yield "the windows are the same, but not their boundaries: intact losses alone are paired"
+            yield "the windows are the same, not their boundaries: intact losses alone are paired"
     else:
         yield (
             f"unpaired: no documents in common; {len(documents[0]):,} in A and"
