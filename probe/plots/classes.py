@@ -1,5 +1,6 @@
 """Delta against distance by token class: one line a value of the class."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from matplotlib.lines import Line2D
 from probe.analysis.answer import in_order
 from probe.analysis.tolerance import parse_tolerance
 from probe.plots import marks, scales, style
+
+_GREY: dict[str, Any] = {"color": style.GREY, "linewidth": 0.7, "zorder": 1.5}
+_BEYOND = re.compile(r"; upper limit beyond \d+")
 
 MOST = 6
 """So many values are drawn and told of; the legend counts the others."""
@@ -24,11 +28,12 @@ def classes(
     tolerance: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the curves of one token class under one condition, with pointwise bands.
+    """Draw the fitted curves of one token class under one condition.
 
-    A value without an answer is unresolved: its curve is grey, and the legend says so. The other
-    entries give the effective context of their value at the tolerance, the dotted line. Of many
-    values the six that most targets have are drawn; a frame with fewer draws the others.
+    Around each stand its bins, as a faint line, and their pointwise bands. A value without an answer
+    is unresolved: its curve is grey and alone, and the legend says so. The other entries give the
+    effective context of their value at the tolerance, the dotted line. Of many values the six that
+    most targets have are drawn; a frame with fewer draws the others.
 
     Args:
         curves: Curves per class, columns ``class, value, condition, distance_from, distance_to,
@@ -66,7 +71,7 @@ def classes(
             handles.append(Line2D([], [], linestyle="none", label=f"{others} more, not drawn"))
         epsilon = _epsilon(tolerance)
         scales.distances(axes, rows)
-        scales.deltas(axes, rows[rows["value"].astype(str).isin(values)], epsilon or 0.01)
+        scales.deltas(axes, _scaled(rows, values, told), epsilon or 0.01)
         axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
         scales.lines_at(axes, {epsilon: str(tolerance).replace("%", " %")} if epsilon else {})
         axes.set_title(style.short(f"{name}: {condition}", 56))
@@ -108,6 +113,15 @@ def _values(rows: pd.DataFrame, told: Mapping[str, str | None]) -> tuple[list[st
     return sorted(drawn, key=lambda value: told.get(value, "") is None), len(known) - len(drawn)
 
 
+def _scaled(
+    rows: pd.DataFrame, values: Sequence[str], told: Mapping[str, str | None]
+) -> pd.DataFrame:
+    """The rows that the axis has to hold: those with answers, unless none has."""
+    resolved = [value for value in values if told.get(value, "") is not None]
+    own = rows[rows["value"].astype(str).isin(resolved)]
+    return rows if own.empty else own
+
+
 def _lines(
     axes: Axes, rows: pd.DataFrame, values: Sequence[str], told: Mapping[str, str | None]
 ) -> list[Line2D]:
@@ -116,16 +130,21 @@ def _lines(
     for number, value in enumerate(values):
         text = told.get(value, "")
         own = rows[rows["value"].astype(str) == value].sort_values("distance_from")
-        unresolved: dict[str, Any] = {"color": style.GREY, "linewidth": 0.8}
-        look = unresolved if text is None else style.look(number)
-        if not own.empty:
-            marks.line(axes, own, look)
+        look = _GREY if text is None else style.look(number)
         if text is not None:
-            marks.fitted(axes, own, look["color"])
-        answer = "unresolved" if text is None else text
-        label = f"{style.short(value, 20)}: {answer}" if answer else style.short(value)
-        handles.append(marks.handle(style.short(label), look))
+            marks.band(axes, own, look)
+            marks.bins(axes, own, look)
+        marks.fit(axes, own, look)
+        handles.append(marks.handle(_label(value, text), look))
     return handles
+
+
+def _label(value: str, text: str | None) -> str:
+    """A value with its answer; of the two the value is cut."""
+    answer = "unresolved" if text is None else _BEYOND.sub(", open above", text)
+    if not answer:
+        return style.short(value)
+    return style.short(f"{style.short(value, max(8, 42 - len(answer)))}: {answer}")
 
 
 def _epsilon(tolerance: str | None) -> float | None:

@@ -41,7 +41,8 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
     if not conditions:
         raise style.EmptyFigureError("no summary with a curve to draw")
     with style.sheet():
-        axes = style.column(3.3) if ax is None else ax
+        titles = _titles(drawn)
+        axes = style.column(_height(drawn, len(conditions), titles)) if ax is None else ax
         handles: list[Line2D | Patch] = []
         for number, summary in enumerate(drawn):
             for condition in conditions:
@@ -60,9 +61,15 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
         handles += _noise_and_grey(axes, drawn)
         scales.lines_at(axes, tolerances)
         _contexts(axes, drawn)
-        axes.set_title("\n".join(_titles(drawn)))
+        axes.set_title("\n".join(titles))
         marks.legend_below(axes, [*handles, *_answer(drawn)])
     return axes
+
+
+def _height(summaries: Sequence[Summary], conditions: int, titles: Sequence[str]) -> float:
+    """Height of the figure (inches): what many lines of words take is not the curve's loss."""
+    entries = len(summaries) * conditions + 2
+    return 3.3 + style.ENTRY * max(0, entries - 5) + 0.12 * max(0, len(titles) - 3)
 
 
 def _conditions(summaries: Sequence[Summary]) -> list[str]:

@@ -93,7 +93,7 @@ def ratios(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         axes.set_ylim(*_limits(frame[resolved]))
         handles += _unresolved(axes, frame[~resolved], names)
         axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
-        scales.lines_at(axes, {1.0: "deletion"})
+        scales.lines_at(axes, {1.0: "truncate"})
         axes.set_ylabel("ablated information")
         marks.legend_below(axes, handles)
     return axes

@@ -26,17 +26,39 @@ def line(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], value: str = "
         look: Colour, line and marker.
         value: The column to draw.
     """
-    middle = (rows["distance_from"] + rows["distance_to"] - 1) / 2
+    band(axes, rows, look)
+    axes.plot(_middles(rows), rows[value], markevery=_some(rows), **look)
+
+
+def band(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """The pointwise band of a series, from ``low`` to ``high``."""
     axes.fill_between(
-        middle, rows["low"], rows["high"], color=look["color"], alpha=0.18, linewidth=0
+        _middles(rows), rows["low"], rows["high"], color=look["color"], alpha=0.18, linewidth=0
     )
-    axes.plot(middle, rows[value], markevery=max(1, len(rows) // 12), **look)
+
+
+def bins(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """The deltas of a series as a faint line, behind its fitted curve."""
+    axes.plot(_middles(rows), rows["delta"], color=look["color"], linewidth=0.5, alpha=0.5)
+
+
+def fit(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """The fitted curve of a series as its line."""
+    axes.plot(_middles(rows), rows["fit"], markevery=_some(rows), **look)
 
 
 def fitted(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
-    """The fitted curve of a series as a hairline."""
-    middle = (rows["distance_from"] + rows["distance_to"] - 1) / 2
-    axes.plot(middle, rows["fit"], color=colour, linewidth=0.5, zorder=1.9)
+    """The fitted curve of a series as a hairline behind its bins."""
+    axes.plot(_middles(rows), rows["fit"], color=colour, linewidth=0.5, zorder=1.9)
+
+
+def _middles(rows: pd.DataFrame) -> "pd.Series[float]":
+    return (rows["distance_from"] + rows["distance_to"] - 1) / 2
+
+
+def _some(rows: pd.DataFrame) -> int:
+    """A marker on every so many bins: a dozen on a line."""
+    return max(1, len(rows) // 12)
 
 
 def points(

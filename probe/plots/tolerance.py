@@ -70,8 +70,8 @@ def _line(axes: Axes, rows: pd.DataFrame, known: NDArray[np.bool_], end: int, nu
     low, high = (np.where(np.isnan(limit), end, limit) for limit in (low, high))
     axes.fill_between(percent, low, high, where=known, color=look["color"], alpha=0.18, linewidth=0)
     axes.plot(percent, drawn, **{**look, "marker": "none"})
-    # Each third one, and another third for the next condition: none hides those of another.
-    some = slice(number % 3, None, 3)
+    # Some only, and others for the next condition: none hides those of another.
+    some = slice(2 * (number % 3), None, 6)
     at = percent[beyond][some]
     axes.plot(at, np.full(len(at), end), color=look["color"], clip_on=False, **_BEYOND)
     marks.unresolved(axes, percent[~known][some])
