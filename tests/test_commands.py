@@ -416,11 +416,16 @@ def test_report_of_two(finished: Finished, base: dict[str, Any], tmp_path: Path)
     assert text.startswith(f"{own}\nContrasts (nats a token)\n")
     assert f"\n\n{answer}\nContrasts" in text
     assert text.count("Targets that far context helped and hurt\n") == 2
-    assert text.endswith(f"\n\nAll runs: {overlay}\n")
+    assert text.count("Page: ") == 2
+    assert f"\nAll runs: {overlay}\nAll runs: {run.folder / 'reports.html'}\n" in text
     assert overlay.read_bytes().startswith(PNG)
     elsewhere = tmp_path / "paper"
     assert str(elsewhere) in good(probe("report", run.folder, other, "--output", elsewhere))
-    assert sorted(file.name for file in elsewhere.iterdir()) == ["curves.png", "curves.svg"]
+    assert sorted(file.name for file in elsewhere.iterdir()) == [
+        "curves.png",
+        "curves.svg",
+        "reports.html",
+    ]
     lone = (run.folder / FIGURES[0]).read_bytes()
     assert overlay.read_bytes() not in (lone, (other / FIGURES[0]).read_bytes())
 
@@ -433,7 +438,9 @@ def test_run_without_a_curve(base: dict[str, Any], tmp_path: Path) -> None:
     assert "no condition with a curve was scored" in text
     numbers = f"Numbers: {folder / 'summary.json'}, {folder / 'curve.csv'}\n"
     assert text.endswith(f"\n\n{numbers}")
-    assert good(probe("report", folder, folder)) == f"{text}\n{text}"
+    again = good(probe("report", folder, folder))
+    assert again.count(text) == 2
+    assert again.count(f"Page: {folder / 'report.html'}\n") == 2
     assert not (folder / "figures").exists()
 
 

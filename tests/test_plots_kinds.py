@@ -150,7 +150,7 @@ def test_ratios_have_a_cross_where_they_are_unresolved():
     assert len(crosses) == 2
     assert (crosses[:, 1] == axes.get_ylim()[0]).all()
     assert len(line_of(axes, style.COLOURS[0])) == len(OCTAVES) - 2
-    assert [text.get_text() for text in axes.texts] == ["deletion"]
+    assert [text.get_text() for text in axes.texts] == ["truncate"]
     assert_readable(axes)
 
 

@@ -39,17 +39,14 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
         explained.append(found)
         for table in filter(None, (contrast_table(found.summary), tail_table(found.summary))):
             click.echo(f"\n{table}")
-        click.echo()
-        for note in found.notes:
-            click.echo(f"- {note}")
+        click.echo("".join(f"\n- {note}" for note in found.notes))
         click.echo(f"Page: {write_page(found, folder / 'report.html')}")
     if len(runs) > 1:
         from probe.analysis.compare import run_table
 
         summaries = [found.summary for found in explained]
-        where = output or runs[0]
         if any(summary.contexts for summary in summaries):
-            png, _ = save(curve(summaries), where / "figures" / "curves")
+            png, _ = save(curve(summaries), (output or runs[0] / "figures") / "curves")
             click.echo(f"\nAll runs: {png}")
-        page = write_page(explained, where / "reports.html", runs=run_table(list(runs)))
-        click.echo(f"All runs: {page}")
+        together = (output or runs[0]) / "reports.html"
+        click.echo(f"All runs: {write_page(explained, together, runs=run_table(list(runs)))}")

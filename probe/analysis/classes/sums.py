@@ -183,8 +183,9 @@ def _located(frame: pd.DataFrame, edges: NDArray[np.int64]) -> pd.DataFrame:
 def _from(frame: pd.DataFrame, curve_starts: Mapping[str, int] | None) -> pd.DataFrame:
     """Without the noise control, and without what lies before the start of a curve."""
     frame = frame[~frame["condition"].map(is_noise).astype(bool)]
-    starts = frame["condition"].map(dict(curve_starts or {})).fillna(0)
-    return frame[frame["distance_from"] >= starts].reset_index(drop=True)
+    known = curve_starts or {}
+    starts = np.array([known.get(name, 0) for name in frame["condition"]], dtype=np.int64)
+    return frame[frame["distance_from"].to_numpy(dtype=np.int64) >= starts].reset_index(drop=True)
 
 
 def _natural(value: str) -> tuple[int, int, str]:
