@@ -5,8 +5,8 @@
 Large: 2,000 documents × 64 bins × 2,000 resamples, the draws of the documents included; also the
 time of the never-rising fits of all resamples. Small: 12 documents of unequal size, one bin;
 ``scipy.stats.bootstrap`` resamples whole documents (paired sums and counts) and gives the
-percentile interval and the standard error of the same ratio. Ours are compared before the stretch for few
-documents, which is printed beside them.
+percentile interval and the standard error of the same ratio. Ours are compared before the stretch
+for few documents, which is printed beside them.
 """
 
 import argparse

@@ -30,10 +30,10 @@ def classes(
 ) -> Axes:
     """Draw the fitted curves of one token class under one condition.
 
-    Around each stand its bins, as a faint line, and their pointwise bands. A value without an answer
-    is unresolved: its curve is grey and alone, and the legend says so. The other entries give the
-    effective context of their value at the tolerance, the dotted line. Of many values the six that
-    most targets have are drawn; a frame with fewer draws the others.
+    Around each stand its bins, as a faint line, and their pointwise bands. A value without an
+    answer is unresolved: its curve is grey and alone, and the legend says so. The other entries
+    give the effective context of their value at the tolerance, the dotted line. Of many values the
+    six that most targets have are drawn; a frame with fewer draws the others.
 
     Args:
         curves: Curves per class, columns ``class, value, condition, distance_from, distance_to,
