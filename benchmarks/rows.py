@@ -10,6 +10,7 @@ reads it in a fresh process, which tells its seconds and the most memory it held
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -131,7 +132,8 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
     per_window = sum(len(one["position"]) for one in columns(1, 0, np.random.default_rng(0)))
     parts = max(1, round(rows / per_window / batch))
     (folder / "scores").mkdir(parents=True)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    spawned = multiprocessing.get_context("spawn")  # no fork of a process that has threads
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawned) as pool:
         written = sum(pool.map(partial(write_part, folder, batch), range(parts), chunksize=16))
     write_windows(folder, parts * batch)
     documents = [{"id": f"book-{n:05d}.txt"} for n in range(-(-parts * batch // PER_DOCUMENT))]

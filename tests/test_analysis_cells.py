@@ -11,9 +11,8 @@ from simulated import SCORES, Simulation, write_run
 
 from probe.analysis import cells as cells_module
 from probe.analysis.bins import bin_edges, bin_index, octave_edges
-from probe.analysis.cells import cells, far_range, problems, scored
+from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
 from probe.analysis.contrasts import contrast_sums
-from probe.analysis.intact import windows_and_targets
 from probe.analysis.losses import losses
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
@@ -177,7 +176,7 @@ def test_names_and_doubts(made):
         documents, conditions = scored(connection, table)
         assert documents == [f"doc{number:03d}" for number in range(8)]
         assert conditions == sorted([*CURVES, "noise"])
-        assert problems(connection, table) == (False, False)
+        assert not doubtful(connection, table)
         assert cells(connection, EDGES) == table
         assert cells(connection, bin_edges(256, 4)) != table
     part = folder / "scores" / "part-00003.parquet"
@@ -189,7 +188,7 @@ def test_names_and_doubts(made):
         values = pa.array(nll, pa.float32())
         pq.write_table(rows.set_column(place, rows.schema.field("nll"), values), part)
         with reading(folder) as connection:
-            assert problems(connection, cells(connection, EDGES)) == (False, True)
+            assert doubtful(connection, cells(connection, EDGES))
         with pytest.raises(ProbeError, match=r"NaN, infinite or missing: '.*' has 1"):
             summarise(folder, write=False)
     pq.write_table(rows, part)
@@ -215,3 +214,18 @@ def test_the_order_of_parts_does_not_matter(made):
         assert found.loc[name, "targets"].sum() == len(own)
         assert found.loc[name, "delta_sum"].sum() == pytest.approx(own.delta.sum(), abs=1e-6)
         assert top[top.condition == name]["targets"].sum() == (~own.grey).sum()
+
+
+def test_places_that_the_sample_lacks_are_seen(made):
+    """Quarters are those of all parts, also where every second part was looked at first."""
+    folder = made(documents=40, windows=1, boundaries=(256,), reach=256)
+    sampled = {f"doc{number:03d}" for number in range(0, 40, 2)}
+    change(folder, lambda rows: ~(rows["document"].isin(sampled) & (rows["position"] % 512 > 300)))
+    with reading(folder) as connection:
+        found = losses(connection).by_quarter
+        rows = connection.execute("SELECT * FROM scores WHERE condition = 'intact'").df()
+    place = rows["position"]  # the windows begin with their documents
+    quarter = 1 + 4 * (place - 256) // 256
+    np.testing.assert_allclose(found["loss"], rows["nll"].groupby(quarter).mean(), rtol=1e-6)
+    assert found["position_from"].tolist() == [256, 320, 384, 448]
+    assert found["targets"].tolist() == rows["nll"].groupby(quarter).size().tolist()

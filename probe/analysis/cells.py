@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import octave_edges, octave_index
+from probe.analysis.bins import bin_index, octave_edges, octave_index
 from probe.analysis.views import is_repeated, row
 
-UNBOUNDED, OUTSIDE = -1, -2
-"""Bins of the rows without a boundary, and of those whose distance has no bin."""
+OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
+"""Bins below 0: of the rows whose distance has no bin; of those without a boundary (an intact row
+and its like); from PLACES down they are those of :func:`places_of`."""
 
 TAIL = 0.025
 """Share of the sample's deltas above the bound from which on single deltas are kept."""
@@ -27,45 +28,56 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     A cell holds the rows of one condition, bin and document, the grey ones apart, and apart those
     of boundaries that every condition has (``shared``), so that whole cells of two conditions can
     be compared: two that have the same ``signature`` and as many ``targets`` hold the same targets.
+    Rows without a boundary are divided by their place in the window instead, into octaves and
+    into quarters of the range from the first to the last place.
 
     Args:
         connection: From :func:`probe.analysis.views.connect`.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
 
     Returns:
-        Name of a temporary table: ``condition, bin`` (index, or :data:`UNBOUNDED` or
-        :data:`OUTSIDE`)``, grey, shared, document, targets, delta_sum, delta_squares, nll_sum,
-        intact_sum, helped, hurt, far_min, far_max`` (of rows without a boundary the first and last
-        position in the window)``, window_bits`` (a bit for each window)``, signature, tail``
-        (the deltas that lie above a bound taken from a sample).
+        Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
+        shared, document, targets, delta_sum, delta_squares, nll_sum, helped, hurt,
+        far_min, far_max`` (of rows without a boundary the first and last place)``, window_bits``
+        (a bit for each window)``, signature, tail`` (the deltas that lie above a bound taken from
+        a sample).
     """
     name = f"cells_{zlib.crc32(np.ascontiguousarray(edges).tobytes()):08x}"
     made = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = $1", [name])
     if made.fetchall():
         return name
-    _register(connection, edges)
-    connection.execute(f"CREATE TEMP TABLE {name} AS {_query(connection)}")
-    for helper in ("cell_bins", "cell_boundaries"):
-        connection.unregister(helper)
+    guess = _places(connection, "sample")
+    _make(connection, name, edges, guess)
+    first, last = row(
+        connection, f"SELECT min(far_min), max(far_max) FROM {name} WHERE bin <= {UNBOUNDED}"
+    )
+    # Quarters are those of all places: where the sample did not have them all, they are known now.
+    if first is not None and (int(first), int(last)) != guess:
+        connection.execute(f"DROP TABLE {name}")
+        _make(connection, name, edges, (int(first), int(last)))
     return name
 
 
-def problems(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[bool, bool]:
-    """Whether rows belong to unknown windows, and whether losses are no finite numbers."""
-    unknown, unusable = row(
+def places_of(bins: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Octave (from 0) and quarter (1 to 4) of the place in the window that bins stand for."""
+    return (PLACES - bins) // 4, (PLACES - bins) % 4 + 1
+
+
+def doubtful(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Whether a row belongs to an unknown window, or a loss is missing or no finite number."""
+    found, *_ = row(
         connection,
-        f"""SELECT coalesce(sum(targets - known), 0) > 0, coalesce(bool_or(numbers < targets
-            OR NOT isfinite(coalesce(nll_sum, 0)) OR NOT isfinite(coalesce(intact_sum, 0))), false)
-        FROM {table}""",
+        f"""SELECT coalesce(bool_or(whole < targets OR NOT isfinite(coalesce(nll_sum, 0))
+            OR NOT isfinite(coalesce(delta_sum, 0))), false) FROM {table}""",
     )
-    return bool(unknown), bool(unusable)
+    return bool(found)
 
 
 def scored(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[list[str], list[str]]:
     """Documents with a score, and conditions that have a boundary, each in order of name."""
     documents = connection.execute(f"SELECT DISTINCT document FROM {table}").fetchall()
     conditions = connection.execute(
-        f"SELECT DISTINCT condition FROM {table} WHERE bin <> {UNBOUNDED}"
+        f"SELECT DISTINCT condition FROM {table} WHERE bin >= {OUTSIDE}"
     ).fetchall()
     return sorted(str(one[0]) for one in documents), sorted(str(one[0]) for one in conditions)
 
@@ -74,84 +86,138 @@ def far_range(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, i
     """Shortest and longest far context of a row that can answer (tokens); zeros without any."""
     shortest, longest = row(
         connection,
-        f"""SELECT min(far_min), max(far_max) FROM {table}
-        WHERE bin <> {UNBOUNDED} AND NOT grey""",
+        f"SELECT min(far_min), max(far_max) FROM {table} WHERE bin >= {OUTSIDE} AND NOT grey",
     )
     return (0, 0) if shortest is None else (int(shortest), int(longest))
 
 
-def _query(connection: duckdb.DuckDBPyConnection) -> str:
-    """SQL of the cells; the grouping by target is paid only where a draw was repeated."""
+def windows_and_targets(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int]:
+    """Windows with scores, and targets: each counts once, whatever was scored of it.
+
+    The intact rows hold each target of a window once. Where every window plainly has one at every
+    place from its document's first to the last, they are the targets; else positions are counted.
+    """
+    windows, targets, plain = row(
+        connection,
+        f"""SELECT coalesce(sum(windows), 0), coalesce(sum(intact), 0), coalesce(bool_and(
+            windows = whole AND intact = whole * (last - first + 1)), false)
+        FROM (SELECT bit_count(bit_or(window_bits)) AS windows,
+                bit_count(bit_or(window_bits) FILTER (condition = 'intact')) AS whole,
+                sum(targets) FILTER (condition = 'intact') AS intact,
+                min(far_min) FILTER (condition = 'intact') AS first,
+                max(far_max) FILTER (condition = 'intact') AS last
+            FROM {table} GROUP BY document)""",
+    )
+    if not plain:
+        windows, targets = row(
+            connection,
+            """SELECT count(*), coalesce(sum(targets), 0) FROM (SELECT count(DISTINCT position)
+            AS targets FROM scores GROUP BY document, "window")""",
+        )
+    return int(windows), int(targets)
+
+
+def _places(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int]:
+    """First and last place in a window of the rows without a boundary."""
+    first, last = row(
+        connection,
+        f"""SELECT coalesce(min(s.position - w.start), 0), coalesce(max(s.position - w.start), 0)
+        FROM {table} s JOIN windows w ON s.document = w.document AND s."window" = w."window"
+        WHERE s.boundary < 0""",
+    )
+    return int(first), int(last)
+
+
+def _make(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    edges: NDArray[np.int64],
+    places: tuple[int, int],
+) -> None:
+    """Read the rows; the grouping by target is paid only where a draw was repeated."""
+    connection.register("cell_bins", _bins(connection, edges, places))
     source = "scores"
     if is_repeated(connection):
         source = """(SELECT document, "window", position, boundary, distance, condition,
             avg(nll::DOUBLE) AS nll, avg(nll_intact::DOUBLE) AS nll_intact
             FROM scores GROUP BY ALL)"""
-    last = int(row(connection, 'SELECT "window" FROM highest')[0] or 0)
+    last = int(row(connection, 'SELECT max("window") FROM windows')[0] or 0)
     bits = f'bitstring_agg("window", 0, {last})' if last > 63 else 'bit_or(1::UBIGINT << "window")'
-    return f"""
+    connection.execute(
+        f"""CREATE TEMP TABLE {name} AS
         SELECT condition, bin, grey, shared, document, count(*) AS targets,
-            count(start) AS known, count(nll + intact) AS numbers,
-            sum(nll - intact) AS delta_sum, sum((nll - intact) * (nll - intact)) AS delta_squares,
-            sum(nll) AS nll_sum, sum(intact) AS intact_sum,
-            count_if(nll > intact) AS helped, count_if(nll < intact) AS hurt,
+            count(delta + start) AS whole,
+            sum(delta) AS delta_sum, sum(delta * delta) AS delta_squares,
+            sum(nll) AS nll_sum, count_if(delta > 0) AS helped, count_if(delta < 0) AS hurt,
             min(far) AS far_min, max(far) AS far_max, {bits} AS window_bits,
-            bit_xor(hash("window", position, boundary)) AS signature,
-            list(nll - intact) FILTER (nll - intact >= bound AND NOT grey) AS tail
+            bit_xor(hash(position, boundary)) AS signature,
+            list(delta) FILTER (delta >= bound AND NOT grey) AS tail
         FROM (
             SELECT s.condition, s.document, s."window", s.position, s.boundary, w.start,
-                CASE WHEN s.boundary < 0 THEN {UNBOUNDED}::SMALLINT
-                    ELSE coalesce(b.bin, {OUTSIDE}::SMALLINT) END AS bin,
+                coalesce(b.bin, if(s.boundary < 0, {UNBOUNDED}, {OUTSIDE})::SMALLINT) AS bin,
                 s.boundary >= 0 AND s.distance > s.boundary - w.start AS grey,
-                s.boundary >= 0 AND coalesce(f.shared, false) AS shared,
-                CASE WHEN s.boundary < 0 THEN s.position ELSE s.boundary END - w.start AS far,
-                s.nll::DOUBLE AS nll, s.nll_intact::DOUBLE AS intact,
-                CASE WHEN starts_with(s.condition, 'noise') THEN noise_bound ELSE bound END AS bound
+                {_shared(connection)} AS shared,
+                if(s.boundary < 0, s.position, s.boundary) - w.start AS far,
+                s.nll::DOUBLE AS nll, s.nll::DOUBLE - s.nll_intact::DOUBLE AS delta,
+                if(starts_with(s.condition, 'noise'), noise_bound, bound) AS bound
             FROM {source} s
                 LEFT JOIN windows w ON s.document = w.document AND s."window" = w."window"
-                LEFT JOIN cell_bins b ON b.distance = s.distance
-                LEFT JOIN cell_boundaries f ON f.far = s.boundary - w.start
+                LEFT JOIN cell_bins b
+                    ON b.key = if(s.boundary < 0, w.start - s.position - 1, s.distance)
         ) GROUP BY condition, bin, grey, shared, document"""
+    )
+    connection.unregister("cell_bins")
 
 
-def _register(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> None:
-    """Register the bin and tail bound of each distance, and the boundaries all conditions have."""
-    boundaries = connection.execute(
+def _shared(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL: whether a row's boundary is one that every condition of the sample has."""
+    found = connection.execute(
         """WITH found AS (
             SELECT DISTINCT condition, s.boundary - w.start AS far
             FROM sample s JOIN windows w ON s.document = w.document AND s."window" = w."window"
             WHERE s.boundary >= 0 AND NOT starts_with(condition, 'noise')
         )
-        SELECT far, true AS shared FROM found GROUP BY far
-        HAVING count(*) = (SELECT count(DISTINCT condition) FROM found)"""
-    ).df()
-    connection.register("cell_boundaries", boundaries)
-    reach = int(edges[-1])
-    distances = np.arange(edges[0], reach)
+        SELECT far, count(*) = (SELECT count(DISTINCT condition) FROM found) AS everywhere
+        FROM found GROUP BY far ORDER BY far"""
+    ).fetchall()
+    chosen = [str(int(far)) for far, everywhere in found if everywhere]
+    if len(chosen) in (0, len(found)):
+        return "s.boundary >= 0"
+    return f"s.boundary >= 0 AND s.boundary - w.start IN ({', '.join(chosen)})"
+
+
+def _bins(
+    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64], places: tuple[int, int]
+) -> pd.DataFrame:
+    """Bin and tail bounds by ``key``: a distance, or −1 less the place where there is none."""
+    first, last = int(edges[0]), int(edges[-1])
+    distances = np.arange(first, last)
     octaves = octave_index(distances)
-    connection.register(
-        "cell_bins", pd.DataFrame({"distance": distances.astype(np.int32), "bin": octaves})
-    )
+    connection.register("octaves", pd.DataFrame({"distance": distances, "octave": octaves}))
     sampled = connection.execute(
-        """SELECT noise, bin, min(cut) AS bound FROM (
-            SELECT condition, starts_with(condition, 'noise') AS noise, bin,
+        """SELECT noise, octave, min(cut) AS bound FROM (
+            SELECT condition, starts_with(condition, 'noise') AS noise, octave,
                 quantile_disc(nll::DOUBLE - nll_intact::DOUBLE, $share) AS cut
-            FROM sample JOIN cell_bins USING (distance) GROUP BY ALL
+            FROM sample JOIN octaves USING (distance) GROUP BY ALL
         ) GROUP BY ALL""",
         {"share": 1 - TAIL},
     ).df()
-    connection.unregister("cell_bins")
-    size = len(octave_edges(reach)) - 1
+    connection.unregister("octaves")
+    size = len(octave_edges(last)) - 1
     # A quiet condition that the sample has not met is rare in the rows too: all of it is kept.
     bounds = {False: np.full(size, np.inf), True: np.full(size, -np.inf)}
     for noise, part in sampled.groupby("noise"):
-        bounds[bool(noise)][part["bin"].to_numpy(dtype=np.int64)] = part["bound"]
-    table = pd.DataFrame(
+        bounds[bool(noise)][part["octave"].to_numpy(dtype=np.int64)] = part["bound"]
+    place = np.arange(max(places[0], 0), places[1] + 1)
+    quarter = 4 * (place - places[0]) // (places[1] - places[0] + 1)
+    outside = np.full(len(place), np.inf)
+    return pd.DataFrame(
         {
-            "distance": distances.astype(np.int32),
-            "bin": (np.searchsorted(edges, distances, side="right") - 1).astype(np.int16),
-            "bound": bounds[False][octaves],
-            "noise_bound": bounds[True][octaves],
+            "key": np.concatenate([-1 - place, distances]).astype(np.int32),
+            "bin": np.concatenate(
+                [PLACES - 4 * octave_index(place) - quarter, bin_index(distances, edges)]
+            ).astype(np.int16),
+            "bound": np.concatenate([outside, bounds[False][octaves]]),
+            "noise_bound": np.concatenate([outside, bounds[True][octaves]]),
         }
     )
-    connection.register("cell_bins", table)

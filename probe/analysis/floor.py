@@ -48,10 +48,9 @@ def noise_condition(frame: pd.DataFrame) -> str | None:
     Args:
         frame: Rows with ``condition`` and ``targets``.
     """
-    noise = frame[frame["condition"].map(is_noise).astype(bool)]
-    if noise.empty:
-        return None
-    return str(noise.groupby("condition")["targets"].sum().idxmax())
+    targets = frame.groupby("condition")["targets"].sum()
+    noise = targets[[is_noise(str(condition)) for condition in targets.index]]
+    return None if noise.empty else str(noise.idxmax())
 
 
 def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> NoiseFloor | None:

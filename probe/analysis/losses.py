@@ -8,9 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bins import bin_edges, octave_index
-from probe.analysis.cells import cells
-from probe.analysis.intact import intact
+from probe.analysis.bins import bin_edges
+from probe.analysis.cells import PLACES, cells, places_of
 from probe.analysis.views import is_repeated, longest_distance
 from probe.windows import FEWEST_DOCUMENTS
 
@@ -63,7 +62,8 @@ def losses(
     # A target's repeats are one in the cells; here each of them counts.
     source = (
         f"""SELECT condition, sum(nll_sum) / sum(targets) AS loss,
-            sum(intact_sum) / sum(targets) AS intact_loss, sum(targets)::BIGINT AS targets
+            (sum(nll_sum) - sum(delta_sum)) / sum(targets) AS intact_loss,
+            sum(targets)::BIGINT AS targets
         FROM {table} GROUP BY condition"""
         if not is_repeated(connection)
         else """SELECT condition, avg(nll::DOUBLE) AS loss, avg(nll_intact::DOUBLE) AS intact_loss,
@@ -75,19 +75,20 @@ def losses(
             exp(intact_loss) AS intact_perplexity, targets
         FROM ({source}) ORDER BY condition = 'intact' DESC, condition"""
     ).df()
-    name = intact(connection, table)
-    offsets = connection.execute(
-        f"""SELECT place AS position, total, targets FROM {name}
-        WHERE place IS NOT NULL ORDER BY place"""
+    intact = connection.execute(
+        f"""SELECT bin, document, sum(nll_sum) AS total, sum(targets)::BIGINT AS targets,
+            min(far_min) AS first, max(far_max) AS last
+        FROM {table} WHERE condition = 'intact' AND bin <= {PLACES}
+        GROUP BY bin, document ORDER BY document, bin"""
     ).df()
-    positions = offsets["position"].to_numpy(dtype=np.int64)
-    by_position = _mean_by(offsets, octave_index(positions), "octave")
-    by_quarter = _mean_by(offsets, _quarters(positions), "quarter")
-    rises = connection.execute(
-        f"""SELECT sum(total / targets) FILTER (WHERE quarter = 4)
-            - sum(total / targets) FILTER (WHERE quarter = 2) AS rise
-        FROM {name} WHERE quarter IS NOT NULL GROUP BY document ORDER BY document"""
-    ).df()["rise"]
+    octaves, quarters = places_of(intact.pop("bin").to_numpy(dtype=np.int64))
+    by_position = _mean_by(intact, octaves, "octave")
+    by_quarter = _mean_by(intact, quarters, "quarter")
+    own = intact.assign(quarter=quarters).groupby(["quarter", "document"])[["total", "targets"]]
+    summed = own.sum().reset_index()
+    summed["loss"] = summed["total"] / summed["targets"]
+    second, last = (summed[summed["quarter"] == at].set_index("document")["loss"] for at in (2, 4))
+    rises = last - second
     return Losses(
         by_condition,
         by_position.drop(columns="octave"),
@@ -96,21 +97,13 @@ def losses(
     )
 
 
-def _quarters(positions: Integers) -> Integers:
-    """Quarter 1 to 4 of the range from the first to the last measured position."""
-    if not len(positions):
-        return positions
-    span = int(positions[-1] - positions[0] + 1)
-    return np.asarray(1 + 4 * (positions - positions[0]) // span, dtype=np.int64)
-
-
-def _mean_by(offsets: pd.DataFrame, groups: Integers, name: str) -> pd.DataFrame:
+def _mean_by(intact: pd.DataFrame, groups: Integers, name: str) -> pd.DataFrame:
     frame = (
-        offsets.assign(**{name: groups})
+        intact.assign(**{name: groups})
         .groupby(name, as_index=False)
         .agg(
-            position_from=("position", "min"),
-            position_to=("position", "max"),
+            position_from=("first", "min"),
+            position_to=("last", "max"),
             total=("total", "sum"),
             targets=("targets", "sum"),
         )

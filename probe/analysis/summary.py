@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
-from probe.analysis.cells import cells, far_range, problems, scored
+from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
 from probe.analysis.contrasts import contrasts
 from probe.analysis.curve import curve_frame, fitted_curves
 from probe.analysis.documents import by_document
@@ -20,7 +20,6 @@ from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
-from probe.analysis.intact import windows_and_targets
 from probe.analysis.losses import Losses, losses
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
@@ -143,10 +142,8 @@ def _summary(run: Run, how: Analysis) -> Summary:
     windows = run.path / "windows.parquet"
     with connect(windows, run.parts, checked=False) as connection:
         edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
-        unknown, unusable = problems(connection, cells(connection, edges))
-        if unknown:
+        if doubtful(connection, cells(connection, edges)):
             refuse_unknown_windows(connection, windows)
-        if unusable:
             raise _Doubtful("a loss is no finite number")
         return _from_cells(run, how, connection, edges)
 

@@ -19,12 +19,11 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the rows of a run.
 
-    ``windows`` and ``scores`` have the columns of the results contract; ``sample`` is some of the
-    parts. ``targets`` has one row
-    per target, boundary and condition that has a boundary, its repeats averaged: ``document,
-    window, position, boundary, distance, condition, nll, nll_intact, delta`` (nats), ``far``
-    (tokens between the window's start and the boundary) and ``grey`` (the distance is longer than
-    ``far``, where delta falls to 0 by construction).
+    ``windows`` and ``scores`` have the columns of the results contract; ``sample`` is the scores of
+    some parts. ``targets`` has one row per target, boundary and condition that has a boundary, its
+    repeats averaged: ``document, window, position, boundary, distance, condition, nll, nll_intact,
+    delta`` (nats), ``far`` (tokens between the window's start and the boundary) and ``grey`` (the
+    distance is longer than ``far``, where delta falls to 0 by construction).
 
     Args:
         windows: The run's ``windows.parquet``.
@@ -48,8 +47,8 @@ def connect(
     if checked:
         refuse_unknown_windows(connection, windows)
     connection.execute(
-        """CREATE TEMP TABLE highest AS SELECT max(repeat) AS repeat, max(distance) AS distance,
-        max("window") AS "window" FROM scores"""
+        "CREATE TEMP TABLE highest AS SELECT $1::BIGINT AS repeat, $2::BIGINT AS distance",
+        _highest(connection, [pattern(part) for part in parts]),
     )
     connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
@@ -96,6 +95,21 @@ def row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     """The one row of a query; all of it is fetched, so that the connection is free again."""
     rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
     return rows[0]
+
+
+def _highest(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> list[int | None]:
+    """Largest repeat and distance of all rows: from the parts' footers, where all tell."""
+    found = connection.execute(
+        """SELECT path_in_schema AS name, max(stats_max_value::BIGINT),
+            bool_and(stats_max_value IS NOT NULL)
+        FROM parquet_metadata($parts)
+        WHERE name IN ('repeat', 'distance') AND num_values > 0 GROUP BY name""",
+        {"parts": parts},
+    ).fetchall()
+    told = {name: highest for name, highest, whole in found if whole}
+    if len(told) == 2:
+        return [int(told["repeat"]), int(told["distance"])]
+    return list(row(connection, "SELECT max(repeat), max(distance) FROM scores"))
 
 
 def _targets_view(repeated: bool) -> str:

@@ -1,0 +1,72 @@
+"""The scripts behind the figures that are told: what they write, and what they count."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import coverage, rows
+from probe.analysis.effective import EffectiveContext
+from probe.analysis.runs import open_run
+from probe.analysis.summary import summarise
+
+ANSWER = EffectiveContext(
+    *("truncate", "1%", 0.01, "length", 64, 64, 60, 72, 1024),
+    reasons=(),
+    flags=(),
+    documents=20,
+    targets=1000,
+)
+
+
+def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
+    """Every part is whole, rows are as many as said, and the planted curves come back."""
+    written = rows.write_run(tmp_path / "run", 200_000, batch=8)
+    assert open_run(tmp_path / "run").warnings == ()
+    found = summarise(tmp_path / "run", write=False)
+    assert found.losses.by_condition["targets"].sum() == written
+    assert (found.documents, found.windows, found.targets) == (4, 16, 16 * 2048)
+    near = found.curve[(found.curve["condition"] == "replace(source='document')")].iloc[0]
+    assert near["delta"] == pytest.approx(1.6, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "length", "true"),
+    [
+        ({}, 60, True),
+        ({}, 72, True),
+        ({}, 59, False),
+        ({}, math.inf, False),
+        ({"kind": "greater", "upper": None}, 60, True),
+        ({"kind": "greater", "upper": None}, math.inf, True),
+        ({"kind": "greater", "upper": None}, 59, False),
+        ({"kind": "greater", "lower": None, "upper": None}, math.inf, True),
+        ({"kind": "greater", "lower": None, "upper": None}, 800, True),
+        ({"kind": "greater", "lower": None, "upper": None}, 700, False),
+        ({"kind": "unresolved"}, 5, True),
+    ],
+)
+def test_what_contains_the_truth(changed, length, true):
+    """A bound is true from its lower limit on, and beyond reach; unresolved claims nothing."""
+    assert coverage.contains(replace(ANSWER, **changed), length) is true
+
+
+def test_the_truth_of_a_curve_is_that_of_a_loop():
+    """Length token by token; the expected delta of a bin weighs distances by their targets."""
+    for name, curve in coverage.CURVES.items():
+        above = [d for d in range(coverage.REACH) if curve(np.array(float(d))) >= coverage.EPSILON]
+        last = max(above, default=-1) + 1
+        known = coverage.truth(curve)
+        assert known.length == (last if last < coverage.REACH else math.inf), name
+    assert known.targets.sum() == coverage.REACH * 2
+    smooth = coverage.truth(coverage.CURVES["smooth, 1/(1+d)"])
+    assert smooth.delta[:8] == pytest.approx(1 / np.arange(1, 9))
+
+
+def test_simulated_sums_have_the_expected_mean():
+    """Over many documents the factors and shifts average out."""
+    known = coverage.truth(coverage.CURVES["step at 150"])
+    sums = coverage.simulate(known, 4000, np.random.default_rng(0))
+    mean = sums.sums.sum(axis=0) / sums.targets.sum(axis=0)
+    assert np.abs(mean - known.delta).max() < 0.01
