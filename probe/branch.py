@@ -1,5 +1,6 @@
 """What the engine scores: a sequence of tokens and the span of its targets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ class Branch:
         stop: One past the last target.
         origin: Where the first target stands in the window; the same target of two branches
             has the same place, so KL compares like with like.
+        positions: Position ids where they are not 0, 1, 2, …, shape ``(n,)``, int64.
     """
 
     ids: NDArray[np.int64]
@@ -25,6 +27,18 @@ class Branch:
     first: int
     stop: int
     origin: int
+    positions: NDArray[np.int64] | None = None
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Position ids, shape ``(n,)``."""
+        return np.arange(len(self.ids)) if self.positions is None else self.positions
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Equal where windows can be walked together: length, targets and positions."""
+        places = None if self.positions is None else self.positions.tobytes()
+        return len(self.ids), self.first, self.stop, self.origin, places
 
     @property
     def targets(self) -> int:
@@ -35,3 +49,15 @@ class Branch:
     def labels(self) -> NDArray[np.int64]:
         """Ids of the targets, shape ``(targets,)``."""
         return self.ids[self.first : self.stop]
+
+
+def columns(branches: Sequence[Branch]) -> NDArray[np.int64]:
+    """What decides which tokens are shared: one column a token, keys above, positions below.
+
+    Args:
+        branches: The same branch of several windows, of equal length and positions.
+
+    Returns:
+        Shape ``(windows + 1, n)``.
+    """
+    return np.stack([*(branch.keys for branch in branches), branches[0].places])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from probe.branch import Branch
+from probe.errors import ProbeError
 from probe.losses import Losses
 from probe.models.causal import CausalModel
 from probe.walk import Walk
@@ -82,11 +83,21 @@ class Engine:
 
         Returns:
             Losses of the branches of each window, in the order given.
+
+        Raises:
+            ProbeError: If a branch has position ids of its own and the model takes none.
         """
+        if not self.model.takes_positions and any(
+            branch.positions is not None for window in windows for branch in window
+        ):
+            raise ProbeError(
+                f"{type(self.model.model).__name__} takes no position ids: a condition that keeps "
+                "the positions of what it removes cannot be scored on it"
+            )
         started = time.perf_counter()
         alike: dict[object, list[int]] = {}
         for number, window in enumerate(windows):
-            shape = tuple((len(b.ids), b.first, b.stop, b.origin) for b in window)
+            shape = tuple(branch.shape for branch in window)
             alike.setdefault(shape, []).append(number)
         scored: dict[int, list[Losses]] = {}
         for numbers in alike.values():

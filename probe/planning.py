@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probe.branch import columns
 from probe.branches import Scored
 from probe.config import Config
 from probe.experiment import Draw, Experiment
@@ -125,11 +126,11 @@ def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
     """Tokens that the engine forwards for windows, alike ones walked together."""
     alike: dict[object, list[Sequence[Scored]]] = {}
     for window in scored:
-        shape = tuple((len(o.branch.ids), o.branch.first, o.branch.stop) for o in window)
+        shape = tuple(o.branch.shape for o in window)
         alike.setdefault(shape, []).append(window)
     total = 0
     for group in alike.values():
-        keys = [np.stack([w[b].branch.keys for w in group]) for b in range(len(group[0]))]
+        keys = [columns([w[b].branch for w in group]) for b in range(len(group[0]))]
         total += tokens(build(keys)) * len(group)
     return total
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
-from probe.branch import Branch
+from probe.branch import Branch, columns
 from probe.ledger import Ledger, Request
 from probe.losses import Losses
 from probe.memory import release
@@ -59,7 +59,8 @@ class Walk:
             measures=measures,
             reference=reference,
         )
-        keys = [np.stack([w[b].keys for w in batch]) for b in range(len(self.branches))]
+        self.places = [branch.places for branch in self.branches]
+        keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
         self.roots = build(keys) if branching else without_tree(keys)
         self.branching, self.rows = branching, rows
         self.packing, self.own_logits = packing and branching, own_logits
@@ -140,11 +141,9 @@ class Walk:
         states = []
         for at in range(0, length, step):
             piece = ids[:, at : at + step]
-            positions = None
-            if self.model.takes_positions and not self.own_logits:
-                positions = np.arange(start + at, start + at + piece.shape[1])[None]
+            positions = self.places[chain[-1].branch][start + at : start + at + piece.shape[1]]
             more = keep or at + step < length
-            got, cache = self._forward(piece, cache, positions, keep=more)
+            got, cache = self._forward(piece, cache, positions[None], keep=more)
             states.append(got)
         return (states[0] if len(states) == 1 else torch.cat(states, dim=1)), cache
 
@@ -155,8 +154,8 @@ class Walk:
             cache = rows(cache, index)
         start = nodes[0].start
         ids = np.concatenate([self.ids[n.branch][:, start : n.stop] for n in nodes])
-        positions = np.arange(start, nodes[0].stop)[None] if self.model.takes_positions else None
-        states, _ = self._forward(ids, cache, positions, keep=False)
+        places = [self.places[n.branch][start : n.stop] for n in nodes]
+        states, _ = self._forward(ids, cache, np.repeat(places, self.windows, axis=0), keep=False)
         by_node = torch.split(states, self.windows)
         self._score(
             [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
@@ -165,9 +164,9 @@ class Walk:
     def _forward_packed(self, nodes: Sequence[Node], cache: Cache) -> None:
         """Forward leaves off one chain side by side; each sees its own prefix and itself."""
         ids = np.concatenate([self.ids[n.branch][:, n.start : n.stop] for n in nodes], axis=1)
-        positions = np.concatenate([np.arange(n.start, n.stop) for n in nodes])[None]
+        places = [self.places[n.branch][n.start : n.stop] for n in nodes]
         mask = packed_mask(nodes, cache.get_seq_length(), self.model.model.dtype)
-        states, _ = self._forward(ids, cache, positions, mask)
+        states, _ = self._forward(ids, cache, np.concatenate(places)[None], mask)
         by_node = torch.split(states, [len(node) for node in nodes], dim=1)
         self._score(
             [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
@@ -177,7 +176,7 @@ class Walk:
         self,
         ids: NDArray[np.int64],
         cache: Cache | None,
-        positions: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64],
         mask: torch.Tensor | None = None,
         *,
         keep: bool = True,
@@ -185,13 +184,14 @@ class Walk:
         started = self._clock()
         device = self.model.device
         tensor = torch.from_numpy(np.ascontiguousarray(ids)).to(device)
+        places = torch.from_numpy(positions).to(device) if self.model.takes_positions else None
         if self.own_logits:
-            states, grown = self.model.logits(tensor), None
+            states, grown = self.model.logits(tensor, places), None
         else:
             states, grown = self.model.states(
                 tensor,
                 cache,
-                positions=None if positions is None else torch.from_numpy(positions).to(device),
+                positions=places,
                 mask=None if mask is None else mask.to(device),
                 keep=keep,
             )

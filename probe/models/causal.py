@@ -58,7 +58,8 @@ class CausalModel:
         Args:
             ids: Token ids, shape ``(batch, n)``, int64.
             cache: What stands before them; grown in place. ``None`` is nothing.
-            positions: Position ids, shape ``(1, n)``; by default they follow the cache.
+            positions: Position ids, shape ``(1, n)`` or ``(batch, n)``; by default they follow the
+                cache.
             keep: Whether something goes on from here; without, no cache is made.
             mask: What each token may see, shape ``(1, 1, n, cached + n)``; by default causal.
 
@@ -72,6 +73,10 @@ class CausalModel:
             given[self.cache_name] = cache
         if positions is not None:
             given["position_ids"] = positions
+        if mask is None and _has_gaps(positions):
+            # Without a mask transformers takes a gap for the border between packed sequences.
+            seen = ids.shape[1] + (0 if cache is None else cache.get_seq_length())
+            mask = torch.ones((len(ids), seen), dtype=torch.long, device=ids.device)
         if mask is not None:
             given["attention_mask"] = mask
         output = self.body(**given)
@@ -108,15 +113,28 @@ class CausalModel:
         with _stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
             yield
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way."""
-        given = {"use_cache": False} if "use_cache" in _parameters(self.model) else {}
+    def logits(self, ids: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way.
+
+        Args:
+            ids: Token ids, shape ``(batch, n)``, int64.
+            positions: Position ids, shape ``(1, n)`` or ``(batch, n)``; by default 0, 1, 2, ….
+        """
+        given: dict[str, Any] = {}
+        if "use_cache" in _parameters(self.model):
+            given["use_cache"] = False
+        if positions is not None and _has_gaps(positions):
+            given |= {"position_ids": positions, "attention_mask": torch.ones_like(ids)}
         logits: torch.Tensor = self.model(input_ids=ids, **given).logits
         return logits
 
 
 def _parameters(module: nn.Module) -> frozenset[str]:
     return frozenset(inspect.signature(module.forward).parameters)
+
+
+def _has_gaps(positions: torch.Tensor | None) -> bool:
+    return positions is not None and bool((positions.diff(dim=-1) != 1).any())
 
 
 def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
