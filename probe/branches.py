@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from probe.branch import Branch
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
+from probe.perturbations.text import TokenText
 from probe.protocol import Run
 from probe.windows import Window
 
@@ -86,31 +87,65 @@ def perturbed(
     seed: int,
     repeat: int = 0,
     sources: Mapping[str, Sampler] | None = None,
+    text: TokenText | None = None,
 ) -> Scored:
-    """One run of a condition: far perturbed up to the run's boundary, near as it is.
+    """One run of a condition: far perturbed up to the run's boundary, all else as it is.
 
     The draw depends on seed, document, window, condition and repeat, not on the boundary.
+
+    Args:
+        window: The window.
+        run: The boundary, the targets and where far begins.
+        condition: The condition.
+        first_token: What stands in front.
+        seed: Seed of the run.
+        repeat: Number of the draw.
+        sources: Samplers by name.
+        text: The text of the whole window, where the condition reads it.
     """
-    skip = first_token.kept
+    start = max(run.start, first_token.kept)
     rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
-    far = condition.apply(window.ids[skip : run.boundary], rng=rng, sources=sources or {})
-    lead = first_token.lead(window, far)
+    far = window.ids[start : run.boundary]
+    text = None if text is None else text[start : run.boundary]
+    targets = window.ids[run.first : run.stop]
+    left = None
+    if condition.keeps_positions:
+        left = condition.left(far, rng=rng, text=text, targets=targets)
+        far = far[left]
+    else:
+        far = condition.apply(far, rng=rng, sources=sources or {}, text=text, targets=targets)
+    older = window.ids[first_token.kept : start]
+    before = np.concatenate([older, far])
+    lead = first_token.lead(window, before)
     if run.boundary == 0:  # nothing is cut off: the intact text up to the run's end
         lead = first_token.lead(window, window.ids)[: first_token.extra]
-    near = window.ids[run.boundary : run.stop]
-    ids = np.concatenate([lead, far, near])
-    before = len(lead) + len(far)
-    first = max(run.first, run.boundary + 1 - before)  # nothing predicts the first token of all
-    keys = _exempt(ids, before, run.boundary) if condition.is_noise else ids
-    branch = Branch(ids, keys, before + first - run.boundary, len(ids), first)
+    ids = np.concatenate([lead, before, window.ids[run.boundary : run.stop]])
+    near = len(lead) + len(before)
+    first = max(run.first, run.boundary + 1 - near)  # nothing predicts the first token of all
+    branch = Branch(
+        ids,
+        _exempt(ids, near, run.boundary) if condition.is_noise else ids,
+        near + first - run.boundary,
+        len(ids),
+        first,
+        None if left is None else _kept_positions(start, left, run, first_token, len(lead)),
+    )
     return Scored(
         branch,
         condition.text,
         repeat,
         window.start + first,
-        window.start + (run.boundary if len(far) == 0 else skip),
+        window.start + (start if len(before) else run.boundary),
         window.start + run.boundary,
     )
+
+
+def _kept_positions(
+    start: int, left: NDArray[np.int64], run: Run, first_token: FirstToken, lead: int
+) -> NDArray[np.int64]:
+    """The position ids that the tokens of a branch have in the intact text."""
+    own = [np.arange(first_token.kept, start), start + left, np.arange(run.boundary, run.stop)]
+    return np.concatenate([np.arange(lead), first_token.extra + np.concatenate(own)])
 
 
 def _exempt(ids: NDArray[np.int64], before: int, boundary: int) -> NDArray[np.int64]:

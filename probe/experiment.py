@@ -17,8 +17,10 @@ from probe.config import Config
 from probe.corpus.sample import Corpus, load_corpus
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
-from probe.perturbations.condition import Condition, nested
+from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
+from probe.perturbations.text import TokenText, pre_tokens
+from probe.perturbations.trials import nested, trial
 from probe.protocol import LongPPL, Plan, longppl
 from probe.sources import Sources
 from probe.store import Key
@@ -114,6 +116,7 @@ class Experiment:
         scored = [intact(window, protocol.targets, self.first_token)]
         for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
             sources = self._bound(condition, window)
+            text = self._text(window) if "text" in condition.reads else None
             scored += [
                 perturbed(
                     window,
@@ -123,6 +126,7 @@ class Experiment:
                     seed=self.config.seed,
                     repeat=repeat,
                     sources=sources,
+                    text=text,
                 )
                 for run in protocol.runs(self.shared[condition.text])
             ]
@@ -131,6 +135,13 @@ class Experiment:
     def _bound(self, condition: Condition, window: Window) -> Mapping[str, Sampler]:
         document = self.documents[window.document]
         return self._sources.bind(condition.sources, window, document)
+
+    def _text(self, window: Window) -> TokenText | None:
+        """The window's text beside its tokens; ``None`` where the data came as token ids."""
+        if window.text is None:
+            return None
+        words = pre_tokens(self.source.tokenizer)
+        return TokenText(window.text, window.char_start, window.char_end, window.ids, words=words)
 
     def _most_windows(self, condition: Condition) -> int:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
@@ -246,7 +257,5 @@ def _protocol(config: Config, source: ModelSource, extra: int) -> Plan:
 
 def _is_random(condition: Condition, longest: int) -> bool:
     """Whether a condition draws anything on far contexts up to *longest*, found out by trying."""
-    far = np.arange(longest)
-    sources = dict.fromkeys(condition.sources, lambda n, rng: rng.integers(1 << 30, size=n))
-    outcomes = [condition.apply(far, rng=seed, sources=sources).tolist() for seed in range(16)]
+    outcomes = [trial(condition, longest, seed).tolist() for seed in range(16)]
     return any(outcome != outcomes[0] for outcome in outcomes)

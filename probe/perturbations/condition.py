@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -13,12 +12,12 @@ from numpy.random import Generator
 from probe.errors import UsageError
 from probe.perturbations import checks, registry
 from probe.perturbations.ids import Ids, Kind
-from probe.perturbations.samplers import SOURCES, Sampler
+from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import FORMS, Step, read_steps
+from probe.perturbations.text import MadeUp, TokenText
 
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
 _CONTROLS = ("intact", "noise")
-_TRIALS = 16  # permuted spans agree by luck in about every second trial, but not in all
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,33 @@ class Condition:
         return any(registry.get(step.name).removes for step in self.steps)
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Which of ``text`` and ``targets`` must be handed to `apply`."""
+        return frozenset().union(*(registry.get(step.name).reads for step in self.steps))
+
+    @property
+    def alone(self) -> bool:
+        """Whether each target needs a sequence of its own."""
+        return any(registry.get(step.name).alone for step in self.steps)
+
+    @property
+    def keeps_positions(self) -> bool:
+        """Whether what is left of far keeps its position ids, and so does the near text."""
+        return any(step.keeps_positions for step in self.steps)
+
+    @property
     def sources(self) -> frozenset[str]:
         """The names that must be bound to samplers before it can be applied."""
         return frozenset(step.source for step in self.steps if step.source is not None)
 
     def apply(
-        self, far: Kind, *, rng: Generator | int, sources: Mapping[str, Sampler] = _UNBOUND
+        self,
+        far: Kind,
+        *,
+        rng: Generator | int,
+        sources: Mapping[str, Sampler] = _UNBOUND,
+        text: TokenText | None = None,
+        targets: Ids | None = None,
     ) -> Kind:
         """Perturb a far context.
 
@@ -71,6 +91,8 @@ class Condition:
                 untouched.
             rng: Source of every draw, or a seed; equal state, equal result.
             sources: A sampler for each name in `sources`; others may be present.
+            text: The text of *far*, where a perturbation reads it.
+            targets: Ids of the targets, shape ``(m,)``, where a perturbation reads them.
 
         Returns:
             Token ids, shape ``(k,)``, of the kind of *far*.
@@ -78,15 +100,50 @@ class Condition:
         Raises:
             UsageError: If a source has no sampler.
         """
+        self._refuse_unbound(sources)
+        given = {"text": text, "targets": targets}
+        for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
+            far = step.call(far, step_rng, sources, given)
+        return far
+
+    def left(
+        self,
+        far: Ids,
+        *,
+        rng: Generator | int,
+        text: TokenText | None = None,
+        targets: Ids | None = None,
+    ) -> Ids:
+        """Which tokens of far are left by a condition that keeps positions.
+
+        Args:
+            far: Token ids of the far context, shape ``(n,)``, int64.
+            rng: Source of every draw, or a seed.
+            text: See `apply`.
+            targets: See `apply`.
+
+        Returns:
+            Indices in *far*, rising, shape ``(k,)``.
+
+        Raises:
+            ValueError: If the perturbation does more than leave tokens out.
+        """
+        (step,) = self.steps
+        places = np.arange(len(far))
+        if "targets" in registry.get(step.name).reads:
+            raise ValueError(f"{self.text!r} reads the targets and cannot keep positions")
+        left = step.call(places, checks.generator(rng), {}, {"text": text, "targets": targets})
+        if len(left) and (np.diff(left) < 1).any():
+            raise ValueError(f"{self.text!r} keeps positions, but does more than leave tokens out")
+        return left
+
+    def _refuse_unbound(self, sources: Mapping[str, Sampler]) -> None:
         if unbound := self.sources - sources.keys():
             raise UsageError(
                 f"condition {self.text!r} needs a sampler for source "
                 f"{' and '.join(map(repr, sorted(unbound)))}; "
                 f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
             )
-        for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
-            far = _call(step, far, step_rng, sources)
-        return far
 
     def _generators(self, rng: Generator | int) -> list[Generator]:
         rng = checks.generator(rng)
@@ -118,9 +175,18 @@ def parse(text: str | Sequence[str]) -> Condition:
     steps = tuple(step for part in texts for step in read_steps(part))
     if not steps:
         raise UsageError(f"condition {text!r} is empty; allowed: {FORMS}")
-    for step in steps:
+    for number, step in enumerate(steps):
         if step.name in _CONTROLS and len(steps) > 1:
             raise UsageError(f"condition {text!r}: {step.name!r} changes nothing and stands alone")
+        if number and step.needs_text:
+            raise UsageError(
+                f"condition {text!r}: {step} reads the text as it was written; allowed: it comes "
+                "first in a list"
+            )
+        if step.keeps_positions and len(steps) > 1:
+            raise UsageError(
+                f"condition {text!r}: {step} keeps positions; allowed: it stands alone"
+            )
         _check_values(step, text)
     listed = ", ".join(map(str, steps))
     return Condition(f"[{listed}]" if len(steps) > 1 else listed, steps)
@@ -145,55 +211,12 @@ def draw_rng(seed: int, document: str, window: int, condition_text: str, repeat:
     return Generator(np.random.PCG64(seeds))
 
 
-def nested(condition: Condition, *, m: int = 1024, n: int = 2048) -> bool:
-    """Find out whether a longer far context begins with what a shorter one becomes.
-
-    Then branches at nested boundaries share their prefix. It is tried, not declared, so that it
-    holds for any registered function; the answer is about far contexts of *m* and *n* tokens.
-
-    Args:
-        condition: The condition.
-        m: Tokens of the shorter far context.
-        n: Tokens of the longer one.
-
-    Returns:
-        Whether, in every trial, both results begin with the same tokens for at least half of the
-        shorter one. Empty results are nested.
-
-    Raises:
-        ValueError: If *m* is below 1 or *n* is not above *m*.
-    """
-    checks.count("n", n, least=checks.count("m", m, least=1) + 1)
-    return all(_agree(condition, m, n, seed) for seed in range(_TRIALS))
-
-
-def _agree(condition: Condition, m: int, n: int, seed: int) -> bool:
-    far = np.arange(n)
-    sources = dict.fromkeys(SOURCES, _any_ids)
-    short = condition.apply(far[:m], rng=seed, sources=sources)
-    long = condition.apply(far, rng=seed, sources=sources)
-    common = min(len(short), len(long))
-    same = np.cumprod(short[:common] == long[:common]).sum()
-    return bool(2 * same >= common)
-
-
 def _check_values(step: Step, text: str | Sequence[str]) -> None:
     if step.source is not None and step.source not in SOURCES:
         known = ", ".join(map(repr, SOURCES))
         raise UsageError(f"condition {text!r}: source {step.source!r} is unknown; allowed: {known}")
     try:
-        _call(step, [1, 2, 3, 4], np.random.default_rng(0), dict.fromkeys(SOURCES, _any_ids))
+        handed = {"text": MadeUp(4), "targets": np.array([2])}
+        step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {text!r}: {error}") from error
-
-
-def _call(step: Step, far: Kind, rng: Generator, sources: Mapping[str, Sampler]) -> Kind:
-    parameters: dict[str, Any] = dict(step.parameters)
-    if step.source is not None:
-        parameters["source"] = sources[step.source]
-    return registry.get(step.name).function(far, rng=rng, **parameters)
-
-
-def _any_ids(n: int, rng: Generator) -> Ids:
-    # So many values that two results agree only where they come from the same draw.
-    return (rng.random(n) * 2**53).astype(np.int64)

@@ -21,6 +21,8 @@ BUILTINS = (
     "probe.perturbations.content",
     "probe.perturbations.removal",
 )
+HANDED = frozenset({"text", "targets"})
+"""Parameters that no condition writes: the run hands them over."""
 
 
 class Perturbation(Protocol):
@@ -43,6 +45,9 @@ class Entry:
         parameters: Its own parameters in the order of the signature, without *far* and *rng*;
             ``default`` is ``inspect.Parameter.empty`` where a value is required.
         removes: Whether it may give back fewer ids than it was given.
+        reads: Which of ``text`` and ``targets`` it is handed besides the far context.
+        alone: Whether each target needs a sequence of its own.
+        keeps_positions: Whether what is left always keeps its position ids.
     """
 
     name: str
@@ -50,12 +55,17 @@ class Entry:
     summary: str
     parameters: tuple[inspect.Parameter, ...]
     removes: bool
+    reads: frozenset[str] = frozenset()
+    alone: bool = False
+    keeps_positions: bool = False
 
 
 _entries: dict[str, Entry] = {}
 
 
-def register(name: str, *, removes: bool = False) -> Callable[[Callable[..., Any]], Perturbation]:
+def register(
+    name: str, *, removes: bool = False, alone: bool = False, keeps_positions: bool = False
+) -> Callable[[Callable[..., Any]], Perturbation]:
     """Make a function on an int64 array a perturbation with a name.
 
     The registered function takes and gives back a list, an array or a tensor, works on a copy,
@@ -66,12 +76,20 @@ def register(name: str, *, removes: bool = False) -> Callable[[Callable[..., Any
             return np.roll(far, by)
 
     A parameter called ``source`` is written as a name in a condition and is handed a sampler.
+    Two parameters are never written in a condition: ``text`` is handed the
+    :class:`probe.perturbations.text.TokenText` of the far context, and ``targets`` the ids of the
+    targets behind it, shape ``(m,)``, int64. A function with a parameter ``positions``
+    (``'closed'`` or ``'kept'``) must do nothing but leave tokens out: where positions are kept it
+    is called with their places instead of their ids.
+
     Equal states of *rng* must give equal results. It must work on an empty far context too.
 
     Args:
         name: The name in conditions, a Python identifier.
         removes: Whether the function may give back fewer ids than it was given; without it,
             another number of ids is an error.
+        alone: Whether the result depends on a single target, so that no two can share a sequence.
+        keeps_positions: Whether what is left keeps its position ids, without being asked.
 
     Returns:
         The decorator.
@@ -94,7 +112,17 @@ def register(name: str, *, removes: bool = False) -> Callable[[Callable[..., Any
             )
         perturb = _wrap(name, function, removes=removes)
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        _entries[name] = Entry(name, perturb, summary, _parameters(name, function), removes)
+        parameters = _parameters(name, function)
+        _entries[name] = Entry(
+            name,
+            perturb,
+            summary,
+            tuple(parameter for parameter in parameters if parameter.name not in HANDED),
+            removes,
+            frozenset(parameter.name for parameter in parameters) & HANDED,
+            alone,
+            keeps_positions,
+        )
         return perturb
 
     return decorate

@@ -3,7 +3,7 @@
 Every sampler here draws the same first tokens however many it is asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -109,3 +109,13 @@ def _consecutive(texts: Sequence[Ids], room: int, n: int, rng: Generator) -> Ids
     starts = len(text) - room + 1 if len(text) >= room else len(text)
     first = rng.integers(starts)
     return np.take(text, np.arange(first, first + n), mode="wrap")
+
+
+def any_sources() -> Mapping[str, Sampler]:
+    """A sampler of made-up ids for every name, for a perturbation that is only tried."""
+    return dict.fromkeys(SOURCES, _any_ids)
+
+
+def _any_ids(n: int, rng: Generator) -> Ids:
+    # So many values that two results agree only where they come from the same draw.
+    return (rng.random(n) * 2**53).astype(np.int64)

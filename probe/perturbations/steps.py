@@ -10,8 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.random import Generator
+
 from probe.errors import UsageError
 from probe.perturbations import registry
+from probe.perturbations.ids import Kind
+from probe.perturbations.samplers import Sampler, any_sources
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
@@ -34,6 +39,45 @@ class Step:
         """The name that must be bound to a sampler, ``None`` if there is none."""
         source = self.parameters.get("source")
         return source if isinstance(source, str) else None
+
+    @property
+    def keeps_positions(self) -> bool:
+        """Whether what is left keeps its position ids."""
+        asked = self.parameters.get("positions") == "kept"
+        return registry.get(self.name).keeps_positions or asked
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it cannot do without the text of the far context, with these parameters."""
+        if "text" not in registry.get(self.name).reads:
+            return False
+        try:
+            self.call([1, 2], np.random.default_rng(0), any_sources(), {"targets": np.array([2])})
+        except ValueError:
+            return True
+        return False
+
+    def call(
+        self,
+        far: Kind,
+        rng: Generator,
+        sources: Mapping[str, Sampler],
+        handed: Mapping[str, Any],
+    ) -> Kind:
+        """Apply the perturbation.
+
+        Args:
+            far: Token ids of the far context.
+            rng: Source of every draw.
+            sources: Samplers by name.
+            handed: Values of ``text`` and ``targets``, as far as they are known.
+        """
+        parameters: dict[str, Any] = dict(self.parameters)
+        if self.source is not None:
+            parameters["source"] = sources[self.source]
+        entry = registry.get(self.name)
+        parameters |= {name: handed[name] for name in entry.reads if handed.get(name) is not None}
+        return entry.function(far, rng=rng, **parameters)
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
