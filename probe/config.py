@@ -1,11 +1,12 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PositiveInt,
@@ -18,16 +19,15 @@ from pydantic import (
 from probe.config_parts import (
     AnalysisConfig,
     DataConfig,
-    GridConfig,
-    LongPPLConfig,
     ModelConfig,
     Part,
-    SweepConfig,
     WindowsConfig,
     allowed,
 )
+from probe.config_protocols import LongPPLConfig, ProtocolConfig, SweepConfig
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
+from probe.perturbations.user import load_files
 from probe.protocol import Plan
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
@@ -44,9 +44,8 @@ class Config(Part):
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
-    protocol: Annotated[SweepConfig | GridConfig | LongPPLConfig, Field(discriminator="kind")] = (
-        SweepConfig()
-    )
+    protocol: Annotated[ProtocolConfig, Field(discriminator="kind")] = SweepConfig()
+    perturbations: Annotated[list[str], AfterValidator(load_files)] = Field(default_factory=list)
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
@@ -83,7 +82,7 @@ class Config(Part):
     @classmethod
     def _distinct(cls, conditions: list[str], info: ValidationInfo) -> list[str]:
         # `intact` is always scored; a condition named twice is one condition.
-        texts = [text for text in dict.fromkeys(conditions) if text != "intact"]
+        texts = [text for text in _with_controls(conditions) if text != "intact"]
         if not texts:
             raise ValueError("allowed: one condition or more besides intact")
         others = [t for t in texts if t != "truncate" and not parse(t).is_noise]
@@ -91,6 +90,19 @@ class Config(Part):
         if short and (others or "truncate" not in texts):
             raise ValueError("allowed with protocol longppl: truncate, and noise beside it")
         return texts
+
+    @model_validator(mode="after")
+    def _sequences_alone(self) -> "Config":
+        targets = getattr(self.protocol, "targets", None)
+        if targets is None or not (targets.alone or targets.count == 1):
+            for condition in self.parsed:
+                if condition.alone:
+                    raise ValueError(
+                        f"conditions: {condition.text!r} depends on its target, and targets that "
+                        "share a sequence would share its far context; allowed: protocol grid or "
+                        "band with targets: {alone: true}"
+                    )
+        return self
 
     @property
     def parsed(self) -> tuple[Condition, ...]:
@@ -105,6 +117,16 @@ class Config(Part):
             UsageError: If it does not fit them.
         """
         return self.protocol.plan(self.windows)
+
+
+def _with_controls(conditions: Sequence[str]) -> Iterator[str]:
+    """Each condition once, a targeted removal with its count-matched control behind it."""
+    texts: dict[str, None] = {}
+    for text in conditions:
+        texts[text] = None
+        if (control := parse(text).control) is not None:
+            texts[control.text] = None
+    yield from texts
 
 
 def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:

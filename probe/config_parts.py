@@ -8,6 +8,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
@@ -15,7 +16,6 @@ from pydantic import (
 
 from probe.corpus.options import DataOptions
 from probe.errors import UsageError
-from probe.protocol import DEFAULT_RUNS, Plan, grid, longppl, sweep
 
 
 def allowed(words: str) -> WrapValidator:
@@ -65,7 +65,19 @@ class DataConfig(Part):
     ids_column: str | None = None
     max_documents: PositiveInt | None = None
     group_column: str | None = None
+    metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
     streaming: bool = False
+
+    @field_validator("metadata_columns")
+    @classmethod
+    def _free(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        from probe.analysis.classes.choice import check_columns
+
+        check_columns(columns)
+        read = info.data.get("ids_column") or info.data.get("text_column")
+        if read in columns:
+            raise ValueError(f"{read!r} holds the documents themselves; allowed: other columns")
+        return columns
 
     def as_options(self) -> DataOptions:
         """The same, as the corpus takes it."""
@@ -89,80 +101,6 @@ class WindowsConfig(Part):
         if self.length is None:
             raise UsageError("windows.length is null; allowed with this protocol: a whole number")
         return self.length
-
-
-class SweepConfig(Part):
-    """The boundary stands still, every token behind it is a target."""
-
-    kind: Literal["sweep"] = "sweep"
-    reach: PositiveInt | None = None
-    runs: dict[PositiveInt, PositiveInt] = Field(default_factory=lambda: dict(DEFAULT_RUNS))
-    spread: Annotated[float, Field(ge=0, le=1)] = 0.25
-    all_runs: bool = False
-    insist: bool = False
-
-    @field_validator("runs")
-    @classmethod
-    def _long_run(cls, runs: dict[int, int]) -> dict[int, int]:
-        if runs.get(1) != 1:
-            raise ValueError("allowed: {1: 1, …}, one long run over the whole reach, then others")
-        return runs
-
-    def plan(self, windows: WindowsConfig) -> Plan:
-        """The protocol for these windows."""
-        return sweep(
-            windows.fixed,
-            self.reach,
-            lengths=self.runs,
-            spread=self.spread,
-            all_runs=self.all_runs,
-            insist=self.insist,
-        )
-
-
-class TargetsConfig(Part):
-    """The fixed targets of a grid."""
-
-    count: PositiveInt = 10
-    end_offset: Annotated[int, Field(ge=0)] = 40
-
-
-class GridConfig(Part):
-    """Targets are fixed, the boundary moves over a list of distances."""
-
-    kind: Literal["grid"]
-    distances: list[Annotated[int, Field(ge=0)]]
-    targets: TargetsConfig = TargetsConfig()
-
-    def plan(self, windows: WindowsConfig) -> Plan:
-        """The protocol for these windows."""
-        return grid(
-            windows.fixed,
-            self.distances,
-            count=self.targets.count,
-            end_offset=self.targets.end_offset,
-        )
-
-
-class LongPPLConfig(Part):
-    """A short context slides over whole documents: the key tokens of LongPPL."""
-
-    kind: Literal["longppl"]
-    context: PositiveInt = 4096
-    stride: Annotated[int, Field(ge=2)] = 1024
-
-    def plan(self, windows: WindowsConfig) -> Plan:
-        """The protocol for these windows.
-
-        Raises:
-            UsageError: If they are no whole documents, or too short.
-        """
-        if (windows.per_document, windows.skip) != (1, 0):
-            raise UsageError(
-                f"windows.per_document is {windows.per_document}, windows.skip {windows.skip}; "
-                "allowed with protocol longppl, which measures whole documents: 1, 0"
-            )
-        return longppl(windows.length, self.context, self.stride)
 
 
 class AnalysisConfig(Part):

@@ -86,12 +86,14 @@ def test_it_fits_100_columns_and_ends_no_line_with_spaces():
 def test_the_texts_cover_what_the_program_knows():
     """No source, measure, protocol key or first_token mode is missing or made up."""
     fields = config.Config.model_fields
-    sweep, grid = config.SweepConfig.model_fields, config.GridConfig.model_fields
     assert tuple(listing.SOURCES) == SOURCES
     assert tuple(listing.MEASURES) == losses.MEASURES
     assert tuple(listing.FIRST_TOKEN) == get_args(fields["first_token"].annotation)
-    assert set(listing.PROTOCOLS["sweep"]) == set(sweep) - {"kind"}
-    assert set(listing.PROTOCOLS["grid"]) == set(grid) - {"kind"}
+    kinds = get_args(config.ProtocolConfig)
+    keys = {get_args(kind.model_fields["kind"].annotation)[0]: kind.model_fields for kind in kinds}
+    assert {kind: {"kind", *texts} for kind, texts in listing.PROTOCOLS.items()} == {
+        kind: set(fields) for kind, fields in keys.items()
+    }
 
 
 def test_protocol_keys_are_written_as_in_a_configuration():
@@ -101,7 +103,7 @@ def test_protocol_keys_are_written_as_in_a_configuration():
         assert f"    {key}  " in text
     assert "distances (required)" in text
     assert "    runs: {1: 1, 4: 2, 8: 2, 64: 16}\n" in text  # too long for a word beside it
-    assert "targets: {count: 10, end_offset: 40}\n" in text
+    assert "targets: {count: 10, end_offset: 40, alone: false}\n" in text
 
 
 def test_listing_loads_no_model_library():

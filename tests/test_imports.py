@@ -14,11 +14,11 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 # Lowest first: a module imports from its own layer and from lower ones.
 LAYERS = [
-    "probe errors",
+    "probe errors userfile",
     "perturbations windows losses branch tree packing",
     "protocol branches",
     "models attention memory ledger walk engine selfcheck timing",
-    "config config_parts corpus sources store experiment planning progress record rows run",
+    "config config_parts config_protocols corpus sources store experiment planning progress record rows run",
     "analysis plots",
     "report",
     "commands",

@@ -3,6 +3,10 @@
 import re
 from typing import Any, Protocol
 
+import numpy as np
+
+from probe.perturbations.text import TokenText
+
 # White space belongs to what follows it, so that the tokens joined are the text.
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
@@ -17,6 +21,9 @@ class Tokens(Protocol):
 
     def decode(self, token: int) -> str:
         """The text of one token, with the space before it; never empty."""
+
+    def text(self, text: str) -> TokenText | None:
+        """*text* beside its tokens; ``None`` where the tokenizer does not tell which is which."""
 
 
 class Words:
@@ -35,6 +42,11 @@ class Words:
     def decode(self, token: int) -> str:
         """See `Tokens`; an id that was never given out is shown as a number."""
         return self._words[token] if 0 <= token < len(self._words) else f"<{token}>"
+
+    def text(self, text: str) -> TokenText:
+        """See `Tokens`; each token is a word."""
+        spans = np.array([found.span() for found in _WORD.finditer(text)]).reshape(-1, 2)
+        return TokenText(text, spans[:, 0], spans[:, 1], np.array(self.encode(text)))
 
     def _number(self, word: str) -> int:
         if word not in self._ids:
@@ -69,6 +81,11 @@ class ModelTokens:
         anchor, behind = self._decode(self._anchor), self._decode([*self._anchor, token])
         own = behind.removeprefix(anchor) if behind.startswith(anchor) else self._decode([token])
         return own or f"<{token}>"
+
+    def text(self, text: str) -> TokenText | None:
+        """See `Tokens`."""
+        fast = getattr(self._tokenizer, "is_fast", False)
+        return TokenText.of(text, self._tokenizer) if fast else None
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.commands.options import own_perturbations
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
@@ -31,7 +33,12 @@ PROTOCOLS = {
     },
     "grid": {
         "distances": "distances of the first target from the boundary, tokens",
-        "targets": "how many, and how many tokens before the window's end they end",
+        "targets": "how many, how many tokens before the window's end they end, and whether each"
+        " has a sequence of its own (alone)",
+    },
+    "band": {
+        "edges": "rising distances between which the bands lie, tokens; only a band is perturbed",
+        "targets": "as in grid",
     },
     "longppl": {
         "context": "fewest tokens of a short context; the first of a document are never key",
@@ -56,6 +63,7 @@ Rows = Iterable[tuple[str, str]]
 
 
 @click.command("list", short_help="Perturbations, protocols, measures, token classes.")
+@own_perturbations
 def command() -> None:
     """List perturbations, protocols, measures, token classes and their parameters."""
     from probe.analysis.classes import registry as classes
@@ -123,9 +131,12 @@ def _classes(entries: Iterable["ClassEntry"]) -> Iterator[tuple[str, str]]:
 
 
 def _protocols() -> Iterator[tuple[str, str]]:
-    from probe.config_parts import GridConfig, LongPPLConfig, SweepConfig
+    from typing import get_args
 
-    for name, config in (("sweep", SweepConfig), ("grid", GridConfig), ("longppl", LongPPLConfig)):
+    from probe.config_protocols import ProtocolConfig
+
+    for config in get_args(ProtocolConfig):
+        (name,) = get_args(config.model_fields["kind"].annotation)
         yield name, inspect.getdoc(config) or ""
         for key, text in PROTOCOLS[name].items():
             yield f"  {_key(key, config.model_fields[key])}", text

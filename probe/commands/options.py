@@ -33,6 +33,25 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("config", type=click.Path(path_type=Path))(command)
 
 
+def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--perturbations FILE``, whose files are run before it."""
+
+    def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
+        from probe.perturbations.user import load_files
+
+        load_files(files)
+
+    return click.option(
+        "--perturbations",
+        multiple=True,
+        metavar="FILE",
+        expose_value=False,
+        callback=load,
+        is_eager=True,
+        help="A Python file that registers perturbations of your own.",
+    )(command)
+
+
 def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
     """Read the configuration that the options ask for.
 

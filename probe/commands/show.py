@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from probe.commands.options import own_perturbations
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.commands._tokens import Tokens
     from probe.perturbations.condition import Condition
     from probe.perturbations.samplers import Sampler
+    from probe.perturbations.text import TokenText
 
 _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",
@@ -35,6 +37,7 @@ _ORIGINS = {
     help="Index of the first token that stays intact; default: the last quarter does.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@own_perturbations
 def command(
     condition: str, text: str | None, model: str | None, boundary: int | None, seed: int
 ) -> None:
@@ -53,7 +56,15 @@ def command(
     ids = tokens.encode(content)
     boundary = _boundary(boundary, len(ids))
     older = OLDER if text is None else content
-    after = perturbed(parsed, ids[:boundary], seed, bound(tokens, content, older, room=boundary))
+    whole = tokens.text(content)
+    after = perturbed(
+        parsed,
+        ids[:boundary],
+        seed,
+        bound(tokens, content, older, room=boundary),
+        text=None if whole is None else whole[:boundary],
+        target=ids[boundary],
+    )
     _print(parsed, tokens, ids[:boundary], after, ids[boundary:], seed)
 
 
@@ -101,15 +112,32 @@ def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str,
 
 
 def perturbed(
-    condition: "Condition", far: list[int], seed: int, samplers: Mapping[str, "Sampler"]
+    condition: "Condition",
+    far: list[int],
+    seed: int,
+    samplers: Mapping[str, "Sampler"],
+    *,
+    text: "TokenText | None" = None,
+    target: int | None = None,
 ) -> list[int]:
     """Apply a condition; what a perturbation refuses is the user's mistake.
+
+    Args:
+        condition: The condition.
+        far: Token ids of the far context.
+        seed: Seed of its draws.
+        samplers: By source name.
+        text: The text of *far*.
+        target: The token that stands for the target: the first one behind the boundary.
 
     Raises:
         UsageError: If the perturbation refuses this far context.
     """
+    import numpy as np
+
+    targets = None if target is None else np.array([target])
     try:
-        return condition.apply(far, rng=seed, sources=samplers)
+        return condition.apply(far, rng=seed, sources=samplers, text=text, targets=targets)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {condition.text!r}: {error}") from error
 
@@ -180,6 +208,8 @@ def _print(
         say("\n".join([title, *(f"  {line}" for line in body)]) + "\n", styled=styled)
 
     say(f"{condition.text}, seed {seed}, {tokens.name}{', changes marked' if styled else ''}")
+    if "targets" in condition.reads:
+        say("the target is the first token behind the boundary")
     for source in sorted(condition.sources):
         say(f"source {source!r}: {_ORIGINS[source]}")
     say("")

@@ -66,6 +66,16 @@ class Condition:
         return any(registry.get(step.name).alone for step in self.steps)
 
     @property
+    def control(self) -> "Condition | None":
+        """The count-matched random control of a targeted removal, ``None`` for any other."""
+        entry = registry.get(self.steps[0].name)
+        matched = entry.alone and any(p.name == "matched" for p in entry.parameters)
+        if not matched or len(self.steps) > 1 or self.steps[0].parameters.get("matched"):
+            return None
+        parameters = {**self.steps[0].parameters, "matched": True}
+        return parse(str(Step(entry.name, parameters)))
+
+    @property
     def keeps_positions(self) -> bool:
         """Whether what is left of far keeps its position ids, and so does the near text."""
         return any(step.keeps_positions for step in self.steps)

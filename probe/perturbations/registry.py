@@ -184,6 +184,14 @@ def _parameters(name: str, function: Callable[..., Any]) -> tuple[inspect.Parame
     return tuple(named.values())
 
 
+def source_of(function: Callable[..., Any]) -> str:
+    """The source of a function, empty where it is not to be had (an interactive session)."""
+    try:
+        return inspect.getsource(inspect.unwrap(function))
+    except (OSError, TypeError):
+        return ""
+
+
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     # Not identity: a module that is reloaded, or a notebook cell run again, may register again.
     return function.__module__, function.__qualname__

@@ -4,11 +4,24 @@ All indices here count the window's own tokens from 0; the kept first token is t
 ``probe.branches``.
 """
 
+from probe.protocol.bands import Band, band
 from probe.protocol.grids import Grid, grid
 from probe.protocol.runs import Run
 from probe.protocol.sliding import LongPPL, longppl
 from probe.protocol.sweeps import DEFAULT_RUNS, Sweep, sweep
 
-Plan = Sweep | Grid | LongPPL
+Plan = Sweep | Grid | Band | LongPPL
 
-__all__ = ["DEFAULT_RUNS", "Grid", "LongPPL", "Plan", "Run", "Sweep", "grid", "longppl", "sweep"]
+__all__ = [
+    "DEFAULT_RUNS",
+    "Band",
+    "Grid",
+    "LongPPL",
+    "Plan",
+    "Run",
+    "Sweep",
+    "band",
+    "grid",
+    "longppl",
+    "sweep",
+]

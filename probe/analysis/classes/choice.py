@@ -2,7 +2,9 @@
 
 import ast
 import functools
+import hashlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +14,14 @@ import numpy as np
 from probe.analysis.classes import registry
 from probe.analysis.classes.registry import Predicate
 from probe.analysis.classes.tokens import WindowTokens
-from probe.analysis.classes.user import is_user, load_user, one_line
+from probe.analysis.classes.user import is_user, load_user
 from probe.errors import ProbeError, UsageError
+from probe.userfile import one_line
 
 FORMS = "name, name(parameter=value), or path/to/file.py:function"
+Columns = Mapping[str, Mapping[str, str]]
+"""Metadata columns: the label of each document by column."""
+NONE: Columns = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +67,12 @@ class Chosen:
         return [_label(value, where) for value in values]
 
 
-def choose(names: Sequence[str]) -> tuple[Chosen, ...]:
+def choose(names: Sequence[str], columns: Columns = NONE) -> tuple[Chosen, ...]:
     """Read classes as a configuration names them; a class that is named twice is one.
 
     Args:
         names: Texts such as ``frequency(top=0.2)``.
+        columns: Metadata columns of the data, which are classes under their own names.
 
     Returns:
         The classes in order.
@@ -74,7 +81,7 @@ def choose(names: Sequence[str]) -> tuple[Chosen, ...]:
         UsageError: If a text has another form, or names an unknown class, parameter, file or
             function, or if two differ in nothing but the case of their letters.
     """
-    chosen = {one.text: one for one in map(_choose, names)}
+    chosen = {one.text: one for one in (_choose(name, columns) for name in names)}
     known: dict[str, str] = {}
     for text in chosen:
         # The columns of a table in SQL are told apart without regard to case.
@@ -86,12 +93,61 @@ def choose(names: Sequence[str]) -> tuple[Chosen, ...]:
     return tuple(chosen.values())
 
 
-def _choose(text: str) -> Chosen:
+def check_columns(columns: Sequence[str]) -> None:
+    """See that metadata columns can be classes beside those that are registered.
+
+    Raises:
+        UsageError: If a name is empty, stands there twice, or is that of a class or of another
+            column of the class table; also in other letters, upper or lower.
+    """
+    registered = {name.casefold(): name for name in registry.names()}
+    seen: set[str] = set()
+    for column in columns:
+        if not column or column != column.strip() or not column.isprintable():
+            raise UsageError(
+                f"{column!r} cannot be a token class; allowed: a printable name without blanks"
+                " around it"
+            )
+        bare = column.partition("(")[0].strip().casefold()
+        if bare in registered or is_user(column):
+            known = ", ".join(registered.values())
+            raise UsageError(
+                f"{column!r} is the name of a token class; allowed: a column of another name than"
+                f" {known}"
+            )
+        if bare in registry.RESERVED:
+            raise UsageError(
+                f"{column!r} is a column of the class table; allowed: a column of another name than"
+                f" {', '.join(registry.RESERVED)}"
+            )
+        if column.casefold() in seen:
+            raise UsageError(f"{column!r} stands there twice; allowed: each column once")
+        seen.add(column.casefold())
+
+
+def _of_column(column: str, labels: Mapping[str, str]) -> Chosen:
+    """The class of a metadata column: all tokens of a document have its label."""
+    check_columns([column])
+    held = json.dumps(dict(labels), sort_keys=True).encode()
+
+    def predicate(window: WindowTokens) -> list[str | None]:
+        return [labels.get(window.document)] * len(window)
+
+    return Chosen(column, predicate, f"sha256 {hashlib.sha256(held).hexdigest()}")
+
+
+def _choose(text: str, columns: Columns) -> Chosen:
     text = str(text).strip()
+    if text in columns:
+        return _of_column(text, columns[text])
     if is_user(text):
         return Chosen(text, *load_user(text))
     name, given = _read(text)
-    entry = registry.get(name)
+    try:
+        entry = registry.get(name)
+    except UsageError as error:
+        there = f" ({', '.join(columns)})" if columns else ""
+        raise UsageError(f"{error}, or one of data.metadata_columns{there}") from error
     known = {parameter.name: parameter for parameter in entry.parameters}
     if unknown := sorted(given.keys() - known):
         allowed = ", ".join(known) or "none"
