@@ -16,9 +16,10 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 LAYERS = [
     "probe errors userfile",
     "perturbations windows losses branch tree packing",
-    "protocol branches",
+    "protocol branches candidates",
     "models attention memory ledger walk engine selfcheck timing",
-    "config config_parts config_protocols corpus sources store experiment planning progress record rows run",
+    "config config_parts config_protocols corpus sources store experiment planning progress record"
+    " rows run",
     "analysis plots",
     "report",
     "commands",

@@ -11,11 +11,11 @@ import pytest
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
-from probe.perturbations.trials import nested
 from probe.perturbations.content import replace
 from probe.perturbations.order import reverse, shuffle
 from probe.perturbations.removal import drop
 from probe.perturbations.samplers import vocabulary
+from probe.perturbations.trials import nested
 
 
 @pytest.fixture

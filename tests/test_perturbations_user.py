@@ -101,5 +101,5 @@ def test_a_file_that_is_none(tmp_path, content, message):
 
 
 def test_no_such_file():
-    with pytest.raises(UsageError, match="'nowhere.py' cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"'nowhere\.py' cannot be read: No such file"):
         load_files(["nowhere.py"])

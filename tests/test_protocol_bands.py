@@ -1,5 +1,7 @@
 """Bands of distances, and targets that have a sequence of their own."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_a_band_covers_its_distances_and_nothing_else(edges, count, end_offset, 
     )
     expected = {
         (near, far): [Run(begin - near, begin, stop, begin - far) for begin, stop in starts]
-        for near, far in zip(edges, edges[1:], strict=False)
+        for near, far in pairwise(edges)
     }
     runs = plan.runs(shared=False)
     assert sorted(runs) == sorted(run for found in expected.values() for run in found)
@@ -64,5 +66,5 @@ def test_a_configuration_of_bands():
     """The keys are read, and what is missing or does not fit is said with its path."""
     config = check({**CONTENT, "protocol": {"kind": "band", "edges": [0, 16, 64]}})
     assert config.plan == band(LENGTH, [0, 16, 64])
-    with pytest.raises(UsageError, match="protocol.edges: is missing"):
+    with pytest.raises(UsageError, match=r"protocol\.edges: is missing"):
         check({**CONTENT, "protocol": {"kind": "band"}})

@@ -160,7 +160,9 @@ def _from_cells(
     weights = resample_weights(len(documents), how.resamples, how.seed)
     fitted = fitted_curves(rows, documents, weights, how.confidence)
     floor = noise_floor(rows, int(edges[-1]), how.confidence)
-    contexts = _contexts(fitted, how, floor, bytes_per_token(connection))
+    contexts = _contexts(
+        fitted if _has_length(run) else {}, how, floor, bytes_per_token(connection)
+    )
     contrast_table, missing = contrasts(
         connection,
         conditions,
@@ -211,6 +213,12 @@ def _from_cells(
         flags=flags(contexts, floor, measured, rows),
         warnings=(*run.warnings, *missing),
     )
+
+
+def _has_length(run: Run) -> bool:
+    """Whether a run perturbs all that lies further than a distance: else no length is read."""
+    protocol = (run.record.get("config") or {}).get("protocol") or {}
+    return bool(protocol.get("kind") != "band")
 
 
 def _contexts(

@@ -1,5 +1,6 @@
 """Figures for papers: a frame or a summary in, matplotlib axes out; nothing global is changed."""
 
+from probe.plots.bands import bands
 from probe.plots.classes import classes
 from probe.plots.compare import compare
 from probe.plots.curve import curve
@@ -9,6 +10,7 @@ from probe.plots.save import save
 from probe.plots.tolerance import tolerance
 
 __all__ = [
+    "bands",
     "classes",
     "compare",
     "contrasts",

@@ -1,0 +1,172 @@
+"""What each band of distances is worth: delta where it alone is perturbed (protocol `band`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from probe.analysis.answer import counts, in_order
+from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.record import write_text
+from probe.analysis.settings import Analysis
+from probe.analysis.summary import Summary, summarise
+from probe.analysis.views import connect
+from probe.errors import ProbeError
+from probe.windows import FEWEST_DOCUMENTS
+
+COLUMNS = (
+    "condition",
+    "band_from",
+    "band_to",
+    "delta",
+    "low",
+    "high",
+    "targets",
+    "documents",
+)
+"""Columns of ``bands.csv``: distances of the first target in tokens, delta and its limits in nats a
+token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """Delta of every band and condition.
+
+    Args:
+        summary: The run's summary, which holds no length: what lies beyond a band is intact.
+        table: Columns :data:`COLUMNS`; limits are missing with fewer documents than an interval
+            needs.
+    """
+
+    summary: Summary
+    table: pd.DataFrame
+
+
+def is_banded(record: Mapping[str, Any]) -> bool:
+    """Whether a run perturbed bands of distances."""
+    protocol = (record.get("config") or {}).get("protocol") or {}
+    return bool(protocol.get("kind") == "band")
+
+
+def bands(run_dir: str | Path, *, analysis: Analysis | None = None, write: bool = True) -> Bands:
+    """Read a run of protocol `band`.
+
+    Args:
+        run_dir: The run folder.
+        analysis: How to read it; by default what its configuration says.
+        write: Whether to write ``bands.csv`` and the summary's files into the folder.
+
+    Returns:
+        Delta by band and condition, with the interval of a bootstrap over documents.
+
+    Raises:
+        ProbeError: If the run has another protocol, or cannot be read.
+    """
+    summary = summarise(run_dir, analysis=analysis, write=write)
+    run = summary.run
+    if not is_banded(run.record):
+        raise ProbeError(f"run '{run.path}' has no bands; allowed: a run with protocol band")
+    try:
+        with connect(run.path / "windows.parquet", run.parts) as connection:
+            sums = _sums(connection)
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    table = _table(sums, summary.analysis)
+    if write:
+        text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+        write_text(run.path / "bands.csv", text)
+    return Bands(summary, table)
+
+
+def answer(found: Bands) -> str:
+    """The whole answer as plain text: sentence, basis, table, notes."""
+    summary, table = found.summary, found.table
+    strongest = None if table.empty else table.iloc[int(table["delta"].to_numpy().argmax())]
+    subject = f"{summary.model} on {summary.data}"
+    if strongest is None:
+        lines = [f"{subject}: no band was scored."]
+    else:
+        lines = [
+            f"{subject}: of the bands, {_band(strongest)} tokens before the target matters most "
+            f"({strongest['condition']}: {_delta(strongest)} nats a token)."
+        ]
+    lines.append(f"Measured on {', '.join(counts(summary))}; what lies beyond a band is intact.")
+    names = in_order(table["condition"].astype(str))
+    width = max([len("band"), *(len(_band(row)) for _, row in table.iterrows())])
+    columns = [max(len(name), 26) for name in names]
+    head = "  ".join(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))
+    rows = [f"{'band':<{width}}  {head}".rstrip()]
+    for _, own in table.groupby(["band_from", "band_to"]):
+        by_name = {str(row["condition"]): _delta(row) for _, row in own.iterrows()}
+        cells = "  ".join(
+            f"{by_name.get(name, '–'):>{size}}" for name, size in zip(names, columns, strict=True)
+        )
+        rows.append(f"{_band(own.iloc[0]):<{width}}  {cells}")
+    notes = [f"- {line}" for line in (*_few(summary), *summary.warnings)]
+    return "\n\n".join(
+        part for part in ("\n".join(lines), "\n".join(rows), "\n".join(notes)) if part
+    )
+
+
+def _sums(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """Sums of delta by condition, band and document; a band is told by its first target."""
+    return connection.execute(
+        """SELECT condition, band_from, band_to, document, count(*) AS targets,
+            sum(delta) AS delta_sum
+        FROM (SELECT condition, document, delta, near AS band_from,
+                near + boundary - far_start AS band_to
+            FROM (SELECT condition, document, boundary, far_start,
+                    avg(nll::DOUBLE - nll_intact) AS delta, any_value(near) AS near
+                FROM (SELECT *, min(distance) OVER (
+                        PARTITION BY document, "window", condition, repeat, boundary, far_start
+                    ) AS near FROM scores WHERE boundary >= 0)
+                GROUP BY condition, document, "window", position, boundary, far_start))
+        GROUP BY ALL ORDER BY condition, band_from, band_to, document"""
+    ).df()
+
+
+def _table(sums: pd.DataFrame, how: Analysis) -> pd.DataFrame:
+    documents = pd.Index(sorted(set(sums["document"].astype(str))))
+    weights = resample_weights(len(documents), how.resamples, how.seed)
+    rows = []
+    for _, own in sums.groupby(["condition", "band_from", "band_to"]):
+        first = own.iloc[0]
+        places = documents.get_indexer(pd.Index(own["document"].astype(str)))
+        delta, targets = np.zeros((2, len(documents), 1))
+        delta[places, 0], targets[places, 0] = own["delta_sum"], own["targets"]
+        resampled = bootstrap(delta, targets, weights, how.confidence)
+        low, high = pointwise_band(resampled, how.confidence)
+        known = resampled.documents >= FEWEST_DOCUMENTS
+        rows.append(
+            {
+                "condition": str(first["condition"]),
+                "band_from": int(first["band_from"]),
+                "band_to": int(first["band_to"]),
+                "delta": resampled.mean[0],
+                "low": low[0] if known else np.nan,
+                "high": high[0] if known else np.nan,
+                "targets": int(targets.sum()),
+                "documents": resampled.documents,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _band(row: pd.Series) -> str:
+    return f"{row['band_from']:,}–{row['band_to'] - 1:,}"
+
+
+def _delta(row: pd.Series) -> str:
+    if np.isnan(row["low"]):
+        return f"{row['delta']:+.4f}"
+    return f"{row['delta']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+
+
+def _few(summary: Summary) -> list[str]:
+    if summary.documents >= FEWEST_DOCUMENTS:
+        return []
+    return [f"{summary.documents} documents: an interval needs {FEWEST_DOCUMENTS}"]
