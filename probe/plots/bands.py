@@ -41,10 +41,9 @@ def bands(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             known = ~np.isnan(limits[:, 0])
             axes.vlines(at[known] + shift, limits[known, 0], limits[known, 1], colors=look["color"])
             handles.append(marks.handle(style.short(name), look))
-        ticks = [f"{near:,}–{far - 1:,}" for near, far in places]
-        axes.set_xticks(range(len(places)), ticks, rotation=30, ha="right")
+        axes.set_xticks(range(len(places)), [f"{near:,}–\n{far - 1:,}" for near, far in places])
         axes.set_xlim(-0.6, len(places) - 0.4)
-        axes.set_xlabel("perturbed band: distance from the first target (tokens)")
+        axes.set_xlabel("perturbed band (tokens before the first target)")
         axes.set_ylabel("delta (nats a token)")
-        marks.legend_below(axes, handles)
+        marks.legend_below(axes, handles, lines=2)
     return axes

@@ -106,11 +106,15 @@ def handle(label: str, look: Mapping[str, Any]) -> Line2D:
     return Line2D([], [], label=label, **look)
 
 
-def legend_below(axes: Axes, handles: Sequence[Artist]) -> None:
-    """A legend under the axis label, one entry a line."""
+def legend_below(axes: Axes, handles: Sequence[Artist], *, lines: int = 1) -> None:
+    """A legend under the axis label, one entry a line; *lines* is how many a tick's label has."""
     # Below the axis label whatever the height of the axes, hence points and no share of it.
     figure = axes.get_figure(root=True)
-    below = ScaledTranslation(-26 / 72, -32 / 72, figure.dpi_scale_trans) if figure else None
+    below = (
+        ScaledTranslation(-26 / 72, (-22 - 10 * lines) / 72, figure.dpi_scale_trans)
+        if figure
+        else None
+    )
     axes.legend(
         handles=handles,
         loc="upper left",
