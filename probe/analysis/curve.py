@@ -25,9 +25,13 @@ COLUMNS = (
     "floor",
     "helped",
     "hurt",
+    "standard_error",
+    "draws_error",
 )
-"""Columns of ``curve.csv``: distances in tokens, delta, its limits, fit and floor in nats a token,
-``helped`` and ``hurt`` as shares of targets."""
+"""Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
+in nats a token: of the mean between documents, and the part of it that another draw of the
+perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
+targets."""
 
 
 def fitted_curves(
@@ -59,6 +63,7 @@ def curve_frame(
     weights: Floats,
     confidence: float,
     floor: NoiseFloor | None,
+    draws: pd.DataFrame,
     simultaneous: bool = False,
 ) -> pd.DataFrame:
     """The curve of every condition, one row a bin; grey distances have rows of their own.
@@ -70,6 +75,7 @@ def curve_frame(
         weights: Draws of the documents, shape ``(resamples, documents)``.
         confidence: Confidence of the band.
         floor: Noise floor of the run.
+        draws: From :func:`probe.analysis.repeats.draws_errors`.
         simultaneous: Whether the band holds for all bins of a curve at once, not bin by bin.
 
     Returns:
@@ -105,8 +111,13 @@ def curve_frame(
                     "floor": np.nan if floor is None else floor.at(sums.lower),
                     "helped": counts["helped"].to_numpy(dtype=np.float64) / targets,
                     "hurt": counts["hurt"].to_numpy(dtype=np.float64) / targets,
+                    "standard_error": resampled.standard_error,
                 }
             )
         )
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    if not frames:
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(frames, ignore_index=True)
+    own = draws[["condition", "distance_from", "draws_error"]].assign(grey=False)
+    table = table.merge(own, on=["condition", "distance_from", "grey"], how="left")
     return table.sort_values(["condition", "distance_from", "grey"], ignore_index=True)

@@ -23,6 +23,7 @@ from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
+from probe.analysis.repeats import draws_errors
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts, document_sums
@@ -192,6 +193,7 @@ def _from_cells(
             weights=weights,
             confidence=how.confidence,
             floor=floor,
+            draws=draws_errors(connection, edges),
             simultaneous=how.simultaneous,
         ),
         contexts=contexts,
