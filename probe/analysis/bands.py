@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import counts, in_order
-from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.groups import delta_table, in_words
 from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -75,7 +74,7 @@ def bands(run_dir: str | Path, *, analysis: Analysis | None = None, write: bool 
             sums = _sums(connection)
     except duckdb.Error as error:
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
-    table = _table(sums, summary.analysis)
+    table = delta_table(sums, ("condition", "band_from", "band_to"), summary.analysis)
     if write:
         text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
         write_text(run.path / "bands.csv", text)
@@ -92,7 +91,7 @@ def answer(found: Bands) -> str:
     else:
         lines = [
             f"{subject}: of the bands, {_band(strongest)} tokens before the target matters most "
-            f"({strongest['condition']}: {_delta(strongest)} nats a token)."
+            f"({strongest['condition']}: {in_words(strongest)} nats a token)."
         ]
     lines.append(f"Measured on {', '.join(counts(summary))}; what lies beyond a band is intact.")
     names = in_order(table["condition"].astype(str))
@@ -101,7 +100,7 @@ def answer(found: Bands) -> str:
     head = "  ".join(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))
     rows = [f"{'band':<{width}}  {head}".rstrip()]
     for _, own in table.groupby(["band_from", "band_to"]):
-        by_name = {str(row["condition"]): _delta(row) for _, row in own.iterrows()}
+        by_name = {str(row["condition"]): in_words(row) for _, row in own.iterrows()}
         cells = "  ".join(
             f"{by_name.get(name, '–'):>{size}}" for name, size in zip(names, columns, strict=True)
         )
@@ -129,41 +128,8 @@ def _sums(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     ).df()
 
 
-def _table(sums: pd.DataFrame, how: Analysis) -> pd.DataFrame:
-    documents = pd.Index(sorted(set(sums["document"].astype(str))))
-    weights = resample_weights(len(documents), how.resamples, how.seed)
-    rows = []
-    for _, own in sums.groupby(["condition", "band_from", "band_to"]):
-        first = own.iloc[0]
-        places = documents.get_indexer(pd.Index(own["document"].astype(str)))
-        delta, targets = np.zeros((2, len(documents), 1))
-        delta[places, 0], targets[places, 0] = own["delta_sum"], own["targets"]
-        resampled = bootstrap(delta, targets, weights, how.confidence)
-        low, high = pointwise_band(resampled, how.confidence)
-        known = resampled.documents >= FEWEST_DOCUMENTS
-        rows.append(
-            {
-                "condition": str(first["condition"]),
-                "band_from": int(first["band_from"]),
-                "band_to": int(first["band_to"]),
-                "delta": resampled.mean[0],
-                "low": low[0] if known else np.nan,
-                "high": high[0] if known else np.nan,
-                "targets": int(targets.sum()),
-                "documents": resampled.documents,
-            }
-        )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
 def _band(row: pd.Series) -> str:
     return f"{row['band_from']:,}–{row['band_to'] - 1:,}"
-
-
-def _delta(row: pd.Series) -> str:
-    if np.isnan(row["low"]):
-        return f"{row['delta']:+.4f}"
-    return f"{row['delta']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
 
 
 def _few(summary: Summary) -> list[str]:

@@ -1,0 +1,54 @@
+"""Delta of groups of rows that are no distances (bands, passages), with its interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.settings import Analysis
+from probe.windows import FEWEST_DOCUMENTS
+
+
+def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.DataFrame:
+    """Mean delta of every group, and the limits of a bootstrap over all documents of the sums.
+
+    Args:
+        sums: Columns *keys*, ``document, targets, delta_sum``, at most one row a group and
+            document.
+        keys: What tells groups apart.
+        how: Resamples, seed and confidence.
+
+    Returns:
+        Columns *keys*, ``delta, low, high`` (nats a token), ``targets, documents``, in order of the
+        keys; limits are missing with fewer documents than an interval needs.
+    """
+    documents = pd.Index(sorted(set(sums["document"].astype(str))))
+    weights = resample_weights(len(documents), how.resamples, how.seed)
+    rows = []
+    for _, own in sums.groupby(list(keys), sort=True):
+        places = documents.get_indexer(pd.Index(own["document"].astype(str)))
+        delta, targets = np.zeros((2, len(documents), 1))
+        delta[places, 0], targets[places, 0] = own["delta_sum"], own["targets"]
+        resampled = bootstrap(delta, targets, weights, how.confidence)
+        low, high = pointwise_band(resampled, how.confidence)
+        known = resampled.documents >= FEWEST_DOCUMENTS
+        rows.append(
+            {key: own[key].iloc[0] for key in keys}
+            | {
+                "delta": resampled.mean[0],
+                "low": low[0] if known else np.nan,
+                "high": high[0] if known else np.nan,
+                "targets": int(targets.sum()),
+                "documents": resampled.documents,
+            }
+        )
+    names = [*keys, "delta", "low", "high", "targets", "documents"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def in_words(row: "pd.Series[float]") -> str:
+    """Delta with its limits, nats: ``+0.0123 (+0.0100 to +0.0150)``."""
+    if np.isnan(row["low"]):
+        return f"{row['delta']:+.4f}"
+    return f"{row['delta']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
