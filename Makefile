@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # An index to look for torch in first, such as https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# Files of tests side by side, a file in one process: what it makes once is made once.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: demo test lint fast setup clean
@@ -13,10 +15,10 @@ demo: setup ## How many tokens of context does a real model use on real text?
 	$(BIN)/probe run configs/demo.yaml
 
 test: lint ## Everything, with the notebooks and the tests that need the weights of a real model.
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
+	$(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=300 tests notebooks
 
-fast: setup ## The tests that need no weights.
-	$(BIN)/python -m pytest -m "not real"
+fast: setup ## The tests that need no weights, no browser and no notebook: under three minutes.
+	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser" tests
 
 lint: setup
 	$(BIN)/ruff check .

@@ -88,6 +88,7 @@ def perturbed(
     repeat: int = 0,
     sources: Mapping[str, Sampler] | None = None,
     text: TokenText | None = None,
+    passage: slice | None = None,
 ) -> Scored:
     """One run of a condition: far perturbed up to the run's boundary, all else as it is.
 
@@ -102,6 +103,7 @@ def perturbed(
         repeat: Number of the draw.
         sources: Samplers by name.
         text: The text of the whole window, where the condition reads it.
+        passage: Place of a passage among the run's far tokens, where the condition reads it.
     """
     start = max(run.start, first_token.kept)
     rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
@@ -110,10 +112,17 @@ def perturbed(
     targets = window.ids[run.first : run.stop]
     left = None
     if condition.keeps_positions:
-        left = condition.left(far, rng=rng, text=text, targets=targets)
+        left = condition.left(far, rng=rng, text=text, targets=targets, passage=passage)
         far = far[left]
     else:
-        far = condition.apply(far, rng=rng, sources=sources or {}, text=text, targets=targets)
+        far = condition.apply(
+            far,
+            rng=rng,
+            sources=sources or {},
+            text=text,
+            targets=targets,
+            passage=passage,
+        )
     older = window.ids[first_token.kept : start]
     before = np.concatenate([older, far])
     lead = first_token.lead(window, before)

@@ -24,7 +24,7 @@ from probe.config_parts import (
     WindowsConfig,
     allowed,
 )
-from probe.config_protocols import LongPPLConfig, ProtocolConfig, SweepConfig
+from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
 from probe.perturbations.user import load_files
@@ -58,15 +58,8 @@ class Config(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_documents(cls, content: Any) -> Any:
-        """With longppl, windows are whole documents and the condition is truncate, if not said."""
-        protocol = content.get("protocol") if isinstance(content, Mapping) else None
-        if not isinstance(protocol, Mapping) or protocol.get("kind") != "longppl":
-            return content
-        windows = content.get("windows", {})
-        if isinstance(windows, Mapping):
-            windows = {"length": None, "per_document": 1, **windows}
-        return {"conditions": ["truncate"], **content, "windows": windows}
+    def _own_windows(cls, content: Any) -> Any:
+        return with_windows(content) if isinstance(content, Mapping) else content
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -75,7 +68,9 @@ class Config(Part):
 
     @field_validator("measures")
     @classmethod
-    def _each_once(cls, measures: list[Measure]) -> list[Measure]:
+    def _each_once(cls, measures: list[Measure], info: ValidationInfo) -> list[Measure]:
+        if "kl" in measures and getattr(info.data.get("protocol"), "kind", None) == "suffix":
+            raise ValueError("allowed with protocol suffix: nll, top1, entropy; candidates differ")
         return list(dict.fromkeys(measures))
 
     @field_validator("conditions")
@@ -86,15 +81,20 @@ class Config(Part):
         if not texts:
             raise ValueError("allowed: one condition or more besides intact")
         others = [t for t in texts if t != "truncate" and not parse(t).is_noise]
-        short = isinstance(info.data.get("protocol"), LongPPLConfig)
-        if short and (others or "truncate" not in texts):
-            raise ValueError("allowed with protocol longppl: truncate, and noise beside it")
+        kind = getattr(info.data.get("protocol"), "kind", None)
+        if kind in ("longppl", "suffix") and (others or "truncate" not in texts):
+            raise ValueError(f"allowed with protocol {kind}: truncate, and noise beside it")
+        reads = [parse(text).reads | parse(text).sources for text in texts]
+        if kind != "passages" and any("passage" in read for read in reads):
+            raise ValueError("allowed with protocol passages alone: move, source='passage'")
+        if kind == "dense" and texts != ["truncate"]:
+            raise ValueError("allowed with protocol dense: truncate")
         return texts
 
     @model_validator(mode="after")
     def _sequences_alone(self) -> "Config":
         targets = getattr(self.protocol, "targets", None)
-        if targets is None or not (targets.alone or targets.count == 1):
+        if not (getattr(targets, "alone", False) or getattr(targets, "count", 0) == 1):
             for condition in self.parsed:
                 if condition.alone:
                     raise ValueError(
@@ -166,12 +166,20 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
     if not isinstance(content, Mapping):
         raise UsageError(f"{where} is {content!r}; allowed: a mapping of keys to values")
     try:
-        config = Config.model_validate(content)
+        config = Config.model_validate(content, context=_columns(content))
     except ValidationError as error:
         mistakes = "\n".join(f"  {_mistake(detail)}" for detail in error.errors())
         raise UsageError(f"{where} has {error.error_count()} mistake(s):\n{mistakes}") from error
     config.plan  # noqa: B018 - raises where the protocol does not fit the windows
     return config
+
+
+def _columns(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata columns, which the token classes of another part may be."""
+    data = content.get("data")
+    columns = data.get("metadata_columns") if isinstance(data, Mapping) else None
+    named = isinstance(columns, list | tuple) and all(isinstance(one, str) for one in columns)
+    return {"metadata_columns": tuple(columns) if named and columns else ()}
 
 
 def _change(content: dict[str, Any], key: str, value: str) -> None:

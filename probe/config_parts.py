@@ -12,6 +12,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
 from probe.corpus.options import DataOptions
@@ -66,7 +67,22 @@ class DataConfig(Part):
     max_documents: PositiveInt | None = None
     group_column: str | None = None
     metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
+    spans_column: str | None = None
+    prompt_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
+    answer_column: str | None = None
     streaming: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "DataConfig":
+        if bool(self.prompt_columns) != (self.answer_column is not None):
+            raise ValueError("prompt_columns and answer_column go together; one of them is missing")
+        if self.prompt_columns and (self.spans_column or self.ids_column):
+            raise ValueError(
+                "prompt_columns make their own passages; allowed without: spans_column, ids_column"
+            )
+        if self.spans_column and self.ids_column:
+            raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
+        return self
 
     @field_validator("metadata_columns")
     @classmethod
@@ -124,9 +140,10 @@ class AnalysisConfig(Part):
 
     @field_validator("classes")
     @classmethod
-    def _known(cls, classes: list[str] | None) -> list[str] | None:
+    def _known(cls, classes: list[str] | None, info: ValidationInfo) -> list[str] | None:
         from probe.analysis.classes.choice import choose
 
         if classes:
-            choose(classes)
+            columns = (info.context or {}).get("metadata_columns", ())
+            choose(classes, {column: {} for column in columns})
         return classes

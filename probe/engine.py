@@ -10,6 +10,7 @@ from probe.branch import Branch
 from probe.errors import ProbeError
 from probe.losses import Losses
 from probe.models.causal import CausalModel
+from probe.references import Intact, Reference, several, together
 from probe.walk import Walk
 
 
@@ -70,7 +71,7 @@ class Engine:
     costs: Costs = field(default_factory=Costs)
 
     def score(
-        self, windows: Sequence[Sequence[Branch]], *, reference: int | None = None
+        self, windows: Sequence[Sequence[Branch]], *, reference: Reference = None
     ) -> list[list[Losses]]:
         """Compute the losses of every target of every branch.
 
@@ -79,7 +80,8 @@ class Engine:
         Args:
             windows: The branches of each window.
             reference: Which branch is the intact one that ``kl`` is measured against; it must
-                hold every target of the others.
+                hold every target of the others. Several hold them together, each its own, in an
+                order in which none comes behind what is compared with it.
 
         Returns:
             Losses of the branches of each window, in the order given.
@@ -111,22 +113,48 @@ class Engine:
         plain = replace(self.techniques, continuation=False, rows=False, packing=False)
         return Engine(self.model, plain, self.measures)
 
-    def _walk(self, batch: list[Sequence[Branch]], reference: int | None) -> list[list[Losses]]:
+    def _walk(self, batch: list[Sequence[Branch]], reference: Reference) -> list[list[Losses]]:
+        """Score windows that are alike, through one prefix tree or some in turn."""
+        first = batch[0]
+        own = [reference] if isinstance(reference, int) else list(reference or ())
+        intact = Intact([first[n] for n in own], len(batch)) if own and self._compares else None
+        found: list[list[Losses]] = [[] for _ in batch]
         with torch.inference_mode(), self.model.exact_head():
-            walk = Walk(
-                self.model,
-                batch,
-                reference=reference,
-                measures=self.measures,
-                branching=self.techniques.branching,
-                rows=self.techniques.rows and self.techniques.head,
-                packing=self.techniques.packing,
-                own_logits=not self.techniques.head,
-            )
-            walk.run()
+            for part in together(first, reference):
+                walk = self._part([[w[n] for n in part] for w in batch], part, own, intact)
+                for window, losses in zip(found, walk.losses(), strict=True):
+                    window += losses
+        self.costs.targets += sum(branch.targets for window in batch for branch in window)
+        return found
+
+    def _part(
+        self,
+        batch: list[list[Branch]],
+        part: Sequence[int],
+        references: Sequence[int],
+        intact: Intact | None,
+    ) -> Walk:
+        """Walk the branches *part* of windows."""
+        wanted = set(references)
+        walk = Walk(
+            self.model,
+            batch,
+            references=[at for at, number in enumerate(part) if number in wanted],
+            intact=intact,
+            several=several(references),
+            measures=self.measures,
+            branching=self.techniques.branching,
+            rows=self.techniques.rows and self.techniques.head,
+            packing=self.techniques.packing,
+            own_logits=not self.techniques.head,
+        )
+        walk.run()
         self.costs.tokens += walk.tokens
         self.costs.forwards += walk.forwards
-        self.costs.targets += sum(branch.targets for window in batch for branch in window)
         self.costs.body_seconds += walk.body_seconds
         self.costs.head_seconds += walk.head_seconds
-        return walk.losses()
+        return walk
+
+    @property
+    def _compares(self) -> bool:
+        return "kl" in self.measures

@@ -13,18 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.branches import FirstToken, Scored, intact, perturbed
+from probe.candidates import GOLD, candidates, places
 from probe.config import Config
+from probe.contexts import contexts
 from probe.corpus.sample import Corpus, load_corpus
+from probe.cutting import fewest, usable, windows
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
-from probe.perturbations.text import TokenText, pre_tokens
+from probe.perturbations.text import TokenText, common_types, pre_tokens
 from probe.perturbations.trials import nested, trial
-from probe.protocol import LongPPL, Plan, longppl
-from probe.sources import Sources
+from probe.protocol import Dense, LongPPL, Passages, Plan, Run, Suffix, longppl
+from probe.protocol.passages import LONGEST
+from probe.sources import Sources, check_texts
 from probe.store import Key
-from probe.windows import Window, cut, token_counts, whole
+from probe.windows import Window, token_counts
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,18 @@ class Experiment:
         self.protocol: Plan = _protocol(config, source, self.first_token.extra)
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
-        self.windows = tuple(self._cut())
+        self.windows = tuple(
+            windows(
+                corpus.documents,
+                self.protocol,
+                config.windows,
+                longest=_longest(config, source, self.first_token.extra),
+                seed=config.seed,
+            )
+        )
+        if isinstance(self.protocol, Passages):
+            longest = max(len(window.ids) for window in self.windows)
+            self.protocol = self.protocol.within(longest, self.first_token.extra)
         self._check_positions()
 
     @cached_property
@@ -101,23 +116,29 @@ class Experiment:
         ]
 
     def check_sources(self) -> None:
-        """Find out before anything is scored whether every replaced text is to be had.
+        """Find out before anything is scored whether every text is to be had that is needed.
 
         Raises:
-            UsageError: If a source has no text for some window.
+            UsageError: If a source has no text for some window, or a condition none to read.
         """
         for window in self.windows:
             for draw in self.draws_of(window):
-                self._bound(draw.condition, window)
+                for name in self._passage_names(window):
+                    self._bound(draw.condition, window, name)
+        check_texts(self.config.parsed, [self._text(window) for window in self.windows])
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
-        """The intact branch, then every run of each draw."""
+        """The intact branch, then every run of each draw; with protocol dense, both by start."""
         protocol = self.protocol.within(len(window.ids), self.first_token.extra)
+        if isinstance(protocol, Dense):
+            names = [draw.condition.text for draw in draws]
+            return contexts(window, protocol, names, self.first_token)
+        if isinstance(protocol, Passages):
+            protocol = protocol.within_document(self.documents[window.document].spans)
         scored = [intact(window, protocol.targets, self.first_token)]
+        text = self._text(window)
         for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
-            sources = self._bound(condition, window)
-            text = self._text(window) if "text" in condition.reads else None
-            scored += [
+            runs = [
                 perturbed(
                     window,
                     run,
@@ -125,23 +146,64 @@ class Experiment:
                     first_token=self.first_token,
                     seed=self.config.seed,
                     repeat=repeat,
-                    sources=sources,
+                    sources=self._bound(condition, window, name),
                     text=text,
+                    passage=place,
                 )
-                for run in protocol.runs(self.shared[condition.text])
+                for run, name, place in self._runs(protocol, condition)
             ]
+            scored += [*runs, *(self._candidates(window, runs) if condition.text == GOLD else ())]
         return [one for one in scored if one.branch.targets > 0]
 
-    def _bound(self, condition: Condition, window: Window) -> Mapping[str, Sampler]:
+    def _candidates(self, window: Window, gold: Sequence[Scored]) -> list[Scored]:
+        """The distractors of protocol suffix, behind each prefix; none with any other."""
+        plan, document = self.protocol, self.documents[window.document]
+        if not isinstance(plan, Suffix):
+            return []
+        skip, seed = self.config.windows.skip, self.config.seed
+        return candidates(gold, document, places(document, window.start, plan, skip, seed), plan)
+
+    def _passage_names(self, window: Window) -> Sequence[str | None]:
+        """Names of the passages that are perturbed; one of none with any other protocol."""
+        if not isinstance(self.protocol, Passages):
+            return (None,)
+        spans = self.documents[window.document].spans
+        return [span.name for span in self.protocol.within_document(spans).passages]
+
+    def _runs(
+        self, protocol: Plan, condition: Condition
+    ) -> Iterator[tuple[Run, str | None, slice | None]]:
+        """Runs of a condition; with protocol passages each with the name and place of one."""
+        if not isinstance(protocol, Passages):
+            yield from ((run, None, None) for run in protocol.runs(self.shared[condition.text]))
+        elif "passage" in condition.reads:
+            yield from protocol.moved(condition.steps[0].parameters.get("to", "last"))
+        else:
+            for span, run in zip(protocol.passages, protocol.runs(True), strict=True):
+                yield run, span.name, None
+
+    def _bound(
+        self, condition: Condition, window: Window, passage: str | None = None
+    ) -> Mapping[str, Sampler]:
         document = self.documents[window.document]
-        return self._sources.bind(condition.sources, window, document)
+        return self._sources.bind(condition.sources, window, document, passage)
 
     def _text(self, window: Window) -> TokenText | None:
         """The window's text beside its tokens; ``None`` where the data came as token ids."""
         if window.text is None:
             return None
-        words = pre_tokens(self.source.tokenizer)
-        return TokenText(window.text, window.char_start, window.char_end, window.ids, words=words)
+        return TokenText(
+            window.text,
+            window.char_start,
+            window.char_end,
+            window.ids,
+            words=pre_tokens(self.source.tokenizer),
+            common=self._common,
+        )
+
+    @cached_property
+    def _common(self) -> NDArray[np.bool_]:
+        return common_types(self.frequencies())
 
     def _most_windows(self, condition: Condition) -> int:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
@@ -156,7 +218,8 @@ class Experiment:
         room = max(run.boundary for run in self.protocol.runs(True))
         pool = [self.documents[name] for name in self.pool]
         size = self.source.vocabulary
-        return Sources(pool, ordinary=self._ordinary(), size=size, room=room)
+        tokenizer = self.source.tokenizer
+        return Sources(pool, ordinary=self._ordinary(), size=size, room=room, tokenizer=tokenizer)
 
     def _ordinary(self) -> NDArray[np.int64]:
         """Ids that stand for text: every id of the tokenizer but the special ones."""
@@ -170,25 +233,12 @@ class Experiment:
         ids = np.arange(min(size, len(tokenizer)))
         return ids[~np.isin(ids, sorted(special))]
 
-    def _cut(self) -> Iterator[Window]:
-        """Windows of all documents: each one's first, then each one's second, and so on."""
-        settings = self.config.windows
-        if isinstance(self.protocol, LongPPL):
-            length = _longest(self.config, self.source, self.first_token.extra)
-            yield from (whole(document, length=length) for document in self.corpus.documents)
-            return
-        by_document = [
-            cut(
-                document,
-                length=settings.fixed,
-                per_document=settings.per_document,
-                skip=settings.skip,
-                seed=self.config.seed,
-            )
-            for document in self.corpus.documents
-        ]
-        for index in range(max(map(len, by_document))):
-            yield from (windows[index] for windows in by_document if index < len(windows))
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
+        if isinstance(self.protocol, Dense):
+            return self.protocol.context + 1 + self.first_token.kept
+        return self.config.windows.length
 
     def _check_positions(self) -> None:
         bos, size = self.first_token.bos, self.source.vocabulary
@@ -197,12 +247,14 @@ class Experiment:
                 f"first_token is {self.first_token.mode!r}: the tokenizer's BOS has the id {bos}; "
                 f"the model knows 0 to {size - 1}"
             )
-        positions, length = self.source.positions, self.config.windows.length
+        positions, length = self.source.positions, self.longest
         needed = (length or 0) + self.first_token.extra
         if positions is not None and needed > positions:
             extra = " and the kept first token" if self.first_token.extra else ""
+            name = "protocol.context and its target take"
+            name = name if isinstance(self.protocol, Dense) else "windows.length is"
             raise UsageError(
-                f"windows.length is {length}{extra}: the model has {positions} positions; "
+                f"{name} {length}{extra}: the model has {positions} positions; "
                 f"allowed: up to {positions - self.first_token.extra}"
             )
 
@@ -233,11 +285,10 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
         config.data.as_options(),
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
-        minimum=protocol.context + 2
-        if isinstance(protocol, LongPPL)
-        else config.windows.fixed + config.windows.skip,
+        minimum=fewest(protocol, config.windows),
         seed=config.seed,
     )
+    corpus = usable(corpus, protocol, config.windows, config.seed)
     return Experiment(config, source, corpus, pool)
 
 
@@ -252,6 +303,8 @@ def _protocol(config: Config, source: ModelSource, extra: int) -> Plan:
     plan = config.plan
     if isinstance(plan, LongPPL):
         plan = longppl(_longest(config, source, extra), plan.context, plan.stride)
+    elif isinstance(plan, Passages):
+        return plan.within(_longest(config, source, extra) or LONGEST, extra)
     return plan.within(plan.length, extra)
 
 

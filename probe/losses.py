@@ -30,7 +30,7 @@ class Losses:
     top1: NDArray[np.bool_] | None = None
     entropy: NDArray[np.float32] | None = None
 
-    def take(self, rows: slice) -> "Losses":
+    def take(self, rows: slice | NDArray[np.int64]) -> "Losses":
         """The losses of some of the targets."""
         return Losses(**{name: array[rows] for name, array in self._measured().items()})
 
@@ -53,6 +53,7 @@ def token_losses(
     *,
     measures: Iterable[str] = ("nll",),
     reference: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
     vocabulary: int,
 ) -> Losses:
     """Compute the losses of targets without ever holding the logits of all of them.
@@ -63,18 +64,20 @@ def token_losses(
         labels: Ids of the targets, shape ``(m,)``, int64.
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy``.
         reference: Hidden states of the intact pass, shape ``(m, d)``; needed for ``kl``.
+        rows: Row of *reference* of each target, shape ``(m,)``, int64, where it is not the target's
+            own number; targets of one row that stand side by side share its distribution.
         vocabulary: ``V``, which decides the rows of a chunk.
 
     Returns:
         float32 losses; the softmax is taken in float32 whatever the model's dtype.
     """
     wanted = set(measures)
-    rows = min(1024, max(16, CHUNK_ELEMENTS // vocabulary))
+    size = min(1024, max(16, CHUNK_ELEMENTS // vocabulary))
     parts: dict[str, list[torch.Tensor]] = {
         name: [] for name in MEASURES if name in wanted | {"nll"}
     }
-    for start in range(0, len(labels), rows):
-        chunk = slice(start, start + rows)
+    for start in range(0, len(labels), size):
+        chunk = slice(start, start + size)
         logp = _log_softmax(head(states[chunk]))
         parts["nll"].append(-logp.gather(1, labels[chunk, None])[:, 0])
         if "top1" in wanted:
@@ -82,12 +85,22 @@ def token_losses(
         if "entropy" in wanted:
             parts["entropy"].append(torch.special.entr(logp.exp()).sum(dim=-1))
         if "kl" in wanted and reference is not None:
-            intact = _log_softmax(head(reference[chunk]))
+            intact = _intact(head, reference, chunk, rows)
             mass = intact.exp()
             # A token without mass adds nothing; written out it would be NaN where both are -inf.
-            terms = torch.where(mass > 0, mass * (intact - logp), 0.0)
+            terms = intact.sub_(logp).mul_(mass).masked_fill_(mass == 0, 0.0)
             parts["kl"].append(terms.sum(dim=-1))
     return Losses(**{name: _array(chunks) for name, chunks in parts.items() if chunks})
+
+
+def _intact(
+    head: Head, reference: torch.Tensor, chunk: slice, rows: torch.Tensor | None
+) -> torch.Tensor:
+    """Log-probabilities of the intact pass for the targets of a chunk, shape ``(chunk, V)``."""
+    if rows is None:
+        return _log_softmax(head(reference[chunk]))
+    some, back = torch.unique_consecutive(rows[chunk], return_inverse=True)
+    return _log_softmax(head(reference[some]))[back]
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

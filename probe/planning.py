@@ -9,6 +9,7 @@ from probe.branch import columns
 from probe.branches import Scored
 from probe.config import Config
 from probe.experiment import Draw, Experiment
+from probe.references import several, together
 from probe.store import Key
 from probe.tree import build, tokens
 from probe.windows import Window
@@ -99,7 +100,7 @@ def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
         counts["windows"] += len(scored)
         counts["branches"] += sum(map(len, scored))
         counts["tokens"] += _forwarded(scored)
-        counts["plain"] += sum(len(one.branch.ids) for window in scored for one in window)
+        counts["plain"] += sum(map(_plain_tokens, scored))
         for one in (one for window in scored for one in window):
             _count(targets.setdefault(one.condition, {}), one)
     return Planned(
@@ -130,9 +131,20 @@ def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
         alike.setdefault(shape, []).append(window)
     total = 0
     for group in alike.values():
-        keys = [columns([w[b].branch for w in group]) for b in range(len(group[0]))]
-        total += tokens(build(keys)) * len(group)
+        for part in together([one.branch for one in group[0]], _intact(group[0])):
+            keys = [columns([w[b].branch for w in group]) for b in part]
+            total += tokens(build(keys)) * len(group)
     return total
+
+
+def _plain_tokens(window: Sequence[Scored]) -> int:
+    """Tokens of a whole forward per branch; several intact branches are parts of others."""
+    apart = not several(_intact(window))
+    return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
+
+
+def _intact(window: Sequence[Scored]) -> list[int]:
+    return [number for number, one in enumerate(window) if one.condition == "intact"]
 
 
 def _count(octaves: dict[int, int], one: Scored) -> None:

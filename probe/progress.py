@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from probe.branches import Scored
 from probe.experiment import Experiment
 from probe.losses import Losses
+from probe.rows import intact_nll
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,15 @@ class FarEnd:
     def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:
         """Add the rows of a unit."""
         for branches, found in zip(scored, losses, strict=True):
+            low, intact = intact_nll(branches, found)
             for one, loss in zip(branches, found, strict=True):
                 if one.condition == self.condition:
-                    self._add(one, loss, branches[0], found[0])
+                    at = one.branch.origin - low
+                    self._add(one, loss, intact[at : at + one.branch.targets])
 
-    def _add(self, one: Scored, loss: Losses, reference: Scored, intact: Losses) -> None:
+    def _add(self, one: Scored, loss: Losses, intact: NDArray[np.float32]) -> None:
         skip = max(0, self.start - (one.position - one.boundary))
-        at = one.branch.origin - reference.branch.origin
-        delta = loss.nll[skip:] - intact.nll[at + skip : at + one.branch.targets]
+        delta = loss.nll[skip:] - intact[skip:]
         self.sum += float(delta.sum())
         self.count += len(delta)
 

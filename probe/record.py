@@ -11,6 +11,7 @@ from probe import __version__
 from probe.config import Config
 from probe.errors import UsageError
 from probe.experiment import Experiment
+from probe.perturbations.user import marks
 from probe.store import Store
 from probe.windows import Window
 
@@ -48,12 +49,17 @@ def begin(
         _refuse_other(before["identity"], mine, folder)
         _refuse_other_documents(before["data"], data, folder)
     earlier = before["plan"]["conditions"] if before else {}
+    own = marks(config.parsed)
+    if before is not None:
+        _refuse_other_code(before.get("perturbations", {}), own, folder)
+        own = before.get("perturbations", {}) | own
     return {
         "schema": SCHEMA_VERSION,
         "name": config.name,
         "status": "unfinished",
         "config": config.model_dump(mode="json"),
         "identity": mine,
+        "perturbations": own,
         "versions": _versions(),
         "model": {
             "name": experiment.source.location.name,
@@ -86,21 +92,22 @@ def begin(
 def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
     """What two runs must share to stand in one folder.
 
-    ``conditions``, ``repeats``, ``max_documents`` and ``analysis`` are no part of it: they may
-    change, and only the missing rows are scored.
+    ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns`` and ``analysis`` are no
+    part of it: they may change, and only the missing rows are scored.
     """
     config = experiment.config
+    free = {"max_documents", "metadata_columns"}
     return {
         "model": config.model.path,
         "revision": experiment.source.revision,
         "bos": experiment.first_token.bos,
         "dtype": dtype,
         "attention": config.model.attention,
-        "data": config.data.model_dump(mode="json", exclude={"max_documents"}),
+        "data": config.data.model_dump(mode="json", exclude=free),
         "windows": config.windows.model_dump(mode="json"),
         "protocol": config.protocol.model_dump(mode="json"),
         # What the protocol's keys mean may change with a version: rows of both must not mix.
-        "runs": [list(run) for run in experiment.protocol.runs(True)],
+        "runs": [list(run if run.start else run[:3]) for run in experiment.protocol.runs(True)],
         "seed": config.seed,
         "first_token": config.first_token,
         "measures": sorted(config.measures),
@@ -186,6 +193,15 @@ def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder:
         )
 
 
+def _refuse_other_code(before: dict[str, str], now: dict[str, str], folder: Path) -> None:
+    """Rows of two versions of a perturbation must not mix under one name."""
+    if other := [name for name, mark in now.items() if before.get(name, mark) != mark]:
+        raise UsageError(
+            f"{folder} was scored with other code of perturbation {other[0]!r}; choose another "
+            "name for it or for the run"
+        )
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -195,7 +211,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for window in experiment.windows:
         counts[window.document] = counts.get(window.document, 0) + 1
-    left = experiment.corpus.left_out
+    left, metadata = experiment.corpus.left_out, experiment.corpus.metadata
     return {
         "name": data_name(experiment.config),
         "path": experiment.config.data.path,
@@ -208,6 +224,8 @@ def _data(experiment: Experiment) -> dict[str, Any]:
                 "windows": counts[document.id],
                 "group": document.group,
             }
+            | ({"spans": [list(span) for span in document.spans]} if document.spans else {})
+            | ({"metadata": dict(metadata[document.id])} if document.id in metadata else {})
             for document in experiment.corpus.documents
         ],
         "left_out": {

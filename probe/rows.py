@@ -1,47 +1,94 @@
 """From the losses of a unit to the rows of the results contract."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.branches import Scored
 from probe.losses import Losses
 from probe.planning import Unit
 from probe.store import SCHEMA, Key
 
+BLOCK = 1 << 18  # rows that are columns at once
+
+
+def keys(unit: Unit) -> list[Key]:
+    """What the rows of a unit hold."""
+    found: dict[Key, None] = {}
+    for window, draws, new in zip(unit.windows, unit.draws, unit.intact, strict=True):
+        # A draw is scored even where it leaves no target, so the keys are those of the draws.
+        names = [("intact", 0)] if new else []
+        names += [(draw.condition.text, draw.repeat) for draw in draws]
+        found |= {Key(window.document, window.index, *name): None for name in names}
+    return list(found)
+
 
 def rows(
     unit: Unit, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]
-) -> tuple[list[Key], dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The rows of a unit, as columns of the results contract.
 
     Args:
         unit: The unit.
-        scored: Branches of each window, the intact one first.
+        scored: Branches of each window, the intact ones among them.
+        losses: Their losses.
+
+    Yields:
+        The columns of at most about ``BLOCK`` rows; at least once.
+    """
+    parts: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    count, written = 0, False
+    for number, window in enumerate(unit.windows):
+        low, intact = intact_nll(scored[number], losses[number])
+        for one, loss in zip(scored[number], losses[number], strict=True):
+            if one.condition == "intact" and not unit.intact[number]:
+                continue
+            at = one.branch.origin - low
+            own = intact[at : at + one.branch.targets]
+            for name, values in _columns(window.document, window.index, one, loss, own).items():
+                parts.setdefault(name, []).append(values)
+            count += one.branch.targets
+            if count >= BLOCK:
+                yield _joined(parts)
+                parts, count, written = {name: [] for name in parts}, 0, True
+    if count or not written:
+        yield _joined(parts)
+
+
+def intact_nll(
+    scored: Sequence[Scored], losses: Sequence[Losses]
+) -> tuple[int, NDArray[np.float32]]:
+    """What a window's targets are compared with, whether one branch holds them or several.
+
+    Args:
+        scored: Branches of a window.
         losses: Their losses.
 
     Returns:
-        What the rows hold, and the columns.
+        Place of the first target that intact branches hold, and the nll of each from there on.
     """
-    keys: dict[Key, None] = {}
-    parts: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    for number, window in enumerate(unit.windows):
-        branches, found, new = scored[number], losses[number], unit.intact[number]
-        reference = branches[0]
-        # A draw is scored even where it leaves no target, so the keys are those of the draws.
-        names = [("intact", 0)] if new else []
-        names += [(draw.condition.text, draw.repeat) for draw in unit.draws[number]]
-        keys |= {Key(window.document, window.index, *name): None for name in names}
-        for one, loss in zip(branches, found, strict=True):
-            if one is reference and not new:
-                continue
-            at = one.branch.origin - reference.branch.origin
-            intact = found[0].nll[at : at + one.branch.targets]
-            columns = _columns(window.document, window.index, one, loss, intact)
-            for name, values in columns.items():
-                parts.setdefault(name, []).append(values)
-    return list(keys), {
+    own = [
+        (one.branch.origin, loss.nll)
+        for one, loss in zip(scored, losses, strict=True)
+        if one.condition == "intact"
+    ]
+    low = min(origin for origin, _ in own)
+    found = np.full(max(origin + len(nll) for origin, nll in own) - low, np.nan, dtype=np.float32)
+    for origin, nll in own:
+        found[origin - low : origin - low + len(nll)] = nll
+    return low, found
+
+
+def references(scored: Sequence[Scored]) -> int | list[int]:
+    """Number of the intact branch, or the numbers of several."""
+    found = [number for number, one in enumerate(scored) if one.condition == "intact"]
+    return found[0] if len(found) == 1 else found
+
+
+def _joined(parts: dict[str, list[Any]]) -> dict[str, Any]:
+    return {
         name: np.concatenate(values) if values else np.array([]) for name, values in parts.items()
     }
 

@@ -17,10 +17,12 @@ from probe.experiment import Experiment, prepare
 from probe.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype
+from probe.models.positions import refuse_unheeded
 from probe.planning import Unit, planned_batch, units
 from probe.progress import FarEnd, Progress
+from probe.protocol import LongPPL
 from probe.record import begin, readable, refuse_other_windows
-from probe.rows import rows
+from probe.rows import keys, references, rows
 from probe.selfcheck import Report, check
 from probe.store import Store
 from probe.windows import FEWEST_DOCUMENTS
@@ -86,14 +88,21 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
         left: Windows with something still to be scored.
     """
     omitted = experiment.corpus.left_out
-    for words, reason in (("too short", omitted.too_short), ("empty", omitted.empty)):
+    reasons = {
+        "too short": omitted.too_short,
+        "empty": omitted.empty,
+        "without what the protocol needs": omitted.no_window,
+    }
+    for words, reason in reasons.items():
         if reason.count:
             named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
     if len(experiment.documents) < FEWEST_DOCUMENTS:
+        lengths = "every length will be unresolved"
+        found = "LongPPL will have none" if isinstance(experiment.protocol, LongPPL) else lengths
         yield (
             f"{len(experiment.documents)} documents: an interval needs {FEWEST_DOCUMENTS}, so that "
-            "every length will be unresolved"
+            f"{found}"
         )
     if 0 < left < len(experiment.windows):
         yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
@@ -145,8 +154,7 @@ def _score_missing(
     started = time.perf_counter()
     for unit in todo:
         scored, losses = score_unit(engine, experiment, unit)
-        keys, columns = rows(unit, scored, losses)
-        store.write_part(columns, keys)
+        store.write_part(rows(unit, scored, losses), keys(unit))
         far.add(scored, losses)
         done += len(unit.windows)
         seconds = time.perf_counter() - started
@@ -156,10 +164,17 @@ def _score_missing(
 
 
 def check_model(model: CausalModel, experiment: Experiment) -> Report:
-    """The self-check on the first window of a run."""
+    """The self-check on the first window of a run, as much of it as is ever forwarded at once.
+
+    Raises:
+        UsageError: If a condition keeps positions, and the model does not heed them.
+    """
     window = experiment.windows[0]
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-    return check(model, np.concatenate([lead, window.ids]))
+    ids = np.concatenate([lead, window.ids[: experiment.longest]])
+    kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
+    refuse_unheeded(model, ids, kept)
+    return check(model, ids)
 
 
 def batch_size(config: Config, model: CausalModel) -> int:
@@ -193,7 +208,8 @@ def score_unit(
         experiment.branches(window, draws)
         for window, draws in zip(unit.windows, unit.draws, strict=True)
     ]
-    losses = engine.score([[one.branch for one in window] for window in scored], reference=0)
+    own = references(scored[0])
+    losses = engine.score([[one.branch for one in window] for window in scored], reference=own)
     for window, branches, found in zip(unit.windows, scored, losses, strict=True):
         for one, loss in zip(branches, found, strict=True):
             if not np.isfinite(loss.nll).all():

@@ -1,13 +1,16 @@
 """Where replaced text comes from: samplers for the source names, bound for one window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
-from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
+from probe.perturbations.condition import Condition
+from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unigram, vocabulary
+from probe.perturbations.text import TokenText
 from probe.windows import Document, Window, token_counts
 
 
@@ -21,34 +24,52 @@ class Sources:
         ordinary: Token ids that are no special tokens, shape ``(n,)``, int64.
         size: Number of token ids that the model knows.
         room: Longest far context that is ever replaced, tokens.
+        tokenizer: Of transformers, tells the ids of single tokens; ``None`` where there is none.
     """
 
     def __init__(
-        self, pool: Sequence[Document], *, ordinary: NDArray[np.int64], size: int, room: int
+        self,
+        pool: Sequence[Document],
+        *,
+        ordinary: NDArray[np.int64],
+        size: int,
+        room: int,
+        tokenizer: Any = None,
     ) -> None:
         self.pool, self.ordinary, self.size, self.room = tuple(pool), ordinary, size, room
+        self.tokenizer = tokenizer
         self._documents: dict[str, Sampler] = {}
 
     def bind(
-        self, names: frozenset[str], window: Window, document: Document
+        self,
+        names: frozenset[str],
+        window: Window,
+        document: Document,
+        passage: str | None = None,
     ) -> Mapping[str, Sampler]:
         """Samplers for the source *names* of a condition.
 
         Args:
-            names: Some of ``vocabulary``, ``unigram``, ``document`` and ``self``.
+            names: Some of `probe.perturbations.samplers.SOURCES`.
             window: The window whose far context is replaced.
             document: The document it was cut from.
+            passage: Name of the passage that is perturbed, with protocol passages.
 
         Raises:
-            UsageError: If the data cannot provide such text for this window.
+            UsageError: If the data cannot provide such text for this window, or the tokenizer has
+                no such token.
         """
-        return {name: self._bind(name, window, document) for name in names}
+        return {name: self._bind(name, window, document, passage) for name in names}
 
-    def _bind(self, name: str, window: Window, document: Document) -> Sampler:
+    def _bind(self, name: str, window: Window, document: Document, passage: str | None) -> Sampler:
+        if name == "passage":
+            return self._passage(window.document, passage)
         if name == "document":
             return self._document(window.document)
         if name == "self":
             return self._older(window, document)
+        if name in FIXED:
+            return vocabulary([token_of(name, self.tokenizer, self.size)])
         return self._unigram if name == "unigram" else self._vocabulary
 
     @cached_property
@@ -58,6 +79,22 @@ class Sources:
     @cached_property
     def _unigram(self) -> Sampler:
         return unigram(token_counts(self.pool, self.size))
+
+    def _passage(self, own: str, passage: str | None) -> Sampler:
+        """The passage of one name of another document, from its beginning, going round."""
+        others = [
+            document.ids[span.start : span.stop]
+            for document in self.pool
+            if document.id != own
+            for span in document.spans
+            if span.name == passage
+        ]
+        if not others:
+            raise UsageError(
+                "condition \"replace(source='passage')\" needs a second document with a passage "
+                f"called {passage!r}; {own!r} is the only one"
+            )
+        return passages(others)
 
     def _document(self, own: str) -> Sampler:
         """Text of another document."""
@@ -80,3 +117,60 @@ class Sources:
                 f"{window.document!r} starts at {window.start}: set windows.skip to {self.room}"
             )
         return stretch([document.ids[: window.start]], room=self.room)
+
+
+def token_of(name: str, tokenizer: Any, size: int) -> int:
+    """The one token that a source of single tokens stands for.
+
+    Args:
+        name: ``newline``, ``pad`` or ``mask``.
+        tokenizer: Of transformers, or ``None``.
+        size: Number of token ids that the model knows.
+
+    Raises:
+        UsageError: If there is no tokenizer, it has no such token, or the model does not know it.
+    """
+    if tokenizer is None:
+        raise UsageError(
+            f"source {name!r} is a token of the tokenizer, and the model comes without one; "
+            "allowed: a token id, as in replace(source=220)"
+        )
+    if name == "newline":
+        last = tokenizer("\n", add_special_tokens=False)["input_ids"][-1:]
+        found = next((token for token in last if tokenizer.decode([token]) == "\n"), None)
+    else:
+        found = getattr(tokenizer, f"{name}_token_id", None)
+    if found is None or not 0 <= found < size:
+        said = "has no such token" if found is None else f"gives it the id {found}"
+        raise UsageError(
+            f"source {name!r}: the tokenizer {said}; allowed: a token id from 0 to {size - 1}, as "
+            "in replace(source=220)"
+        )
+    return int(found)
+
+
+def check_texts(conditions: Iterable[Condition], texts: Sequence[TokenText | None]) -> None:
+    """Find out before anything is scored whether conditions have the text that they read.
+
+    Args:
+        conditions: The conditions.
+        texts: The text of each window, ``None`` for data that came as token ids.
+
+    Raises:
+        UsageError: If there is no text, or a condition moves sentences or tokens inside them and
+            no window has two.
+    """
+    for condition in conditions:
+        if not condition.needs_text:
+            continue
+        if any(text is None for text in texts):
+            raise UsageError(
+                f"condition {condition.text!r} reads words or sentences, and the data is token "
+                "ids without text; allowed: data.text_column, or conditions on tokens"
+            )
+        sentences = any("sentence" in step.parameters.values() for step in condition.steps)
+        if sentences and not any(text and text.count("sentence") > 1 for text in texts):
+            raise UsageError(
+                f"condition {condition.text!r} needs sentences, and no window of the data has two; "
+                "allowed: longer windows (windows.length), or conditions on words or tokens"
+            )

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -142,23 +143,30 @@ class Store:
 
     # -- scores -----------------------------------------------------------------------------
 
-    def write_part(self, columns: Mapping[str, Any], keys: Sequence[Key]) -> None:
+    def write_part(
+        self, columns: Mapping[str, Any] | Iterable[Mapping[str, Any]], keys: Sequence[Key]
+    ) -> None:
         """Write the rows of one unit of work, whole or not at all.
 
         Args:
-            columns: Columns of equal length in the words of the contract.
+            columns: Columns of equal length in the words of the contract; or several of them, whose
+                rows are written one behind the other as they come.
             keys: What the part holds; its name follows from them, so that a unit that is scored
                 again replaces itself.
         """
-        extra = [(name, kind) for name, kind in OPTIONAL.items() if name in columns]
         held = json.dumps([list(key) for key in keys], ensure_ascii=False)
-        schema = pa.schema([*SCHEMA, *extra], metadata={_HOLDS: held.encode()})
-        table = pa.table(
-            {field.name: pa.array(columns[field.name], type=_plain(field.type)) for field in schema}
-        ).cast(schema)
         name = hashlib.sha256(held.encode()).hexdigest()[:16]
-        with self._whole(self.scores / f"part-{name}.parquet") as scratch:
-            pq.write_table(table, scratch, compression="zstd")
+        blocks = iter([columns] if isinstance(columns, Mapping) else columns)
+        first = next(blocks)
+        extra = [(name, kind) for name, kind in OPTIONAL.items() if name in first]
+        schema = pa.schema([*SCHEMA, *extra], metadata={_HOLDS: held.encode()})
+        with (
+            self._whole(self.scores / f"part-{name}.parquet") as scratch,
+            pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
+        ):
+            for block in itertools.chain([first], blocks):
+                arrays = {f.name: pa.array(block[f.name], type=_plain(f.type)) for f in schema}
+                writer.write_table(pa.table(arrays).cast(schema))
 
     def held(self) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.

@@ -15,6 +15,7 @@ from probe.memory import release
 from probe.models.cache import is_plain, rows, snapshot
 from probe.models.causal import CausalModel
 from probe.packing import SHORT, by_length, packed_mask, packs, without_tree
+from probe.references import Intact
 from probe.tree import Node, build
 
 ALONE = 8192  # tokens of one row in one forward, which bounds the activations
@@ -27,7 +28,9 @@ class Walk:
     Args:
         model: The model.
         batch: Branches of each window; of equal shape in all windows.
-        reference: Index of the intact branch for ``kl``.
+        references: Indices of the intact branches for ``kl``.
+        intact: Their hidden states, kept where ``kl`` is measured.
+        several: Whether targets have intact branches of their own.
         measures: What to compute.
         branching: Share prefixes; otherwise each branch is forwarded whole.
         rows: Put short leaves of equal length off one prefix into a batch.
@@ -40,14 +43,18 @@ class Walk:
         model: CausalModel,
         batch: Sequence[Sequence[Branch]],
         *,
-        reference: int | None,
+        references: Sequence[int],
+        intact: Intact | None,
+        several: bool,
         measures: Sequence[str],
         branching: bool,
         rows: bool,
         packing: bool,
         own_logits: bool,
     ) -> None:
-        self.model, self.reference = model, reference
+        self.model = model
+        # What is compared with a single intact branch has to come behind it.
+        self.first = frozenset(() if several else references)
         self.branches = list(batch[0])
         self.windows = len(batch)
         self.ids = [np.stack([w[b].ids for w in batch]) for b in range(len(self.branches))]
@@ -57,7 +64,9 @@ class Walk:
             head=(lambda logits: logits) if own_logits else model.head,
             vocabulary=model.vocabulary,
             measures=measures,
-            reference=reference,
+            references=references,
+            intact=intact,
+            hold=several,
         )
         self.places = [branch.places for branch in self.branches]
         keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
@@ -123,7 +132,7 @@ class Walk:
         short = [
             n
             for n in nodes
-            if not n.children and len(n) <= SHORT and self.reference not in n.through
+            if not n.children and len(n) <= SHORT and self.first.isdisjoint(n.through)
         ]
         return [n for n in nodes if n not in short], short
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 
 FEWEST_DOCUMENTS = 6
 """Below this many documents the spread between them is too poorly known for an answer."""
+
+
+class Span(NamedTuple):
+    """Tokens ``start … stop`` of a document under a name: a passage of it."""
+
+    name: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +33,7 @@ class Document:
             where there is no text.
         char_end: One past the last character of each token, like ``char_start``.
         group: Value of the metadata column that groups documents, where one was asked for.
+        spans: Its named passages in order, where the data has such.
     """
 
     id: str
@@ -32,6 +42,7 @@ class Document:
     char_start: NDArray[np.int32]
     char_end: NDArray[np.int32]
     group: str | None = None
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +102,7 @@ def cut(
     if per_document is not None and per_document < slots:
         drawn = np.sort(rng.choice(slots, size=per_document, replace=False))
     return [
-        _window(document, index=index, start=offset + slot * length, length=length)
+        window_at(document, index=index, start=offset + slot * length, length=length)
         for index, slot in enumerate(drawn.tolist())
     ]
 
@@ -104,7 +115,7 @@ def whole(document: Document, *, length: int | None = None) -> Window:
         length: Where it is cut off, tokens; ``None`` leaves it whole.
     """
     tokens = len(document.ids) if length is None else min(length, len(document.ids))
-    return _window(document, index=0, start=0, length=tokens)
+    return window_at(document, index=0, start=0, length=tokens)
 
 
 def _generator(seed: int, document: str) -> Generator:
@@ -112,7 +123,8 @@ def _generator(seed: int, document: str) -> Generator:
     return np.random.default_rng(int.from_bytes(digest))
 
 
-def _window(document: Document, *, index: int, start: int, length: int) -> Window:
+def window_at(document: Document, *, index: int, start: int, length: int) -> Window:
+    """Tokens ``start … start + length`` of a document as its window number *index*."""
     tokens = slice(start, start + length)
     char_start, char_end = document.char_start[tokens], document.char_end[tokens]
     text = None

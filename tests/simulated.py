@@ -63,6 +63,7 @@ class Simulation:
         name: Name of the run.
         model: Name of the model.
         data: Name of the data.
+        resamples: Draws of documents behind an interval, where a test does not say.
         seed: Seed of everything.
     """
 
@@ -85,6 +86,7 @@ class Simulation:
     name: str = "simulated"
     model: str = "tiny-model"
     data: str = "made-up"
+    resamples: int = 400
     seed: int = 0
 
 
@@ -226,7 +228,7 @@ def _record(simulation: Simulation) -> dict[str, Any]:
             "analysis": {
                 "tolerances": ["1%", "2%", "5%", "10%"],
                 "bins_per_octave": 8,
-                "resamples": 400,
+                "resamples": simulation.resamples,
                 "confidence": 0.95,
             },
             "windows": {"length": simulation.length},

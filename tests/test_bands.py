@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from probe.analysis.bands import answer, bands
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
-from probe.commands.run import tell
+from probe.commands._answers import tell
 from probe.errors import ProbeError
 from probe.perturbations.condition import draw_rng, parse
 from probe.plots import bands as draw

@@ -29,7 +29,8 @@ STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 @pytest.fixture(scope="module", name="run")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up run; tests draw it into folders of their own."""
-    return write_run(tmp_path_factory.mktemp("plot") / "run", Simulation(CURVES, windows=1))
+    simulation = Simulation(CURVES, windows=1, resamples=50)
+    return write_run(tmp_path_factory.mktemp("plot") / "run", simulation)
 
 
 @pytest.fixture
@@ -139,7 +140,9 @@ def test_too_many_runs(run: Path) -> None:
 
 def test_nothing_to_contrast(tmp_path: Path) -> None:
     """What was not scored is named."""
-    run = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, windows=1))
+    run = write_run(
+        tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, windows=1, resamples=50)
+    )
     code, _, told = plot(run, "--kind", "information")
     assert code == 1
     assert "not scored: 'truncate'" in told

@@ -20,9 +20,11 @@ from probe.commands._tokens import ModelTokens, Words
 from probe.errors import ProbeError, UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
-from probe.perturbations.samplers import SOURCES
+from probe.perturbations.samplers import FIXED, SOURCES
 
-VALUES = {"rate": "0.5", "span": "5", "source": "'vocabulary'"}
+VALUES = {"what": "'common'", "span": "5", "source": "'vocabulary'"}
+CALLS = {"drop": "drop(rate=0.5)"}  # takes one of two
+FIXED_TEXTS = {"newline": "\n", "pad": "<pad>", "mask": "<mask>"}
 TITLES = ("Far context before", "Far context after", "Near context, untouched")
 
 
@@ -36,7 +38,7 @@ def _terminal(monkeypatch):
 @pytest.fixture
 def _own_entries(monkeypatch):
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def call(name: str) -> str:
         for parameter in registry.get(name).parameters
         if parameter.default is parameter.empty
     ]
-    return f"{name}({', '.join(required)})"
+    return CALLS.get(name, f"{name}({', '.join(required)})")
 
 
 # ------------------------------------------------------------------------------ what is shown
@@ -99,9 +101,19 @@ def test_every_source_is_bound_and_explained(source):
     assert f"source {source!r}: {show._ORIGINS[source]}" in shown(f"replace(source={source!r})")
     words = Words()
     drawn = show.bound(words, TEXT, OLDER, room=50)[source](50, np.random.default_rng(0))
-    origin = {"document": OTHER, "self": OLDER}.get(source, TEXT)
     assert len(drawn) == 50
-    assert set(drawn) <= set(words.encode(origin))
+    if source in FIXED:
+        assert set(map(words.decode, drawn)) == {FIXED_TEXTS[source]}
+    else:
+        origin = {"document": OTHER, "self": OLDER}.get(source, TEXT)
+        assert set(drawn) <= set(words.encode(origin))
+
+
+def test_a_single_token_is_the_models(byte_model):
+    """A model without a padding token is told so, one with a line break shows it."""
+    assert parts(shown("replace(source='newline')", "--model", byte_model))[1].strip("⏎") == ""
+    with pytest.raises(UsageError, match="needs a sampler for source 'mask'"):
+        run("replace(source='mask')", "--model", byte_model)
 
 
 def test_what_is_shown_is_what_the_library_does():

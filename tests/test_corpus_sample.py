@@ -1,5 +1,6 @@
 """The corpus: documents whole and exact, a seeded sample, and every omission counted."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from corpus_fixtures import (
 )
 from transformers import ByT5Tokenizer
 
+from probe.corpus import sample
 from probe.corpus.documents import to_document
 from probe.corpus.options import DataOptions
 from probe.corpus.records import Record
@@ -111,8 +113,10 @@ class TestSample:
 
 
 class TestStdlib:
-    def test_quick_look(self) -> None:
+    def test_quick_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Python's own sources are a corpus, sampled like any other."""
+        read_once = functools.cache(sample.python_sources)
+        monkeypatch.setattr(sample, "python_sources", read_once)
         corpus = load(2_000, path="stdlib", max_documents=3)
         more = load(2_000, path="stdlib", max_documents=5)
         names = [document.id for document in corpus.documents]

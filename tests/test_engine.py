@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -82,16 +82,25 @@ def branches_of(
     conditions: Sequence[str] = SAME_LENGTH,
 ) -> list[Branch]:
     """The branches of a window, intact first."""
+    return [*_branches(window.index, len(window.ids), plan, first_token, tuple(conditions))]
+
+
+@cache
+def _branches(
+    index: int, length: int, plan: str, first_token: str, conditions: tuple[str, ...]
+) -> tuple[Branch, ...]:
+    """Made once: the same ones are sent through every family."""
+    own = window(index, length)
     protocol, first = PLANS[plan], FIRST_TOKENS[first_token]
     sources = {"vocabulary": vocabulary(range(3, VOCABULARY))}
-    return [
-        intact(window, protocol.targets, first).branch,
+    return (
+        intact(own, protocol.targets, first).branch,
         *(
-            perturbed(window, run, parse(text), first_token=first, seed=1, sources=sources).branch
+            perturbed(own, run, parse(text), first_token=first, seed=1, sources=sources).branch
             for text in conditions
             for run in protocol.runs(True)
         ),
-    ]
+    )
 
 
 class Plain:

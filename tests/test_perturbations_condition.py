@@ -21,7 +21,7 @@ from probe.perturbations.trials import nested
 @pytest.fixture
 def register(monkeypatch):
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     return registry.register
 
 

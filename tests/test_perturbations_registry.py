@@ -12,14 +12,15 @@ from probe.perturbations import registry
 from probe.perturbations.order import shuffle
 
 BUILTINS = {
-    "intact", "noise", "shuffle", "shuffle_spans", "reverse", "replace", "drop", "truncate",
+    "intact", "noise", "shuffle", "shuffle_spans", "reverse", "replace", "keep", "drop",
+    "truncate", "delete", "hide", "drop_target", "replace_target", "paste",
 }  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _own_entries(monkeypatch):
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
 
 def rotate(far, *, rng, by=1):
@@ -50,18 +51,18 @@ def test_every_builtin_describes_itself(name):
 
 def test_an_entry_knows_the_parameters_and_defaults():
     """Parameters come without far and rng; one without a default is required."""
-    (span,) = registry.get("shuffle").parameters
+    span, *_ = registry.get("shuffle").parameters
     assert (span.name, span.default) == ("span", None)
-    (rate,) = registry.get("drop").parameters
-    assert rate.default is inspect.Parameter.empty
-    assert registry.get("reverse").parameters == ()
+    what, *_ = registry.get("keep").parameters
+    assert what.default is inspect.Parameter.empty
+    assert registry.get("truncate").parameters == ()
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all():
     """A slip of the pen is met with what was meant, and with the whole list."""
-    with pytest.raises(UsageError, match=r"'shufle'; did you mean 'shuffle'\? known: drop, intact"):
+    with pytest.raises(UsageError, match=r"'shufle'; did you mean 'shuffle'\? known: delete, drop"):
         registry.get("shufle")
-    with pytest.raises(UsageError, match="'xyz'; known: drop"):
+    with pytest.raises(UsageError, match="'xyz'; known: delete"):
         registry.get("xyz")
 
 

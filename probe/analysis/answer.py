@@ -47,6 +47,8 @@ def sentence(summary: Summary) -> str:
         reasons = "; ".join(context.reasons)
         noun = f"The {_NOUNS.get(kind, 'reach')} of {subject} ({context.condition})"
         return f"{noun} is unresolved {at}: {reasons}."
+    if context.only_lowers:
+        return f"{subject}: {context.condition} lowers the loss{_lowest(summary, context)}."
     length, interval = _length(context, f"{summary.analysis.confidence * 100:g} % interval")
     if kind == "truncate":
         return f"{subject} uses {length} tokens of context ({interval}) {at}."
@@ -142,6 +144,19 @@ def describe_tolerance(text: str) -> str:
 def _kind(condition: str) -> str:
     """The perturbation of a condition, without its parameters."""
     return condition.partition("(")[0]
+
+
+def _lowest(summary: Summary, context: EffectiveContext) -> str:
+    """By how much a condition lowers the loss where it does most, and its interval."""
+    curve = summary.curve
+    rows = curve[(curve["condition"] == context.condition) & ~curve["grey"].astype(bool)]
+    row = rows.nsmallest(1, "delta").to_dict("records")[0]
+    first, last = int(row["distance_from"]), int(row["distance_to"]) - 1
+    at = f"distance {first:,}" if first == last else f"distances {first:,}–{last:,}"
+    return (
+        f", by {-row['delta']:.3f} nats a token at {at} ({summary.analysis.confidence * 100:g} % "
+        f"interval {-row['high']:.3f} to {-row['low']:.3f}): no length can be read off it"
+    )
 
 
 def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:

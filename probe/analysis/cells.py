@@ -155,9 +155,11 @@ def _make(
         FROM (
             SELECT s.condition, s.document, s."window", s.position, s.boundary, w.start,
                 coalesce(b.bin, if(s.boundary < 0, {UNBOUNDED}, {OUTSIDE})::SMALLINT) AS bin,
-                s.boundary >= 0 AND s.distance > s.boundary - w.start AS grey,
+                s.boundary >= 0
+                    AND s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey,
                 {_shared(connection)} AS shared,
-                if(s.boundary < 0, s.position, s.boundary) - w.start AS far,
+                if(s.boundary < 0, s.position - w.start,
+                    far_tokens(s.boundary, s.distance, w.start)) AS far,
                 s.nll::DOUBLE AS nll, s.nll::DOUBLE - s.nll_intact::DOUBLE AS delta,
                 if(starts_with(s.condition, 'noise'), noise_bound, bound) AS bound
             FROM {source} s

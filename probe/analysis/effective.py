@@ -16,6 +16,9 @@ from probe.windows import FEWEST_DOCUMENTS
 
 Floats = NDArray[np.float64]
 
+LOWERS = "lowers the loss"
+"""Flag of an answer whose condition significantly lowers the loss at some distance."""
+
 
 @dataclass(frozen=True)
 class EffectiveContext:
@@ -33,7 +36,7 @@ class EffectiveContext:
         upper: Upper limit; ``None`` beyond reach or unknown.
         reach: Where the curve ends.
         reasons: Why it is unresolved.
-        flags: ``not monotone``, ``at most``, ``no noise floor``.
+        flags: ``not monotone``, ``at most``, ``no noise floor``, ``lowers the loss``.
         documents: Documents behind the curve.
         targets: Targets behind the curve.
     """
@@ -52,8 +55,15 @@ class EffectiveContext:
     documents: int
     targets: int
 
+    @property
+    def only_lowers(self) -> bool:
+        """Whether the condition never raises the loss, but lowers it: there is no length then."""
+        return LOWERS in self.flags and (self.kind == "zero" or "at most" in self.flags)
+
     def text(self) -> str:
         """The answer in a few words, such as ``512 (448–640)`` or ``> 1024 (at least 768)``."""
+        if self.only_lowers:
+            return "none, it lowers the loss"
         if self.kind == "unresolved":
             return f"unresolved ({'; '.join(self.reasons)})"
         if self.kind == "greater":

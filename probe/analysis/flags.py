@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from probe.analysis.effective import EffectiveContext
+from probe.analysis.effective import LOWERS, EffectiveContext
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.losses import Losses
 
@@ -31,6 +31,12 @@ def flags(
         " the tolerance again at longer distances"
         for context in contexts
         if "not monotone" in context.flags
+    ]
+    lowered = {c.condition: None for c in contexts if LOWERS in c.flags and not c.only_lowers}
+    lines += [
+        f"{condition} also lowers the loss, at some distances by more than the tolerance: its"
+        " length says how far it raises the loss, not how far it is read"
+        for condition in lowered
     ]
     if floor is None:
         lines.append("no noise floor: the run has no noise condition")

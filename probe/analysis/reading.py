@@ -66,7 +66,8 @@ def reading(
             sum(kl::DOUBLE * kl::DOUBLE) AS delta_squares
         FROM scores s JOIN octaves USING (distance)
             JOIN windows w ON s.document = w.document AND s."window" = w."window"
-        WHERE boundary >= 0 AND kl IS NOT NULL AND distance <= boundary - w.start
+        WHERE boundary >= 0 AND kl IS NOT NULL
+            AND distance <= far_tokens(boundary, distance, w.start)
         GROUP BY condition, bin, s.document ORDER BY condition, bin, s.document"""
     ).df()
     connection.unregister("octaves")

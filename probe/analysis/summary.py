@@ -21,6 +21,7 @@ from probe.analysis.fitted import FittedCurve
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
+from probe.analysis.lowered import marked
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
 from probe.analysis.repeats import draws_errors
@@ -220,7 +221,7 @@ def _from_cells(
 def _has_length(run: Run) -> bool:
     """Whether a run perturbs all that lies further than a distance: else no length is read."""
     protocol = (run.record.get("config") or {}).get("protocol") or {}
-    return bool(protocol.get("kind") != "band")
+    return protocol.get("kind") not in ("band", "suffix", "passages")
 
 
 def _contexts(
@@ -230,12 +231,15 @@ def _contexts(
     per_token: float | None,
 ) -> tuple[EffectiveContext, ...]:
     """The answers, condition by condition; the noise control has none."""
-    return tuple(
-        effective_context(curve, tolerance, floor=floor, bytes_per_token=per_token)
-        for condition, curve in fitted.items()
-        if not is_noise(condition)
-        for tolerance in how.tolerances
-    )
+    found: list[EffectiveContext] = []
+    for condition, curve in fitted.items():
+        if not is_noise(condition):
+            answers = (
+                effective_context(curve, tolerance, floor=floor, bytes_per_token=per_token)
+                for tolerance in how.tolerances
+            )
+            found += marked(list(answers), curve)
+    return tuple(found)
 
 
 def _groups(record: Mapping[str, Any]) -> dict[str, str]:

@@ -2,16 +2,19 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from probe.analysis.longest import far_tokens
 from probe.errors import ProbeError
 
 SAMPLE = 16
 """Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
+DISTRACTOR = "distractor(number="
+"""How the conditions of protocol suffix begin that are other texts in the targets' place."""
 
 
 def connect(
@@ -19,11 +22,13 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the rows of a run.
 
-    ``windows`` and ``scores`` have the columns of the results contract; ``sample`` is the scores of
-    some parts. ``targets`` has one row per target, boundary and condition that has a boundary, its
-    repeats averaged: ``document, window, position, boundary, distance, condition, nll, nll_intact,
-    delta`` (nats), ``far`` (tokens between the window's start and the boundary) and ``grey`` (the
-    distance is longer than ``far``, where delta falls to 0 by construction).
+    ``windows`` and ``scores`` have the columns of the results contract, ``scores`` without the
+    rows of distractors, which are no losses of the targets; ``sample`` is the scores of some parts.
+    ``targets`` has one row per target, boundary and condition that has a boundary, its repeats
+    averaged: ``document, window, position, boundary, distance, condition, nll, nll_intact, delta``
+    (nats), ``far`` (tokens between the window's start and the boundary) and ``grey`` (the distance
+    is longer than the far context, where delta falls to 0 by construction). The macro
+    ``far_tokens`` gives the length of the far context for other views.
 
     Args:
         windows: The run's ``windows.parquet``.
@@ -40,16 +45,21 @@ def connect(
     # What does not fit the memory goes to the system's place for that, not to where the user is.
     connection = duckdb.connect(config={"temp_directory": f"{tempfile.gettempdir()}/context-probe"})
     some = parts[:: max(1, len(parts) // SAMPLE)]
+    told = _footers(connection, [pattern(part) for part in parts])
     for name, files in (("windows", [windows]), ("scores", parts), ("sample", some)):
         patterns = [pattern(file) for file in files]
         rows = connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+        if name != "windows" and _may_hold_distractors(told):
+            rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
         rows.create_view(name)
     if checked:
         refuse_unknown_windows(connection, windows)
     connection.execute(
         "CREATE TEMP TABLE highest AS SELECT $1::BIGINT AS repeat, $2::BIGINT AS distance",
-        _highest(connection, [pattern(part) for part in parts]),
+        _highest(connection, told),
     )
+    meaning = far_tokens(windows.parent)
+    connection.execute(f"CREATE MACRO far_tokens(boundary, distance, start) AS {meaning}")
     connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
 
@@ -97,18 +107,37 @@ def row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     return rows[0]
 
 
-def _highest(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> list[int | None]:
-    """Largest repeat and distance of all rows: from the parts' footers, where all tell."""
+def _footers(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> dict[str, list[Any]]:
+    """Lowest and highest value of some columns, where the footers of all parts tell.
+
+    Returns:
+        By column: both as text, in the order of text, and the highest as a number.
+    """
     found = connection.execute(
-        """SELECT path_in_schema AS name, max(stats_max_value::BIGINT),
-            bool_and(stats_max_value IS NOT NULL)
+        """SELECT path_in_schema AS name, min(stats_min_value), max(stats_max_value),
+            max(try_cast(stats_max_value AS BIGINT)),
+            bool_and(stats_min_value IS NOT NULL AND stats_max_value IS NOT NULL)
         FROM parquet_metadata($parts)
-        WHERE name IN ('repeat', 'distance') AND num_values > 0 GROUP BY name""",
+        WHERE name IN ('repeat', 'distance', 'condition') AND num_values > 0 GROUP BY name""",
         {"parts": parts},
     ).fetchall()
-    told = {name: highest for name, highest, whole in found if whole}
-    if len(told) == 2:
-        return [int(told["repeat"]), int(told["distance"])]
+    return {name: values for name, *values, whole in found if whole}
+
+
+def _may_hold_distractors(told: Mapping[str, list[Any]]) -> bool:
+    """Whether a distractor can be among the conditions; the rows decide, where it can."""
+    if "condition" not in told:
+        return True
+    lowest, highest, _ = told["condition"]
+    return bool(lowest < DISTRACTOR + "~" and highest >= DISTRACTOR)
+
+
+def _highest(
+    connection: duckdb.DuckDBPyConnection, told: Mapping[str, list[Any]]
+) -> list[int | None]:
+    """Largest repeat and distance of all rows: from the parts' footers, where all tell."""
+    if {"repeat", "distance"} <= told.keys():
+        return [told["repeat"][2], told["distance"][2]]
     return list(row(connection, "SELECT max(repeat), max(distance) FROM scores"))
 
 
@@ -119,10 +148,11 @@ def _targets_view(repeated: bool) -> str:
         nll, intact, grouping = f"avg({nll})", f"avg({intact})", "GROUP BY ALL"
     return f"""
         CREATE VIEW targets AS
-        SELECT *, nll - nll_intact AS delta, distance > far AS grey
+        SELECT *, nll - nll_intact AS delta
         FROM (
             SELECT s.document, s."window", s.position, s.boundary, s.distance, s.condition,
-                s.boundary - w.start AS far, {nll} AS nll, {intact} AS nll_intact
+                s.boundary - w.start AS far, {nll} AS nll, {intact} AS nll_intact,
+                s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey
             FROM scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
             WHERE s.boundary >= 0 {grouping}
         )"""

@@ -25,6 +25,13 @@ class Tokens(Protocol):
     def text(self, text: str) -> TokenText | None:
         """*text* beside its tokens; ``None`` where the tokenizer does not tell which is which."""
 
+    def single(self, name: str) -> int:
+        """The token of a source of single tokens (``newline``, ``pad``, ``mask``).
+
+        Raises:
+            UsageError: If there is none.
+        """
+
 
 class Words:
     """Words and punctuation marks, numbered as they are met."""
@@ -47,6 +54,10 @@ class Words:
         """See `Tokens`; each token is a word."""
         spans = np.array([found.span() for found in _WORD.finditer(text)]).reshape(-1, 2)
         return TokenText(text, spans[:, 0], spans[:, 1], np.array(self.encode(text)))
+
+    def single(self, name: str) -> int:
+        """See `Tokens`."""
+        return self._number("\n" if name == "newline" else f"<{name}>")
 
     def _number(self, word: str) -> int:
         if word not in self._ids:
@@ -86,6 +97,12 @@ class ModelTokens:
         """See `Tokens`."""
         fast = getattr(self._tokenizer, "is_fast", False)
         return TokenText.of(text, self._tokenizer) if fast else None
+
+    def single(self, name: str) -> int:
+        """See `Tokens`."""
+        from probe.sources import token_of
+
+        return token_of(name, self._tokenizer, len(self._tokenizer))
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

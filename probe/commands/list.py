@@ -22,6 +22,10 @@ SOURCES = {
     "unigram": "ordinary tokens, each as often as in the data",
     "document": "consecutive tokens of another document",
     "self": "consecutive older tokens of the same document",
+    "passage": "the passage of the same name of another document (protocol passages)",
+    "newline": "the token of a line break, everywhere",
+    "pad": "the tokenizer's padding token, everywhere",
+    "mask": "the tokenizer's mask token, everywhere",
 }
 PROTOCOLS = {
     "sweep": {
@@ -40,9 +44,22 @@ PROTOCOLS = {
         "edges": "rising distances between which the bands lie, tokens; only a band is perturbed",
         "targets": "as in grid",
     },
+    "passages": {
+        "answer": "name of the span or column whose tokens are the targets",
+    },
     "longppl": {
         "context": "fewest tokens of a short context; the first of a document are never key",
         "stride": "by how many tokens the short context moves",
+    },
+    "suffix": {
+        "prefixes": "lengths of the text before the continuations, tokens",
+        "tokens": "tokens of a continuation; windows.length follows if it is not said",
+        "candidates": "the text's own continuation, and others from elsewhere in the document",
+        "at": "regular expression: the continuations begin where the document's text matches",
+    },
+    "dense": {
+        "context": "longest context, tokens: every length from 1 to it is measured",
+        "targets": "how many, the last of a window; null is all that have so long a context",
     },
 }
 MEASURES = {
@@ -58,6 +75,11 @@ FIRST_TOKEN = {
 }
 
 OWN_CLASS = ("path/to/file.py:function", "a function of your own: window in, a label a token out")
+
+OWN_COLUMN = (
+    "the name of a column",
+    "a column of data.metadata_columns: the value of the token's document",
+)
 
 Rows = Iterable[tuple[str, str]]
 
@@ -78,7 +100,9 @@ def command() -> None:
         textwrap.fill(f"A condition is written as {FORMS}", COLUMNS),
         section("Protocols", _protocols()),
         section("Measures", MEASURES.items()),
-        section("Token classes", [*_classes(map(classes.get, classes.names())), OWN_CLASS]),
+        section(
+            "Token classes", [*_classes(map(classes.get, classes.names())), OWN_CLASS, OWN_COLUMN]
+        ),
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     click.echo("\n\n".join(parts))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from probe.commands import _dense
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ Named = Iterator[tuple[str, "Axes"]]
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--kind",
-    type=click.Choice(["curve", "classes", "information", "tolerance", "heatmap", "compare"]),
+    type=click.Choice(
+        ["curve", "classes", "information", "tolerance", "heatmap", "compare", "importance"]
+    ),
     default="curve",
     show_default=True,
     help="What to draw: curve takes any number of runs, compare two, the others one.",
@@ -51,6 +54,17 @@ Named = Iterator[tuple[str, "Axes"]]
     help="heatmap: what its rows are.",
 )
 @click.option(
+    "--document", help="importance: the document's id; default: that of the first window."
+)
+@click.option("--window", type=int, help="importance: the window's number; default: the first.")
+@click.option(
+    "--measure",
+    type=click.Choice(["nll", "kl"]),
+    default="nll",
+    show_default=True,
+    help="importance: of the loss, or of KL to the longest context.",
+)
+@click.option(
     "--unit",
     type=click.Choice(["tokens", "bytes"]),
     help="compare: what distances are counted in; default: tokens, if both runs have the same.",
@@ -62,6 +76,9 @@ def command(
     condition: str | None,
     name: str | None,
     by: str,
+    document: str | None,
+    window: int | None,
+    measure: str,
     unit: str | None,
 ) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
@@ -81,6 +98,7 @@ def command(
         "tolerance": lambda: _tolerance(runs[0], condition),
         "heatmap": lambda: _heatmap(runs[0], condition, by),
         "compare": lambda: _compare(runs[0], runs[1], condition, unit),
+        "importance": lambda: _dense.draw(runs[0], document, window, measure),
     }
     try:
         for ending, axes in kinds[kind]():
@@ -103,9 +121,19 @@ def _target(output: Path | None, default: Path) -> tuple[Path, tuple[str, ...]]:
 def _curve(runs: Runs, condition: str | None) -> Named:
     from dataclasses import replace
 
+    from probe.analysis.runs import open_run
+    from probe.analysis.suffix import is_suffix, suffix
     from probe.analysis.summary import summarise
-    from probe.plots import curve
+    from probe.plots import accuracy, curve
 
+    choices = [is_suffix(open_run(folder, checked=False).record) for folder in runs]
+    if all(choices):
+        yield "", accuracy([suffix(folder, write=False) for folder in runs])
+        return
+    if any(choices):
+        raise UsageError(
+            "--kind curve: some of the runs have protocol suffix; allowed: all or none"
+        )
     summaries: list[Summary] = []
     for folder in runs:
         summary = summarise(folder, write=False)

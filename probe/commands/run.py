@@ -23,6 +23,7 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     quiet()
     from tqdm import tqdm
 
+    from probe.commands._answers import tell
     from probe.progress import Progress
     from probe.run import run
 
@@ -47,39 +48,3 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
         folder = run(settled, results, listen=listen, say=note)
     tell(folder)
     click.echo(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)
-
-
-def tell(folder: Path) -> None:
-    """Print the answer of a run folder and draw its curve, where it has one."""
-    from probe.analysis.answer import answer
-    from probe.analysis.bands import is_banded
-    from probe.analysis.longppl import is_longppl
-    from probe.analysis.summary import summarise
-    from probe.commands import keys
-    from probe.plots import curve, save
-
-    summary = summarise(folder)
-    if is_longppl(summary.run.record):
-        keys.tell(folder)
-        return
-    if is_banded(summary.run.record):
-        _tell_bands(folder)
-        return
-    click.echo(f"{answer(summary)}\n")
-    if summary.contexts:  # a run of `noise` alone has none
-        png, _ = save(curve(summary), folder / "figures" / "curve")
-        click.echo(f"Figure: {png}")
-    click.echo(f"Numbers: {folder / 'summary.json'}, {folder / 'curve.csv'}")
-
-
-def _tell_bands(folder: Path) -> None:
-    from probe.analysis.bands import answer, bands
-    from probe.plots import bands as draw
-    from probe.plots import save
-
-    found = bands(folder)
-    click.echo(f"{answer(found)}\n")
-    if len(found.table):
-        png, _ = save(draw(found.table), folder / "figures" / "bands")
-        click.echo(f"Figure: {png}")
-    click.echo(f"Numbers: {folder / 'bands.csv'}, {folder / 'summary.json'}")

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,11 @@ _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",
     "unigram": "the tokens of this text, each as often as in it",
     "document": "consecutive tokens of another document, the opening of Moby-Dick",
+    "passage": "consecutive tokens of another document, the opening of Moby-Dick",
     "self": "consecutive older tokens of the same document (of a text given: any of its own)",
+    "newline": "the token of a line break, everywhere",
+    "pad": "the padding token, everywhere",
+    "mask": "the mask token, everywhere",
 }
 
 
@@ -89,7 +94,7 @@ def read(file: str) -> str:
 
 
 def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str, "Sampler"]:
-    """Make a sampler for each source name.
+    """Make a sampler for each source name; single tokens that *tokens* has not are left out.
 
     Args:
         tokens: Encodes all texts.
@@ -100,13 +105,18 @@ def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str,
     import numpy as np
 
     from probe.commands._passage import OTHER
-    from probe.perturbations.samplers import stretch, unigram, vocabulary
+    from probe.perturbations.samplers import FIXED, stretch, unigram, vocabulary
 
     ids = tokens.encode(text)
-    return {
+    fixed = {}
+    for name in FIXED:
+        with suppress(UsageError):
+            fixed[name] = vocabulary([tokens.single(name)])
+    return fixed | {
         "vocabulary": vocabulary(sorted(set(ids))),
         "unigram": unigram(np.bincount(ids)),
         "document": stretch([tokens.encode(OTHER)], room=room),
+        "passage": stretch([tokens.encode(OTHER)], room=room),
         "self": stretch([tokens.encode(older)], room=room),
     }
 

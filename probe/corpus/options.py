@@ -24,6 +24,12 @@ class DataOptions:
         ids_column: Column that holds token ids, read in place of a text.
         max_documents: Size of the seeded sample; ``None`` takes every document.
         group_column: Column whose value groups documents.
+        metadata_columns: Further columns that describe documents, each a token class.
+        spans_column: Column with the passages of a text, a list of ``{name, start, end}`` in
+            characters.
+        prompt_columns: Columns that make up a prompt in place of a text, each a passage; a list of
+            texts is a passage each.
+        answer_column: Column of the answer behind the prompt.
         streaming: Read without first downloading the whole data set.
     """
 
@@ -37,4 +43,8 @@ class DataOptions:
     ids_column: str | None = None
     max_documents: int | None = None
     group_column: str | None = None
+    metadata_columns: Sequence[str] = ()
+    spans_column: str | None = None
+    prompt_columns: Sequence[str] = ()
+    answer_column: str | None = None
     streaming: bool = False

@@ -1,7 +1,7 @@
 """Raw records of a data set in seeded order, under names that no seed changes."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from probe.corpus.files import as_text_files, data_files, document_names
 from probe.corpus.loading import Files, one_line_errors, open_split
+from probe.corpus.metadata import described
 from probe.corpus.options import DataOptions
+from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
 
 BUFFER = 1_000
@@ -26,12 +28,18 @@ class Record:
         text: The text, or ``None`` for data that comes as token ids.
         ids: Token ids, shape ``(n,)``, int64, or ``None`` for data that comes as text.
         group: What the document belongs to, where that was asked for.
+        metadata: What describes it, by column; a missing value has no entry.
+        spans: Its passages, characters of the text.
+        prompt: The values of the columns of a prompt and its answer, in place of a text.
     """
 
     id: str
     text: str | None = None
     ids: NDArray[np.int64] | None = None
     group: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[TextSpan, ...] = ()
+    prompt: Mapping[str, Any] = field(default_factory=dict)
 
 
 def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
@@ -72,19 +80,24 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
 def _columns(dataset: Any, options: DataOptions) -> list[str]:
     """Return the columns to read, after a look at whether they are there."""
     key = "text_column" if options.ids_column is None else "ids_column"
-    asked = {key: getattr(options, key), "group_column": options.group_column}
+    asked = [(key, getattr(options, key))]
+    if options.prompt_columns:
+        asked = [("prompt_columns", column) for column in options.prompt_columns]
+        asked += [("answer_column", options.answer_column)]
+    asked += [("group_column", options.group_column), ("spans_column", options.spans_column)]
+    asked += [("metadata_columns", column) for column in options.metadata_columns]
     there = dataset.column_names
     if there is None:  # a stream knows its columns from its first row only
         there = list(next(iter(dataset), {}))
     if not there:
         raise ProbeError(f"split {options.split!r} of data set {options.path!r} is empty")
-    columns = {key: column for key, column in asked.items() if column is not None}
-    for key, column in columns.items():
+    columns = [(key, column) for key, column in asked if column is not None]
+    for key, column in columns:
         if column not in there:
             raise UsageError(
                 f"data.{key}: {column!r} is not in {options.path!r}; allowed: {', '.join(there)}"
             )
-    return list(dict.fromkeys(columns.values()))
+    return list(dict.fromkeys(column for _, column in columns))
 
 
 def _names(options: DataOptions, files: Files) -> Sequence[str]:
@@ -147,16 +160,25 @@ def shuffled(
 def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     group = None if options.group_column is None else row[options.group_column]
     group = None if group is None else str(group)
+    metadata = described(row, options.metadata_columns, document=name)
     if options.ids_column is not None:
         ids = _token_ids(row[options.ids_column], column=options.ids_column, name=name)
-        return Record(name, ids=ids, group=group)
+        return Record(name, ids=ids, group=group, metadata=metadata)
+    if options.prompt_columns and options.answer_column is not None:
+        columns = (*options.prompt_columns, options.answer_column)
+        prompt = {column: row[column] for column in columns}
+        return Record(name, prompt=prompt, group=group, metadata=metadata)
     text = row[options.text_column]
     if not isinstance(text, str | None):
         raise UsageError(
             f"data.text_column: {options.text_column!r} holds {type(text).__name__} in document"
             f" {name!r}; allowed: text (token ids are read with ids_column)"
         )
-    return Record(name, text=text or "", group=group)
+    spans: tuple[TextSpan, ...] = ()
+    if options.spans_column is not None:
+        column, value = options.spans_column, row[options.spans_column]
+        spans = read_spans(value, text or "", column=column, document=name)
+    return Record(name, text=text or "", group=group, metadata=metadata, spans=spans)
 
 
 def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """A seeded sample of documents that are long enough, and an account of those that are not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class LeftOut:
         empty: Documents without any token.
         near_duplicate: Sources (``stdlib``) that have mostly the lines of another.
         undecodable: Sources (``stdlib``) that do not hold the encoding they declare.
+        no_window: Documents without a window that the protocol can use (``suffix``).
         licence_headers: Number of sources (``stdlib``) whose licence comment was taken off.
     """
 
@@ -54,6 +55,7 @@ class LeftOut:
     empty: Omitted = field(default_factory=Omitted)
     near_duplicate: Omitted = field(default_factory=Omitted)
     undecodable: Omitted = field(default_factory=Omitted)
+    no_window: Omitted = field(default_factory=Omitted)
     licence_headers: int = 0
 
 
@@ -64,10 +66,12 @@ class Corpus:
     Args:
         documents: At least one, in seeded order.
         left_out: What was read on the way to them and is none.
+        metadata: What describes each document, by its id and column; those without have no entry.
     """
 
     documents: tuple[Document, ...]
     left_out: LeftOut
+    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_corpus(
@@ -101,6 +105,7 @@ def load_corpus(
     sources = _python_sources(options) if options.path == STDLIB else None
     found = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
     documents: list[Document] = []
+    metadata: dict[str, Mapping[str, str]] = {}
     too_short: list[str] = []
     empty: list[str] = []
     longest = 0
@@ -110,6 +115,8 @@ def load_corpus(
         longest = max(longest, tokens)
         if tokens >= minimum:
             documents.append(document)
+            if record.metadata:
+                metadata[document.id] = record.metadata
             if len(documents) == options.max_documents:
                 break
         else:
@@ -124,7 +131,7 @@ def load_corpus(
             undecodable=Omitted.of(sources.undecodable),
             licence_headers=sources.licence_headers,
         )
-    return Corpus(tuple(documents), left_out)
+    return Corpus(tuple(documents), left_out, metadata)
 
 
 def _python_sources(options: DataOptions) -> Sources:

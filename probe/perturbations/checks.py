@@ -1,9 +1,13 @@
 """Checks of parameter values: each error names the parameter, the value and what is allowed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+
+from probe.perturbations.ids import Ids
+from probe.perturbations.text import TokenText
 
 
 def count(parameter: str, value: Any, *, least: int) -> int:
@@ -42,6 +46,70 @@ def share(parameter: str, value: Any) -> float:
     if isinstance(value, bool) or not number or not 0 < value <= 1:
         raise ValueError(f"{parameter} must be a number above 0 and at most 1; got {value!r}")
     return float(value)
+
+
+def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Check a value that must be one of a few.
+
+    Args:
+        parameter: Name of the parameter, for the error.
+        value: What was given for it.
+        allowed: What it may be.
+
+    Raises:
+        ValueError: If *value* is none of these, or of another type.
+    """
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        raise ValueError(f"{parameter} must be {' or '.join(map(repr, allowed))}; got {value!r}")
+
+
+def flag(parameter: str, value: Any) -> bool:
+    """Check a value that must be true or false.
+
+    Args:
+        parameter: Name of the parameter, for the error.
+        value: What was given for it.
+
+    Raises:
+        ValueError: If *value* is no bool.
+    """
+    one_of(parameter, value, (True, False))
+    return bool(value)
+
+
+def text_of(far: Ids, text: TokenText | None, what: str) -> TokenText:
+    """Check that the text of a far context is there.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``.
+        text: What was given as its text.
+        what: What it is needed for, for the error.
+
+    Raises:
+        ValueError: If there is none, or it is of another number of tokens.
+    """
+    if text is None:
+        raise ValueError(
+            f"{what!r} is found in the text of the far context, and there is none; allowed: data "
+            "with text, or text=TokenText.of(text, tokenizer)"
+        )
+    if len(text) != len(far):
+        raise ValueError(f"text must be that of the {len(far)} far tokens; got {len(text)} tokens")
+    return text
+
+
+def targets_of(targets: Ids | None) -> Ids:
+    """Check that the targets are there.
+
+    Args:
+        targets: What was given as their ids, shape ``(m,)``.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if targets is None:
+        raise ValueError("the ids of the targets are needed; allowed: targets=numpy.array([id])")
+    return targets
 
 
 def generator(rng: Generator | int) -> Generator:

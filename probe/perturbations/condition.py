@@ -12,9 +12,10 @@ from numpy.random import Generator
 from probe.errors import UsageError
 from probe.perturbations import checks, registry
 from probe.perturbations.ids import Ids, Kind
+from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import FORMS, Step, read_steps
-from probe.perturbations.text import MadeUp, TokenText
+from probe.perturbations.text import TokenText
 
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
 _CONTROLS = ("intact", "noise")
@@ -57,8 +58,13 @@ class Condition:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Which of ``text`` and ``targets`` must be handed to `apply`."""
+        """Which of ``text``, ``targets`` and ``passage`` must be handed to `apply`."""
         return frozenset().union(*(registry.get(step.name).reads for step in self.steps))
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it cannot be applied without the text of the far context."""
+        return any(step.needs_text for step in self.steps)
 
     @property
     def alone(self) -> bool:
@@ -93,6 +99,7 @@ class Condition:
         sources: Mapping[str, Sampler] = _UNBOUND,
         text: TokenText | None = None,
         targets: Ids | None = None,
+        passage: slice | None = None,
     ) -> Kind:
         """Perturb a far context.
 
@@ -103,6 +110,7 @@ class Condition:
             sources: A sampler for each name in `sources`; others may be present.
             text: The text of *far*, where a perturbation reads it.
             targets: Ids of the targets, shape ``(m,)``, where a perturbation reads them.
+            passage: Place of a passage in *far*, where a perturbation reads it.
 
         Returns:
             Token ids, shape ``(k,)``, of the kind of *far*.
@@ -111,7 +119,7 @@ class Condition:
             UsageError: If a source has no sampler.
         """
         self._refuse_unbound(sources)
-        given = {"text": text, "targets": targets}
+        given = {"text": text, "targets": targets, "passage": passage}
         for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
             far = step.call(far, step_rng, sources, given)
         return far
@@ -123,6 +131,7 @@ class Condition:
         rng: Generator | int,
         text: TokenText | None = None,
         targets: Ids | None = None,
+        passage: slice | None = None,
     ) -> Ids:
         """Which tokens of far are left by a condition that keeps positions.
 
@@ -131,6 +140,7 @@ class Condition:
             rng: Source of every draw, or a seed.
             text: See `apply`.
             targets: See `apply`.
+            passage: See `apply`.
 
         Returns:
             Indices in *far*, rising, shape ``(k,)``.
@@ -142,7 +152,8 @@ class Condition:
         places = np.arange(len(far))
         if "targets" in registry.get(step.name).reads:
             raise ValueError(f"{self.text!r} reads the targets and cannot keep positions")
-        left = step.call(places, checks.generator(rng), {}, {"text": text, "targets": targets})
+        given = {"text": text, "targets": targets, "passage": passage}
+        left = step.call(places, checks.generator(rng), {}, given)
         if len(left) and (np.diff(left) < 1).any():
             raise ValueError(f"{self.text!r} keeps positions, but does more than leave tokens out")
         return left
@@ -226,7 +237,7 @@ def _check_values(step: Step, text: str | Sequence[str]) -> None:
         known = ", ".join(map(repr, SOURCES))
         raise UsageError(f"condition {text!r}: source {step.source!r} is unknown; allowed: {known}")
     try:
-        handed = {"text": MadeUp(4), "targets": np.array([2])}
+        handed = {"text": MadeUp(4), "targets": np.array([2]), "passage": slice(1, 2)}
         step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {text!r}: {error}") from error

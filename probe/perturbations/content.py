@@ -4,46 +4,48 @@ from __future__ import annotations  # help() then shows the types as they are wr
 
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.random import Generator
 
-from probe.perturbations.ids import Ids, to_array
+from probe.perturbations import checks
+from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
-from probe.perturbations.samplers import SOURCES, Sampler, vocabulary
+from probe.perturbations.samplers import Sampler, draw, sampler_of
 
 
 @register("replace")
-def replace(far: Ids, *, rng: Generator, source: Sequence[int] | Sampler | str) -> Ids:
-    """Put other tokens in the place of the far ones.
+def replace(
+    far: Ids, *, rng: Generator, source: Sequence[int] | Sampler | str | int, rate: float = 1.0
+) -> Ids:
+    """Put other tokens in the place of the far ones, of all or of a share of them.
 
     A longer far context begins with the shorter one's result, for every sampler of `samplers`.
 
     Args:
-        far: Token ids of the far context, shape ``(n,)``, int64; only its length is used.
+        far: Token ids of the far context, shape ``(n,)``, int64; left untouched.
         rng: Source of the draw; equal state, equal result.
-        source: Token ids to draw from uniformly, with replacement; or a sampler, called as
-            ``source(n, rng)``, that gives ``n`` token ids. A name (``'vocabulary'``,
-            ``'unigram'``, ``'document'``, ``'self'``) stands in conditions only, where it is
-            bound to a sampler.
+        source: Token ids to draw from uniformly, with replacement; the id of a single token; or a
+            sampler, called as ``source(n, rng)``, that gives ``n`` token ids. A name
+            (``'vocabulary'``, ``'unigram'``, ``'document'``, ``'self'``, ``'newline'``, ``'pad'``,
+            ``'mask'``) stands in conditions only, where it is bound to a sampler.
+        rate: Probability that a token is replaced, independently of the others, above 0 and at
+            most 1. What is drawn may be the token that stood there.
 
     Returns:
         Token ids, shape ``(n,)``.
 
     Raises:
         ValueError: If *source* is a name that nothing was bound to, has no ids to draw from, or
-            gives another number of ids than it was asked for.
+            gives another number of ids than it was asked for; if *rate* is not above 0 and at
+            most 1.
 
     Source: Khandelwal et al. 2018, section 3; Sun et al. 2021, sections 3 and 4, with tokens of
-    another document.
+    another document; a rate below 1 and single tokens are ours.
     """
-    if isinstance(source, str):
-        raise ValueError(
-            f"source {source!r} is a name without a sampler; bind one: "
-            f"parse(\"replace(source='document')\").apply(far, rng=rng, "
-            f"sources={{'document': sampler}}), or pass a sampler or token ids as source "
-            f"(names in conditions: {', '.join(SOURCES)})"
-        )
-    draw = source if callable(source) else vocabulary(source)
-    drawn = to_array(draw(len(far), rng), what="the ids drawn from source")
-    if len(drawn) != len(far):
-        raise ValueError(f"source must give {len(far)} ids, as asked for; got {len(drawn)}")
-    return drawn
+    sampler = sampler_of(source)
+    if checks.share("rate", rate) == 1:
+        return draw(sampler, len(far), rng)
+    # A generator each: how many ids the sampler draws must not change which tokens are replaced.
+    replaced, drawn = map(np.random.default_rng, rng.integers(2**63, size=2))
+    others = draw(sampler, len(far), drawn)
+    return np.where(replaced.random(len(far)) < rate, others, far)

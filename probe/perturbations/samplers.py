@@ -22,8 +22,14 @@ SOURCES = (
     "unigram",  # ordinary tokens, each as often as in the data
     "document",  # consecutive tokens of another document
     "self",  # consecutive tokens from elsewhere in the same document
+    "passage",  # the passage of the same name of another document, going round
+    "newline",  # the token of a line break, everywhere
+    "pad",  # the tokenizer's padding token, everywhere
+    "mask",  # the tokenizer's mask token, everywhere
 )
 """The names that a condition may give as source; the run binds each to a sampler."""
+FIXED = ("newline", "pad", "mask")
+"""Those of a single token, which draw nothing."""
 
 
 def vocabulary(ids: AnyIds | Sequence[int]) -> Sampler:
@@ -88,6 +94,18 @@ def stretch(documents: Sequence[AnyIds], *, room: int) -> Sampler:
     return partial(_consecutive, texts, checks.count("room", room, least=1))
 
 
+def passages(texts: Sequence[AnyIds]) -> Sampler:
+    """Draw one of several passages, from its beginning, going round where more is asked for.
+
+    Args:
+        texts: Token ids of each passage, shape ``(n_i,)``, none of them empty; each is as likely.
+
+    Returns:
+        A sampler.
+    """
+    return partial(_round, [to_array(text, what="a passage") for text in texts])
+
+
 # The draws are functions of this module, not closures: a sampler can be sent to another process.
 
 
@@ -102,6 +120,10 @@ def _proportional(cumulative: NDArray[np.float64], n: int, rng: Generator) -> Id
     return drawn
 
 
+def _round(texts: Sequence[Ids], n: int, rng: Generator) -> Ids:
+    return np.resize(texts[int(rng.integers(len(texts)))], n)
+
+
 def _consecutive(texts: Sequence[Ids], room: int, n: int, rng: Generator) -> Ids:
     if n > room:
         raise ValueError(f"n must be at most room, {room}; got {n}")
@@ -111,9 +133,56 @@ def _consecutive(texts: Sequence[Ids], room: int, n: int, rng: Generator) -> Ids
     return np.take(text, np.arange(first, first + n), mode="wrap")
 
 
+def sampler_of(source: AnyIds | Sequence[int] | Sampler | str | int) -> Sampler:
+    """Make a sampler of what a perturbation takes as ``source``.
+
+    Args:
+        source: A sampler; token ids to draw from uniformly; or the id of a single token.
+
+    Returns:
+        *source* itself where it can be called.
+
+    Raises:
+        ValueError: If *source* is a name that nothing was bound to, or holds no token id.
+    """
+    if isinstance(source, str):
+        raise ValueError(
+            f"source {source!r} is a name without a sampler; bind one: "
+            f"parse(\"replace(source='document')\").apply(far, rng=rng, "
+            f"sources={{'document': sampler}}), or pass a sampler or token ids as source "
+            f"(names in conditions: {', '.join(SOURCES)})"
+        )
+    if callable(source):
+        return source
+    if isinstance(source, int | np.integer):
+        return vocabulary([checks.count("source", source, least=0)])
+    return vocabulary(source)
+
+
+def draw(sampler: Sampler, n: int, rng: Generator) -> Ids:
+    """Draw token ids.
+
+    Args:
+        sampler: Where they come from.
+        n: How many.
+        rng: Source of the draw.
+
+    Returns:
+        Shape ``(n,)``.
+
+    Raises:
+        ValueError: If the sampler gives another number of ids.
+    """
+    drawn = to_array(sampler(n, rng), what="the ids drawn from source")
+    if len(drawn) != n:
+        raise ValueError(f"source must give {n} ids, as asked for; got {len(drawn)}")
+    return drawn
+
+
 def any_sources() -> Mapping[str, Sampler]:
     """A sampler of made-up ids for every name, for a perturbation that is only tried."""
-    return dict.fromkeys(SOURCES, _any_ids)
+    fixed = {name: vocabulary([2**53 + place]) for place, name in enumerate(FIXED)}
+    return dict.fromkeys(SOURCES, _any_ids) | fixed
 
 
 def _any_ids(n: int, rng: Generator) -> Ids:

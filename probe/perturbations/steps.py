@@ -16,7 +16,9 @@ from numpy.random import Generator
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.ids import Kind
+from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import Sampler, any_sources
+from probe.perturbations.text import TokenText
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
@@ -51,11 +53,7 @@ class Step:
         """Whether it cannot do without the text of the far context, with these parameters."""
         if "text" not in registry.get(self.name).reads:
             return False
-        try:
-            self.call([1, 2], np.random.default_rng(0), any_sources(), {"targets": np.array([2])})
-        except ValueError:
-            return True
-        return False
+        return self._refuses(None) and not self._refuses(MadeUp(2))
 
     def call(
         self,
@@ -70,7 +68,7 @@ class Step:
             far: Token ids of the far context.
             rng: Source of every draw.
             sources: Samplers by name.
-            handed: Values of ``text`` and ``targets``, as far as they are known.
+            handed: Values of ``text``, ``targets`` and ``passage``, as far as they are known.
         """
         parameters: dict[str, Any] = dict(self.parameters)
         if self.source is not None:
@@ -78,6 +76,14 @@ class Step:
         entry = registry.get(self.name)
         parameters |= {name: handed[name] for name in entry.reads if handed.get(name) is not None}
         return entry.function(far, rng=rng, **parameters)
+
+    def _refuses(self, text: TokenText | None) -> bool:
+        handed = {"text": text, "targets": np.array([2]), "passage": slice(0, 1)}
+        try:
+            self.call([1, 2], np.random.default_rng(0), any_sources(), handed)
+        except ValueError:
+            return True
+        return False
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
@@ -169,7 +175,7 @@ def _is_plain(value: Any) -> bool:
 
 def _as_declared(value: Any, parameter: inspect.Parameter) -> Any:
     # rate=1 and rate=1.0 are one condition, so they must be one text.
-    is_float = parameter.annotation in (float, "float")
+    is_float = parameter.annotation in (float, "float", float | None, "float | None")
     return float(value) if is_float and type(value) is int else value
 
 

@@ -8,11 +8,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from probe.language import MODEL, Labels, entities, parts_of_speech
 from probe.perturbations.ids import Ids
 
 UNITS = ("token", "word", "sentence")
+TAGS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
+    *("PUNCT", "SCONJ", "SPACE", "SYM", "VERB", "X"),
+)
+"""The universal parts of speech, and ``SPACE`` for white space."""
 LANGUAGE = "en"
 # White space belongs to the word behind it.
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
@@ -33,6 +39,8 @@ class TokenText:
         words: Gives the spans of the words of a text; by default runs of letters and single signs,
             each with the white space before it.
         language: Code of the language that sentences are found in.
+        common: Which token ids are common, shape ``(v,)``, bool (`common_types`); by default the
+            text's own counts tell.
     """
 
     def __init__(
@@ -44,10 +52,12 @@ class TokenText:
         *,
         words: Callable[[str], Spans] | None = None,
         language: str = LANGUAGE,
+        common: NDArray[np.bool_] | None = None,
     ) -> None:
         self.text, self.ids, self.language = text, ids, language
         self.char_start, self.char_end = char_start, char_end
-        self._words = words or _plain_words
+        self._words, self._common = words or _plain_words, common
+        self._labels: dict[tuple[str, str], Labels] = {}
 
     @classmethod
     def of(cls, text: str, tokenizer: Any) -> TokenText:
@@ -94,6 +104,44 @@ class TokenText:
             return np.arange(len(self))
         return self._word_of_each if unit == "word" else self._sentence_of_each
 
+    def count(self, unit: str) -> int:
+        """How many units the tokens belong to, whole or in part.
+
+        Args:
+            unit: ``token``, ``word`` or ``sentence``.
+
+        Raises:
+            ValueError: If *unit* is none of these.
+        """
+        return len(np.unique(self.units(unit)))
+
+    def labels(self, kind: str, model: str = MODEL) -> Labels:
+        """What spaCy calls the word that each token belongs to.
+
+        Args:
+            kind: ``pos``, a tag of `TAGS` each; or ``entity``, its kind, empty for none.
+            model: Name or folder of a spaCy pipeline.
+
+        Returns:
+            n labels, ``None`` for white space.
+
+        Raises:
+            UsageError: If spaCy or the pipeline is missing, or does not tell.
+        """
+        if (kind, model) not in self._labels:
+            find = {"pos": parts_of_speech, "entity": entities}[kind]
+            found = find(self.text, self.char_start, self.char_end, model=model)
+            self._labels[kind, model] = found
+        return self._labels[kind, model]
+
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """Whether the type of each token is a common one, shape ``(n,)``."""
+        if self._common is None:
+            self._common = common_types(np.bincount(self.ids))
+        common: NDArray[np.bool_] = self._common[self.ids]
+        return common
+
     @cached_property
     def _word_of_each(self) -> Ids:
         return self._place([first for first, _ in self._words(self.text)])
@@ -131,23 +179,35 @@ class _Part(TokenText):
         """See :class:`TokenText`."""
         return np.arange(len(self)) if unit == "token" else self._whole.units(unit)[self._at]
 
+    def labels(self, kind: str, model: str = MODEL) -> Labels:
+        """See :class:`TokenText`."""
+        return self._whole.labels(kind, model)[self._at]
 
-class MadeUp(TokenText):
-    """A text that stands in for any other where a perturbation is only tried.
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """See :class:`TokenText`."""
+        return self._whole.common[self._at]
+
+
+def common_types(counts: ArrayLike, *, top: float = 0.1) -> NDArray[np.bool_]:
+    """The most frequent types: those that token class ``frequency`` calls frequent.
 
     Args:
-        tokens: Its tokens; words of 2, sentences of 16.
+        counts: How often each token id occurs, shape ``(v,)``, indexed by token id.
+        top: Share of the types that occur; of types that occur equally often the lower id counts
+            as the more frequent.
+
+    Returns:
+        Shape ``(v,)``.
+
+    Source: Sun et al. 2021, section 4.2 (the most frequent 10 % of the vocabulary).
     """
-
-    def __init__(self, tokens: int) -> None:
-        ids = np.arange(tokens)
-        super().__init__("", ids, ids + 1, ids)
-
-    def units(self, unit: str) -> Ids:
-        """See :class:`TokenText`."""
-        if unit not in UNITS:
-            return super().units(unit)
-        return np.arange(len(self)) // {"token": 1, "word": 2, "sentence": 16}[unit]
+    counts = np.asarray(counts)
+    occurring = np.flatnonzero(counts)
+    ordered = occurring[np.lexsort((occurring, -counts[occurring]))]
+    common = np.zeros(len(counts), dtype=np.bool_)
+    common[ordered[: int(np.ceil(top * len(ordered)))]] = True
+    return common
 
 
 def pre_tokens(tokenizer: Any) -> Callable[[str], Spans] | None:

@@ -5,8 +5,8 @@ import numpy as np
 from probe.perturbations import checks
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
+from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import any_sources
-from probe.perturbations.text import MadeUp
 
 _TRIALS = 16  # permuted spans agree by luck in about every second trial, but not in all
 
@@ -57,4 +57,5 @@ def trial(condition: Condition, tokens: int, seed: int) -> Ids:
         sources=any_sources(),
         text=MadeUp(tokens),
         targets=np.array([tokens // 2]),
+        passage=slice(tokens // 4, tokens // 2),
     )

@@ -1,11 +1,13 @@
-"""Perturbations of the user's own: files that register them, and a mark of what they were."""
+"""Perturbations of the user's own: files that register them, and marks of what they were."""
 
 import hashlib
 import inspect
 from collections.abc import Iterable, Sequence
 
+from probe.language import pipeline_version
 from probe.perturbations import registry
 from probe.perturbations.condition import Condition
+from probe.perturbations.filters import pipeline_of
 from probe.userfile import run_file
 
 
@@ -27,18 +29,22 @@ def load_files(files: Sequence[str]) -> list[str]:
 
 
 def marks(conditions: Iterable[Condition]) -> dict[str, str]:
-    """What changes with the code of the user's own perturbations in some conditions.
+    """What changes with code that is not ours: the user's own perturbations, and spaCy.
 
     Args:
         conditions: The conditions.
 
     Returns:
-        A hash of the source by name, empty where none is the user's own or its source is not to be
-        had. What the function calls is not in it.
+        A hash of the source by name, none where its source is not to be had; what the function
+        calls is not in it. The versions of spaCy and a pipeline, by the perturbation that asks it.
     """
-    names = {step.name for condition in conditions for step in condition.steps}
+    steps = [step for condition in conditions for step in condition.steps]
     found = {}
-    for name in sorted(names):
+    for step in steps:
+        model = pipeline_of(step.name, step.parameters)
+        if model is not None:
+            found[f"{step.name}(model={model!r})"] = pipeline_version(model)
+    for name in sorted({step.name for step in steps}):
         function = inspect.unwrap(registry.get(name).function)
         if function.__module__ in registry.BUILTINS:
             continue

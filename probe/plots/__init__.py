@@ -5,18 +5,24 @@ from probe.plots.classes import classes
 from probe.plots.compare import compare
 from probe.plots.curve import curve
 from probe.plots.heatmap import heatmap
+from probe.plots.importance import importance
 from probe.plots.information import contrasts, information, ratios
+from probe.plots.passages import passages
 from probe.plots.save import save
+from probe.plots.suffix import accuracy
 from probe.plots.tolerance import tolerance
 
 __all__ = [
+    "accuracy",
     "bands",
     "classes",
     "compare",
     "contrasts",
     "curve",
     "heatmap",
+    "importance",
     "information",
+    "passages",
     "ratios",
     "save",
     "tolerance",

@@ -1,8 +1,6 @@
 """The token explorer: which windows are shown, their text, and their losses packed small."""
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +11,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.analysis.floor import is_noise
+from probe.analysis.keys import KeyRule
+from probe.analysis.longppl import is_longppl
 from probe.analysis.summary import Summary
 from probe.analysis.views import connect
 from probe.report.answers import conditions_of, main_condition
+from probe.report.keys import chooser, key_text, rule_text
+from probe.report.payload import losses, packed
 from probe.report.text import text_markup, token_markup, token_texts
 
 MOST_WINDOWS = 6
@@ -29,18 +31,20 @@ FAR_CHARACTERS = 8000
 STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
 """Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
 
-# What could end a script element, or be read by an editor as something else than it is.
-_RISKY = re.compile(
-    "[<>&\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
-)
-
 
 @dataclass(frozen=True)
 class Token:
-    """A token on the page: its text, and its level on the colour scale if it is a target."""
+    """A token on the page.
+
+    Args:
+        markup: Its text.
+        level: Its level on the colour scale, if it is a target.
+        key: What it says of itself if it is a key token of LongPPL.
+    """
 
     markup: Markup
     level: int | None
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Window:
     before_cut: bool
     tokens: Sequence[Token]
 
+    @property
+    def key_tokens(self) -> int:
+        """How many of the tokens shown are key."""
+        return sum(token.key is not None for token in self.tokens)
+
 
 @dataclass(frozen=True)
 class Explorer:
@@ -78,6 +87,7 @@ class Explorer:
         of: Windows that the run has.
         distances: Shortest and longest distance at which a token is coloured.
         payload: JSON of the losses in thousandths of a nat, safe inside a script element.
+        keys: Which tokens are key and who chose them, for a run with protocol longppl.
     """
 
     condition: str
@@ -85,6 +95,7 @@ class Explorer:
     of: int
     distances: tuple[int, int]
     payload: Markup
+    keys: str | None = None
 
 
 def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | None:
@@ -98,13 +109,17 @@ def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | Non
         most_bytes: Room for tokens and losses; one window is always shown.
 
     Returns:
-        The explorer; grey rows, noise and conditions without a boundary are left out.
+        The explorer; grey rows, noise and conditions without a boundary are left out. With
+        protocol longppl far text is as long as the document lets it, and no row is grey.
     """
     main = main_condition(summary)
     if main is None:
         return None
     conditions = conditions_of(summary)
+    rule = KeyRule() if is_longppl(summary.run.record) else None
     with connect(summary.run.path / "windows.parquet", summary.run.parts) as connection:
+        kept = "NOT grey" if rule is None else "far > 0"
+        connection.execute(f"CREATE TEMP VIEW usable AS SELECT * FROM targets WHERE {kept}")
         every = _means(connection, main)
         if every.empty:
             return None
@@ -113,7 +128,7 @@ def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | Non
             ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
             for rank in ranks:
                 if rank not in made:
-                    made[rank] = _window(connection, every.iloc[rank], conditions, main)
+                    made[rank] = _window(connection, every.iloc[rank], conditions, main, rule)
             found = [made[rank] for rank in ranks]
             payload = packed({"conditions": conditions, "windows": [data for _, data, _ in found]})
             if len(payload) + sum(_size(window) for window, _, _ in found) <= most_bytes:
@@ -125,13 +140,8 @@ def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | Non
         summary.windows,
         (min(low for low, _ in distances), max(high for _, high in distances)),
         payload,
+        None if rule is None else f"{rule_text(rule)}, chosen by {chooser(summary)}",
     )
-
-
-def packed(content: Mapping[str, Any]) -> Markup:
-    """JSON that stays one string inside a script element, whatever it holds."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def level(delta: float) -> int:
@@ -142,8 +152,8 @@ def level(delta: float) -> int:
 def _means(connection: duckdb.DuckDBPyConnection, condition: str) -> pd.DataFrame:
     """The first scored window of each document, by rising mean delta (nats)."""
     return connection.execute(
-        """SELECT document, "window", avg(delta) AS mean FROM targets
-        WHERE condition = ? AND NOT grey GROUP BY document, "window"
+        """SELECT document, "window", avg(delta) AS mean FROM usable
+        WHERE condition = ? GROUP BY document, "window"
         QUALIFY row_number() OVER (PARTITION BY document ORDER BY "window") = 1
         ORDER BY mean, document""",
         [condition],
@@ -155,12 +165,13 @@ def _window(
     chosen: "pd.Series[Any]",
     conditions: Sequence[str],
     main: str,
+    rule: KeyRule | None,
 ) -> tuple[Window, dict[str, Any], tuple[int, int]]:
     """A window, its losses for the script, and the range of distances of its colours."""
     key = [str(chosen["document"]), int(chosen["window"])]
     rows = connection.execute(
         """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
-        FROM targets WHERE document = ? AND "window" = ? AND NOT grey ORDER BY ALL""",
+        FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
         key,
     ).df()
     rows = rows[~rows["condition"].map(is_noise).astype(bool)]
@@ -172,8 +183,12 @@ def _window(
     shown = rows[rows["offset"].between(first, last)]
     levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
     pieces, before, length = _pieces(connection, key, first, last)
+    intact = farthest["nll_intact"].to_numpy(float)
+    told = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
+    keys = {} if rule is None else {at: key_text(rule, lsd, nll) for at, lsd, nll in told}
     tokens = [
-        Token(token_markup(piece), levels.get(first + place)) for place, piece in enumerate(pieces)
+        Token(token_markup(piece), levels.get(place), keys.get(place))
+        for place, piece in enumerate(pieces, start=first)
     ]
     cut = len(before) > FAR_CHARACTERS
     window = Window(
@@ -187,7 +202,7 @@ def _window(
         tokens,
     )
     reached = farthest.loc[first:last, "distance"]
-    return window, _data(shown, conditions, first, last), (int(reached.min()), int(reached.max()))
+    return window, losses(shown, conditions, first, last), (int(reached.min()), int(reached.max()))
 
 
 def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[int, int]:
@@ -200,22 +215,6 @@ def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[in
     sums = sums.cumsum()
     start = int(np.argmax(sums[MOST_TOKENS:] - sums[:-MOST_TOKENS]))
     return first + start, first + start + MOST_TOKENS - 1
-
-
-def _data(rows: pd.DataFrame, conditions: Sequence[str], first: int, last: int) -> dict[str, Any]:
-    """Losses in thousandths of a nat: intact by token; by condition and boundary in blocks."""
-    intact = rows.groupby("offset")["nll_intact"].first().reindex(range(first, last + 1))
-    blocks = []
-    for (condition, far), part in rows.groupby(["condition", "far"], sort=True):
-        nll = part.set_index("offset")["nll"]
-        start, end = int(nll.index.min()), int(nll.index.max())
-        values = _thousandths(nll.reindex(range(start, end + 1)))
-        blocks.append([conditions.index(str(condition)), int(str(far)), start, values])
-    return {"first": first, "intact": _thousandths(intact), "blocks": blocks}
-
-
-def _thousandths(values: "pd.Series[Any]") -> list[int | None]:
-    return [None if np.isnan(value) else round(float(value) * 1000) for value in values]
 
 
 def _pieces(
@@ -234,4 +233,6 @@ def _pieces(
 
 def _size(window: Window) -> int:
     """About how many bytes a window takes on the page beside its losses."""
-    return len(window.before) + sum(len(token.markup.encode()) + 22 for token in window.tokens)
+    return len(window.before) + sum(
+        len(token.markup.encode()) + 22 + len(token.key or "") for token in window.tokens
+    )

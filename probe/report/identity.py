@@ -56,6 +56,7 @@ def _facts(summary: Summary) -> list[list[str]]:
         "documents": len(documents) or None,
         "window length": windows.get("length"),
         "windows a document": windows.get("per_document"),
+        "metadata columns": _inline(_part(config, "data").get("metadata_columns") or None),
         "protocol": _inline(config.get("protocol")),
         "conditions": _inline(config.get("conditions")),
         "first token": config.get("first_token") or identity.get("first_token"),

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from probe import __version__
+from probe.analysis.summary import Summary
 from probe.errors import ProbeError, UsageError
 from probe.report.answers import answer_section, curve_section
 from probe.report.classes import class_section, occurrence_section
@@ -26,9 +27,11 @@ from probe.report.findings import (
     tolerance_section,
 )
 from probe.report.identity import configuration, cost_section
+from probe.report.keys import key_section
 from probe.report.overlay import labels, overlay_section
 from probe.report.precision import detectable_section, document_section
 from probe.report.shares import position_section, reading_section, share_section
+from probe.report.suffix import suffix_section
 from probe.report.text import text_markup, visible
 
 _STYLES = ("colours.css", "page.css", "explorer.css", "print.css")
@@ -116,7 +119,12 @@ def render(every: Sequence[Explained], runs: pd.DataFrame | None = None) -> str:
     """
     summaries = [each.summary for each in every]
     pages = [
-        _run_page(each, "" if len(every) == 1 else f"run{number}-", MOST_BYTES // len(every))
+        _run_page(
+            each,
+            "" if len(every) == 1 else f"run{number}-",
+            MOST_BYTES // len(every),
+            summaries,
+        )
         for number, each in enumerate(every, start=1)
     ]
     names = labels(summaries)
@@ -125,7 +133,7 @@ def render(every: Sequence[Explained], runs: pd.DataFrame | None = None) -> str:
     script = _asset(environment, "explorer.js")
     return environment.get_template("page.html.j2").render(
         title=" and ".join(names),
-        overlay=overlay_section(summaries, runs) if len(every) > 1 else None,
+        overlay=_overlay(summaries, runs, names, pages) if len(every) > 1 else None,
         pages=list(zip(names, pages, strict=True)),
         style=style,
         script=script,
@@ -135,9 +143,23 @@ def render(every: Sequence[Explained], runs: pd.DataFrame | None = None) -> str:
     )
 
 
-def _run_page(explained: Explained, prefix: str, room: int) -> RunPage:
+def _overlay(
+    summaries: Sequence[Summary],
+    runs: pd.DataFrame | None,
+    names: Sequence[str],
+    pages: Sequence[RunPage],
+) -> Section:
+    """The runs over one another, each with the finding that its own answer begins with."""
+    found = overlay_section(summaries, runs)
+    said = zip(names, pages, strict=True)
+    return replace(found, notes=[f"{name}: {page.sections[0].finding}" for name, page in said])
+
+
+def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Summary]) -> RunPage:
     summary = explained.summary
-    found = [answer_section(explained), curve_section(summary)]
+    answer = key_section(explained, others) or suffix_section(explained)
+    answer = answer or answer_section(explained)
+    found = [answer, curve_section(summary)]
     found += [section(explained) for section in _AFTER_CURVE]
     return RunPage(
         prefix,

@@ -37,6 +37,12 @@ def b(tmp_path_factory):
     return random_text(write_run(tmp_path_factory.mktemp("b") / "b", run))
 
 
+@pytest.fixture(scope="module")
+def between(a, b):
+    """The comparison of the two; tests only read it."""
+    return compare(a, b, analysis=HOW)
+
+
 def test_a_run_differs_from_itself_by_exactly_nothing(a):
     """Not by a rounding error: curves, losses, lengths, in tokens and in bytes."""
     found = compare(a, a)
@@ -55,9 +61,9 @@ def test_a_run_differs_from_itself_by_exactly_nothing(a):
     assert (found.a, found.b) == (str(a), str(a))
 
 
-def test_a_planted_shift_is_found(a, b):
+def test_a_planted_shift_is_found(between):
     """0.1 nats more for truncate, nothing for shuffle; the intact loss by what was put on it."""
-    found = compare(a, b, analysis=HOW)
+    found = between
     assert (found.a, found.b) == ("first", "second")
     tokens = found.octaves[found.octaves["unit"] == "tokens"].set_index("condition")
     assert tokens.loc["truncate", "difference"].between(0.08, 0.12).all()
@@ -70,9 +76,9 @@ def test_a_planted_shift_is_found(a, b):
 
 
 @pytest.mark.parametrize(("unit", "distance"), [("tokens", "distance"), ("bytes", "bytes_back")])
-def test_paired_differences_are_those_of_a_merge(a, b, unit, distance):
+def test_paired_differences_are_those_of_a_merge(a, b, between, unit, distance):
     """Common targets by a pandas merge; bytes of text counted by encoding what stands before."""
-    found = compare(a, b, analysis=HOW).curve.query("unit == @unit and condition == 'truncate'")
+    found = between.curve.query("unit == @unit and condition == 'truncate'")
     rows = [rows_of(folder).query("condition == 'truncate' and not grey") for folder in (a, b)]
     both = rows[0].merge(rows[1][[*KEYS, "delta"]], on=KEYS, suffixes=("_a", "_b"))
     ends = both.groupby("document")[distance].max()
@@ -90,9 +96,9 @@ def test_paired_differences_are_those_of_a_merge(a, b, unit, distance):
     np.testing.assert_array_equal(found["targets"], both.groupby("bin").size())
 
 
-def test_intervals_are_those_of_a_plain_bootstrap(a, b):
+def test_intervals_are_those_of_a_plain_bootstrap(a, b, between):
     """Documents drawn in a loop, the paired difference of one octave, quantiles, stretched."""
-    found = compare(a, b, analysis=HOW).octaves
+    found = between.octaves
     row = found.query("unit == 'tokens' and condition == 'truncate' and distance_from == 16")
     rows = [rows_of(folder).query("condition == 'truncate' and not grey") for folder in (a, b)]
     both = rows[0].merge(rows[1][[*KEYS, "delta"]], on=KEYS, suffixes=("_a", "_b"))
@@ -108,9 +114,9 @@ def test_intervals_are_those_of_a_plain_bootstrap(a, b):
     assert row["documents"].tolist() == [8]
 
 
-def test_losses_are_those_of_a_merge(a, b):
+def test_losses_are_those_of_a_merge(a, b, between):
     """Intact losses of the common targets, a token and a byte."""
-    found = compare(a, b, analysis=HOW).losses.set_index("unit")
+    found = between.losses.set_index("unit")
     rows = [rows_of(folder).query("condition == 'intact'") for folder in (a, b)]
     both = rows[0].merge(rows[1][["document", "position", "nll"]], on=["document", "position"])
     token, byte = found.loc["nats per token"], found.loc["bits per byte"]
@@ -120,9 +126,9 @@ def test_losses_are_those_of_a_merge(a, b):
     assert token["targets"] == len(both)
 
 
-def test_the_other_way_round_is_the_negative(a, b):
+def test_the_other_way_round_is_the_negative(a, b, between):
     """B − A and A − B are the same number with its limits turned around."""
-    there, back = (compare(*pair, analysis=HOW) for pair in ((a, b), (b, a)))
+    there, back = between, compare(b, a, analysis=HOW)
     np.testing.assert_allclose(there.curve["difference"], -back.curve["difference"], atol=1e-12)
     np.testing.assert_allclose(there.curve["low"], -back.curve["high"], atol=1e-9)
     numbers = there.contexts["kind"] == "number"

@@ -32,6 +32,7 @@ def folders(tmp_path_factory):
                 length=512 if name == "third" else 256,
                 boundaries=(128,),
                 reach=128,
+                resamples=50,
                 name=name,
             ),
         )

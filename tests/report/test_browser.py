@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from explained_run import explained
+from explained_run import Explained, explained
 from hostile import ATTACK, SPLIT, hostile_run, renamed
+from test_analysis_longppl import texts, write
 
 from probe.analysis.summary import summarise
 from probe.report.page import write_page
@@ -44,6 +45,13 @@ def hostile_page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     summary = summarise(hostile_run(folder / "run"), write=False)
     return write_page(explained(summary, name=ATTACK), folder / "report.html")
+
+
+@pytest.fixture(scope="module", name="keys")
+def page_with_key_tokens(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    summary = summarise(write(folder / "run", texts(9)), write=False)
+    return write_page(Explained(summary), folder / "report.html")
 
 
 @pytest.fixture(name="visit")
@@ -182,6 +190,31 @@ def test_hostile_text_is_shown_and_nothing_runs(visit, hostile):
     name = renamed("doc00").partition("doc00")[2].replace("\u202e", "[U+202E]")
     assert name in window.locator(".window-name bdi").text_content()
     assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_a_key_token_tells_its_lsd_and_lcl(visit, keys, width):
+    """By mouse and by keyboard; LSD is the delta of its row, LCL less its intact loss."""
+    page = visit(keys, width)
+    window = page.locator(".window:visible")
+    marked = window.locator(".tokens > b.key")
+    assert marked.count() > 1
+    assert f", {marked.count()} key tokens" in window.locator(".window-name").text_content()
+    for focus in (marked.first.hover, marked.last.focus):
+        focus()
+        first, key = page.locator(".said p").all_text_contents()
+        lsd, lcl = (float(n.replace("−", "-")) for n in re.findall(r"−?\d+\.\d+", key))
+        assert key.startswith("Key token: LSD ")
+        assert lsd > 2
+        assert lcl > -2
+        ((_, delta),) = told(page).values()
+        assert delta == pytest.approx(lsd, abs=0.0015)
+        assert f"intact loss {-lcl:.3f} nats" in first
+    window.locator(".tokens > b:not(.key)").first.focus()
+    assert page.locator(".said p").count() == 1
+    border = marked.first.evaluate("e => getComputedStyle(e).borderBottom")
+    assert border.startswith("3px solid")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

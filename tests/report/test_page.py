@@ -51,6 +51,14 @@ def example_summary(tmp_path_factory):
     return summarise(folder, write=False)
 
 
+@pytest.fixture(scope="module", name="small")
+def summary_of_short_windows(tmp_path_factory):
+    """As many parts as the example, in windows of 128 tokens: a page of it is soon written."""
+    curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 1 / (1 + d)}
+    run = Simulation(curves, windows=1, length=128, boundaries=(64,), reach=64, resamples=50)
+    return summarise(write_run(tmp_path_factory.mktemp("small") / "run", run), write=False)
+
+
 @pytest.fixture(scope="module", name="page")
 def example_page(summary, tmp_path_factory):
     path = write_page(explained(summary), tmp_path_factory.mktemp("page") / "report.html")
@@ -101,7 +109,7 @@ def test_charts_are_named_and_explained(page):
     assert page.count('<th scope="col">seen far</th>') == 2
 
 
-def test_a_run_without_findings_has_its_answer(summary, tmp_path):
+def test_a_run_without_findings_has_its_answer(small, tmp_path):
     """Frames that are empty, ``None`` or missing leave their sections out."""
 
     @dataclasses.dataclass(frozen=True)
@@ -111,7 +119,7 @@ def test_a_run_without_findings_has_its_answer(summary, tmp_path):
     nothing = {
         field.name: None for field in dataclasses.fields(Explained) if field.name != "summary"
     }
-    for given in (Explained(summary), Explained(summary, **nothing), Bare(summary)):
+    for given in (Explained(small), Explained(small, **nothing), Bare(small)):
         text = write_page(given, tmp_path / "report.html").read_text("utf-8")
         left = ["answer", "curve", "explorer", "contrasts", "shares", "positions", "documents"]
         assert [name for name in Page(text).ids if name in SECTIONS] == [*left, "run"]
@@ -120,7 +128,7 @@ def test_a_run_without_findings_has_its_answer(summary, tmp_path):
 def test_a_run_of_noise_alone_and_an_unresolved_one(tmp_path):
     """No curve, and too few documents: both have a page that says so."""
     for name, simulation, said in (
-        ("noise", Simulation({}), "no condition with a curve was scored"),
+        ("noise", Simulation({}, resamples=50), "no condition with a curve was scored"),
         ("few", Simulation({"truncate": lambda d: 0 * d}, documents=2), "unresolved"),
         ("one", Simulation({"shuffle": lambda d: 0 * d}, documents=1), "unresolved"),
     ):
@@ -134,7 +142,10 @@ def test_several_runs_are_drawn_over_one_another(tmp_path):
     """One line a run, a table, and each run in full with addresses of its own."""
     curves = {"truncate": lambda d: 0.5 / (1 + d)}
     summaries = [
-        summarise(write_run(tmp_path / str(seed), Simulation(curves, seed=seed)), write=False)
+        summarise(
+            write_run(tmp_path / str(seed), Simulation(curves, seed=seed, resamples=50)),
+            write=False,
+        )
         for seed in (0, 1)
     ]
     every = [Explained(summary) for summary in summaries]
@@ -148,9 +159,9 @@ def test_several_runs_are_drawn_over_one_another(tmp_path):
     assert "1.235" in words
 
 
-def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(summary, tmp_path):
+def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(small, tmp_path):
     """The other values of its class are drawn, as the fits that lengths are read from."""
-    full = explained(summary)
+    full = explained(small)
     contexts = full.class_contexts.copy()
     contexts.loc[contexts["value"] == "rest", "kind"] = "unresolved"
     path = tmp_path / "report.html"
@@ -220,7 +231,7 @@ def test_mistakes_are_one_line(summary, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_equal_runs_give_equal_pages(summary, tmp_path):
+def test_equal_runs_give_equal_pages(small, tmp_path):
     """The page holds nothing of the hour it was written in."""
-    first = write_page(explained(summary), tmp_path / "a.html").read_bytes()
-    assert first == write_page(explained(summary), tmp_path / "b.html").read_bytes()
+    first = write_page(explained(small), tmp_path / "a.html").read_bytes()
+    assert first == write_page(explained(small), tmp_path / "b.html").read_bytes()

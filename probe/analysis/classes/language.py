@@ -1,11 +1,9 @@
 """Classes that need a language: part of speech, named entity, word frequency (extra `nlp`)."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,11 @@ import numpy as np
 from probe.analysis.classes.registry import Labels, register
 from probe.analysis.classes.tokens import WindowTokens
 from probe.errors import UsageError
-
-MODEL = "en_core_web_sm"
-EXTRA = "pip install 'context-probe[nlp]'"
+from probe.language import EXTRA, MODEL, entities, parts_of_speech, pipeline_version
 
 
 def _spacy_version(*, model: str = MODEL) -> str:
-    """The versions of spaCy and of the pipeline; empty where one of them is not there."""
-    meta = Path(model) / "meta.json"
-    try:
-        own = hashlib.sha256(meta.read_bytes()).hexdigest() if meta.is_file() else version(model)
-        return f"spacy {version('spacy')}, {own}"
-    except (PackageNotFoundError, ValueError, OSError):
-        return ""
+    return pipeline_version(model)
 
 
 def _wordfreq_version(**_: Any) -> str:
@@ -54,11 +44,7 @@ def pos(window: WindowTokens, *, model: str = MODEL) -> Labels:
     """
     if window.text is None:
         return [None] * len(window)
-    document = _analysed(model, window.text)
-    if len(document) and not document.has_annotation("POS"):
-        raise UsageError(f"spaCy pipeline {model!r} assigns no parts of speech{_parts(model)}")
-    tags = [token.pos_ or None for token in document]
-    return [None if at < 0 else tags[at] for at in _aligned(window, document)]
+    return parts_of_speech(window.text, window.char_start, window.char_end, model=model)
 
 
 @register("entity", version=_spacy_version)
@@ -77,11 +63,8 @@ def entity(window: WindowTokens, *, model: str = MODEL) -> Labels:
     """
     if window.text is None:
         return [None] * len(window)
-    document = _analysed(model, window.text)
-    if len(document) and not document.has_annotation("ENT_IOB"):
-        raise UsageError(f"spaCy pipeline {model!r} looks for no entities{_parts(model)}")
-    kinds = [token.ent_type_ or "no entity" for token in document]
-    return [None if at < 0 else kinds[at] for at in _aligned(window, document)]
+    kinds = entities(window.text, window.char_start, window.char_end, model=model)
+    return ["no entity" if kind == "" else kind for kind in kinds]
 
 
 @register("word_frequency", version=_wordfreq_version)
@@ -134,45 +117,3 @@ def _zipf(word: str, language: str) -> float:
         return float(zipf_frequency(word, language))
     except LookupError as error:
         raise UsageError(f"word_frequency: wordfreq has no language {language!r}") from error
-
-
-@lru_cache(maxsize=4)
-def _pipeline(model: str) -> Any:
-    try:
-        import spacy
-    except ImportError as error:
-        raise UsageError(f"pos and entity need spaCy: {EXTRA}") from error
-    try:
-        return spacy.load(model)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"spaCy pipeline {model!r} cannot be loaded; allowed: a folder, or an installed one"
-            f" (python -m spacy download {model})"
-        ) from error
-
-
-@lru_cache(maxsize=1)
-def _analysed(model: str, text: str) -> Any:
-    """The pipeline's view of a text; two classes of one window share it."""
-    pipeline = _pipeline(model)
-    pipeline.max_length = max(pipeline.max_length, len(text))
-    return pipeline(text)
-
-
-def _aligned(window: WindowTokens, document: Any) -> list[int]:
-    """Which spaCy token holds the first character of each token that is no space; −1 for none."""
-    at = np.full(len(window.text or "") + 1, -1, dtype=np.int64)
-    for token in document:
-        if not token.is_space:
-            at[token.idx : token.idx + len(token)] = token.i
-    starts = window.char_start.tolist()
-    texts = zip(starts, window.texts, strict=True)
-    return [
-        -1 if not text or text.isspace() else int(at[start + len(text) - len(text.lstrip())])
-        for start, text in texts
-    ]
-
-
-def _parts(model: str) -> str:
-    names = ", ".join(_pipeline(model).pipe_names) or "none"
-    return f"; its parts: {names}"

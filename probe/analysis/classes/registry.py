@@ -1,16 +1,13 @@
 """The token classes by name: registering a predicate, finding one, listing all."""
 
-import difflib
 import inspect
-import keyword
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
+from probe.registry import Registry, summary
 
 Labels = Sequence[str | bool | None] | NDArray[Any]
 """One label a token: a text, or a bool that is read as ``yes`` and ``no``; ``None`` is no class."""
@@ -49,7 +46,13 @@ class Entry:
     version: Callable[..., str] | None = None
 
 
-_entries: dict[str, Entry] = {}
+REGISTRY = Registry[Entry](
+    "token class",
+    "f(window, *, **parameters)",
+    BUILTINS,
+    others=", or a function of your own as path/to/file.py:function",
+)
+names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
 
 
 def register(
@@ -78,68 +81,14 @@ def register(
         ValueError: If *name* is no identifier, is the name of another column, or belongs to another
             function, or if the function has not the face ``f(window, *, **parameters)``.
     """
-    if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
-        raise ValueError(f"the name of a token class must be an identifier; got {name!r}")
+    REGISTRY.check_name(name)
     if name.casefold() in RESERVED:
         raise ValueError(f"{name!r} is a column of the class table; choose another name")
 
     def decorate(function: Predicate) -> Predicate:
-        if function.__module__ not in BUILTINS:
-            load_builtins()  # so that a name of theirs is taken, whoever is imported first
-        known = _entries.get(name)
-        if known is not None and _origin(known.function) != _origin(function):
-            raise ValueError(
-                f"token class {name!r} is already {'.'.join(_origin(known.function))}; "
-                f"choose another name for {'.'.join(_origin(function))}"
-            )
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        parameters = _parameters(name, function)
-        _entries[name] = Entry(name, function, summary, parameters, version)
+        REGISTRY.check_free(name, function)
+        parameters = REGISTRY.parameters(name, function)
+        REGISTRY.entries[name] = Entry(name, function, summary(function), parameters, version)
         return function
 
     return decorate
-
-
-def names() -> tuple[str, ...]:
-    """Name every class that is registered, in alphabetical order."""
-    load_builtins()
-    return tuple(sorted(_entries))
-
-
-def get(name: str) -> Entry:
-    """Look a class up.
-
-    Raises:
-        UsageError: If no class has this name; the message lists those that are known.
-    """
-    load_builtins()
-    if name in _entries:
-        return _entries[name]
-    nearest = difflib.get_close_matches(name, _entries, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UsageError(
-        f"unknown token class {name!r}; {hint}known: {', '.join(names())}, or a function of your"
-        " own as path/to/file.py:function"
-    )
-
-
-def load_builtins() -> None:
-    """Import the classes of this package, which registers them; once is enough."""
-    for module in BUILTINS:
-        import_module(module)
-
-
-def _parameters(name: str, function: Predicate) -> tuple[inspect.Parameter, ...]:
-    first, *others = inspect.signature(function).parameters.values() or (None,)
-    keyword_only = all(other.kind is inspect.Parameter.KEYWORD_ONLY for other in others)
-    if first is None or first.kind is inspect.Parameter.KEYWORD_ONLY or not keyword_only:
-        raise ValueError(
-            f"token class {name!r} must have the face f(window, *, **parameters) with every "
-            f"parameter named; got {inspect.signature(function)}"
-        )
-    return tuple(others)
-
-
-def _origin(function: Predicate) -> tuple[str, str]:
-    # Not identity: a module that is reloaded, or a notebook cell run again, may register again.
-    return function.__module__, function.__qualname__

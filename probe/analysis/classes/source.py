@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,12 +15,16 @@ from numpy.typing import NDArray
 
 from probe.analysis.classes.tokens import TokenCounts, WindowTokens
 from probe.analysis.runs import Run
+from probe.analysis.views import connect
 from probe.errors import ProbeError
 
 BATCH = 16
 """Windows that are in memory together."""
 COLUMNS = ("document", "window", "start", "token_ids", "text")
 OFFSETS = ("char_start", "char_end")
+MOST_LABELS = 20
+"""Values of a metadata column that are told apart; the others are one."""
+OTHER = "other"
 
 
 def groups(record: Mapping[str, Any]) -> dict[str, str]:
@@ -29,6 +35,55 @@ def groups(record: Mapping[str, Any]) -> dict[str, str]:
         for document in documents
         if document.get("group") is not None
     }
+
+
+def metadata(run: Run) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """The metadata columns of a run's documents, as ``run.json`` keeps them.
+
+    Of a column with more than ``MOST_LABELS`` values those with most targets keep their own; the
+    documents of all others are ``OTHER``.
+
+    Returns:
+        Label of each document that has one, by column; and by column a line where values were put
+        together.
+
+    Raises:
+        ProbeError: If targets have to be counted and the scores cannot be read.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for document in (run.record.get("data") or {}).get("documents") or []:
+        for column, value in (document.get("metadata") or {}).items():
+            columns.setdefault(str(column), {})[str(document["id"])] = str(value)
+    many = [column for column, values in columns.items() if len(set(values.values())) > MOST_LABELS]
+    targets = _targets(run) if many else {}
+    notes = {}
+    for column in many:
+        found: Counter[str] = Counter()
+        for document, value in columns[column].items():
+            found[value] += targets.get(document, 0)
+        kept = set(sorted(found, key=lambda value: (-found[value], value))[:MOST_LABELS])
+        rest = f"{OTHER} (of {len(found)})" if OTHER in kept else OTHER
+        columns[column] = {
+            document: value if value in kept else rest
+            for document, value in columns[column].items()
+        }
+        notes[column] = (
+            f"token class {column} has {len(found)} values: the {MOST_LABELS} with most targets are"
+            f" told apart, those of the others are '{rest}'"
+        )
+    return columns, notes
+
+
+def _targets(run: Run) -> dict[str, int]:
+    """Scored targets of each document."""
+    try:
+        with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
+            rows = connection.execute(
+                "SELECT document, count(*) FROM scores WHERE condition = 'intact' GROUP BY document"
+            ).fetchall()
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    return {str(document): int(count) for document, count in rows}
 
 
 def digest(run: Run) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from probe.analysis.classes.builtin import DEFAULTS
 from probe.analysis.classes.choice import choose
 from probe.analysis.classes.kept import Rows, UnusableError, kept_versions, write_rows
-from probe.analysis.classes.source import digest, groups, token_counts
+from probe.analysis.classes.source import digest, groups, metadata, token_counts
 from probe.analysis.runs import Run
 from probe.errors import ProbeError
 
@@ -40,8 +40,12 @@ class ClassTable:
 
 
 def default_classes(run: Run) -> tuple[str, ...]:
-    """The classes of a run that names none: the built-in ones, and its groups if it has any."""
-    return (*DEFAULTS, "group") if groups(run.record) else DEFAULTS
+    """The classes of a run that names none: the built-in ones, and what its data says of documents.
+
+    That is its groups, and each of its metadata columns, if it has any.
+    """
+    more = ("group",) if groups(run.record) else ()
+    return (*DEFAULTS, *more, *metadata(run)[0])
 
 
 def classify(run: Run, names: Sequence[str], *, write: bool = True) -> ClassTable:
@@ -63,13 +67,17 @@ def classify(run: Run, names: Sequence[str], *, write: bool = True) -> ClassTabl
         UsageError: If a class is unknown or cannot be loaded.
         ProbeError: If a predicate fails, or ``windows.parquet`` cannot be read.
     """
-    chosen = choose(names)
+    columns, told = metadata(run)
+    chosen = choose(names, columns)
     counts, note = token_counts(run)
     counted = any(one.text.partition("(")[0] == "frequency" for one in chosen)
     table = ClassTable(
         run.path / NAME,
         tuple(one.text for one in chosen),
-        (note,) if note and counted else (),
+        (
+            *((note,) if note and counted else ()),
+            *(told[one.text] for one in chosen if one.text in told),
+        ),
     )
     state = digest(run)
     kept = kept_versions(table.path, state)

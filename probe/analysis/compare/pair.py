@@ -6,7 +6,8 @@ import duckdb
 
 from probe.analysis.compare.text import create_token_bytes
 from probe.analysis.runs import Run
-from probe.analysis.views import pattern
+from probe.analysis.suffix import is_suffix
+from probe.analysis.views import DISTRACTOR, pattern
 from probe.windows import FEWEST_DOCUMENTS
 
 Pairing = Literal["windows", "documents", "none"]
@@ -38,6 +39,8 @@ def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
         for name, files in (("windows", [windows]), ("scores", list(run.parts))):
             patterns = [pattern(file) for file in files]
             rows = connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+            if name == "scores" and is_suffix(run.record):
+                rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
             rows.create_view(f"{side}_{name}")
         connection.execute(
             f"""CREATE TABLE {side}_scored AS SELECT document, "window", start FROM {side}_windows

@@ -146,6 +146,7 @@ function wake(section) {
     }
     const found = lossesAt(data, conditions, data.first + place);
     sentence.append(` token ${data.first + place}: intact loss ${nats(intact)} nats`);
+    if (token.title) make("p", token.title, said); // a key token tells its LSD and LCL
     table(conditions, found, intact, said);
     chart(conditions, found, intact, drawn);
   }

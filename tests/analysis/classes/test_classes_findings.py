@@ -115,7 +115,7 @@ def test_answers_are_those_of_the_members(
 def test_a_class_of_all_tokens_is_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class that everything belongs to has the curve of the run itself."""
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("all")(lambda window: ["in"] * len(window))
     everything = findings(run, classify(run, ["all"], write=False)).curves
     with connect(run.path / "windows.parquet", run.parts) as connection:

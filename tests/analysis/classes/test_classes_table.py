@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Run:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Windows on which the class ``watched`` was called; it has a version."""
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     called: list[str] = []
 
     @registry.register("watched", version=lambda: "1")
@@ -127,7 +127,7 @@ def test_a_kept_class_serves_where_this_machine_cannot_tell(
         changed = registry.Entry(
             "watched", entry.function, "", (), version=lambda version=version: version
         )
-        monkeypatch.setitem(registry._entries, "watched", changed)
+        monkeypatch.setitem(registry.REGISTRY.entries, "watched", changed)
         classify(run, ["watched"])
         assert len(calls) == times * len(window_rows(run))
 

@@ -48,7 +48,7 @@ def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer than 50 targets in an octave that the answer rests on: unresolved, with the number."""
     run = word_run(tmp_path / "run", simulation(boundaries=(48,), windows=2))
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
     @registry.register("thin")
     def thin(window: WindowTokens) -> list[str | None]:
@@ -82,7 +82,7 @@ def test_a_grid_has_octaves_without_targets(tmp_path: Path) -> None:
 def test_an_empty_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """No member at all is a note; a value that no target has is counted, and unresolved."""
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("nobody")(lambda window: [None] * len(window))
     registry.register("unscored")(lambda window: ["first", *[None] * (len(window) - 1)])
     found = findings(run, classify(run, ["nobody", "unscored"], write=False))
@@ -122,7 +122,7 @@ def test_token_ids_alone(tmp_path: Path) -> None:
 def test_many_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class with a value a token is counted whole, and read where most targets are."""
     registry.load_builtins()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("place")(lambda window: [str(number) for number in range(len(window))])
     found = findings(run, classify(run, ["place"], write=False))
     assert len(found.counts) == 96

@@ -1,0 +1,94 @@
+"""Which windows a protocol takes of the documents, and which documents have none for it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from probe.candidates import windows_of
+from probe.config_parts import WindowsConfig
+from probe.corpus.sample import Corpus, Omitted
+from probe.errors import ProbeError
+from probe.protocol import LongPPL, Passages, Plan, Suffix
+from probe.windows import Document, Window, cut, whole
+
+
+def windows(
+    documents: Sequence[Document],
+    plan: Plan,
+    settings: WindowsConfig,
+    *,
+    longest: int | None,
+    seed: int,
+) -> Iterator[Window]:
+    """Windows of all documents: each one's first, then each one's second, and so on.
+
+    Args:
+        documents: The documents, each long enough.
+        plan: The protocol on the model.
+        settings: Which windows.
+        longest: Tokens at which whole documents are cut, ``None`` leaves them whole.
+        seed: Seed of the run.
+    """
+    if isinstance(plan, LongPPL | Passages):
+        yield from (whole(document, length=longest) for document in documents)
+        return
+    by_document = [_cut(document, plan, settings, seed) for document in documents]
+    for index in range(max(map(len, by_document))):
+        yield from (found[index] for found in by_document if index < len(found))
+
+
+def fewest(plan: Plan, settings: WindowsConfig) -> int:
+    """Fewest tokens that a document must have, those that are skipped among them."""
+    if isinstance(plan, LongPPL):
+        return plan.context + 2
+    if isinstance(plan, Passages):
+        return 2
+    return settings.skip + (plan.needed if isinstance(plan, Suffix) else settings.fixed)
+
+
+def usable(corpus: Corpus, plan: Plan, settings: WindowsConfig, seed: int) -> Corpus:
+    """Leave out the documents that the protocol can do nothing with.
+
+    With suffix those with too few places for candidates; with passages those without an answer or a
+    passage before it, and those that are too long for the model.
+
+    Args:
+        corpus: Documents that are long enough.
+        plan: The protocol on the model.
+        settings: Which windows.
+        seed: Seed of the run.
+
+    Raises:
+        ProbeError: If none is left.
+    """
+    if isinstance(plan, Passages):
+        kept = tuple(
+            d
+            for d in corpus.documents
+            if len(d.ids) <= plan.length and plan.within_document(d.spans).passages
+        )
+        if not kept:
+            raise ProbeError(
+                f"no document has a span called {plan.answer!r} with a passage before it, in at "
+                f"most {plan.length} tokens"
+            )
+    elif isinstance(plan, Suffix):
+        first = settings.model_copy(update={"per_document": 1})
+        kept = tuple(d for d in corpus.documents if _cut(d, plan, first, seed))
+        if not kept:
+            raise ProbeError(
+                f"no document has a window: protocol.at {plan.at!r} matches nowhere behind "
+                f"{plan.length - plan.count} tokens with {plan.distractors} matches apart from it"
+            )
+    else:
+        return corpus
+    names = {document.id for document in kept}
+    omitted = [document.id for document in corpus.documents if document.id not in names]
+    left_out = replace(corpus.left_out, no_window=Omitted.of(omitted))
+    return replace(corpus, documents=kept, left_out=left_out)
+
+
+def _cut(document: Document, plan: Plan, settings: WindowsConfig, seed: int) -> list[Window]:
+    many, skip = settings.per_document, settings.skip
+    if isinstance(plan, Suffix):
+        return windows_of(document, plan, per_document=many, skip=skip, seed=seed)
+    return cut(document, length=settings.fixed, per_document=many, skip=skip, seed=seed)

@@ -1,0 +1,134 @@
+"""Functions by name: registering one with a decorator, finding one, listing all."""
+
+import difflib
+import inspect
+import keyword
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar
+
+from probe.errors import UsageError
+
+Function = Callable[..., Any]
+
+
+class Named(Protocol):
+    """What a registry holds of a function, at least."""
+
+    @property
+    def function(self) -> Function:
+        """The function, with the module and the name that it was written with."""
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+@dataclass(eq=False)
+class Registry(Generic[Entry]):
+    """Functions of one kind by name.
+
+    Args:
+        kind: What one of them is called in messages, such as ``perturbation``.
+        face: The signature that they have, such as ``f(far, *, rng, **parameters)``.
+        builtins: Modules that register those of this package.
+        others: What the message about an unknown name allows beside the names.
+        entries: What is registered, by name.
+    """
+
+    kind: str
+    face: str
+    builtins: tuple[str, ...]
+    others: str = ""
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def names(self) -> tuple[str, ...]:
+        """All names that are registered, in alphabetical order."""
+        self.load_builtins()
+        return tuple(sorted(self.entries))
+
+    def get(self, name: str) -> Entry:
+        """What is registered under a name.
+
+        Raises:
+            UsageError: If nothing has this name; the message lists those that are known.
+        """
+        self.load_builtins()
+        if name in self.entries:
+            return self.entries[name]
+        nearest = difflib.get_close_matches(name, self.entries, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        known = ", ".join(self.names())
+        raise UsageError(f"unknown {self.kind} {name!r}; {hint}known: {known}{self.others}")
+
+    def load_builtins(self) -> None:
+        """Import the modules of this package that register; once is enough."""
+        for module in self.builtins:
+            import_module(module)
+
+    def check_name(self, name: str) -> None:
+        """See that a name can be written in a configuration.
+
+        Raises:
+            ValueError: If it is no identifier.
+        """
+        if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise ValueError(
+                f"the name of {article} {self.kind} must be an identifier; got {name!r}"
+            )
+
+    def check_free(self, name: str, function: Function) -> None:
+        """See that a name is free for a function, or its own already.
+
+        Raises:
+            ValueError: If it belongs to another function.
+        """
+        if function.__module__ not in self.builtins:
+            self.load_builtins()  # so that a name of theirs is taken, whoever is imported first
+        known = self.entries.get(name)
+        if known is not None and _origin(known.function) != _origin(function):
+            raise ValueError(
+                f"{self.kind} {name!r} is already {'.'.join(_origin(known.function))}; "
+                f"choose another name for {'.'.join(_origin(function))}"
+            )
+
+    def parameters(
+        self, name: str, function: Function, *, first: str | None = None, needs: str | None = None
+    ) -> tuple[inspect.Parameter, ...]:
+        """The parameters that a function is given by name, without the one in front.
+
+        Args:
+            name: The name that it is to have.
+            function: The function.
+            first: What the parameter in front must be called, if that matters.
+            needs: A parameter by name that it must have; it is not among those given back.
+
+        Raises:
+            ValueError: If the function has another face.
+        """
+        front, *others = inspect.signature(function).parameters.values() or (None,)
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        named = {other.name: other for other in others if other.kind is keyword_only}
+        if (
+            front is None
+            or front.kind is keyword_only
+            or first not in (None, front.name)
+            or len(named) < len(others)
+            or (needs is not None and named.pop(needs, None) is None)
+        ):
+            raise ValueError(
+                f"{self.kind} {name!r} must have the face {self.face} with every "
+                f"parameter named; got {inspect.signature(function)}"
+            )
+        return tuple(named.values())
+
+
+def summary(function: Function) -> str:
+    """The first line of a function's docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _origin(function: Function) -> tuple[str, str]:
+    # Not identity: a module that is reloaded, or a notebook cell run again, may register again.
+    return function.__module__, function.__qualname__

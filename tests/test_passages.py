@@ -1,0 +1,282 @@
+"""A run of protocol `passages`, from the data set to the tables, against whole forwards."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    changed,
+    configured,
+    model_folders,
+    no_network,
+    score,
+    scores,
+    text_folder,
+    text_of,
+    windows,
+)
+from transformers import AutoModelForCausalLM
+
+from probe.analysis.passages import answer, passages
+from probe.commands._answers import tell
+from probe.corpus.documents import to_document
+from probe.corpus.records import Record
+from probe.corpus.spans import TextSpan, pieces, read_spans, to_tokens
+from probe.errors import ProbeError, UsageError
+from probe.perturbations.condition import draw_rng, parse
+from probe.plots import passages as draw
+
+NAMES = ("question", "first", "second", "third")
+CONDITIONS = ["delete", "shuffle", "replace(source='passage')", "move", "move(to='first')"]
+
+
+def make_row(number):
+    """Four passages with a little text between them, and an answer."""
+    text, spans = "", []
+    for at, name in enumerate(NAMES):
+        text += text_of(5, 100 * number + at)
+        start = len(text)
+        text += text_of(9 + (number + 3 * at) % 7, 1000 * number + at)
+        spans.append({"name": name, "start": start, "end": len(text)})
+    text += text_of(4, number)
+    spans.append({"name": "answer", "start": len(text), "end": len(text) + 6})
+    return {"text": text + text_of(6, 7 + number), "spans": spans}
+
+
+@pytest.fixture(scope="module", name="rows")
+def data_rows():
+    return [make_row(number) for number in range(8)]
+
+
+@pytest.fixture(scope="module", name="folder")
+def run_folder(base, rows, tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "qa.jsonl"
+    without = [{"text": "no answer here", "spans": [{"name": "first", "start": 0, "end": 5}]}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows + without))
+    return score(
+        base,
+        tmp_path_factory.mktemp("passages"),
+        name="passages",
+        data={"path": "json", "data_files": str(file), "spans_column": "spans"},
+        windows={},
+        protocol={"kind": "passages"},
+        conditions=CONDITIONS,
+    )
+
+
+def by_hand(text, ids, spans, number, document, pool):
+    """The ids of a document under a condition that perturbs passage *number*."""
+    _, start, stop = spans[number]
+    rng = draw_rng(0, document, 0, text, 0)
+    before, far, behind = ids[:start], ids[start:stop], ids[stop:]
+    if text == "delete":
+        return before + behind
+    if text == "shuffle":
+        return before + parse(text).apply(far, rng=rng) + behind
+    if text.startswith("replace"):
+        others = [one[spans[number][0]] for name, one in pool.items() if name != document]
+        chosen = others[int(rng.integers(len(others)))]
+        return before + np.resize(chosen, len(far)).tolist() + behind
+    first, last = spans[0].start, spans[-1].stop
+    if text == "move":
+        return before + ids[stop:last] + far + ids[last:]
+    return ids[:first] + far + ids[first:start] + behind
+
+
+def test_rows_are_those_of_whole_forwards(folder, base, rows):
+    """Each passage is perturbed alone, the answer's losses are those of one whole forward."""
+    model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
+    record = json.loads((folder / "run.json").read_text())
+    spans = {
+        one["id"]: {name: (start, stop) for name, start, stop in one["spans"]}
+        for one in record["data"]["documents"]
+    }
+    found = scores(folder)
+    found = found[found["boundary"] >= 0]
+    held = windows(folder)
+    pool = {
+        document: {
+            name: held[document, 0]["token_ids"][start:stop]
+            for name, (start, stop) in spans[document].items()
+        }
+        for document in record["data"]["pool"]
+    }
+    checked = 0
+    for (document, _), window in held.items():
+        places = [TextSpan(name, *spans[document][name]) for name in NAMES]
+        begin, end = spans[document]["answer"]
+        ids = window["token_ids"]
+        for text in CONDITIONS:
+            own = found[(found["document"] == document) & (found["condition"] == text)]
+            for number in range(len(NAMES)):
+                if (text, number) in (("move", 3), ("move(to='first')", 0)):
+                    continue
+                whole = by_hand(text, ids, places, number, document, pool)
+                count = end - begin
+                sequence = torch.tensor([[record["model"]["bos"], *whole]])
+                with torch.inference_mode():
+                    logp = torch.log_softmax(model(sequence).logits[0].double(), dim=-1)
+                rows_at = range(len(whole) - count, len(whole))
+                expected = [-float(logp[at, whole[at]]) for at in rows_at]
+                far = own["far_start"], own["boundary"]
+                region = (places[number].start, places[number].stop)
+                if text == "move":
+                    region = (places[number].start, places[-1].stop)
+                elif text.startswith("move"):
+                    region = (places[0].start, places[number].stop)
+                mine = own[(far[0] == region[0]) & (far[1] == region[1])]
+                np.testing.assert_allclose(mine["nll"], expected, atol=2e-5)
+                checked += 1
+        assert len(found[found["document"] == document]) == (5 * 4 - 2) * (end - begin)
+    assert checked == 8 * 18
+
+
+def test_tables_are_means_of_the_rows(folder):
+    """By passage and by octave of the distance from the passage's end to the target."""
+    found = passages(folder)
+    record = json.loads((folder / "run.json").read_text())
+    spans = {
+        (one["id"], name): (start, stop)
+        for one in record["data"]["documents"]
+        for name, start, stop in one["spans"]
+    }
+    rows = scores(folder)
+    rows = rows[rows["boundary"] >= 0].assign(delta=rows["nll"] - rows["nll_intact"])
+    for row in found.by_name.to_dict("records"):
+        own = rows[rows["condition"] == row["condition"]]
+        begins, ends = np.array([spans[name, row["passage"]] for name in own["document"]]).T
+        side = own["far_start"] == begins if row["condition"] == "move" else own["boundary"] == ends
+        assert row["delta"] == pytest.approx(own[side]["delta"].mean(), abs=1e-6)
+        assert row["targets"] == side.sum()
+    assert set(found.by_name["passage"]) == set(NAMES)
+    deleted = rows[rows["condition"] == "delete"]
+    for row in found.by_distance[found.by_distance["condition"] == "delete"].to_dict("records"):
+        inside = deleted["distance"].between(row["distance_from"], row["distance_to"] - 1)
+        assert row["delta"] == pytest.approx(deleted[inside]["delta"].mean(), abs=1e-6)
+    assert found.summary.contexts == ()
+
+
+def test_what_is_said(folder, capsys):
+    tell(folder)
+    said = capsys.readouterr().out
+    for word in (*NAMES, *CONDITIONS, "all but the passage is intact", "passages.csv"):
+        assert word in said
+    assert (folder / "figures" / "passages.png").stat().st_size > 5_000
+    record = json.loads((folder / "run.json").read_text())
+    assert record["data"]["left_out"]["no_window"]["count"] == 1
+
+
+def test_the_figure_has_every_mark(folder):
+    axes = draw(passages(folder, write=False).by_name)
+    marked = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
+    assert sum(len(line.get_xdata()) for line in marked) == 5 * 4 - 2
+
+
+def test_few_documents_have_no_interval(base, rows, tmp_path):
+    file = tmp_path / "qa.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    data = {"path": "json", "data_files": str(file), "spans_column": "spans"}
+    folder = score(
+        base, tmp_path, data=data, windows={}, protocol={"kind": "passages"}, conditions=["delete"]
+    )
+    assert "3 documents: an interval needs 6" in answer(passages(folder))
+
+
+def test_moved_text_and_passages_belong_to_the_protocol(base):
+    """Any other protocol has no passage to move or to take."""
+    for text in ("move", "replace(source='passage')"):
+        with pytest.raises(UsageError, match="allowed with protocol passages alone"):
+            configured(base, conditions=[text])
+    with pytest.raises(UsageError, match="go together"):
+        configured(base, data__prompt_columns=["a"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("abc", "allowed: a list of {name, start, end}"),
+        ([{"name": "a", "start": 0}], "whole numbers"),
+        ([{"name": "a", "start": 3, "end": 3}], "start before end"),
+        ([{"name": "a", "start": 0, "end": 99}], "allowed: 0 to 10"),
+        ([{"name": "a", "start": 0, "end": 4}, {"name": "b", "start": 3, "end": 5}], "overlap"),
+        ([{"name": "a", "start": 0, "end": 4}, {"name": "a", "start": 4, "end": 5}], "called 'a'"),
+    ],
+)
+def test_spans_that_are_none(value, message):
+    with pytest.raises(UsageError) as error:
+        read_spans(value, "0123456789", column="spans", document="d")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_token_belongs_to_what_holds_its_end():
+    """A token that begins with the space before a passage is one of the passage's."""
+    ends = np.array([3, 6, 9, 10])
+    starts = np.array([0, 3, 6, 9])
+    spans = [TextSpan("a", 4, 6), TextSpan("none", 6, 7), TextSpan("b", 7, 10)]
+    assert to_tokens(spans, starts, ends) == (("a", 1, 2), ("b", 2, 4))
+
+
+class Chat:
+    """A tokenizer with a template, of one token a character; what is special is one token."""
+
+    chat_template = "made up"
+    is_fast = True
+
+    def apply_chat_template(self, messages, *, add_generation_prompt, tokenize):
+        return f"<u>{messages[0]['content']}</u><a>"
+
+    def __call__(self, text, *, split_special_tokens, **_):
+        ids, spans, at = [], [], 0
+        while at < len(text):
+            special = [tag for tag in ("<u>", "</u>", "<a>") if text.startswith(tag, at)]
+            size = len(special[0]) if special and not split_special_tokens else 1
+            ids.append(1 if size > 1 else ord(text[at]))
+            spans.append((at, at + size))
+            at += size
+        return {"input_ids": ids, "offset_mapping": spans}
+
+
+def test_a_prompt_of_columns():
+    """Columns and their texts are passages; the template's own tokens alone are special."""
+    prompt = {"context": ["one <u>", "two"], "question": "who", "reply": "me"}
+    document = to_document(Record("d", prompt=prompt), tokenizer=Chat(), vocabulary_size=200)
+    assert document.text == "<u>one <u>\n\ntwo\n\nwho</u><a>me"
+    texts = {
+        name: "".join(map(chr, document.ids[start:stop])) for name, start, stop in document.spans
+    }
+    assert texts == {"context[0]": "one <u>", "context[1]": "two", "question": "who", "reply": "me"}
+    assert (document.ids == 1).sum() == 3
+    for before, after in pairwise(document.spans):
+        assert before.stop <= after.start
+    np.testing.assert_array_equal(document.char_start[1:], document.char_end[:-1])
+
+
+@pytest.mark.parametrize("value", [None, "", [], ["a", ""], 3])
+def test_a_prompt_without_text(value):
+    with pytest.raises(UsageError, match="allowed: a text or a list of texts"):
+        pieces({"context": value, "reply": "x"}, "reply", tokenizer=Chat(), document="d")
+
+
+def test_another_protocol_has_no_passages(base, tmp_path):
+    folder = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])
+    with pytest.raises(ProbeError, match="has no passages; allowed: a run with protocol passages"):
+        passages(folder)
+
+
+def test_one_document_has_no_other_to_take_a_passage_from(base, rows, tmp_path):
+    file = tmp_path / "qa.jsonl"
+    file.write_text(json.dumps(rows[0]) + "\n")
+    data = {"path": "json", "data_files": str(file), "spans_column": "spans"}
+    with pytest.raises(UsageError, match="needs a second document with a passage called"):
+        score(
+            base,
+            tmp_path,
+            data=data,
+            windows={},
+            protocol={"kind": "passages"},
+            conditions=["replace(source='passage')"],
+        )
