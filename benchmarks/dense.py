@@ -3,6 +3,7 @@
     python benchmarks/dense.py --targets 48 --context 512            # minutes on two cores
     python benchmarks/dense.py --targets 512 --context 512           # the whole, 1023 starts
     python benchmarks/dense.py --targets 512 --context 512 --starts 24   # its shape, fewer starts
+    python benchmarks/dense.py --targets 512 --context 512 --starts 24 --turns 3   # time alone
 
 Both ways give nll and KL to the longest context of every target at every length from 1 to
 ``--context``. The loop forwards the text from each start as the model does by itself, takes the
@@ -13,6 +14,9 @@ CPU seconds are told beside seconds: they say more on a machine that others use 
 With ``--starts`` only so many starts of the window, evenly spaced, are forwarded, and what they are
 compared with comes from one forward of the whole window instead of one a target: the memory and
 the share of every step at the whole size, sooner. It is the same for both ways.
+With ``--turns`` the starts are divided into so many parts, which both ways score in turns in one
+process, so that a machine that slows down slows both; the forward of the whole window is taken off
+both. Memory means nothing there.
 """
 
 import argparse
@@ -111,13 +115,15 @@ def ours(args: argparse.Namespace, model, scored: list) -> dict[tuple[int, int],
     return rows
 
 
-def plain(args: argparse.Namespace, model, scored: list) -> dict[tuple[int, int], tuple]:
+def plain(
+    args: argparse.Namespace, model, scored: list, longest=None
+) -> dict[tuple[int, int], tuple]:
     """The loop over starts with the log-probabilities of every token."""
     import torch
 
     first = min(one.position for one in scored)
     rows = {}
-    longest = torch.empty((args.targets, model.vocabulary))
+    longest = torch.empty((args.targets, model.vocabulary)) if longest is None else longest
     with torch.inference_mode():
         for one in scored if args.starts is None else scored[1:]:  # of the halves the longer
             if one.condition == "intact" and args.starts is None:
@@ -144,6 +150,7 @@ def here(args: argparse.Namespace) -> None:
     """Score in this process; tell time and memory, and keep the rows."""
     import torch
 
+    from probe.memory import release
     from probe.models.load import load_model
 
     one = experiment(args)
@@ -151,7 +158,9 @@ def here(args: argparse.Namespace) -> None:
     window = one.windows[0]
     scored = chosen(one.branches(window, one.draws_of(window)), args.starts, window)
     way = {"ours": ours, "plain": plain}[args.way]
-    model.states(torch.from_numpy(window.ids[None, :64]))  # warm up
+    with torch.inference_mode():
+        model.states(torch.from_numpy(window.ids[None, :64]))  # warm up
+    release()  # what loading left in the heap would hide as much of what scoring takes
     with Peak() as peak:
         started, busy = time.perf_counter(), time.process_time()
         rows = way(args, model, scored)
@@ -162,11 +171,40 @@ def here(args: argparse.Namespace) -> None:
     print(json.dumps(told))
 
 
+def in_turns(args: argparse.Namespace) -> None:
+    """Time both ways in this process, a part of the starts after the other."""
+    import torch
+
+    from probe.models.load import load_model
+
+    one = experiment(args)
+    model = load_model(one.source, dtype=args.dtype)
+    window = one.windows[0]
+    whole = chosen(one.branches(window, one.draws_of(window)), args.starts, window)
+    halves, starts = whole[:2], whole[2:]
+    longest = torch.empty((args.targets, model.vocabulary))
+    plain(args, model, halves, longest)
+    taken = {"ours": np.zeros(2), "plain": np.zeros(2)}
+
+    def timed(way, *given) -> np.ndarray:
+        before = np.array([time.perf_counter(), time.process_time()])
+        way(args, model, *given)
+        return np.array([time.perf_counter(), time.process_time()]) - before
+
+    for number in range(args.turns):
+        part = starts[number :: args.turns]
+        taken["ours"] += timed(ours, [*halves, *part]) - timed(ours, halves)
+        taken["plain"] += timed(plain, [halves[0], *part], longest)
+        told = ", ".join(f"{way} {s:.1f} s, {busy:.1f} CPU s" for way, (s, busy) in taken.items())
+        print(f"after part {number + 1}: {told}; load {os.getloadavg()[0]:.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", type=int, default=48)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--starts", type=int, help="forward only so many starts")
+    parser.add_argument("--turns", type=int, help="with --starts: time both ways in turns")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--way", choices=["ours", "plain"], help=argparse.SUPPRESS)
@@ -174,6 +212,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.way:
         here(args)
+        return
+    if args.turns:
+        in_turns(args)
         return
     with tempfile.TemporaryDirectory() as folder:
         tables, given = {}, sys.argv[1:]

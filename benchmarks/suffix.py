@@ -1,6 +1,6 @@
 """What suffix identification costs: candidates on a shared prefix, and each forwarded whole.
 
-    python benchmarks/suffix.py --prefixes 1024 4096 --windows 2
+    python benchmarks/suffix.py --prefixes 512 4096 --windows 1
 
 For each length of the prefix, on the same windows and one after the other: the gold continuation
 alone, all candidates on one prefix as a run scores them, and every candidate in a forward of its
@@ -22,7 +22,6 @@ from probe.config import check
 from probe.engine import Engine
 from probe.experiment import Experiment, prepare
 from probe.losses import Losses
-from probe.models.causal import CausalModel
 from probe.models.load import load_model
 from probe.run import check_model
 
@@ -53,9 +52,8 @@ def score(engine: Engine, branches: Sequence[Scored]) -> tuple[int, float, list[
     return engine.costs.tokens - before, time.perf_counter() - started, found
 
 
-def measure(model: CausalModel, prepared: Experiment) -> dict[str, tuple[float, float, float]]:
+def measure(engine: Engine, prepared: Experiment) -> dict[str, tuple[float, float, float]]:
     """Tokens, seconds and largest difference of each way, means over the windows."""
-    engine = Engine(model, check_model(model, prepared).techniques)
     plain = engine.whole()
     found: dict[str, list[tuple[float, float, float]]] = {}
     for window in prepared.windows:
@@ -73,29 +71,32 @@ def measure(model: CausalModel, prepared: Experiment) -> dict[str, tuple[float, 
     return {name: tuple(np.mean(values, axis=0)) for name, values in found.items()}
 
 
+def row(cells: Sequence[str]) -> str:
+    """A line of the table."""
+    return "  ".join(f"{cell:>10}" for cell in cells)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prefixes", type=int, nargs="+", default=[512, 4096])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--candidates", type=int, default=6)
-    parser.add_argument("--windows", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=1)
     args = parser.parse_args()
-    model = None
-    lines = [HEADER]
+    engine = None
     for prefix in args.prefixes:
         prepared = experiment(prefix, args.tokens, args.candidates, args.windows)
-        if model is None:
+        if engine is None:
             model = load_model(prepared.source, dtype="float32", device="auto")
+            engine = Engine(model, check_model(model, prepared).techniques)
             print(f"{model.device}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
-        ways = measure(model, prepared)
+            print(row(HEADER), flush=True)
+        ways = measure(engine, prepared)
         one_tokens, one_seconds, _ = ways["gold alone"]
         for name, (tokens, seconds, apart) in ways.items():
-            ratios = f"{tokens / one_tokens:.2f}", f"{seconds / one_seconds:.2f}"
-            values = f"{tokens:,.0f}", ratios[0], f"{seconds:.2f}", ratios[1], f"{apart:.1e}"
-            lines.append((f"{prefix:,}", name, *values))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    for line in lines:
-        print("  ".join(map(str.rjust, line, widths)))
+            of_one = f"{tokens / one_tokens:.2f}", f"{seconds / one_seconds:.2f}"
+            cells = f"{tokens:,.0f}", of_one[0], f"{seconds:.2f}", of_one[1], f"{apart:.1e}"
+            print(row((f"{prefix:,}", name, *cells)), flush=True)
     print(f"load after {os.getloadavg()[0]:.1f}")
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.branch import Branch
 from probe.losses import Head, Losses, token_losses
+from probe.memory import release
 from probe.references import Intact
 
 HELD = 6 << 20  # numbers in the hidden states that are put by to be scored together
@@ -84,6 +85,8 @@ class Ledger:
         self.held += mine + known
         if sum(request.states.numel() for request in self.held) >= HELD:
             self._score_held()
+            if not requests[0].states.is_cuda:
+                release()
 
     def settle(self) -> None:
         """Score what has waited for the intact branch."""

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 MEASURES = ("nll", "kl", "top1", "entropy")
 CHUNK_ELEMENTS = 6 << 20  # logits alive at once: larger blocks cost page faults, smaller ones calls
+CACHE_ELEMENTS = 1 << 19  # what is compared at once on a CPU: more leaves its cache
+PIECE = 32  # intact distributions made at once where several targets share one
 
 Head = Callable[[torch.Tensor], torch.Tensor]
 
@@ -73,39 +75,68 @@ def token_losses(
     """
     wanted = set(measures)
     size = min(1024, max(16, CHUNK_ELEMENTS // vocabulary))
-    parts: dict[str, list[torch.Tensor]] = {
-        name: [] for name in MEASURES if name in wanted | {"nll"}
+    distributions = _Distributions(head, reference, rows, size) if reference is not None else None
+    names = [name for name in MEASURES if name in wanted | {"nll"}]
+    names = [name for name in names if name != "kl" or distributions is not None]
+    # Kept in one place from the start: small results between large blocks would pin the heap.
+    found = {
+        name: states.new_empty(len(labels), dtype=torch.bool if name == "top1" else torch.float32)
+        for name in names
     }
     for start in range(0, len(labels), size):
         chunk = slice(start, start + size)
         logp = _log_softmax(head(states[chunk]))
-        parts["nll"].append(-logp.gather(1, labels[chunk, None])[:, 0])
-        if "top1" in wanted:
-            parts["top1"].append(logp.argmax(dim=-1) == labels[chunk])
-        if "entropy" in wanted:
-            parts["entropy"].append(torch.special.entr(logp.exp()).sum(dim=-1))
-        if "kl" in wanted and reference is not None:
-            intact = _intact(head, reference, chunk, rows)
-            mass = intact.exp()
-            # A token without mass adds nothing; written out it would be NaN where both are -inf.
-            terms = intact.sub_(logp).mul_(mass).masked_fill_(mass == 0, 0.0)
-            parts["kl"].append(terms.sum(dim=-1))
-    return Losses(**{name: _array(chunks) for name, chunks in parts.items() if chunks})
+        found["nll"][chunk] = -logp.gather(1, labels[chunk, None])[:, 0]
+        if "top1" in found:
+            found["top1"][chunk] = logp.argmax(dim=-1) == labels[chunk]
+        if "entropy" in found:
+            found["entropy"][chunk] = torch.special.entr(logp.exp()).sum(dim=-1)
+        if "kl" in found and distributions is not None:
+            _kl(logp, *distributions(chunk), into=found["kl"][chunk])
+    return Losses(**{name: values.cpu().numpy() for name, values in found.items()})
 
 
-def _intact(
-    head: Head, reference: torch.Tensor, chunk: slice, rows: torch.Tensor | None
-) -> torch.Tensor:
-    """Log-probabilities of the intact pass for the targets of a chunk, shape ``(chunk, V)``."""
-    if rows is None:
-        return _log_softmax(head(reference[chunk]))
-    some, back = torch.unique_consecutive(rows[chunk], return_inverse=True)
-    return _log_softmax(head(reference[some]))[back]
+class _Distributions:
+    """The intact log-probabilities of a chunk of targets, each row of the reference once.
+
+    They are made in pieces of one size and kept in one place: blocks of ever other sizes would
+    leave holes in the heap that nothing fits into.
+    """
+
+    def __init__(
+        self, head: Head, reference: torch.Tensor, rows: torch.Tensor | None, size: int
+    ) -> None:
+        self.head, self.reference, self.rows, self.size = head, reference, rows, size
+        self.held: torch.Tensor | None = None
+
+    def __call__(self, chunk: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities, and which of their rows is each target's, if it is not its own."""
+        if self.rows is None:
+            return _log_softmax(self.head(self.reference[chunk])), None
+        some, back = torch.unique_consecutive(self.rows[chunk], return_inverse=True)
+        for start in range(0, len(some), PIECE):
+            piece = some[start : start + PIECE]
+            logp = _log_softmax(self.head(self.reference[piece]))
+            if self.held is None:
+                self.held = logp.new_empty((self.size, logp.shape[1]))
+            self.held[start : start + len(piece)] = logp
+        assert self.held is not None
+        return self.held, back
+
+
+def _kl(
+    logp: torch.Tensor, intact: torch.Tensor, back: torch.Tensor | None, *, into: torch.Tensor
+) -> None:
+    """KL of intact distributions to those of as many targets, shape ``(targets,)``."""
+    size = len(logp) if logp.is_cuda else max(1, CACHE_ELEMENTS // logp.shape[1])
+    for start in range(0, len(logp), size):
+        block = slice(start, start + size)
+        target = intact[block if back is None else back[block]]
+        mass = target.exp()
+        # A token without mass adds nothing; written out it would be NaN where both are -inf.
+        terms = (target - logp[block]).mul_(mass).masked_fill_(mass == 0, 0.0)
+        into[block] = terms.sum(dim=-1)
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
     return torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-
-
-def _array(chunks: list[torch.Tensor]) -> Any:
-    return torch.cat(chunks).cpu().numpy()

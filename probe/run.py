@@ -20,7 +20,7 @@ from probe.models.load import load_model, resolve_device, resolve_dtype
 from probe.models.positions import refuse_unheeded
 from probe.planning import Unit, planned_batch, units
 from probe.progress import FarEnd, Progress
-from probe.protocol import LongPPL
+from probe.protocol import LongPPL, Suffix
 from probe.record import begin, readable, refuse_other_windows
 from probe.rows import keys, references, rows
 from probe.selfcheck import Report, check
@@ -98,8 +98,10 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
             named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
     if len(experiment.documents) < FEWEST_DOCUMENTS:
-        lengths = "every length will be unresolved"
-        found = "LongPPL will have none" if isinstance(experiment.protocol, LongPPL) else lengths
+        found = "every length will be unresolved"
+        if isinstance(experiment.protocol, LongPPL | Suffix):
+            longppl = isinstance(experiment.protocol, LongPPL)
+            found = f"{'LongPPL' if longppl else 'accuracy'} will have none"
         yield (
             f"{len(experiment.documents)} documents: an interval needs {FEWEST_DOCUMENTS}, so that "
             f"{found}"

@@ -86,7 +86,7 @@ class Simulation:
     name: str = "simulated"
     model: str = "tiny-model"
     data: str = "made-up"
-    resamples: int = 400
+    resamples: int = 100
     seed: int = 0
 
 

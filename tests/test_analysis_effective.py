@@ -107,7 +107,7 @@ def test_an_upper_limit_beyond_reach_leaves_the_lower_one():
     stacked = (np.vstack([early.sums, late.sums]), np.vstack([early.targets, late.targets]))
     answer = solve(Sums(early.lower, early.upper, *stacked))
     assert (answer.kind, answer.value, answer.estimate) == ("greater", 60, 64)
-    assert answer.text() == "> 60 (estimate 64; upper limit beyond 512)"
+    assert answer.text() == "> 60 (estimate 64; open above)"
 
 
 def test_pure_noise_has_no_context():
@@ -148,6 +148,17 @@ def test_a_curve_that_starts_late_says_at_most():
     assert (answer.kind, answer.value, answer.lower) == ("length", 128, 0)
     assert answer.text() == "≤ 128 (upper limit 144)"
     assert answer.flags == ("at most",)
+
+
+def test_a_limit_below_all_measured_is_no_0():
+    """A curve that starts at 128 and crosses the tolerance soon: the interval goes below 128."""
+    edges = bin_edges(512)
+    late = edges[edges >= 128]
+    curve = make_sums(lambda d: np.where(d < 160, 1.05, 0.1) * EPSILON, spread=0.4, edges=late)
+    answer = solve(curve)
+    assert (answer.kind, answer.lower, answer.start) == ("length", 0, 128)
+    assert answer.text() == f"{answer.estimate} (≤ 128–{answer.upper})"
+    assert answer.lengths == (answer.estimate, 128, answer.upper)
 
 
 def test_sparse_bins_answer_with_the_first_measured_bin_below():

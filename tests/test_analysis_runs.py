@@ -15,11 +15,13 @@ from probe.analysis.answer import answer, sentence, table
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
-from probe.analysis.runs import open_run
+from probe.analysis.runs import SCHEMA, open_run
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
+from probe.analysis.tables import contrast_table
 from probe.analysis.views import connect
 from probe.errors import ProbeError, UsageError
+from probe.record import SCHEMA_VERSION
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -283,6 +285,62 @@ def test_a_copied_part_counts_once(tmp_path):
     found = summarise(folder, write=False)
     assert found.curve.equals(plain.curve)
     assert any("it holds what" in line for line in found.warnings)
+
+
+@pytest.mark.parametrize("schema", [2, 99, "1", None, True, 1.5])
+def test_a_later_version_is_refused(tmp_path, schema):
+    """One line with the version found and the one that is known."""
+    run = write_run(tmp_path / "run", Simulation({}, documents=1))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "schema": schema}))
+    with pytest.raises(ProbeError, match=rf"has schema {schema!r}; allowed: up to 1, that of"):
+        open_run(run)
+
+
+def test_an_earlier_version_is_read_and_told(tmp_path):
+    """The version is the one that runs are written with; an older one is a warning."""
+    assert SCHEMA == SCHEMA_VERSION
+    run = write_run(tmp_path / "run", Simulation({}, documents=1))
+    assert open_run(run).warnings == ()
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "schema": 0}))
+    assert open_run(run).warnings == (
+        "run 'run' has schema 0, older than 1: it is read as far as possible",
+    )
+
+
+@pytest.mark.parametrize("kind", ["sweep", "band"])
+def test_parts_without_far_start(tmp_path, kind):
+    """A curve does without, and it is told; what needs the column has no part left."""
+    run = write_run(tmp_path / "run", Simulation({}, documents=2))
+    for part in (run / "scores").glob("*.parquet"):
+        rows = pq.read_table(part)
+        pq.write_table(rows.drop_columns([n for n in rows.column_names if n == "far_start"]), part)
+    record = json.loads((run / "run.json").read_text())
+    record.setdefault("config", {})["protocol"] = {"kind": kind}
+    (run / "run.json").write_text(json.dumps(record))
+    if kind == "band":
+        with pytest.raises(ProbeError, match="it lacks the columns far_start"):
+            open_run(run)
+    else:
+        (told,) = open_run(run).warnings
+        assert told.startswith("2 score parts of 'run' have no column far_start: an older")
+
+
+def test_a_missing_windows_file_is_named(tmp_path):
+    """What it tells, and how to have it back."""
+    run = write_run(tmp_path / "run", Simulation({}, documents=1))
+    (run / "windows.parquet").unlink()
+    with pytest.raises(ProbeError, match=r"has no windows\.parquet, which alone .* probe run"):
+        summarise(run)
+
+
+def test_one_document_has_contrasts_without_an_interval(tmp_path):
+    """The reason stands above the table, no limit is a nan."""
+    run = write_run(tmp_path / "run", Simulation(CURVES, documents=1))
+    told = contrast_table(summarise(run, write=False))
+    assert told.startswith("Contrasts (nats a token; no interval: 1 document, at least 6 needed)")
+    assert "nan" not in told
 
 
 def test_a_loss_that_is_no_number_is_an_error(tmp_path):

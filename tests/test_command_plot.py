@@ -29,7 +29,7 @@ STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 @pytest.fixture(scope="module", name="run")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up run; tests draw it into folders of their own."""
-    simulation = Simulation(CURVES, windows=1, resamples=50)
+    simulation = Simulation(CURVES, windows=1, length=256, boundaries=(128,), reach=128)
     return write_run(tmp_path_factory.mktemp("plot") / "run", simulation)
 
 
@@ -140,9 +140,7 @@ def test_too_many_runs(run: Path) -> None:
 
 def test_nothing_to_contrast(tmp_path: Path) -> None:
     """What was not scored is named."""
-    run = write_run(
-        tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, windows=1, resamples=50)
-    )
+    run = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, windows=1))
     code, _, told = plot(run, "--kind", "information")
     assert code == 1
     assert "not scored: 'truncate'" in told

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,30 @@ def dense_configuration(base: dict[str, Any]) -> dict[str, Any]:
 Oracle = dict[tuple[int, int], tuple[float, float]]
 
 
-def one_by_one(model: Any, ids: np.ndarray, lead: list[int], first: int, context: int) -> Oracle:
-    """One forward per target and length: target and length to nll and KL to the longest."""
-    found = {}
-    for target in range(first, len(ids)):
-        longest = None
-        for length in range(context, 0, -1):
-            given = np.concatenate([lead, ids[target - length : target]]).astype(np.int64)
-            logp = plain_logp(model, given)[-1]
-            longest = logp if longest is None else longest
-            kl = float((np.exp(longest) * (longest - logp)).sum())
-            found[target, length] = (-float(logp[ids[target]]), kl)
+def plain_rows(model: Any, ids: np.ndarray, lead: list[int], first: int, context: int) -> Oracle:
+    """A whole text per target and length: target and length to nll and KL to the longest.
+
+    Texts of one length stand side by side.
+    """
+    targets = range(first, len(ids))
+
+    def behind(length: int) -> np.ndarray:
+        given = [np.concatenate([lead, ids[t - length : t]]).astype(np.int64) for t in targets]
+        return plain_logp(model, np.stack(given))[:, -1]
+
+    found, longest = {}, behind(context)
+    for length in range(context, 0, -1):
+        logp = behind(length)
+        kl = (np.exp(longest) * (longest - logp)).sum(axis=1)
+        for row, target in enumerate(targets):
+            found[target, length] = (-float(logp[row, ids[target]]), float(kl[row]))
     return found
+
+
+@cache
+def whole_text(family: str, ids: bytes) -> np.ndarray:
+    """Log-probabilities of a text under a tiny model, worked out once for all tests."""
+    return plain_logp(tiny_model(family).model, np.frombuffer(ids, dtype=np.int64).copy())
 
 
 @given(st.integers(2, 60), st.data())
@@ -101,7 +114,7 @@ def test_rows_are_those_of_one_forward_each(
     for (document, _), window in windows(folder).items():
         ids = np.array(window["token_ids"])
         lead = {"none": [], "published": [], "keep": [0] if bos else [ids[0]]}[first_token]
-        expected = one_by_one(model, ids, lead, LENGTH - COUNT, CONTEXT)
+        expected = plain_rows(model, ids, lead, LENGTH - COUNT, CONTEXT)
         rows = found[(found.document == document) & (found.condition == "truncate")]
         places = rows.position - window["start"]
         assert set(zip(places, rows.distance, strict=True)) == set(expected)
@@ -160,7 +173,7 @@ def test_the_engine_with_an_intact_branch_a_target(
     for text, window, found in zip(texts, own, scored, strict=True):
         whole = {}
         for number, (branch, losses) in enumerate(zip(window, found, strict=True)):
-            logp = plain_logp(model.model, branch.ids)[branch.first - 1 : branch.stop - 1]
+            logp = whole_text(family, branch.ids.tobytes())[branch.first - 1 : branch.stop - 1]
             if number in reference:
                 whole[branch.origin] = logp[0]
             rows = np.arange(len(logp))

@@ -82,13 +82,13 @@ def test_classes_without_contexts_have_no_lengths():
 
 
 def test_of_many_values_those_with_most_targets_are_drawn():
-    """Six lines, and the legend counts the others; the unresolved give way first."""
+    """Six lines, and the legend names the others; the unresolved give way first."""
     curves, contexts = class_frames([f"v{number}" for number in range(9)], unresolved=("v8",))
     curves["targets"] = curves["value"].str[1:].astype(int)
     axes = plots.classes(curves, contexts)
     assert labels(axes) == [
         *(f"v{number}: 64 (32–128)" for number in range(2, 8)),
-        "3 more, not drawn",
+        "not drawn: v1, v0, v8",
     ]
     assert_readable(axes)
 

@@ -196,7 +196,7 @@ def every(base: dict[str, Any]) -> dict[str, Any]:
     """Every condition, two draws, every measure, two windows with older text before them."""
     return changed(
         base,
-        data__max_documents=5,
+        data__max_documents=3,
         windows__per_document=2,
         batch=1,
         conditions=EVERY,
@@ -302,7 +302,7 @@ def test_noise_on_some_windows(base: dict[str, Any], tmp_path: Path) -> None:
 def test_windows_are_kept(whole: Path, texts: Path) -> None:
     """windows.parquet holds the windows' tokens and text, and where each token stands in it."""
     kept = windows(whole)
-    assert len(kept) == 10
+    assert len(kept) == 6
     for (document, _), window in kept.items():
         start, stop = window["start"], window["start"] + 64
         text = (texts / document).read_text(encoding="utf-8")
@@ -364,7 +364,7 @@ def test_record(whole: Path, every: dict[str, Any]) -> None:
     assert all(outcome["passed"] for outcome in record["check"])
     documents = {document["id"]: document for document in record["data"]["documents"]}
     lengths = {f"{number}.txt": length for number, length in enumerate(LENGTHS)}
-    assert len(documents) == 5
+    assert len(documents) == 3
     assert all(document["tokens"] == lengths[name] for name, document in documents.items())
     assert all(document["windows"] == 2 for document in documents.values())
     shared = {name: how["shared"] for name, how in record["plan"]["conditions"].items()}

@@ -106,7 +106,7 @@ def base_configuration(models: Mapping[bool, Path], texts: Path) -> dict[str, An
         "protocol": {"kind": "sweep", "reach": 32, "runs": {1: 1, 4: 2}},
         "conditions": ["noise", "truncate", "shuffle", "replace(source='document')"],
         "batch": 2,
-        "analysis": {"resamples": 50},
+        "analysis": {"resamples": 100},
     }
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
 from probe.analysis.cells import cells
 from probe.analysis.floor import NoiseFloor, is_noise
-from probe.analysis.sums import distance_bins, to_sums
-from probe.windows import FEWEST_DOCUMENTS
+from probe.analysis.frames import by_octave, located, stacked
+from probe.analysis.sums import binned, to_sums
 
 COLUMNS = (
     "condition",
@@ -69,7 +68,7 @@ def ablated_information(
     """
     truncations = [name for name in conditions if name.partition("(")[0] == "truncate"]
     others = [name for name in conditions if name not in truncations and not is_noise(name)]
-    empty = pd.DataFrame(columns=list(COLUMNS))
+    empty = stacked([], COLUMNS)
     if not truncations:
         return empty, ("no ablated information: not scored: 'truncate'",)
     if not others:
@@ -81,7 +80,7 @@ def ablated_information(
         _ratios(str(condition), part, documents, weights, confidence, floor)
         for condition, part in rows[rows["distance_from"] >= first].groupby("condition")
     ]
-    return pd.concat(frames, ignore_index=True) if frames else empty, ()
+    return stacked(frames, COLUMNS), ()
 
 
 def ratio_limits(
@@ -141,29 +140,24 @@ def _common_sums(
     same = rows.pop("same").to_numpy(dtype=bool)
     frames = [rows[same]]
     if not same.all():
-        connection.register("bins", distance_bins(edges))
         connection.register("apart", rows.loc[~same, ["condition", "bin", "document"]])
-        frames.append(
-            connection.execute(
-                """SELECT a.condition, bin, a.document, count(*) AS targets,
-                    sum(a.delta) AS numerator, sum(b.delta) AS denominator
-                FROM targets a JOIN bins USING (distance)
-                    SEMI JOIN apart USING (condition, bin, document)
-                    JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                        AND a.position = b.position AND a.boundary = b.boundary
-                WHERE b.condition = $truncation AND a.condition IN $others AND NOT a.grey
-                GROUP BY a.condition, bin, a.document""",
-                names,
-            ).df()
-        )
-        connection.unregister("bins")
+        with binned(connection, edges):
+            frames.append(
+                connection.execute(
+                    """SELECT a.condition, bin, a.document, count(*) AS targets,
+                        sum(a.delta) AS numerator, sum(b.delta) AS denominator
+                    FROM targets a JOIN bins USING (distance)
+                        SEMI JOIN apart USING (condition, bin, document)
+                        JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                            AND a.position = b.position AND a.boundary = b.boundary
+                    WHERE b.condition = $truncation AND a.condition IN $others AND NOT a.grey
+                    GROUP BY a.condition, bin, a.document""",
+                    names,
+                ).df()
+            )
         connection.unregister("apart")
     joined = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
-    octaves, bins = octave_edges(int(edges[-1])), joined.pop("bin").to_numpy(dtype=np.int64)
-    octave = octave_index(edges[bins])
-    keys = ["condition", "distance_from", "distance_to", "document"]
-    by_octave = joined.assign(distance_from=octaves[octave], distance_to=octaves[octave + 1])
-    return by_octave.groupby(keys, as_index=False).sum()
+    return by_octave(located(joined, edges), int(edges[-1]))
 
 
 def _ratios(
@@ -201,9 +195,10 @@ def _ratios(
 
 def _reason(documents: int, low: float, high: float, noise: float) -> str:
     """Why a ratio with such a denominator says nothing; empty where it does."""
-    if documents < FEWEST_DOCUMENTS:
-        return f"{documents} documents, at least {FEWEST_DOCUMENTS} needed"
-    interval = f"the interval of truncate − intact, {low:+.2g} to {high:+.2g} nats,"
+    if few := too_few(documents):
+        return few
+    limits = f"{low:+.2g} to {high:+.2g}".replace("-", "−")
+    interval = f"the interval of truncate − intact, {limits} nats,"
     if high < 0:
         return f"{interval} lies below 0: there is no loss to take a share of"
     if not low > 0:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
+from probe.analysis.aligned import aligned
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
 from probe.analysis.summary import Summary
-from probe.analysis.tolerance import parse_tolerance
+from probe.analysis.tolerance import parse_tolerance, spaced
+from probe.analysis.words import counted, limits
 
 _NOUNS = {
     "truncate": "effective context",
@@ -25,10 +27,13 @@ def answer(summary: Summary) -> str:
         Several lines, without a newline at the end.
     """
     parts = [f"{sentence(summary)}\n{basis(summary)}", table(summary)]
-    notes = [*_reasons(summary), *_reading(summary), *summary.flags, *summary.warnings]
-    if notes:
-        parts.append("\n".join(f"- {note}" for note in notes))
+    parts.append("\n".join(f"- {note}" for note in notes(summary)))
     return "\n\n".join(part for part in parts if part)
+
+
+def notes(summary: Summary) -> list[str]:
+    """What limits the answer, one line each: reasons, KL, flags, warnings."""
+    return [*_reasons(summary), *_reading(summary), *summary.flags, *summary.warnings]
 
 
 def sentence(summary: Summary) -> str:
@@ -69,12 +74,11 @@ def basis(summary: Summary) -> str:
 
 def counts(summary: Summary) -> list[str]:
     """Documents, windows and targets in words: ``24 documents``, ``1 window``."""
-    found = {
-        "document": summary.documents,
-        "window": summary.windows,
-        "target": summary.targets,
-    }
-    return [f"{number:,} {word}{'' if number == 1 else 's'}" for word, number in found.items()]
+    return [
+        counted(summary.documents, "document"),
+        counted(summary.windows, "window"),
+        counted(summary.targets, "target"),
+    ]
 
 
 def table(summary: Summary) -> str:
@@ -87,9 +91,22 @@ def table(summary: Summary) -> str:
     for condition in conditions:
         contexts = [summary.context(condition, tolerance) for tolerance in tolerances]
         rows.append([condition, *(short(context) for context in contexts)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return aligned(rows, rule=True)
+
+
+def conditions_of(summary: Summary) -> list[str]:
+    """Conditions with a curve in that order, noise left out."""
+    names = (str(name) for name in summary.curve["condition"].unique())
+    return in_order(name for name in names if not is_noise(name))
+
+
+def epsilons(summary: Summary) -> dict[float, str]:
+    """Tolerances (nats) that are the same for every curve, with their text."""
+    return {
+        context.epsilon: spaced(context.tolerance)
+        for context in summary.contexts
+        if context.epsilon is not None and not context.tolerance.endswith("delta0")
+    }
 
 
 def in_order(conditions: Iterable[str]) -> list[str]:
@@ -124,8 +141,6 @@ def short(context: EffectiveContext | None) -> str:
         return "–"
     if context.kind == "unresolved":
         return "unresolved"
-    if context.kind == "greater" and context.estimate is not None:
-        return f"> {context.value} (estimate {context.estimate}, open above)"
     return context.text()
 
 
@@ -153,27 +168,32 @@ def _lowest(summary: Summary, context: EffectiveContext) -> str:
     row = rows.nsmallest(1, "delta").to_dict("records")[0]
     first, last = int(row["distance_from"]), int(row["distance_to"]) - 1
     at = f"distance {first:,}" if first == last else f"distances {first:,}–{last:,}"
+    low, high = (f"{-row[name]:.3f}".replace("-", "−") for name in ("high", "low"))
     return (
         f", by {-row['delta']:.3f} nats a token at {at} ({summary.analysis.confidence * 100:g} % "
-        f"interval {-row['high']:.3f} to {-row['low']:.3f}): no length can be read off it"
+        f"interval {low} to {high}): no length can be read off it"
     )
 
 
 def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
     """The length of a resolved answer in words, and its interval."""
-    if context.kind == "greater" and context.estimate is None:
-        start = f"; the {interval} starts at {context.lower}" if context.lower is not None else ""
-        if context.value == context.reach:
-            return f"more than {context.value}", f"the estimate, beyond all measured{start}"
-        late = f"below the tolerance only in the last half octave of the {context.reach} measured"
-        return f"more than {context.value}", late + start
+    value, measured = context.value or 0, f"the {context.reach:,} measured"
     if context.kind == "greater":
-        beyond = f"the {interval} ends beyond the {context.reach} measured"
-        return f"more than {context.value}", f"estimate {context.estimate}; {beyond}"
+        if context.lower is None:
+            return f"more than {value:,}", f"the {interval} lies beyond {measured}"
+        if context.estimate is not None:
+            told = f"the estimate is {context.estimate:,}, the interval ends beyond {measured}"
+        elif value == context.reach:
+            told = f"the estimate lies beyond {measured}"
+        else:
+            told = f"the estimate lies in the last half octave of {measured}, or beyond"
+        return f"more than {context.lower:,}", f"{interval}; {told}"
     if "at most" in context.flags:
-        limit = f"the curve starts there; upper limit of the {interval} {context.upper}"
-        return f"at most {context.value}", limit
-    return str(context.value), f"{interval} {context.lower}–{context.upper}"
+        limit = f"the curve starts there; upper limit of the {interval} {context.upper or 0:,}"
+        return f"at most {value:,}", limit
+    if context.upper is None:
+        return f"{value:,}", interval
+    return f"{value:,}", f"{interval} {limits(context.lower or 0, context.upper, context.start)}"
 
 
 def _reasons(summary: Summary) -> list[str]:
@@ -195,5 +215,5 @@ def _reading(summary: Summary) -> list[str]:
         if rows["floor"].notna().any() and not is_noise(str(condition)):
             unread = rows[~rows["read"].astype(bool)]["distance_from"]
             end = unread.min() if len(unread) else rows["distance_to"].max()
-            lines.append(f"{condition}: KL to intact is above its noise floor up to {int(end)}")
+            lines.append(f"{condition}: KL to intact is above its noise floor up to {int(end):,}")
     return lines

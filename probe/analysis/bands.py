@@ -14,6 +14,7 @@ from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect
+from probe.analysis.words import counted
 from probe.errors import ProbeError
 from probe.windows import FEWEST_DOCUMENTS
 
@@ -135,4 +136,4 @@ def _band(row: pd.Series) -> str:
 def _few(summary: Summary) -> list[str]:
     if summary.documents >= FEWEST_DOCUMENTS:
         return []
-    return [f"{summary.documents} documents: an interval needs {FEWEST_DOCUMENTS}"]
+    return [f"{counted(summary.documents, 'document')}: an interval needs {FEWEST_DOCUMENTS}"]

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from probe.analysis.words import counted
+from probe.windows import FEWEST_DOCUMENTS
+
 Floats = NDArray[np.float64]
 
 
@@ -28,6 +31,13 @@ class Bootstrap:
     targets: Floats
     standard_error: Floats
     documents: int
+
+
+def too_few(documents: int) -> str:
+    """Why so many documents make no interval; empty where they are enough."""
+    if documents >= FEWEST_DOCUMENTS:
+        return ""
+    return f"{counted(documents, 'document')}, at least {FEWEST_DOCUMENTS} needed"
 
 
 def resample_weights(documents: int, resamples: int, seed: int) -> Floats:
@@ -133,6 +143,14 @@ def pointwise_band(result: Bootstrap, confidence: float) -> tuple[Floats, Floats
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         limits[:, known] = np.nanquantile(result.draws[:, known], tails, axis=0)
     return limits[0], limits[1]
+
+
+def band(
+    result: Bootstrap, confidence: float, *, simultaneous: bool = False
+) -> tuple[Floats, Floats]:
+    """Limits (nats) that hold bin by bin, or in all bins at once; each of shape ``(bins,)``."""
+    limits = simultaneous_band if simultaneous else pointwise_band
+    return limits(result, confidence)
 
 
 def simultaneous_band(result: Bootstrap, confidence: float) -> tuple[Floats, Floats]:

@@ -39,7 +39,7 @@ def carry(
         ).fetchall()
     )
     places: dict[str, Integers] = {}
-    missing = behind = 0
+    missing = behind = cut = 0
     for document, positions in chosen.items():
         mine, theirs = (read_window(each, document, 0) for each in (evaluator, scored))
         if mine is None or theirs is None:
@@ -48,6 +48,7 @@ def carry(
         at = np.array(positions or [], dtype=np.int64) - mine.start
         key, lost = _carried(mine, theirs, at, path)
         behind += lost
+        cut += not _same_tokens(mine, theirs)
         places[document] = np.flatnonzero(key) + theirs.start
     sums = _sums(scored, places)
     if sums.empty:
@@ -55,6 +56,11 @@ def carry(
     warnings = []
     if missing:
         warnings.append(f"{missing} of {len(chosen)} documents are not in '{path}': left out")
+    if cut:
+        warnings.append(
+            "the tokenizers cut the text differently: keys are carried over as stretches of text,"
+            " every token that lies wholly inside one counts, and so their number changes"
+        )
     if behind:
         warnings.append(f"{behind} key tokens lie behind what '{path}' holds of their documents")
     return sums, warnings
@@ -66,7 +72,7 @@ def _carried(
     """Which of *their* tokens are key, and how many of my key tokens lie behind their last one."""
     key = np.zeros(len(theirs.ids), dtype=bool)
     common = min(len(mine.ids), len(theirs.ids))
-    if (mine.ids[:common] == theirs.ids[:common]).all():
+    if _same_tokens(mine, theirs):
         key[at[at < common]] = True
         return key, int((at >= common).sum())
     if mine.text is None or theirs.text is None:
@@ -81,6 +87,12 @@ def _carried(
     ]
     behind = int((mine.char_end[at] + shift > len(theirs.text)).sum())
     return inside(theirs.char_start, theirs.char_end, found), behind
+
+
+def _same_tokens(mine: Window, theirs: Window) -> bool:
+    """Whether two windows hold the same tokens, as far as both go."""
+    common = min(len(mine.ids), len(theirs.ids))
+    return bool((mine.ids[:common] == theirs.ids[:common]).all())
 
 
 def _shift(mine: Window, theirs: Window, path: Path) -> int:

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.cells import cells
-from probe.analysis.sums import Sums, distance_bins, to_sums
+from probe.analysis.frames import by_octave, located, stacked
+from probe.analysis.intervals import intervals
+from probe.analysis.sums import binned, to_sums
 
 COLUMNS = (
     "contrast",
@@ -89,9 +90,7 @@ def contrast_sums(
         ).df()
     else:
         frame = _paired(connection, table, minuend, subtrahend, edges)
-    indices = frame.pop("bin").to_numpy(dtype=np.int64)
-    frame.insert(0, "distance_from", edges[indices])
-    frame.insert(1, "distance_to", edges[indices + 1])
+    frame = located(frame, edges)
     start = max((curve_starts or {}).get(name, 0) for name in (minuend, subtrahend))
     return frame[frame["distance_from"] >= start].reset_index(drop=True)
 
@@ -124,18 +123,17 @@ def _paired(
     same = frame.pop("same").to_numpy(dtype=bool)
     if same.all():
         return frame
-    connection.register("bins", distance_bins(edges))
     connection.register("apart", frame.loc[~same, ["bin", "document"]])
-    joined = connection.execute(
-        """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
-        FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
-            JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                AND a.position = b.position AND a.boundary = b.boundary
-        WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
-        GROUP BY bin, a.document""",
-        names,
-    ).df()
-    connection.unregister("bins")
+    with binned(connection, edges):
+        joined = connection.execute(
+            """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
+            FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
+                JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                    AND a.position = b.position AND a.boundary = b.boundary
+            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
+            GROUP BY bin, a.document""",
+            names,
+        ).df()
     connection.unregister("apart")
     frames = [part for part in (frame[same], joined) if len(part)]
     return pd.concat(frames).sort_values(["bin", "document"], ignore_index=True)
@@ -174,35 +172,13 @@ def contrasts(
         rows = contrast_sums(connection, minuend, subtrahend, edges, curve_starts)
         if rows.empty:
             continue
-        for scale, part in (("bin", rows), ("octave", _by_octave(rows, int(edges[-1])))):
-            frame = _interval(to_sums(part, documents), weights, confidence)
+        for scale, part in (("bin", rows), ("octave", by_octave(rows, int(edges[-1])))):
+            sums = to_sums(part, documents)
+            resampled = bootstrap(sums.sums, sums.targets, weights, confidence)
+            frame = intervals(sums, resampled, confidence)
             frame.insert(0, "scale", scale)
             frame.insert(0, "subtrahend", subtrahend)
             frame.insert(0, "minuend", minuend)
             frame.insert(0, "contrast", f"{minuend} − {subtrahend}")
             frames.append(frame)
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
-    return table, tuple(missing)
-
-
-def _by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
-    edges = octave_edges(reach)
-    octaves = octave_index(rows["distance_from"].to_numpy(dtype=np.int64))
-    grouped = rows.assign(distance_from=edges[octaves], distance_to=edges[octaves + 1])
-    return grouped.groupby(["distance_from", "distance_to", "document"], as_index=False).sum()
-
-
-def _interval(sums: Sums, weights: Floats, confidence: float) -> pd.DataFrame:
-    resampled = bootstrap(sums.sums, sums.targets, weights, confidence)
-    low, high = pointwise_band(resampled, confidence)
-    return pd.DataFrame(
-        {
-            "distance_from": sums.lower,
-            "distance_to": sums.upper,
-            "delta": resampled.mean,
-            "low": low,
-            "high": high,
-            "targets": sums.targets.sum(axis=0).astype(np.int64),
-            "documents": (sums.targets > 0).sum(axis=0),
-        }
-    )
+    return stacked(frames, COLUMNS), tuple(missing)

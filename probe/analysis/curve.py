@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, simultaneous_band
+from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.fitted import FittedCurve, fit_curve
 from probe.analysis.floor import NoiseFloor
+from probe.analysis.frames import stacked
+from probe.analysis.intervals import intervals
 from probe.analysis.sums import to_sums
 
 COLUMNS = (
@@ -81,7 +83,6 @@ def curve_frame(
     Returns:
         A frame with the columns ``COLUMNS``; fit is NaN where grey, floor where not measured.
     """
-    limits = simultaneous_band if simultaneous else pointwise_band
     frames = []
     for (condition, grey), rows in frame.groupby(["condition", "grey"]):
         curve = None if grey else fitted[str(condition)]
@@ -91,33 +92,25 @@ def curve_frame(
             if curve is None
             else curve.resampled
         )
-        low, high = limits(resampled, confidence)
+        frame_of_means = intervals(sums, resampled, confidence, simultaneous=simultaneous)
         counts = rows.groupby("distance_from")[["windows", "helped", "hurt"]].sum()
         targets = sums.targets.sum(axis=0)
         frames.append(
-            pd.DataFrame(
-                {
-                    "condition": str(condition),
-                    "distance_from": sums.lower,
-                    "distance_to": sums.upper,
-                    "grey": bool(grey),
-                    "delta": resampled.mean,
-                    "low": low,
-                    "high": high,
-                    "fit": np.nan if curve is None else curve.fit,
-                    "targets": targets.astype(np.int64),
-                    "documents": (sums.targets > 0).sum(axis=0),
-                    "windows": counts["windows"].to_numpy(dtype=np.int64),
-                    "floor": np.nan if floor is None else floor.at(sums.lower),
-                    "helped": counts["helped"].to_numpy(dtype=np.float64) / targets,
-                    "hurt": counts["hurt"].to_numpy(dtype=np.float64) / targets,
-                    "standard_error": resampled.standard_error,
-                }
+            frame_of_means.assign(
+                condition=str(condition),
+                grey=bool(grey),
+                fit=np.nan if curve is None else curve.fit,
+                windows=counts["windows"].to_numpy(dtype=np.int64),
+                floor=np.nan if floor is None else floor.at(sums.lower),
+                helped=counts["helped"].to_numpy(dtype=np.float64) / targets,
+                hurt=counts["hurt"].to_numpy(dtype=np.float64) / targets,
+                standard_error=resampled.standard_error,
             )
         )
     if not frames:
-        return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.concat(frames, ignore_index=True)
+        return stacked([], COLUMNS)
+    table = stacked(frames, COLUMNS)
     own = draws[["condition", "distance_from", "draws_error"]].assign(grey=False)
     table = table.merge(own, on=["condition", "distance_from", "grey"], how="left")
-    return table.sort_values(["condition", "distance_from", "grey"], ignore_index=True)
+    ordered = table.sort_values(["condition", "distance_from", "grey"], ignore_index=True)
+    return ordered[list(COLUMNS)]

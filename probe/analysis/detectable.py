@@ -8,6 +8,7 @@ from scipy.stats import t
 
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.floor import is_noise
+from probe.analysis.frames import stacked
 
 POWER = 0.8
 
@@ -57,4 +58,4 @@ def detectable(fitted: Mapping[str, FittedCurve], confidence: float = 0.95) -> p
                 }
             )
         )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return stacked(frames, COLUMNS)

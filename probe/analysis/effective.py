@@ -1,5 +1,6 @@
 """Effective context: the smallest distance from which delta stays below a tolerance."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bootstrap import ratio
+from probe.analysis import words
+from probe.analysis.bootstrap import ratio, too_few
 from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sequence import lower_by_tests
 from probe.analysis.tolerance import Tolerance
-from probe.windows import FEWEST_DOCUMENTS
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +31,8 @@ class EffectiveContext:
         epsilon: The tolerance in nats a token; ``None`` where it cannot be formed.
         kind: ``length``; ``zero`` (below the tolerance from the start); ``greater`` (than
             ``value``: the curve, or the interval's upper limit, passes the reach); ``unresolved``.
-        value: The answer; of ``greater`` what is exceeded, ``None`` if unresolved.
+        value: The answer; of ``greater`` the lower limit, or without an estimate what the estimate
+            exceeds; ``None`` if unresolved.
         estimate: The point estimate, ``None`` beyond reach.
         lower: Lower limit; ``None`` beyond reach or unknown.
         upper: Upper limit; ``None`` beyond reach or unknown.
@@ -39,6 +41,7 @@ class EffectiveContext:
         flags: ``not monotone``, ``at most``, ``no noise floor``, ``lowers the loss``.
         documents: Documents behind the curve.
         targets: Targets behind the curve.
+        start: Where the curve begins; a lower limit of 0 then stands for all that is shorter.
     """
 
     condition: str
@@ -54,6 +57,18 @@ class EffectiveContext:
     flags: tuple[str, ...]
     documents: int
     targets: int
+    start: int = 0
+
+    @property
+    def lengths(self) -> tuple[int | None, int | None, int | None]:
+        """Estimate and limits, none shorter than what was measured.
+
+        ``None`` beyond reach; all are ``None`` where it is unresolved.
+        """
+        if self.kind == "unresolved":
+            return None, None, None
+        lower = None if self.lower is None else max(self.lower, self.start)
+        return self.estimate, lower, self.upper
 
     @property
     def only_lowers(self) -> bool:
@@ -61,22 +76,19 @@ class EffectiveContext:
         return LOWERS in self.flags and (self.kind == "zero" or "at most" in self.flags)
 
     def text(self) -> str:
-        """The answer in a few words, such as ``512 (448–640)`` or ``> 1024 (at least 768)``."""
+        """The answer in a few words: ``512 (448–640)``, ``> 768 (estimate beyond 1,024)``."""
         if self.only_lowers:
             return "none, it lowers the loss"
-        if self.kind == "unresolved":
+        if self.kind == "unresolved" or self.value is None:
             return f"unresolved ({'; '.join(self.reasons)})"
         if self.kind == "greater":
-            if self.estimate is not None:
-                limit = f"upper limit beyond {self.reach}"
-                return f"> {self.value} (estimate {self.estimate}; {limit})"
-            return f"> {self.value}" + (f" (at least {self.lower})" if self.lower else "")
+            return words.greater(self.lower, self.estimate, self.value)
         if "at most" in self.flags:
-            wider = self.upper is not None and self.value is not None and self.upper > self.value
-            return f"≤ {self.value}" + (f" (upper limit {self.upper})" if wider else "")
-        if self.kind == "zero" and not self.upper:
+            wider = self.upper is not None and self.upper > self.value
+            return f"≤ {self.value:,}" + (f" (upper limit {self.upper:,})" if wider else "")
+        if (self.kind == "zero" and not self.upper) or self.upper is None:
             return "0"
-        return f"{self.value} ({self.lower}–{self.upper})"
+        return f"{self.value:,} ({words.limits(self.lower or 0, self.upper, self.start)})"
 
 
 def effective_context(
@@ -111,8 +123,8 @@ def effective_context(
     epsilon = None if epsilons is None else epsilons.mean
     reasons, flags = [], []
     index = low = high = len(lower)
-    if curve.resampled.documents < FEWEST_DOCUMENTS:
-        reasons.append(f"{curve.resampled.documents} documents, at least {FEWEST_DOCUMENTS} needed")
+    if few := too_few(curve.resampled.documents):
+        reasons.append(few)
     if epsilon is None:
         reasons.append("the tolerance is a share of delta at distance 0, which is not above 0 here")
     else:
@@ -122,7 +134,7 @@ def effective_context(
     if epsilons is not None and not reasons:
         low, high = _limits(curve, epsilons, index)
         if low == 0 and high == len(lower):
-            reasons.append(f"the interval is as wide as the measured range, {lower[0]}–{reach}")
+            reasons.append(f"the interval is as wide as the measured range, {lower[0]:,}–{reach:,}")
 
     def tokens(at: int) -> int | None:
         return int(lower[at]) if at < len(lower) else None
@@ -151,7 +163,22 @@ def effective_context(
         flags=tuple(flags),
         documents=curve.resampled.documents,
         targets=int(curve.sums.targets.sum()),
+        start=int(lower[0]),
     )
+
+
+def effective_contexts(
+    curve: FittedCurve,
+    tolerances: Iterable[Tolerance],
+    *,
+    floor: NoiseFloor | None,
+    bytes_per_token: float | None = None,
+) -> list[EffectiveContext]:
+    """The effective context at each tolerance; see :func:`effective_context`."""
+    return [
+        effective_context(curve, tolerance, floor=floor, bytes_per_token=bytes_per_token)
+        for tolerance in tolerances
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +251,7 @@ def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> l
     limit = np.nan if floor is None else floor.at(np.array([distance]))[0]
     if not limit >= epsilon / 2:
         return []
-    return [f"noise floor {limit:.2g} nats at distance {distance}, above half of {epsilon:.2g}"]
+    return [f"noise floor {limit:.2g} nats at distance {distance:,}, above half of {epsilon:.2g}"]
 
 
 def _flags(curve: FittedCurve, epsilon: float, index: int, floor: NoiseFloor | None) -> list[str]:

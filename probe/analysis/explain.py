@@ -9,20 +9,17 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import resample_weights
-from probe.analysis.cells import cells, scored
 from probe.analysis.classes.findings import ClassFindings, class_findings
 from probe.analysis.classes.table import classify, default_classes
 from probe.analysis.curve import fitted_curves
 from probe.analysis.information import Information, information_findings
+from probe.analysis.opened import opened
 from probe.analysis.positions import PositionFit
 from probe.analysis.record import plain, records, write_text
+from probe.analysis.runs import connected
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
-from probe.analysis.sums import curve_starts, document_sums
-from probe.analysis.views import bytes_per_token, connect, longest_distance
-from probe.errors import ProbeError
+from probe.analysis.sums import document_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +86,8 @@ def explain(
     summary = summarise(run_dir, analysis=analysis, write=write)
     run, how = summary.run, summary.analysis
     asked = how.classes if classes is None else tuple(classes)
-    try:
-        with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
-            by_class, information = _findings(summary, connection, asked, write)
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    with connected(run, checked=False) as connection:
+        by_class, information = _findings(summary, connection, asked, write)
     found = Explanation(
         summary=summary,
         classes=by_class.curves,
@@ -122,37 +116,12 @@ def _findings(
 ) -> tuple[ClassFindings, Information]:
     """Open the run once more: the same curves, drawn with the same documents."""
     run, how = summary.run, summary.analysis
-    edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
-    documents, conditions = scored(connection, cells(connection, edges))
-    starts = curve_starts(run.record)
-    weights = resample_weights(len(documents), how.resamples, how.seed)
-    rows = document_sums(connection, edges, starts)
-    per_token = bytes_per_token(connection)
-    information = information_findings(
-        connection,
-        fitted=fitted_curves(rows, documents, weights, how.confidence),
-        conditions=conditions,
-        edges=edges,
-        starts=starts,
-        documents=documents,
-        weights=weights,
-        how=how,
-        floor=summary.floor,
-        per_token=per_token,
-        measured=summary.losses,
-    )
-    by_class = class_findings(
-        connection,
-        classify(run, default_classes(run) if classes is None else classes, write=write),
-        edges=edges,
-        starts=starts,
-        documents=documents,
-        weights=weights,
-        how=how,
-        floor=summary.floor,
-        per_token=per_token,
-    )
-    return by_class, information
+    found = opened(connection, run, how, floor=summary.floor)
+    rows = document_sums(connection, found.edges, found.starts)
+    fitted = fitted_curves(rows, found.documents, found.weights, how.confidence)
+    information = information_findings(found, fitted, summary.losses)
+    names = default_classes(run) if classes is None else classes
+    return class_findings(found, classify(run, names, write=write)), information
 
 
 def _write(found: Explanation) -> None:

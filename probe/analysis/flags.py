@@ -49,7 +49,7 @@ def flags(
     if rows["grey"].any():
         start = int(rows.loc[rows["grey"], "distance_from"].min())
         lines.append(
-            f"distances from {start} on have targets with less far than near text: they are drawn"
+            f"distances from {start:,} on have targets with less far than near text: they are drawn"
             " grey and never answer"
         )
     return tuple(lines)

@@ -42,6 +42,11 @@ def is_noise(condition: str) -> bool:
     return condition.partition("(")[0] == "noise"
 
 
+def without_noise(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame with ``condition`` that are not of the noise control."""
+    return frame[~frame["condition"].map(is_noise).astype(bool)]
+
+
 def noise_condition(frame: pd.DataFrame) -> str | None:
     """The noise condition with most targets, ``None`` where there is none.
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.settings import Analysis
+from probe.analysis.words import difference
 from probe.windows import FEWEST_DOCUMENTS
 
 
@@ -49,6 +50,4 @@ def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.Da
 
 def in_words(row: "pd.Series[float]") -> str:
     """Delta with its limits, nats: ``+0.0123 (+0.0100 to +0.0150)``."""
-    if np.isnan(row["low"]):
-        return f"{row['delta']:+.4f}"
-    return f"{row['delta']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+    return difference(row["delta"], row["low"], row["high"])

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_edges
 from probe.analysis.floor import is_noise
-from probe.analysis.runs import open_run
+from probe.analysis.frames import located
+from probe.analysis.runs import connected, open_run
 from probe.analysis.settings import Analysis
+from probe.analysis.sums import binned
 from probe.analysis.sums import curve_starts as starts_of
-from probe.analysis.sums import distance_bins
-from probe.analysis.views import connect, longest_distance, scored_conditions
-from probe.errors import ProbeError, UsageError
+from probe.analysis.views import measured_edges, scored_conditions
+from probe.errors import UsageError
 
 
 def delta_map(
@@ -43,14 +43,11 @@ def delta_map(
     """
     run = open_run(run_dir)
     how = analysis or Analysis.from_record(run.record)
-    try:
-        with connect(run.path / "windows.parquet", run.parts) as connection:
-            edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
-            name = _condition(condition, scored_conditions(connection))
-            delta = delta_by_document if by == "document" else delta_by_position
-            frame = delta(connection, edges, name, curve_starts=starts_of(run.record))
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    with connected(run) as connection:
+        edges = measured_edges(connection, how.bins_per_octave)
+        name = _condition(condition, scored_conditions(connection))
+        delta = delta_by_document if by == "document" else delta_by_position
+        frame = delta(connection, edges, name, curve_starts=starts_of(run.record))
     frame.insert(0, "condition", name)
     return frame
 
@@ -145,15 +142,13 @@ def _cells(
 ) -> pd.DataFrame:
     """Mean delta and targets by an SQL expression and bin."""
     name = "document" if row == "document" else "row"
-    connection.register("bins", distance_bins(edges))
-    frame = connection.execute(
-        f"""SELECT {row} AS {name}, bin, avg(delta) AS delta, count(*) AS targets
-        FROM targets JOIN bins USING (distance) WHERE condition = $condition AND NOT grey
-        GROUP BY ALL ORDER BY {name}, bin""",
-        {"condition": condition, **values},
-    ).df()
-    connection.unregister("bins")
-    return frame
+    with binned(connection, edges):
+        return connection.execute(
+            f"""SELECT {row} AS {name}, bin, avg(delta) AS delta, count(*) AS targets
+            FROM targets JOIN bins USING (distance) WHERE condition = $condition AND NOT grey
+            GROUP BY ALL ORDER BY {name}, bin""",
+            {"condition": condition, **values},
+        ).df()
 
 
 def _of_curve(
@@ -162,9 +157,6 @@ def _of_curve(
     condition: str,
     curve_starts: Mapping[str, int] | None,
 ) -> pd.DataFrame:
-    bins = frame["bin"].to_numpy(dtype=np.int64)
-    place = list(frame.columns).index("bin")
-    frame.insert(place, "distance_from", edges[bins])
-    frame.insert(place + 1, "distance_to", edges[bins + 1])
+    frame = located(frame, edges)
     start = (curve_starts or {}).get(condition, 0)
-    return frame[frame["distance_from"] >= start].drop(columns="bin").reset_index(drop=True)
+    return frame[frame["distance_from"] >= start].reset_index(drop=True)

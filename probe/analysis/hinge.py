@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probe.analysis import words
 from probe.analysis.bins import octave_index
+from probe.analysis.bootstrap import too_few
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.floor import is_noise
-from probe.windows import FEWEST_DOCUMENTS
 
 Floats = NDArray[np.float64]
 
@@ -129,8 +130,8 @@ def _row(name: str, curve: FittedCurve) -> tuple[object, ...]:
     unknown = (name, None, None, None, np.nan, np.nan, np.nan, "unresolved")
     if len(lower) < 4:
         return (*unknown, f"unresolved ({len(lower)} bins, at least 4 needed)")
-    if documents < FEWEST_DOCUMENTS:
-        return (*unknown, f"unresolved ({documents} documents, at least {FEWEST_DOCUMENTS} needed)")
+    if few := too_few(documents):
+        return (*unknown, f"unresolved ({few})")
     octaves = np.log2((lower + upper + 1) / 2)
     places = np.append(np.arange(octaves[1], octaves[-1], 1 / STEPS), octaves[-1])
     precision = bin_weights(curve)
@@ -145,12 +146,12 @@ def _row(name: str, curve: FittedCurve) -> tuple[object, ...]:
     if not np.quantile(drawn.straight, (1 - curve.confidence) / 2) > 0:
         text = "unresolved (delta does not fall with distance)"
         return (name, None, None, None, *numbers, "unresolved", text)
-    limits = _limits(drawn.place, found.place[0], places, reach, curve.confidence)
+    limits = _limits(drawn.place, found.place[0], places, int(lower[0]), reach, curve.confidence)
     return (name, *limits[:3], *numbers, limits[3], limits[4] + _poor(curve, misses))
 
 
 def _limits(
-    drawn: Floats, place: float, places: Floats, reach: int, confidence: float
+    drawn: Floats, place: float, places: Floats, start: int, reach: int, confidence: float
 ) -> tuple[int | None, int | None, int | None, str, str]:
     """Hinge, limits, kind and text; beyond reach is infinite while they are sorted."""
     late = np.log2(reach / np.sqrt(2) + 1)
@@ -167,13 +168,13 @@ def _limits(
     if lower == 0 and upper is None:
         text = "unresolved (the interval is as wide as the measured range)"
         return None, None, None, "unresolved", text
-    if upper is not None:
-        return hinge, lower, upper, "length", f"{hinge} ({lower}–{upper})"
+    if upper is not None and hinge is not None:
+        text = f"{hinge:,} ({words.limits(lower or 0, upper, start)})"
+        return hinge, lower, upper, "length", text
     if hinge is not None:
-        text = f"> {lower} (estimate {hinge}; upper limit beyond {reach})"
-        return hinge, lower, None, "greater", text
+        return hinge, lower, None, "greater", words.greater(lower, hinge, reach)
     bound = reach if place >= places[-1] else int(reach / np.sqrt(2))
-    return None, lower, None, "greater", f"> {bound}" + (f" (at least {lower})" if lower else "")
+    return None, lower, None, "greater", words.greater(lower, None, bound)
 
 
 def _poor(curve: FittedCurve, misses: Floats) -> str:

@@ -2,16 +2,18 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from probe.analysis.aligned import aligned
 from probe.analysis.keys import KeyRule, Span
 from probe.analysis.longppl import LongPPL
+from probe.analysis.record import write_text
 from probe.analysis.runs import Run
+from probe.analysis.words import counted, signed
 from probe.windows import FEWEST_DOCUMENTS
 
 BIAS = (
@@ -43,10 +45,8 @@ def sentence(found: LongPPL) -> str:
         return f"{subject} has no value: no token is key ({_rule(found.rule)})."
     value = f"{subject} is {found.perplexity:.2f}"
     if found.interval is None:
-        return (
-            f"{value} (interval unresolved: {found.with_keys} documents with key tokens, at least"
-            f" {FEWEST_DOCUMENTS} needed)."
-        )
+        few = f"{counted(found.with_keys, 'document')} with key tokens"
+        return f"{value} (interval unresolved: {few}, at least {FEWEST_DOCUMENTS} needed)."
     low, high = found.interval
     return f"{value} ({found.confidence * 100:g} % interval {low:.2f}–{high:.2f})."
 
@@ -57,17 +57,18 @@ def basis(found: LongPPL) -> str:
     context, stride = int(protocol["context"]), int(protocol["stride"])
     share = f"{100 * found.keys / max(1, found.targets):.2f} %"
     own = found.scored is found.evaluator
-    what = f"{found.targets:,} tokens" + (f" behind the first {context:,}" if own else "")
-    chosen = (
-        ""
-        if own
-        else f", carried over from {found.chosen:,} of {_name(found.evaluator, 'model')}"
-        f" (run '{found.evaluator.name}')"
-    )
+    what = f"the {found.targets:,} tokens behind the first {context:,}"
+    chosen = ""
+    if not own:
+        what = f"all {found.targets:,} tokens"
+        chosen = (
+            f", carried over from {found.chosen:,} of {_name(found.evaluator, 'model')}"
+            f" (run '{found.evaluator.name}')"
+        )
     return (
-        f"{found.keys:,} key tokens{chosen}: {share} of the {what} of {found.documents:,}"
-        f" documents ({_rule(found.rule)}; short contexts of {context:,} to"
-        f" {context + stride - 1:,} tokens). Perplexity of all tokens:"
+        f"{counted(found.keys, 'key token')}{chosen}: {share} of {what} of"
+        f" {counted(found.documents, 'document')} ({_rule(found.rule)}; short contexts of"
+        f" {context:,} to {context + stride - 1:,} tokens). Perplexity of all tokens:"
         f" {math.exp(found.all_loss):,.2f}."
     )
 
@@ -80,18 +81,12 @@ def table(by_distance: pd.DataFrame, rule: KeyRule) -> str:
     names = ["median" if name == "q50" else f"{int(name[1:])} %" for name in quantiles]
     lines = [["distance", "mean", *names, f"LSD > {rule.lsd:g}", "key", "targets"]]
     for row in by_distance.to_dict("records"):
-        numbers = (f"{row[name]:+.3f}" for name in ["mean", *quantiles])
+        numbers = (signed(row[name], 3) for name in ["mean", *quantiles])
         shares = (f"{row[name]:.2%}" for name in ["above", "key"])
-        distances = f"{row['distance_from']}–{row['distance_to'] - 1}"
+        distances = f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
         lines.append([distances, *numbers, *shares, f"{row['targets']:,}"])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    aligned = (
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    )
-    return "LSD, loss in the short context less that in the whole text (nats)\n" + "\n".join(
-        aligned
-    )
+    head = "LSD, loss in the short context less that in the whole text (nats)"
+    return f"{head}\n{aligned(lines, numbers=True)}"
 
 
 def to_record(found: LongPPL, spans: Iterable[Span] | None = None) -> dict[str, Any]:
@@ -129,12 +124,7 @@ def to_record(found: LongPPL, spans: Iterable[Span] | None = None) -> dict[str, 
 def write_answer(path: Path, found: LongPPL, spans: Iterable[Span] | None = None) -> None:
     """Write :func:`to_record` into a JSON file, whole or not at all."""
     text = json.dumps(to_record(found, spans), indent=1, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, f"{text}\n")
 
 
 def _rule(rule: KeyRule) -> str:
@@ -143,5 +133,5 @@ def _rule(rule: KeyRule) -> str:
 
 def _name(run: Run, part: str) -> str:
     """A name to show; what a terminal would obey is escaped."""
-    name = str((run.record.get(part) or {}).get("name") or f"the {part}")
+    name = run.model if part == "model" else run.data
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

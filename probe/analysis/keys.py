@@ -7,8 +7,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.analysis.runs import Run
-from probe.analysis.views import connect
+from probe.analysis.runs import Run, connected
 from probe.errors import ProbeError
 
 Integers = NDArray[np.int64]
@@ -110,12 +109,9 @@ def key_spans(run: Run, rule: KeyRule | None = None) -> list[Span]:
     Raises:
         ProbeError: If its scores cannot be read or none is truncated.
     """
-    try:
-        with connect(run.path / "windows.parquet", run.parts) as connection:
-            key_view(connection, rule or KeyRule())
-            return list(spans(connection))
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    with connected(run) as connection:
+        key_view(connection, rule or KeyRule())
+        return list(spans(connection))
 
 
 def spans(connection: duckdb.DuckDBPyConnection) -> Iterator[Span]:

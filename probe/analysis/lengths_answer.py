@@ -5,6 +5,7 @@ import pandas as pd
 
 from probe.analysis.answer import counts, sentence, short
 from probe.analysis.lengths import KL, Lengths
+from probe.analysis.words import counted
 from probe.windows import FEWEST_DOCUMENTS
 
 
@@ -56,7 +57,8 @@ def _notes(found: Lengths) -> list[str]:
     summary = found.summary
     lines = []
     if summary.documents < FEWEST_DOCUMENTS:
-        lines.append(f"{summary.documents} documents: an interval needs {FEWEST_DOCUMENTS}")
+        few = counted(summary.documents, "document")
+        lines.append(f"{few}: an interval needs {FEWEST_DOCUMENTS}")
     for name, contexts in {"delta": summary.contexts, KL: found.kl_contexts}.items():
         reasons = dict.fromkeys(reason for context in contexts for reason in context.reasons)
         lines += [f"{name} has an unresolved length: {reason}" for reason in reasons]

@@ -13,7 +13,7 @@ from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.carried import carry
 from probe.analysis.keys import KeyRule, key_view
 from probe.analysis.lsd import lsd_by_distance, lsd_edges
-from probe.analysis.runs import Run, open_run
+from probe.analysis.runs import Run, open_run, protocol_kind
 from probe.analysis.settings import Analysis
 from probe.analysis.views import connect, scored_documents
 from probe.errors import ProbeError, UsageError
@@ -77,8 +77,7 @@ class LongPPL:
 
 def is_longppl(record: Mapping[str, Any]) -> bool:
     """Whether a run's ``run.json`` says that its protocol is longppl."""
-    config = record.get("config") or {}
-    return (config.get("protocol") or {}).get("kind") == "longppl"
+    return protocol_kind(record) == "longppl"
 
 
 def longppl(
@@ -152,7 +151,7 @@ def open_longppl(path: str | Path) -> Run:
     """
     run = open_run(path)
     if not is_longppl(run.record):
-        kind = ((run.record.get("config") or {}).get("protocol") or {}).get("kind")
+        kind = protocol_kind(run.record)
         raise UsageError(
             f"run '{run.path}' has protocol {kind!r}; allowed for LongPPL: longppl, whole "
             "documents and their short contexts"

@@ -8,9 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis.bins import bin_edges
 from probe.analysis.cells import PLACES, cells, places_of
-from probe.analysis.views import is_repeated, longest_distance
+from probe.analysis.views import is_repeated, measured_edges
 from probe.windows import FEWEST_DOCUMENTS
 
 Integers = NDArray[np.int64]
@@ -57,7 +56,7 @@ def losses(
         The losses of the run.
     """
     if edges is None:
-        edges = bin_edges(max(longest_distance(connection) + 1, 1))
+        edges = measured_edges(connection)
     table = cells(connection, edges)
     # A target's repeats are one in the cells; here each of them counts.
     source = (

@@ -6,11 +6,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges
+from probe.analysis.frames import located
 from probe.analysis.keys import KeyRule, key_view
-from probe.analysis.runs import Run
-from probe.analysis.sums import distance_bins
-from probe.analysis.views import connect
-from probe.errors import ProbeError
+from probe.analysis.runs import Run, connected
+from probe.analysis.sums import binned
 
 BINS = 8  # of the distances of a short context, which span less than an octave
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -42,19 +41,17 @@ def lsd_by_distance(
         One row a bin with the columns ``COLUMNS``: mean and quantiles of LSD (nats), shares of
         targets ``above`` the rule's LSD and ``key``, and their numbers.
     """
-    connection.register("lsd_bins", distance_bins(edges))
-    frame = connection.execute(
-        f"""SELECT bin, avg(lsd) AS mean, quantile_cont(lsd, {list(QUANTILES)}) AS quantiles,
-            avg(above::DOUBLE) AS above, avg(key::DOUBLE) AS key, count(*) AS targets,
-            count(DISTINCT document) AS documents
-        FROM candidates JOIN lsd_bins USING (distance) WHERE far > 0 GROUP BY bin ORDER BY bin"""
-    ).df()
-    connection.unregister("lsd_bins")
-    bins = frame.pop("bin").to_numpy(dtype=np.int64)
+    with binned(connection, edges):
+        frame = connection.execute(
+            f"""SELECT bin, avg(lsd) AS mean, quantile_cont(lsd, {list(QUANTILES)}) AS quantiles,
+                avg(above::DOUBLE) AS above, avg(key::DOUBLE) AS key, count(*) AS targets,
+                count(DISTINCT document) AS documents
+            FROM candidates JOIN bins USING (distance) WHERE far > 0 GROUP BY bin ORDER BY bin"""
+        ).df()
+    frame = located(frame, edges)
     quantiles = np.array(frame.pop("quantiles").tolist()).reshape(len(frame), len(QUANTILES))
     for number, q in enumerate(QUANTILES):
         frame[f"q{round(100 * q):02d}"] = quantiles[:, number]
-    frame["distance_from"], frame["distance_to"] = edges[bins], edges[bins + 1]
     return frame[list(COLUMNS)]
 
 
@@ -64,12 +61,9 @@ def lsd_table(run: Run, rule: KeyRule | None = None) -> pd.DataFrame:
     Raises:
         ProbeError: If its scores cannot be read or none is truncated.
     """
-    try:
-        with connect(run.path / "windows.parquet", run.parts) as connection:
-            key_view(connection, rule or KeyRule())
-            return lsd_by_distance(connection, lsd_edges(connection))
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    with connected(run) as connection:
+        key_view(connection, rule or KeyRule())
+        return lsd_by_distance(connection, lsd_edges(connection))
 
 
 def lsd_edges(connection: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:

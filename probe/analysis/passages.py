@@ -15,6 +15,7 @@ from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect, scored_conditions
+from probe.analysis.words import counted
 from probe.errors import ProbeError
 from probe.windows import FEWEST_DOCUMENTS
 
@@ -99,7 +100,8 @@ def answer(found: Passages) -> str:
     basis = f"Measured on {', '.join(counts(summary))}; all but the passage is intact."
     notes = [f"- {line}" for line in summary.warnings]
     if summary.documents < FEWEST_DOCUMENTS:
-        notes.insert(0, f"- {summary.documents} documents: an interval needs {FEWEST_DOCUMENTS}")
+        few = counted(summary.documents, "document")
+        notes.insert(0, f"- {few}: an interval needs {FEWEST_DOCUMENTS}")
     parts = [f"{first}\n{basis}"]
     if len(named):
         named = named.assign(what=named["passage"].map(repr))
@@ -157,7 +159,7 @@ def _lines(table: pd.DataFrame, title: str) -> str:
     widths = [max(map(len, map(str, table[column]))) for column in ("condition", "what")]
     rows = [
         f"  {row['condition']:<{widths[0]}}  {row['what']:<{widths[1]}}  {in_words(row)}"
-        f"  {row['documents']} document{'' if row['documents'] == 1 else 's'}"
+        f"  {counted(row['documents'], 'document')}"
         for _, row in table.iterrows()
     ]
     return "\n".join([f"Delta by {title} (nats a token)", *rows])

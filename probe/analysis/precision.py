@@ -2,24 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
 from probe.analysis.curve import fitted_curves
-from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.effective import EffectiveContext, effective_contexts
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.isotonic import isotonic_stack
-from probe.analysis.runs import open_run
+from probe.analysis.opened import opened
+from probe.analysis.runs import connected, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import curve_starts, document_sums
+from probe.analysis.sums import document_sums
 from probe.analysis.tolerance import Tolerance
-from probe.analysis.views import bytes_per_token, connect, longest_distance, scored_documents
 from probe.errors import ProbeError, UsageError
 from probe.windows import FEWEST_DOCUMENTS
 
@@ -66,25 +65,19 @@ def pilot(
     run = open_run(run_dir)
     how = Analysis.from_record(run.record)
     how = how if tolerances is None else replace(how, tolerances=tuple(tolerances))
-    try:
-        with connect(run.path / "windows.parquet", run.parts) as connection:
-            documents = scored_documents(connection)
-            edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
-            rows = document_sums(connection, edges, curve_starts(run.record))
-            per_token = bytes_per_token(connection)
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
-    weights = resample_weights(max(len(documents), 1), how.resamples, how.seed)
-    fitted = fitted_curves(rows, documents, weights, how.confidence)
+    with connected(run) as connection:
+        found = opened(connection, run, how)
+        rows = document_sums(connection, found.edges, found.starts)
+    fitted = fitted_curves(rows, found.documents, found.weights, how.confidence)
     if not any(not is_noise(condition) for condition in fitted):
         held = ", ".join(fitted) or "intact"
         raise ProbeError(
             f"run '{run.path}' has no condition with a curve, only {held}: nothing can be planned"
             " from it"
         )
-    floor = noise_floor(rows, int(edges[-1]), how.confidence)
-    table = documents_needed(fitted, octaves, how, floor=floor, bytes_per_token=per_token)
-    return Pilot(run.name, len(documents), table, run.warnings)
+    floor = noise_floor(rows, found.reach, how.confidence)
+    table = documents_needed(fitted, octaves, how, floor=floor, bytes_per_token=found.per_token)
+    return Pilot(run.name, len(found.documents), table, run.warnings)
 
 
 def documents_needed(
@@ -123,32 +116,35 @@ def documents_needed(
     if not octaves > 0:
         raise UsageError(f"octaves is {octaves:g}: a number above 0 is needed")
     rows: list[tuple[object, ...]] = []
+    read = partial(
+        effective_contexts,
+        tolerances=how.tolerances,
+        floor=floor,
+        bytes_per_token=bytes_per_token,
+    )
     for name, curve in fitted.items():
         if is_noise(name):
             continue
         present = curve.resampled.documents
-        contexts = [
-            effective_context(curve, tolerance, floor=floor, bytes_per_token=bytes_per_token)
-            for tolerance in how.tolerances
-        ]
+        contexts = read(curve)
         within = {context.tolerance for context in contexts if context.estimate is not None}
         found: dict[str, int] = {}
+        closed, ends = set[str](), set[str]()
         last = contexts
         for size in _sizes(present):
             if found.keys() >= within:
                 break
-            drawn = with_documents(curve, size, how.resamples, how.seed)
-            last = [
-                effective_context(drawn, tolerance, floor=floor, bytes_per_token=bytes_per_token)
-                for tolerance in how.tolerances
-            ]
+            last = read(with_documents(curve, size, how.resamples, how.seed))
             for context in last:
-                if half_width(context) <= octaves:
-                    found.setdefault(context.tolerance, size)
+                if half_width(context) <= octaves and context.tolerance not in found:
+                    found[context.tolerance] = size
+                    if context.tolerance in ends:
+                        closed.add(context.tolerance)
+            ends = {context.tolerance for context in last if np.isinf(half_width(context))}
         rows += [
             (
                 *(name, now.tolerance, present, half_width(now), found.get(now.tolerance)),
-                _text(found.get(now.tolerance), now, at_most),
+                _text(found.get(now.tolerance), now, at_most, now.tolerance in closed),
             )
             for now, at_most in zip(contexts, last, strict=True)
         ]
@@ -218,12 +214,24 @@ def _sizes(present: int) -> list[int]:
     return sorted({FEWEST_DOCUMENTS, *(round(present * 2 ** (step / 2)) for step in steps)})
 
 
-def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext) -> str:
-    """The number of documents, or why there is none."""
+def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext, closed: bool) -> str:
+    """The number of documents, or why there is none.
+
+    Args:
+        needed: The number.
+        now: The answer of the run.
+        last: The one of the largest number that was tried.
+        closed: Whether the interval of the number tried before still had no upper limit.
+    """
+    if needed is not None and closed:
+        return (
+            f"{needed:,} (fewer leave the upper limit beyond the reach of {now.reach:,}, whatever"
+            " the width asked for; a longer reach needs fewer)"
+        )
     if needed is not None:
         return f"{needed:,}"
     if last.kind == "unresolved":
         return f"unresolved ({'; '.join(last.reasons)})"
     if last.estimate is None:
-        return f"needs a longer reach than {last.reach}, not more documents"
+        return f"needs a longer reach than {last.reach:,}, not more documents"
     return f"> {MOST * now.documents:,}"

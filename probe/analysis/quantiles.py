@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges
-from probe.analysis.sums import distance_bins
+from probe.analysis.frames import from_starts, located
+from probe.analysis.sums import binned
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NAMES = tuple(f"q{level * 100:02.0f}" for level in LEVELS)
@@ -42,21 +43,18 @@ def quantiles(
         function), to 0.1 %.
     """
     edges = octave_edges(reach)
-    connection.register("octaves", distance_bins(edges))
-    cells = connection.execute(
-        """SELECT condition, bin, round(asinh(delta / $linear) * $cells)::INTEGER AS cell,
-            count(*) AS targets, avg(delta) AS delta
-        FROM targets JOIN octaves USING (distance)
-        WHERE NOT grey AND split_part(condition::VARCHAR, '(', 1) <> 'noise'
-        GROUP BY condition, bin, cell ORDER BY condition, bin, cell""",
-        {"linear": LINEAR, "cells": CELLS},
-    ).df()
-    connection.unregister("octaves")
-    bins = cells.pop("bin").to_numpy(dtype=np.int64)
-    cells = cells.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
-    starts = cells["condition"].map(dict(curve_starts or {})).fillna(0)
+    with binned(connection, edges):
+        cells = connection.execute(
+            """SELECT condition, bin, round(asinh(delta / $linear) * $cells)::INTEGER AS cell,
+                count(*) AS targets, avg(delta) AS delta
+            FROM targets JOIN bins USING (distance)
+            WHERE NOT grey AND split_part(condition::VARCHAR, '(', 1) <> 'noise'
+            GROUP BY condition, bin, cell ORDER BY condition, bin, cell""",
+            {"linear": LINEAR, "cells": CELLS},
+        ).df()
+    cells = from_starts(located(cells, edges), curve_starts)
     rows = []
-    for octave, part in cells[cells["distance_from"] >= starts].groupby(list(COLUMNS[:3])):
+    for octave, part in cells.groupby(list(COLUMNS[:3])):
         counts = part["targets"].to_numpy(dtype=np.int64)
         values = _read(part["delta"].to_numpy(dtype=np.float64), counts)
         rows.append((*octave, *values, counts.sum()))

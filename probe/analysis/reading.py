@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.floor import limit, noise_condition
-from probe.analysis.sums import distance_bins, to_sums
+from probe.analysis.frames import from_starts, located, stacked
+from probe.analysis.intervals import intervals
+from probe.analysis.sums import binned, to_sums
 
 LEAST = 1e-6
 """A KL below this (nats) is rounding of float32, whatever the noise condition happened to hit."""
@@ -58,23 +60,19 @@ def reading(
     """
     columns = {row[0] for row in connection.execute("DESCRIBE scores").fetchall()}
     if "kl" not in columns:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return stacked([], COLUMNS)
     edges = octave_edges(reach)
-    connection.register("octaves", distance_bins(edges))
-    rows = connection.execute(
-        """SELECT condition, bin, s.document, count(*) AS targets, sum(kl::DOUBLE) AS delta_sum,
-            sum(kl::DOUBLE * kl::DOUBLE) AS delta_squares
-        FROM scores s JOIN octaves USING (distance)
-            JOIN windows w ON s.document = w.document AND s."window" = w."window"
-        WHERE boundary >= 0 AND kl IS NOT NULL
-            AND distance <= far_tokens(boundary, distance, w.start)
-        GROUP BY condition, bin, s.document ORDER BY condition, bin, s.document"""
-    ).df()
-    connection.unregister("octaves")
-    bins = rows.pop("bin").to_numpy(dtype=np.int64)
-    rows["distance_from"], rows["distance_to"] = edges[bins], edges[bins + 1]
-    starts = rows["condition"].map(dict(curve_starts or {})).fillna(0)
-    rows = rows[rows["distance_from"] >= starts]
+    with binned(connection, edges):
+        rows = connection.execute(
+            """SELECT condition, bin, s.document, count(*) AS targets, sum(kl::DOUBLE) AS delta_sum,
+                sum(kl::DOUBLE * kl::DOUBLE) AS delta_squares
+            FROM scores s JOIN bins USING (distance)
+                JOIN windows w ON s.document = w.document AND s."window" = w."window"
+            WHERE boundary >= 0 AND kl IS NOT NULL
+                AND distance <= far_tokens(boundary, distance, w.start)
+            GROUP BY condition, bin, s.document ORDER BY condition, bin, s.document"""
+        ).df()
+    rows = from_starts(located(rows, edges), curve_starts)
     noise = rows[rows["condition"] == noise_condition(rows)]
     columns_of_limit = ["targets", "delta_sum", "delta_squares"]
     floors = {
@@ -88,7 +86,7 @@ def reading(
         _curve(str(condition), part, floors, documents, weights, confidence)
         for condition, part in rows.groupby("condition")
     ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return stacked(parts, COLUMNS)
 
 
 def _curve(
@@ -100,19 +98,8 @@ def _curve(
     confidence: float,
 ) -> pd.DataFrame:
     sums = to_sums(rows, documents)
-    found = bootstrap(sums.sums, sums.targets, weights, confidence)
-    low, high = pointwise_band(found, confidence)
+    frame = intervals(sums, bootstrap(sums.sums, sums.targets, weights, confidence), confidence)
     floor = np.array([floors.get(int(start), np.nan) for start in sums.lower])
-    return pd.DataFrame(
-        {
-            "condition": condition,
-            "distance_from": sums.lower,
-            "distance_to": sums.upper,
-            "kl": found.mean,
-            "low": low,
-            "high": high,
-            "floor": floor,
-            "read": low > np.maximum(floor, LEAST),
-            "targets": sums.targets.sum(axis=0).astype(np.int64),
-        }
-    )
+    read = frame["low"] > np.maximum(floor, LEAST)
+    frame = frame.assign(condition=condition, floor=floor, read=read)
+    return frame.rename(columns={"delta": "kl"})[list(COLUMNS)]

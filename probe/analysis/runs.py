@@ -1,7 +1,8 @@
 """A run folder: opening it, and saying what is wrong with it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probe.analysis.views import pattern
+from probe.analysis.parts import check_parts
+from probe.analysis.views import connect
+from probe.analysis.words import counted
 from probe.errors import ProbeError
 
-COLUMNS = (
-    "document",
-    "window",
-    "position",
-    "boundary",
-    "distance",
-    "condition",
-    "repeat",
-    "nll",
-    "nll_intact",
-)
-"""Columns of a score part that every analysis needs."""
-_HOLDS = b"context_probe.holds"
+SCHEMA = 1
+"""Version of the results contract; another one's folders are older, or refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +41,40 @@ class Run:
         """The run's own name, or that of its folder."""
         return str(self.record.get("name") or self.path.name)
 
+    @property
+    def model(self) -> str:
+        """The model's name to show."""
+        return str((self.record.get("model") or {}).get("name") or "the model")
+
+    @property
+    def data(self) -> str:
+        """The data set's name to show."""
+        return str((self.record.get("data") or {}).get("name") or "the data")
+
+
+def protocol_kind(record: Mapping[str, Any]) -> str | None:
+    """The kind of protocol that a run's ``run.json`` names, ``None`` where it names none."""
+    config = record.get("config") or {}
+    return (config.get("protocol") or {}).get("kind")
+
+
+@contextmanager
+def connected(run: Run, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The rows of a run, open inside a ``with``; see :func:`probe.analysis.views.connect`.
+
+    Args:
+        run: The run.
+        checked: Look for rows of windows that it has not.
+
+    Raises:
+        ProbeError: If a row cannot be read, there or inside the ``with``.
+    """
+    try:
+        with connect(run.path / "windows.parquet", run.parts, checked=checked) as connection:
+            yield connection
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+
 
 def open_run(path: str | Path, *, checked: bool = True) -> Run:
     """Open a run folder and check every score part of it.
@@ -69,17 +95,28 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
     if not folder.is_dir():
         raise ProbeError(f"no run folder at '{folder}'")
     record = _read_record(folder / "run.json")
+    older = _check_schema(folder, record)
     _read_windows_schema(folder / "windows.parquet")
     found = sorted((folder / "scores").glob("*.parquet"))
-    problems, bad = _check(found, checked)
+    starts = protocol_kind(record) in ("band", "passages")
+    problems, bad, without = check_parts(found, checked, starts)
     parts = tuple(part for part in found if part not in problems)
-    warnings = [f"scores/{part.name} is left out: {text}" for part, text in problems.items()]
+    warnings = [
+        *older,
+        *(f"scores/{part.name} is left out: {why}" for part, why in problems.items()),
+    ]
     if not parts:
         reason = "; ".join(warnings) if warnings else "nothing has been scored yet"
         raise ProbeError(f"run '{folder}' has no readable score part ({reason})")
     if bad:
         counts = ", ".join(f"'{condition}' has {count}" for condition, count in bad.items())
         raise ProbeError(f"losses of run '{folder}' are NaN, infinite or missing: {counts}")
+    if without:
+        warnings.append(
+            f"{counted(without, 'score part')} of '{folder.name}'"
+            f" {'has' if without == 1 else 'have'} no column far_start: an older version or another"
+            " tool wrote them; no length is read from that column"
+        )
     if record.get("status") != "complete":
         warnings.append(
             f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
@@ -104,71 +141,37 @@ def _read_record(path: Path) -> Mapping[str, Any]:
     return record
 
 
+def _check_schema(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """What to say of a folder of another version; a record that names none is taken as it is.
+
+    Raises:
+        ProbeError: If a later version wrote it, or the version is no number.
+    """
+    schema = record.get("schema", SCHEMA)
+    whole = type(schema) is int
+    if whole and schema == SCHEMA:
+        return []
+    if whole and schema < SCHEMA:
+        return [
+            f"run '{folder.name}' has schema {schema}, older than {SCHEMA}: it is read as far as"
+            " possible"
+        ]
+    raise ProbeError(
+        f"'{folder / 'run.json'}' has schema {schema!r}; allowed: up to {SCHEMA}, that of this"
+        " version"
+    )
+
+
 def _read_windows_schema(path: Path) -> None:
+    if not path.is_file():
+        raise ProbeError(
+            f"run '{path.parent}' has no windows.parquet, which alone tells where windows begin and"
+            " so how long the far context of a target is; copy it back, or call probe run with its"
+            " configuration again, which writes the file and scores nothing anew"
+        )
     try:
         names = set(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise ProbeError(f"'{path}' is missing or cannot be read: {error}") from error
     if missing := {"document", "window", "start", "token_ids", "text"} - names:
         raise ProbeError(f"'{path}' lacks the columns {', '.join(sorted(missing))}")
-
-
-def _check(parts: Sequence[Path], rows: bool) -> tuple[dict[Path, str], dict[str, int]]:
-    """The parts that cannot be used and why; and the losses in the others that are no number."""
-    problems: dict[Path, str] = {}
-    held: dict[str, Path] = {}
-    for part in parts:
-        if text := _footer_problem(part, held):
-            problems[part] = text
-    whole = [part for part in parts if part not in problems]
-    if not rows:
-        return problems, {}
-    try:
-        return problems, _unusable_losses(whole)
-    except duckdb.Error:
-        # A page is damaged behind a good footer; which part it is takes one look at each.
-        for part in whole:
-            try:
-                _unusable_losses([part])
-            except duckdb.Error as error:
-                problems[part] = f"it cannot be read ({str(error).splitlines()[0]})"
-    return problems, _unusable_losses([part for part in whole if part not in problems])
-
-
-def _footer_problem(part: Path, held: dict[str, Path]) -> str | None:
-    """Why a part cannot be used, as far as its footer tells.
-
-    Args:
-        part: The part.
-        held: What the parts before it hold, to which this one's is added: a copy that a backup left
-            would count its rows twice.
-    """
-    try:
-        schema = pq.read_schema(part)
-    except (OSError, pa.ArrowException) as error:
-        return f"it cannot be read ({str(error).splitlines()[0]})"
-    names = set(schema.names)
-    if missing := [name for name in COLUMNS if name not in names]:
-        return f"it lacks the columns {', '.join(missing)}"
-    keys = [repr(key) for key in json.loads((schema.metadata or {}).get(_HOLDS, b"[]"))]
-    if twice := [key for key in keys if key in held]:
-        return f"it holds what {held[twice[0]].name} holds"
-    held |= dict.fromkeys(keys, part)
-    return None
-
-
-def _unusable_losses(parts: Sequence[Path]) -> dict[str, int]:
-    """Number of losses that are no finite number, by condition; reads every needed column."""
-    if not parts:
-        return {}
-    everything = ", ".join(f'"{name}"' for name in COLUMNS)
-    with duckdb.connect() as connection:
-        rows = connection.execute(
-            f"""SELECT condition, count(*) FILTER (WHERE
-                NOT (coalesce(isfinite(nll), false) AND coalesce(isfinite(nll_intact), false))),
-                bit_xor(hash({everything}))
-            FROM read_parquet($parts, union_by_name = true, hive_partitioning = false)
-            GROUP BY condition ORDER BY condition""",
-            {"parts": [pattern(part) for part in parts]},
-        ).fetchall()
-    return {str(condition): int(count) for condition, count, _ in rows if count}

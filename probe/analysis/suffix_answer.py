@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.suffix import SuffixAnswer
+from probe.analysis.words import counted, signed
 from probe.windows import FEWEST_DOCUMENTS
 
 MARGIN = (
@@ -46,7 +47,7 @@ def sentence(found: SuffixAnswer) -> str:
     )
     if found.gain is None:
         return f"{text}."
-    gain, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in found.gain)
+    gain, low, high = (signed(100 * value, 1) for value in found.gain)
     return (
         f"{text}. That is {gain} points ({low} to {high}) against {int(first['prefix']):,} tokens."
     )
@@ -54,8 +55,7 @@ def sentence(found: SuffixAnswer) -> str:
 
 def basis(found: SuffixAnswer) -> str:
     """What the answer rests on, and where the other candidates come from."""
-    windows = f"{found.windows:,} window{'' if found.windows == 1 else 's'}"
-    documents = f"{found.documents:,} document{'' if found.documents == 1 else 's'}"
+    windows, documents = counted(found.windows, "window"), counted(found.documents, "document")
     at = found.run.record["config"]["protocol"].get("at")
     where = "elsewhere in the same document" if at is None else "other matches in the same document"
     return f"Measured on {windows} of {documents}; the other candidates are from {where}."
@@ -73,7 +73,7 @@ def cells(found: SuffixAnswer) -> list[list[str]]:
     for row in found.table.to_dict("records"):
         margins = _between(row["margin_low"], row["margin_high"], "{:+.3f}")
         accuracies = _between(100 * row["low"], 100 * row["high"], "{:.1f}")
-        accuracy, margin = _share(row["accuracy"]), f"{row['margin']:+.3f}".replace("-", "−")
+        accuracy, margin = _share(row["accuracy"]), signed(row["margin"], 3)
         counts = [f"{row['windows']:,}", f"{row['documents']:,}"]
         rows.append([f"{row['prefix']:,}", accuracy, accuracies, margin, margins, *counts])
     return rows
@@ -82,7 +82,7 @@ def cells(found: SuffixAnswer) -> list[list[str]]:
 def interval(found: SuffixAnswer, row: "pd.Series[Any]") -> str:
     """The interval of an accuracy in words."""
     if np.isnan(row["low"]):
-        few = f"{int(row['documents'])} documents, at least {FEWEST_DOCUMENTS} needed"
+        few = f"{counted(int(row['documents']), 'document')}, at least {FEWEST_DOCUMENTS} needed"
         return f"interval unresolved: {few}"
     level = f"{found.analysis.confidence * 100:g} % interval"
     return f"{level} {100 * row['low']:.1f}–{_share(row['high'])}"

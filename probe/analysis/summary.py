@@ -3,38 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import resample_weights
-from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
+from probe.analysis.cells import cells, doubtful, far_range, windows_and_targets
+from probe.analysis.classes.source import groups
 from probe.analysis.contrasts import contrasts
 from probe.analysis.curve import curve_frame, fitted_curves
 from probe.analysis.documents import by_document
-from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.effective import EffectiveContext, effective_contexts
 from probe.analysis.fitted import FittedCurve
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
 from probe.analysis.lowered import marked
+from probe.analysis.opened import Opened, opened
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
 from probe.analysis.repeats import draws_errors
-from probe.analysis.runs import Run, open_run
+from probe.analysis.runs import Run, open_run, protocol_kind
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import curve_starts, document_sums
+from probe.analysis.sums import document_sums
 from probe.analysis.tails import tails
-from probe.analysis.views import (
-    bytes_per_token,
-    connect,
-    longest_distance,
-    refuse_unknown_windows,
-)
+from probe.analysis.views import connect, measured_edges, refuse_unknown_windows
 from probe.errors import ProbeError
 
 
@@ -88,12 +80,12 @@ class Summary:
     @property
     def model(self) -> str:
         """The model's name to show."""
-        return str((self.run.record.get("model") or {}).get("name") or "the model")
+        return self.run.model
 
     @property
     def data(self) -> str:
         """The data set's name to show."""
-        return str((self.run.record.get("data") or {}).get("name") or "the data")
+        return self.run.data
 
     def context(self, condition: str, tolerance: str) -> EffectiveContext | None:
         """The answer for one condition and tolerance, ``None`` if there is none."""
@@ -143,40 +135,33 @@ class _Doubtful(Exception):
 def _summary(run: Run, how: Analysis) -> Summary:
     windows = run.path / "windows.parquet"
     with connect(windows, run.parts, checked=False) as connection:
-        edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
+        edges = measured_edges(connection, how.bins_per_octave)
         if doubtful(connection, cells(connection, edges)):
             refuse_unknown_windows(connection, windows)
             raise _Doubtful("a loss is no finite number")
-        return _from_cells(run, how, connection, edges)
+        return _from_cells(run, opened(connection, run, how))
 
 
-def _from_cells(
-    run: Run, how: Analysis, connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
-) -> Summary:
+def _from_cells(run: Run, found: Opened) -> Summary:
+    connection, how, edges, starts = found.connection, found.how, found.edges, found.starts
+    documents, weights = found.documents, found.weights
     table = cells(connection, edges)
-    documents, conditions = scored(connection, table)
     if not documents:
         raise ProbeError(f"run '{run.path}' holds no score: every part is empty")
-    starts = curve_starts(run.record)
     rows = document_sums(connection, edges, starts)
-    weights = resample_weights(len(documents), how.resamples, how.seed)
     fitted = fitted_curves(rows, documents, weights, how.confidence)
-    floor = noise_floor(rows, int(edges[-1]), how.confidence)
-    contexts = _contexts(
-        fitted if _has_length(run) else {}, how, floor, bytes_per_token(connection)
-    )
+    floor = noise_floor(rows, found.reach, how.confidence)
+    contexts = _contexts(fitted if _has_length(run) else {}, how, floor, found.per_token)
     contrast_table, missing = contrasts(
         connection,
-        conditions,
+        found.conditions,
         edges,
         documents=documents,
         weights=weights,
         confidence=how.confidence,
         curve_starts=starts,
     )
-    lengths, quartiles, without_group = by_document(
-        fitted, contexts, documents, _groups(run.record)
-    )
+    lengths, quartiles, without_group = by_document(fitted, contexts, documents, groups(run.record))
     measured = losses(connection, how.confidence, edges)
     windows, targets = windows_and_targets(connection, table)
     return Summary(
@@ -203,13 +188,13 @@ def _from_cells(
         contrasts=contrast_table,
         reading=reading(
             connection,
-            int(edges[-1]),
+            found.reach,
             documents=documents,
             weights=weights,
             confidence=how.confidence,
             curve_starts=starts,
         ),
-        tails=tails(connection, int(edges[-1]), starts, edges),
+        tails=tails(connection, found.reach, starts, edges),
         lengths=lengths,
         spread=quartiles,
         without_group=without_group,
@@ -220,8 +205,7 @@ def _from_cells(
 
 def _has_length(run: Run) -> bool:
     """Whether a run perturbs all that lies further than a distance: else no length is read."""
-    protocol = (run.record.get("config") or {}).get("protocol") or {}
-    return protocol.get("kind") not in ("band", "suffix", "passages")
+    return protocol_kind(run.record) not in ("band", "suffix", "passages")
 
 
 def _contexts(
@@ -234,19 +218,8 @@ def _contexts(
     found: list[EffectiveContext] = []
     for condition, curve in fitted.items():
         if not is_noise(condition):
-            answers = (
-                effective_context(curve, tolerance, floor=floor, bytes_per_token=per_token)
-                for tolerance in how.tolerances
+            answers = effective_contexts(
+                curve, how.tolerances, floor=floor, bytes_per_token=per_token
             )
-            found += marked(list(answers), curve)
+            found += marked(answers, curve)
     return tuple(found)
-
-
-def _groups(record: Mapping[str, Any]) -> dict[str, str]:
-    """Group of each document that has one, as ``run.json`` says."""
-    documents = (record.get("data") or {}).get("documents") or []
-    return {
-        str(document["id"]): str(document["group"])
-        for document in documents
-        if document.get("group") is not None
-    }

@@ -1,6 +1,7 @@
 """Sums of delta by condition, distance bin and document: all that the statistics need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_index
 from probe.analysis.cells import cells
+from probe.analysis.frames import from_starts
 
 Floats = NDArray[np.float64]
 
@@ -70,14 +72,30 @@ def document_sums(
     indices = frame["bin"].to_numpy(dtype=np.int64)
     frame.insert(3, "distance_from", edges[indices])
     frame.insert(4, "distance_to", edges[indices + 1])
-    starts = frame["condition"].map(dict(curve_starts or {})).fillna(0)
-    return frame[frame["distance_from"] >= starts].reset_index(drop=True)
+    return from_starts(frame, curve_starts)
 
 
 def distance_bins(edges: NDArray[np.int64]) -> pd.DataFrame:
     """A table ``distance, bin`` to join score rows with, for the distances that have a bin."""
     distances = np.arange(edges[0], edges[-1])
     return pd.DataFrame({"distance": distances, "bin": bin_index(distances, edges)})
+
+
+@contextmanager
+def binned(
+    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The connection with the table ``bins`` of :func:`distance_bins`, inside a ``with``.
+
+    Args:
+        connection: The connection.
+        edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+    """
+    connection.register("bins", distance_bins(edges))
+    try:
+        yield connection
+    finally:
+        connection.unregister("bins")
 
 
 def curve_starts(record: Mapping[str, Any]) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """Tables of a run in plain text: the contrasts by distance, and what a mean hides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from probe.analysis.floor import is_noise
+from probe.analysis.aligned import aligned
+from probe.analysis.bootstrap import too_few
+from probe.analysis.floor import without_noise
 from probe.analysis.summary import Summary
+from probe.analysis.words import difference
 
 
 def contrast_table(summary: Summary) -> str:
@@ -21,11 +22,9 @@ def contrast_table(summary: Summary) -> str:
     rows = summary.contrasts[summary.contrasts["scale"] == "octave"]
     if rows.empty:
         return ""
-    found = _records(rows.sort_values("distance_from", kind="stable"))
+    found = rows.sort_values("distance_from", kind="stable").to_dict("records")
     cells = {
-        (row["contrast"], _octave(row)): (
-            f"{row['delta']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        )
+        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"], 3)
         for row in found
     }
     names = list(dict.fromkeys(rows["contrast"].astype(str)))
@@ -34,7 +33,9 @@ def contrast_table(summary: Summary) -> str:
         [octave, *(cells.get((name, octave), "–") for name in names)]
         for octave in dict.fromkeys(map(_octave, found))
     ]
-    return "Contrasts (nats a token)\n" + _aligned(lines)
+    few = too_few(summary.documents) if rows["low"].isna().any() else ""
+    title = f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})"
+    return f"{title}\n{aligned(lines)}"
 
 
 def tail_table(summary: Summary) -> str:
@@ -43,25 +44,16 @@ def tail_table(summary: Summary) -> str:
     Returns:
         Several lines, empty where the run has no curve.
     """
-    rows = summary.tails[~summary.tails["condition"].map(is_noise).astype(bool)]
+    rows = without_noise(summary.tails)
     if rows.empty:
         return ""
     lines = [["condition", "distance", "helped", "hurt", "top 1 % of the sum"]]
-    for row in _records(rows):
+    for row in rows.to_dict("records"):
         top = f"{row['top_share']:.0%}" if row["top_share"] == row["top_share"] else "–"
         shares = f"{row['helped']:.0%}", f"{row['hurt']:.0%}"
         lines.append([str(row["condition"]), _octave(row), *shares, top])
-    return "Targets that far context helped and hurt\n" + _aligned(lines)
+    return "Targets that far context helped and hurt\n" + aligned(lines)
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _octave(row: Mapping[str, Any]) -> str:
-    return f"{row['distance_from']}–{row['distance_to'] - 1}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+def _octave(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.cells import cells
+from probe.analysis.frames import from_starts
 
 TOP = 0.01
 """Share of the targets whose part of the sum is told."""
@@ -60,8 +61,7 @@ def tails(
     numbers = frame.pop("octave").to_numpy(dtype=np.int64)
     frame.insert(1, "distance_from", octaves[numbers])
     frame.insert(2, "distance_to", octaves[numbers + 1])
-    starts = frame["condition"].map(dict(curve_starts or {})).fillna(0)
-    return frame[frame["distance_from"] >= starts].reset_index(drop=True)
+    return from_starts(frame, curve_starts)
 
 
 def top_sum(largest: NDArray[np.float64], targets: int) -> float | None:

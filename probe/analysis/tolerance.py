@@ -56,6 +56,11 @@ class Tolerance:
         return self.amount * math.log(2) * bytes_per_token
 
 
+def spaced(text: str) -> str:
+    """A tolerance's text as figures and tables show it: ``1 %``."""
+    return text.replace("%", " %")
+
+
 def parse_tolerance(text: str) -> Tolerance:
     """Read a tolerance.
 

@@ -80,7 +80,4 @@ def _tolerance(share: float) -> Tolerance:
 
 
 def _row(context: EffectiveContext) -> tuple[object, ...]:
-    lengths = (context.estimate, context.lower, context.upper)
-    if context.kind == "unresolved":
-        lengths = (None, None, None)
-    return (context.epsilon, context.kind, *lengths)
+    return (context.epsilon, context.kind, *context.lengths)

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
+from probe.analysis.bins import bin_edges
 from probe.analysis.longest import far_tokens
 from probe.errors import ProbeError
 
@@ -47,8 +50,7 @@ def connect(
     some = parts[:: max(1, len(parts) // SAMPLE)]
     told = _footers(connection, [pattern(part) for part in parts])
     for name, files in (("windows", [windows]), ("scores", parts), ("sample", some)):
-        patterns = [pattern(file) for file in files]
-        rows = connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+        rows = parquet_rows(connection, files)
         if name != "windows" and _may_hold_distractors(told):
             rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
         rows.create_view(name)
@@ -62,6 +64,14 @@ def connect(
     connection.execute(f"CREATE MACRO far_tokens(boundary, distance, start) AS {meaning}")
     connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
+
+
+def parquet_rows(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
+) -> duckdb.DuckDBPyRelation:
+    """The rows of parquet files, which are read when they are asked for."""
+    patterns = [pattern(file) for file in files]
+    return connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
 
 
 def pattern(path: Path) -> str:
@@ -90,6 +100,13 @@ def longest_distance(connection: duckdb.DuckDBPyConnection) -> int:
     """Longest distance of any row (tokens); -1 where no condition has a boundary."""
     longest, *_ = row(connection, "SELECT distance FROM highest")
     return -1 if longest is None else int(longest)
+
+
+def measured_edges(
+    connection: duckdb.DuckDBPyConnection, bins_per_octave: int = 8
+) -> NDArray[np.int64]:
+    """Edges of the bins (tokens) that hold every distance of the rows, shape ``(bins + 1,)``."""
+    return bin_edges(max(longest_distance(connection) + 1, 1), bins_per_octave)
 
 
 def bytes_per_token(connection: duckdb.DuckDBPyConnection) -> float | None:

@@ -32,11 +32,13 @@ def _bands(folder: Path) -> None:
     from probe.analysis.bands import answer, bands
     from probe.plots import bands as draw
     from probe.plots import save
+    from probe.plots.marks import named
 
     found = bands(folder)
     click.echo(f"{answer(found)}\n")
     if len(found.table):
-        png, _ = save(draw(found.table), folder / "figures" / "bands")
+        axes = named(draw(found.table), found.summary.model, found.summary.data)
+        png, _ = save(axes, folder / "figures" / "bands")
         click.echo(f"Figure: {png}")
     click.echo(f"Numbers: {folder / 'bands.csv'}, {folder / 'summary.json'}")
 
@@ -45,11 +47,13 @@ def _passages(folder: Path) -> None:
     from probe.analysis.passages import answer, passages
     from probe.plots import passages as draw
     from probe.plots import save
+    from probe.plots.marks import named
 
     found = passages(folder)
     click.echo(f"{answer(found)}\n")
     if len(found.by_name):
-        png, _ = save(draw(found.by_name), folder / "figures" / "passages")
+        axes = named(draw(found.by_name), found.summary.model, found.summary.data)
+        png, _ = save(axes, folder / "figures" / "passages")
         click.echo(f"Figure: {png}")
     click.echo(f"Numbers: {folder / 'passages.csv'}, {folder / 'passages_by_distance.csv'}")
 

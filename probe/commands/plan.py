@@ -102,6 +102,8 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
 
 def _needed(found: "Pilot") -> str:
     """Conditions in rows, tolerances in columns; a word where there is no number."""
+    from probe.analysis.aligned import aligned
+
     tolerances = list(dict.fromkeys(found.needed["tolerance"]))
     lines, reasons = [["condition", *tolerances]], []
     for condition, rows in found.needed.groupby("condition", sort=False):
@@ -110,9 +112,7 @@ def _needed(found: "Pilot") -> str:
         for text in dict.fromkeys(text for text in texts if _short(text) != text):
             at = [tolerances[number] for number, other in enumerate(texts) if other == text]
             reasons.append(f"- {condition} at {', '.join(at)}: {text}")
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join([*table, *reasons])
+    return "\n".join([aligned(lines), *reasons])
 
 
 def _short(text: str) -> str:
@@ -130,6 +130,7 @@ def window_tokens(experiment: "Experiment") -> str:
 
 def targets_table(counted: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
+    from probe.analysis.aligned import aligned
     from probe.planning import octave_name
 
     conditions = list(counted.targets)
@@ -138,10 +139,7 @@ def targets_table(counted: "Planned") -> str:
     for number in octaves:
         found = [counted.targets[condition].get(number) for condition in conditions]
         rows.append([octave_name(number), *("–" if n is None else f"{n:,}" for n in found)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "Targets\n" + "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    return "Targets\n" + aligned(rows, numbers=True)
 
 
 def estimate(experiment: "Experiment", counted: "Planned") -> str:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands import _dense
+from probe.commands._without_curve import draw as without_curve
+from probe.commands._without_curve import name as named
+from probe.commands._without_curve import only
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from probe.analysis.summary import Summary
@@ -88,9 +90,11 @@ def command(
         raise UsageError(f"--kind {kind} takes {runs_allowed}; got {len(runs)}")
     several = "curves" if kind == "curve" and len(runs) > 1 else kind
     base, formats = _target(output, runs[0] / "figures" / several)
+    from probe.analysis.runs import open_run
     from probe.plots.save import save
     from probe.plots.style import EmptyFigureError
 
+    opened = [open_run(folder, checked=False) for folder in runs]
     kinds: dict[str, Callable[[], Named]] = {
         "curve": lambda: _curve(runs, condition),
         "classes": lambda: _classes(runs[0], condition, name),
@@ -101,7 +105,10 @@ def command(
         "importance": lambda: _dense.draw(runs[0], document, window, measure),
     }
     try:
-        for ending, axes in kinds[kind]():
+        own = without_curve(opened, kind, condition)
+        for ending, axes in kinds[kind]() if own is None else own:
+            if kind != "curve":
+                named(axes, opened, kind)
             for file in save(axes, base.with_name(base.name + ending), formats):
                 click.echo(f"Figure: {file}")
     except EmptyFigureError as error:
@@ -121,24 +128,14 @@ def _target(output: Path | None, default: Path) -> tuple[Path, tuple[str, ...]]:
 def _curve(runs: Runs, condition: str | None) -> Named:
     from dataclasses import replace
 
-    from probe.analysis.runs import open_run
-    from probe.analysis.suffix import is_suffix, suffix
     from probe.analysis.summary import summarise
-    from probe.plots import accuracy, curve
+    from probe.plots import curve
 
-    choices = [is_suffix(open_run(folder, checked=False).record) for folder in runs]
-    if all(choices):
-        yield "", accuracy([suffix(folder, write=False) for folder in runs])
-        return
-    if any(choices):
-        raise UsageError(
-            "--kind curve: some of the runs have protocol suffix; allowed: all or none"
-        )
     summaries: list[Summary] = []
     for folder in runs:
         summary = summarise(folder, write=False)
         if condition is not None:
-            rows = _only(summary.curve, "condition", condition, "--condition")
+            rows = only(summary.curve, "condition", condition, "--condition")
             own = tuple(each for each in summary.contexts if each.condition == condition)
             summary = replace(summary, curve=rows, contexts=own)
         summaries.append(summary)
@@ -151,7 +148,7 @@ def _classes(run: Path, condition: str | None, name: str | None) -> Named:
     from probe.plots.style import EmptyFigureError
 
     found = explain(run, classes=None if name is None else [name], write=False)
-    curves = _only(found.classes, "condition", condition, "--condition")
+    curves = only(found.classes, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyFigureError("no curve of a token class to draw")
     for each in dict.fromkeys(curves["class"].astype(str)):
@@ -172,6 +169,9 @@ def _information(run: Path, condition: str | None) -> Named:
     if contrast.empty and ratio.empty:
         reasons = "; ".join(found.summary.warnings) or f"'{condition}' is in none"
         raise EmptyFigureError(f"no contrast and no ablated information to draw: {reasons}")
+    missing = dict.fromkeys((*found.summary.warnings, *found.notes))
+    for line in (line for line in missing if "not scored" in line):
+        click.echo(f"note: {line}", err=True)
     if contrast.empty or ratio.empty:
         yield "", contrasts(contrast) if ratio.empty else ratios(ratio)
     else:
@@ -183,7 +183,7 @@ def _tolerance(run: Path, condition: str | None) -> Named:
     from probe.plots import tolerance
 
     found = explain(run, write=False)
-    frame = _only(found.tolerance_curve, "condition", condition, "--condition")
+    frame = only(found.tolerance_curve, "condition", condition, "--condition")
     yield "", tolerance(frame, reach=found.summary.reach)
 
 
@@ -199,18 +199,7 @@ def _compare(a: Path, b: Path, condition: str | None, unit: str | None) -> Named
     from probe.plots import compare
 
     found = compared(a, b)
-    rows = _only(found.curve, "condition", condition, "--condition")
+    rows = only(found.curve, "condition", condition, "--condition")
     if unit is None:
         unit = "tokens" if (rows["unit"] == "tokens").any() else "bytes"
     yield "", compare(rows, unit=unit, names=(found.a, found.b))
-
-
-def _only(frame: "pd.DataFrame", column: str, value: str | None, option: str) -> "pd.DataFrame":
-    """The rows with a value, all where none is asked for."""
-    if value is None:
-        return frame
-    rows = frame[frame[column] == value]
-    if rows.empty:
-        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
-        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
-    return rows

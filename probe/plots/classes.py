@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from probe.analysis.answer import in_order
-from probe.analysis.tolerance import parse_tolerance
+from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.plots import marks, scales, style
 
 _GREY: dict[str, Any] = {"color": style.GREY, "linewidth": 0.7, "zorder": 1.5}
 _BEYOND = re.compile(r"; upper limit beyond \d+")
 
 MOST = 6
-"""So many values are drawn and told of; the legend counts the others."""
+"""So many values are drawn and told of; the legend names the others."""
+BANDS = 3
+"""With more lines than this their bands would hide one another."""
 
 
 def classes(
@@ -28,12 +30,12 @@ def classes(
     tolerance: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the fitted curves of one token class under one condition.
+    """Draw the never-rising fits of one token class under one condition.
 
-    Around each stand its bins, as a faint line, and their pointwise bands. A value without an
-    answer is unresolved: its curve is grey and alone, and the legend says so. The other entries
-    give the effective context of their value at the tolerance, the dotted line. Of many values the
-    six that most targets have are drawn; a frame with fewer draws the others.
+    Marks stand at the ends of each; with at most three of them, the pointwise bands of their bins
+    too. A value without an answer is unresolved: its curve is grey and alone, and the legend says
+    so. The other entries give the effective context of their value at the tolerance, the dotted
+    line. Of many values the six that most targets have are drawn, and the others named.
 
     Args:
         curves: Curves per class, columns ``class, value, condition, distance_from, distance_to,
@@ -68,12 +70,13 @@ def classes(
         axes = style.column(2.5 + style.ENTRY * (len(values) + bool(others))) if ax is None else ax
         handles = _lines(axes, rows, values, told)
         if others:
-            handles.append(Line2D([], [], linestyle="none", label=f"{others} more, not drawn"))
+            label = style.short(f"not drawn: {', '.join(others)}", 52)
+            handles.append(Line2D([], [], linestyle="none", label=label))
         epsilon = _epsilon(tolerance)
         scales.distances(axes, rows)
         scales.deltas(axes, _scaled(rows, values, told), epsilon or 0.01)
-        axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
-        scales.lines_at(axes, {epsilon: str(tolerance).replace("%", " %")} if epsilon else {})
+        scales.zero(axes)
+        scales.lines_at(axes, {epsilon: spaced(str(tolerance))} if epsilon else {})
         axes.set_title(style.short(f"{name}: {condition}", 56))
         marks.legend_below(axes, handles)
     return axes
@@ -103,14 +106,15 @@ def _texts(answers: pd.DataFrame, tolerance: str | None) -> dict[str, str | None
     return told
 
 
-def _values(rows: pd.DataFrame, told: Mapping[str, str | None]) -> tuple[list[str], int]:
-    """The values to draw, those with answers first, and how many others there are."""
+def _values(rows: pd.DataFrame, told: Mapping[str, str | None]) -> tuple[list[str], list[str]]:
+    """The values to draw, those with answers first, and the others."""
     known = list(dict.fromkeys([*rows["value"].astype(str), *told]))
     targets = rows.groupby(rows["value"].astype(str))["targets"].sum().to_dict()
     best = sorted(known, key=lambda value: (told.get(value, "") is None, -targets.get(value, 0)))
     kept = set(best[:MOST])
     drawn = [value for value in known if value in kept]
-    return sorted(drawn, key=lambda value: told.get(value, "") is None), len(known) - len(drawn)
+    others = [value for value in best if value not in kept]
+    return sorted(drawn, key=lambda value: told.get(value, "") is None), others
 
 
 def _scaled(
@@ -127,14 +131,15 @@ def _lines(
 ) -> list[Line2D]:
     """Draw each value and give the legend's entries; what is unresolved is grey."""
     handles = []
+    banded = sum(told.get(value, "") is not None for value in values) <= BANDS
     for number, value in enumerate(values):
         text = told.get(value, "")
         own = rows[rows["value"].astype(str) == value].sort_values("distance_from")
         look = _GREY if text is None else style.look(number)
-        if text is not None:
-            marks.band(axes, own, look)
-            marks.bins(axes, own, look)
-        marks.fit(axes, own, look)
+        if text is not None and banded:
+            marks.band(axes, own, look, 0.1)
+        if len(own):
+            marks.fit(axes, own, look)
         handles.append(marks.handle(_label(value, text), look))
     return handles
 

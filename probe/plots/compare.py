@@ -4,10 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from probe.analysis.answer import in_order
+from probe.analysis.compare.lengths import SHOWN
 from probe.plots import marks, scales, style
-
-UNITS = {"tokens": "nats a token", "bytes": "bits per byte"}
-"""What a difference is measured in, by the unit of its distances."""
 
 
 def compare(
@@ -34,8 +32,8 @@ def compare(
         EmptyFigureError: If the frame has no difference in this unit.
         ValueError: If *unit* is neither.
     """
-    if unit not in UNITS:
-        raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
+    if unit not in SHOWN:
+        raise ValueError(f"unit is {unit!r}; allowed: {', '.join(SHOWN)}")
     rows = frame[frame["unit"] == unit]
     if rows.empty:
         raise style.EmptyFigureError(f"no difference by distance in {unit} to draw")
@@ -50,8 +48,8 @@ def compare(
             handles.append(marks.handle(style.short(condition), look))
         scales.distances(axes, rows, unit)
         scales.differences(axes, rows, "difference")
-        axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
-        axes.set_ylabel(f"difference of delta ({UNITS[unit]})")
+        scales.zero(axes)
+        axes.set_ylabel(f"difference of delta ({SHOWN[unit]})")
         first, second = (style.short(name, 25) for name in names)
         axes.set_title(f"{second} − {first}")
         marks.legend_below(axes, handles)

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.analysis.answer import counts, headline, in_order, short
+from probe.analysis.answer import conditions_of, counts, epsilons, headline, in_order, short
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.floor import is_noise
+from probe.analysis.floor import without_noise
 from probe.analysis.summary import Summary
+from probe.analysis.tolerance import spaced
 from probe.plots import marks, scales, style
 
 
@@ -37,7 +38,7 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
         EmptyFigureError: If no summary is given, or none has a curve.
     """
     drawn = [summaries] if isinstance(summaries, Summary) else list(summaries)
-    conditions = _conditions(drawn)
+    conditions = in_order(name for each in drawn for name in conditions_of(each))
     if not conditions:
         raise style.EmptyFigureError("no summary with a curve to draw")
     with style.sheet():
@@ -53,9 +54,9 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
                 _line(axes, rows, look)
                 named = f"{summary.run.name}: {condition}" if len(drawn) > 1 else condition
                 handles.append(marks.handle(style.short(named), look))
-        tolerances = _epsilons(drawn)
+        tolerances = {value: text for each in drawn for value, text in epsilons(each).items()}
         shown = pd.concat([summary.curve for summary in drawn])
-        shown = shown[~shown["condition"].map(is_noise)]
+        shown = without_noise(shown)
         scales.distances(axes, shown)
         scales.deltas(axes, shown, min(tolerances, default=0.01))
         handles += _noise_and_grey(axes, drawn)
@@ -72,12 +73,6 @@ def _height(summaries: Sequence[Summary], conditions: int, titles: Sequence[str]
     return 3.3 + style.ENTRY * max(0, entries - 5) + 0.12 * max(0, len(titles) - 3)
 
 
-def _conditions(summaries: Sequence[Summary]) -> list[str]:
-    """Conditions to draw, noise left out."""
-    names = {name for summary in summaries for name in summary.curve["condition"].unique()}
-    return in_order(str(name) for name in names if not is_noise(str(name)))
-
-
 def _look(run: int | None, condition: int) -> dict[str, Any]:
     """Of one run all differs between conditions; of several the colour is the run's."""
     own = style.look(condition)
@@ -89,16 +84,6 @@ def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
         marks.line(axes, part, {**look, "color": style.GREY} if grey else look)
         if not grey:
             marks.fitted(axes, part, look["color"])
-
-
-def _epsilons(summaries: Sequence[Summary]) -> dict[float, str]:
-    """Tolerances to draw as lines: those that are the same for every curve."""
-    return {
-        context.epsilon: context.tolerance.replace("%", " %")
-        for summary in summaries
-        for context in summary.contexts
-        if context.epsilon is not None and not context.tolerance.endswith("delta0")
-    }
 
 
 def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:
@@ -115,7 +100,7 @@ def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | P
         handles.append(Patch(label=f"noise floor, at most {highest:.1g} nats", **style.FLOOR))
     if any(summary.curve["grey"].any() for summary in summaries):
         handles.append(Line2D([], [], color=style.GREY, label="less far than near text"))
-    axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
+    scales.zero(axes)
     return handles
 
 
@@ -162,7 +147,7 @@ def _answer(summaries: Sequence[Summary]) -> list[Line2D]:
     marked = headline(summaries[0])
     if marked is None or marked.kind == "unresolved" or marked.epsilon is None:
         return []
-    answer = f"{marked.condition}, {marked.tolerance.replace('%', ' %')}: {short(marked)}"
+    answer = f"{marked.condition}, {spaced(marked.tolerance)}: {short(marked)}"
     alone = len(summaries) == 1
     label = style.short(answer) if alone else f"effective context, {marked.tolerance}, by run"
     colour = "black" if alone else style.GREY

@@ -11,8 +11,9 @@ from probe.plots import scales, style
 MOST_NAMES = 32
 """So many documents are named at the axis; of more only their number is told."""
 
-# Both ends are dark and 0 is white, so that signs differ also for those who see no red.
-COLOURS = ("#003B5C", "#0072B2", "#8CC4E8", "#FFFFFF", "#F5C242", "#D55E00", "#5C2600")
+# Blue is above 0, where far text is needed, as on the page. Both ends are dark and 0 is white, so
+# that signs differ also for those who see no red.
+COLOURS = ("#5C2600", "#D55E00", "#F5C242", "#FFFFFF", "#8CC4E8", "#0072B2", "#003B5C")
 
 
 def heatmap(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -108,4 +109,4 @@ def _colourbar(axes: Axes, mesh: QuadMesh) -> None:
     sizes = [10.0**power for power in range(-2, 3) if 10.0**power <= largest]
     scales.ticks(bar.ax.yaxis, [-size for size in reversed(sizes)] + [0.0, *sizes])
     bar.outline.set_linewidth(0.6)
-    bar.set_label("delta (nats a token)")
+    bar.set_label("delta (nats a token): blue needs far text")

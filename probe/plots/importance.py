@@ -90,4 +90,4 @@ def _colourbar(axes: Axes, mesh: QuadMesh, largest: float) -> None:
     sizes = [10.0**power for power in range(-2, 3) if 10.0**power <= largest]
     scales.ticks(bar.ax.yaxis, [-size for size in reversed(sizes)] + [0.0, *sizes])
     bar.outline.set_linewidth(0.6)
-    bar.set_label("importance (nats)")
+    bar.set_label("importance (nats): blue helps")

@@ -58,7 +58,7 @@ def contrasts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         handles = _series(axes, rows, "contrast", names, "delta")
         scales.distances(axes, _from_one(rows))
         scales.differences(axes, rows, "delta")
-        axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
+        scales.zero(axes)
         axes.set_ylabel("contrast (nats a token)")
         marks.legend_below(axes, handles)
     return axes
@@ -92,7 +92,7 @@ def ratios(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         scales.distances(axes, _from_one(frame))
         axes.set_ylim(*_limits(frame[resolved]))
         handles += _unresolved(axes, frame[~resolved], names)
-        axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
+        scales.zero(axes)
         scales.lines_at(axes, {1.0: "truncate"})
         axes.set_ylabel("ablated information")
         marks.legend_below(axes, handles)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from probe.plots.style import GREY
+from probe.plots.style import GREY, sheet, short
 
 UNRESOLVED: dict[str, Any] = {"color": GREY, "marker": "x", "linestyle": "none"}
 """A grey cross on the axis stands where there is no answer."""
@@ -30,21 +30,31 @@ def line(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], value: str = "
     axes.plot(_middles(rows), rows[value], markevery=_some(rows), **look)
 
 
-def band(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+def band(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], alpha: float = 0.18) -> None:
     """The pointwise band of a series, from ``low`` to ``high``."""
     axes.fill_between(
-        _middles(rows), rows["low"], rows["high"], color=look["color"], alpha=0.18, linewidth=0
+        _middles(rows), rows["low"], rows["high"], color=look["color"], alpha=alpha, linewidth=0
     )
 
 
-def bins(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
-    """The deltas of a series as a faint line, behind its fitted curve."""
-    axes.plot(_middles(rows), rows["delta"], color=look["color"], linewidth=0.5, alpha=0.5)
-
-
 def fit(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
-    """The fitted curve of a series as its line."""
-    axes.plot(_middles(rows), rows["fit"], markevery=_some(rows), **look)
+    """The fitted curve of a series as its line, with marks at both ends."""
+    axes.plot(_middles(rows), rows["fit"], markevery=[0, len(rows) - 1], **look)
+
+
+def named(axes: Axes, *lines: str, most: int = 56) -> Axes:
+    """Axes whose title begins with these lines, such as the model and the data.
+
+    Args:
+        axes: The axes; what their title says already stands below.
+        lines: The lines.
+        most: Characters of a line; longer ones are cut.
+    """
+    told = [short(line, most) for line in lines if line]
+    own = axes.get_title(loc="left")
+    with sheet():
+        axes.set_title("\n".join([*told, *([own] if own else [])]), loc="left")
+    return axes
 
 
 def fitted(axes: Axes, rows: pd.DataFrame, colour: str) -> None:

@@ -95,6 +95,11 @@ def ticks(axis: Any, places: Sequence[float], labels: Sequence[str] | None = Non
     axis.set_minor_formatter(NullFormatter())
 
 
+def zero(axes: Axes) -> None:
+    """A thin line where there is no difference."""
+    axes.axhline(0, color="black", linewidth=0.5, zorder=0.4)
+
+
 def lines_at(axes: Axes, places: Mapping[float, str]) -> None:
     """Thin dotted lines across the axes, each with its text at the right edge.
 

@@ -3,10 +3,20 @@
 import numpy as np
 import pandas as pd
 
-from probe.analysis.answer import answer, basis, headline, in_order, sentence, short
+from probe.analysis.answer import (
+    basis,
+    conditions_of,
+    epsilons,
+    headline,
+    in_order,
+    notes,
+    sentence,
+    short,
+)
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.floor import is_noise
+from probe.analysis.record import records
 from probe.analysis.summary import Summary
+from probe.analysis.tolerance import spaced
 from probe.report.charts import Chart, Interval, Line, Rule
 from probe.report.explained import (
     Explained,
@@ -19,18 +29,11 @@ from probe.report.explained import (
     percent,
     pivot,
     ranged,
-    records,
 )
 from probe.report.svg import delta_scale, distance_scale
 
 THRESHOLD = 0.01
 """Where axes of delta turn logarithmic when no tolerance says better (nats)."""
-
-
-def conditions_of(summary: Summary) -> list[str]:
-    """Conditions with a curve as tables and figures show them, noise left out."""
-    names = (str(name) for name in summary.curve["condition"].unique())
-    return in_order(name for name in names if not is_noise(name))
 
 
 def main_condition(summary: Summary) -> str | None:
@@ -51,21 +54,12 @@ def answer_section(explained: Explained) -> Section:
     ]
     tables = []
     if rows:
-        headers = ["condition", *(text.replace("%", " %") for text in tolerances)]
+        headers = ["condition", *map(spaced, tolerances)]
         caption = "Effective context (tokens) by condition and tolerance, with its interval"
         tables.append(Table(caption, headers, rows))
-    notes = [line[2:] for line in answer(summary).splitlines() if line.startswith("- ")]
-    notes += [str(note) for note in getattr(explained, "notes", None) or ()]
-    return Section("answer", "The answer", sentence(summary), [], tables, [basis(summary), *notes])
-
-
-def epsilons(summary: Summary) -> dict[float, str]:
-    """Tolerances (nats) that are the same for every curve, with their text."""
-    return {
-        context.epsilon: context.tolerance.replace("%", " %")
-        for context in summary.contexts
-        if context.epsilon is not None and not context.tolerance.endswith("delta0")
-    }
+    told = [basis(summary), *notes(summary)]
+    told += [str(note) for note in getattr(explained, "notes", None) or ()]
+    return Section("answer", "The answer", sentence(summary), [], tables, told)
 
 
 def threshold_of(summary: Summary) -> float:
@@ -135,7 +129,7 @@ def curve_section(summary: Summary) -> Section | None:
     context = headline(summary)
     marked = interval(context) if context is not None else None
     if marked is not None and context is not None:
-        at = f"{context.condition} at {context.tolerance.replace('%', ' %')}"
+        at = f"{context.condition} at {spaced(context.tolerance)}"
         keys.append(("answer", f"effective context, {at}: {short(context)}"))
     chart = Chart(
         "Delta against distance",

@@ -1,5 +1,6 @@
 """Token classes: a chart for each class under the main condition, lengths and counts as tables."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import in_order
+from probe.analysis.record import records
+from probe.analysis.tolerance import spaced
 from probe.report.answers import curve_line, main_condition, threshold_of
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import (
@@ -17,14 +20,24 @@ from probe.report.explained import (
     between,
     figure,
     frame,
+    length,
     percent,
     ranged,
-    records,
 )
 from probe.report.svg import LOOKS, delta_scale, distance_scale
+from probe.report.which import APART, class_finding
 
 PLACES = ("condition", "distance_from", "distance_to", "where", "delta", "low", "high")
 """Columns of the frames that split targets by what stands near or far."""
+
+_BRIEF = {
+    "no target": "no target",
+    "targets at distances": "too few targets",
+    "document": "too few documents",
+    "floor": "noise too high",
+    "wide": "interval too wide",
+}
+"""What stands in a cell for a reason that holds these words; the notes have it in full."""
 
 BANDS = 3
 """With more lines than this their bands would hide one another."""
@@ -41,10 +54,9 @@ def class_section(explained: Explained) -> Section | None:
     names = list(dict.fromkeys([*curves["class"].astype(str), *contexts["class"].astype(str)]))
     figures = [found for name in names if (found := _figure(explained, name, main)) is not None]
     tables = [table for table in (_overview(explained, main), _contexts(explained)) if table.rows]
-    finding = f"{len(names)} classes of targets under {main}: {', '.join(names)}."
-    return Section(
-        "classes", "Token classes", finding, figures, tables, _unresolved(explained, main)
-    )
+    notes = [APART, *_unresolved(explained, main)]
+    finding = class_finding(explained, main)
+    return Section("classes", "Token classes", finding, figures, tables, notes)
 
 
 def _figure(explained: Explained, name: str, condition: str) -> Figure | None:
@@ -104,13 +116,28 @@ def _too_small(explained: Explained, name: str, condition: str) -> list[str]:
 
 
 def _unresolved(explained: Explained, condition: str) -> list[str]:
-    """One line a class whose values have no answer, and so no line in its chart."""
+    """One line a class and reason: values that have no answer, and so no line in its chart."""
     rows = frame(explained, "class_contexts", "class", "value", "condition", "kind")
     lines = []
     for name in dict.fromkeys(rows["class"].astype(str)):
-        if unclear := _too_small(explained, name, condition):
-            lines.append(f"{name}: unresolved, hence not drawn: {', '.join(unclear)}")
+        own = rows[(rows["class"] == name) & (rows["condition"] == condition)]
+        reasons = {str(row["value"]): str(row.get("reasons") or "") for row in records(own)}
+        by_reason: dict[str, list[str]] = {}
+        for value in _too_small(explained, name, condition):
+            by_reason.setdefault(reasons[value], []).append(value)
+        for reason, values in by_reason.items():
+            told = f"{name}: unresolved, hence not drawn: {', '.join(values)}"
+            lines.append(f"{told} ({reason})" if reason else told)
     return lines
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    """An answer in a cell: of an unresolved one the reason in two or three words."""
+    if row.get("kind") != "unresolved":
+        return str(row["text"])
+    reason = str(row.get("reasons") or "")
+    brief = next((said for sign, said in _BRIEF.items() if sign in reason), reason)
+    return f"unresolved: {brief}" if brief else "unresolved"
 
 
 def _overview(explained: Explained, condition: str) -> Table:
@@ -122,23 +149,36 @@ def _overview(explained: Explained, condition: str) -> Table:
     own = records(contexts[contexts["condition"] == condition])
     tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in own))
     answers = {
-        (str(row["class"]), str(row["value"]), str(row["tolerance"])): (
-            "unresolved" if row.get("kind") == "unresolved" else str(row["text"])
-        )
-        for row in own
+        (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in own
     }
     cells = []
-    for row in records(counts):
+    for row in [*records(counts), *_no_class(counts, explained.summary.targets)]:
         key = str(row["class"]), str(row["value"])
-        numbers = f"{int(row['targets']):,}", percent(row["share"]), f"{int(row['documents']):,}"
+        numbers = f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")
         found = (answers.get((*key, tolerance), "–") for tolerance in tolerances)
         cells.append([": ".join(key), *numbers, *found])
     headers = ["class", "targets", "share", "documents"]
-    headers += [tolerance.replace("%", " %") for tolerance in tolerances]
+    headers += map(spaced, tolerances)
     caption = (
         f"Targets by class, each counted once, and effective context (tokens) under {condition}"
     )
     return Table(caption, headers, cells)
+
+
+def _no_class(counts: pd.DataFrame, targets: int) -> list[dict[str, Any]]:
+    """The targets that a class says nothing of, where there are any."""
+    found = counts.groupby("class", sort=False)["targets"].sum()
+    return [
+        {
+            "class": name,
+            "value": "no class",
+            "targets": targets - int(own),
+            "share": 1 - own / targets,
+            "documents": None,
+        }
+        for name, own in found.items()
+        if own < targets
+    ]
 
 
 def _contexts(explained: Explained) -> Table:
@@ -149,12 +189,12 @@ def _contexts(explained: Explained) -> Table:
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         key = str(row["class"]), str(row["value"]), str(row["condition"])
-        lines.setdefault(key, {})[str(row["tolerance"])] = str(row["text"])
+        lines.setdefault(key, {})[str(row["tolerance"])] = _answer(row)
     cells = [
         [f"{key[0]}: {key[1]}", key[2], *(found.get(at, "–") for at in tolerances)]
         for key, found in lines.items()
     ]
-    headers = ["class", "condition", *(at.replace("%", " %") for at in tolerances)]
+    headers = ["class", "condition", *map(spaced, tolerances)]
     return Table("Effective context (tokens) by class and condition", headers, cells)
 
 

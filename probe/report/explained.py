@@ -8,8 +8,15 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from probe.analysis.answer import in_order
+from probe.analysis.record import records
 from probe.analysis.summary import Summary
 from probe.report.charts import Chart, draw, legend
+
+NARROW = 40
+"""Characters of a table's line that a small screen has room for."""
+MOST_STACKED = 48
+"""Rows of a table whose cells stand in lines there."""
 
 
 class Explained(Protocol):
@@ -36,6 +43,16 @@ class Table:
     caption: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def stacks(self) -> bool:
+        """Whether it is too wide for a small screen, where its cells then stand in lines.
+
+        A long one is scrolled instead: in lines it had no end.
+        """
+        columns = zip(self.headers, *self.rows, strict=True)
+        widths = [max(map(len, column)) for column in columns]
+        return len(widths) > 2 and sum(widths) > NARROW and len(self.rows) <= MOST_STACKED
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class Section:
         figures: Its charts.
         tables: Tables that stand open.
         notes: Limits and remarks, one line each.
+        more: Sentences that stand below the finding.
     """
 
     id: str
@@ -76,6 +94,7 @@ class Section:
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    more: Sequence[str] = ()
 
 
 def figure(chart: Chart, how: str, *tables: Table) -> Figure:
@@ -97,10 +116,10 @@ def frame(explained: Explained, name: str, *columns: str) -> pd.DataFrame:
     return held
 
 
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries, missing values as ``None``."""
-    values = rows.astype(object).where(rows.notna(), None)
-    return [{str(key): value for key, value in row.items()} for row in values.to_dict("records")]
+def by_condition(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries, in the order in which conditions are shown."""
+    order = in_order(rows["condition"].astype(str))
+    return sorted(records(rows), key=lambda row: order.index(str(row["condition"])))
 
 
 def middles(rows: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -1,24 +1,24 @@
 """The token explorer: which windows are shown, their text, and their losses packed small."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from probe.analysis.floor import is_noise
+from probe.analysis.answer import conditions_of
+from probe.analysis.floor import without_noise
 from probe.analysis.keys import KeyRule
 from probe.analysis.longppl import is_longppl
 from probe.analysis.summary import Summary
 from probe.analysis.views import connect
-from probe.report.answers import conditions_of, main_condition
+from probe.report.answers import main_condition
 from probe.report.keys import chooser, key_text, rule_text
 from probe.report.payload import losses, packed
 from probe.report.text import text_markup, token_markup, token_texts
+from probe.report.tokens import Explorer, Token, Window
 
 MOST_WINDOWS = 6
 MOST_TOKENS = 2048
@@ -30,72 +30,6 @@ FAR_CHARACTERS = 8000
 
 STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
 """Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token on the page.
-
-    Args:
-        markup: Its text.
-        level: Its level on the colour scale, if it is a target.
-        key: What it says of itself if it is a key token of LongPPL.
-    """
-
-    markup: Markup
-    level: int | None
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Window:
-    """A window of the explorer.
-
-    Args:
-        document: Its document.
-        number: Its number in the document.
-        mean: Mean delta of the main condition in it (nats).
-        first: Index in the window of the first token shown.
-        length: Tokens of the window.
-        before: The text before the first token shown, its beginning cut where it is long.
-        before_cut: Whether it was cut.
-        tokens: The tokens shown.
-    """
-
-    document: str
-    number: int
-    mean: float
-    first: int
-    length: int
-    before: Markup
-    before_cut: bool
-    tokens: Sequence[Token]
-
-    @property
-    def key_tokens(self) -> int:
-        """How many of the tokens shown are key."""
-        return sum(token.key is not None for token in self.tokens)
-
-
-@dataclass(frozen=True)
-class Explorer:
-    """What the page shows of a run's tokens.
-
-    Args:
-        condition: The condition whose delta colours the tokens.
-        windows: The windows.
-        of: Windows that the run has.
-        distances: Shortest and longest distance at which a token is coloured.
-        payload: JSON of the losses in thousandths of a nat, safe inside a script element.
-        keys: Which tokens are key and who chose them, for a run with protocol longppl.
-    """
-
-    condition: str
-    windows: Sequence[Window]
-    of: int
-    distances: tuple[int, int]
-    payload: Markup
-    keys: str | None = None
 
 
 def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | None:
@@ -174,7 +108,7 @@ def _window(
         FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
         key,
     ).df()
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
+    rows = without_noise(rows)
     own = rows[rows["condition"] == main].sort_values(["offset", "distance"])
     farthest = own.groupby("offset").tail(1).set_index("offset")
     delta = farthest["nll"] - farthest["nll_intact"]
@@ -182,7 +116,8 @@ def _window(
     first, last = _stretch(offsets, delta.to_numpy(float))
     shown = rows[rows["offset"].between(first, last)]
     levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
-    pieces, before, length = _pieces(connection, key, first, last)
+    pieces, before, length, begin = _pieces(connection, key, first, last)
+    distances = own["offset"].value_counts().loc[first:last]
     intact = farthest["nll_intact"].to_numpy(float)
     told = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
     keys = {} if rule is None else {at: key_text(rule, lsd, nll) for at, lsd, nll in told}
@@ -200,6 +135,8 @@ def _window(
         text_markup(before[-FAR_CHARACTERS:]),
         cut,
         tokens,
+        begin,
+        int((distances == 1).sum()),
     )
     reached = farthest.loc[first:last, "distance"]
     return window, losses(shown, conditions, first, last), (int(reached.min()), int(reached.max()))
@@ -219,16 +156,17 @@ def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[in
 
 def _pieces(
     connection: duckdb.DuckDBPyConnection, key: Sequence[Any], first: int, last: int
-) -> tuple[list[str], str, int]:
-    """The text of each token shown, the text before them, and the window's length."""
-    ids, starts, ends, text = connection.execute(
-        """SELECT token_ids, char_start, char_end, text FROM windows
+) -> tuple[list[str], str, int, int]:
+    """The text of each token shown, that before them, the window's length and its start."""
+    ids, starts, ends, text, start = connection.execute(
+        """SELECT token_ids, char_start, char_end, text, start FROM windows
         WHERE document = ? AND "window" = ?""",
         list(key),
     ).fetchall()[0]
     if text is None or starts is None or ends is None:
-        return [f" #{ids[place]}" for place in range(first, last + 1)], "", len(ids)
-    return token_texts(text, starts, ends, first, last), text[: starts[first]], len(ids)
+        return [f" #{ids[place]}" for place in range(first, last + 1)], "", len(ids), start
+    shown = token_texts(text, starts, ends, first, last)
+    return shown, text[: starts[first]], len(ids), start
 
 
 def _size(window: Window) -> int:

@@ -1,10 +1,14 @@
 """What kind of information far text holds: contrasts, ratios, lengths, what a mean hides."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import in_order
-from probe.analysis.floor import is_noise
+from probe.analysis.floor import without_noise
+from probe.analysis.record import records
 from probe.report.answers import curve_line, main_condition, threshold_of, value_line
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import (
@@ -12,15 +16,17 @@ from probe.report.explained import (
     Section,
     Table,
     between,
+    by_condition,
     decimals,
     figure,
     frame,
     length,
     pivot,
     ranged,
-    records,
 )
 from probe.report.svg import Scale, delta_scale, distance_scale, linear_scale
+
+_INTERVAL = re.compile(r" \([^()]*\)$")
 
 
 def contrast_section(explained: Explained) -> Section | None:
@@ -69,12 +75,13 @@ def _farthest(rows: pd.DataFrame, name: str) -> str:
 
 def information_section(explained: Explained) -> Section | None:
     """Ablated information: each condition's loss over that of truncation."""
-    rows = frame(
-        explained,
-        "information",
-        *("condition", "distance_from", "distance_to", "ratio", "low", "high", "resolved"),
+    rows = without_noise(
+        frame(
+            explained,
+            "information",
+            *("condition", "distance_from", "distance_to", "ratio", "low", "high", "resolved"),
+        )
     )
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
     if rows.empty:
         return None
     known = rows["resolved"].fillna(False).astype(bool)
@@ -109,8 +116,29 @@ def information_section(explained: Explained) -> Section | None:
             else f"unresolved ({row.get('reason') or 'the interval of truncation contains 0'})"
         ),
     )
-    finding = f"{int(known.sum())} of {len(rows)} ratios are resolved."
+    finding = _ratios(rows[known], names)
     return Section("information", "Ablated information", finding, [figure(chart, how, table)])
+
+
+def _ratios(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """The farthest ratio of each condition, the highest first, and on which side of 1 it lies."""
+    own = [rows[rows["condition"] == name].sort_values("distance_from") for name in names]
+    last = [records(each.iloc[[-1]])[0] for each in own if len(each)]
+    if not last:
+        return "No ratio is resolved: the interval of truncation contains 0 everywhere."
+    parts = []
+    for row in sorted(last, key=lambda row: -row["ratio"]):
+        low, high = (row[name] for name in ("low", "high"))
+        side = "which is not told from 1"
+        if low is not None and low > 1:
+            side = "worse than no far text at all"
+        elif high is not None and high < 1:
+            side = "less than what deletion costs"
+        parts.append(
+            f"{row['condition']} loses {ranged(row, 'ratio', 2)} times what truncation does at"
+            f" {between(row)}, {side}"
+        )
+    return "At the farthest distances: " + "; ".join(parts) + "."
 
 
 def tolerance_section(explained: Explained) -> Section | None:
@@ -118,7 +146,7 @@ def tolerance_section(explained: Explained) -> Section | None:
     rows = frame(
         explained, "tolerance_curve", "condition", "tolerance", "kind", "length", "low", "high"
     )
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)].copy()
+    rows = without_noise(rows).copy()
     hinges = _hinges(explained)
     if rows.empty:
         if hinges is None:
@@ -184,10 +212,16 @@ def _hinges(explained: Explained) -> Table | None:
         return None
     caption = "Hinge fit beside the threshold rule: where a falling line in log distance meets flat"
     headers = ["condition", "hinge (tokens)", "slope (nats an octave)"]
-    order = in_order(rows["condition"].astype(str))
-    found = sorted(records(rows), key=lambda row: order.index(str(row["condition"])))
-    cells = [[str(row["condition"]), str(row["text"]), decimals(row["slope"])] for row in found]
+    cells = [
+        [str(row["condition"]), _hinge(row), decimals(row["slope"])] for row in by_condition(rows)
+    ]
     return Table(caption, headers, cells)
+
+
+def _hinge(row: dict[str, object]) -> str:
+    """A hinge in words; where two straight pieces fit poorly it has no interval."""
+    text, poor, off = str(row["text"]).partition("; poor fit")
+    return f"{_INTERVAL.sub('', text)}{poor}{off}" if poor else text
 
 
 def _rise(row: dict[str, object]) -> str:

@@ -8,6 +8,18 @@ from probe.analysis.answer import counts
 from probe.analysis.summary import Summary
 from probe.report.explained import Section, Table, decimals
 
+_MEANINGS = {
+    "tokens": "tokens forwarded; a prefix that branches share counts once",
+    "forwards": "calls of the model's layers",
+    "targets": "losses: a target counts once for each run, condition and repeat, and once intact",
+    "body_seconds": "in the model's layers",
+    "head_seconds": "from the last layer's output to losses",
+    "seconds": "body, head and the sharing of prefixes",
+    "run_seconds": "scoring, with planning and writing; loading the model is not in it",
+    "peak_memory": "bytes of the device's memory at most",
+}
+"""What the costs in ``run.json`` are."""
+
 
 def cost_section(summary: Summary) -> Section:
     """Model, data, seeds, versions, the self-check and the cost."""
@@ -15,7 +27,8 @@ def cost_section(summary: Summary) -> Section:
     costs = _part(record, "costs")
     tables = [Table("The run", ["what", "value"], _facts(summary))]
     if costs:
-        tables.append(Table("Cost", ["what", "value"], _costs(costs)))
+        headers = ["what", "value", "meaning"]
+        tables.append(Table("Cost, all calls of the run together", headers, _costs(costs)))
     if checks := record.get("check"):
         tables.append(_checks(checks))
     if versions := _part(record, "versions"):
@@ -78,7 +91,8 @@ def _costs(costs: Mapping[str, Any]) -> list[list[str]]:
         timed = words.endswith("seconds") and isinstance(value, int | float)
         if timed:
             words = words.removesuffix("seconds").strip() or "scoring"
-        rows.append([words, _time(value) if timed else _shown(value)])
+        told = _time(value) if timed else _shown(value)
+        rows.append([words, told, _MEANINGS.get(str(name), "")])
     return rows
 
 

@@ -6,9 +6,10 @@ from typing import Any
 from probe.analysis.key_answer import BIAS, basis, sentence
 from probe.analysis.keys import KeyRule
 from probe.analysis.longppl import LongPPL, is_longppl, longppl
+from probe.analysis.record import records
 from probe.analysis.summary import Summary
 from probe.errors import ProbeError
-from probe.report.explained import Explained, Section, Table, between, decimals, records
+from probe.report.explained import Explained, Section, Table, between, decimals
 
 NOTHING_CUT = "LSD: no short context was cut off, every document is too short."
 

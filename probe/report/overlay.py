@@ -6,13 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probe.analysis.answer import headline, sentence, short
+from probe.analysis.answer import epsilons, headline, sentence, short
+from probe.analysis.record import records
 from probe.analysis.summary import Summary
-from probe.report.answers import curve_line, epsilons, interval, main_condition, threshold_of
+from probe.analysis.tolerance import spaced
+from probe.report.answers import curve_line, interval, main_condition, threshold_of
 from probe.report.charts import Chart, Rule
-from probe.report.explained import Section, Table, decimals, figure, pivot, ranged, records
+from probe.report.explained import Section, Table, decimals, figure, pivot, ranged
 from probe.report.svg import LOOKS, delta_scale, distance_scale
 from probe.report.text import visible
+
+_LIMITS = (" length", " low", " high")
 
 
 def overlay_section(summaries: Sequence[Summary], table: pd.DataFrame | None) -> Section:
@@ -28,7 +32,7 @@ def overlay_section(summaries: Sequence[Summary], table: pd.DataFrame | None) ->
     for look, (name, summary) in enumerate(zip(names, summaries, strict=True)):
         rows = summary.curve
         rows = rows[(rows["condition"] == main_condition(summary)) & ~rows["grey"].astype(bool)]
-        if len(rows):
+        if len(rows) and summary.contexts:  # bands and passages have no curve of lengths
             frames.append(rows.assign(run=name))
             lines.append(curve_line(rows, f"{name}: {main_condition(summary)}", look % LOOKS))
     notes = [f"{name}: {sentence(summary)}" for name, summary in zip(names, summaries, strict=True)]
@@ -79,7 +83,14 @@ def labels(summaries: Sequence[Summary]) -> list[str]:
 
 
 def as_table(caption: str, rows: pd.DataFrame) -> Table:
-    """A frame as a table of a page, its columns as they are named."""
+    """A frame as a table of a page, its columns as they are named.
+
+    Left out are empty columns, and numbers that an answer's own column has in words.
+    """
+    names = [str(name) for name in rows.columns]
+    said = {f"{name}{end}" for name in names for end in _LIMITS if f"{name} length" in names}
+    rows = rows[[name for name in rows.columns if name not in said]]
+    rows = rows.dropna(axis="columns", how="all")
     cells = [[_cell(value) for value in row.values()] for row in records(rows)]
     return Table(caption, [str(column).replace("_", " ") for column in rows.columns], cells)
 
@@ -97,11 +108,7 @@ def _own(summaries: Sequence[Summary], names: Sequence[str]) -> Table:
     cells = []
     for name, summary in zip(names, summaries, strict=True):
         context = headline(summary)
-        found = (
-            "–"
-            if context is None
-            else f"{short(context)} at {context.tolerance.replace('%', ' %')}"
-        )
+        found = "–" if context is None else f"{short(context)} at {spaced(context.tolerance)}"
         numbers = f"{summary.documents:,}", f"{summary.reach:,}"
         cells.append([name, summary.model, summary.data, *numbers, found])
     return Table("The runs", headers, cells)

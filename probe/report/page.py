@@ -18,9 +18,11 @@ from probe import __version__
 from probe.analysis.summary import Summary
 from probe.errors import ProbeError, UsageError
 from probe.report.answers import answer_section, curve_section
+from probe.report.bands import band_section
 from probe.report.classes import class_section, occurrence_section
+from probe.report.dense import dense_section
 from probe.report.explained import Explained, Section, decimals
-from probe.report.explorer import MOST_BYTES, STEPS, Explorer, explore
+from probe.report.explorer import MOST_BYTES, STEPS, explore
 from probe.report.findings import (
     contrast_section,
     information_section,
@@ -29,12 +31,18 @@ from probe.report.findings import (
 from probe.report.identity import configuration, cost_section
 from probe.report.keys import key_section
 from probe.report.overlay import labels, overlay_section
+from probe.report.passages import passage_section
 from probe.report.precision import detectable_section, document_section
 from probe.report.shares import position_section, reading_section, share_section
 from probe.report.suffix import suffix_section
 from probe.report.text import text_markup, visible
+from probe.report.tokens import Explorer
+from probe.report.which import which
 
-_STYLES = ("colours.css", "page.css", "explorer.css", "print.css")
+_STYLES = ("colours.css", "page.css", "tables.css", "explorer.css", "print.css")
+_SCRIPTS = ("losses.js", "explorer.js")
+_WITHOUT_CURVE = (band_section, passage_section, suffix_section)
+"""Answers of protocols that leave what lies further intact: no length, no curve by distance."""
 _AFTER_CURVE = (
     class_section,
     occurrence_section,
@@ -130,7 +138,7 @@ def render(every: Sequence[Explained], runs: pd.DataFrame | None = None) -> str:
     names = labels(summaries)
     environment = _environment()
     style = Markup("\n").join(_asset(environment, name) for name in _STYLES)
-    script = _asset(environment, "explorer.js")
+    script = Markup("\n").join(_asset(environment, name) for name in _SCRIPTS)
     return environment.get_template("page.html.j2").render(
         title=" and ".join(names),
         overlay=_overlay(summaries, runs, names, pages) if len(every) > 1 else None,
@@ -157,15 +165,20 @@ def _overlay(
 
 def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Summary]) -> RunPage:
     summary = explained.summary
-    answer = key_section(explained, others) or suffix_section(explained)
-    answer = answer or answer_section(explained)
-    found = [answer, curve_section(summary)]
-    found += [section(explained) for section in _AFTER_CURVE]
+    alone = next(filter(None, (section(explained) for section in _WITHOUT_CURVE)), None)
+    if alone is not None:
+        found, explorer = [alone, position_section(explained)], None
+    else:
+        answer = key_section(explained, others) or dense_section(explained)
+        answer = answer or answer_section(explained)
+        found = [replace(answer, more=which(explained)), curve_section(summary)]
+        found += [section(explained) for section in _AFTER_CURVE]
+        explorer = explore(summary, most_bytes=room)
     return RunPage(
         prefix,
         summary.run.name,
         [section for section in found if section is not None],
-        explore(summary, most_bytes=room),
+        explorer,
         cost_section(summary),
         configuration(summary),
     )

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from probe.analysis.answer import in_order
-from probe.analysis.floor import is_noise
+from probe.analysis.floor import without_noise
+from probe.analysis.record import records
+from probe.analysis.tolerance import spaced
 from probe.report.answers import main_condition, threshold_of, value_line
 from probe.report.charts import Chart, Rule
 from probe.report.explained import (
@@ -12,12 +14,12 @@ from probe.report.explained import (
     Section,
     Table,
     between,
+    by_condition,
     decimals,
     figure,
     frame,
     length,
     pivot,
-    records,
 )
 from probe.report.svg import delta_scale, distance_scale
 
@@ -27,7 +29,7 @@ def detectable_section(explained: Explained) -> Section | None:
     rows = frame(
         explained, "detectable", *("condition", "distance_from", "distance_to", "detectable")
     )
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
+    rows = without_noise(rows)
     if rows.empty:
         return None
     names = in_order(rows["condition"].astype(str))
@@ -75,13 +77,12 @@ def document_section(explained: Explained) -> Section | None:
     summary = explained.summary
     if summary.spread.empty:
         return None
-    order = in_order(summary.spread["condition"])
-    found = sorted(records(summary.spread), key=lambda row: order.index(row["condition"]))
+    found = by_condition(summary.spread)
     headers = ["condition", "tolerance", "quartile", "median", "quartile", "beyond reach"]
     cells = [
         [
             str(row["condition"]),
-            str(row["tolerance"]).replace("%", " %"),
+            spaced(str(row["tolerance"])),
             *(length(row[name]) for name in ("quartile_1", "median", "quartile_3")),
             f"{int(row['beyond_reach'])} of {int(row['documents'])}",
         ]
@@ -97,7 +98,7 @@ def document_section(explained: Explained) -> Section | None:
                 [
                     [
                         str(row["condition"]),
-                        str(row["tolerance"]).replace("%", " %"),
+                        spaced(str(row["tolerance"])),
                         str(row["left_out"]),
                         length(row["length"]),
                         str(int(row["documents"])),
@@ -114,7 +115,7 @@ def document_section(explained: Explained) -> Section | None:
 
 def _middle_half(row: Mapping[str, Any], condition: str) -> str:
     """Where half of the documents lie, or how many are beyond reach."""
-    at = f"Under {condition} at {str(row['tolerance']).replace('%', ' %')}"
+    at = f"Under {condition} at {spaced(str(row['tolerance']))}"
     if row["quartile_1"] is None or row["quartile_3"] is None:
         beyond = f"{int(row['beyond_reach'])} of {int(row['documents'])}"
         return f"{at} the length of {beyond} documents is beyond reach."

@@ -1,10 +1,14 @@
 """What a mean hides, where the losses stand, and how documents differ."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from probe.analysis.floor import is_noise
-from probe.report.answers import conditions_of, main_condition, threshold_of
+from probe.analysis.answer import conditions_of
+from probe.analysis.floor import without_noise
+from probe.analysis.record import records
+from probe.report.answers import main_condition, threshold_of
 from probe.report.charts import Chart, Line
 from probe.report.explained import (
     Explained,
@@ -19,18 +23,20 @@ from probe.report.explained import (
     percent,
     pivot,
     ranged,
-    records,
 )
 from probe.report.svg import delta_scale, distance_scale, linear_scale, position_scale
 
+MORE_THAN_ALL = (
+    "More than 100 % in the top 1 %: the other targets together gain from the far text being gone,"
+    " so that the sum is smaller than what its largest parts add."
+)
 _QUANTILES = ("q01", "q05", "q25", "q50", "q75", "q95", "q99")
 
 
 def share_section(explained: Explained) -> Section | None:
     """Targets helped and hurt, the top 1 % of the sum, and quantiles of delta."""
     summary = explained.summary
-    rows = summary.tails
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
+    rows = without_noise(summary.tails)
     if rows.empty:
         return None
     names = conditions_of(summary)
@@ -54,8 +60,12 @@ def share_section(explained: Explained) -> Section | None:
         )
         top = last["top_share"]
         finding += f"; 1 % of them carry {percent(top)} of the sum." if top is not None else "."
+    parts = rows.loc[rows["condition"].isin(names), "top_share"]
+    notes = [MORE_THAN_ALL] if bool((parts > 1).any()) else []
     drawn = _quantile_figure(explained, main)
-    return Section("shares", "What the mean hides", finding, [drawn] if drawn else [], [table], [])
+    return Section(
+        "shares", "What the mean hides", finding, [drawn] if drawn else [], [table], notes
+    )
 
 
 def _quantile_figure(explained: Explained, main: str) -> Figure | None:
@@ -92,7 +102,7 @@ def _quantile_figure(explained: Explained, main: str) -> Figure | None:
     )
     cells = [
         [str(row["condition"]), between(row), *(decimals(row[name]) for name in _QUANTILES)]
-        for row in records(every[~every["condition"].map(is_noise).astype(bool)])
+        for row in records(without_noise(every))
     ]
     headers = ["condition", "distance", *(f"{int(name[1:])} %" for name in _QUANTILES)]
     return figure(chart, how, Table("Quantiles of delta (nats)", headers, cells))
@@ -172,7 +182,7 @@ def reading_section(explained: Explained) -> Section | None:
     rows = explained.summary.reading
     if rows.empty or "kl" not in rows:
         return None
-    rows = rows[~rows["condition"].map(is_noise).astype(bool)]
+    rows = without_noise(rows)
     names = conditions_of(explained.summary)
     table = pivot(
         "KL(intact ‖ condition), nats, by octave of distance; * above its noise floor",
@@ -181,5 +191,25 @@ def reading_section(explained: Explained) -> Section | None:
         by="condition",
         cell=lambda row: ranged(row, "kl") + (" *" if row["read"] else ""),
     )
-    finding = "KL to the intact distribution sees what helps as often as it hurts."
-    return Section("reading", "Where far text is read", finding, [], [table])
+    what = "KL to the intact distribution also sees what helps as often as it hurts."
+    finding = _read(rows, names)
+    return Section("reading", "Where far text is read", finding, [], [table], [what])
+
+
+def _read(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """How far the KL of each condition is above its noise floor."""
+    parts = []
+    for name in names:
+        own = records(rows[rows["condition"] == name].sort_values("distance_from"))
+        if own and own[0]["floor"] is None:
+            parts.append(f"{name} has no noise floor to compare with")
+        elif own:
+            unread = next((row for row in own if not row["read"]), None)
+            last = own[-1]
+            parts.append(
+                f"{name} at all distances up to {int(last['distance_to']):,}, where KL is"
+                f" {ranged(last, 'kl')} nats"
+                if unread is None
+                else f"{name} up to {int(unread['distance_from']):,}"
+            )
+    return f"Far text is read (KL above its noise floor) under {'; '.join(parts)}." if parts else ""

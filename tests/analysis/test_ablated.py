@@ -11,7 +11,7 @@ from test_analysis_runs import rows_of
 
 from probe.analysis.ablated import COLUMNS, ablated_information, ratio_limits
 from probe.analysis.bins import bin_edges, octave_edges
-from probe.analysis.bootstrap import resample_weights, stretch
+from probe.analysis.bootstrap import resample_weights, stretch, too_few
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.runs import open_run
 from probe.analysis.views import connect, scored_conditions, scored_documents
@@ -121,7 +121,7 @@ def test_without_a_loss_to_divide_nothing_is_said(table):
     far = table[table.distance_from >= 64]
     assert not far["resolved"].any()
     assert far[["ratio", "low", "high"]].isna().all(axis=None)
-    assert far["reason"].str.contains(r"truncate − intact, -.* to \+.* contains 0").all()
+    assert far["reason"].str.contains(r"truncate − intact, −.* to \+.* contains 0").all()
 
 
 def test_a_truncation_that_helps_has_no_share(tmp_path):
@@ -159,7 +159,7 @@ def test_few_documents_are_unresolved(documents, tmp_path):
     """No false interval."""
     frame, _ = found_in(write_run(tmp_path / "run", Simulation(CURVES, documents=documents)))
     assert not frame["resolved"].any()
-    assert (frame["reason"] == f"{documents} documents, at least 6 needed").all()
+    assert (frame["reason"] == too_few(documents)).all()
     assert frame["low"].isna().all()
 
 

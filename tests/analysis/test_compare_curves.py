@@ -149,7 +149,7 @@ def test_other_windows_are_compared_by_document(a, tmp_path):
     tokens = found.curve[found.curve["unit"] == "tokens"]
     assert tokens["distance_to"].max() == 128
     notes = "\n".join(found.notes)
-    assert "by document: the same 8 documents, which are drawn together" in notes
+    assert "by document: the same 8 documents, drawn together" in notes
     assert "truncate is compared up to 128 tokens, as far as A goes; B goes to 256" in notes
     assert "window length: 256 in A, 512 in B" in notes
     assert "far tokens in the perturbed context: 60 to 128 in A, 256 to 256 in B" in notes

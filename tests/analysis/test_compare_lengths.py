@@ -11,6 +11,7 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.compare import compare
 from probe.analysis.compare.lengths import Lengths, context_row, read_length
 from probe.analysis.compare.sums import Unit
+from probe.analysis.compare.words import comparison_text
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fitted import fit_curve
 from probe.analysis.settings import Analysis
@@ -75,7 +76,7 @@ def test_a_resample_is_rounded_outward_by_its_bin():
 
 @pytest.mark.parametrize(("a", "b", "sign"), [(64, 999, ">"), (999, 64, "<")])
 def test_a_side_beyond_reach_gives_a_bound(a, b, sign):
-    """At least so much more, or less, and the delta difference is told instead."""
+    """The number behind the sign is the limit of the difference, the estimate stands beside."""
     found = row(read(step(a)), read(step(b)))
     bound = (256 - 64) * (1 if sign == ">" else -1)
     assert found["kind"] == "bound"
@@ -83,17 +84,16 @@ def test_a_side_beyond_reach_gives_a_bound(a, b, sign):
     known, missing = ("low", "high") if sign == ">" else ("high", "low")
     assert found[missing] is None
     assert abs(found[known]) <= 192
-    assert str(found["text"]).startswith(f"{sign} {bound:+}")
-    assert "delta at 128–255: +0.0100 (-0.0200 to +0.0400) nats a token" in str(found["text"])
+    side, shown = ("above", f"+{bound}") if sign == ">" else ("below", f"−{-bound}")
+    limit = f"{found[known]:+.0f}".replace("-", "−")
+    assert found["text"] == f"{sign} {limit} (estimate {side} {shown})"
 
 
 def test_both_beyond_reach_leave_the_delta_difference():
     """Two lengths that are not known have no difference."""
     found = row(read(step(999)), read(step(999)), "bytes")
     assert (found["kind"], found["difference"], found["low"]) == ("open", None, None)
-    assert found["text"] == (
-        "both are beyond their reach; delta at 128–255: +0.0100 (-0.0200 to +0.0400) bits per byte"
-    )
+    assert found["text"] == "both lie beyond the 256 bytes compared"
 
 
 def test_below_from_a_late_start_is_a_bound():
@@ -102,14 +102,14 @@ def test_below_from_a_late_start_is_a_bound():
     assert at_most.estimate == (0, 16)
     found = row(at_most, read(step(64)))
     assert found["kind"] == "bound"
-    assert str(found["text"]).startswith("+48 to +64; delta")
+    assert str(found["text"]).startswith("+48 to +64")
 
 
 def test_unresolved_sides_are_named():
-    """Fewer than six documents say nothing about a length; the delta difference stands."""
+    """Fewer than six documents say nothing about a length."""
     few = read(step(32), documents=4)
     assert isinstance(few, EffectiveContext)
-    assert row(few, read(step(32)))["text"].startswith("A unresolved; delta at")
+    assert row(few, read(step(32)))["text"].startswith("A unresolved")
     assert row(few, few)["kind"] == "unresolved"
     assert row(few, few)["text"].startswith("A and B unresolved")
 
@@ -148,5 +148,7 @@ def test_one_document_gives_no_interval_and_no_answer(tmp_path):
     found = compare(*folders, analysis=HOW)
     assert (found.contexts["kind"] == "unresolved").all()
     assert found.curve["low"].isna().all()
-    assert found.contexts["text"].str.endswith("(no interval) nats a token").any()
+    told = comparison_text(found)
+    assert "nan" not in told
+    assert "paired: the same 1 window of 1 document;" in told
     assert any("is running" in note for note in found.notes)

@@ -66,16 +66,14 @@ def test_files_hold_what_was_found(folder, explained):
 
 
 def test_nothing_is_written_where_it_was_not_asked_for(tmp_path):
-    folder = write_run(
-        tmp_path / "run", Simulation({"truncate": lambda d: 0.3 * (d < 8)}, resamples=50)
-    )
+    folder = write_run(tmp_path / "run", Simulation({"truncate": lambda d: 0.3 * (d < 8)}))
     before = sorted(folder.rglob("*"))
     explain(folder, write=False)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_one_document_has_no_answer_and_no_false_interval(tmp_path):
-    folder = write_run(tmp_path / "run", Simulation(CURVES, documents=1, resamples=50))
+    folder = write_run(tmp_path / "run", Simulation(CURVES, documents=1))
     found = explain(folder)
     assert set(found.class_contexts["kind"]) == {"unresolved"}
     assert found.classes[["low", "high"]].isna().all(axis=None)
@@ -95,6 +93,6 @@ def test_report_tells_findings_and_page(folder):
 
 
 def test_without_truncate_the_missing_condition_is_named(tmp_path):
-    folder = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, resamples=50))
+    folder = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}))
     found = explain(folder)
     assert any("truncate" in note for note in found.notes)

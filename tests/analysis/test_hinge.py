@@ -11,6 +11,7 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.fitted import fit_curve
 from probe.analysis.hinge import COLUMNS, fit_hinges, hinges
 from probe.analysis.sums import Sums
+from probe.analysis.words import counted
 
 
 def planted(hinge, slope=0.1, intercept=0.02):
@@ -90,7 +91,7 @@ def test_a_flat_curve_has_no_hinge():
 def test_few_documents_are_unresolved(documents):
     """No false interval."""
     row = solve(make_sums(planted(100), documents=documents)).iloc[0]
-    assert row.text == f"unresolved ({documents} documents, at least 6 needed)"
+    assert row.text == f"unresolved ({counted(documents, 'document')}, at least 6 needed)"
     assert pd.isna(row.low)
 
 

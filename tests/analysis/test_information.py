@@ -1,6 +1,7 @@
 """All findings of a run together, and runs that lack what a finding needs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,22 +9,15 @@ import pytest
 from simulated import Simulation, write_run
 
 from probe.analysis import ablated, detectable, hinge, quantiles, tolerances
-from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import resample_weights
 from probe.analysis.curve import fitted_curves
 from probe.analysis.floor import noise_floor
 from probe.analysis.information import information_findings
 from probe.analysis.losses import losses
+from probe.analysis.opened import opened
 from probe.analysis.runs import open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import curve_starts, document_sums
-from probe.analysis.views import (
-    bytes_per_token,
-    connect,
-    longest_distance,
-    scored_conditions,
-    scored_documents,
-)
+from probe.analysis.sums import document_sums
+from probe.analysis.views import connect
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -41,24 +35,15 @@ FRAMES = {
 def findings(folder, **options):
     """What is done with a run before: opened, its curves fitted, its floor taken."""
     run = open_run(folder)
-    how, starts = Analysis.from_record(run.record), curve_starts(run.record)
+    how = Analysis.from_record(run.record)
     with connect(folder / "windows.parquet", run.parts) as connection:
-        documents = scored_documents(connection)
-        edges = bin_edges(max(longest_distance(connection) + 1, 1), how.bins_per_octave)
-        rows = document_sums(connection, edges, starts)
-        weights = resample_weights(len(documents), how.resamples, how.seed)
+        found = opened(connection, run, how)
+        rows = document_sums(connection, found.edges, found.starts)
+        found = replace(found, floor=noise_floor(rows, found.reach, how.confidence))
         return information_findings(
-            connection,
-            fitted=fitted_curves(rows, documents, weights, how.confidence),
-            conditions=scored_conditions(connection),
-            edges=edges,
-            starts=starts,
-            documents=documents,
-            weights=weights,
-            how=how,
-            floor=noise_floor(rows, int(edges[-1]), how.confidence),
-            per_token=bytes_per_token(connection),
-            measured=losses(connection) if options.get("measured") else None,
+            found,
+            fitted_curves(rows, found.documents, found.weights, how.confidence),
+            losses(connection) if options.get("measured") else None,
         )
 
 

@@ -130,7 +130,20 @@ def test_what_no_number_of_documents_gives_is_said():
     assert text == "unresolved (5 documents, at least 6 needed)"
     one = {"truncate": fitted(population(1, seed=0))}
     text = documents_needed(one, 0.5, tolerances, floor=None)["text"].iloc[0]
-    assert text == "unresolved (1 documents, at least 6 needed)"
+    assert text == "unresolved (1 document, at least 6 needed)"
+
+
+def test_a_number_that_no_width_changes_is_explained():
+    """Just below the last half octave the upper limit leaps from beyond reach to a narrow one."""
+    curve = {"truncate": fitted(make_sums(lambda d: np.where(d < 352, 0.1, 0.042), spread=1.0))}
+    wide, narrow = (
+        documents_needed(curve, octaves, how("5%"), floor=None).iloc[0] for octaves in (0.5, 0.25)
+    )
+    assert wide.needed == narrow.needed
+    assert narrow.text == (
+        f"{narrow.needed} (fewer leave the upper limit beyond the reach of 512, whatever the width"
+        " asked for; a longer reach needs fewer)"
+    )
 
 
 def test_every_condition_and_tolerance_has_a_row():

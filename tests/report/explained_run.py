@@ -80,7 +80,7 @@ def explained(summary: Summary, *, name: str = "frequency") -> Explained:
                 "intercept": 0.6,
                 "residual": 0.01,
                 "kind": "greater",
-                "text": "> 500 (estimate 700; upper limit beyond 1024)",
+                "text": "> 500 (estimate 700; open above)",
             }
         ),
         quantiles=_quantiles(conditions),

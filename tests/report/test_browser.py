@@ -165,6 +165,41 @@ def test_a_click_keeps_and_the_button_lets_go(visit, example):
     assert page.locator(".details").is_hidden()
 
 
+def test_a_tapped_token_stands_above_its_panel(visit, example):
+    """On a small screen the panel lies over the text, but not over the token that it tells of."""
+    page = visit(example[1], 420)
+    start = re.search(r"first is token ([\d,]+)", page.locator(".window-name").first.inner_text())[
+        1
+    ]
+    for place in (40, 500, 1000):
+        token = page.locator(".window >> nth=0 >> .tokens > b").nth(place)
+        token.scroll_into_view_if_needed()
+        token.evaluate("e => window.scrollBy(0, e.getBoundingClientRect().top - 600)")
+        token.dispatch_event("click")
+        box, panel = token.bounding_box(), page.locator(".details").bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= panel["y"]
+        told = (
+            f"token {1024 + place} of the window, {int(start.replace(',', '')) + 1024 + place} of"
+        )
+        assert told in page.locator(".said").text_content()
+
+
+def test_wide_tables_stand_in_lines_on_a_small_screen(visit, example):
+    """All but long ones, whose rows keep their names while the rest is scrolled."""
+    page = visit(example[1], 420)
+    page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
+    wide = page.locator(".scroll").evaluate_all(
+        "all => all.filter(e => e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => [e.querySelectorAll('tbody tr').length, e.querySelector('th[scope=row]')])"
+        ".map(([rows, name]) => [rows, getComputedStyle(name).position])"
+    )
+    assert all(rows > 48 and position == "sticky" for rows, position in wide)
+    names = page.locator(".stacks td").first.evaluate(
+        "e => getComputedStyle(e, '::before').content"
+    )
+    assert names not in ("none", "normal", '""')
+
+
 def test_hostile_text_is_shown_and_nothing_runs(visit, hostile):
     """Script, quotes, bidi marks and control characters stand there as text."""
     page = visit(hostile)

@@ -31,7 +31,6 @@ def summary_of_a_run(tmp_path_factory):
         reach=32,
         repeats=2,
         token_spread=0.5,
-        resamples=50,
     )
     return summarise(write_run(tmp_path_factory.mktemp("explorer") / "run", simulation))
 
@@ -137,9 +136,7 @@ def test_of_a_long_window_the_stretch_where_far_text_helps_most(summary, monkeyp
 
 def test_a_run_without_text_shows_ids(tmp_path):
     """Tokenised data has no text."""
-    path = write_run(
-        tmp_path / "run", Simulation({"truncate": CURVES["truncate"]}, text=False, resamples=50)
-    )
+    path = write_run(tmp_path / "run", Simulation({"truncate": CURVES["truncate"]}, text=False))
     window = explore(summarise(path, write=False)).windows[0]
     assert window.tokens[0].markup == " #256"
     assert window.before == ""
@@ -147,7 +144,7 @@ def test_a_run_without_text_shows_ids(tmp_path):
 
 def test_a_run_without_a_curve_has_no_explorer(tmp_path):
     """Noise alone is no condition to look at."""
-    path = write_run(tmp_path / "run", Simulation({}, resamples=50))
+    path = write_run(tmp_path / "run", Simulation({}))
     assert explore(summarise(path, write=False)) is None
 
 

@@ -138,7 +138,7 @@ def test_several_runs_choose_for_one_another(folders):
 def test_keys_that_cannot_be_carried(folders, tmp_path):
     """Another text is a note; a run with another protocol is no chooser."""
     strange = write(tmp_path / "strange", {"x": "another text " * 9}, model="three")
-    sweep = write_run(tmp_path / "sweep", Simulation({"truncate": lambda d: 0 * d}, resamples=50))
+    sweep = write_run(tmp_path / "sweep", Simulation({"truncate": lambda d: 0 * d}))
     others = [summarise(folder, write=False) for folder in (strange, sweep)]
     section = key_section(explained(folders[0]), others)
     assert len(section.tables[0].rows) == 1
@@ -182,7 +182,7 @@ def test_names_are_text(folders, tmp_path):
 
 def test_other_runs_have_no_key_tokens(tmp_path):
     """A sweep's page is what it was."""
-    simulation = Simulation({"truncate": lambda d: 3 / (1 + d)}, resamples=50)
+    simulation = Simulation({"truncate": lambda d: 3 / (1 + d)})
     summary = summarise(write_run(tmp_path / "run", simulation), write=False)
     found = explore(summary)
     assert found.keys is None

@@ -55,7 +55,7 @@ def example_summary(tmp_path_factory):
 def summary_of_short_windows(tmp_path_factory):
     """As many parts as the example, in windows of 128 tokens: a page of it is soon written."""
     curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 1 / (1 + d)}
-    run = Simulation(curves, windows=1, length=128, boundaries=(64,), reach=64, resamples=50)
+    run = Simulation(curves, windows=1, length=128, boundaries=(64,), reach=64)
     return summarise(write_run(tmp_path_factory.mktemp("small") / "run", run), write=False)
 
 
@@ -128,7 +128,7 @@ def test_a_run_without_findings_has_its_answer(small, tmp_path):
 def test_a_run_of_noise_alone_and_an_unresolved_one(tmp_path):
     """No curve, and too few documents: both have a page that says so."""
     for name, simulation, said in (
-        ("noise", Simulation({}, resamples=50), "no condition with a curve was scored"),
+        ("noise", Simulation({}), "no condition with a curve was scored"),
         ("few", Simulation({"truncate": lambda d: 0 * d}, documents=2), "unresolved"),
         ("one", Simulation({"shuffle": lambda d: 0 * d}, documents=1), "unresolved"),
     ):
@@ -143,7 +143,7 @@ def test_several_runs_are_drawn_over_one_another(tmp_path):
     curves = {"truncate": lambda d: 0.5 / (1 + d)}
     summaries = [
         summarise(
-            write_run(tmp_path / str(seed), Simulation(curves, seed=seed, resamples=50)),
+            write_run(tmp_path / str(seed), Simulation(curves, seed=seed)),
             write=False,
         )
         for seed in (0, 1)
@@ -169,7 +169,9 @@ def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(small, tmp_path)
     text = write_page(drawn, path).read_text("utf-8")
     words = Page(text).words
     assert "frequency: unresolved, hence not drawn: rest" in words
-    assert "copy: unresolved, hence not drawn: yes" in words
+    assert "copy: unresolved, hence not drawn: yes (3 documents, at least 6 needed)" in words
+    assert "unresolved: too few documents" in words
+    assert "copy: no class" in words
     assert "<bdi>top 10 %</bdi>" in text
     assert "<bdi>rest</bdi>" not in text
     contexts["kind"] = "unresolved"

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bootstrap import Floats
 from probe.analysis.classes.reading import Reading
 from probe.analysis.classes.sums import (
     attach,
@@ -19,8 +18,8 @@ from probe.analysis.classes.sums import (
 )
 from probe.analysis.classes.table import ClassTable
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.floor import NoiseFloor
-from probe.analysis.settings import Analysis
+from probe.analysis.frames import stacked
+from probe.analysis.opened import Opened
 
 MOST_VALUES = 30
 """Values of a class that get curves: those with most targets."""
@@ -81,43 +80,25 @@ class ClassFindings:
     notes: tuple[str, ...]
 
 
-def class_findings(
-    connection: duckdb.DuckDBPyConnection,
-    table: ClassTable,
-    *,
-    edges: NDArray[np.int64],
-    starts: Mapping[str, int],
-    documents: Sequence[str],
-    weights: Floats,
-    how: Analysis,
-    floor: NoiseFloor | None,
-    per_token: float | None,
-) -> ClassFindings:
+def class_findings(run: Opened, table: ClassTable) -> ClassFindings:
     """Curves and answers of each value of each class; the noise control has none.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`; the view ``classes`` is added to it.
+        run: The open run; the view ``classes`` is added to its connection.
         table: From :func:`probe.analysis.classes.table.classify`.
-        edges: Edges of the bins (tokens).
-        starts: First distance (tokens) of each condition's curve.
-        documents: All documents of the run, in the order of *weights*.
-        weights: The run's draws of documents, shape ``(resamples, documents)``: classes and
-            conditions are drawn together.
-        how: How to read the run.
-        floor: Its noise floor.
-        per_token: Mean UTF-8 bytes of a token, for bits per byte.
 
     Returns:
         The findings.
     """
+    connection = run.connection
     attach(connection, table)
-    reading = Reading(tuple(documents), weights, how, floor, per_token)
+    reading = Reading(run)
     counts = class_counts(connection, table.classes)
-    sums = class_sums(connection, table.classes, edges, starts)
-    measured = measured_bins(connection, edges, starts)
+    sums = class_sums(connection, table.classes, run.edges, run.starts)
+    measured = measured_bins(connection, run.edges, run.starts)
     curves, contexts = _by_value(counts, sums, measured, reading)
     placed = {
-        column: reading.placed(boundary_sums(connection, column, int(edges[-1]), starts))
+        column: reading.placed(boundary_sums(connection, column, run.reach, run.starts))
         for column in ("last_occurrence_distance", "copy_distance")
     }
     return ClassFindings(
@@ -148,22 +129,22 @@ def _by_value(
             if len(curve):
                 curves.append(curve.assign(**{"class": text, "value": value}))
             answers += [_record(text, value, context) for context in contexts]
-    frame = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*CURVES])
+    frame = stacked(curves, CURVES)
     whole = dict.fromkeys(["length", "low", "high"], "Int64")
     return frame[[*CURVES]], pd.DataFrame(answers, columns=[*CONTEXTS]).astype(whole)
 
 
 def _record(text: str, value: str, context: EffectiveContext) -> dict[str, object]:
-    resolved = context.kind != "unresolved"
+    length, low, high = context.lengths
     return {
         "class": text,
         "value": value,
         "condition": context.condition,
         "tolerance": context.tolerance,
         "kind": context.kind,
-        "length": context.estimate if resolved else None,
-        "low": context.lower if resolved else None,
-        "high": context.upper if resolved else None,
+        "length": length,
+        "low": low,
+        "high": high,
         "text": context.text(),
         "targets": context.targets,
         "documents": context.documents,

@@ -9,18 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import (
-    Bootstrap,
-    Floats,
-    bootstrap,
-    pointwise_band,
-    simultaneous_band,
-)
-from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.bootstrap import Bootstrap, bootstrap, too_few
+from probe.analysis.effective import EffectiveContext, effective_contexts
 from probe.analysis.fitted import fit_curve
-from probe.analysis.floor import NoiseFloor
+from probe.analysis.frames import stacked
+from probe.analysis.intervals import intervals
 from probe.analysis.isotonic import isotonic
-from probe.analysis.settings import Analysis
+from probe.analysis.opened import Opened
 from probe.analysis.sums import Sums, to_sums
 from probe.analysis.tolerance import Tolerance
 from probe.windows import FEWEST_DOCUMENTS
@@ -45,18 +40,10 @@ class Reading:
     """How the sums of a class are read: as those of the whole run, with its draws of documents.
 
     Args:
-        documents: All documents of the run, in the order of *weights*.
-        weights: The run's draws, shape ``(resamples, documents)``.
-        how: How to read the run.
-        floor: Its noise floor, measured on all targets.
-        per_token: Mean UTF-8 bytes of a token, for bits per byte.
+        run: The open run.
     """
 
-    documents: tuple[str, ...]
-    weights: Floats
-    how: Analysis
-    floor: NoiseFloor | None
-    per_token: float | None
+    run: Opened
 
     def read(
         self, condition: str, rows: pd.DataFrame, measured: NDArray[np.int64]
@@ -78,24 +65,22 @@ class Reading:
             A frame ``condition, distance_from, distance_to, delta, low, high, fit, targets,
             documents``, and the answers.
         """
-        sums = to_sums(rows, self.documents)
+        run, how = self.run, self.run.how
+        sums = to_sums(rows, run.documents)
         octaves = _octaves(sums, measured)
         reason = _too_few(sums, octaves[-1:])
         if reason is None:
-            curve = fit_curve(condition, sums, self.weights, self.how.confidence)
+            curve = fit_curve(condition, sums, run.weights, how.confidence)
             resampled, fit = curve.resampled, curve.fit
-            answers = [
-                effective_context(
-                    curve, tolerance, floor=self.floor, bytes_per_token=self.per_token
-                )
-                for tolerance in self.how.tolerances
-            ]
+            answers = effective_contexts(
+                curve, how.tolerances, floor=run.floor, bytes_per_token=run.per_token
+            )
             contexts = [_if_enough(answer, sums, octaves) for answer in answers]
         else:
-            resampled = bootstrap(sums.sums, sums.targets, self.weights, self.how.confidence)
+            resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
             fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
             contexts = [
-                _unresolved(condition, tolerance, sums, reason) for tolerance in self.how.tolerances
+                _unresolved(condition, tolerance, sums, reason) for tolerance in how.tolerances
             ]
         frame = self.frame(sums, resampled)
         frame.insert(0, "condition", condition)
@@ -107,23 +92,10 @@ class Reading:
 
         All draws that hold the one document of a bin agree: their limits would be none.
         """
-        limits = simultaneous_band if self.how.simultaneous else pointwise_band
-        documents = (sums.targets > 0).sum(axis=0)
-        low, high = (
-            np.where(documents < FEWEST_DOCUMENTS, np.nan, limit)
-            for limit in limits(resampled, self.how.confidence)
-        )
-        return pd.DataFrame(
-            {
-                "distance_from": sums.lower,
-                "distance_to": sums.upper,
-                "delta": resampled.mean,
-                "low": low,
-                "high": high,
-                "targets": sums.targets.sum(axis=0).astype(np.int64),
-                "documents": documents,
-            }
-        )
+        how = self.run.how
+        frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
+        frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
+        return frame
 
     def placed(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Delta by condition, octave and place relative to the boundary.
@@ -136,12 +108,14 @@ class Reading:
         """
         frames = []
         for (condition, where), part in rows.groupby(["condition", "where"]):
-            sums = to_sums(part, self.documents)
-            resampled = bootstrap(sums.sums, sums.targets, self.weights, self.how.confidence)
+            sums = to_sums(part, self.run.documents)
+            resampled = bootstrap(
+                sums.sums, sums.targets, self.run.weights, self.run.how.confidence
+            )
             frame = self.frame(sums, resampled)
             frames.append(frame.assign(condition=str(condition), where=str(where)))
-        table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*TABLE])
-        table = table[[*TABLE]].sort_values(["condition", "distance_from", "where"])
+        table = stacked(frames, TABLE)[[*TABLE]]
+        table = table.sort_values(["condition", "distance_from", "where"])
         return table.reset_index(drop=True)
 
 
@@ -171,8 +145,8 @@ def _too_few(sums: Sums, octaves: Sequence[_Octave]) -> str | None:
     """Why these octaves cannot answer, ``None`` if they can."""
     if not sums.targets.any():
         return "no target"
-    if sums.documents < FEWEST_DOCUMENTS:
-        return f"{sums.documents} documents, at least {FEWEST_DOCUMENTS} needed"
+    if few := too_few(sums.documents):
+        return few
     thinnest = min(octaves, key=lambda octave: octave.targets)
     if thinnest.targets >= FEWEST_TARGETS:
         return None

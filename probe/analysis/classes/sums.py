@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges
 from probe.analysis.classes.table import ClassTable
-from probe.analysis.floor import is_noise
-from probe.analysis.sums import distance_bins
+from probe.analysis.floor import without_noise
+from probe.analysis.frames import from_starts, located
+from probe.analysis.sums import binned
 from probe.analysis.views import pattern
 
 SUMS = (
@@ -58,17 +59,17 @@ def class_sums(
         return pd.DataFrame(columns=[*SUMS])
     columns = [_quoted(text) for text in classes]
     sets = ", ".join(f"(condition, bin, t.document, {column})" for column in columns)
-    connection.register("bins", distance_bins(edges))
-    frame = connection.execute(
-        f"""SELECT * FROM (
-            SELECT GROUPING({", ".join(columns)}) AS mask, coalesce({", ".join(columns)}) AS value,
-                condition, bin, t.document, count(*) AS targets, sum(delta) AS delta_sum
-            FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
-            WHERE NOT grey GROUP BY GROUPING SETS ({sets})
-        ) WHERE value IS NOT NULL ORDER BY ALL"""
-    ).df()
-    connection.unregister("bins")
-    return _from(_located(_classed(frame, classes), edges), curve_starts)
+    names = ", ".join(columns)
+    with binned(connection, edges):
+        frame = connection.execute(
+            f"""SELECT * FROM (
+                SELECT GROUPING({names}) AS mask, coalesce({names}) AS value,
+                    condition, bin, t.document, count(*) AS targets, sum(delta) AS delta_sum
+                FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
+                WHERE NOT grey GROUP BY GROUPING SETS ({sets})
+            ) WHERE value IS NOT NULL ORDER BY ALL"""
+        ).df()
+    return _answering(located(_classed(frame, classes), edges), curve_starts)
 
 
 def class_counts(connection: duckdb.DuckDBPyConnection, classes: Sequence[str]) -> pd.DataFrame:
@@ -113,13 +114,12 @@ def measured_bins(
 
     The noise control is left out: it has no answer.
     """
-    connection.register("bins", distance_bins(edges))
-    frame = connection.execute(
-        """SELECT DISTINCT condition, bin FROM targets JOIN bins USING (distance)
-        WHERE NOT grey ORDER BY ALL"""
-    ).df()
-    connection.unregister("bins")
-    rows = _from(_located(frame, edges), curve_starts)
+    with binned(connection, edges):
+        frame = connection.execute(
+            """SELECT DISTINCT condition, bin FROM targets JOIN bins USING (distance)
+            WHERE NOT grey ORDER BY ALL"""
+        ).df()
+    rows = _answering(located(frame, edges), curve_starts)
     return {
         str(condition): part["distance_from"].to_numpy(dtype=np.int64)
         for condition, part in rows.groupby("condition")
@@ -145,16 +145,15 @@ def boundary_sums(
         document, targets, delta_sum`` (nats), without grey rows and the noise control.
     """
     edges = octave_edges(reach)
-    connection.register("bins", distance_bins(edges))
-    frame = connection.execute(
-        f"""SELECT condition, bin, CASE WHEN c.{_quoted(column)} < 0 THEN 'nowhere'
-                WHEN c.{_quoted(column)} > t.distance THEN 'far' ELSE 'near' END AS "where",
-            t.document, count(*) AS targets, sum(delta) AS delta_sum
-        FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
-        WHERE NOT grey GROUP BY ALL ORDER BY ALL"""
-    ).df()
-    connection.unregister("bins")
-    return _from(_located(frame, edges), curve_starts)
+    with binned(connection, edges):
+        frame = connection.execute(
+            f"""SELECT condition, bin, CASE WHEN c.{_quoted(column)} < 0 THEN 'nowhere'
+                    WHEN c.{_quoted(column)} > t.distance THEN 'far' ELSE 'near' END AS "where",
+                t.document, count(*) AS targets, sum(delta) AS delta_sum
+            FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
+            WHERE NOT grey GROUP BY ALL ORDER BY ALL"""
+        ).df()
+    return _answering(located(frame, edges), curve_starts)
 
 
 def _quoted(name: str) -> str:
@@ -171,21 +170,9 @@ def _classed(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def _located(frame: pd.DataFrame, edges: NDArray[np.int64]) -> pd.DataFrame:
-    """The edges of each bin instead of its number."""
-    place = list(frame.columns).index("bin")
-    bins = frame.pop("bin").to_numpy(dtype=np.int64)
-    frame.insert(place, "distance_from", edges[bins])
-    frame.insert(place + 1, "distance_to", edges[bins + 1])
-    return frame
-
-
-def _from(frame: pd.DataFrame, curve_starts: Mapping[str, int] | None) -> pd.DataFrame:
+def _answering(frame: pd.DataFrame, curve_starts: Mapping[str, int] | None) -> pd.DataFrame:
     """Without the noise control, and without what lies before the start of a curve."""
-    frame = frame[~frame["condition"].map(is_noise).astype(bool)]
-    known = curve_starts or {}
-    starts = np.array([known.get(name, 0) for name in frame["condition"]], dtype=np.int64)
-    return frame[frame["distance_from"].to_numpy(dtype=np.int64) >= starts].reset_index(drop=True)
+    return from_starts(without_noise(frame), curve_starts)
 
 
 def _natural(value: str) -> tuple[int, int, str]:

@@ -12,10 +12,10 @@ from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import (
     Bootstrap,
     Floats,
+    band,
     bootstrap,
     pointwise_band,
     ratio,
-    simultaneous_band,
 )
 from probe.analysis.compare.draws import Draws
 from probe.analysis.compare.pair import SIDES
@@ -79,8 +79,7 @@ def curve_rows(pair: PairSums, draws: Draws, how: Analysis) -> pd.DataFrame:
         are the smaller numbers of both runs.
     """
     found = difference(pair.a, pair.b, draws, how.confidence)
-    limits = simultaneous_band if how.simultaneous else pointwise_band
-    low, high = limits(found, how.confidence)
+    low, high = band(found, how.confidence, simultaneous=how.simultaneous)
     scale = pair.unit.scale
     means = [_mean(sums) for sums in (pair.a, pair.b)]
     counts = np.minimum(*((sums.targets > 0).sum(axis=0) for sums in (pair.a, pair.b)))

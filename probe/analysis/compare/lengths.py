@@ -14,6 +14,7 @@ from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sequence import lower_by_tests
 from probe.analysis.tolerance import Tolerance
+from probe.analysis.words import signed
 
 COLUMNS = (
     "condition",
@@ -140,14 +141,13 @@ def context_row(
         "delta_low": delta["low"],
         "delta_high": delta["high"],
     }
-    paired = _delta_text(delta, unit)
     if not isinstance(a, Lengths) or not isinstance(b, Lengths):
         which = [name for name, side in (("A", a), ("B", b)) if not isinstance(side, Lengths)]
-        return row | {"kind": "unresolved", "text": f"{' and '.join(which)} unresolved; {paired}"}
-    words = {}
+        return row | {"kind": "unresolved", "text": f"{' and '.join(which)} unresolved"}
+    told = {}
     for name, form in (("difference", _plain), ("octaves", _octaves)):
         exact, limits = _difference(a, b, form, confidence)
-        words[name] = _words(exact, limits, name == "octaves")
+        told[name] = _words(exact, limits, 2 if name == "octaves" else 0)
         finite = [value for value in exact if np.isfinite(value)]
         prefix = "" if name == "difference" else "octaves_"
         row[name] = finite[0] if finite else None
@@ -155,12 +155,12 @@ def context_row(
             value if np.isfinite(value) else None for value in limits
         )
         kind = "number" if exact[0] == exact[1] else ("bound" if finite else "open")
-    row["kind"] = kind
-    if kind == "number":
-        return row | {"text": f"{words['difference']}; {words['octaves']} octaves"}
-    if kind == "open":
-        return row | {"text": f"both are beyond their reach; {paired}"}
-    return row | {"text": f"{words['difference']}; {paired}"}
+    texts = {
+        "number": f"{told['difference']}; {told['octaves']} octaves",
+        "bound": told["difference"],
+        "open": f"both lie beyond the {contexts[0].reach:,} {unit.name} compared",
+    }
+    return row | {"kind": kind, "text": texts[kind]}
 
 
 def _difference(
@@ -214,26 +214,16 @@ def _lower_quantile(values: Floats, share: float) -> float:
     return float(np.sort(values)[int(np.floor(share * (len(values) - 1)))])
 
 
-def _words(exact: tuple[float, float], limits: tuple[float, float], octaves: bool) -> str:
-    def number(value: float) -> str:
-        return f"{value:+.2f}" if octaves else f"{value:+,.0f}"
-
-    low, high = limits
+def _words(exact: tuple[float, float], limits: tuple[float, float], digits: int) -> str:
+    """The difference; of a bound, as of a length, the number behind the sign is the limit."""
+    low, high = (signed(value, digits) if np.isfinite(value) else None for value in limits)
+    first, last = (signed(value, digits) if np.isfinite(value) else "" for value in exact)
     if exact[0] == exact[1]:
-        ends = [number(value) for value in limits if np.isfinite(value)]
-        interval = " to ".join(ends) if len(ends) == 2 else "no limit"
-        if len(ends) == 1:
-            interval = f"{ends[0]} or {'more' if np.isfinite(low) else 'less'}"
-        return f"{number(exact[0])} ({interval})"
-    if np.isfinite(exact[0]) and np.isfinite(exact[1]):
-        return f"{number(exact[0])} to {number(exact[1])}"
-    if np.isfinite(exact[0]):
-        return f"> {number(exact[0])}" + (f" (at least {number(low)})" if low > -np.inf else "")
-    return f"< {number(exact[1])}" + (f" (at most {number(high)})" if high < np.inf else "")
-
-
-def _delta_text(delta: pd.Series, unit: Unit) -> str:
-    at = f"{int(delta['distance_from']):,}–{int(delta['distance_to']) - 1:,}"
-    value, low, high = (float(delta[name]) for name in ("difference", "low", "high"))
-    limits = f"{low:+.4f} to {high:+.4f}" if low == low else "no interval"
-    return f"delta at {at}: {value:+.4f} ({limits}) {SHOWN[unit.name]}"
+        if low and high:
+            return f"{first} ({low} to {high})"
+        return f"{first} ({f'{low} or more' if low else f'{high} or less' if high else 'no limit'})"
+    if first and last:
+        return f"{first} to {last}"
+    if first:
+        return f"> {low} (estimate above {first})" if low else f"estimate above {first}, no limit"
+    return f"< {high} (estimate below {last})" if high else f"estimate below {last}, no limit"

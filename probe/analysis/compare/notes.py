@@ -6,6 +6,7 @@ from typing import Any
 from probe.analysis.compare.pair import Pairing
 from probe.analysis.compare.sums import MOST, Unit
 from probe.analysis.runs import Run
+from probe.analysis.words import counted
 
 SETTINGS = {
     "model": ("model", "name"),
@@ -46,13 +47,14 @@ def matched(
     used = [count for count, _ in windows]
     if pairing == "windows":
         yield (
-            f"paired: the same {used[0]:,} windows of {len(documents[0]):,} documents;"
+            f"paired: the same {counted(used[0], 'window')} of"
+            f" {counted(len(documents[0]), 'document')};"
             " differences are of the same targets"
         )
     elif pairing == "documents":
         yield (
-            f"unpaired, by document: the same {len(documents[0]):,} documents, which are drawn"
-            f" together; {used[0]:,} windows in A, {used[1]:,} in B"
+            f"unpaired, by document: the same {counted(len(documents[0]), 'document')}, drawn"
+            f" together; {counted(used[0], 'window')} in A, {used[1]:,} in B"
         )
         if of_losses == "windows":
             yield "the windows are the same, not their boundaries: intact losses alone are paired"

@@ -7,7 +7,7 @@ import duckdb
 from probe.analysis.compare.text import create_token_bytes
 from probe.analysis.runs import Run
 from probe.analysis.suffix import is_suffix
-from probe.analysis.views import DISTRACTOR, pattern
+from probe.analysis.views import DISTRACTOR, parquet_rows, row
 from probe.windows import FEWEST_DOCUMENTS
 
 Pairing = Literal["windows", "documents", "none"]
@@ -37,8 +37,7 @@ def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
     for side, run in zip(SIDES, (a, b), strict=True):
         windows = run.path / "windows.parquet"
         for name, files in (("windows", [windows]), ("scores", list(run.parts))):
-            patterns = [pattern(file) for file in files]
-            rows = connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+            rows = parquet_rows(connection, files)
             if name == "scores" and is_suffix(run.record):
                 rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
             rows.create_view(f"{side}_{name}")
@@ -100,8 +99,8 @@ def documents_of(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
 
 def places(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
     """Windows of one side that are compared, and all that it has."""
-    used, *_ = _row(connection, f"SELECT count(*) FROM {side}_places")
-    scored, *_ = _row(connection, f"SELECT count(*) FROM {side}_scored")
+    used, *_ = row(connection, f"SELECT count(*) FROM {side}_places")
+    scored, *_ = row(connection, f"SELECT count(*) FROM {side}_scored")
     return int(used), int(scored)
 
 
@@ -169,9 +168,4 @@ def _data(run: Run) -> Any:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    return int(_row(connection, f"SELECT count(DISTINCT document) FROM {table}")[0])
-
-
-def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
-    return rows[0]
+    return int(row(connection, f"SELECT count(DISTINCT document) FROM {table}")[0])

@@ -1,11 +1,10 @@
 """The rows of two runs that are compared: views over the score parts, in tokens and in bytes."""
 
-from typing import Any
-
 import duckdb
 
 from probe.analysis.compare.pair import SIDES
 from probe.analysis.floor import is_noise
+from probe.analysis.views import row
 
 MOST = 0.5
 """Share of the boundaries of either run that must agree to compare target by target."""
@@ -25,7 +24,7 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
     """
     for side in SIDES:
         nll, intact, grouping = "s.nll::DOUBLE", "s.nll_intact::DOUBLE", ""
-        if _row(connection, f"SELECT max(repeat) FROM {side}_scores")[0]:
+        if row(connection, f"SELECT max(repeat) FROM {side}_scores")[0]:
             nll, intact, grouping = f"avg({nll})", f"avg({intact})", "GROUP BY ALL"
         connection.execute(
             f"""CREATE VIEW {side}_tokens AS
@@ -64,12 +63,12 @@ def same_boundaries(connection: duckdb.DuckDBPyConnection) -> bool:
     Another protocol or reach puts them elsewhere: then the same distances stand behind other
     targets, and what few rows agree by chance are no comparison.
     """
-    agreeing, *_ = _row(
+    agreeing, *_ = row(
         connection,
         "SELECT count(*) FROM a_spans JOIN b_spans USING (place, condition, boundary)",
     )
     having = [
-        _row(
+        row(
             connection,
             f"SELECT count(*) FROM {side}_spans SEMI JOIN {other}_spans USING (condition)",
         )[0]
@@ -86,7 +85,7 @@ def conditions(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
 
 def far_range(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
     """Shortest and longest far context (tokens) of one side's rows that can answer."""
-    shortest, longest = _row(
+    shortest, longest = row(
         connection, f"SELECT min(far), max(far) FROM {side}_spans WHERE reach IS NOT NULL"
     )
     return (0, 0) if shortest is None else (int(shortest), int(longest))
@@ -94,7 +93,7 @@ def far_range(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, in
 
 def bytes_per_token(connection: duckdb.DuckDBPyConnection, side: str) -> float | None:
     """Mean bytes of a token in the windows of one side, ``None`` without text."""
-    size, tokens = _row(connection, f"SELECT sum(bytes), count(*) FROM {side}_places_bytes")
+    size, tokens = row(connection, f"SELECT sum(bytes), count(*) FROM {side}_places_bytes")
     return float(size) / float(tokens) if size else None
 
 
@@ -116,8 +115,3 @@ def _spans(side: str) -> str:
         FROM {side}_lasts l
         LEFT JOIN {side}_places_bytes t ON l.place = t.place AND l.last = t.position
         LEFT JOIN {side}_boundaries f ON l.place = f.place AND l.boundary = f.boundary"""
-
-
-def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
-    return rows[0]

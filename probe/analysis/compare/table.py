@@ -17,6 +17,7 @@ COLUMNS = (
     "model",
     "revision",
     "dtype",
+    "attention",
     "data",
     "documents",
     "windows",
@@ -70,6 +71,7 @@ def summary_table(summaries: Sequence[Summary]) -> pd.DataFrame:
             "model": summary.model,
             "revision": _short(record.get("revision")),
             "dtype": str(record.get("dtype") or "–"),
+            "attention": _attention(summary),
             "data": summary.data,
             "documents": summary.documents,
             "windows": summary.windows,
@@ -93,9 +95,13 @@ def summary_table(summaries: Sequence[Summary]) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed: words and rounded numbers, no limits of their own."""
+    """The table as it is printed: words and rounded numbers, no limits of their own.
+
+    The attention is told where it is not that of every run.
+    """
     texts = [name for name in table.columns if f"{name} length" in table.columns]
-    kept = table[[*COLUMNS, *texts]].copy()
+    same = table["attention"].nunique() < 2
+    kept = table[[*(name for name in COLUMNS if name != "attention" or not same), *texts]].copy()
     for name, form in (("loss", "{:.4f}"), ("perplexity", "{:.2f}"), ("bits_per_byte", "{:.4f}")):
         kept[name] = [form.format(value) if value == value else "–" for value in table[name]]
     for name in ("documents", "windows", "targets"):
@@ -108,11 +114,16 @@ def _answers(summary: Summary, condition: str) -> dict[str, object]:
     for tolerance in summary.analysis.tolerances:
         context = summary.context(condition, tolerance.text)
         found[tolerance.text] = short(context)
-        if context is not None and context.kind != "unresolved":
-            found[f"{tolerance.text} length"] = context.estimate
-            found[f"{tolerance.text} low"] = context.lower
-            found[f"{tolerance.text} high"] = context.upper
+        if context is not None:
+            for name, tokens in zip(("length", "low", "high"), context.lengths, strict=True):
+                found[f"{tolerance.text} {name}"] = tokens
     return found
+
+
+def _attention(summary: Summary) -> str:
+    """The attention that the configuration names, ``–`` where it names none."""
+    config = summary.run.record.get("config") or {}
+    return str((config.get("model") or {}).get("attention") or "–")
 
 
 def _condition(summaries: Sequence[Summary]) -> str:

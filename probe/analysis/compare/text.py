@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from probe.analysis.runs import Run
-from probe.analysis.views import pattern
+from probe.analysis.views import parquet_rows
 
 Integers = NDArray[np.int64]
 
@@ -73,9 +73,7 @@ def bits_per_byte(run: Run) -> float | None:
     windows = run.path / "windows.parquet"
     with duckdb.connect() as connection:
         create_token_bytes(connection, "token_bytes", windows)
-        parts = [pattern(part) for part in run.parts]
-        rows = connection.read_parquet(parts, union_by_name=True, hive_partitioning=False)
-        rows.create_view("scores")
+        parquet_rows(connection, run.parts).create_view("scores")
         found = connection.execute(
             """SELECT sum(nll::DOUBLE), sum(bytes)
             FROM scores JOIN token_bytes USING (document, "window", position)

@@ -1,5 +1,6 @@
 """A comparison in words: losses, differences by octave, effective contexts, then the notes."""
 
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,10 @@ import pandas as pd
 from probe.analysis.answer import in_order
 from probe.analysis.compare.comparison import Comparison
 from probe.analysis.compare.lengths import SHOWN
+from probe.analysis.words import difference
+
+WIDTH = 100
+"""Most characters of a line."""
 
 
 def table_text(table: pd.DataFrame) -> str:
@@ -29,16 +34,53 @@ def comparison_text(comparison: Comparison) -> str:
     parts = [f"B − A, {how} ({share})\nA: {comparison.a}\nB: {comparison.b}", _losses(comparison)]
     for unit in dict.fromkeys(comparison.octaves["unit"]):
         parts += [_octaves(comparison, str(unit)), _contexts(comparison, str(unit))]
-    parts.append("\n".join(f"- {note}" for note in comparison.notes))
+    parts.append("\n".join(wrapped(f"- {note}") for note in comparison.notes))
     return "\n\n".join(filter(None, parts))
 
 
 def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
-    """Rows of words in columns; with *rule* a line of hyphens below the first."""
+    """Rows of words in columns of at most :data:`WIDTH` characters together.
+
+    Columns that have no room stand below, behind the first one once more.
+
+    Args:
+        lines: Rows of as many words each, the head first.
+        rule: Whether a line of hyphens stands below the head.
+    """
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    blocks, used = [[0]], widths[0]
+    for column in range(1, len(widths)):
+        if used + 2 + widths[column] > WIDTH and blocks[-1] != [0]:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(column)
+        used += 2 + widths[column]
+    return "\n\n".join(_block(lines, widths, columns, rule) for columns in blocks)
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _block(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule: bool
+) -> str:
+    """Some of the columns, one below the other."""
+    rows = [
+        "  ".join(line[column].ljust(widths[column]) for column in columns).rstrip()
+        for line in lines
+    ]
     if rule:
-        rows.insert(1, "  ".join("-" * width for width in widths))
+        rows.insert(1, "  ".join("-" * widths[column] for column in columns))
     return "\n".join(rows)
 
 
@@ -68,17 +110,34 @@ def _octaves(comparison: Comparison, unit: str) -> str:
 
 
 def _contexts(comparison: Comparison, unit: str) -> str:
+    """Lengths by condition; what several tolerances have in common is said once."""
     rows = comparison.contexts[comparison.contexts["unit"] == unit]
-    order = in_order(rows["condition"].astype(str))
-    lines = [["condition", "tolerance", "A", "B", "B − A"]]
-    columns = ["condition", "tolerance", "a_text", "b_text", "text"]
-    for name in order:
-        lines += rows.loc[rows["condition"] == name, columns].astype(str).to_numpy().tolist()
-    return f"Effective context, B − A ({unit})\n{aligned(lines)}" if len(lines) > 1 else ""
+    blocks, told = [], []
+    for name in in_order(rows["condition"].astype(str)):
+        own = rows[rows["condition"] == name]
+        texts: dict[tuple[str, str, str], list[str]] = {}
+        for row in own.to_dict("records"):
+            key = str(row["a_text"]), str(row["b_text"]), str(row["text"])
+            texts.setdefault(key, []).append(str(row["tolerance"]))
+        lines = [["tolerance", "A", "B", "B − A"]]
+        lines += [[", ".join(at), *text] for text, at in texts.items()]
+        blocks.append(f"{name}\n{textwrap.indent(aligned(lines), '  ')}")
+        if (own["kind"] != "number").any():
+            told.append(f"{name}: {_last_delta(own.iloc[0], unit)}")
+    if not blocks:
+        return ""
+    if told:
+        told.insert(0, "where a length has no difference, that of delta at the longest distances:")
+        blocks.append("\n".join(map(wrapped, told)))
+    return "\n".join([f"Effective context, B − A ({unit})", *blocks])
+
+
+def _last_delta(row: "pd.Series[Any]", unit: str) -> str:
+    """The difference of delta at the longest distances that both runs measured."""
+    at = f"{int(row['delta_from']):,}–{int(row['delta_to']) - 1:,}"
+    value, low, high = (float(row[f"delta_{name}"]) for name in ("difference", "low", "high"))
+    return f"{difference(value, low, high)} {SHOWN[unit]} at {at}"
 
 
 def _interval(row: Mapping[Hashable, Any]) -> str:
-    limits = (
-        f"{row['low']:+.4f} to {row['high']:+.4f}" if row["low"] == row["low"] else "no interval"
-    )
-    return f"{row['difference']:+.4f} ({limits})"
+    return difference(row["difference"], row["low"], row["high"])

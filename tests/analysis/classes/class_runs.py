@@ -1,6 +1,7 @@
 """Made-up windows, and simulated runs whose windows hold words, for the tests of token classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from simulated import WINDOWS, Simulation, write_run
 
-from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import resample_weights
 from probe.analysis.classes.findings import ClassFindings
 from probe.analysis.classes.findings import class_findings as find
 from probe.analysis.classes.table import ClassTable
 from probe.analysis.classes.tokens import TokenCounts, WindowTokens
+from probe.analysis.opened import opened
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import curve_starts
 from probe.analysis.tolerance import parse_tolerance
-from probe.analysis.views import connect, longest_distance, scored_documents
+from probe.analysis.views import connect
 
 TYPES = (" the", " cat", "ching", " sat", ".", "\n", " 12", " ,;", "é", "'s", " 3rd", "er")
 """Texts of the token ids 0, 1, 2 … of made-up windows."""
@@ -121,15 +120,4 @@ def simulation(**changes: Any) -> Simulation:
 
 def findings(run: Run, table: ClassTable, how: Analysis = HOW) -> ClassFindings:
     with connect(run.path / "windows.parquet", run.parts) as connection:
-        documents = scored_documents(connection)
-        return find(
-            connection,
-            table,
-            edges=bin_edges(longest_distance(connection) + 1, how.bins_per_octave),
-            starts=curve_starts(run.record),
-            documents=documents,
-            weights=resample_weights(len(documents), how.resamples, how.seed),
-            how=how,
-            floor=None,
-            per_token=3.0,
-        )
+        return find(replace(opened(connection, run, how), per_token=3.0), table)

@@ -11,6 +11,7 @@ from probe.analysis.classes.findings import CONTEXTS, CURVES, MOST_VALUES
 from probe.analysis.classes.table import classify
 from probe.analysis.classes.tokens import WindowTokens
 from probe.analysis.runs import Run
+from probe.analysis.words import counted
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def test_few_documents(tmp_path: Path, documents: int) -> None:
     run = word_run(tmp_path / "run", simulation(documents=documents))
     found = findings(run, classify(run, ["kind", "copy"]))
     assert set(found.contexts["kind"]) == {"unresolved"}
-    assert f"{documents} documents, at least 6 needed" in set(found.contexts["reasons"])
+    assert f"{counted(documents, 'document')}, at least 6 needed" in set(found.contexts["reasons"])
     assert found.contexts[["length", "low", "high"]].isna().all(axis=None)
     for frame in (found.curves, found.occurrences, found.copies):
         assert len(frame)
