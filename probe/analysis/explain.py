@@ -11,6 +11,7 @@ import pandas as pd
 
 from probe.analysis.classes.findings import ClassFindings, class_findings
 from probe.analysis.classes.table import classify, default_classes
+from probe.analysis.classes.user import is_user
 from probe.analysis.curve import fitted_curves
 from probe.analysis.information import Information, information_findings
 from probe.analysis.opened import opened
@@ -71,8 +72,8 @@ def explain(
         run_dir: The run folder.
         analysis: How to read it; by default what its configuration says.
         classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
-            ``my.py:rare``; by default those of its configuration, else the built-in ones that need
-            nothing else.
+            ``my.py:rare``; by default those of its configuration that are no code, else the
+            built-in ones that need nothing else.
         write: Whether to write ``summary.json``, ``curve.csv``, ``findings.json`` and
             ``classes.csv`` into the folder.
 
@@ -86,6 +87,9 @@ def explain(
     summary = summarise(run_dir, analysis=analysis, write=write)
     run, how = summary.run, summary.analysis
     asked = how.classes if classes is None else tuple(classes)
+    refused: tuple[str, ...] = ()
+    if classes is None and analysis is None:
+        asked, refused = _without_code(asked)
     with connected(run, checked=False) as connection:
         by_class, information = _findings(summary, connection, asked, write)
     found = Explanation(
@@ -101,11 +105,26 @@ def explain(
         quantiles=information.quantiles,
         positions=information.positions,
         detectable=information.detectable,
-        notes=(*by_class.notes, *information.notes),
+        notes=(*by_class.notes, *information.notes, *refused),
     )
     if write:
         _write(found)
     return found
+
+
+def _without_code(
+    names: Sequence[str] | None,
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Leave out the files that a run folder names: it may come from anyone, and they are code."""
+    if names is None:
+        return None, ()
+    refused = tuple(
+        f"token class {name!r} is named by run.json and was not run, because it is code; to run "
+        f"it: --class {name}"
+        for name in names
+        if is_user(name)
+    )
+    return tuple(name for name in names if not is_user(name)) or None, refused
 
 
 def _findings(

@@ -1,5 +1,6 @@
 """Key tokens: which they are, and as character spans."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.analysis.runs import Run, connected
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 
 Integers = NDArray[np.int64]
 
@@ -28,6 +29,11 @@ class KeyRule:
 
     lsd: float = 2.0
     lcl: float = -2.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not math.isfinite(value):
+                raise UsageError(f"{name} is {value}; allowed: a finite number of nats")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """An explained run: its parts belong to one reading of one run, and its files hold them."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -96,3 +97,16 @@ def test_without_truncate_the_missing_condition_is_named(tmp_path):
     folder = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}))
     found = explain(folder)
     assert any("truncate" in note for note in found.notes)
+
+
+def test_code_that_a_run_folder_names_is_not_run(folder, tmp_path):
+    """A folder may come from anyone: its classes that are files are named, not executed."""
+    folder = shutil.copytree(folder, tmp_path / "copy")
+    evil = folder / "evil.py"
+    evil.write_text("raise SystemExit('executed')\n")
+    record = json.loads((folder / "run.json").read_text())
+    record["config"]["analysis"]["classes"] = [f"{evil}:f", "kind"]
+    (folder / "run.json").write_text(json.dumps(record))
+    found = explain(folder)
+    assert set(found.classes["class"]) == {"kind"}
+    assert any("was not run, because it is code" in note for note in found.notes)
