@@ -28,6 +28,8 @@ _PACKAGES = (
     "duckdb",
 )
 
+_LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
+
 
 def begin(
     experiment: Experiment, dtype: str, before: dict[str, Any] | None, folder: Path
@@ -103,15 +105,22 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "bos": experiment.first_token.bos,
         "dtype": dtype,
         "attention": config.model.attention,
-        "data": config.data.model_dump(mode="json", exclude=free),
+        "data": _grown(config.data.model_dump(mode="json", exclude=free)),
         "windows": config.windows.model_dump(mode="json"),
-        "protocol": config.protocol.model_dump(mode="json"),
+        "protocol": _grown(config.protocol.model_dump(mode="json")),
         # What the protocol's keys mean may change with a version: rows of both must not mix.
         "runs": [list(run if run.start else run[:3]) for run in experiment.protocol.runs(True)],
         "seed": config.seed,
         "first_token": config.first_token,
         "measures": sorted(config.measures),
     }
+
+
+def _grown(part: dict[str, Any]) -> dict[str, Any]:
+    """Without the keys that came later, where they say nothing: older folders go on."""
+    if isinstance(part.get("targets"), dict):
+        part = {**part, "targets": _grown(part["targets"])}
+    return {key: value for key, value in part.items() if key not in _LATER or value}
 
 
 def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:

@@ -293,10 +293,10 @@ def test_what_the_other_run_lacks(folder: Path, tmp_path: Path) -> None:
         keys = keys[keys.document.isin(list(shorter))]
         behind = int((keys.position >= 50).sum())
         assert found.documents == 7
-        assert found.warnings == (
-            f"2 of 9 documents are not in '{other}': left out",
-            f"{behind} key tokens lie behind what '{other}' holds of their documents",
-        )
+        *others, last = found.warnings
+        assert others[0] == f"2 of 9 documents are not in '{other}': left out"
+        assert last == f"{behind} key tokens lie behind what '{other}' holds of their documents"
+        assert all("the tokenizers cut the text differently" in line for line in others[1:])
         assert all(line in answer(found) for line in found.warnings)
         if size == 3:
             assert found.keys == (keys.position < 50).sum()

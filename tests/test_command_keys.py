@@ -21,7 +21,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe import config_parts
+from probe import config_protocols
 from probe.analysis.key_answer import answer
 from probe.analysis.longppl import longppl
 from probe.commands import list as listing
@@ -145,7 +145,7 @@ def test_refusals(results: Path, base: dict[str, Any], tmp_path: Path) -> None:
 
 def test_list() -> None:
     """Every key of the protocol is listed, with its default."""
-    fields = set(config_parts.LongPPLConfig.model_fields) - {"kind"}
+    fields = set(config_protocols.LongPPLConfig.model_fields) - {"kind"}
     assert set(listing.PROTOCOLS["longppl"]) == fields
     text = good(probe("list"))
     assert "context: 4096" in text

@@ -105,7 +105,7 @@ def test_every_source_is_bound_and_explained(source):
     if source in FIXED:
         assert set(map(words.decode, drawn)) == {FIXED_TEXTS[source]}
     else:
-        origin = {"document": OTHER, "self": OLDER}.get(source, TEXT)
+        origin = {"document": OTHER, "passage": OTHER, "self": OLDER}.get(source, TEXT)
         assert set(drawn) <= set(words.encode(origin))
 
 

@@ -13,7 +13,7 @@ from token_texts import spelled
 from probe.branches import FirstToken, perturbed
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
-from probe.perturbations.samplers import stretch, unigram, vocabulary
+from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.perturbations.trials import nested
 from probe.protocol import Run
 from probe.windows import Window
@@ -23,6 +23,7 @@ SOURCES = {
     "unigram": unigram([0, 3, 1, 0, 2]),
     "document": stretch([np.arange(1000, 1400), np.arange(2000, 2030)], room=300),
     "self": stretch([np.arange(3000, 3100)], room=300),
+    "passage": passages([np.arange(4000, 4020)]),
     "newline": vocabulary([6]),
     "pad": vocabulary([7000]),
     "mask": vocabulary([7001]),
@@ -32,6 +33,7 @@ WITHIN += ["shuffle(within='word')", "shuffle(unit='word', within='sentence')"]
 WITHIN += ["shuffle(span=3, within='sentence')", "shuffle_spans(span=3, within='sentence')"]
 ORDER = ["shuffle", "shuffle(unit='word')", "shuffle(unit='sentence')", "shuffle_spans(span=1)"]
 ORDER += ["shuffle_spans(span=7)", "reverse", "reverse(unit='word')", "reverse(unit='sentence')"]
+ORDER += ["move", "move(to='first')"]
 CONTROLS = ["intact", "noise", "noise(windows=3)"]
 REPLACING = [f"replace(source={name!r})" for name in SOURCES]
 REPLACING += ["replace(source=5)", "replace(source='document', rate=0.3)"]
@@ -72,7 +74,12 @@ def apply(text, far, seed, targets=(8,), whole=None):
     """A condition applied to *far*, which is the start of the text of *whole*."""
     written = spelled([int(token) for token in (far if whole is None else whole)])
     return parse(text).apply(
-        far, rng=seed, sources=SOURCES, text=written[: len(far)], targets=np.array(targets)
+        far,
+        rng=seed,
+        sources=SOURCES,
+        text=written[: len(far)],
+        targets=np.array(targets),
+        passage=slice(0, len(far) // 3),
     )
 
 
@@ -234,7 +241,14 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     run = Run(boundary, boundary + before, 60)
     whole = spelled(ids.tolist())
     branch = perturbed(
-        window, run, condition, first_token=first_token, seed=seed, sources=SOURCES, text=whole
+        window,
+        run,
+        condition,
+        first_token=first_token,
+        seed=seed,
+        sources=SOURCES,
+        text=whole,
+        passage=slice(0, boundary // 3),
     ).branch
     near = ids[boundary:]
     assert np.array_equal(branch.ids[-len(near) :], near)
@@ -261,7 +275,12 @@ def test_a_part_of_a_text_may_begin_anywhere(text, ids, first, seed):
     """Far may begin in the middle of a sentence or word, behind text that stays intact."""
     part = spelled(ids)[first:]
     result = parse(text).apply(
-        ids[first:], rng=seed, sources=SOURCES, text=part, targets=np.array([8])
+        ids[first:],
+        rng=seed,
+        sources=SOURCES,
+        text=part,
+        targets=np.array([8]),
+        passage=slice(2, 9),
     )
     assert len(result) <= len(ids) - first
     if text in [*ORDER, *WITHIN]:

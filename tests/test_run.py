@@ -742,16 +742,15 @@ def test_disk_full(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     whole = parts(score(base, tmp_path / "other"))
     import pyarrow.parquet as pq
 
-    write, calls = pq.write_table, iter(range(100))
+    write, calls = pq.ParquetWriter.write_table, iter(range(100))
 
-    def until_full(table: Any, path: Path, **options: Any) -> None:
+    def until_full(writer: pq.ParquetWriter, table: Any, **options: Any) -> None:
         if next(calls) == 4:  # windows.parquet, frequencies.parquet and two parts fit
-            path.write_bytes(b"PAR1")
             raise OSError(28, "No space left on device")
-        write(table, path, **options)
+        write(writer, table, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pq, "write_table", until_full)
+        patch.setattr(pq.ParquetWriter, "write_table", until_full)
         with pytest.raises(
             ProbeError, match=r"no space left for .*everything scored before is kept"
         ):

@@ -42,7 +42,16 @@ def test_every_source_is_bound():
     (newline,) = set(drawn(found, "newline"))
     assert byte_tokenizer().decode([newline]) == "\n"
     assert set(drawn(sources(OWN), "pad")) == {3}
-    assert {*SOURCES} == {"vocabulary", "unigram", "document", "self", "newline", "pad", "mask"}
+    assert {*SOURCES} == {
+        "vocabulary",
+        "unigram",
+        "document",
+        "self",
+        "passage",
+        "newline",
+        "pad",
+        "mask",
+    }
 
 
 def test_what_the_data_cannot_give_is_refused():

@@ -146,8 +146,11 @@ def perturbed(
     import numpy as np
 
     targets = None if target is None else np.array([target])
+    passage = slice(0, len(far) // 4)
     try:
-        return condition.apply(far, rng=seed, sources=samplers, text=text, targets=targets)
+        return condition.apply(
+            far, rng=seed, sources=samplers, text=text, targets=targets, passage=passage
+        )
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {condition.text!r}: {error}") from error
 

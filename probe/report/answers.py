@@ -147,7 +147,7 @@ def curve_section(summary: Summary) -> Section | None:
     how = (
         "Each line is the loss added when the text further back than the distance is changed in"
         " that way: the higher, the more the model needs it. Where a line drops below a dotted"
-        f" tolerance, the far text no longer matters at that tolerance. Bands: {share} {band}"
+        f" tolerance, its mean delta is below it. Bands: {share} {band}"
         " interval over documents; hairlines: the never-rising fit that the answer is read from."
     )
     tables = [

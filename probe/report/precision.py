@@ -51,7 +51,8 @@ def detectable_section(explained: Explained) -> Section | None:
         [Rule(threshold_of(explained.summary), "")],
     )
     how = (
-        "A mean delta of this size would be found with 80 % power at 5 % (two-sided) with these"
+        "A mean delta of this size would be found with 80 % power at"
+        f" {100 - 100 * explained.summary.analysis.confidence:g} % (two-sided) with these"
         " documents. Above the dotted line, the smallest tolerance, a run needs more documents."
     )
     table = pivot(

@@ -115,13 +115,8 @@ def _contexts(comparison: Comparison, unit: str) -> str:
     blocks, told = [], []
     for name in in_order(rows["condition"].astype(str)):
         own = rows[rows["condition"] == name]
-        texts: dict[tuple[str, str, str], list[str]] = {}
-        for row in own.to_dict("records"):
-            key = str(row["a_text"]), str(row["b_text"]), str(row["text"])
-            texts.setdefault(key, []).append(str(row["tolerance"]))
-        lines = [["tolerance", "A", "B", "B − A"]]
-        lines += [[", ".join(at), *text] for text, at in texts.items()]
-        blocks.append(f"{name}\n{textwrap.indent(aligned(lines), '  ')}")
+        sides = _by_tolerance(own, {"a_text": "A", "b_text": "B"})
+        blocks.append(f"{name}\n{sides}\n\n{_by_tolerance(own, {'text': 'B − A'})}\n")
         if (own["kind"] != "number").any():
             told.append(f"{name}: {_last_delta(own.iloc[0], unit)}")
     if not blocks:
@@ -129,7 +124,18 @@ def _contexts(comparison: Comparison, unit: str) -> str:
     if told:
         told.insert(0, "where a length has no difference, that of delta at the longest distances:")
         blocks.append("\n".join(map(wrapped, told)))
-    return "\n".join([f"Effective context, B − A ({unit})", *blocks])
+    return "\n".join([f"Effective context, B − A ({unit})", *blocks]).rstrip()
+
+
+def _by_tolerance(rows: pd.DataFrame, columns: Mapping[str, str]) -> str:
+    """Some columns of one condition, the tolerances that agree in all of them in one row."""
+    texts: dict[tuple[str, ...], list[str]] = {}
+    for row in rows.to_dict("records"):
+        key = tuple(str(row[name]) for name in columns)
+        texts.setdefault(key, []).append(str(row["tolerance"]))
+    lines = [["tolerance", *columns.values()]]
+    lines += [[", ".join(at), *text] for text, at in texts.items()]
+    return textwrap.indent(aligned(lines), "  ")
 
 
 def _last_delta(row: "pd.Series[Any]", unit: str) -> str:
