@@ -22,6 +22,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.analysis.bins import bin_edges
+from probe.analysis.compare import compare
 from probe.analysis.dense import importance, is_dense, mean_importance, token_importance
 from probe.analysis.lengths import KL, lengths
 from probe.analysis.lengths_answer import answer
@@ -246,6 +247,13 @@ def test_the_figure(folder: Path) -> None:
         draw(frame, texts=["a", "b"])
     with pytest.raises(EmptyFigureError):
         draw(frame.assign(importance=np.nan))
+
+
+def test_comparisons_leave_out_what_is_grey(folder: Path, copied: Path) -> None:
+    """Two runs are compared at the lengths that may answer: up to half of the longest."""
+    found = compare(folder, copied).curve
+    tokens = found[found["unit"] == "tokens"]
+    assert tokens["distance_to"].max() == CONTEXT // 2 + 1
 
 
 def test_commands(folder: Path, copied: Path) -> None:

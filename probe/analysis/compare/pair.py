@@ -5,6 +5,7 @@ from typing import Any, Literal
 import duckdb
 
 from probe.analysis.compare.text import create_token_bytes
+from probe.analysis.longest import far_tokens
 from probe.analysis.runs import Run
 from probe.analysis.suffix import is_suffix
 from probe.analysis.views import DISTRACTOR, parquet_rows, row
@@ -41,6 +42,10 @@ def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
             if name == "scores" and is_suffix(run.record):
                 rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
             rows.create_view(f"{side}_{name}")
+        meaning = far_tokens(run.path)
+        connection.execute(
+            f"CREATE MACRO {side}_far_tokens(boundary, distance, start) AS {meaning}"
+        )
         connection.execute(
             f"""CREATE TABLE {side}_scored AS SELECT document, "window", start FROM {side}_windows
             SEMI JOIN (SELECT DISTINCT document, "window" FROM {side}_scores)

@@ -29,7 +29,8 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(
             f"""CREATE VIEW {side}_tokens AS
             SELECT place, document, position, boundary, condition, distance AS tokens, distance,
-                1 AS weight, nll - nll_intact AS delta, distance > boundary - start AS grey
+                1 AS weight, nll - nll_intact AS delta,
+                distance > {side}_far_tokens(boundary, distance, start) AS grey
             FROM (
                 SELECT p.place, s.document, s.position, s.boundary, s.distance, s.condition,
                     p.start, {nll} AS nll, {intact} AS nll_intact
@@ -102,7 +103,8 @@ def _spans(side: str) -> str:
     return f"""
         CREATE TABLE {side}_lasts AS
         SELECT p.place, s.document, s.condition, s.boundary, s.boundary - p.start AS far,
-            max(s.position) FILTER (WHERE s.distance <= s.boundary - p.start) AS last
+            max(s.position) FILTER (
+                WHERE s.distance <= {side}_far_tokens(s.boundary, s.distance, p.start)) AS last
         FROM {side}_scores s
         JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
         WHERE s.boundary >= 0 GROUP BY ALL;
