@@ -7,7 +7,6 @@ same branches.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,9 @@ from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.text import TokenText, common_types, pre_tokens
 from probe.perturbations.trials import nested, trial
-from probe.protocol import Dense, LongPPL, Passages, Plan, Run, Suffix, longppl
-from probe.protocol.passages import LONGEST
-from probe.sources import Sources, check_texts
+from probe.protocol import Dense, Passages, Plan, Run, Suffix
+from probe.room import check_positions, fitted, longest_forward, longest_window
+from probe.sources import Sources, check_texts, ordinary_ids
 from probe.store import Key
 from probe.windows import Window, token_counts
 
@@ -59,7 +58,7 @@ class Experiment:
     ) -> None:
         self.config, self.source, self.corpus = config, source, corpus
         self.first_token = FirstToken(config.first_token, source.bos)
-        self.protocol: Plan = _protocol(config, source, self.first_token.extra)
+        self.protocol: Plan = fitted(config, source, self.first_token.extra)
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
         self.windows = tuple(
@@ -67,14 +66,14 @@ class Experiment:
                 corpus.documents,
                 self.protocol,
                 config.windows,
-                longest=_longest(config, source, self.first_token.extra),
+                longest=longest_window(config, source, self.first_token.extra),
                 seed=config.seed,
             )
         )
         if isinstance(self.protocol, Passages):
             longest = max(len(window.ids) for window in self.windows)
             self.protocol = self.protocol.within(longest, self.first_token.extra)
-        self._check_positions()
+        check_positions(config, self.protocol, source, self.first_token)
 
     @cached_property
     def shared(self) -> dict[str, bool]:
@@ -209,6 +208,11 @@ class Experiment:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
         return len(self.windows) if asked is None else int(asked)
 
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
+        return longest_forward(self.config, self.protocol, self.first_token)
+
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:
         return {(w.document, w.index): number for number, w in enumerate(self.windows)}
@@ -219,44 +223,8 @@ class Experiment:
         pool = [self.documents[name] for name in self.pool]
         size = self.source.vocabulary
         tokenizer = self.source.tokenizer
-        return Sources(pool, ordinary=self._ordinary(), size=size, room=room, tokenizer=tokenizer)
-
-    def _ordinary(self) -> NDArray[np.int64]:
-        """Ids that stand for text: every id of the tokenizer but the special ones."""
-        size, tokenizer = self.source.vocabulary, self.source.tokenizer
-        if tokenizer is None:
-            return np.arange(size)
-        added: dict[int, Any] = tokenizer.added_tokens_decoder
-        special = {i for i, token in added.items() if token.special} | set(
-            tokenizer.all_special_ids
-        )
-        ids = np.arange(min(size, len(tokenizer)))
-        return ids[~np.isin(ids, sorted(special))]
-
-    @property
-    def longest(self) -> int | None:
-        """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
-        if isinstance(self.protocol, Dense):
-            return self.protocol.context + 1 + self.first_token.kept
-        return self.config.windows.length
-
-    def _check_positions(self) -> None:
-        bos, size = self.first_token.bos, self.source.vocabulary
-        if bos is not None and bos >= size and self.first_token.extra:
-            raise UsageError(
-                f"first_token is {self.first_token.mode!r}: the tokenizer's BOS has the id {bos}; "
-                f"the model knows 0 to {size - 1}"
-            )
-        positions, length = self.source.positions, self.longest
-        needed = (length or 0) + self.first_token.extra
-        if positions is not None and needed > positions:
-            extra = " and the kept first token" if self.first_token.extra else ""
-            name = "protocol.context and its target take"
-            name = name if isinstance(self.protocol, Dense) else "windows.length is"
-            raise UsageError(
-                f"{name} {length}{extra}: the model has {positions} positions; "
-                f"allowed: up to {positions - self.first_token.extra}"
-            )
+        ordinary = ordinary_ids(tokenizer, size)
+        return Sources(pool, ordinary=ordinary, size=size, room=room, tokenizer=tokenizer)
 
 
 def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
@@ -280,7 +248,7 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    protocol = _protocol(config, source, FirstToken(config.first_token, source.bos).extra)
+    protocol = fitted(config, source, FirstToken(config.first_token, source.bos).extra)
     corpus = load_corpus(
         config.data.as_options(),
         tokenizer=source.tokenizer,
@@ -290,22 +258,6 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
     )
     corpus = usable(corpus, protocol, config.windows, config.seed)
     return Experiment(config, source, corpus, pool)
-
-
-def _longest(config: Config, source: ModelSource, extra: int) -> int | None:
-    """Tokens at which whole documents are cut: the model's positions, or fewer if asked for."""
-    places = None if source.positions is None else source.positions - extra
-    return places if config.windows.length is None else config.windows.length
-
-
-def _protocol(config: Config, source: ModelSource, extra: int) -> Plan:
-    """The protocol on a model, behind *extra* tokens that stand in front of every window."""
-    plan = config.plan
-    if isinstance(plan, LongPPL):
-        plan = longppl(_longest(config, source, extra), plan.context, plan.stride)
-    elif isinstance(plan, Passages):
-        return plan.within(_longest(config, source, extra) or LONGEST, extra)
-    return plan.within(plan.length, extra)
 
 
 def _is_random(condition: Condition, longest: int) -> bool:

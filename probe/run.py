@@ -14,6 +14,7 @@ from probe.config import Config
 from probe.engine import Costs, Engine
 from probe.errors import ProbeError
 from probe.experiment import Experiment, prepare
+from probe.identity import refuse_other_windows
 from probe.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype
@@ -21,7 +22,7 @@ from probe.models.positions import refuse_unheeded
 from probe.planning import Unit, planned_batch, units
 from probe.progress import FarEnd, Progress
 from probe.protocol import LongPPL, Suffix
-from probe.record import begin, readable, refuse_other_windows
+from probe.record import begin, readable
 from probe.rows import keys, references, rows
 from probe.selfcheck import Report, check
 from probe.store import Store

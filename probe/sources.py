@@ -119,6 +119,24 @@ class Sources:
         return stretch([document.ids[: window.start]], room=self.room)
 
 
+def ordinary_ids(tokenizer: Any, size: int) -> NDArray[np.int64]:
+    """Ids that stand for text: every id of the tokenizer but the special ones.
+
+    Args:
+        tokenizer: Of transformers, or ``None``: then every id stands for text.
+        size: Number of token ids that the model knows.
+
+    Returns:
+        Token ids, shape ``(n,)``, int64, rising.
+    """
+    if tokenizer is None:
+        return np.arange(size)
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    ids = np.arange(min(size, len(tokenizer)))
+    return ids[~np.isin(ids, sorted(special))]
+
+
 def token_of(name: str, tokenizer: Any, size: int) -> int:
     """The one token that a source of single tokens stands for.
 

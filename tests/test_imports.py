@@ -19,7 +19,7 @@ LAYERS = [
     "protocol branches candidates contexts",
     "models attention memory references ledger walk engine selfcheck timing",
     "config config_parts config_protocols corpus cutting sources store experiment planning progress"
-    " record rows run",
+    " record rows room identity run",
     "analysis plots",
     "report",
     "commands",

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe.analysis import words
-from probe.analysis.bootstrap import ratio, too_few
+from probe.analysis.bootstrap import too_few
 from probe.analysis.fitted import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.sequence import lower_by_tests
+from probe.analysis.limits import epsilons_of, limits, outward, shown_above
 from probe.analysis.tolerance import Tolerance
-
-Floats = NDArray[np.float64]
 
 LOWERS = "lowers the loss"
 """Flag of an answer whose condition significantly lowers the loss at some distance."""
@@ -119,7 +116,7 @@ def effective_context(
         UsageError: If the tolerance needs text that the run does not have.
     """
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    epsilons = _epsilons(curve, tolerance, bytes_per_token)
+    epsilons = epsilons_of(curve, tolerance, bytes_per_token)
     epsilon = None if epsilons is None else epsilons.mean
     reasons, flags = [], []
     index = low = high = len(lower)
@@ -132,21 +129,21 @@ def effective_context(
         reasons += _noise_reasons(floor, epsilon, int(lower[min(index, len(lower) - 1)]))
         flags += _flags(curve, epsilon, index, floor)
     if epsilons is not None and not reasons:
-        low, high = _limits(curve, epsilons, index)
+        low, high = limits(curve, epsilons, index)
         if low == 0 and high == len(lower):
             reasons.append(f"the interval is as wide as the measured range, {lower[0]:,}–{reach:,}")
 
     def tokens(at: int) -> int | None:
         return int(lower[at]) if at < len(lower) else None
 
-    below, above = _outward(curve, low, high)
+    below, above = outward(curve, low, high)
     kind: Literal["length", "zero", "greater", "unresolved"] = "length"
     value = tokens(index)
     if reasons:
         kind, value = "unresolved", None
     elif high == len(lower):
         kind = "greater"
-        value = below if index < len(lower) else _shown_above(curve, epsilon)
+        value = below if index < len(lower) else shown_above(curve, epsilon)
     elif value == 0:
         kind = "zero"
     return EffectiveContext(
@@ -179,71 +176,6 @@ def effective_contexts(
         effective_context(curve, tolerance, floor=floor, bytes_per_token=bytes_per_token)
         for tolerance in tolerances
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Epsilons:
-    """A tolerance in nats: as it stands, in each resample, and document by document."""
-
-    mean: float
-    resampled: float | Floats
-    by_document: float | Floats
-
-
-def _epsilons(
-    curve: FittedCurve, tolerance: Tolerance, bytes_per_token: float | None
-) -> _Epsilons | None:
-    """The tolerance, which moves with the documents where it is a share of delta at distance 0."""
-    fixed = tolerance.nats(bytes_per_token=bytes_per_token)
-    if fixed is not None:
-        return _Epsilons(fixed, fixed, fixed)
-    delta = curve.resampled.mean[0] if curve.sums.lower[0] == 0 else np.nan
-    if not delta > 0:
-        return None
-    own = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
-    return _Epsilons(
-        float(tolerance.amount * delta),
-        tolerance.amount * curve.resampled.draws[:, 0],
-        tolerance.amount * np.where(np.isnan(own), delta, own),
-    )
-
-
-def _limits(curve: FittedCurve, epsilons: _Epsilons, index: int) -> tuple[int, int]:
-    """Limits of the interval as bin indices, the number of bins standing for beyond reach."""
-    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    answers = first_below(curve.fits, epsilons.resampled, lower, reach)
-    tail = (1 - curve.confidence) / 2
-    low = int(np.quantile(answers, tail, method="lower"))
-    high = int(np.quantile(answers, 1 - tail, method="higher"))
-    tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
-    return min(low, index, tested), max(high, index)
-
-
-def _shown_above(curve: FittedCurve, epsilon: float | None) -> int:
-    """The bound of a curve that is beyond reach: where it is still above, or last may answer."""
-    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    if epsilon is None or not curve.fit[-1] < epsilon:
-        return reach
-    return int(lower[lower < reach / np.sqrt(2)].max(initial=int(lower[0])))
-
-
-def _outward(curve: FittedCurve, low: int, high: int) -> tuple[int | None, int | None]:
-    """Limits in tokens, rounded outward to bin edges.
-
-    A curve that crosses inside a wide bin is above the tolerance in the mean of that bin or of the
-    one before: the crossing may lie anywhere between the start of the last bin above and the end
-    of the first one below. Where bins hold a single distance nothing is added.
-    """
-    lower, upper = curve.sums.lower, curve.sums.upper
-    below: int | None = None
-    if low == 0:
-        below = 0
-    elif low < len(lower):
-        wide = lower[low] - lower[low - 1] > 1
-        below = int(lower[low - 1] if wide else lower[low])
-    if high == len(lower):
-        return below, None
-    return below, int(upper[high] if upper[high] - lower[high] > 1 else lower[high])
 
 
 def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> list[str]:
