@@ -9,7 +9,7 @@ import duckdb
 import pandas as pd
 
 from probe.analysis.answer import counts, in_order
-from probe.analysis.groups import delta_table, in_words
+from probe.analysis.groups import delta_table, in_words, strongest
 from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -85,15 +85,12 @@ def bands(run_dir: str | Path, *, analysis: Analysis | None = None, write: bool 
 def answer(found: Bands) -> str:
     """The whole answer as plain text: sentence, basis, table, notes."""
     summary, table = found.summary, found.table
-    strongest = None if table.empty else table.iloc[int(table["delta"].to_numpy().argmax())]
     subject = f"{summary.model} on {summary.data}"
-    if strongest is None:
+    if table.empty:
         lines = [f"{subject}: no band was scored."]
     else:
-        lines = [
-            f"{subject}: of the bands, {_band(strongest)} tokens before the target matters most "
-            f"({strongest['condition']}: {in_words(strongest)} nats a token)."
-        ]
+        most = strongest(table, lambda row: f"{_band(row)} tokens before the target", "band")
+        lines = [f"{subject}: of the bands, {most}."]
     lines.append(f"Measured on {', '.join(counts(summary))}; what lies beyond a band is intact.")
     names = in_order(table["condition"].astype(str))
     width = max([len("band"), *(len(_band(row)) for _, row in table.iterrows())])

@@ -1,6 +1,6 @@
 """Delta of groups of rows that are no distances (bands, passages), with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,3 +51,27 @@ def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.Da
 def in_words(row: "pd.Series[float]") -> str:
     """Delta with its limits, nats: ``+0.0123 (+0.0100 to +0.0150)``."""
     return difference(row["delta"], row["low"], row["high"])
+
+
+def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], group: str) -> str:
+    """Which group matters most, as the end of a sentence: only what an interval bears out.
+
+    Args:
+        table: Of :func:`delta_table`, with a row at least and a column ``condition``.
+        name: What to call the group of a row.
+        group: What groups are: ``band``.
+
+    Returns:
+        The group with the largest delta of those whose interval lies above 0; that none does; or,
+        without intervals, the largest with nothing claimed.
+    """
+    known = table.dropna(subset=["low"])
+    above = known[known["low"] > 0]
+    rows = above if len(above) else table
+    row = rows.iloc[int(rows["delta"].to_numpy().argmax())]
+    told = f"{name(row)} ({row['condition']}: {in_words(row)} nats a token)"
+    if len(above):
+        return f"{told} matters most"
+    if len(known):
+        return f"no {group}'s interval lies above 0; the largest delta is that of {told}"
+    return f"the largest delta is that of {told}, with too few documents for an interval"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from probe.analysis.answer import counts
 from probe.analysis.bins import octave_edges
-from probe.analysis.groups import delta_table, in_words
+from probe.analysis.groups import delta_table, in_words, strongest
 from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -92,11 +92,8 @@ def answer(found: Passages) -> str:
     if named.empty:
         first = f"{subject}: no passage was scored."
     else:
-        most = named.iloc[int(named["delta"].to_numpy().argmax())]
-        first = (
-            f"{subject}: of the passages, {most['passage']!r} matters most to the answer "
-            f"({most['condition']}: {in_words(most)} nats a token)."
-        )
+        most = strongest(named, lambda row: repr(row["passage"]), "passage")
+        first = f"{subject}: of the passages, {most}."
     basis = f"Measured on {', '.join(counts(summary))}; all but the passage is intact."
     notes = [f"- {line}" for line in summary.warnings]
     if summary.documents < FEWEST_DOCUMENTS:
