@@ -17,7 +17,7 @@ from probe.experiment import Experiment, prepare
 from probe.identity import refuse_other_windows
 from probe.losses import Losses
 from probe.models.causal import CausalModel
-from probe.models.load import load_model, resolve_device, resolve_dtype
+from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
 from probe.models.positions import refuse_unheeded
 from probe.planning import Unit, planned_batch, units
 from probe.progress import FarEnd, Progress
@@ -138,6 +138,8 @@ def _score_missing(
 ) -> None:
     """Check the model and score unit after unit."""
     config = experiment.config
+    if slow := slow_dtype(record["model"]["dtype"], model.device):
+        say(slow)
     report = check_model(model, experiment)
     for outcome in report.outcomes:
         if not outcome.passed:

@@ -12,6 +12,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     character_tokenizer,
     model_folders,
     no_network,
+    parts,
     score,
     scores,
     text_folder,
@@ -19,6 +20,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM
 
+from probe.errors import UsageError
+from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import unigram, vocabulary
 from probe.perturbations.text import TokenText, common_types, pre_tokens
@@ -144,3 +147,38 @@ def test_a_condition_that_draws_nothing_is_scored_once(base, tmp_path):
     repeats = scores(folder).groupby("condition")["repeat"].nunique().to_dict()
     assert repeats.pop("shuffle") == 2
     assert set(repeats.values()) == {1}
+
+
+OWN = '''
+"""A perturbation of the user's own."""
+
+import numpy as np
+
+from probe.perturbations.registry import register
+
+
+@register("rotate_for_a_run")
+def rotate(far, *, rng, by: int = 1):
+    """Move every token by some places."""
+    return np.roll(far, by)
+'''
+
+
+def test_a_perturbation_of_ones_own_is_scored_and_resumed(base, tmp_path, monkeypatch):
+    """It goes through a run like any other; changed code under its name is refused, rows stay."""
+    registry.load_builtins()
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    changes = {"perturbations": [str(file)], "data__max_documents": 2}
+    folder = score(base, tmp_path, conditions=["rotate_for_a_run(by=3)"], **changes)
+    found = scores(folder)
+    assert (found.loc[found["boundary"] >= 0, "condition"] == "rotate_for_a_run(by=3)").all()
+    assert (found["nll"] != found["nll_intact"]).any()
+    before = parts(folder)
+    score(base, tmp_path, conditions=["rotate_for_a_run(by=3)", "truncate"], **changes)
+    assert before.items() <= parts(folder).items()
+    file.write_text(OWN.replace("np.roll(far, by)", "np.roll(far, -by)"))
+    with pytest.raises(UsageError, match="scored with other code of perturbation"):
+        score(base, tmp_path, conditions=["rotate_for_a_run(by=3)"], **changes)
+    assert before.items() <= parts(folder).items()

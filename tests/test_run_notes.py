@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     configured,
@@ -12,6 +13,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.experiment import prepare
+from probe.models.load import resolve_dtype, slow_dtype
 from probe.run import notes
 
 
@@ -39,3 +41,23 @@ def test_few_documents(base: dict[str, Any], changes: dict[str, Any], said: str)
         experiment = prepare(configured(base, data__max_documents=documents, **changes))
         lines = list(notes(experiment, len(experiment.windows)))
         assert [line for line in lines if "left out" not in line] == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "supported", "said"),
+    [
+        ("bfloat16", "cpu", False, "no instructions for bfloat16"),
+        ("float16", "cpu", True, "no instructions for float16"),
+        ("bfloat16", "cpu", True, None),
+        ("float32", "cpu", False, None),
+        ("float16", "cuda", False, None),
+    ],
+)
+def test_a_dtype_that_the_device_emulates(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, device: str, supported: bool, said: str | None
+) -> None:
+    """Whoever asks for a dtype that the processor does not compute in is told before the run."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, False)
+    told = slow_dtype(dtype, torch.device(device))
+    assert told is None if said is None else said in str(told)
+    assert resolve_dtype("auto", torch.device("cpu")) == ("bfloat16" if supported else "float32")

@@ -159,9 +159,24 @@ def resolve_dtype(dtype: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if device.type == "cpu":
-        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return "bfloat16" if supported() else "float32"
+        return "bfloat16" if _has_bfloat16() else "float32"
     return "float32"
+
+
+def slow_dtype(dtype: str, device: torch.device) -> str | None:
+    """What to say of a dtype that was asked for and that the device does not compute in.
+
+    Args:
+        dtype: Resolved dtype of the weights.
+        device: Where they are.
+    """
+    if device.type != "cpu" or dtype == "float32" or (dtype == "bfloat16" and _has_bfloat16()):
+        return None
+    return f"this CPU has no instructions for {dtype} and emulates it; float32 is faster on it"
+
+
+def _has_bfloat16() -> bool:
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def cache_folder() -> Path:
