@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from simulated import Simulation, write_run
 
+from probe.analysis.answer import answer
+from probe.analysis.repeats import draws_in_words
 from probe.analysis.summary import summarise
 
 
@@ -39,3 +41,16 @@ def test_one_draw_tells_nothing_of_the_others(tmp_path):
     curve = summarise(make(tmp_path, 1)).curve
     assert curve["draws_error"].isna().all()
     assert curve["standard_error"].notna().all()
+    assert draws_in_words(curve) == []
+
+
+def test_the_answer_tells_the_part_of_the_draws(tmp_path):
+    """A reader sees whether more draws or more documents would narrow an interval."""
+    summary = summarise(make(tmp_path, 3))
+    known = summary.curve.dropna(subset=["draws_error"])
+    known = known[known["condition"] == "shuffle"]
+    share = (known["draws_error"] / known["standard_error"]) ** 2
+    assert 0.01 < share.median() < 1
+    (line,) = draws_in_words(summary.curve)
+    assert f"shuffle: in the median bin the draws cause {share.median() * 100:.0f} % of the" in line
+    assert f"- {line}" in answer(summary)

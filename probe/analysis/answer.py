@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from probe.analysis.aligned import aligned
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import is_noise
+from probe.analysis.repeats import draws_in_words
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.analysis.words import counted, limits
@@ -32,8 +33,14 @@ def answer(summary: Summary) -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What limits the answer, one line each: reasons, KL, flags, warnings."""
-    return [*_reasons(summary), *_reading(summary), *summary.flags, *summary.warnings]
+    """What limits the answer, one line each: reasons, KL, draws, flags, warnings."""
+    return [
+        *_reasons(summary),
+        *_reading(summary),
+        *draws_in_words(summary.curve),
+        *summary.flags,
+        *summary.warnings,
+    ]
 
 
 def sentence(summary: Summary) -> str:
