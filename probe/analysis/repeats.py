@@ -67,7 +67,7 @@ def draws_in_words(curve: pd.DataFrame) -> list[str]:
         share = (known["draws_error"] / known["standard_error"]) ** 2
         middle = min(1.0, float(share.median()))  # either is an estimate: a bin's share may pass 1
         lines.append(
-            f"{condition}: in the median bin the draws cause {middle * 100:.0f} % of the variance of"
-            " delta, the documents the rest"
+            f"{condition}: in the median bin the draws cause {middle * 100:.0f} % of the variance"
+            " of delta, the documents the rest"
         )
     return lines
