@@ -1,10 +1,26 @@
-"""What the engine scores: a sequence of tokens and the span of its targets."""
+"""What the engine scores: a sequence of tokens, what attention may see, the span of its targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from probe.attention.patterns import Pattern
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How a sequence is attended to.
+
+    Args:
+        pattern: The pattern.
+        boundary: Index of the first near token in the sequence, where the pattern tells far from
+            near.
+    """
+
+    pattern: Pattern
+    boundary: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +36,7 @@ class Branch:
         origin: Where the first target stands in the window; the same target of two branches
             has the same place, so KL compares like with like.
         positions: Position ids where they are not 0, 1, 2, …, shape ``(n,)``, int64.
+        attention: What attention may see; ``None`` is the model's own.
     """
 
     ids: NDArray[np.int64]
@@ -28,6 +45,7 @@ class Branch:
     stop: int
     origin: int
     positions: NDArray[np.int64] | None = None
+    attention: Attention | None = None
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -36,9 +54,9 @@ class Branch:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Equal where windows can be walked together: length, targets and positions."""
+        """Equal where windows can be walked together: length, targets, positions, attention."""
         places = None if self.positions is None else self.positions.tobytes()
-        return len(self.ids), self.first, self.stop, self.origin, places
+        return len(self.ids), self.first, self.stop, self.origin, places, self.attention
 
     @property
     def targets(self) -> int:
@@ -61,3 +79,15 @@ def columns(branches: Sequence[Branch]) -> NDArray[np.int64]:
         Shape ``(windows + 1, n)``.
     """
     return np.stack([*(branch.keys for branch in branches), branches[0].places])
+
+
+def by_attention(branches: Sequence[Branch]) -> dict[Attention | None, list[int]]:
+    """Numbers of the branches by what attention may see: no others can share a token.
+
+    Those with the model's own attention come first, the intact text among them, which ``kl``
+    compares with.
+    """
+    found: dict[Attention | None, list[int]] = {None: []}
+    for number, branch in enumerate(branches):
+        found.setdefault(branch.attention, []).append(number)
+    return {attention: numbers for attention, numbers in found.items() if numbers}

@@ -1,12 +1,12 @@
 """Windows × conditions × boundaries → branches for the engine, and the rows they will become."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.branch import Branch
+from probe.branch import Attention, Branch
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.text import TokenText
@@ -57,7 +57,8 @@ class Scored:
         repeat: Number of the draw.
         position: Index of the first target in its document.
         far_start: First perturbed token (``truncate``: first visible), index in the document.
-        boundary: First intact token, index in the document; −1 for ``intact``.
+        boundary: First intact token, index in the document; −1 for ``intact`` and for patterns of
+            attention that tell no far from near.
     """
 
     branch: Branch
@@ -76,6 +77,16 @@ def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) ->
     first = max(first, 1 - len(lead))  # nothing predicts the first token of all
     branch = Branch(ids, ids, first + len(lead), len(ids), first)
     return Scored(branch, "intact", 0, window.start + first, -1, -1)
+
+
+def attended(
+    window: Window, targets: tuple[int, int], first_token: FirstToken, condition: Condition
+) -> Scored:
+    """The whole window as it is, attended to by a pattern without a boundary."""
+    assert condition.pattern is not None
+    whole = intact(window, targets, first_token)
+    branch = replace(whole.branch, attention=Attention(condition.pattern))
+    return replace(whole, branch=branch, condition=condition.text)
 
 
 def perturbed(
@@ -138,6 +149,7 @@ def perturbed(
         len(ids),
         first,
         None if left is None else _kept_positions(start, left, run, first_token, len(lead)),
+        None if condition.pattern is None else Attention(condition.pattern, near),
     )
     return Scored(
         branch,

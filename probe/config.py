@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from probe.attention.each import expand
 from probe.config_parts import (
     AnalysisConfig,
     DataConfig,
@@ -73,6 +74,15 @@ class Config(Part):
             raise ValueError("allowed with protocol suffix: nll, top1, entropy; candidates differ")
         return list(dict.fromkeys(measures))
 
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _written_out(cls, conditions: Any) -> Any:
+        """Each layer or head that a text names by ``each(n)`` is a condition of its own."""
+        if not isinstance(conditions, list | tuple):
+            return conditions
+        every = [expand(one) if isinstance(one, str) else [one] for one in conditions]
+        return [text for texts in every for text in texts]
+
     @field_validator("conditions")
     @classmethod
     def _distinct(cls, conditions: list[str], info: ValidationInfo) -> list[str]:
@@ -89,6 +99,9 @@ class Config(Part):
             raise ValueError("allowed with protocol passages alone: move, source='passage'")
         if kind == "dense" and texts != ["truncate"]:
             raise ValueError("allowed with protocol dense: truncate")
+        patterns = [text for text in texts if parse(text).pattern is not None]
+        if patterns and kind not in ("sweep", "grid"):
+            raise ValueError(f"{patterns[0]}: allowed with protocol sweep or grid")
         return texts
 
     @model_validator(mode="after")

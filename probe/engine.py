@@ -1,12 +1,14 @@
 """The branching engine: branches in, losses of their targets out; it knows no perturbation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from probe.branch import Branch
+from probe.attention.installed import installed
+from probe.branch import Attention, Branch, by_attention
 from probe.errors import ProbeError
 from probe.losses import Losses
 from probe.models.causal import CausalModel
@@ -69,6 +71,7 @@ class Engine:
     techniques: Techniques = field(default_factory=Techniques)
     measures: tuple[str, ...] = ("nll",)
     costs: Costs = field(default_factory=Costs)
+    _heeded: set[str] = field(default_factory=set, repr=False)
 
     def score(
         self, windows: Sequence[Sequence[Branch]], *, reference: Reference = None
@@ -121,11 +124,48 @@ class Engine:
         found: list[list[Losses]] = [[] for _ in batch]
         with torch.inference_mode(), self.model.exact_head():
             for part in together(first, reference):
-                walk = self._part([[w[n] for n in part] for w in batch], part, own, intact)
-                for window, losses in zip(found, walk.losses(), strict=True):
+                for window, losses in zip(
+                    found, self._parts(batch, part, own, intact), strict=True
+                ):
                     window += losses
         self.costs.targets += sum(branch.targets for window in batch for branch in window)
         return found
+
+    def _parts(
+        self,
+        batch: list[Sequence[Branch]],
+        part: Sequence[int],
+        references: Sequence[int],
+        intact: Intact | None,
+    ) -> list[list[Losses]]:
+        """Losses of the branches *part* of windows, by window, in the order of *part*."""
+        found: list[dict[int, Losses]] = [{} for _ in batch]
+        for attention, numbers in by_attention([batch[0][number] for number in part]).items():
+            own = [part[number] for number in numbers]
+            with self._attending(attention):
+                walk = self._part(
+                    [[window[number] for number in own] for window in batch],
+                    own,
+                    references,
+                    intact,
+                    plain=attention is not None,
+                )
+            for window, losses in zip(found, walk.losses(), strict=True):
+                window.update(zip(own, losses, strict=True))
+        return [[window[number] for number in part] for window in found]
+
+    @contextmanager
+    def _attending(self, attention: Attention | None) -> Iterator[None]:
+        """Put a pattern on the model; whether the model heeds it is tried once."""
+        if attention is None:
+            yield
+            return
+        known = attention.pattern.text in self._heeded
+        with installed(
+            self.model.model, attention.pattern, boundary=attention.boundary, trial=not known
+        ):
+            self._heeded.add(attention.pattern.text)
+            yield
 
     def _part(
         self,
@@ -133,8 +173,10 @@ class Engine:
         part: Sequence[int],
         references: Sequence[int],
         intact: Intact | None,
+        *,
+        plain: bool,
     ) -> Walk:
-        """Walk the branches *part* of windows."""
+        """Walk the branches *part* of windows; *plain* forwards each whole."""
         wanted = set(references)
         walk = Walk(
             self.model,
@@ -143,8 +185,8 @@ class Engine:
             intact=intact,
             several=several(references),
             measures=self.measures,
-            branching=self.techniques.branching,
-            rows=self.techniques.rows and self.techniques.head,
+            branching=self.techniques.branching and not plain,
+            rows=self.techniques.rows and self.techniques.head and not plain,
             packing=self.techniques.packing,
             own_logits=not self.techniques.head,
         )

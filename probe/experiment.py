@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.branches import FirstToken, Scored, intact, perturbed
+from probe.branches import FirstToken, Scored, attended, intact, perturbed
 from probe.candidates import GOLD, candidates, places
 from probe.config import Config
 from probe.contexts import contexts
@@ -83,7 +83,9 @@ class Experiment:
         if shortest == longest:
             return {condition.text: True for condition in self.config.parsed}
         return {
-            condition.text: nested(condition, m=max(1, shortest), n=max(2, longest))
+            # Under a pattern of attention nothing is shared, not even what is the same text.
+            condition.text: condition.pattern is None
+            and nested(condition, m=max(1, shortest), n=max(2, longest))
             for condition in self.config.parsed
         }
 
@@ -137,6 +139,9 @@ class Experiment:
         scored = [intact(window, protocol.targets, self.first_token)]
         text = self._text(window)
         for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
+            if condition.is_attended:
+                scored.append(attended(window, protocol.targets, self.first_token, condition))
+                continue
             runs = [
                 perturbed(
                     window,

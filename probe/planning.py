@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.branch import columns
+from probe.branch import by_attention, columns
 from probe.branches import Scored
 from probe.config import Config
 from probe.experiment import Draw, Experiment
+from probe.packing import without_tree
 from probe.references import several, together
 from probe.store import Key
 from probe.tree import build, tokens
@@ -117,7 +118,7 @@ def octave(distances: np.ndarray) -> np.ndarray:
 def octave_name(number: int) -> str:
     """The distances of an octave: ``64–127``."""
     if number < 0:
-        return "intact"
+        return "no boundary"
     first = 0 if number == 0 else 1 << (number - 1)
     last = (1 << number) - 1
     return str(first) if first == last else f"{first}–{last}"
@@ -132,8 +133,10 @@ def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
     total = 0
     for group in alike.values():
         for part in together([one.branch for one in group[0]], _intact(group[0])):
-            keys = [columns([w[b].branch for w in group]) for b in part]
-            total += tokens(build(keys)) * len(group)
+            for attention, own in by_attention([group[0][b].branch for b in part]).items():
+                keys = [columns([w[part[b]].branch for w in group]) for b in own]
+                tree = build(keys) if attention is None else without_tree(keys)
+                total += tokens(tree) * len(group)
     return total
 
 

@@ -83,6 +83,7 @@ def begin(
             },
         },
         "check": before["check"] if before else [],
+        "attention": before.get("attention", {}) if before else {},
         "costs": before["costs"] if before else {},
     }
 

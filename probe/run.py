@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from probe.attended import attention_costs
+from probe.attention.installed import installed
 from probe.branches import Scored
 from probe.config import Config
 from probe.engine import Costs, Engine
@@ -98,15 +100,13 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
         if reason.count:
             named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
-    if len(experiment.documents) < FEWEST_DOCUMENTS:
+    if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
+        documents = f"{count} document{'' if count == 1 else 's'}"
         found = "every length will be unresolved"
         if isinstance(experiment.protocol, LongPPL | Suffix):
             longppl = isinstance(experiment.protocol, LongPPL)
             found = f"{'LongPPL' if longppl else 'accuracy'} will have none"
-        yield (
-            f"{len(experiment.documents)} documents: an interval needs {FEWEST_DOCUMENTS}, so that "
-            f"{found}"
-        )
+        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {found}"
     if 0 < left < len(experiment.windows):
         yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
 
@@ -145,6 +145,8 @@ def _score_missing(
         if not outcome.passed:
             say(str(outcome))
     record["check"] = report.as_json()
+    if patterns := attention_costs(experiment, model):
+        record["attention"] = record.get("attention", {}) | patterns
     record["model"] |= {
         "class": type(model.model).__name__,
         "parameters": model.model.num_parameters(),
@@ -172,13 +174,18 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
     """The self-check on the first window of a run, as much of it as is ever forwarded at once.
 
     Raises:
-        UsageError: If a condition keeps positions, and the model does not heed them.
+        UsageError: If a condition keeps positions or limits attention, and the model does not heed
+            that.
     """
     window = experiment.windows[0]
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
     ids = np.concatenate([lead, window.ids[: experiment.longest]])
     kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
     refuse_unheeded(model, ids, kept)
+    for condition in experiment.config.parsed:
+        if condition.pattern is not None:
+            with installed(model.model, condition.pattern, boundary=1):
+                pass
     return check(model, ids)
 
 

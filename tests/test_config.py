@@ -75,7 +75,7 @@ def test_every_mistake_at_once() -> None:
         "conditions.0": (
             "unknown perturbation 'shufle'",
             "did you mean 'shuffle'?",
-            "known: delete",
+            "known: attend",
         ),
         "conditions.2": ("rate must be a number above 0 and at most 1", "got 2.0"),
         "conditions.3": ("parameter 'source' is required",),

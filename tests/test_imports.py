@@ -14,12 +14,12 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 # Lowest first: a module imports from its own layer and from lower ones.
 LAYERS = [
-    "probe errors registry userfile",
-    "language perturbations windows losses branch tree packing",
+    "probe errors outfile printable registry userfile",
+    "language perturbations attention windows losses branch tree packing",
     "protocol branches candidates contexts",
-    "models attention memory references ledger walk engine selfcheck timing",
+    "models memory references ledger walk engine selfcheck timing",
     "config config_parts config_protocols corpus cutting sources store experiment planning progress"
-    " record rows room identity run",
+    " record rows room identity attended run",
     "analysis plots",
     "report",
     "commands",

@@ -34,7 +34,7 @@ WITHIN += ["shuffle(span=3, within='sentence')", "shuffle_spans(span=3, within='
 ORDER = ["shuffle", "shuffle(unit='word')", "shuffle(unit='sentence')", "shuffle_spans(span=1)"]
 ORDER += ["shuffle_spans(span=7)", "reverse", "reverse(unit='word')", "reverse(unit='sentence')"]
 ORDER += ["move", "move(to='first')"]
-CONTROLS = ["intact", "noise", "noise(windows=3)"]
+CONTROLS = ["intact", "noise", "noise(windows=3)", "attend(local(w=8, sinks=1))"]
 REPLACING = [f"replace(source={name!r})" for name in SOURCES]
 REPLACING += ["replace(source=5)", "replace(source='document', rate=0.3)"]
 FILTERS = ["keep(what='NOUN+VERB')", "keep(what='content')", "keep(what='function+PUNCT')"]

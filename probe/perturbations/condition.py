@@ -9,16 +9,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.random import Generator
 
+from probe.attention.patterns import Pattern
 from probe.errors import UsageError
 from probe.perturbations import checks, registry
 from probe.perturbations.ids import Ids, Kind
 from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
-from probe.perturbations.steps import FORMS, Step, read_steps
+from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
 from probe.perturbations.text import TokenText
 
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
-_CONTROLS = ("intact", "noise")
+_CONTROLS = ("intact", "noise", ATTEND)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class Condition:
     def is_noise(self) -> bool:
         """Whether this is the intact text sent down the path of the conditions."""
         return self.name == "noise"
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The attention pattern of ``attend``, ``None`` where the text is perturbed."""
+        return self.steps[0].pattern
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether attention is limited, and no boundary parts far from near."""
+        return self.pattern is not None and not self.pattern.needs_boundary
 
     @property
     def removes(self) -> bool:
@@ -198,7 +209,9 @@ def parse(text: str | Sequence[str]) -> Condition:
         raise UsageError(f"condition {text!r} is empty; allowed: {FORMS}")
     for number, step in enumerate(steps):
         if step.name in _CONTROLS and len(steps) > 1:
-            raise UsageError(f"condition {text!r}: {step.name!r} changes nothing and stands alone")
+            raise UsageError(
+                f"condition {text!r}: {step.name!r} leaves the text alone and stands alone"
+            )
         if number and step.needs_text:
             raise UsageError(
                 f"condition {text!r}: {step} reads the text as it was written; allowed: it comes "

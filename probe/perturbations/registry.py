@@ -14,6 +14,7 @@ from probe.registry import Registry, summary
 
 BUILTINS = (
     "probe.perturbations.control",
+    "probe.perturbations.attending",
     "probe.perturbations.order",
     "probe.perturbations.content",
     "probe.perturbations.filters",

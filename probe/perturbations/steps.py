@@ -13,6 +13,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.random import Generator
 
+from probe.attention.patterns import Pattern
+from probe.attention.text import parse as parse_pattern
+from probe.attention.text import read as read_pattern
+from probe.attention.text import readable
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.ids import Kind
@@ -21,6 +25,8 @@ from probe.perturbations.samplers import Sampler, any_sources
 from probe.perturbations.text import TokenText
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
+ATTEND = "attend"
+"""The condition that leaves the text alone and limits attention by a pattern."""
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 
 
@@ -85,7 +91,14 @@ class Step:
             return True
         return False
 
+    @property
+    def pattern(self) -> Pattern | None:
+        """The attention pattern of ``attend``, ``None`` for a perturbation of the text."""
+        return parse_pattern(self.parameters["pattern"]) if self.name == ATTEND else None
+
     def __str__(self) -> str:
+        if self.name == ATTEND:  # a pattern is written as it is, not as a text in quotes
+            return f"{self.name}({self.parameters['pattern']})"
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
         return f"{self.name}({arguments})" if arguments else self.name
 
@@ -104,7 +117,7 @@ def read_steps(text: str) -> Iterator[Step]:
             leaves a required one out.
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(readable(text), mode="eval").body
     except _UNREADABLE as error:
         raise UsageError(f"condition {text!r} cannot be read; allowed: {FORMS}") from error
     for node in tree.elts if isinstance(tree, ast.List) else [tree]:
@@ -119,6 +132,8 @@ def _read_step(node: ast.expr, text: str) -> Step:
         entry = registry.get(call.func.id)
     except UsageError as error:
         raise UsageError(f"condition {text!r}: {error}") from error
+    if entry.name == ATTEND:
+        return Step(entry.name, {"pattern": _pattern(call, text)})
     given = _arguments(call, entry, text)
     parameters = {}
     for parameter in entry.parameters:
@@ -147,6 +162,20 @@ def _arguments(call: ast.Call, entry: registry.Entry, text: str) -> dict[str, An
             _refuse(text, entry, f"parameter {name!r} is given twice")
         given[name] = _literal(name, node, text)
     return given
+
+
+def _pattern(call: ast.Call, text: str) -> str:
+    """The canonical text of the pattern that ``attend`` was given."""
+    given = [*call.args, *(word.value for word in call.keywords if word.arg == "pattern")]
+    if len(given) != 1 or len(call.args) + len(call.keywords) != 1:
+        raise UsageError(f"condition {text!r}: attend takes one pattern, as in attend(local(512))")
+    node = given[0]
+    try:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return parse_pattern(node.value).text
+        return read_pattern(node, ast.unparse(node).replace("global_", "global")).text
+    except UsageError as error:
+        raise UsageError(f"condition {text!r}: {error}") from error
 
 
 def _literal(name: str, node: ast.expr, text: str) -> Any:

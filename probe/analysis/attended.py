@@ -1,0 +1,148 @@
+"""What limiting attention costs in loss and spares in keys: a point for every pattern of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from probe.analysis.groups import delta_table
+from probe.analysis.heads import head_table, single_head
+from probe.analysis.record import write_text
+from probe.analysis.runs import connected
+from probe.analysis.settings import Analysis
+from probe.analysis.summary import Summary, summarise
+from probe.analysis.tolerance import Tolerance
+from probe.errors import ProbeError
+
+PREFIX = "attend("
+COSTS = ("keys", "full", "kv_share", "flops_share")
+COLUMNS = ("condition", *COSTS, "delta", "low", "high", "targets", "documents", "frontier")
+"""Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
+own attention, shares of the cache and of attention's operations, delta and its limits (nats a
+token), and whether no other pattern is cheaper in cache and loses as little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """Loss and cost of every pattern of a run.
+
+    Args:
+        summary: The run's summary.
+        table: Columns :data:`COLUMNS`, the cheapest in cache first; limits are missing with fewer
+            documents than an interval needs, costs where the run folder does not tell them. Single
+            heads are not among them.
+        heads: Single heads, columns :data:`probe.analysis.heads.COLUMNS`.
+        left: Targets before which a pattern hides nothing, by condition; they are in no row.
+    """
+
+    summary: Summary
+    table: pd.DataFrame
+    heads: pd.DataFrame
+    left: Mapping[str, int]
+
+
+def has_patterns(record: Mapping[str, Any]) -> bool:
+    """Whether a run limited attention by patterns that tell no far from near."""
+    conditions = (record.get("plan") or {}).get("conditions") or {}
+    return any(str(name).startswith(PREFIX) for name in conditions)
+
+
+def attended(
+    run_dir: str | Path,
+    *,
+    analysis: Analysis | None = None,
+    summary: Summary | None = None,
+    write: bool = True,
+) -> Attended:
+    """Read the patterns of a run.
+
+    Deltas are of the targets that have more predecessors than the pattern allows; before them a
+    pattern hides nothing, and delta is 0 by construction.
+
+    Args:
+        run_dir: The run folder.
+        analysis: How to read it; by default what its configuration says.
+        summary: Its summary, where it is known already.
+        write: Whether to write ``patterns.csv`` and ``heads.csv`` into the folder.
+
+    Returns:
+        Delta by pattern, with the interval of a bootstrap over documents, and what it costs.
+
+    Raises:
+        ProbeError: If the run has no pattern, or cannot be read.
+    """
+    summary = summary or summarise(run_dir, analysis=analysis, write=write)
+    run = summary.run
+    if not has_patterns(run.record):
+        raise ProbeError(f"run '{run.path}' limits no attention; allowed: a condition attend(…)")
+    known = {str(name): cost for name, cost in (run.record.get("attention") or {}).items()}
+    with connected(run, checked=False) as connection:
+        sums, left = _sums(connection, known)
+    alone = sums["condition"].map(lambda name: single_head(str(name)) is not None).astype(bool)
+    heads = head_table(sums[alone], summary.analysis.confidence)
+    table = delta_table(sums[~alone], ("condition",), summary.analysis)
+    for name in COSTS:
+        table[name] = [known.get(str(text), {}).get(name, np.nan) for text in table["condition"]]
+    table["frontier"] = _frontier(table)
+    table = table.sort_values(["kv_share", "delta"], ignore_index=True)[list(COLUMNS)]
+    if write:
+        for name, rows in (("patterns.csv", table), ("heads.csv", heads)):
+            if len(rows):
+                text = rows.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+                write_text(run.path / name, text)
+    return Attended(summary, table, heads, left)
+
+
+def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | None":
+    """The pattern with the smallest cache whose loss lies below a tolerance, upper limit and all.
+
+    Args:
+        table: Of :func:`attended`.
+        tolerance: In perplexity or nats.
+
+    Returns:
+        Its row; ``None`` where no pattern's upper limit lies below.
+    """
+    epsilon = tolerance.nats() if tolerance.unit in ("perplexity", "nats") else None
+    if epsilon is None:
+        return None
+    below = table[table["high"] < epsilon].sort_values(["kv_share", "keys"])
+    return None if below.empty else below.iloc[0]
+
+
+def _sums(
+    connection: duckdb.DuckDBPyConnection, known: Mapping[str, Mapping[str, Any]]
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Sums of delta by pattern and document, and the targets that are left out."""
+    firsts = pd.DataFrame(
+        [(name, int(cost.get("first") or 0)) for name, cost in known.items()],
+        columns=["condition", "first"],
+    ).astype({"condition": "str", "first": "int64"})
+    connection.register("pattern_firsts", firsts)
+    rows = connection.execute(
+        f"""SELECT s.condition, s.document,
+            count(*) FILTER (WHERE s.position - w.start >= coalesce(f.first, 0)) AS targets,
+            coalesce(sum(s.nll::DOUBLE - s.nll_intact)
+                FILTER (WHERE s.position - w.start >= coalesce(f.first, 0)), 0) AS delta_sum,
+            count(*) AS scored
+        FROM scores s JOIN windows w USING (document, "window")
+            LEFT JOIN pattern_firsts f USING (condition)
+        WHERE s.boundary < 0 AND starts_with(s.condition, '{PREFIX}')
+        GROUP BY ALL ORDER BY s.condition, s.document"""
+    ).df()
+    connection.unregister("pattern_firsts")
+    missed = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
+    left = {str(name): int(count) for name, count in missed.items() if count}
+    return rows[rows["targets"] > 0].drop(columns="scored"), left
+
+
+def _frontier(table: pd.DataFrame) -> list[bool]:
+    """Whether no other pattern has a smaller cache and a delta as small, or the reverse."""
+    share, delta = (table[name].to_numpy(float) for name in ("kv_share", "delta"))
+    cheaper = (share[None] <= share[:, None]) & (delta[None] <= delta[:, None])
+    better = cheaper & ((share[None] < share[:, None]) | (delta[None] < delta[:, None]))
+    return [bool(value) for value in ~better.any(axis=1) & np.isfinite(share)]

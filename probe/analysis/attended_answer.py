@@ -1,0 +1,116 @@
+"""The patterns of a run in words: with how many keys the loss stays, and a table."""
+
+from probe.analysis.aligned import aligned
+from probe.analysis.attended import Attended, cheapest
+from probe.analysis.groups import in_words
+from probe.analysis.tolerance import Tolerance
+from probe.analysis.words import counted
+from probe.windows import FEWEST_DOCUMENTS
+
+SHOWN = 10
+"""Single heads of a kind in a printed table; the file has all."""
+
+
+def answer(found: Attended) -> str:
+    """The whole answer as plain text: sentences, a table, notes."""
+    lines: dict[str | None, str] = {}
+    for tolerance in found.summary.analysis.tolerances:
+        best = cheapest(found.table, tolerance)
+        key = None if best is None else str(best["condition"])
+        lines.setdefault(key, sentence(found, tolerance))  # the strictest of those it serves
+    told = "\n".join(lines.values())
+    told = told if len(found.table) else ""
+    parts = (told, table(found), head_table(found), _noted(found))
+    return "\n\n".join(part for part in parts if part)
+
+
+def sentence(found: Attended, tolerance: Tolerance) -> str:
+    """With how many keys this model on this text loses less than a tolerance."""
+    summary, rows = found.summary, found.table
+    subject = f"{summary.model} on {summary.data}"
+    at = tolerance.text.replace("%", " % of perplexity")
+    best = cheapest(rows, tolerance)
+    if best is not None:
+        share = f", {best['kv_share']:.0%} of the KV cache".replace("%", " %")
+        return (
+            f"{subject} loses less than {at} with {best['keys']:,.0f} keys a query"
+            f"{share if best['kv_share'] == best['kv_share'] else ''} ({best['condition']}: "
+            f"{in_words(best)} nats a token)."
+        )
+    if summary.documents < FEWEST_DOCUMENTS:
+        few = counted(summary.documents, "document")
+        return f"{subject}: unresolved at {at}: {few}, an interval needs {FEWEST_DOCUMENTS}."
+    return f"{subject}: no pattern of this run is known to lose less than {at}."
+
+
+def table(found: Attended) -> str:
+    """Every pattern with its keys, its shares and its delta, the smallest cache first."""
+    lines = [["pattern", "keys", "KV cache", "FLOPs", "delta (nats a token)", ""]]
+    for row in found.table.to_dict("records"):
+        known = row["keys"] == row["keys"]
+        shares = [
+            f"{row[name]:.1%}".replace("%", " %") if known else "–"
+            for name in ("kv_share", "flops_share")
+        ]
+        lines.append(
+            [
+                str(row["condition"])[len("attend(") : -1],
+                f"{row['keys']:,.0f}" if known else "–",
+                *shares,
+                in_words(row),  # type: ignore[arg-type]
+                "frontier" if row["frontier"] else "",
+            ]
+        )
+    return aligned(lines, rule=True) if len(lines) > 1 else ""
+
+
+def head_table(found: Attended) -> str:
+    """The single heads that cost most, kind by kind, and how many differ from 0 at all."""
+    alpha, parts = 1 - found.summary.analysis.confidence, []
+    for kind, rows in found.heads.groupby("kind", sort=False):
+        lines = [["layer", "head", "delta (nats a token)", "p (Holm)"]]
+        for row in rows.head(SHOWN).to_dict("records"):
+            p = row["p_holm"]
+            shown = "–" if p != p else f"{p:.2g}"
+            lines.append([str(row["layer"]), str(row["head"]), in_words(row), shown])  # type: ignore[arg-type]
+        told = f"{kind} in place of each of {counted(len(rows), 'head')}"
+        if rows["p_holm"].notna().any():
+            raised = int(((rows["p_holm"] < alpha) & (rows["delta"] > 0)).sum())
+            lowered = int(((rows["p_holm"] < alpha) & (rows["delta"] < 0)).sum())
+            told += (
+                f": {raised:,} raise the loss, {lowered:,} lower it, the others are not told from 0"
+            )
+        parts.append(f"{told}\n{aligned(lines)}")
+    return "\n\n".join(parts)
+
+
+def notes(found: Attended) -> list[str]:
+    """What a reader must know of the table."""
+    told = []
+    if len(found.heads):
+        told.append(
+            "limits and p of single heads are adjusted for all heads of a kind together (Holm);"
+            f" heads.csv has those beyond the first {SHOWN}"
+        )
+    if len(found.table):
+        told.append(
+            "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
+            " attention by formula, as shares of full attention at this window's length"
+        )
+    if any("zero" in name or "mean" in name or "gaussian" in name for name in _names(found)):
+        told.append(
+            "heads are changed in a model that was not trained so: what they cost is an upper bound"
+        )
+    told += [
+        f"{name}: {counted(count, 'target')} left out that the pattern hides nothing from"
+        for name, count in found.left.items()
+    ]
+    return told
+
+
+def _names(found: Attended) -> list[str]:
+    return [*found.table["condition"].astype(str), *found.heads["kind"].astype(str)]
+
+
+def _noted(found: Attended) -> str:
+    return "\n".join(f"- {note}" for note in notes(found))

@@ -1,0 +1,43 @@
+"""One condition for each layer or head: ``attend(heads(zero, layers=each(30), heads=each(9)))``."""
+
+import itertools
+import re
+
+from probe.errors import UsageError
+
+_EACH = re.compile(r"\beach\(\s*([^()]*?)\s*\)")
+MOST = 10_000  # conditions out of one text
+
+
+def expand(text: str) -> list[str]:
+    """Write a condition out once for each number below what ``each`` says, in all combinations.
+
+    Args:
+        text: A condition.
+
+    Returns:
+        Conditions, each with a list of one number in place of every ``each(n)``; *text* alone where
+        there is none.
+
+    Raises:
+        UsageError: If ``each`` holds no number of at least 1, or they are too many together.
+
+    Example:
+        >>> expand("attend(heads(zero, layers=[3], heads=each(2)))")
+        ['attend(heads(zero, layers=[3], heads=[0]))', 'attend(heads(zero, layers=[3], heads=[1]))']
+    """
+    counts = []
+    for found in _EACH.finditer(text):
+        if not re.fullmatch(r"[1-9][0-9]*", found[1]):
+            raise UsageError(f"condition {text!r}: {found[0]}; allowed: a whole number from 1 on")
+        counts.append(int(found[1]))
+    total = 1
+    for count in counts:
+        total *= count
+    if total > MOST:
+        raise UsageError(f"condition {text!r} stands for {total:,}; allowed: up to {MOST:,}")
+    written = []
+    for numbers in itertools.product(*map(range, counts)):
+        left = iter(numbers)
+        written.append(_EACH.sub(lambda _, left=left: f"[{next(left)}]", text))  # type: ignore[misc]
+    return written

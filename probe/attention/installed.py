@@ -1,0 +1,119 @@
+"""A pattern put on a model for a while, through transformers' own attention and mask interfaces."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from probe.attention.flex import FlexPut
+from probe.attention.patterns import Pattern
+from probe.attention.put import Put
+from probe.attention.trial import refuse_unheeded, settings
+from probe.errors import UsageError
+
+_NUMBERS = itertools.count()
+
+
+@contextmanager
+def installed(
+    model: PreTrainedModel,
+    pattern: Pattern,
+    *,
+    boundary: int | None = None,
+    flex: bool = False,
+    trial: bool = True,
+) -> Iterator[Put]:
+    """Let a model attend by a pattern, always within its own mask, and then as before.
+
+    Queries and keys are counted from the first token of the sequence, those in a cache included.
+    A mask of four dimensions must be placed first, see `Put.place`.
+
+    Args:
+        model: Any decoder or encoder of transformers, in evaluation mode.
+        pattern: The pattern.
+        boundary: Index of the first near token, for patterns that tell far from near.
+        flex: Use block masks that skip what is hidden, where they compile; `Put.note` says where
+            they do not.
+        trial: Forward a few tokens to see that every layer heeds the pattern; to be left out only
+            where another pattern was put on this model before.
+
+    Yields:
+        What is installed.
+
+    Raises:
+        UsageError: If the model does not heed patterns, or this pattern does not go with it.
+    """
+    _refuse(model, pattern, boundary)
+    family = type(model).__name__
+    note = ""
+    if flex:
+        put: Put = FlexPut(pattern, family, boundary)
+        with _registered(model, put):
+            note = _why_not(model, put)
+            if not note:
+                try:
+                    yield put
+                finally:
+                    torch.compiler.reset()  # each pattern is a kernel; torch keeps but a few
+                return
+    put = Put(pattern, family, boundary)
+    put.note = note
+    with _registered(model, put):
+        if trial:
+            layers = refuse_unheeded(model, put.calls, pattern.text)
+            pattern.refuse_unknown(layers, put.calls.heads)
+            _refuse_direction(put)
+        yield put
+
+
+@contextmanager
+def _registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
+    """Have transformers call *put* for a model, whatever happens only for so long."""
+    before = settings(model)
+    name = f"context_probe_{next(_NUMBERS)}"
+    AttentionInterface.register(name, put.attention)
+    AttentionMaskInterface.register(name, put.make_mask)
+    try:
+        for config, _ in before:
+            config._attn_implementation = name
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation = implementation
+        # There is a public way to register for all families, but none to take that back.
+        AttentionInterface._global_mapping.pop(name)
+        AttentionMaskInterface._global_mapping.pop(name)
+
+
+def _why_not(model: PreTrainedModel, put: Put) -> str:
+    """Why block masks cannot be had on this machine, in one line; empty where they can."""
+    try:
+        refuse_unheeded(model, put.calls, put.pattern.text)
+    except UsageError as error:
+        return f"flex_attention does not serve here, dense masks do: {error}"
+    return ""
+
+
+def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> None:
+    family = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UsageError(
+            f"pattern {pattern.text!r}: {family} is encoder and decoder; allowed: either alone"
+        )
+    if model.training:
+        raise UsageError(
+            f"pattern {pattern.text!r}: {family} is in training mode; allowed: model.eval()"
+        )
+    if pattern.needs_boundary and boundary is None:
+        raise UsageError(
+            f"pattern {pattern.text!r} tells far from near and needs a boundary; got None"
+        )
+
+
+def _refuse_direction(put: Put) -> None:
+    if put.pattern.bidirectional and not put.symmetric:
+        raise UsageError(
+            f"pattern {put.pattern.text!r}: {put.family} sees no later tokens; allowed: first_token"
+        )

@@ -1,0 +1,160 @@
+"""Patterns that hide keys, and those of them that look back a fixed way: windows and blocks.
+
+Each is a function of two indices. Their relation is symmetric: what it is in an encoder. In a
+decoder the keys after a query are hidden as well, so that ``local(w)`` sees
+``0 <= query - key < w``. The functions are made of operators alone, so that ints, numpy arrays and
+torch tensors can be given.
+"""
+
+from dataclasses import dataclass
+
+from probe.attention.registry import Index, Term, Truth, register
+from probe.perturbations import checks
+
+
+class Mask(Term):
+    """What all masks have: sinks, and that a query always sees its own key.
+
+    Without its own key a query might see none, and a softmax over nothing is no number.
+    """
+
+    sinks: int
+
+    def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
+        """The pattern's own relation, which `allowed` completes; symmetric in query and key."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> int | None:
+        """How many keys back a later query may look, its own included; ``None`` is any number."""
+        return None
+
+    def allowed(
+        self,
+        query: Index,
+        key: Index,
+        *,
+        layer: Index = 0,
+        head: Index = 0,
+        symmetric: bool = False,
+    ) -> Truth:
+        """Which queries see which keys.
+
+        Args:
+            query: Indices of queries in the sequence, int64, to broadcast with *key*.
+            key: Indices of keys.
+            layer: Number of the layer.
+            head: Numbers of the query heads, to broadcast too.
+            symmetric: Whether later keys may be seen, as in encoders.
+
+        Returns:
+            bool, of the broadcast shape.
+        """
+        seen = (
+            self.relates(query, key, layer=layer, head=head) | (key < self.sinks) | (query == key)
+        )
+        return seen if symmetric else seen & (key <= query)
+
+    def kept(self, key: Index, length: int) -> Truth:
+        """Which keys a cache must hold after *length* tokens for what may come.
+
+        Args:
+            key: Indices of keys, below *length*.
+            length: Tokens so far.
+        """
+        reach = length if self.reach is None else self.reach
+        return (key >= length - reach) | (key < self.sinks)
+
+    def _check_sinks(self) -> None:
+        checks.count("sinks", self.sinks, least=0)
+
+
+@register("local")
+@dataclass(frozen=True)
+class Local(Mask):
+    """The last *w* keys, the query's own included, and the sinks.
+
+    Args:
+        w: Keys in the window, as transformers counts ``sliding_window``.
+        sinks: First tokens of the sequence that are always seen.
+
+    Source: Child et al. 2019 and Beltagy et al. 2020; with sinks Xiao et al. 2023.
+    """
+
+    w: int
+    sinks: int = 1
+
+    def __post_init__(self) -> None:
+        checks.count("w", self.w, least=1)
+        self._check_sinks()
+
+    @property
+    def reach(self) -> int:
+        """The window."""
+        return self.w
+
+    def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
+        """Closer than *w*."""
+        return abs(query - key) < self.w
+
+
+@register("blocks")
+@dataclass(frozen=True)
+class Blocks(Mask):
+    """The keys of the query's own block, and the sinks: a document cut into chunks.
+
+    Args:
+        size: Tokens of a block; the first begins with the sequence.
+        sinks: First tokens of the sequence that are always seen.
+
+    Source: Qiu et al. 2020, block-local attention.
+    """
+
+    size: int
+    sinks: int = 1
+
+    def __post_init__(self) -> None:
+        checks.count("size", self.size, least=1)
+        self._check_sinks()
+
+    @property
+    def reach(self) -> int:
+        """A whole block: what must be kept at its end."""
+        return self.size
+
+    def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
+        """In the same block."""
+        return query // self.size == key // self.size
+
+
+@register("dilated")
+@dataclass(frozen=True)
+class Dilated(Mask):
+    """A window of *w* keys with *gap* keys left out between two of them.
+
+    Args:
+        w: Keys in the window, the query's own included.
+        gap: Keys left out between two; 0 is ``local(w)``. Longformer's dilation is *gap* + 1.
+        sinks: First tokens of the sequence that are always seen.
+
+    Source: Beltagy et al. 2020, section 3.1.
+    """
+
+    w: int
+    gap: int
+    sinks: int = 1
+
+    def __post_init__(self) -> None:
+        checks.count("w", self.w, least=1)
+        checks.count("gap", self.gap, least=0)
+        self._check_sinks()
+
+    @property
+    def reach(self) -> int:
+        """From the query's own key to the farthest."""
+        return (self.w - 1) * (self.gap + 1) + 1
+
+    def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
+        """A multiple of *gap* + 1 apart, fewer than *w* of them."""
+        step = self.gap + 1
+        return (abs(query - key) < self.w * step) & ((query - key) % step == 0)

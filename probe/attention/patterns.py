@@ -1,0 +1,176 @@
+"""Patterns: terms on layers and heads, added up, as canonical text, `global(...) + local(w=64)`.
+
+A term says nothing about a head that it does not name, and a head that no term names keeps the
+model's own attention. Terms that hide keys add up to what any of them lets through.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from probe.attention.fixed import Weights
+from probe.attention.lowrank import LowRank
+from probe.attention.masks import Mask
+from probe.attention.registry import Index, Term, Truth
+from probe.errors import UsageError
+
+Chosen = tuple[int, ...] | None
+"""Numbers of layers or heads; ``None`` is all of them."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A term on some layers and heads.
+
+    Args:
+        term: The term.
+        layers: Numbers of layers, rising.
+        heads: Numbers of query heads, rising.
+    """
+
+    term: Term
+    layers: Chosen = None
+    heads: Chosen = None
+
+    def holds(self, layer: int, head: int) -> bool:
+        """Whether it says something about this head of this layer."""
+        return (self.layers is None or layer in self.layers) and (
+            self.heads is None or head in self.heads
+        )
+
+    def __str__(self) -> str:
+        chosen = [
+            f", {name}={list(some)}"
+            for name, some in (("layers", self.layers), ("heads", self.heads))
+            if some is not None
+        ]
+        return f"heads({self.term}{''.join(chosen)})" if chosen else str(self.term)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What happens in one head, or in several at once.
+
+    Args:
+        masks: What may be seen: a key that any of them allows; none of them is no limit.
+        weights: The weights of a hard-coded head.
+        lowrank: How far keys and values are compressed.
+    """
+
+    masks: tuple[Mask, ...] = ()
+    weights: Weights | None = None
+    lowrank: LowRank | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether two layers or heads with this part may see different keys."""
+        return any(mask.varies for mask in self.masks)
+
+    def allowed(
+        self,
+        query: Index,
+        key: Index,
+        *,
+        layer: Index = 0,
+        head: Index = 0,
+        symmetric: bool = False,
+    ) -> Truth:
+        """Which queries see which keys, as `Mask.allowed` of any of its masks says."""
+        if not self.masks:
+            return (query + key >= 0) if symmetric else key <= query
+        first, *others = self.masks
+        seen = first.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
+        for mask in others:
+            more = mask.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
+            seen = seen | more
+        return seen
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """An attention pattern; made by `probe.attention.text.parse`, equal where its text is.
+
+    Args:
+        text: The canonical text.
+        placed: Its terms, in the order of the text.
+    """
+
+    text: str
+    placed: tuple[Placed, ...] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def needs_boundary(self) -> bool:
+        """Whether it tells far from near."""
+        return any(isinstance(placed.term, LowRank) for placed in self.placed)
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether it has a meaning in encoders only."""
+        return any(
+            isinstance(placed.term, Weights) and placed.term.bidirectional for placed in self.placed
+        )
+
+    def part(self, layer: int, head: int) -> Part:
+        """What happens in one head.
+
+        Args:
+            layer: Number of the layer.
+            head: Number of the query head.
+
+        Raises:
+            UsageError: If more than one hard-coded or low-rank term names it, or a low-rank term
+                beside any other.
+        """
+        terms = [placed.term for placed in self.placed if placed.holds(layer, head)]
+        masks = tuple(term for term in terms if isinstance(term, Mask))
+        weights = [term for term in terms if isinstance(term, Weights)]
+        lowrank = [term for term in terms if isinstance(term, LowRank)]
+        if len(weights) + len(lowrank) > 1 or (masks and lowrank):
+            clash = ", ".join(map(str, terms))
+            raise UsageError(
+                f"pattern {self.text!r}: layer {layer}, head {head} has {clash}; allowed: masks "
+                "with at most one hard-coded head, or one low-rank term alone"
+            )
+        return Part(masks, next(iter(weights), None), next(iter(lowrank), None))
+
+    def parts(self, layer: int, heads: int) -> dict[Part, list[int]]:
+        """What happens in a layer: each part with its heads, rising.
+
+        Args:
+            layer: Number of the layer.
+            heads: Number of query heads.
+        """
+        found: dict[Part, list[int]] = {}
+        for head in range(heads):
+            found.setdefault(self.part(layer, head), []).append(head)
+        return found
+
+    def refuse_unknown(self, layers: int, heads: int) -> None:
+        """Refuse layers and heads that a model does not have, and terms that clash.
+
+        Raises:
+            UsageError: Naming the first of them.
+        """
+        for placed in self.placed:
+            chosen = (("layers", placed.layers, layers), ("heads", placed.heads, heads))
+            for name, some, count in chosen:
+                if some is not None and some[-1] >= count:
+                    raise UsageError(
+                        f"pattern {self.text!r}: {name} holds {some[-1]}; allowed: 0 to {count - 1}"
+                    )
+        for layer in range(layers):
+            self.parts(layer, heads)
+
+
+def add(placed: Sequence[Placed]) -> Pattern:
+    """Add terms up, each once, in the order of their texts: no order means anything else."""
+    by_text = {str(one): one for one in placed}
+    texts = sorted(by_text)
+    return Pattern(" + ".join(texts), tuple(by_text[text] for text in texts))
+
+
+def restrict(pattern: Pattern, *, layers: Chosen, heads: Chosen) -> Pattern:
+    """Put a pattern on chosen layers and heads only."""
+    return add([replace(placed, layers=layers, heads=heads) for placed in pattern.placed])

@@ -1,0 +1,148 @@
+"""What transformers calls instead of its masks and its attention while a pattern is installed."""
+
+from functools import cache
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from transformers.masking_utils import sdpa_mask
+
+from probe.attention.forward import Heads, Seen, attend
+from probe.attention.patterns import Pattern
+from probe.attention.trial import Calls
+from probe.errors import UsageError
+
+_PLACES = "_context_probe_places"
+_REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
+
+
+class Put:
+    """A pattern on a model, as dense masks.
+
+    Args:
+        pattern: The pattern.
+        family: Name of the model's class, for errors.
+        boundary: Index of the first near token, for patterns that tell far from near.
+
+    Attributes:
+        calls: Which layers called it.
+        symmetric: Whether the model lets queries see later keys, as encoders do; ``None`` before
+            the first forward.
+        note: One line where something was asked for that cannot be had, empty otherwise.
+    """
+
+    def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
+        self.pattern, self.family, self.boundary = pattern, family, boundary
+        self.calls = Calls()
+        self.symmetric: bool | None = None
+        self.note = ""
+        self._parts = cache(pattern.parts)
+
+    def place(self, mask: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Say where the tokens stand that a mask of one's own is about.
+
+        A mask of four dimensions that is handed to a model does not tell; it must be placed first.
+
+        Args:
+            mask: Shape ``(batch or 1, 1, queries, keys)``, bool, or float where 0 is seen.
+            queries: Index of each query in its sequence, shape ``(queries,)``, int64.
+            keys: Index of each key in its sequence, shape ``(keys,)``.
+
+        Returns:
+            *mask* itself, which remembers it for as long as it lives.
+        """
+        places = {"queries": queries, "keys": keys, "made": {}}
+        if mask.dtype != torch.bool:
+            places["own"] = mask == 0
+        setattr(mask, _PLACES, places)
+        return mask
+
+    def make_mask(
+        self,
+        *,
+        q_length: int,
+        kv_length: int,
+        q_offset: int = 0,
+        kv_offset: int = 0,
+        device: torch.device | str = "cpu",
+        **given: Any,
+    ) -> torch.Tensor:
+        """Make the model's own mask, also where it needs none; parameters are transformers'.
+
+        Returns:
+            True where a key is seen, shape ``(batch or 1, 1, queries, keys)``.
+        """
+        given |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+        mask = sdpa_mask(
+            q_length=q_length,
+            kv_length=kv_length,
+            q_offset=q_offset,
+            kv_offset=kv_offset,
+            device=device,
+            **given,
+        )
+        assert mask is not None
+        if mask.stride(0) == 0:
+            mask = mask[:1]  # the same for all rows of a batch
+        if self.symmetric is None and q_length > 1:
+            self.symmetric = bool(mask[0, 0, 0, -1])
+        queries = torch.arange(q_length, device=device) + q_offset
+        return self.place(mask, queries, torch.arange(kv_length, device=device) + kv_offset)
+
+    def attention(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        softcap: float | None = None,
+        **given: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Attend in one layer as the pattern says; parameters are transformers'.
+
+        Returns:
+            Shape ``(batch, queries, heads, e)``, and no weights.
+
+        Raises:
+            UsageError: If the model does with its attention what a pattern would undo.
+        """
+        count, shared = query.shape[1], query.shape[1] // key.shape[1]
+        layer = self.calls.layer(module, count)
+        self._refuse_unknown(given)
+        seen = self._seen(attention_mask, key.shape[2])
+        output = query.new_empty((*query.shape[:3], value.shape[-1]))
+        for part, numbers in self._parts(layer, count).items():
+            every = len(numbers) == count
+            heads = Heads(
+                query if every else query[:, numbers],
+                key,
+                value,
+                tuple(number // shared for number in numbers),
+                scaling,
+                softcap,
+            )
+            boundary = self.boundary or 0
+            got = attend(heads, part, seen, layer=layer, numbers=numbers, boundary=boundary)
+            if every:
+                output = got
+            else:
+                output[:, numbers] = got
+        return output.transpose(1, 2).contiguous(), None
+
+    def _seen(self, mask: torch.Tensor | None, keys: int) -> Seen:
+        places = getattr(mask, _PLACES, None)
+        if mask is None or places is None:
+            self._refuse("hands its attention a mask that no index is known of; allowed: no mask")
+        if mask.shape[-1] != keys:
+            self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
+        return Seen(**{"own": mask, **places})
+
+    def _refuse_unknown(self, given: dict[str, Any]) -> None:
+        for name in _REFUSED:
+            if given.get(name) is not None:
+                self._refuse(f"adds {name} to its logits, which patterns would leave out")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UsageError(f"pattern {self.pattern.text!r}: {self.family} {what}")

@@ -1,0 +1,99 @@
+"""The attention patterns by name: what a term of a pattern is, registering one, finding one."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from probe.registry import Registry, summary
+
+BUILTINS = (
+    "probe.attention.masks",
+    "probe.attention.links",
+    "probe.attention.fixed",
+    "probe.attention.lowrank",
+)
+KEYWORDS = frozenset({"global"})
+"""Names of patterns that Python keeps for itself; the parser reads them nevertheless."""
+
+Index = Any
+"""Whole numbers that broadcast: an int, an int64 array or an int64 tensor."""
+Truth = Any
+"""What a comparison of such indices gives: a bool, or a bool array or tensor."""
+
+
+class Term:
+    """One pattern with its parameters: a frozen dataclass of plain values with a name.
+
+    Equal where the text is, which names the parameters that differ from their defaults, and
+    ``sinks`` always: a mask without sinks measures their removal.
+    """
+
+    name: ClassVar[str]
+    varies: ClassVar[bool] = False
+    """Whether two layers or heads may see different keys."""
+
+    def __str__(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # each of them is a dataclass
+        given = {field.name: getattr(self, field.name) for field in fields}
+        shown = [
+            f"{field.name}={_plain(given[field.name])!r}"
+            for field in fields
+            if field.name == "sinks" or given[field.name] != field.default
+        ]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a kind of pattern.
+
+    Args:
+        name: The name it has in a text.
+        function: The dataclass, which makes a term of parameters.
+        summary: First line of its docstring.
+        parameters: Its parameters in the order of the fields.
+    """
+
+    name: str
+    function: type[Term]
+    summary: str
+    parameters: tuple[inspect.Parameter, ...]
+
+
+REGISTRY = Registry[Entry](
+    "pattern", "a frozen dataclass", BUILTINS, ", and heads(pattern, layers=[...], heads=[...])"
+)
+names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
+Kind = TypeVar("Kind", bound=Term)
+
+
+def register(name: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Give a kind of pattern its name.
+
+    Args:
+        name: The name in texts.
+
+    Returns:
+        The decorator of a frozen dataclass; its fields take plain values, and its
+        ``__post_init__`` refuses wrong ones with a ValueError.
+
+    Raises:
+        ValueError: If *name* is no identifier or belongs to another pattern.
+    """
+    if name not in KEYWORDS:
+        REGISTRY.check_name(name)
+
+    def decorate(kind: type[Kind]) -> type[Kind]:
+        REGISTRY.check_free(name, kind)
+        kind.name = name
+        parameters = tuple(inspect.signature(kind).parameters.values())
+        REGISTRY.entries[name] = Entry(name, kind, summary(kind), parameters)
+        return kind
+
+    return decorate
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,145 @@
+"""Patterns as text, `heads(local(w=64), layers=[0, 1]) + dilated(64, 1)`, read and never run."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from probe.attention import registry
+from probe.attention.patterns import Chosen, Pattern, Placed, add, restrict
+from probe.errors import UsageError
+
+FORMS = (
+    "name, name(parameter=value), heads(pattern, layers=[...], heads=[...]), or several of these "
+    "with + between them"
+)
+_UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
+
+
+def parse(text: str) -> Pattern:
+    """Read a pattern and check its values.
+
+    Args:
+        text: ``local(512)``, ``local(w=512, sinks=4)``, ``global(positions=[0, 9]) + local(64)``,
+            ``heads(gaussian(offset=-1), layers=[3], heads=[0, 2])``.
+
+    Returns:
+        The pattern with its canonical text: parameters by keyword in the order of their fields,
+        defaults left out but ``sinks``, terms in alphabetical order. Parsing that gives the same.
+
+    Raises:
+        UsageError: If the text cannot be read, names something unknown, leaves out a required
+            parameter or gives a value that is not allowed.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"a pattern must be text; got {text!r}")
+    try:
+        tree = ast.parse(readable(text), mode="eval").body
+    except _UNREADABLE as error:
+        raise UsageError(f"pattern {text!r} cannot be read; allowed: {FORMS}") from error
+    return read(tree, text)
+
+
+def readable(text: str) -> str:
+    """Write a text as Python reads it, which keeps the word ``global`` for itself."""
+    return re.sub(r"\bglobal(?=\s*\()", "global_", text.strip())
+
+
+def read(node: ast.expr, text: str) -> Pattern:
+    """Read a pattern from its syntax tree, as a condition holds it.
+
+    Args:
+        node: The tree, in which ``global`` is called ``global_``.
+        text: All of what was written, for errors.
+
+    Raises:
+        UsageError: As `parse`.
+    """
+    return add([placed for term in _terms(node) for placed in _read_term(term, text).placed])
+
+
+def _terms(node: ast.expr) -> Iterator[ast.expr]:
+    sums = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        sums.append(node.right)
+        node = node.left
+    yield node
+    yield from reversed(sums)
+
+
+def _read_term(node: ast.expr, text: str) -> Pattern:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name):
+        raise UsageError(f"pattern {text!r} cannot be read; allowed: {FORMS}")
+    name = "global" if call.func.id == "global_" else call.func.id
+    try:
+        return _read_heads(call, text) if name == "heads" else add([_read_call(name, call)])
+    except UsageError as error:
+        told = str(error).startswith("pattern ")
+        raise error if told else UsageError(f"pattern {text!r}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"pattern {text!r}: {error}") from error
+
+
+def _read_call(name: str, call: ast.Call) -> Placed:
+    entry = registry.get(name)
+    given = _arguments(call, [parameter.name for parameter in entry.parameters], entry)
+    for parameter in entry.parameters:
+        if parameter.name not in given and parameter.default is inspect.Parameter.empty:
+            raise UsageError(_mistake(f"parameter {parameter.name!r} is required", entry))
+    return Placed(entry.function(**given))
+
+
+def _read_heads(call: ast.Call, text: str) -> Pattern:
+    if len(call.args) != 1:
+        raise UsageError("heads takes one pattern; allowed: heads(pattern, layers=[...])")
+    pattern = read(call.args[0], text)
+    if any(placed.layers or placed.heads for placed in pattern.placed):
+        raise UsageError("heads stands in heads; allowed: one of them, of both layers and heads")
+    given = _arguments(ast.Call(call.func, [], call.keywords), ["layers", "heads"], None)
+    chosen = {name: _chosen(name, given.get(name)) for name in ("layers", "heads")}
+    if chosen["layers"] is None and chosen["heads"] is None:
+        raise UsageError("heads names none; allowed: layers=[...], heads=[...] or both")
+    return restrict(pattern, **chosen)
+
+
+def _arguments(call: ast.Call, known: list[str], entry: registry.Entry | None) -> dict[str, Any]:
+    if len(call.args) > len(known):
+        raise UsageError(_mistake(f"too many values ({len(call.args)})", entry))
+    pairs = [
+        *zip(known, call.args, strict=False),
+        *((word.arg, word.value) for word in call.keywords),
+    ]
+    given: dict[str, Any] = {}
+    for name, node in pairs:
+        if name is None or name not in known:
+            raise UsageError(_mistake(f"unknown parameter {name!r}", entry))
+        if name in given:
+            raise UsageError(_mistake(f"parameter {name!r} is given twice", entry))
+        given[name] = _literal(name, node)
+    return given
+
+
+def _literal(name: str, node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except _UNREADABLE as error:
+        raise UsageError(f"the value of {name!r} must be a number or a list of them") from error
+
+
+def _chosen(name: str, value: Any) -> Chosen:
+    if value is None:
+        return None
+    some = value if isinstance(value, list | tuple) else [value]
+    numbers = {one for one in some if type(one) is int and one >= 0}
+    if not some or len(numbers) < len(set(map(repr, some))):
+        raise UsageError(f"{name} must be integers >= 0, one or more; got {value!r}")
+    return tuple(sorted(numbers))
+
+
+def _mistake(what: str, entry: registry.Entry | None) -> str:
+    if entry is None:
+        return f"{what}; parameters of heads: layers, heads"
+    plain = (one.replace(annotation=inspect.Parameter.empty) for one in entry.parameters)
+    return f"{what}; parameters of {entry.name}: {', '.join(map(str, plain)) or 'none'}"

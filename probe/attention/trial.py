@@ -1,0 +1,100 @@
+"""Whether a model heeds what is installed: several accept it and go on as before."""
+
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from probe.errors import UsageError
+
+TOKENS = 8  # of the trial forward
+
+
+class Calls:
+    """Which layers called the installed attention function, and with how many heads."""
+
+    def __init__(self) -> None:
+        self.heads = 0
+        self._layers: dict[nn.Module, int] = {}
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Numbers of the layers."""
+        return frozenset(self._layers.values())
+
+    def layer(self, module: nn.Module, heads: int) -> int:
+        """Note a call, and give back the number of its layer.
+
+        Args:
+            module: The attention module that calls, which mostly knows its number; of the others
+                the first is 0.
+            heads: Number of its query heads.
+        """
+        self.heads = max(self.heads, heads)
+        if module not in self._layers:
+            number = getattr(module, "layer_idx", None)
+            self._layers[module] = number if isinstance(number, int) else len(self._layers)
+        return self._layers[module]
+
+
+def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
+    """Forward a few tokens and refuse a model of which a layer did not call.
+
+    Such a layer sees what the pattern hides: no attention function reaches Bloom, MPT, Falcon and
+    Mamba, which would all show that hiding costs nothing.
+
+    Args:
+        model: The model, with the pattern installed.
+        calls: Where the installed function notes its calls.
+        pattern: The pattern's text.
+
+    Returns:
+        Number of the model's layers.
+
+    Raises:
+        UsageError: Naming the model.
+    """
+    family = type(model).__name__
+    try:
+        _forward(model)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a family does with a mask that it did not expect
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(f"pattern {pattern!r} cannot be put on {family}: {reason}") from error
+    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
+    missing = [str(layer) for layer in range(layers) if layer not in calls.layers]
+    if missing:
+        which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
+        raise UsageError(
+            f"pattern {pattern!r} cannot be put on {family}: {which} of its {layers} layers uses "
+            "transformers' attention interface; allowed: models of which every layer does, such as "
+            "Llama or GPT-2"
+        )
+    return layers
+
+
+def settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
+    """Every configuration of a model and its parts, outer ones first, with its attention."""
+    found: dict[int, PretrainedConfig] = {}
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            for config in _nested(module.config):
+                found.setdefault(id(config), config)
+    return [(config, config._attn_implementation) for config in found.values()]
+
+
+def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
+    yield config
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            yield from _nested(part)
+
+
+@torch.inference_mode()
+def _forward(model: PreTrainedModel) -> None:
+    ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
+    caches = "use_cache" in inspect.signature(model.forward).parameters
+    model(input_ids=ids, **({"use_cache": False} if caches else {}))

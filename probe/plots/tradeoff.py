@@ -1,0 +1,77 @@
+"""What attention patterns cost in loss against the share of the KV cache that they keep."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from probe.plots import marks, style
+
+FRONTIER: dict[str, Any] = {"color": style.GREY, "linestyle": "-", "marker": "none", "linewidth": 0.9}
+
+
+def tradeoff(
+    frame: pd.DataFrame,
+    *,
+    tolerances: Mapping[float, str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw delta against the share of the KV cache, a point with its interval for each pattern.
+
+    Args:
+        frame: Columns :data:`probe.analysis.attended.COLUMNS`; delta in nats a token.
+        tolerances: Levels to draw (nats) with their text.
+        ax: Axes to draw in; a new figure of column width without.
+
+    Returns:
+        The axes: share of the cache (%, logarithmic), delta, and a grey line through the patterns
+        that no other beats in both.
+
+    Raises:
+        EmptyFigureError: If no pattern has a known share.
+    """
+    rows = frame[frame["kv_share"] > 0].copy()
+    if rows.empty:
+        raise style.EmptyFigureError("no pattern to draw whose share of the KV cache is known")
+    rows["family"] = rows["condition"].astype(str).map(family)
+    names = list(dict.fromkeys(rows["family"]))
+    with style.sheet():
+        axes = style.column(2.4 + style.ENTRY * (len(names) + 2)) if ax is None else ax
+        axes.axhline(0, color=style.GREY, linewidth=0.6)
+        for epsilon in tolerances or {}:
+            axes.axhline(epsilon, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
+        best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
+        axes.plot(100 * best["kv_share"], best["delta"], **FRONTIER, zorder=1.8)
+        handles = []
+        for number, name in enumerate(names):
+            own = rows[rows["family"] == name].sort_values("kv_share")
+            look = {**style.look(number), "linestyle": "none"}
+            x, delta = (100 * own["kv_share"]).to_numpy(float), own["delta"].to_numpy(float)
+            limits = own[["low", "high"]].to_numpy(dtype=float)
+            known = ~np.isnan(limits[:, 0])
+            axes.vlines(x[known], limits[known, 0], limits[known, 1], colors=look["color"])
+            axes.plot(x, delta, **look)
+            handles.append(marks.handle(style.short(name), look))
+        handles.append(marks.handle("cheapest for its loss", FRONTIER))
+        if tolerances:
+            told = ", ".join(tolerances.values())
+            dashed = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8}
+            handles.append(marks.handle(f"tolerance: {told}", dashed))
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("share of the KV cache kept (%)")
+        axes.set_ylabel("delta (nats a token)")
+        marks.legend_below(axes, handles)
+    return axes
+
+
+def family(condition: str) -> str:
+    """The pattern without the numbers that a series of them varies: ``local, sinks=4``."""
+    inside = re.sub(r"^attend\((.*)\)$", r"\1", condition)
+    plain = re.sub(r"\b(w|size|k|stride|links|gap)=\d+(, )?", "", inside)
+    return plain.replace("(sinks=1)", "").replace("()", "").replace("(, ", "(").strip()

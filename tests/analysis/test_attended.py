@@ -1,0 +1,146 @@
+"""The patterns of a run: deltas from made-up rows, costs, the sentence, the figure."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from simulated import Simulation, write_run
+
+from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns
+from probe.analysis.attended_answer import answer, sentence
+from probe.analysis.summary import summarise
+from probe.analysis.tolerance import parse_tolerance
+from probe.errors import ProbeError
+from probe.plots.style import EmptyFigureError
+from probe.plots.tradeoff import family, tradeoff
+
+DELTAS = {
+    "attend(local(w=512, sinks=1))": 0.002,
+    "attend(local(w=64, sinks=1))": 0.2,
+    "attend(blocks(size=512, sinks=1))": 0.3,
+}
+COSTS = {
+    "attend(local(w=512, sinks=1))": {"keys": 513.0, "kv_share": 0.25, "first": 300},
+    "attend(local(w=64, sinks=1))": {"keys": 65.0, "kv_share": 0.03, "first": 0},
+    "attend(blocks(size=512, sinks=1))": {"keys": 513.0, "kv_share": 0.25, "first": 0},
+}
+
+
+def make(folder: Path, documents: int = 8) -> Path:
+    """A simulated run with a row a pattern beside every intact row."""
+    run = write_run(
+        folder / "run", Simulation({"truncate": lambda d: 0.5 / (1 + d)}, documents=documents)
+    )
+    rng = np.random.default_rng(0)
+    for number, part in enumerate(sorted((run / "scores").glob("*.parquet"))):
+        table = pq.read_table(part)
+        intact = table.filter(pa.compute.equal(table["condition"].cast("string"), "intact"))
+        if not len(intact):
+            continue
+        frames = []
+        for name, delta in DELTAS.items():
+            frame = intact.to_pandas()
+            frame["condition"] = name
+            frame["nll"] = frame["nll_intact"] + delta + rng.normal(0, 0.002, len(frame))
+            frames.append(frame)
+        both = pd.concat(frames)
+        for column in ("far_start", "boundary", "distance"):
+            both[column] = -1
+        written = pa.Table.from_pandas(both, schema=table.schema, preserve_index=False)
+        pq.write_table(
+            written.replace_schema_metadata(None), run / "scores" / f"patterns-{number}.parquet"
+        )
+    record = json.loads((run / "run.json").read_text())
+    record["plan"]["conditions"] |= {name: {} for name in DELTAS}
+    record["attention"] = {
+        name: {"full": 2049.0, "flops_share": cost["kv_share"], **cost}
+        for name, cost in COSTS.items()
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+@pytest.fixture(scope="module", name="folder")
+def run_folder(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("patterns"))
+
+
+def test_deltas_are_those_of_pandas(folder):
+    """The mean over the targets that the pattern hides something from, cheapest cache first."""
+    found = attended(folder, write=False)
+    rows = pd.read_parquet(folder / "scores")
+    rows["condition"] = rows["condition"].astype(str)
+    starts = pd.read_parquet(folder / "windows.parquet")[["document", "window", "start"]]
+    rows = rows.astype({"document": str}).merge(starts.astype({"document": str}))
+    assert list(found.table.columns) == list(COLUMNS)
+    assert found.table["kv_share"].is_monotonic_increasing
+    for row in found.table.to_dict("records"):
+        own = rows[rows["condition"] == row["condition"]]
+        kept = own[own["position"] - own["start"] >= COSTS[row["condition"]]["first"]]
+        assert row["targets"] == len(kept)
+        assert found.left.get(row["condition"], 0) == len(own) - len(kept)
+        assert row["delta"] == pytest.approx((kept["nll"] - kept["nll_intact"]).mean(), abs=1e-6)
+        assert row["low"] < row["delta"] < row["high"]
+
+
+def test_the_frontier_is_what_no_other_beats(folder):
+    """Blocks cost as much cache as the wide window and lose more."""
+    table = attended(folder, write=False).table.set_index("condition")["frontier"]
+    assert dict(table) == {name: "blocks" not in name for name in DELTAS}
+
+
+def test_the_sentence_names_the_cheapest_below_the_tolerance(folder):
+    found = attended(folder)
+    told = sentence(found, parse_tolerance("1%"))
+    assert "loses less than 1 % of perplexity with 513 keys a query, 25 % of the KV cache" in told
+    assert cheapest(found.table, parse_tolerance("30%"))["keys"] == 65
+    assert cheapest(found.table, parse_tolerance("0.0001 nats")) is None
+    assert "no pattern of this run is known" in sentence(found, parse_tolerance("0.0001 nats"))
+    assert "left out" in answer(found)
+    assert (folder / "patterns.csv").is_file()
+    high = found.table.set_index("condition").loc["attend(local(w=512, sinks=1))", "high"]
+    assert high < math.log(1.01)
+
+
+def test_without_enough_documents_nothing_is_claimed(tmp_path):
+    found = attended(make(tmp_path, documents=3), write=False)
+    assert found.table["high"].isna().all()
+    assert "3 documents, an interval needs 6" in sentence(found, parse_tolerance("1%"))
+
+
+def test_a_run_without_patterns_says_so(tmp_path):
+    run = write_run(tmp_path / "run", Simulation({"truncate": lambda d: 0.5 / (1 + d)}))
+    assert not has_patterns(summarise(run, write=False).run.record)
+    with pytest.raises(ProbeError, match="limits no attention"):
+        attended(run)
+
+
+def test_the_figure_has_a_point_a_pattern_and_the_frontier(folder):
+    """Shares in percent on a logarithmic axis; the frontier goes through the undominated ones."""
+    table = attended(folder, write=False).table
+    axes = tradeoff(table, tolerances={math.log(1.01): "1 %"})
+    best = table[table["frontier"]]
+    drawn = [list(line.get_xdata()) for line in axes.get_lines()]
+    assert list(100 * best["kv_share"]) in drawn
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels[:2] == ["local", "blocks"]
+    with pytest.raises(EmptyFigureError):
+        tradeoff(table.assign(kv_share=np.nan))
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"),
+    [
+        ("attend(local(w=64, sinks=1))", "local"),
+        ("attend(local(w=64, sinks=4))", "local(sinks=4)"),
+        ("attend(dilated(w=64, gap=1, sinks=1))", "dilated"),
+        ("attend(pool(k=8))", "pool"),
+    ],
+)
+def test_families(condition, name):
+    assert family(condition) == name

@@ -1,0 +1,76 @@
+"""Block masks: the same losses as dense masks, and dense masks where they do not compile."""
+
+import numpy as np
+import pytest
+import torch
+from models import plain_logp, random_ids, tiny
+
+from probe.attention import flex
+from probe.attention.flex import FlexPut
+from probe.attention.installed import installed
+from probe.attention.put import Put
+from probe.attention.text import parse
+from probe.errors import UsageError
+from probe.models.causal import CausalModel
+
+IDS = random_ids(200)
+
+
+@pytest.mark.parametrize("text", ["local(5)", "blocks(9)", "global([3, 7]) + dilated(3, 2)"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "gemma2"])
+def test_block_masks_are_dense_masks(family: str, text: str) -> None:
+    """What flex_attention makes of a pattern is what its dense mask gives, whole and in pieces."""
+    model = CausalModel(tiny(family))
+    ids = torch.from_numpy(IDS)[None]
+    found = []
+    for asked in (False, True):
+        with (
+            torch.inference_mode(),
+            torch.compiler.set_stance("force_eager"),  # compiled it takes half a minute
+            installed(model.model, parse(text), flex=asked) as put,
+        ):
+            assert isinstance(put, FlexPut) is asked
+            assert put.note == ""
+            states, cache = model.states(ids[:, :150])
+            found.append(torch.cat([states, model.states(ids[:, 150:], cache)[0]], dim=1))
+    assert (found[1] - found[0]).abs().max() < 1e-4
+    assert model.model.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_where_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compiler one line says so, and dense masks serve."""
+
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(flex, "flex_attention_forward", no_compiler)
+    model = tiny("llama")
+    with installed(model, parse("local(5)")):
+        expected = plain_logp(model, IDS)
+    with installed(model, parse("local(5)"), flex=True) as put:
+        assert type(put) is Put
+        assert put.note.startswith("flex_attention does not serve here, dense masks do: ")
+        assert put.note.endswith("no C++ compiler")
+        assert np.array_equal(plain_logp(model, IDS), expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["heads(local(3), layers=[1])", "random(3)", "gaussian", "pool(2)"]
+)
+def test_patterns_that_no_block_mask_has(text: str) -> None:
+    """One block mask serves all heads: other patterns are refused where flex is asked for."""
+    model = tiny("llama")
+    with (
+        pytest.raises(UsageError, match="one block mask serves all layers and heads"),
+        installed(model, parse(text), boundary=3, flex=True),
+    ):
+        pytest.fail("it was let through")
+
+
+def test_models_that_take_no_notice() -> None:
+    """Asking for flex lets no model through that heeds no pattern."""
+    with (
+        pytest.raises(UsageError, match="cannot be put on BloomForCausalLM"),
+        installed(tiny("bloom"), parse("local(3)"), flex=True),
+    ):
+        pytest.fail("it was let through")

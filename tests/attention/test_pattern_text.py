@@ -1,0 +1,150 @@
+"""Patterns as text: one canonical text each, and every mistake one line."""
+
+import re
+
+import pytest
+
+from probe.attention.fixed import Gaussian
+from probe.attention.lowrank import Pool
+from probe.attention.masks import Dilated, Local
+from probe.attention.patterns import Part
+from probe.attention.registry import names
+from probe.attention.text import parse
+from probe.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("local(512)", "local(w=512, sinks=1)"),
+        (" local( sinks=4, w=512 ) ", "local(w=512, sinks=4)"),
+        ("local(8, 0)", "local(w=8, sinks=0)"),
+        ("dilated(8, 1)", "dilated(w=8, gap=1, sinks=1)"),
+        ("local(8) + global([9, 2, 9])", "global(positions=[2, 9], sinks=1) + local(w=8, sinks=1)"),
+        ("global(3)", "global(positions=[3], sinks=1)"),
+        ("random(3, 0)", "random(links=3, sinks=1)"),
+        ("strided(4) + strided(4)", "strided(stride=4, sinks=1)"),
+        ("gaussian()", "gaussian"),
+        ("gaussian(offset=0, sigma=2)", "gaussian(offset=0, sigma=2.0)"),
+        ("heads(zero, heads=3)", "heads(zero, heads=[3])"),
+        ("heads(pool(8), heads=(1, 0), layers=[2])", "heads(pool(k=8), layers=[2], heads=[0, 1])"),
+        (
+            "heads(local(4) + global(0), layers=[1])",
+            "heads(global(positions=[0], sinks=1), layers=[1]) + "
+            "heads(local(w=4, sinks=1), layers=[1])",
+        ),
+    ],
+)
+def test_canonical_text(text: str, canonical: str) -> None:
+    """However a pattern is written it has one text, which names its sinks and reads back."""
+    pattern = parse(text)
+    assert str(pattern) == canonical
+    assert parse(canonical) == pattern
+    assert hash(parse(canonical)) == hash(pattern)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("local", "parameter 'w' is required; parameters of local: w, sinks=1"),
+        ("local(0)", "w must be an integer >= 1; got 0"),
+        ("local(True)", "w must be an integer >= 1; got True"),
+        ("local(2, sinks=-1)", "sinks must be an integer >= 0; got -1"),
+        ("local(2, w=3)", "'w' is given twice"),
+        ("local(2, gap=3)", "unknown parameter 'gap'"),
+        ("local(n)", "the value of 'w' must be a number or a list of them"),
+        ("local(**{})", "unknown parameter None"),
+        ("locale(2)", "unknown pattern 'locale'; did you mean 'local'?"),
+        ("local(2", "cannot be read"),
+        ("local(2) * 2", "cannot be read"),
+        ("", "cannot be read"),
+        ("blocks(0)", "size must be"),
+        ("dilated(3, -1)", "gap must be"),
+        ("strided(0)", "stride must be"),
+        ("global([])", "positions must hold"),
+        ("global([-1])", "positions must be"),
+        ("random(0)", "links must be"),
+        ("random(1, 2147483648)", "seed must be below 2**31"),
+        ("gaussian(0.5)", "offset must be an integer; got 0.5"),
+        ("gaussian(sigma=0)", "sigma must be a number of at least 0.1; got 0"),
+        ("gaussian(renormalise=1)", "renormalise must be True or False"),
+        ("pool(0)", "k must be"),
+        ("svd(0)", "k must be"),
+        ("project(1, -1)", "seed must be"),
+        ("heads(local(2))", "heads names none"),
+        ("heads(layers=[1])", "heads takes one pattern"),
+        ("heads(local(2), layers=[-1])", "layers must be integers >= 0"),
+        ("heads(local(2), heads=[])", "heads must be integers >= 0"),
+        ("heads(local(2), rows=[1])", "unknown parameter 'rows'"),
+        ("heads(heads(zero, heads=1), layers=2)", "heads stands in heads"),
+    ],
+)
+def test_mistakes(text: str, message: str) -> None:
+    """A mistake is one line that names the pattern, the value and what is allowed."""
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        parse(text)
+    assert str(caught.value).startswith(f"pattern {text!r}")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_text() -> None:
+    """A pattern is text and nothing else."""
+    with pytest.raises(UsageError, match="a pattern must be text; got 5"):
+        parse(5)  # type: ignore[arg-type]
+
+
+def test_terms_say_nothing_about_other_heads() -> None:
+    """Longformer's dilation on chosen heads: elsewhere there is the plain window alone."""
+    pattern = parse("local(4) + heads(dilated(4, 1), layers=[1], heads=[0])")
+    assert pattern.parts(0, 2) == {Part((Local(4),)): [0, 1]}
+    # In the order of the text.
+    assert pattern.parts(1, 2) == {
+        Part((Dilated(4, 1), Local(4))): [0],
+        Part((Local(4),)): [1],
+    }
+    alone = parse("heads(gaussian, layers=[1], heads=[0])")
+    assert alone.parts(0, 2) == {Part(): [0, 1]}
+    assert alone.parts(1, 2) == {Part(weights=Gaussian()): [0], Part(): [1]}
+
+
+def test_masks_and_hard_coded_heads_go_together() -> None:
+    """A hard-coded head can be limited to what a mask lets through."""
+    pattern = parse("local(4) + heads(gaussian, heads=[1])")
+    assert pattern.part(0, 1) == Part((Local(4),), Gaussian())
+
+
+@pytest.mark.parametrize("text", ["zero + mean", "local(3) + pool(2)", "pool(2) + svd(2)"])
+def test_clashes(text: str) -> None:
+    """Two terms that cannot both hold in a head are refused, apart they are not."""
+    with pytest.raises(UsageError, match="layer 0, head 0 has"):
+        parse(text).part(0, 0)
+    one, other = text.split(" + ")
+    apart = parse(f"heads({one}, heads=[0]) + heads({other}, heads=[1])")
+    assert len(apart.parts(0, 2)) == 2
+
+
+def test_layers_and_heads_that_are_not_there() -> None:
+    """A head beyond the model's is refused; the last one is not."""
+    parse("heads(zero, layers=[2], heads=[3])").refuse_unknown(3, 4)
+    with pytest.raises(UsageError, match=r"layers holds 3; allowed: 0 to 2"):
+        parse("heads(zero, layers=[0, 3])").refuse_unknown(3, 4)
+    with pytest.raises(UsageError, match=r"heads holds 4; allowed: 0 to 3"):
+        parse("heads(zero, heads=4)").refuse_unknown(3, 4)
+    with pytest.raises(UsageError, match="layer 2, head 1 has"):
+        parse("heads(zero, layers=[2]) + heads(mean, heads=[1])").refuse_unknown(3, 4)
+
+
+def test_what_needs_what() -> None:
+    """Only low-rank patterns tell far from near, only last_token needs an encoder."""
+    assert parse("heads(pool(3), layers=[0])").needs_boundary
+    assert not parse("local(3) + gaussian").needs_boundary
+    assert parse("last_token").bidirectional
+    assert not parse("first_token").bidirectional
+    assert parse("pool(3)").part(0, 0) == Part(lowrank=Pool(3))
+
+
+def test_all_are_listed() -> None:
+    """Every pattern of the issue has its name."""
+    masks = "local blocks dilated strided global random"
+    heads = "gaussian first_token last_token zero mean"
+    assert names() == tuple(sorted(f"{masks} {heads} pool project svd".split()))

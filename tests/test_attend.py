@@ -1,0 +1,208 @@
+"""Attention patterns as conditions of a whole run, against forwards of the model under its mask."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from models import tiny
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    configured,
+    model_folders,
+    no_network,
+    score,
+    scores,
+    text_folder,
+    windows,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from probe.analysis.attended import attended
+from probe.errors import UsageError
+
+LENGTH, REACH = 64, 32
+PATTERNS = ("attend(local(w=8, sinks=1))", "attend(blocks(size=16, sinks=2))")
+WIDE = "attend(local(w=100, sinks=1))"
+CHANGES = {
+    "name": "attend",
+    "protocol": {"kind": "sweep", "reach": REACH},
+    "conditions": ["truncate", *PATTERNS, WIDE, "attend(pool(k=4))", "attend(pool(k=64))"],
+    "measures": ["nll", "kl"],
+}
+
+
+@pytest.fixture(scope="module", name="folder")
+def run_folder(base, tmp_path_factory):
+    return score(base, tmp_path_factory.mktemp("attend"), **CHANGES)
+
+
+def seen(condition: str, tokens: int) -> np.ndarray:
+    """Which keys a query sees, one by one, as the paper's text says."""
+    mask = np.zeros((tokens, tokens), dtype=bool)
+    for query in range(tokens):
+        for key in range(query + 1):
+            if condition == PATTERNS[0]:
+                mask[query, key] = query - key < 8 or key < 1
+            else:
+                mask[query, key] = query // 16 == key // 16 or key < 2
+    return mask
+
+
+@torch.inference_mode()
+def masked_losses(model, ids, mask):
+    """Losses of all targets by one forward of the model under a mask of its own."""
+    allowed = torch.from_numpy(mask)[None, None]
+    logits = model(torch.tensor([ids]), attention_mask=allowed, use_cache=False).logits[0]
+    logp = torch.log_softmax(logits.double(), dim=-1)
+    return -logp[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+
+
+def test_rows_are_those_of_a_forward_under_the_mask(folder, base):
+    """One row a target of the intact pass, without a distance, its loss that of a masked model."""
+    model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
+    bos = json.loads((folder / "run.json").read_text())["model"]["bos"]
+    found = scores(folder)
+    for pattern in PATTERNS:
+        own = found[found["condition"] == pattern]
+        assert (own[["far_start", "boundary", "distance"]] == -1).all(axis=None)
+        intact = found[found["condition"] == "intact"]
+        assert len(own) == len(intact)
+        assert (own["nll"] != own["nll_intact"]).mean() > 0.9
+        assert (own["kl"] > 0).mean() > 0.9
+        for (document, number), window in windows(folder).items():
+            ids = [bos, *window["token_ids"]]
+            losses = masked_losses(model, ids, seen(pattern, len(ids)))
+            rows = own[(own["document"] == document) & (own["window"] == number)]
+            expected = losses[rows["position"] - window["start"]]
+            np.testing.assert_allclose(rows["nll"], expected, atol=2e-5)
+
+
+def test_a_pattern_that_hides_nothing_is_the_intact_text(folder):
+    """A window as long as the text, and as many segments as far tokens, change no loss."""
+    found = scores(folder)
+    for condition in (WIDE, "attend(pool(k=64))"):
+        own = found[found["condition"] == condition]
+        assert len(own)
+        np.testing.assert_allclose(own["nll"], own["nll_intact"], atol=1e-5)
+
+
+def test_compressed_far_text_has_a_boundary_and_a_distance(folder):
+    """Far and near are told apart: the rows stand where those of truncated text do."""
+    found = scores(folder)
+    own = found[found["condition"] == "attend(pool(k=4))"]
+    assert (own["distance"] == own["position"] - own["boundary"]).all()
+    places = ["document", "window", "position", "boundary"]
+    truncated = found[found["condition"] == "truncate"]
+    assert len(pd.merge(own, truncated, on=places)) == len(own) > 0
+    assert (own["nll"] != own["nll_intact"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["band", "longppl"])
+def test_other_protocols_refuse_patterns(base, kind):
+    """What has no far text to change in this protocol is refused before anything is loaded."""
+    protocol = {"band": {"kind": "band", "edges": [0, 8]}, "longppl": {"kind": "longppl"}}[kind]
+    with pytest.raises(UsageError, match="allowed with protocol"):
+        configured(base, protocol=protocol, conditions=["truncate", PATTERNS[0]])
+
+
+def losses_by_place(folder, condition):
+    """Losses of a condition by document, window, position and boundary."""
+    found = scores(folder)
+    own = found[found["condition"] == condition]
+    return own.set_index(["document", "window", "position", "boundary"])["nll"].sort_index()
+
+
+@pytest.mark.parametrize("mode", ["none", "keep"])
+def test_hide_and_truncate_differ_by_positions_alone(base, tmp_path, mode):
+    """Rotary positions tell distances: near text alone loses the same wherever it stands.
+
+    With a kept first token the two differ, by how far it stands from the near text.
+    """
+    folder = score(base, tmp_path, conditions=["truncate", "hide"], first_token=mode)
+    cut, hidden = (losses_by_place(folder, name) for name in ("truncate", "hide"))
+    assert len(cut) == len(hidden) > 0
+    assert cut.index.equals(hidden.index)
+    apart = np.abs(cut.to_numpy() - hidden.to_numpy()).max()
+    assert apart < 1e-5 if mode == "none" else apart > 1e-3
+
+
+def test_a_window_of_attention_carries_more_than_text_cut_off_there(base, tmp_path):
+    """At equal length both see the same nearest tokens in one layer; two layers carry more over.
+
+    With one layer nothing is carried: a target under local(w) has the loss of text cut off there.
+    """
+    grid = {"kind": "grid", "distances": [8], "targets": {"count": 1, "end_offset": 0}}
+    folder = score(
+        base,
+        tmp_path,
+        conditions=["truncate", "attend(local(8, sinks=0))"],
+        protocol=grid,
+        first_token="none",
+    )
+    cut = losses_by_place(folder, "truncate").droplevel("boundary")
+    local = losses_by_place(folder, "attend(local(w=8, sinks=0))").droplevel("boundary")
+    assert cut.index.equals(local.index)
+    assert np.abs(cut.to_numpy() - local.to_numpy()).max() > 1e-4
+    single = {**base, "model": {**base["model"], "path": one_layer(base, tmp_path)}}
+    folder = score(
+        single,
+        tmp_path / "one",
+        conditions=["truncate", "attend(local(8, sinks=0))"],
+        protocol=grid,
+        first_token="none",
+    )
+    cut = losses_by_place(folder, "truncate").droplevel("boundary")
+    local = losses_by_place(folder, "attend(local(w=8, sinks=0))").droplevel("boundary")
+    np.testing.assert_allclose(local.to_numpy(), cut.to_numpy(), atol=1e-5)
+
+
+def one_layer(base, folder):
+    """A model of one layer, with the tokenizer of the other."""
+    path = folder / "one-layer"
+    tiny("llama", num_hidden_layers=1).save_pretrained(path)
+    AutoTokenizer.from_pretrained(base["model"]["path"]).save_pretrained(path)
+    return str(path)
+
+
+def test_a_model_that_does_not_heed_patterns_is_refused(base, tmp_path):
+    """Bloom takes any attention and goes on as before: refused by name before a row is written."""
+    path = tmp_path / "bloom"
+    tiny("bloom").save_pretrained(path)
+    AutoTokenizer.from_pretrained(base["model"]["path"]).save_pretrained(path)
+    model = {**base["model"], "path": str(path)}
+    with pytest.raises(UsageError, match="cannot be put on BloomForCausalLM"):
+        score({**base, "model": model}, tmp_path, conditions=[PATTERNS[0]])
+    assert not list(tmp_path.glob("*/scores/*.parquet"))
+
+
+def test_the_record_tells_what_patterns_cost(folder):
+    """Keys and shares by formula; the first target from which on a pattern hides a key."""
+    costs = json.loads((folder / "run.json").read_text())["attention"]
+    local, wide = costs[PATTERNS[0]], costs[WIDE]
+    assert local["keys"] == 9  # eight and the sink
+    assert local["full"] == LENGTH + 1
+    assert local["kv_share"] == pytest.approx(9 / (LENGTH + 1))
+    assert local["first"] == 9  # the BOS is the sink: its query sees itself and 8 tokens before
+    assert wide["first"] is None
+    assert (wide["kv_share"], wide["flops_share"]) == (1, 1)
+    assert 0 < costs["attend(pool(k=4))"]["kv_share"] < 1
+
+
+def test_the_answer_and_the_table(folder):
+    """A run with text perturbed and attention limited has both answers."""
+    found = attended(folder, write=False)
+    assert set(found.table["condition"]) == {*PATTERNS, WIDE}
+    wide = found.table.set_index("condition").loc[WIDE]
+    assert abs(wide["delta"]) < 1e-6
+    rows = scores(folder)
+    for name in PATTERNS:
+        own = rows[rows["condition"] == name]
+        delta = (own["nll"].astype(float) - own["nll_intact"]).mean()
+        assert found.table.set_index("condition").loc[name, "delta"] == pytest.approx(delta)
+    assert {context.condition for context in found.summary.contexts} == {
+        "truncate",
+        "attend(pool(k=4))",
+        "attend(pool(k=64))",
+    }
