@@ -49,13 +49,17 @@ def command(
     """Print a text's far context before and after CONDITION, and the near context behind it.
 
     CONDITION is written as in a configuration: "shuffle(span=5)", "replace(source='document')",
-    "[drop(rate=0.5), shuffle]"; `probe list` has the names.
+    "[drop(rate=0.5), shuffle]"; `probe list` has the names. Of an attention pattern,
+    "attend(local(8))", the mask is drawn.
     """
     from probe.commands._passage import OLDER, TEXT
     from probe.commands._tokens import tokens_of
     from probe.perturbations.condition import parse
 
     parsed = parse(condition)
+    if parsed.pattern is not None:
+        _print_pattern(parsed)
+        return
     content = TEXT if text is None else read(text)
     tokens = tokens_of(model)
     ids = tokens.encode(content)
@@ -199,6 +203,17 @@ def _boundary(boundary: int | None, length: int) -> int:
             f"--boundary is {boundary}; allowed: 1 to {length - 1}, as the text has {length} tokens"
         )
     return boundary
+
+
+def _print_pattern(condition: "Condition") -> None:
+    """Draw what a pattern of attention lets queries see."""
+    from probe.commands._picture import pictures
+    from probe.commands._visible import say
+
+    assert condition.pattern is not None
+    say(condition.text)
+    for picture in pictures(condition.pattern):
+        say(f"\n{picture}")
 
 
 def _print(

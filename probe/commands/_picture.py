@@ -1,0 +1,108 @@
+"""An attention pattern as a picture in the terminal: queries downward, keys to the right."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.attention.patterns import Part, Pattern
+
+CELLS = 32
+"""Rows and columns of a picture."""
+SHADES = " ░▒▓█"
+FAINT = 0.005  # a share that is drawn as none
+LONGEST = 1 << 15  # tokens of a sequence that a picture may stand for
+_SAMPLES = 256  # queries and keys looked at along each side
+
+
+def pictures(pattern: Pattern) -> Iterator[str]:
+    """Draw what happens in the heads of a pattern, a picture for each kind of head.
+
+    Args:
+        pattern: The pattern.
+
+    Yields:
+        A title and the picture, several lines; a shade is the share of keys seen in a cell, or,
+        of hard-coded heads, their weight beside the largest.
+    """
+    for part, where in kinds(pattern).items():
+        if part == Part():
+            yield f"{where}: the model's own attention"
+            continue
+        length = length_of(part)
+        boundary = length * 3 // 4
+        title = f"{where}; {length:,} tokens, queries downward, keys to the right"
+        if part.lowrank is not None:
+            title += f"; far keys, before token {boundary:,}, are pressed where queries are near"
+        seen = shares(part, length, boundary)
+        yield "\n".join([title, *("  " + "".join(map(_shade, row)).rstrip() for row in seen)])
+
+
+def kinds(pattern: Pattern) -> dict[Part, str]:
+    """What happens in the heads that a pattern names, and in all others, with where that is."""
+    named = [
+        sorted({number for placed in pattern.placed for number in getattr(placed, what) or ()})
+        for what in ("layers", "heads")
+    ]
+    # One number beyond those named stands for all others.
+    layers, heads = ([*numbers, numbers[-1] + 1 if numbers else 0] for numbers in named)
+    found: dict[Part, list[str]] = {}
+    for layer in layers:
+        for head in heads:
+            place = [
+                f"{what} {number}" if number in numbers else f"other {what}s"
+                for what, number, numbers in (
+                    ("layer", layer, named[0]),
+                    ("head", head, named[1]),
+                )
+                if numbers
+            ]
+            found.setdefault(pattern.part(layer, head), []).append(", ".join(place))
+    return {part: _where(places) for part, places in found.items()}
+
+
+def length_of(part: Part) -> int:
+    """Tokens of a sequence in which the pattern shows: twice as many as it first takes."""
+    length = CELLS
+    while length < LONGEST:
+        query, key = _samples(length)
+        if part.lowrank or part.weights or (_hidden(part, query, key)).any():
+            return length if length == CELLS else 2 * length
+        length *= 2
+    return length
+
+
+def shares(part: Part, length: int, boundary: int) -> NDArray[np.float64]:
+    """How much of each cell is seen, from 0 to 1, shape ``(CELLS, CELLS)``."""
+    query, key = _samples(length)
+    seen = np.broadcast_to(part.allowed(query, key), (len(query), key.shape[1])).astype(float)
+    if part.weights is not None:
+        weights = np.asarray(part.weights.weights(query, key), dtype=float) * seen
+        seen = weights / max(weights.max(), 1e-9)
+    if part.lowrank is not None:
+        seen = np.where((query >= boundary) & (key > 0) & (key < boundary), 0.5 * seen, seen)
+    side = len(query) // CELLS
+    cells: NDArray[np.float64] = seen.reshape(CELLS, side, CELLS, side).mean(axis=(1, 3))
+    return cells
+
+
+def _hidden(part: Part, query: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.bool_]:
+    hidden: NDArray[np.bool_] = (key <= query) & ~part.allowed(query, key)
+    return hidden
+
+
+def _samples(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Evenly spaced queries, a column, and keys, a row."""
+    places = np.linspace(0, length - 1, min(length, _SAMPLES)).astype(np.int64)
+    return places[:, None], places[None]
+
+
+def _shade(share: float) -> str:
+    return SHADES[0 if share < FAINT else min(len(SHADES) - 1, 1 + int(share * (len(SHADES) - 1)))]
+
+
+def _where(places: list[str]) -> str:
+    """Where a kind of head is, in a few words."""
+    if places == [""]:
+        return "every layer and head"
+    return " and ".join(places) if len(places) <= 3 else f"{places[0]} and {len(places) - 1} others"
