@@ -104,7 +104,9 @@ def write_windows(folder: Path, windows: int) -> None:
     """Write windows.parquet in row groups, about four bytes of text a token."""
     rng = np.random.default_rng(1)
     words = np.array([f" {number:03x}" for number in range(4096)])
-    with pq.ParquetWriter(folder / "windows.parquet", WINDOWS, compression="zstd") as writer:
+    with pq.ParquetWriter(
+        folder / "windows.parquet", WINDOWS, compression="zstd", write_page_checksum=True
+    ) as writer:
         for at in range(0, windows, 256):
             numbers = np.arange(at, min(at + 256, windows))
             ids = rng.integers(4096, size=(len(numbers), LENGTH), dtype=np.int32)

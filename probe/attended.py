@@ -24,20 +24,20 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
         ``kv_share`` and ``flops_share`` (of full attention's), and ``first`` (place in the window
         of the first target from which on a pattern hides a key; ``None`` if it hides none).
     """
+    patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
+    if not patterns:
+        return {}  # nothing to read of a model that may have no heads
     shape = Shape.of(model.model.config, number_bytes=model.model.dtype.itemsize)
     extra = experiment.first_token.extra
     length = max(len(window.ids) for window in experiment.windows) + extra
     own, every = cost(None, length, shape), keys_by_query(None, length, shape)
     found = {}
-    for condition in experiment.config.parsed:
-        pattern = condition.pattern
-        if pattern is None:
-            continue
+    for text, pattern in patterns.items():
         boundary = max(run.boundary for run in experiment.protocol.runs(False)) + extra
         spent = cost(pattern, length, shape, boundary=boundary)
         keys = keys_by_query(pattern, length, shape, boundary=boundary)
         changed = np.flatnonzero(keys != every)
-        found[condition.text] = {
+        found[text] = {
             "keys": float(keys.max()),
             "full": float(every.max()),
             "kv_bytes": spent.kv_bytes,

@@ -14,3 +14,10 @@ class UsageError(ProbeError, ValueError):
     """The request itself is wrong (a flag, a configuration, a condition): exit status 2."""
 
     exit_code = 2
+
+
+class UnwrittenWarning(UserWarning):
+    """A file of a run folder could not be written; what it would hold was worked out all the same.
+
+    The message is one line that names the file and the reason.
+    """

@@ -118,7 +118,7 @@ def octave(distances: np.ndarray) -> np.ndarray:
 def octave_name(number: int) -> str:
     """The distances of an octave: ``64–127``."""
     if number < 0:
-        return "no boundary"
+        return "none"
     first = 0 if number == 0 else 1 << (number - 1)
     last = (1 << number) - 1
     return str(first) if first == last else f"{first}–{last}"

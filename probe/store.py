@@ -1,11 +1,9 @@
 """The run folder: score parts and windows as parquet, run.json; whole or not there at all."""
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probe.errors import ProbeError
+from probe.kept import told, whole
 from probe.windows import Window
 
 SCHEMA = pa.schema(
@@ -45,7 +44,8 @@ WINDOWS = pa.schema(
     ]
 )
 FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
-_HOLDS = b"context_probe.holds"
+HOLDS = b"context_probe.holds"
+"""Where a part's footer says what the part holds."""
 
 
 class Key(NamedTuple):
@@ -88,7 +88,7 @@ class Store:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        with self._whole(self.folder / "run.json") as scratch:
+        with whole(self.folder / "run.json") as scratch:
             scratch.write_text(text, encoding="utf-8")
 
     # -- windows.parquet --------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Store:
             return {}
         columns = ["document", "window", "token_ids"]
         try:
-            rows = pq.read_table(path, columns=columns).to_pylist()
+            rows = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
         return {(row["document"], row["window"]): row["token_ids"] for row in rows}
@@ -120,8 +120,8 @@ class Store:
             for w in windows
         ]
         table = pa.Table.from_pylist(rows, schema=WINDOWS)
-        with self._whole(self.folder / "windows.parquet") as scratch:
-            pq.write_table(table, scratch, compression="zstd")
+        with whole(self.folder / "windows.parquet") as scratch:
+            pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- frequencies.parquet ----------------------------------------------------------------
 
@@ -138,8 +138,8 @@ class Store:
         found = counts()
         ids = np.flatnonzero(found)
         table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
-        with self._whole(path) as scratch:
-            pq.write_table(table, scratch, compression="zstd")
+        with whole(path) as scratch:
+            pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- scores -----------------------------------------------------------------------------
 
@@ -159,10 +159,12 @@ class Store:
         blocks = iter([columns] if isinstance(columns, Mapping) else columns)
         first = next(blocks)
         extra = [(name, kind) for name, kind in OPTIONAL.items() if name in first]
-        schema = pa.schema([*SCHEMA, *extra], metadata={_HOLDS: held.encode()})
+        schema = pa.schema([*SCHEMA, *extra], metadata={HOLDS: held.encode()})
         with (
-            self._whole(self.scores / f"part-{name}.parquet") as scratch,
-            pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
+            whole(self.scores / f"part-{name}.parquet") as scratch,
+            pq.ParquetWriter(
+                scratch, schema, compression="zstd", write_page_checksum=True
+            ) as writer,
         ):
             for block in itertools.chain([first], blocks):
                 arrays = {f.name: pa.array(block[f.name], type=_plain(f.type)) for f in schema}
@@ -178,9 +180,8 @@ class Store:
         broken: list[Path] = []
         for part in sorted(self.scores.glob("*.parquet")):
             try:
-                with pq.ParquetFile(part) as file:
-                    keys.update(Key(*key) for key in json.loads(file.schema_arrow.metadata[_HOLDS]))
-            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+                keys.update(held_keys(pq.read_schema(part)))
+            except (pa.ArrowException, OSError, ValueError):
                 broken.append(part)
         return keys, broken
 
@@ -208,7 +209,7 @@ class Store:
         except ImportError:  # no such locks on Windows
             yield
             return
-        with self._told(self.folder):
+        with told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             stream = (self.folder / ".lock").open("w")
         with stream:
@@ -227,41 +228,36 @@ class Store:
             (self.folder / ".lock").unlink()
             self.folder.rmdir()
 
-    @contextlib.contextmanager
-    def _whole(self, path: Path) -> Iterator[Path]:
-        """Give a temporary name to write to, and rename it when everything is on disk."""
-        scratch = path.with_name(f"{path.name}.tmp")
-        with self._told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                yield scratch
-                with scratch.open("rb") as stream:
-                    os.fsync(stream.fileno())
-                scratch.replace(path)
-            finally:
-                scratch.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
-        """Turn a failing disk into one line."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ProbeError(
-                    f"no space left for {path}: everything scored before is kept; free some "
-                    "space and start the same command again, it goes on from there"
-                ) from error
-            raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
+def held_keys(schema: pa.Schema) -> list[Key]:
+    """What a score part holds, by the word of its footer.
+
+    Args:
+        schema: The part's schema.
+
+    Raises:
+        ValueError: If the footer says nothing of it, or what it says is no list of keys.
+    """
+    try:
+        said = json.loads((schema.metadata or {})[HOLDS])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError("its footer does not say what it holds") from error
+    if not isinstance(said, list) or not all(map(_is_key, said)):
+        raise ValueError("its footer holds no list of document, window, condition and repeat")
+    return [Key(*key) for key in said]
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
 
 
 def _is_whole(part: Path) -> bool:
     """Whether a part can be read to its end: a footer alone says nothing of the pages before it."""
     try:
-        with pq.ParquetFile(part) as file:
-            json.loads(file.schema_arrow.metadata[_HOLDS])
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            held_keys(file.schema_arrow)
             return all(batch.num_rows >= 0 for batch in file.iter_batches())
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+    except (pa.ArrowException, OSError, ValueError):
         return False
 
 

@@ -194,7 +194,7 @@ def test_names_and_doubts(made):
     pq.write_table(rows, part)
     windows = pq.read_table(folder / "windows.parquet")
     pq.write_table(windows.slice(1), folder / "windows.parquet")
-    with pytest.raises(ProbeError, match="lacks 1 windows that were scored, the first is window 0"):
+    with pytest.raises(ProbeError, match="lacks 1 window that was scored, the first is window 0"):
         summarise(folder, write=False)
 
 

@@ -15,7 +15,8 @@ from probe.analysis.answer import answer, sentence, table
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
-from probe.analysis.runs import SCHEMA, open_run
+from probe.analysis.runfile import SCHEMA
+from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
 from probe.analysis.tables import contrast_table

@@ -138,9 +138,19 @@ def test_refusals(results: Path, base: dict[str, Any], tmp_path: Path) -> None:
     other = score(base, tmp_path, data__max_documents=2, conditions=["truncate"])
     line = mistake(probe("keys", results / "mine", "--score", other), 2)
     assert "has protocol 'sweep'; allowed for LongPPL: longppl" in line
-    result = probe("keys", results / "mine", "--export", tmp_path / "none" / "keys.json")
-    assert result.exit_code == 1
-    assert "Traceback" not in result.output
+    for name, words in {"": "--export '' is no name", str(tmp_path): "is a folder"}.items():
+        line = mistake(probe("keys", results / "mine", "--export", name), 2)
+        assert f"{words}; allowed: a file" in line
+
+
+def test_export_into_a_new_folder(results: Path, tmp_path: Path) -> None:
+    """The folder is made, as `probe run` makes its own; a device is written and stays."""
+    file = tmp_path / "none" / "keys.json"
+    good(probe("keys", results / "mine", "--export", file))
+    assert json.loads(file.read_text(encoding="utf-8"))["evaluator"]["run"] == "mine"
+    assert list(file.parent.iterdir()) == [file]
+    good(probe("keys", results / "mine", "--export", "/dev/null"))
+    assert Path("/dev/null").is_char_device()
 
 
 def test_list() -> None:

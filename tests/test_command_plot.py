@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from simulated import Simulation, write_run
 
+from probe.commands._figures import slug
 from probe.commands.main import group
 
 CURVES = {
@@ -91,7 +92,7 @@ def test_two_runs(run: Path, copy: Path, tmp_path: Path) -> None:
     for options in (("--kind", "compare"), ("--kind", "compare", "--unit", "bytes"), ()):
         status, files, told = plot(copy, run, *options)
         assert status == 0, told
-        name = "compare" if options else "curves"
+        name = "-".join(["compare", *options[3:]]) if options else "curves"
         assert files == [str(copy / "figures" / f"{name}{end}") for end in (".png", ".svg")]
 
 
@@ -104,7 +105,44 @@ def test_heatmap_by_position(run: Path, tmp_path: Path) -> None:
     assert outputs[0].read_bytes() != outputs[1].read_bytes()
 
 
+def test_what_is_asked_for_stands_in_the_name(copy: Path) -> None:
+    """A figure of one condition, or class, or by position replaces none of the others."""
+    for options, name in {
+        (): "curve",
+        ("--condition", "replace(source='document')"): "curve-replace-source-document",
+        ("--kind", "heatmap", "--by", "position"): "heatmap-position",
+        ("--kind", "heatmap", "--by", "document"): "heatmap",
+        ("--kind", "heatmap", "--condition", "shuffle"): "heatmap-shuffle",
+        ("--kind", "classes", "--class", "copy"): "classes-copy",
+        ("--kind", "classes", "--class", "copy", "--condition", "shuffle"): "classes-shuffle-copy",
+    }.items():
+        _, files, told = plot(copy, *options)
+        assert files == [str(copy / "figures" / f"{name}{end}") for end in (".png", ".svg")], told
+
+
+def test_a_name_for_a_file() -> None:
+    """Short enough for any disk, never empty, and different for different long conditions."""
+    long = [f"{sign}{'漢' * 300}" for sign in "ab"]
+    names = [slug(text) for text in long]
+    assert names[0][1:] != names[1][1:]
+    assert all(len(name.encode()) < 100 for name in names)
+    assert slug("'/'") == "unnamed"
+    assert slug("[drop(rate=0.5), shuffle]") == "drop-rate-0.5-shuffle"
+
+
 MISTAKES = {
+    "--class": (("--class", "copy"), 2, "--class belongs to --kind classes; got --kind curve"),
+    "--by": (("--by", "document"), 2, "--by belongs to --kind heatmap; got --kind curve"),
+    "--unit": (("--unit", "bytes"), 2, "--unit belongs to --kind compare; got --kind curve"),
+    "--window": (("--window", "0"), 2, "--window belongs to --kind importance; got"),
+    "--document": (("--document", "a"), 2, "--document belongs to --kind importance; got"),
+    "--measure": (("--measure", "nll"), 2, "--measure belongs to --kind importance; got"),
+    "--condition": (
+        ("--kind", "importance", "--condition", "shuffle"),
+        2,
+        "--condition belongs to --kind curve, classes, .*; got --kind importance",
+    ),
+    "empty": (("--output", ""), 2, "--output '' is no name; allowed: a file"),
     "format": (("--output", "figure.tiff"), 2, "'figure.tiff': allowed: .* .png, .svg or .pdf"),
     "no suffix": (("--output", "figure"), 2, "--output 'figure': allowed"),
     "condition": (("--condition", "reverse"), 2, "'reverse' was not found; allowed: .*truncate"),

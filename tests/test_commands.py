@@ -475,7 +475,7 @@ def targets_of(text: str) -> dict[tuple[str, str], int]:
 def octave_of(distance: int) -> str:
     """The distances that share their number of binary digits with one."""
     if distance < 2:
-        return str(distance) if distance >= 0 else "intact"
+        return str(distance) if distance >= 0 else "none"
     first = 1 << (distance.bit_length() - 1)
     return f"{first}–{2 * first - 1}"
 

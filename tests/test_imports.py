@@ -14,7 +14,7 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 # Lowest first: a module imports from its own layer and from lower ones.
 LAYERS = [
-    "probe errors outfile printable registry userfile",
+    "probe errors kept outfile printable registry userfile",
     "language perturbations attention windows losses branch tree packing",
     "protocol branches candidates contexts",
     "models memory references ledger walk engine selfcheck timing",

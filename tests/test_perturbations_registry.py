@@ -60,9 +60,9 @@ def test_an_entry_knows_the_parameters_and_defaults():
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all():
     """A slip of the pen is met with what was meant, and with the whole list."""
-    with pytest.raises(UsageError, match=r"'shufle'; did you mean 'shuffle'\? known: delete, drop"):
+    with pytest.raises(UsageError, match=r"'shufle'; did you mean 'shuffle'\? known: attend"):
         registry.get("shufle")
-    with pytest.raises(UsageError, match="'xyz'; known: delete"):
+    with pytest.raises(UsageError, match="'xyz'; known: attend"):
         registry.get("xyz")
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from probe.errors import ProbeError
-from probe.store import Key, Store
+from probe.store import HOLDS, SCHEMA, Key, Store
 from probe.windows import Window
 
 HERE = Path(__file__).parent
@@ -268,6 +268,44 @@ def test_unreadable_parts_are_put_aside(store: Store) -> None:
     assert aside[0].read_bytes() == whole[: len(whole) // 2]
     assert store.held() == (set(KEYS), [])
     assert store.clean() == []
+
+
+def test_one_bit_puts_a_part_aside(store: Store) -> None:
+    """Pages have checksums, so that losses that still look like some are not taken for good."""
+    store.write_part(columns(), KEYS)
+    (part,) = store.scores.glob("*.parquet")
+    column = pq.read_metadata(part).row_group(0).column(SCHEMA.names.index("nll"))
+    content = bytearray(part.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    part.write_bytes(content)
+    assert store.clean() == [part.with_suffix(".unreadable")]
+
+
+@pytest.mark.parametrize("said", [b"{bad", b"\xff", b"null", b'["abcd"]', b'[["a", 0, "b", true]]'])
+def test_a_footer_that_holds_something_else(store: Store, said: bytes) -> None:
+    """A part that does not say what it holds holds nothing, and is put aside."""
+    store.write_part(columns(), KEYS)
+    (part,) = store.scores.glob("*.parquet")
+    table = pq.read_table(part).replace_schema_metadata({HOLDS: said})
+    pq.write_table(table, part)
+    assert store.held() == (set(), [part])
+    assert store.clean() == [part.with_suffix(".unreadable")]
+
+
+def test_every_file_has_checksums(store: Store) -> None:
+    """One flipped bit in the last page of windows or frequencies is an error of reading."""
+    store.write_windows([window()])
+    store.write_frequencies(lambda: np.arange(5))
+    for path in (store.folder / "windows.parquet", store.folder / "frequencies.parquet"):
+        assert pq.read_table(path, page_checksum_verification=True).num_rows
+        group = pq.read_metadata(path).row_group(0)
+        last = group.column(group.num_columns - 1)
+        first = last.dictionary_page_offset or last.data_page_offset
+        content = bytearray(path.read_bytes())
+        content[first + last.total_compressed_size - 1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(OSError, match="CRC"):
+            pq.read_table(path, page_checksum_verification=True)
 
 
 def test_leftovers_are_removed(store: Store) -> None:

@@ -205,7 +205,7 @@ def test_documents_without_a_place_are_left_out(
     assert list(experiment.documents) == ["many.txt"]
     assert list(notes(experiment, 0)) == [
         "left out, without what the protocol needs: 1 (few.txt)",
-        "1 documents: an interval needs 6, so that accuracy will have none",
+        "1 document: an interval needs 6, so that accuracy will have none",
     ]
     for window in experiment.windows:
         assert window.text is not None

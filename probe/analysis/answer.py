@@ -9,6 +9,7 @@ from probe.analysis.repeats import draws_in_words
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.analysis.words import counted, limits
+from probe.printable import printable
 
 _NOUNS = {
     "truncate": "effective context",
@@ -28,7 +29,7 @@ def answer(summary: Summary) -> str:
         Several lines, without a newline at the end.
     """
     parts = [f"{sentence(summary)}\n{basis(summary)}", table(summary)]
-    parts.append("\n".join(f"- {note}" for note in notes(summary)))
+    parts.append("\n".join(f"- {printable(note)}" for note in notes(summary)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -51,21 +52,27 @@ def sentence(summary: Summary) -> str:
     """
     context = headline(summary)
     if context is None:
-        return f"{summary.model} on {summary.data}: no condition with a curve was scored."
-    subject = f"{summary.model} on {summary.data}"
+        return f"{subject(summary)}: no condition with a curve was scored."
+    who, condition = subject(summary), printable(context.condition)
     at = f"at a tolerance of {describe_tolerance(context.tolerance)}"
     kind = _kind(context.condition)
     if context.kind == "unresolved":
         reasons = "; ".join(context.reasons)
-        noun = f"The {_NOUNS.get(kind, 'reach')} of {subject} ({context.condition})"
+        noun = f"The {_NOUNS.get(kind, 'reach')} of {who} ({condition})"
         return f"{noun} is unresolved {at}: {reasons}."
     if context.only_lowers:
-        return f"{subject}: {context.condition} lowers the loss{_lowest(summary, context)}."
+        return f"{who}: {condition} lowers the loss{_lowest(summary, context)}."
     length, interval = _length(context, f"{summary.analysis.confidence * 100:g} % interval")
+    tokens = "token" if length.split()[-1] == "1" else "tokens"
     if kind == "truncate":
-        return f"{subject} uses {length} tokens of context ({interval}) {at}."
+        return f"{who} uses {length} {tokens} of context ({interval}) {at}."
     what = _READS.get(kind, "is moved")
-    return f"{subject} {what} to {length} tokens ({context.condition}; {interval}) {at}."
+    return f"{who} {what} to {length} {tokens} ({condition}; {interval}) {at}."
+
+
+def subject(summary: Summary) -> str:
+    """What a sentence is about: the model, on the data."""
+    return printable(f"{summary.model} on {summary.data}")
 
 
 def basis(summary: Summary) -> str:

@@ -15,7 +15,7 @@ from probe.analysis.record import write_text
 from probe.analysis.runs import connected
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
-from probe.analysis.tolerance import Tolerance
+from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
 
 PREFIX = "attend("
@@ -112,6 +112,12 @@ def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | Non
         return None
     below = table[table["high"] < epsilon].sort_values(["kv_share", "keys"])
     return None if below.empty else below.iloc[0]
+
+
+def levels(summary: Summary) -> dict[float, str]:
+    """The tolerances that are the same for every pattern, in nats a token, with their text."""
+    plain = [one for one in summary.analysis.tolerances if one.unit in ("perplexity", "nats")]
+    return {one.nats() or 0.0: spaced(one.text) for one in plain}
 
 
 def _sums(

@@ -13,15 +13,19 @@ SHOWN = 10
 
 def answer(found: Attended) -> str:
     """The whole answer as plain text: sentences, a table, notes."""
+    told = "\n".join(sentences(found)) if len(found.table) else ""
+    parts = (told, table(found), head_table(found), _noted(found))
+    return "\n\n".join(part for part in parts if part)
+
+
+def sentences(found: Attended) -> list[str]:
+    """What holds at each tolerance, a pattern that serves several told at the strictest."""
     lines: dict[str | None, str] = {}
     for tolerance in found.summary.analysis.tolerances:
         best = cheapest(found.table, tolerance)
         key = None if best is None else str(best["condition"])
-        lines.setdefault(key, sentence(found, tolerance))  # the strictest of those it serves
-    told = "\n".join(lines.values())
-    told = told if len(found.table) else ""
-    parts = (told, table(found), head_table(found), _noted(found))
-    return "\n\n".join(part for part in parts if part)
+        lines.setdefault(key, sentence(found, tolerance))
+    return list(lines.values())
 
 
 def sentence(found: Attended, tolerance: Tolerance) -> str:

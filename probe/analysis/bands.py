@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from probe.analysis.answer import counts, in_order
+from probe.analysis.answer import counts, in_order, subject
 from probe.analysis.groups import delta_table, in_words, strongest
 from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
@@ -16,6 +16,7 @@ from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect
 from probe.analysis.words import counted
 from probe.errors import ProbeError
+from probe.printable import printable
 from probe.windows import FEWEST_DOCUMENTS
 
 COLUMNS = (
@@ -85,17 +86,18 @@ def bands(run_dir: str | Path, *, analysis: Analysis | None = None, write: bool 
 def answer(found: Bands) -> str:
     """The whole answer as plain text: sentence, basis, table, notes."""
     summary, table = found.summary, found.table
-    subject = f"{summary.model} on {summary.data}"
+    who = subject(summary)
     if table.empty:
-        lines = [f"{subject}: no band was scored."]
+        lines = [f"{who}: no band was scored."]
     else:
         most = strongest(table, lambda row: f"{_band(row)} tokens before the target", "band")
-        lines = [f"{subject}: of the bands, {most}."]
+        lines = [f"{who}: of the bands, {printable(most)}."]
     lines.append(f"Measured on {', '.join(counts(summary))}; what lies beyond a band is intact.")
     names = in_order(table["condition"].astype(str))
     width = max([len("band"), *(len(_band(row)) for _, row in table.iterrows())])
-    columns = [max(len(name), 26) for name in names]
-    head = "  ".join(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))
+    columns = [max(len(printable(name)), 26) for name in names]
+    heads = zip(map(printable, names), columns, strict=True)
+    head = "  ".join(f"{name:>{size}}" for name, size in heads)
     rows = [f"{'band':<{width}}  {head}".rstrip()]
     for _, own in table.groupby(["band_from", "band_to"]):
         by_name = {str(row["condition"]): in_words(row) for _, row in own.iterrows()}
@@ -103,7 +105,7 @@ def answer(found: Bands) -> str:
             f"{by_name.get(name, '–'):>{size}}" for name, size in zip(names, columns, strict=True)
         )
         rows.append(f"{_band(own.iloc[0]):<{width}}  {cells}")
-    notes = [f"- {line}" for line in (*_few(summary), *summary.warnings)]
+    notes = [f"- {printable(line)}" for line in (*_few(summary), *summary.warnings)]
     return "\n\n".join(
         part for part in ("\n".join(lines), "\n".join(rows), "\n".join(notes)) if part
     )

@@ -58,7 +58,7 @@ def carry(
         warnings.append(f"{missing} of {len(chosen)} documents are not in '{path}': left out")
     if cut:
         warnings.append(
-            "the tokenizers cut the text differently: keys are carried over as stretches of text,"
+            "the tokenizers cut the text differently: keys are carried over as spans of characters,"
             " every token that lies wholly inside one counts, and so their number changes"
         )
     if behind:

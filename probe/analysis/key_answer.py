@@ -14,6 +14,7 @@ from probe.analysis.longppl import LongPPL
 from probe.analysis.record import write_text
 from probe.analysis.runs import Run
 from probe.analysis.words import counted, signed
+from probe.printable import printable
 from probe.windows import FEWEST_DOCUMENTS
 
 BIAS = (
@@ -33,7 +34,7 @@ def answer(found: LongPPL) -> str:
         Several lines, without a newline at the end.
     """
     notes = [BIAS.format(lcl=found.rule.lcl)] if found.same and found.keys else []
-    notes += found.warnings
+    notes += map(printable, found.warnings)
     parts = [f"{sentence(found)}\n{basis(found)}", table(found.by_distance, found.rule)]
     return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])])
 
@@ -63,7 +64,7 @@ def basis(found: LongPPL) -> str:
         what = f"all {found.targets:,} tokens"
         chosen = (
             f", carried over from {found.chosen:,} of {_name(found.evaluator, 'model')}"
-            f" (run '{found.evaluator.name}')"
+            f" (run '{printable(found.evaluator.name)}')"
         )
     return (
         f"{counted(found.keys, 'key token')}{chosen}: {share} of {what} of"
@@ -121,10 +122,15 @@ def to_record(found: LongPPL, spans: Iterable[Span] | None = None) -> dict[str, 
     return record if spans is None else {**record, "spans": [vars(span) for span in spans]}
 
 
-def write_answer(path: Path, found: LongPPL, spans: Iterable[Span] | None = None) -> None:
-    """Write :func:`to_record` into a JSON file, whole or not at all."""
+def as_json(found: LongPPL, spans: Iterable[Span] | None = None) -> str:
+    """What :func:`to_record` gives, as the text of a JSON file."""
     text = json.dumps(to_record(found, spans), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, f"{text}\n")
+    return f"{text}\n"
+
+
+def write_answer(path: Path, found: LongPPL, spans: Iterable[Span] | None = None) -> None:
+    """Write :func:`to_record` into a JSON file of a run folder, whole or not at all."""
+    write_text(path, as_json(found, spans))
 
 
 def _rule(rule: KeyRule) -> str:
@@ -134,4 +140,4 @@ def _rule(rule: KeyRule) -> str:
 def _name(run: Run, part: str) -> str:
     """A name to show; what a terminal would obey is escaped."""
     name = run.model if part == "model" else run.data
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return printable(name)

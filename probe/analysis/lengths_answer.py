@@ -6,6 +6,7 @@ import pandas as pd
 from probe.analysis.answer import counts, sentence, short
 from probe.analysis.lengths import KL, Lengths
 from probe.analysis.words import counted
+from probe.printable import printable
 from probe.windows import FEWEST_DOCUMENTS
 
 
@@ -24,7 +25,7 @@ def answer(found: Lengths) -> str:
         f"Measured on {', '.join(counts(summary))}, each at every context length from 1 to "
         f"{found.context:,} tokens; compared with the longest.",
     ]
-    notes = [f"- {line}" for line in _notes(found)]
+    notes = [f"- {printable(line)}" for line in _notes(found)]
     parts = ["\n".join(head), loss_by_length(found), tolerated(found), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part)
 

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from probe.analysis.answer import counts
+from probe.analysis.answer import counts, subject
 from probe.analysis.bins import octave_edges
 from probe.analysis.groups import delta_table, in_words, strongest
 from probe.analysis.record import write_text
@@ -17,6 +17,7 @@ from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect, scored_conditions
 from probe.analysis.words import counted
 from probe.errors import ProbeError
+from probe.printable import printable
 from probe.windows import FEWEST_DOCUMENTS
 
 _ROWS = """
@@ -88,14 +89,14 @@ def passages(
 def answer(found: Passages) -> str:
     """The whole answer as plain text: sentence, basis, tables, notes."""
     summary, named = found.summary, found.by_name
-    subject = f"{summary.model} on {summary.data}"
+    who = subject(summary)
     if named.empty:
-        first = f"{subject}: no passage was scored."
+        first = f"{who}: no passage was scored."
     else:
         most = strongest(named, lambda row: repr(row["passage"]), "passage")
-        first = f"{subject}: of the passages, {most}."
+        first = f"{who}: of the passages, {printable(most)}."
     basis = f"Measured on {', '.join(counts(summary))}; all but the passage is intact."
-    notes = [f"- {line}" for line in summary.warnings]
+    notes = [f"- {printable(line)}" for line in summary.warnings]
     if summary.documents < FEWEST_DOCUMENTS:
         few = counted(summary.documents, "document")
         notes.insert(0, f"- {few}: an interval needs {FEWEST_DOCUMENTS}")
@@ -153,6 +154,7 @@ def _rules(conditions: Sequence[str]) -> pd.DataFrame:
 
 def _lines(table: pd.DataFrame, title: str) -> str:
     """One line a row: condition, what, delta with its limits, documents."""
+    table = table.assign(condition=table["condition"].astype(str).map(printable))
     widths = [max(map(len, map(str, table[column]))) for column in ("condition", "what")]
     rows = [
         f"  {row['condition']:<{widths[0]}}  {row['what']:<{widths[1]}}  {in_words(row)}"

@@ -1,8 +1,10 @@
 """The files that keep a summary: ``curve.csv`` and ``summary.json``."""
 
+import contextlib
 import json
 import math
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from probe.analysis.floor import NoiseFloor
+from probe.errors import UnwrittenWarning
 
 if TYPE_CHECKING:
     from probe.analysis.summary import Summary
@@ -99,10 +102,28 @@ def plain(value: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by way of a temporary name, so that no reader ever meets half of it."""
+    """Write a file of a run folder by way of a temporary name, so that nobody meets half of it.
+
+    The folder may be somebody else's, read-only, or on a full disk: that costs the file alone, and
+    is a :class:`probe.errors.UnwrittenWarning`.
+
+    Args:
+        path: The file.
+        text: What it shall hold; a lone surrogate, of a folder's name, is escaped.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         temporary.replace(path)
+    except OSError as error:
+        warn_unwritten(path, error)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def warn_unwritten(path: Path, error: OSError) -> None:
+    """Warn that a file could not be written."""
+    # In pyarrow's own words a temporary name stands.
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)

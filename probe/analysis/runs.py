@@ -1,6 +1,5 @@
 """A run folder: opening it, and saying what is wrong with it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from probe.analysis.parts import check_parts
+from probe.analysis.parts import check_parts, score_parts
+from probe.analysis.runfile import older_schema, read_record
 from probe.analysis.views import connect
+from probe.analysis.windowfile import check_windows
 from probe.analysis.words import counted
 from probe.errors import ProbeError
-
-SCHEMA = 1
-"""Version of the results contract; another one's folders are older, or refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +90,20 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise ProbeError(f"no run folder at '{folder}'")
-    record = _read_record(folder / "run.json")
-    older = _check_schema(folder, record)
-    _read_windows_schema(folder / "windows.parquet")
-    found = sorted((folder / "scores").glob("*.parquet"))
+    record = read_record(folder / "run.json")
+    older = older_schema(folder, record)
+    windows = check_windows(folder / "windows.parquet")
+    found = score_parts(folder)
     starts = protocol_kind(record) in ("band", "passages")
-    problems, bad, without = check_parts(found, checked, starts)
+    problems, bad, without = check_parts(found, checked, starts, windows.tokens)
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
-        *(f"scores/{part.name} is left out: {why}" for part, why in problems.items()),
+        *(
+            f"scores/{part.name} is left out: {problems[part]}"
+            for part in found
+            if part in problems
+        ),
     ]
     if not parts:
         reason = "; ".join(warnings) if warnings else "nothing has been scored yet"
@@ -117,61 +117,14 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
             f" {'has' if without == 1 else 'have'} no column far_start: an older version or another"
             " tool wrote them; no length is read from that column"
         )
+    if windows.without_offsets:
+        warnings.append(
+            f"windows.parquet of '{folder.name}' has no offset for each token of"
+            f" {counted(windows.without_offsets, 'window')}: their text is left out"
+        )
     if record.get("status") != "complete":
         warnings.append(
             f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
             " this is what has been scored so far"
         )
     return Run(folder, record, parts, tuple(warnings))
-
-
-def _read_record(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise ProbeError(f"'{path.parent}' is no run folder: it has no run.json")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProbeError(f"'{path}' cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise ProbeError(f"'{path}' holds a {type(record).__name__}, expected an object")
-    for key in ("model", "data", "plan", "config", "counts"):
-        if not isinstance(record.get(key, {}), dict):
-            held = type(record[key]).__name__
-            raise ProbeError(f"'{path}' holds a {held} at '{key}', expected an object")
-    return record
-
-
-def _check_schema(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """What to say of a folder of another version; a record that names none is taken as it is.
-
-    Raises:
-        ProbeError: If a later version wrote it, or the version is no number.
-    """
-    schema = record.get("schema", SCHEMA)
-    whole = type(schema) is int
-    if whole and schema == SCHEMA:
-        return []
-    if whole and schema < SCHEMA:
-        return [
-            f"run '{folder.name}' has schema {schema}, older than {SCHEMA}: it is read as far as"
-            " possible"
-        ]
-    raise ProbeError(
-        f"'{folder / 'run.json'}' has schema {schema!r}; allowed: up to {SCHEMA}, that of this"
-        " version"
-    )
-
-
-def _read_windows_schema(path: Path) -> None:
-    if not path.is_file():
-        raise ProbeError(
-            f"run '{path.parent}' has no windows.parquet, which alone tells where windows begin and"
-            " so how long the far context of a target is; copy it back, or call probe run with its"
-            " configuration again, which writes the file and scores nothing anew"
-        )
-    try:
-        names = set(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException) as error:
-        raise ProbeError(f"'{path}' is missing or cannot be read: {error}") from error
-    if missing := {"document", "window", "start", "token_ids", "text"} - names:
-        raise ProbeError(f"'{path}' lacks the columns {', '.join(sorted(missing))}")

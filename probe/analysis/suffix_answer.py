@@ -7,6 +7,7 @@ import pandas as pd
 
 from probe.analysis.suffix import SuffixAnswer
 from probe.analysis.words import counted, signed
+from probe.printable import printable
 from probe.windows import FEWEST_DOCUMENTS
 
 MARGIN = (
@@ -30,7 +31,7 @@ def answer(found: SuffixAnswer) -> str:
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         parts.append("\n".join("  ".join(map(str.rjust, line, widths)) for line in lines))
     notes = [MARGIN, *found.run.warnings]
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)])
+    return "\n\n".join([*parts, "\n".join(f"- {printable(note)}" for note in notes)])
 
 
 def sentence(found: SuffixAnswer) -> str:
@@ -42,15 +43,14 @@ def sentence(found: SuffixAnswer) -> str:
     text = (
         f"{subject} picks the gold continuation of {found.tokens:,} tokens among"
         f" {found.candidates} in {_share(last['accuracy'])} of windows after"
-        f" {int(last['prefix']):,} tokens"
+        f" {counted(int(last['prefix']), 'token')}"
         f" ({interval(found, last)}); chance is {_share(found.chance)}"
     )
     if found.gain is None:
         return f"{text}."
     gain, low, high = (signed(100 * value, 1) for value in found.gain)
-    return (
-        f"{text}. That is {gain} points ({low} to {high}) against {int(first['prefix']):,} tokens."
-    )
+    shortest = counted(int(first["prefix"]), "token")
+    return f"{text}. That is {gain} points ({low} to {high}) against {shortest}."
 
 
 def basis(found: SuffixAnswer) -> str:
@@ -91,7 +91,7 @@ def interval(found: SuffixAnswer, row: "pd.Series[Any]") -> str:
 def name(found: SuffixAnswer, part: str) -> str:
     """The name of the model or the data to show; what a terminal would obey is escaped."""
     told = str((found.run.record.get(part) or {}).get("name") or f"the {part}")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
+    return printable(told)
 
 
 def _share(value: float) -> str:

@@ -120,7 +120,7 @@ def summarise(
         except (duckdb.Error, _Doubtful):
             # Something in the rows: look at every part, and tell or leave out what is wrong.
             run = open_run(run_dir)
-            summary = _summary(run, how)
+            summary = _summary(run, how, checked=True)
     except (duckdb.Error, _Doubtful) as error:
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
     if write:
@@ -132,9 +132,9 @@ class _Doubtful(Exception):
     """Some loss is no finite number."""
 
 
-def _summary(run: Run, how: Analysis) -> Summary:
+def _summary(run: Run, how: Analysis, *, checked: bool = False) -> Summary:
     windows = run.path / "windows.parquet"
-    with connect(windows, run.parts, checked=False) as connection:
+    with connect(windows, run.parts, checked=checked) as connection:
         edges = measured_edges(connection, how.bins_per_octave)
         if doubtful(connection, cells(connection, edges)):
             refuse_unknown_windows(connection, windows)

@@ -48,7 +48,11 @@ def unigram_sums(
 
 def _losses(run: Run, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     try:
-        table = pq.read_table(run.path / "frequencies.parquet", columns=["token_id", "count"])
+        table = pq.read_table(
+            run.path / "frequencies.parquet",
+            columns=["token_id", "count"],
+            page_checksum_verification=True,
+        )
         known, counts = (column.to_numpy().astype(np.int64) for column in table.columns)
     except (OSError, pa.ArrowException):
         return np.full(len(ids), np.nan)

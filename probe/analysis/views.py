@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.longest import far_tokens
+from probe.analysis.windowfile import OFFSETS, doubtful_offsets
+from probe.analysis.words import counted
 from probe.errors import ProbeError
 
 SAMPLE = 16
@@ -49,9 +51,10 @@ def connect(
     connection = duckdb.connect(config={"temp_directory": f"{tempfile.gettempdir()}/context-probe"})
     some = parts[:: max(1, len(parts) // SAMPLE)]
     told = _footers(connection, [pattern(part) for part in parts])
-    for name, files in (("windows", [windows]), ("scores", parts), ("sample", some)):
+    window_rows(connection, windows).create_view("windows")
+    for name, files in (("scores", parts), ("sample", some)):
         rows = parquet_rows(connection, files)
-        if name != "windows" and _may_hold_distractors(told):
+        if _may_hold_distractors(told):
             rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
         rows.create_view(name)
     if checked:
@@ -72,6 +75,28 @@ def parquet_rows(
     """The rows of parquet files, which are read when they are asked for."""
     patterns = [pattern(file) for file in files]
     return connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+
+
+def window_rows(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """The rows of ``windows.parquet``; text that has not an offset for each token is left out."""
+    rows = parquet_rows(connection, [path])
+    if not doubtful_offsets(path):
+        return rows
+    usable = usable_offsets(rows.columns)
+    kinds = {"text": "VARCHAR", **dict.fromkeys(OFFSETS, "INTEGER[]")}
+    columns = [f'"{name}"' for name in rows.columns if name not in kinds]
+    for name, kind in kinds.items():
+        value = name if name in rows.columns else "NULL"
+        columns.append(f"CASE WHEN {usable} THEN {value}::{kind} END AS {name}")
+    return rows.project(", ".join(columns))
+
+
+def usable_offsets(columns: Sequence[str]) -> str:
+    """SQL: whether a row of ``windows.parquet`` has an offset for each token."""
+    if not set(OFFSETS) <= set(columns):
+        return "false"
+    lengths = " AND ".join(f"len({name}) = len(token_ids)" for name in OFFSETS)
+    return f"coalesce({lengths}, false)"
 
 
 def pattern(path: Path) -> str:
@@ -176,14 +201,33 @@ def _targets_view(repeated: bool) -> str:
 
 
 def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path) -> None:
-    """Raise where a window that was scored is not in ``windows``."""
+    """Raise where a window that was scored is not in ``windows``, or ends before its last target.
+
+    Raises:
+        ProbeError: If that is so.
+    """
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE reached AS
+        SELECT document, "window", max(position) AS last FROM scores GROUP BY ALL"""
+    )
     missing = connection.execute(
-        """SELECT document, "window" FROM (SELECT DISTINCT document, "window" FROM scores)
+        """SELECT document, "window" FROM reached
         ANTI JOIN windows USING (document, "window") ORDER BY ALL"""
     ).fetchall()
     if missing:
         document, window = missing[0]
         raise ProbeError(
-            f"'{windows}' lacks {len(missing)} windows that were scored, the first is window"
-            f" {window} of document '{document}'"
+            f"'{windows}' lacks {counted(len(missing), 'window')} that"
+            f" {'was' if len(missing) == 1 else 'were'} scored, the first is window {window} of"
+            f" document '{document}'"
+        )
+    short = connection.execute(
+        """SELECT document, "window", last, start, len(token_ids) FROM reached
+        JOIN windows USING (document, "window") WHERE last >= start + len(token_ids) ORDER BY ALL"""
+    ).fetchall()
+    if short:
+        document, window, last, start, tokens = short[0]
+        raise ProbeError(
+            f"'{windows}' has {tokens:,} tokens from {start:,} on in window {window} of document"
+            f" '{document}', of which the target at {last:,} was scored"
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from probe.commands._visible import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,15 +16,14 @@ def tell(folder: Path) -> None:
     """Print loss and KL of a run folder by context length, keep them in ``contexts.csv``."""
     from probe.analysis.lengths import lengths
     from probe.analysis.lengths_answer import answer
-    from probe.plots import curve, save
+    from probe.commands._answers import keep_figure, name_numbers
+    from probe.plots import curve
 
     found = lengths(folder)
-    click.echo(f"{answer(found)}\n")
+    say(f"{answer(found)}\n")
     if found.summary.contexts:
-        png, _ = save(curve(found.summary), folder / "figures" / "curve")
-        click.echo(f"Figure: {png}")
-    files = ", ".join(str(folder / name) for name in ("contexts.csv", "summary.json", "curve.csv"))
-    click.echo(f"Numbers: {files}")
+        keep_figure(curve(found.summary), folder / "figures" / "curve")
+    name_numbers(folder, "contexts.csv", "summary.json", "curve.csv")
 
 
 def draw(

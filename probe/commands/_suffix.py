@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-import click
+from probe.commands._visible import say
 
 
 def tell(folder: Path) -> None:
     """Print the accuracy of a run folder by prefix, keep it in ``suffix.csv``, and draw it."""
     from probe.analysis.suffix import suffix
     from probe.analysis.suffix_answer import answer
-    from probe.plots import accuracy, save
+    from probe.commands._answers import keep_figure, name_numbers
+    from probe.plots import accuracy
 
     found = suffix(folder)
-    click.echo(f"{answer(found)}\n")
+    say(f"{answer(found)}\n")
     if len(found.table):
-        png, _ = save(accuracy(found), folder / "figures" / "curve")
-        click.echo(f"Figure: {png}")
-    click.echo(f"Numbers: {folder / 'suffix.csv'}, {folder / 'summary.json'}")
+        keep_figure(accuracy(found), folder / "figures" / "curve")
+    name_numbers(folder, "suffix.csv", "summary.json")

@@ -1,4 +1,4 @@
-"""Untrusted text on a terminal: every character visible, lines of a known width, marks."""
+"""What the commands print: every character visible, lines of a known width, marks."""
 
 import os
 import shutil
@@ -9,6 +9,23 @@ from itertools import groupby
 from typing import NamedTuple
 
 import click
+
+from probe.printable import printable
+
+SPELLED = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "≤": "<=",
+    "≥": ">=",
+    "±": "+-",
+    "×": "x",
+    "“": '"',
+    "”": '"',
+    "’": "'",
+}
+"""Signs of our own texts, and what stands for them where the output cannot have them."""
 
 
 class Glyph(NamedTuple):
@@ -86,16 +103,57 @@ def is_styled() -> bool:
     return sys.stdout.isatty() and not plain
 
 
-def say(text: str, *, styled: bool = False) -> None:
-    """Print a text; what the output cannot encode is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), color=styled)
+def say(text: str = "", *, err: bool = False, styled: bool = False) -> None:
+    """Print a text; of names in it a terminal obeys nothing, and any encoding will do.
+
+    Args:
+        text: One line or several.
+        err: Print it to standard error.
+        styled: Print it as it is: it comes from `paint`, which escaped it.
+    """
+    stream = sys.stderr if err else sys.stdout
+    shown = text if styled else printable(text, keep="\n")
+    click.echo(_encodable(shown, stream.encoding or "utf-8"), err=err, color=styled)
+
+
+def note(line: str) -> None:
+    """Print a note, one line, to standard error."""
+    say(f"note: {printable(line)}", err=True)
+
+
+def fail(message: str) -> None:
+    """Print a mistake to standard error.
+
+    A message is one line, or a list of mistakes, each indented in a line of its own: any other
+    newline is that of a name.
+    """
+    first, *others = message.split("\n")
+    lines = [first]
+    for line in others:
+        lines.append(f"\n{line}" if line.startswith("  ") else f"\\n{line}")
+    say(f"Error: {''.join(lines)}", err=True)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """The text in what an output can have; the rest is spelled, or else escaped."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        known = {char: _in(char, encoding) for char in set(text)}
+        return "".join(known[char] for char in text)
+    return text
+
+
+def _in(char: str, encoding: str) -> str:
+    try:
+        char.encode(encoding)
+    except UnicodeEncodeError:
+        return SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode("ascii")
+    return char
 
 
 def _shown(char: str) -> str:
-    if char == "\n":
-        return "⏎"
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+    return "⏎" if char == "\n" else printable(char)
 
 
 def _columns(char: str) -> int:

@@ -57,11 +57,13 @@ def only(frame: "pd.DataFrame", column: str, value: str | None, option: str) -> 
 
 def name(axes: "Axes", runs: Sequence["Run"], kind: str = "curve") -> "Axes":
     """Axes that name the model and the data of the runs that they show."""
+    from probe.analysis.names import told_apart
     from probe.plots.marks import named
 
     told = [run.model for run in runs] + [run.data for run in runs]
     if len(runs) > 1:
-        told = [f"{run.name}: {run.model} on {run.data}" for run in runs]
+        names = zip(told_apart(runs), runs, strict=True)
+        told = [f"{label}: {run.model} on {run.data}" for label, run in names]
     return named(axes, *told, most=_NARROWER.get(kind, 56))
 
 

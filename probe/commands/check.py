@@ -2,6 +2,7 @@
 
 import click
 
+from probe.commands._visible import say
 from probe.errors import ProbeError
 
 
@@ -45,11 +46,11 @@ def command(
     # Any ids will do: what is compared is the same text by two ways.
     ids = np.random.default_rng(0).integers(source.vocabulary, size=length)
     report = check(loaded, ids)
-    click.echo(
+    say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
         f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"
     )
     for outcome in report.outcomes:
-        click.echo(f"  {outcome}")
+        say(f"  {outcome}")
     if not report.techniques.branching:
         raise ProbeError("branching is not exact on this model: every branch is forwarded whole")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from probe.commands._target import Target
+from probe.commands._visible import say
 from probe.errors import UsageError
 
 
@@ -17,7 +19,7 @@ from probe.errors import UsageError
 )
 @click.option(
     "--export",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Target(),
     help="Write the key tokens as character spans, with all numbers, into a JSON file.",
 )
 @click.option("--lsd", default=2.0, show_default=True, help="Key tokens have an LSD above this.")
@@ -27,26 +29,28 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
 
     Of a run with another protocol and truncated rows, LSD by distance alone is told.
     """
-    from probe.analysis.key_answer import answer, table, write_answer
+    from probe.analysis.key_answer import answer, as_json, table
     from probe.analysis.keys import KeyRule, key_spans
     from probe.analysis.longppl import is_longppl, longppl
     from probe.analysis.lsd import lsd_table
     from probe.analysis.runs import open_run
+    from probe.analysis.words import counted
+    from probe.outfile import write_whole
 
     rule = KeyRule(lsd, lcl)
     opened = open_run(run)
     if not is_longppl(opened.record):
         if scored is not None or export is not None:
             raise UsageError(f"run '{run}': --score and --export need a run with protocol longppl")
-        click.echo(f"{table(lsd_table(opened, rule), rule)}\n")
-        click.echo(f"LongPPL needs a run with protocol longppl; '{run}' has another.", err=True)
+        say(f"{table(lsd_table(opened, rule), rule)}\n")
+        say(f"LongPPL needs a run with protocol longppl; '{run}' has another.", err=True)
         return
     found = longppl(run, scored=scored, rule=rule)
-    click.echo(answer(found))
+    say(answer(found))
     if export is not None:
         spans = key_spans(opened, rule)
-        write_answer(export, found, spans)
-        click.echo(f"\nKey tokens: {export} ({len(spans):,} spans)")
+        write_whole(export, as_json(found, spans).encode("utf-8", "backslashreplace"))
+        say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")
 
 
 def tell(folder: Path) -> None:
@@ -55,6 +59,6 @@ def tell(folder: Path) -> None:
     from probe.analysis.longppl import longppl
 
     found = longppl(folder)
-    click.echo(f"{answer(found)}\n")
+    say(f"{answer(found)}\n")
     write_answer(folder / "longppl.json", found)
-    click.echo(f"Numbers: {folder / 'longppl.json'}, {folder / 'summary.json'}")
+    say(f"Numbers: {folder / 'longppl.json'}, {folder / 'summary.json'}")

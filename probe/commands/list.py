@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.commands._visible import say
 from probe.commands.options import own_perturbations
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from probe.analysis.classes.registry import Entry as ClassEntry
+    from probe.attention.registry import Entry as PatternEntry
     from probe.perturbations.registry import Entry
 
 COLUMNS = 100
-CONTROLS = ("intact", "noise")
+CONTROLS = ("intact", "noise", "attend")
 SOURCES = {
     "vocabulary": "ordinary tokens, each as likely",
     "unigram": "ordinary tokens, each as often as in the data",
@@ -74,6 +76,12 @@ FIRST_TOKEN = {
     "published": "as keep, but not in front of truncated text",
 }
 
+PATTERNS = (
+    "Patterns are joined by +, put on some layers and heads by heads(pattern, layers=[...], "
+    "heads=[...]), and always within the model's own mask; each(n) in place of a list makes a "
+    "condition for each layer or head below n"
+)
+
 OWN_CLASS = ("path/to/file.py:function", "a function of your own: window in, a label a token out")
 
 OWN_COLUMN = (
@@ -84,10 +92,10 @@ OWN_COLUMN = (
 Rows = Iterable[tuple[str, str]]
 
 
-@click.command("list", short_help="Perturbations, protocols, measures, token classes.")
+@click.command("list", short_help="Perturbations, patterns, protocols, measures, classes.")
 @own_perturbations
 def command() -> None:
-    """List perturbations, protocols, measures, token classes and their parameters."""
+    """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.analysis.classes import registry as classes
     from probe.perturbations import registry
     from probe.perturbations.steps import FORMS
@@ -98,6 +106,8 @@ def command() -> None:
         section("Perturbations", _perturbations(perturbations)),
         section("Controls", _perturbations([entries[name] for name in CONTROLS])),
         textwrap.fill(f"A condition is written as {FORMS}", COLUMNS),
+        section("Attention patterns, attend(pattern)", _patterns()),
+        textwrap.fill(PATTERNS, COLUMNS),
         section("Protocols", _protocols()),
         section("Measures", MEASURES.items()),
         section(
@@ -105,7 +115,7 @@ def command() -> None:
         ),
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
-    click.echo("\n\n".join(parts))
+    say("\n\n".join(parts))
 
 
 def section(title: str, rows: Rows) -> str:
@@ -120,7 +130,7 @@ def section(title: str, rows: Rows) -> str:
     return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
 
 
-def signature(entry: "Entry | ClassEntry") -> str:
+def signature(entry: "Entry | ClassEntry | PatternEntry") -> str:
     """A perturbation or a token class with its parameters and defaults: ``shuffle(span=None)``."""
     plain = (
         parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
@@ -147,6 +157,13 @@ def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
         if any(parameter.name == "source" for parameter in entry.parameters):
             for name, text in SOURCES.items():
                 yield f"  source={name!r}", text
+
+
+def _patterns() -> Iterator[tuple[str, str]]:
+    from probe.attention import registry
+
+    for entry in map(registry.get, registry.names()):
+        yield signature(entry), entry.summary
 
 
 def _classes(entries: Iterable["ClassEntry"]) -> Iterator[tuple[str, str]]:

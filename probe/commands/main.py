@@ -3,14 +3,18 @@
 import importlib
 import os
 import sys
+from io import StringIO, TextIOWrapper
 from typing import Any
 
 import click
 
 from probe import __version__
+from probe.commands._visible import fail, say
 from probe.errors import ProbeError
 
 COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+KEPT = "Stopped. What was measured is kept: the same command goes on."
+"""What an interrupted `probe run` says; no other command keeps anything."""
 
 
 class Group(click.Group):
@@ -28,34 +32,49 @@ class Group(click.Group):
         command: click.Command = module.command
         return command
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line; what is wrong with it is told as everything else is."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.ClickException as error:
+            raise _told(error) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; no traceback reaches a user unless PROBE_DEBUG is set."""
         try:
             return super().invoke(ctx)
-        except ProbeError as error:
-            if os.environ.get("PROBE_DEBUG"):
-                raise
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("Stopped. What was measured is kept: the same command goes on.", err=True)
-            ctx.exit(130)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        except (click.exceptions.Exit, BrokenPipeError):
             raise
-        except OSError as error:
+        except (KeyboardInterrupt, click.Abort):
+            is_run = ctx.invoked_subcommand == "run"
+            say(KEPT if is_run else "Interrupted.", err=True)
+            ctx.exit(130)
+        except click.ClickException as error:
+            raise _told(error) from error
+        except (Exception, SystemExit) as error:
             if os.environ.get("PROBE_DEBUG"):
                 raise
-            click.echo(f"Error: {error.filename or ''}: {error.strerror or error}", err=True)
-            ctx.exit(1)
-        except Exception as error:
-            if os.environ.get("PROBE_DEBUG"):
-                raise
-            line = " ".join(str(error).split())
-            click.echo(
-                f"Error: unexpected {type(error).__name__}: {line} (PROBE_DEBUG=1 shows where)",
-                err=True,
-            )
-            ctx.exit(1)
+            fail(_message(error))
+            ctx.exit(error.exit_code if isinstance(error, ProbeError) else 1)
+
+
+def _told(error: click.ClickException) -> click.exceptions.Exit:
+    """Print what click says of a mistake, and give what ends the program with its status."""
+    text = StringIO()
+    error.show(file=text)
+    say(text.getvalue().rstrip("\n"), err=True)
+    return click.exceptions.Exit(error.exit_code)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, ProbeError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    line = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {line} (PROBE_DEBUG=1 shows where)"
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,4 +89,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what others print must not crash either
     sys.exit(group())

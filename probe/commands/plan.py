@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from probe.analysis.words import counted
+from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 from probe.errors import UsageError
 
@@ -55,21 +57,21 @@ def command(
 
     experiment = prepare(settled)
     experiment.check_sources()
-    counted = costs(experiment, planned_batch(settled), set())
+    cost = costs(experiment, planned_batch(settled), set())
     for line in notes(experiment, len(experiment.windows)):
-        click.echo(f"note: {line}", err=True)
-    click.echo(
-        f"{len(experiment.documents)} documents, {counted.windows} windows of "
+        note(line)
+    say(
+        f"{counted(len(experiment.documents), 'document')}, {counted(cost.windows, 'window')} of "
         f"{window_tokens(experiment)} tokens, reach {experiment.protocol.reach}\n"
-        f"{counted.branches:,} branches, {counted.tokens:,} tokens to forward; the plain way, one "
-        f"whole forward per branch: {counted.plain_tokens:,} "
-        f"({counted.plain_tokens / counted.tokens:.1f} times as many)\n\n"
-        f"{targets_table(counted)}"
+        f"{cost.branches:,} branches, {cost.tokens:,} tokens to forward; the plain way, one "
+        f"whole forward per branch: {cost.plain_tokens:,} "
+        f"({cost.plain_tokens / cost.tokens:.1f} times as many)\n\n"
+        f"{targets_table(cost)}"
     )
     if precision:
-        click.echo(f"\n{precision}")
+        say(f"\n{precision}")
     if time:
-        click.echo(f"\n{estimate(experiment, counted)}")
+        say(f"\n{estimate(experiment, cost)}")
 
 
 def precision_table(config: "Config", finished: Path | None, octaves: float | None) -> str:
@@ -93,7 +95,7 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         raise UsageError(f"--octaves is {width:g}; allowed: a number above 0")
     found = pilot(finished, width, [parse_tolerance(text) for text in config.analysis.tolerances])
     for line in found.warnings:
-        click.echo(f"note: {line}", err=True)
+        note(line)
     return (
         f"Documents needed for an interval of ± {width:g} octaves, like the {found.documents} of"
         f" {finished} and with as many windows each\n{_needed(found)}"
@@ -128,21 +130,21 @@ def window_tokens(experiment: "Experiment") -> str:
     return " to ".join(str(length) for length in dict.fromkeys([lengths[0], lengths[-1]]))
 
 
-def targets_table(counted: "Planned") -> str:
+def targets_table(cost: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
     from probe.analysis.aligned import aligned
     from probe.planning import octave_name
 
-    conditions = list(counted.targets)
-    octaves = sorted({number for by_octave in counted.targets.values() for number in by_octave})
+    conditions = list(cost.targets)
+    octaves = sorted({number for by_octave in cost.targets.values() for number in by_octave})
     rows = [["distance", *conditions]]
     for number in octaves:
-        found = [counted.targets[condition].get(number) for condition in conditions]
+        found = [cost.targets[condition].get(number) for condition in conditions]
         rows.append([octave_name(number), *("–" if n is None else f"{n:,}" for n in found)])
     return "Targets\n" + aligned(rows, numbers=True)
 
 
-def estimate(experiment: "Experiment", counted: "Planned") -> str:
+def estimate(experiment: "Experiment", cost: "Planned") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
     from probe.models.load import load_model
     from probe.run import check_model
@@ -157,9 +159,9 @@ def estimate(experiment: "Experiment", counted: "Planned") -> str:
         trust_remote_code=settings.trust_remote_code,
     )
     report = check_model(model, experiment)
-    tokens = counted.tokens if report.techniques.branching else counted.plain_tokens
+    tokens = cost.tokens if report.techniques.branching else cost.plain_tokens
     measured = speed(model, experiment.windows[0].ids)
-    targets = sum(sum(octaves.values()) for octaves in counted.targets.values())
+    targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
     seconds = measured.seconds(tokens, targets)
     kind = str(model.model.dtype).removeprefix("torch.")
     whole = "Branching is not exact on this model: every branch is forwarded whole.\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 
 
@@ -41,10 +42,7 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
         )
         bar.update(progress.windows - bar.n)
 
-    def note(line: str) -> None:
-        click.echo(f"note: {line}", err=True)  # all notes come before the first unit, so no bar yet
-
-    with bar:
+    with bar:  # all notes come before the first unit, so there is no bar yet
         folder = run(settled, results, listen=listen, say=note)
     tell(folder)
-    click.echo(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)
+    say(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)

@@ -11,6 +11,7 @@ from probe.plots.passages import passages
 from probe.plots.save import save
 from probe.plots.suffix import accuracy
 from probe.plots.tolerance import tolerance
+from probe.plots.tradeoff import tradeoff
 
 __all__ = [
     "accuracy",
@@ -26,4 +27,5 @@ __all__ = [
     "ratios",
     "save",
     "tolerance",
+    "tradeoff",
 ]

@@ -1,6 +1,5 @@
 """Delta against distance by token class: one line a value of the class."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.plots import marks, scales, style
 
 _GREY: dict[str, Any] = {"color": style.GREY, "linewidth": 0.7, "zorder": 1.5}
-_BEYOND = re.compile(r"; upper limit beyond \d+")
 
 MOST = 6
 """So many values are drawn and told of; the legend names the others."""
@@ -146,7 +144,7 @@ def _lines(
 
 def _label(value: str, text: str | None) -> str:
     """A value with its answer; of the two the value is cut."""
-    answer = "unresolved" if text is None else _BEYOND.sub(", open above", text)
+    answer = "unresolved" if text is None else text
     if not answer:
         return style.short(value)
     return style.short(f"{style.short(value, max(8, 42 - len(answer)))}: {answer}")

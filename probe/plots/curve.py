@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from probe.analysis.answer import conditions_of, counts, epsilons, headline, in_order, short
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import without_noise
+from probe.analysis.names import told_apart
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
 from probe.plots import marks, scales, style
@@ -42,7 +43,8 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
     if not conditions:
         raise style.EmptyFigureError("no summary with a curve to draw")
     with style.sheet():
-        titles = _titles(drawn)
+        names = told_apart([each.run for each in drawn])
+        titles = _titles(drawn, names)
         axes = style.column(_height(drawn, len(conditions), titles)) if ax is None else ax
         handles: list[Line2D | Patch] = []
         for number, summary in enumerate(drawn):
@@ -52,7 +54,7 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
                 if rows.empty:
                     continue
                 _line(axes, rows, look)
-                named = f"{summary.run.name}: {condition}" if len(drawn) > 1 else condition
+                named = f"{names[number]}: {condition}" if len(drawn) > 1 else condition
                 handles.append(marks.handle(style.short(named), look))
         tolerances = {value: text for each in drawn for value, text in epsilons(each).items()}
         shown = pd.concat([summary.curve for summary in drawn])
@@ -154,7 +156,7 @@ def _answer(summaries: Sequence[Summary]) -> list[Line2D]:
     return [Line2D([], [], color=colour, marker="D", linewidth=2.2, markersize=4, label=label)]
 
 
-def _titles(summaries: Sequence[Summary]) -> list[str]:
+def _titles(summaries: Sequence[Summary], names: Sequence[str]) -> list[str]:
     """Model, data and counts; what several runs have in common stands in the first lines."""
     told = ("model", "data")
     shared = [name for name in told if len({getattr(each, name) for each in summaries}) == 1]
@@ -162,7 +164,7 @@ def _titles(summaries: Sequence[Summary]) -> list[str]:
     if len(summaries) == 1:
         lines.append(", ".join(counts(summaries[0])))
     else:
-        for each in summaries:
-            own = [str(getattr(each, name)) for name in told if name not in shared]
-            lines.append(f"{each.run.name}: {', '.join([counts(each)[0], *own])}")
+        for name, each in zip(names, summaries, strict=True):
+            own = [str(getattr(each, what)) for what in told if what not in shared]
+            lines.append(f"{name}: {', '.join([counts(each)[0], *own])}")
     return [style.short(line, 56) for line in lines]

@@ -1,12 +1,14 @@
 """Figures as files."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.outfile import write_whole
 from probe.plots.style import sheet
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -24,7 +26,7 @@ def save(
 
     Args:
         figure: The figure, or axes in it.
-        path: Path without suffix; the folder is made if need be.
+        path: Path without suffix; the folder is made if need be. Each file is whole or not there.
         formats: Any of ``png`` (300 dots an inch), ``svg`` and ``pdf`` (text as letters of an
             embedded font).
 
@@ -33,6 +35,7 @@ def save(
 
     Raises:
         ValueError: If a format is none of these, or the axes belong to no figure.
+        OSError: If a file cannot be written.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"format {unknown[0]!r} is unknown; allowed: {', '.join(FORMATS)}")
@@ -40,9 +43,10 @@ def save(
     if whole is None:
         raise ValueError("these axes belong to no figure")
     base = Path(path)
-    base.parent.mkdir(parents=True, exist_ok=True)
     files = tuple(base.with_name(f"{base.name}.{name}") for name in formats)
     with sheet():
         for name, file in zip(formats, files, strict=True):
-            whole.savefig(file, **FORMATS[name])
+            drawn = BytesIO()
+            whole.savefig(drawn, format=name, **FORMATS[name])
+            write_whole(file, drawn.getvalue())
     return files

@@ -9,6 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.printable import printable
+
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""
 
@@ -75,6 +77,6 @@ def look(number: int) -> dict[str, Any]:
 
 
 def short(text: str, most: int = 44) -> str:
-    """One line of at most this many characters."""
-    line = " ".join(text.split())
+    """One line of at most this many characters; what has no shape of its own is escaped."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from probe.analysis.names import told_apart
 from probe.analysis.suffix import SuffixAnswer
 from probe.analysis.suffix_answer import name
 from probe.plots import marks, scales, style
@@ -35,15 +36,15 @@ def accuracy(found: SuffixAnswer | Sequence[SuffixAnswer], ax: Axes | None = Non
         axes = style.column(2.6 + style.ENTRY * (len(drawn) + 1)) if ax is None else ax
         handles: list[Line2D] = []
         frames = []
+        names = told_apart([one.run for one in drawn])
         for number, one in enumerate(drawn):
             percent = one.table[["accuracy", "low", "high"]] * 100
             ends = {"distance_from": one.table["prefix"], "distance_to": one.table["prefix"] + 1}
             rows = percent.assign(**ends)
             marks.line(axes, rows, style.look(number), "accuracy")
             frames.append(rows)
-            label = (
-                f"{one.run.name}: {name(one, 'model')}" if len(drawn) > 1 else name(one, "model")
-            )
+            model = name(one, "model")
+            label = f"{names[number]}: {model}" if len(drawn) > 1 else model
             handles.append(marks.handle(style.short(label), style.look(number)))
         _axes(axes, frames)
         for chance in sorted({one.chance for one in drawn}):

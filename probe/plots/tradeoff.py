@@ -11,7 +11,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from probe.plots import marks, style
 
-FRONTIER: dict[str, Any] = {"color": style.GREY, "linestyle": "-", "marker": "none", "linewidth": 0.9}
+FRONTIER: dict[str, Any] = {
+    "color": style.GREY,
+    "linestyle": "-",
+    "marker": "none",
+    "linewidth": 0.9,
+}
 
 
 def tradeoff(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import epsilons, headline, sentence, short
+from probe.analysis.names import told_apart
 from probe.analysis.record import records
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
@@ -74,12 +75,8 @@ def overlay_section(summaries: Sequence[Summary], table: pd.DataFrame | None) ->
 
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
-    """Names of the runs, unseen characters labelled; a name that comes twice is numbered."""
-    names = [visible(summary.run.name) for summary in summaries]
-    return [
-        f"{name} ({index + 1})" if names.count(name) > 1 else name
-        for index, name in enumerate(names)
-    ]
+    """Names of the runs, told apart by their folders; unseen characters are labelled."""
+    return [visible(name) for name in told_apart([summary.run for summary in summaries])]
 
 
 def as_table(caption: str, rows: pd.DataFrame) -> Table:

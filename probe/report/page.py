@@ -32,6 +32,7 @@ from probe.report.identity import configuration, cost_section
 from probe.report.keys import key_section
 from probe.report.overlay import labels, overlay_section
 from probe.report.passages import passage_section
+from probe.report.patterns import pattern_section
 from probe.report.precision import detectable_section, document_section
 from probe.report.shares import position_section, reading_section, share_section
 from probe.report.suffix import suffix_section
@@ -166,12 +167,15 @@ def _overlay(
 def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Summary]) -> RunPage:
     summary = explained.summary
     alone = next(filter(None, (section(explained) for section in _WITHOUT_CURVE)), None)
+    patterns = pattern_section(explained)
+    if alone is None and not summary.contexts:  # attention alone was limited: that is the answer
+        alone = patterns
     if alone is not None:
         found, explorer = [alone, position_section(explained)], None
     else:
         answer = key_section(explained, others) or dense_section(explained)
         answer = answer or answer_section(explained)
-        found = [replace(answer, more=which(explained)), curve_section(summary)]
+        found = [replace(answer, more=which(explained)), curve_section(summary), patterns]
         found += [section(explained) for section in _AFTER_CURVE]
         explorer = explore(summary, most_bytes=room)
     return RunPage(

@@ -11,6 +11,7 @@ from simulated import Simulation, write_run
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.compare import compare
+from probe.analysis.runs import open_run
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError
 
@@ -58,7 +59,7 @@ def test_a_run_differs_from_itself_by_exactly_nothing(a):
     assert (numbers["difference"] == 0).all()
     assert (numbers["low"].fillna(-1) <= 0).all()
     assert (numbers["high"].fillna(1) >= 0).all()
-    assert (found.a, found.b) == (str(a), str(a))
+    assert [found.a, found.b] == [f"{open_run(a).name} ({number})" for number in (1, 2)]
 
 
 def test_a_planted_shift_is_found(between):

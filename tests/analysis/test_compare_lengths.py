@@ -94,6 +94,9 @@ def test_both_beyond_reach_leave_the_delta_difference():
     found = row(read(step(999)), read(step(999)), "bytes")
     assert (found["kind"], found["difference"], found["low"]) == ("open", None, None)
     assert found["text"] == "both lie beyond the 256 bytes compared"
+    late = row(read(step(200)), read(step(999)), "bytes")
+    assert late["kind"] == "open"
+    assert late["text"] == "both lie in the last half octave of the 256 bytes compared, or beyond"
 
 
 def test_below_from_a_late_start_is_a_bound():

@@ -61,7 +61,7 @@ def test_what_is_open_or_unknown_is_missing(tmp_path):
 def test_runs_of_one_name_are_told_by_their_folders(tmp_path):
     """A table whose rows cannot be told apart says nothing."""
     folders = [made(tmp_path / name) for name in "ab"]
-    assert run_table(folders)["run"].tolist() == [str(folder) for folder in folders]
+    assert run_table(folders)["run"].tolist() == ["simulated (a)", "simulated (b)"]
 
 
 def test_without_truncate_the_most_common_condition_stands_in(tmp_path):

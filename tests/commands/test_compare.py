@@ -1,6 +1,8 @@
 """`probe compare`: one table, the differences of two runs, mistakes in one line."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,7 +63,7 @@ def test_two_runs_are_compared(folders):
 
 
 def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
-    """Three rows, no differences; the table as CSV, the curves as PNG and SVG."""
+    """Three rows, no differences; the table as CSV, the curves in the format that was asked for."""
     found = probe(*folders[:3], "--csv", tmp_path / "runs.csv", "--figure", tmp_path / "all.png")
     assert found.exit_code == 0, found.output
     assert "B − A" not in found.stdout
@@ -69,7 +71,7 @@ def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
     assert table["run"].tolist() == ["first", "second", "third"]
     assert table["1% length"].tolist() == [32, 32, 32]
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "all.svg").is_file()
+    assert not (tmp_path / "all.svg").exists()
 
 
 def test_run_folders_are_only_read(folders, tmp_path):
@@ -80,12 +82,63 @@ def test_run_folders_are_only_read(folders, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == before
 
 
+def test_files_go_where_they_are_sent(folders, tmp_path):
+    """Folders are made, a link stays a link, a device is written."""
+    link, figure = tmp_path / "link.csv", tmp_path / "a" / "b" / "all.PDF"
+    link.symlink_to(tmp_path / "held.csv")
+    found = probe(*folders[:2], "--csv", link, "--figure", figure)
+    assert found.exit_code == 0, found.output
+    assert link.is_symlink()
+    assert (tmp_path / "held.csv").read_text("utf-8").startswith("run,model,")
+    (drawn,) = figure.parent.iterdir()
+    assert drawn.read_bytes().startswith(b"%PDF")
+    assert f"All runs: {drawn}\n" in found.stdout
+    assert probe(*folders[:2], "--csv", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_other_settings_are_said(folders, tmp_path):
+    """Rows are read each with its own, differences with those of A; both are told."""
+    other = shutil.copytree(folders[1], tmp_path / "other")
+    record = json.loads((other / "run.json").read_text("utf-8"))
+    record["config"]["analysis"] |= {"tolerances": ["5%"], "confidence": 0.9}
+    (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    text = " ".join(probe(folders[0], other).stdout.split())
+    table, differences = text.split("B − A", 1)
+    assert "- confidence: 0.95 in first, 0.9 in second; each row of the table is read" in table
+    assert "- tolerances: 1% 2% 5% 10% in first, 5% in second; each row" in table
+    assert "(95 % intervals over documents)" in differences
+    said = "- both are read with the analysis settings of A: tolerances 1% 2% 5% 10% (in B 5%), "
+    assert said in differences
+    assert "confidence 0.95 (in B 0.9)" in differences
+    assert "settings" not in probe(*folders[:2]).stdout
+    assert "each row" not in probe(*folders[:2]).stdout
+
+
+def test_runs_of_one_name_are_told_apart(folders, tmp_path):
+    """By as much of their folders as differs, in the table and in the comparison."""
+    places = [shutil.copytree(folders[0], tmp_path / name / "first") for name in "xy"]
+    text = probe(*places).stdout
+    assert "\nx/first  tiny-model" in text
+    assert "\nA: x/first\nB: y/first\n" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (["{a}", "nowhere"], 1, "no run folder at 'nowhere'"),
         ([], 2, "Missing argument"),
-        (["{a}", "--csv", "nowhere/x.csv"], 1, "nowhere/x.csv: No such file"),
+        (["{a}", "--csv", "{a}"], 2, "is a folder; allowed: a file"),
+        (["{a}", "--csv", ""], 2, "--csv '' is no name; allowed: a file"),
+        (["{a}", "--csv", "{a}/run.json/x.csv"], 1, "run.json/x.csv: "),
+        pytest.param(
+            ["{a}", "--csv", "/dev/full"],
+            1,
+            "Error: /dev/full: No space left on device\n",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device"),
+        ),
+        (["{a}", "--figure", "x.tiff"], 2, "allowed: a file that ends in .png, .svg or .pdf"),
+        (["{a}", "--figure", "x"], 2, "--figure 'x': allowed: a file that ends in .png"),
     ],
 )
 def test_mistakes_are_told_in_a_line(folders, arguments, status, words):
@@ -93,4 +146,5 @@ def test_mistakes_are_told_in_a_line(folders, arguments, status, words):
     found = probe(*(argument.format(a=folders[0]) for argument in arguments))
     assert found.exit_code == status, found.output
     assert words in found.stderr
+    assert found.stderr.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in found.output

@@ -54,6 +54,13 @@ def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
     assert needed["truncate", "1%"] == 6
 
 
+def test_one_document(config: Path) -> None:
+    """One is no number of many, in the count and in the note."""
+    told = plan(config, "--set", "data.max_documents=1", "--set", "conditions=[truncate]")
+    assert told.stdout.startswith("1 document, 1 window of 64 tokens, reach 32\n")
+    assert "note: 1 document: an interval needs 6" in told.stderr
+
+
 def test_another_precision(config: Path, tmp_path: Path) -> None:
     """A finer interval is told with its own number, and what is never reached with a bound."""
     run = write_run(tmp_path / "pilot", Simulation({"truncate": lambda d: 40 / (1 + d)}))

@@ -1,6 +1,5 @@
 """A class as text, `frequency(top=0.2)` or `my.py:rare`, made ready to be called on windows."""
 
-import ast
 import functools
 import hashlib
 import inspect
@@ -15,10 +14,10 @@ from probe.analysis.classes import registry
 from probe.analysis.classes.registry import Predicate
 from probe.analysis.classes.tokens import WindowTokens
 from probe.analysis.classes.user import is_user, load_user
+from probe.analysis.classes.written import check_kind, listed, read_call
 from probe.errors import ProbeError, UsageError
 from probe.userfile import one_line
 
-FORMS = "name, name(parameter=value), or path/to/file.py:function"
 Columns = Mapping[str, Mapping[str, str]]
 """Metadata columns: the label of each document by column."""
 NONE: Columns = {}
@@ -58,7 +57,7 @@ class Chosen:
             values: list[Any] = given.tolist() if isinstance(given, np.ndarray) else list(given)
         except ProbeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ProbeError(f"{where}: {one_line(error)}") from error
         if len(values) != len(window):
             raise ProbeError(f"{where}: {len(values)} labels for {len(window)} tokens; one each")
@@ -142,7 +141,7 @@ def _choose(text: str, columns: Columns) -> Chosen:
         return _of_column(text, columns[text])
     if is_user(text):
         return Chosen(text, *load_user(text))
-    name, given = _read(text)
+    name, given = read_call(text)
     try:
         entry = registry.get(name)
     except UsageError as error:
@@ -156,35 +155,19 @@ def _choose(text: str, columns: Columns) -> Chosen:
             f" {allowed}"
         )
     for parameter in known.values():
+        if parameter.name in given:
+            check_kind(text, parameter, given[parameter.name])
         if parameter.default is inspect.Parameter.empty and parameter.name not in given:
             raise UsageError(f"token class {text!r}: parameter {parameter.name!r} is required")
     other = {
         key: given[key]
         for key, parameter in known.items()
-        if key in given and given[key] != _listed(parameter.default)
+        if key in given and given[key] != listed(parameter.default)
     }
     arguments = ", ".join(f"{key}={value!r}" for key, value in other.items())
     canonical = f"{name}({arguments})" if arguments else name
     version = None if entry.version is None else entry.version(**other)
     return Chosen(canonical, functools.partial(entry.function, **other), version)
-
-
-def _read(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the parameters that are given; nothing is evaluated but literals."""
-    try:
-        node = ast.parse(text, mode="eval").body
-        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        if not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError(text)
-        given = {str(word.arg): _listed(ast.literal_eval(word.value)) for word in call.keywords}
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise UsageError(f"token class {text!r} cannot be read; allowed: {FORMS}") from error
-    return call.func.id, given
-
-
-def _listed(value: Any) -> Any:
-    """A tuple as a list: both are one class, so they must be one text."""
-    return list(map(_listed, value)) if isinstance(value, list | tuple) else value
 
 
 def _label(value: Any, where: str) -> str | None:

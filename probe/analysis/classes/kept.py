@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from probe.analysis.classes.choice import Chosen
 from probe.analysis.classes.source import batches
 from probe.analysis.classes.tokens import TokenCounts, WindowTokens
+from probe.analysis.pages import damage
 from probe.analysis.runs import Run
 
 LABEL = pa.dictionary(pa.int32(), pa.string())
@@ -93,7 +94,10 @@ def kept_versions(path: Path, state: str) -> dict[str, str | None] | None:
         ``None`` where there is no table, or one of another state, or one that cannot be read.
     """
     try:
-        schema = pq.read_schema(path)
+        with pq.ParquetFile(path) as file:
+            schema, footer = file.schema_arrow, file.metadata
+        if damage(path, footer) is not None:
+            return None
         held = json.loads((schema.metadata or {})[_HOLDS])
         versions: dict[str, str | None] = dict(held["versions"])
         whole = {*FIXED.names, *versions} == set(schema.names)
@@ -110,7 +114,9 @@ def write_rows(path: Path, rows: Rows) -> None:
         UnusableError: If the kept file cannot be read, or has other rows.
         ProbeError: If a predicate fails or the windows cannot be read.
     """
-    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(
+        path, rows.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
         for table in rows.tables():
             writer.write_table(table)
 

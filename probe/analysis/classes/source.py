@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from probe.analysis.classes.tokens import TokenCounts, WindowTokens
+from probe.analysis.classes.tokens import TokenCounts, WindowTokens, read_only
 from probe.analysis.runs import Run
 from probe.analysis.views import connect
 from probe.errors import ProbeError
@@ -106,7 +106,7 @@ def token_counts(run: Run) -> tuple[TokenCounts, str | None]:
     """
     path = run.path / "frequencies.parquet"
     try:
-        table = pq.read_table(path, columns=["token_id", "count"])
+        table = pq.read_table(path, columns=["token_id", "count"], page_checksum_verification=True)
         ids, counts = (table[name].to_numpy().astype(np.int64) for name in table.column_names)
     except FileNotFoundError:
         reason = "the run has no frequencies.parquet"
@@ -114,7 +114,7 @@ def token_counts(run: Run) -> tuple[TokenCounts, str | None]:
         reason = "frequencies.parquet cannot be read"
     else:
         order = np.argsort(ids)
-        return TokenCounts(ids[order], counts[order]), None
+        return TokenCounts(read_only(ids[order]), read_only(counts[order])), None
     return _own_counts(run), f"{reason}: types are counted in the windows' own tokens"
 
 
@@ -161,7 +161,7 @@ def _own_counts(run: Run) -> TokenCounts:
         weights = np.concatenate([counts, np.ones(len(found) - len(ids), dtype=np.int64)])
         ids, inverse = np.unique(found, return_inverse=True)
         counts = np.bincount(inverse, weights=weights, minlength=len(ids)).astype(np.int64)
-    return TokenCounts(ids, counts)
+    return TokenCounts(read_only(ids), read_only(counts))
 
 
 def _rows(path: Path, wanted: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]:
@@ -181,6 +181,7 @@ def _rows(path: Path, wanted: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]
 
 
 def _integers(scalar: Any) -> NDArray[np.int64]:
+    """A list's numbers for predicates to read: one that wrote to them would mislead the next."""
     if scalar is None or scalar.values is None:
-        return np.empty(0, dtype=np.int64)
-    return np.asarray(scalar.values.to_numpy(), dtype=np.int64)
+        return read_only(np.empty(0, dtype=np.int64))
+    return read_only(np.asarray(scalar.values.to_numpy(zero_copy_only=False), dtype=np.int64))

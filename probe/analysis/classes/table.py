@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from probe.analysis.classes.builtin import DEFAULTS
 from probe.analysis.classes.choice import choose
 from probe.analysis.classes.kept import Rows, UnusableError, kept_versions, write_rows
 from probe.analysis.classes.source import digest, groups, metadata, token_counts
+from probe.analysis.record import warn_unwritten
 from probe.analysis.runs import Run
 from probe.errors import ProbeError
 
@@ -102,13 +104,13 @@ def _written(table: ClassTable, rows: Rows, write: bool) -> ClassTable:
         try:
             write_rows(scratch, rows)
             scratch.replace(table.path)
-        except OSError:
-            pass  # a read-only folder, a full disk: the answer needs no file there
+        except OSError as error:
+            warn_unwritten(table.path, error)  # the answer needs no file there
         else:
             return table
         finally:
-            if scratch.is_file():
-                scratch.unlink()
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="context-probe-"))
     temporary = replace(table, path=folder / NAME)
     weakref.finalize(temporary, shutil.rmtree, folder, ignore_errors=True)

@@ -14,6 +14,12 @@ LONGEST = 8
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
+def read_only(numbers: Integers) -> Integers:
+    """The array itself, which nobody can write to any more: all predicates are given the same."""
+    numbers.setflags(write=False)
+    return numbers
+
+
 @dataclass(frozen=True, eq=False)
 class TokenCounts:
     """How often each type (token id) occurs in the data set.
@@ -31,7 +37,7 @@ class TokenCounts:
         """Place of each type among all, 0 for the most frequent; of equals the lower id first."""
         ranks = np.empty(len(self.ids), dtype=np.int64)
         ranks[np.lexsort((self.ids, -self.counts))] = np.arange(len(self.ids))
-        return ranks
+        return read_only(ranks)
 
     def rank(self, ids: Integers) -> Integers:
         """Place of each id among the types that occur, 0 for the most frequent.
@@ -49,7 +55,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, eq=False)
 class WindowTokens:
-    """One window as a predicate sees it; arrays have one entry a token.
+    """One window as a predicate sees it; arrays have one entry a token, and are read-only.
 
     Args:
         document: Id of the document.
@@ -94,16 +100,16 @@ class WindowTokens:
         """
         words = np.full((len(self), 2), -1, dtype=np.int64)
         if self.text is None:
-            return words
+            return read_only(words)
         spans = np.array([match.span() for match in _WORD.finditer(self.text)], dtype=np.int64)
         if not len(spans):
-            return words
+            return read_only(words)
         first = np.searchsorted(spans[:, 1], self.char_start, side="right")  # ends behind its start
         candidates = spans[np.minimum(first, len(spans) - 1)]
         touched = (first < len(spans)) & (candidates[:, 0] < self.char_end)
         touched &= self.char_start < self.char_end
         words[touched] = candidates[touched]
-        return words
+        return read_only(words)
 
     @cached_property
     def last_occurrence(self) -> Integers:
@@ -112,7 +118,7 @@ class WindowTokens:
         Returns:
             Distances in tokens, at least 1; −1 where the type does not stand earlier in the window.
         """
-        return _back(self.ids)
+        return read_only(_back(self.ids))
 
     @cached_property
     def copies(self) -> tuple[Integers, Integers]:
@@ -134,7 +140,7 @@ class WindowTokens:
             back = _back(grams)
             seen = np.flatnonzero(back > 0)
             length[seen + n], distance[seen + n] = n, back[seen]
-        return length, distance
+        return read_only(length), read_only(distance)
 
 
 def _back(names: Integers) -> Integers:

@@ -1,7 +1,7 @@
 """Two runs side by side: differences of curves, of intact losses and of effective contexts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -37,6 +37,7 @@ from probe.analysis.compare.sums import PairSums, Unit, floors, pair_sums, reach
 from probe.analysis.compare.text import same_tokenizer
 from probe.analysis.fitted import fit_curve
 from probe.analysis.floor import NoiseFloor
+from probe.analysis.names import told_apart
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
@@ -49,7 +50,7 @@ class Comparison:
     """What two runs, A and B, say about one another; every difference is B − A.
 
     Args:
-        a: Name of the first run, its folder where both have one name.
+        a: Name of the first run, told by its folder where both have one name.
         b: Name of the second.
         pairing: ``windows`` (the same targets in both), ``documents`` (the same documents, drawn
             together) or ``none`` (drawn independently).
@@ -98,13 +99,17 @@ def compare(a: str | Path, b: str | Path, *, analysis: Analysis | None = None) -
         UsageError: If a tolerance is not understood or cannot be formed from these runs.
     """
     runs = open_run(a), open_run(b)
-    how = analysis or Analysis.from_record(runs[0].record)
+    how, asked = analysis, list[str]()
+    if how is None:
+        how, other = (Analysis.from_record(run.record) for run in runs)
+        asked = list(notes.read_with(how, other))
     try:
         for run in runs:
             with connect(run.path / "windows.parquet", run.parts):
                 pass  # it refuses scores of windows that are not there
         with connect_pair(*runs) as connection:
-            return _comparison(connection, runs, how)
+            found = _comparison(connection, runs, how)
+            return replace(found, notes=(*asked, *found.notes))
     except duckdb.Error as error:
         paths = " and ".join(f"'{run.path}'" for run in runs)
         raise ProbeError(f"the scores of {paths} cannot be compared: {error}") from error
@@ -148,9 +153,7 @@ def _comparison(
                 continue
             said += filter(None, [notes.reached(condition, unit, ends)])
             _add(rows, pair, draws, how, floor, per)
-    a, b = (run.name for run in runs)
-    if a == b:
-        a, b = (str(run.path) for run in runs)
+    a, b = told_apart(runs)
     return Comparison(
         a,
         b,

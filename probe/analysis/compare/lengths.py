@@ -1,6 +1,6 @@
 """Differences of effective contexts: a number, or a bound where a side is beyond its reach."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,9 +158,18 @@ def context_row(
     texts = {
         "number": f"{told['difference']}; {told['octaves']} octaves",
         "bound": told["difference"],
-        "open": f"both lie beyond the {contexts[0].reach:,} {unit.name} compared",
+        "open": _open(contexts, unit),
     }
     return row | {"kind": kind, "text": texts[kind]}
+
+
+def _open(contexts: Sequence[EffectiveContext], unit: Unit) -> str:
+    """Why there is no difference of two lengths, of which neither has an estimate."""
+    reach = contexts[0].reach
+    compared = f"{reach:,} {unit.name} compared"
+    if all(context.value == reach for context in contexts):
+        return f"both lie beyond the {compared}"
+    return f"both lie in the last half octave of the {compared}, or beyond"
 
 
 def _difference(

@@ -5,7 +5,10 @@ from typing import Any
 
 from probe.analysis.compare.pair import Pairing
 from probe.analysis.compare.sums import MOST, Unit
+from probe.analysis.names import told_apart
 from probe.analysis.runs import Run
+from probe.analysis.settings import Analysis
+from probe.analysis.summary import Summary
 from probe.analysis.words import counted
 
 SETTINGS = {
@@ -28,6 +31,40 @@ def differing(a: Run, b: Run) -> Iterator[str]:
         values = [_at(run.record, keys) for run in (a, b)]
         if None not in values and values[0] != values[1]:
             yield f"{name}: {values[0]} in A, {values[1]} in B"
+
+
+def read_with(a: Analysis, b: Analysis) -> Iterator[str]:
+    """That both runs are read with the settings of A, where those of B are others."""
+    first, second = _settings(a), _settings(b)
+    told = [f"{name} {first[name]} (in B {second[name]})" for name in _unequal([first, second])]
+    if told:
+        yield f"both are read with the analysis settings of A: {', '.join(told)}"
+
+
+def settings_apart(summaries: Sequence[Summary]) -> Iterator[str]:
+    """The analysis settings that the rows of a table do not share, one line each."""
+    every = [_settings(summary.analysis) for summary in summaries]
+    names = told_apart([summary.run for summary in summaries])
+    for setting in _unequal(every):
+        values = ", ".join(
+            f"{own[setting]} in {name}" for own, name in zip(every, names, strict=True)
+        )
+        yield f"{setting}: {values}; each row of the table is read with its own"
+
+
+def _settings(how: Analysis) -> dict[str, str]:
+    """What a reading depends on, by the names in a configuration."""
+    return {
+        "tolerances": " ".join(tolerance.text for tolerance in how.tolerances),
+        "bins_per_octave": str(how.bins_per_octave),
+        "confidence": f"{how.confidence:g}",
+        "resamples": str(how.resamples),
+        "simultaneous": str(how.simultaneous).lower(),
+    }
+
+
+def _unequal(every: Sequence[Mapping[str, str]]) -> list[str]:
+    return [name for name in every[0] if len({own[name] for own in every}) > 1]
 
 
 def matched(
@@ -66,7 +103,8 @@ def matched(
     for name, (count, scored) in zip("AB", windows, strict=True):
         if count < scored:
             left = scored - count
-            yield f"{left:,} of the {scored:,} windows of {name} are left out: not in both runs"
+            verb = "is" if left == 1 else "are"
+            yield f"{left:,} of the {scored:,} windows of {name} {verb} left out: not in both runs"
 
 
 def counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterator[str]:

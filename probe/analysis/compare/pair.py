@@ -8,7 +8,7 @@ from probe.analysis.compare.text import create_token_bytes
 from probe.analysis.longest import far_tokens
 from probe.analysis.runs import Run
 from probe.analysis.suffix import is_suffix
-from probe.analysis.views import DISTRACTOR, parquet_rows, row
+from probe.analysis.views import DISTRACTOR, parquet_rows, row, window_rows
 from probe.windows import FEWEST_DOCUMENTS
 
 Pairing = Literal["windows", "documents", "none"]
@@ -37,11 +37,11 @@ def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     for side, run in zip(SIDES, (a, b), strict=True):
         windows = run.path / "windows.parquet"
-        for name, files in (("windows", [windows]), ("scores", list(run.parts))):
-            rows = parquet_rows(connection, files)
-            if name == "scores" and is_suffix(run.record):
-                rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
-            rows.create_view(f"{side}_{name}")
+        window_rows(connection, windows).create_view(f"{side}_windows")
+        rows = parquet_rows(connection, run.parts)
+        if is_suffix(run.record):
+            rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
+        rows.create_view(f"{side}_scores")
         meaning = far_tokens(run.path)
         connection.execute(
             f"CREATE MACRO {side}_far_tokens(boundary, distance, start) AS {meaning}"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from probe.analysis.answer import in_order, short
 from probe.analysis.compare.text import bits_per_byte
+from probe.analysis.names import told_apart
 from probe.analysis.summary import Summary, summarise
 
 COLUMNS = (
@@ -59,7 +60,7 @@ def summary_table(summaries: Sequence[Summary]) -> pd.DataFrame:
         ``1% length, 1% low, 1% high`` (tokens, missing beyond reach or where unresolved).
     """
     condition = _condition(summaries)
-    names = [summary.run.name for summary in summaries]
+    names = told_apart([summary.run for summary in summaries])
     rows = []
     for summary, name in zip(summaries, names, strict=True):
         record = summary.run.record.get("model") or {}
@@ -67,7 +68,7 @@ def summary_table(summaries: Sequence[Summary]) -> pd.DataFrame:
         intact = losses.loc[losses["condition"] == "intact", "loss"]
         loss = float(intact.iloc[0]) if len(intact) else np.nan
         row: dict[str, object] = {
-            "run": name if names.count(name) == 1 else str(summary.run.path),
+            "run": name,
             "model": summary.model,
             "revision": _short(record.get("revision")),
             "dtype": str(record.get("dtype") or "–"),

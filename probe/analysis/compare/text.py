@@ -125,7 +125,7 @@ def _vocabulary(connection: duckdb.DuckDBPyConnection, windows: str) -> Mapping[
 
 def _token_bytes(windows: list[dict[str, Any]]) -> Iterator[pd.DataFrame]:
     for window in windows:
-        starts = window["char_start"]
+        starts = window.get("char_start")
         if window["text"] is None or not starts:
             continue
         first, size = byte_places(window["text"], starts)

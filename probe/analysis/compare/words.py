@@ -10,6 +10,7 @@ from probe.analysis.answer import in_order
 from probe.analysis.compare.comparison import Comparison
 from probe.analysis.compare.lengths import SHOWN
 from probe.analysis.words import difference
+from probe.printable import printable
 
 WIDTH = 100
 """Most characters of a line."""
@@ -31,11 +32,18 @@ def comparison_text(comparison: Comparison) -> str:
     """
     share = f"{comparison.confidence * 100:g} % intervals over documents"
     how = "paired" if comparison.paired else "unpaired"
-    parts = [f"B − A, {how} ({share})\nA: {comparison.a}\nB: {comparison.b}", _losses(comparison)]
+    names = {"A": comparison.a, "B": comparison.b}
+    sides = "\n".join(f"{side}: {printable(name)}" for side, name in names.items())
+    parts = [f"B − A, {how} ({share})\n{sides}", _losses(comparison)]
     for unit in dict.fromkeys(comparison.octaves["unit"]):
         parts += [_octaves(comparison, str(unit)), _contexts(comparison, str(unit))]
-    parts.append("\n".join(wrapped(f"- {note}") for note in comparison.notes))
+    parts.append(note_lines(comparison.notes))
     return "\n\n".join(filter(None, parts))
+
+
+def note_lines(notes: Sequence[str]) -> str:
+    """Notes as a list, each a line of its own or several."""
+    return "\n".join(wrapped(f"- {printable(note)}") for note in notes)
 
 
 def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
@@ -47,6 +55,7 @@ def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
         lines: Rows of as many words each, the head first.
         rule: Whether a line of hyphens stands below the head.
     """
+    lines = [[printable(word) for word in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     blocks, used = [[0]], widths[0]
     for column in range(1, len(widths)):
@@ -116,9 +125,9 @@ def _contexts(comparison: Comparison, unit: str) -> str:
     for name in in_order(rows["condition"].astype(str)):
         own = rows[rows["condition"] == name]
         sides = _by_tolerance(own, {"a_text": "A", "b_text": "B"})
-        blocks.append(f"{name}\n{sides}\n\n{_by_tolerance(own, {'text': 'B − A'})}\n")
+        blocks.append(f"{printable(name)}\n{sides}\n\n{_by_tolerance(own, {'text': 'B − A'})}\n")
         if (own["kind"] != "number").any():
-            told.append(f"{name}: {_last_delta(own.iloc[0], unit)}")
+            told.append(f"{printable(name)}: {_last_delta(own.iloc[0], unit)}")
     if not blocks:
         return ""
     if told:

@@ -36,6 +36,9 @@ def long(window, *, least=LEAST):
 
 def broken(window):
     return 1 / 0
+
+def leaves(window):
+    raise SystemExit
 ''',
         encoding="utf-8",
     )
@@ -118,6 +121,11 @@ def test_canonical_text() -> None:
         ("frequency(tip=1)", "unknown parameter 'tip'; parameters of frequency: top"),
         ("group(a=1)", "parameters of group: none"),
         ("frequency(0.2)", "cannot be read; allowed"),
+        ("frequency(top='a')", "top is 'a'; allowed: a number, as top=0.1"),
+        ("frequency(top=True)", "top is True; allowed: a number"),
+        ("frequency(top=[1])", "top is [1]; allowed: a number"),
+        ("word_frequency(language=5)", "language is 5; allowed: a text, as language='en'"),
+        ("frequency(top=0.1, top=0.2)", "parameter 'top' is given twice"),
         ("frequency(top=__import__('os'))", "cannot be read"),
         ("frequency(**{'top': 1})", "unknown parameter"),
         ("a.b", "cannot be read"),
@@ -188,7 +196,7 @@ def test_files_that_cannot_be_used(file: Path) -> None:
     """What is missing or broken is told in one line."""
     for text, content, said in (
         ("absent.py:f", None, "'absent.py' cannot be read: No such file"),
-        (f"{file}:short", None, "no function 'short' there; the file has long, broken"),
+        (f"{file}:short", None, "no function 'short' there; the file has long, broken, leaves"),
         (f"{file}:LEAST", None, "no function 'LEAST'"),
         (f"{file}:", None, "no function ''"),
         (f"{file}:f", "import a_module_that_nobody_has", "cannot be loaded: ModuleNotFoundError"),
@@ -208,3 +216,5 @@ def test_a_function_that_fails(file: Path) -> None:
     """The window on which it failed is named."""
     with pytest.raises(ProbeError, match=r"window 0 of 'a': ZeroDivisionError: division by zero"):
         label(f"{file}:broken", "x")
+    with pytest.raises(ProbeError, match=r"window 0 of 'a': SystemExit"):
+        label(f"{file}:leaves", "x")

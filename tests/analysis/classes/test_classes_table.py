@@ -22,7 +22,7 @@ from probe.analysis.classes.source import BATCH
 from probe.analysis.classes.table import classify, default_classes
 from probe.analysis.classes.tokens import WindowTokens
 from probe.analysis.runs import Run, open_run
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UnwrittenWarning
 
 SMALL = Simulation(
     {"truncate": np.zeros_like}, documents=6, windows=3, length=40, boundaries=(20,), reach=20
@@ -188,9 +188,10 @@ def test_nothing_is_written_where_nothing_may_be(run: Run) -> None:
 
 
 def test_a_folder_that_cannot_be_written(run: Run) -> None:
-    """A folder in which no file can be made is read all the same."""
+    """A folder in which no file can be made is read all the same, with a warning."""
     (run.path / f".classes.parquet.{os.getpid()}.tmp").mkdir()
-    table = classify(run, ["kind"])
+    with pytest.warns(UnwrittenWarning, match=r"run/classes\.parquet: Is a directory$"):
+        table = classify(run, ["kind"])
     assert len(read(table.path)) == 6 * 3 * 40
     assert not (run.path / "classes.parquet").exists()
 
@@ -269,6 +270,46 @@ def test_default_classes(run: Run, tmp_path: Path) -> None:
     assert by_document["doc000"] == {"fact"}
     assert by_document["doc001"] == {"<b>fiction</b>"}
     assert found.loc[found["document"] == "doc002", "group"].isna().all()
+
+
+def test_predicates_can_only_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one predicate is given is what the next is given: none can write to it."""
+    arrays = (
+        lambda window: window.ids,
+        lambda window: window.char_start,
+        lambda window: window.char_end,
+        lambda window: window.words,
+        lambda window: window.last_occurrence,
+        lambda window: window.copies[0],
+        lambda window: window.copies[1],
+        lambda window: window.counts.ids,
+        lambda window: window.counts.counts,
+    )
+    for number, array in enumerate(arrays):
+
+        def spoils(window: WindowTokens, *, of: Any = array) -> list[None]:
+            of(window)[0] = 7
+            return [None] * len(window)
+
+        entry = registry.Entry(f"spoils{number}", spoils, "", ())
+        monkeypatch.setitem(registry.REGISTRY.entries, entry.name, entry)
+        with pytest.raises(ProbeError, match=r"window 0 of 'doc000': .*read-only"):
+            classify(run, [entry.name], write=False)
+
+
+def test_a_kept_table_with_a_flipped_bit(run: Run) -> None:
+    """It is made anew, for nothing else would find a label that became another."""
+    path = classify(run, ["kind"]).path
+    checked = {"page_checksum_verification": True}
+    whole = pq.read_table(path, **checked)
+    column = pq.read_metadata(path).row_group(0).column(6)
+    damaged = bytearray(path.read_bytes())
+    first = column.dictionary_page_offset or column.data_page_offset
+    damaged[first + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, **checked)
+    assert pq.read_table(classify(run, ["kind"]).path, **checked).equals(whole)
 
 
 def test_windows_that_cannot_be_read(run: Run) -> None:

@@ -1,0 +1,112 @@
+"""Attention patterns on the page: what each costs in loss and how much of the cache it keeps."""
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.attended import Attended, attended, has_patterns, levels
+from probe.analysis.attended_answer import notes, sentences
+from probe.analysis.groups import in_words
+from probe.analysis.record import records
+from probe.plots.tradeoff import family
+from probe.report.charts import Chart, Line, Rule
+from probe.report.explained import Explained, Figure, Section, Table, figure
+from probe.report.svg import Scale, delta_scale
+
+TICKS = tuple(2.0**power for power in range(-10, 1))
+
+
+def pattern_section(explained: Explained) -> Section | None:
+    """What limiting attention costs, ``None`` for a run without patterns.
+
+    Args:
+        explained: The run.
+
+    Raises:
+        ProbeError: If its scores cannot be read.
+    """
+    summary = explained.summary
+    if not has_patterns(summary.run.record):
+        return None
+    found = attended(summary.run.path, summary=summary, write=False)
+    first, *others = sentences(found)
+    if not len(found.table):
+        first, others = f"{len(found.heads):,} single heads were replaced, one at a time.", []
+    known = found.table[found.table["kv_share"] > 0]
+    figures = [_figure(found, known)] if len(known) else []
+    tables = [_patterns(found.table)] if len(found.table) and not figures else []
+    tables += [_heads(found.heads)] if len(found.heads) else []
+    id_, title = "attention", "What attention must see"
+    return Section(id_, title, first, figures, tables, notes(found), others)
+
+
+def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
+    families = rows["condition"].astype(str).map(family)
+    lines = [
+        _points(rows[families == name], name, look)
+        for look, name in enumerate(dict.fromkeys(families))
+    ]
+    best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
+    lines.append(_line(best, "cheapest for its loss", len(lines)))
+    low = float(rows["kv_share"].min())
+    start = max((tick for tick in TICKS if tick <= low), default=TICKS[0])
+    threshold = min(levels(found.summary), default=0.01)
+    chart = Chart(
+        "Delta against the share of the KV cache kept",
+        Scale(
+            "share of the KV cache kept",
+            start,
+            1.0,
+            "log",
+            [tick for tick in TICKS if tick >= start],
+            percent=True,
+        ),
+        delta_scale(rows[["delta", "low", "high"]].to_numpy(float), threshold),
+        lines,
+        [Rule(epsilon, text) for epsilon, text in levels(found.summary).items()],
+    )
+    how = (
+        "Each mark is a pattern: what the loss rises by when attention sees only what it allows,"
+        " with the interval over documents, against how much of the keys and values must be held."
+        " The line joins the patterns that no other beats in both."
+    )
+    return figure(chart, how, _patterns(found.table))
+
+
+def _points(rows: pd.DataFrame, name: str, look: int) -> Line:
+    """The patterns of one family, each a mark with its interval."""
+    return _line(rows.sort_values("kv_share"), name, look, points=True)
+
+
+def _line(rows: pd.DataFrame, name: str, look: int, *, points: bool = False) -> Line:
+    told = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
+    x, delta = rows["kv_share"].to_numpy(float), rows["delta"].to_numpy(float)
+    low, high = (rows[name].to_numpy(float) if points else None for name in ("low", "high"))
+    return Line(name, x, delta, look, low, high, None, told, points=points)
+
+
+def _patterns(rows: pd.DataFrame) -> Table:
+    head = ["pattern", "keys", "KV cache", "FLOPs", "delta (nats a token)", "targets"]
+    cells = []
+    for row in records(rows):
+        shares = [
+            "–" if row[name] is None else f"{100 * row[name]:.1f} %"
+            for name in ("kv_share", "flops_share")
+        ]
+        keys = "–" if row["keys"] is None else f"{row['keys']:,.0f}"
+        delta = in_words({name: _number(row[name]) for name in ("delta", "low", "high")})  # type: ignore[arg-type]
+        cells.append([str(row["condition"]), keys, *shares, delta, f"{row['targets']:,}"])
+    return Table("Patterns, the smallest cache first", head, cells)
+
+
+def _heads(rows: pd.DataFrame) -> Table:
+    head = ["in place of the head", "layer", "head", "delta (nats a token)", "p (Holm)"]
+    cells = []
+    for row in records(rows.groupby("kind", sort=False).head(20)):
+        p = "–" if row["p_holm"] is None else f"{row['p_holm']:.2g}"
+        delta = in_words({name: _number(row[name]) for name in ("delta", "low", "high")})  # type: ignore[arg-type]
+        cells.append([str(row["kind"]), str(row["layer"]), str(row["head"]), delta, p])
+    return Table("Single heads that cost most, of each kind the first 20", head, cells)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

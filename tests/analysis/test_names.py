@@ -1,0 +1,31 @@
+"""Runs of one name are told apart by their folders, in every list of names."""
+
+from pathlib import Path
+
+import pytest
+
+from probe.analysis.names import told_apart
+from probe.analysis.runs import Run
+
+CASES = {
+    "names of their own": ({"a": "one", "b": "two"}, ["one", "two"]),
+    "folders as runs": ({"x/run": "run", "y/run": "run"}, ["x/run", "y/run"]),
+    "folders of other names": ({"x/a": "run", "x/b": "run"}, ["run (a)", "run (b)"]),
+    "one is deeper": ({"run": "run", "x/run": "run"}, ["{root}/run", "x/run"]),
+    "some of three": ({"x/run": "run", "z": "z", "y/run": "run"}, ["x/run", "z", "y/run"]),
+    "far apart": ({"a/x/run": "run", "b/x/run": "run"}, ["a/x/run", "b/x/run"]),
+}
+
+
+@pytest.mark.parametrize(("folders", "expected"), CASES.values(), ids=CASES)
+def test_told_apart(folders: dict[str, str], expected: list[str], tmp_path: Path) -> None:
+    """As much of a path as differs; a name that is its own stays as it is."""
+    runs = [Run(tmp_path / folder, {"name": name}, ()) for folder, name in folders.items()]
+    assert told_apart(runs) == [name.format(root=tmp_path.name) for name in expected]
+
+
+def test_one_folder_twice(tmp_path: Path) -> None:
+    """Nothing but a number can tell a run from itself."""
+    one, link = Run(tmp_path / "a", {"name": "a"}, ()), tmp_path / "link"
+    link.symlink_to(tmp_path / "a")
+    assert told_apart([one, Run(link, {"name": "a"}, ())]) == ["a (1)", "a (2)"]
