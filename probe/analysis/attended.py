@@ -19,6 +19,7 @@ from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
 
 PREFIX = "attend("
+_SPAN = r"^attend\(local\(w=(\d+), sinks=1\)\)$"
 COSTS = ("keys", "full", "kv_share", "flops_share")
 COLUMNS = ("condition", *COSTS, "delta", "low", "high", "targets", "documents", "frontier")
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
@@ -112,6 +113,21 @@ def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | Non
         return None
     below = table[table["high"] < epsilon].sort_values(["kv_share", "keys"])
     return None if below.empty else below.iloc[0]
+
+
+def spans(table: pd.DataFrame) -> pd.DataFrame:
+    """The sliding windows of attention, with one sink, by their width.
+
+    Args:
+        table: Of :func:`attended`.
+
+    Returns:
+        Its rows of ``attend(local(w))``, and ``w`` (tokens): a layer sees the nearest *w* tokens
+        before a target, which are what text cut off at distance *w* leaves.
+    """
+    found = table["condition"].astype(str).str.extract(_SPAN)[0]
+    rows = table[found.notna()].assign(w=found.dropna().astype(int))
+    return rows.sort_values("w", ignore_index=True)
 
 
 def levels(summary: Summary) -> dict[float, str]:

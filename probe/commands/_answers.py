@@ -10,6 +10,7 @@ from probe.commands._visible import note, say
 from probe.errors import UnwrittenWarning
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from probe.analysis.summary import Summary
@@ -87,17 +88,16 @@ def _curve(folder: Path) -> None:
     patterns = has_patterns(summary.run.record)
     if summary.contexts or not patterns:
         say(f"{answer(summary)}\n")
-    if patterns:
-        _patterns(summary)
+    windows = _patterns(summary) if patterns else None
     if summary.contexts:  # a run of `noise` alone has none
-        keep_figure(curve(summary), folder / "figures" / "curve")
+        keep_figure(curve(summary, windows=windows), folder / "figures" / "curve")
     own = ("patterns.csv", "heads.csv") if patterns else ()
     name_numbers(folder, "summary.json", "curve.csv", *own)
 
 
-def _patterns(summary: "Summary") -> None:
-    """What limiting attention costs, and the trade-off as a figure."""
-    from probe.analysis.attended import attended, levels
+def _patterns(summary: "Summary") -> "pd.DataFrame":
+    """What limiting attention costs, and the trade-off as a figure; gives back sliding windows."""
+    from probe.analysis.attended import attended, levels, spans
     from probe.analysis.attended_answer import answer
     from probe.plots import tradeoff
     from probe.plots.marks import named
@@ -108,6 +108,7 @@ def _patterns(summary: "Summary") -> None:
     if (found.table["kv_share"] > 0).any():
         axes = tradeoff(found.table, tolerances=levels(summary))
         keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "tradeoff")
+    return spans(found.table)
 
 
 def _bands(folder: Path) -> None:

@@ -3,15 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from probe.analysis.attended import Attended, attended, has_patterns, levels
+from probe.analysis.answer import conditions_of
+from probe.analysis.attended import Attended, attended, has_patterns, levels, spans
 from probe.analysis.attended_answer import notes, sentences
 from probe.analysis.groups import in_words
 from probe.analysis.record import records
 from probe.plots.tradeoff import family
+from probe.report.answers import curve_line
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import Explained, Figure, Section, Table, figure
-from probe.report.svg import Scale, delta_scale
+from probe.report.svg import Scale, delta_scale, distance_scale
 
+BESIDE = ("truncate", "hide")
+"""Perturbations of the text that windows of attention are shown beside."""
 TICKS = tuple(2.0**power for power in range(-10, 1))
 
 
@@ -33,6 +37,7 @@ def pattern_section(explained: Explained) -> Section | None:
         first, others = f"{len(found.heads):,} single heads were replaced, one at a time.", []
     known = found.table[found.table["kv_share"] > 0]
     figures = [_figure(found, known)] if len(known) else []
+    figures += _beside_text(found)
     tables = [_patterns(found.table)] if len(found.table) and not figures else []
     tables += [_heads(found.heads)] if len(found.heads) else []
     id_, title = "attention", "What attention must see"
@@ -70,6 +75,39 @@ def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
         " The line joins the patterns that no other beats in both."
     )
     return figure(chart, how, _patterns(found.table))
+
+
+def _beside_text(found: Attended) -> list[Figure]:
+    """Windows of attention at their width beside text cut off or hidden at that distance."""
+    rows = spans(found.table)
+    curve = found.summary.curve
+    names = [name for name in conditions_of(found.summary) if name.startswith(BESIDE)]
+    if rows.empty or not names:
+        return []
+    lines = []
+    for look, name in enumerate(names):
+        own = curve[(curve["condition"] == name) & ~curve["grey"].astype(bool)]
+        lines.append(curve_line(own.drop(columns="fit"), name, look))
+    told = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
+    values = (rows[name].to_numpy(float) for name in ("w", "delta", "low", "high"))
+    w, delta, low, high = values
+    name = "attend(local(w)) at distance w"
+    lines.append(Line(name, w, delta, len(names), low, high, None, told, points=True))
+    every = np.concatenate([delta, high, *(line.y for line in lines)])
+    chart = Chart(
+        "A window of attention beside text cut off at the same distance",
+        distance_scale(float(max(w.max(), *(line.x.max() for line in lines)))),
+        delta_scale(every, min(levels(found.summary), default=0.01)),
+        lines,
+        [Rule(epsilon, text) for epsilon, text in levels(found.summary).items()],
+    )
+    how = (
+        "Under local(w) every layer sees the last w keys, so that several layers carry over what"
+        " stood further back; text cut off at distance w was never there. Where the marks lie below"
+        " truncate, that is what the layers carry. Far keys hidden at kept positions (hide) and"
+        " truncate differ by positions alone."
+    )
+    return [figure(chart, how)]
 
 
 def _points(rows: pd.DataFrame, name: str, look: int) -> Line:

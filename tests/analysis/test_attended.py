@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from simulated import Simulation, write_run
 
-from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns
+from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns, spans
 from probe.analysis.attended_answer import answer, sentence
 from probe.analysis.summary import summarise
 from probe.analysis.tolerance import parse_tolerance
 from probe.errors import ProbeError
+from probe.plots import curve
 from probe.plots.style import EmptyFigureError
 from probe.plots.tradeoff import family, tradeoff
+from probe.report.patterns import pattern_section
 
 DELTAS = {
     "attend(local(w=512, sinks=1))": 0.002,
@@ -144,3 +147,16 @@ def test_the_figure_has_a_point_a_pattern_and_the_frontier(folder):
 )
 def test_families(condition, name):
     assert family(condition) == name
+
+
+def test_windows_of_attention_stand_beside_text_cut_off(folder):
+    """Each at its width, where text that is cut off leaves a target as many tokens."""
+    found = attended(folder, write=False)
+    rows = spans(found.table)
+    assert list(rows["w"]) == [64, 512]
+    axes = curve(found.summary, windows=rows)
+    drawn = {tuple(line.get_xdata()): line.get_ydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(drawn[64, 512], rows["delta"])
+    section = pattern_section(SimpleNamespace(summary=found.summary))
+    assert [figure.title for figure in section.figures][1].startswith("A window of attention")
+    assert "loses less than 1 % of perplexity with 513 keys" in section.finding
