@@ -10,6 +10,8 @@ from probe.attention.patterns import Part, Pattern
 from probe.experiment import Experiment
 from probe.models.causal import CausalModel
 
+_ROWS = 512  # queries looked at together
+
 
 def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dict[str, Any]]:
     """Cost of every pattern of a run beside full attention, at the length of its windows.
@@ -19,10 +21,11 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
         model: Its model, of which the shape alone is read.
 
     Returns:
-        By condition: ``keys`` (most keys that a query sees, mean over layers and heads), ``full``
-        (the same of the model's own attention), ``kv_bytes`` (cache held at the window's end),
-        ``kv_share`` and ``flops_share`` (of full attention's), and ``first`` (place in the window
-        of the first target from which on a pattern hides a key; ``None`` if it hides none).
+        By condition: ``keys`` (most keys that the query of a target sees, mean over layers and
+        heads), ``full`` (the same of the model's own attention), ``kv_bytes`` (cache held at the
+        window's end), ``kv_share`` and ``flops_share`` (of full attention's), and ``first`` (place
+        in the window of the first target from which on a pattern changes anything; ``None`` if it
+        changes nothing).
     """
     patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
     if not patterns:
@@ -31,22 +34,58 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     extra = experiment.first_token.extra
     length = max(len(window.ids) for window in experiment.windows) + extra
     own, every = cost(None, length, shape), keys_by_query(None, length, shape)
+    first, stop = experiment.protocol.targets
+    asked = slice(max(0, first + extra - 1), stop + extra - 1)
     found = {}
     for text, pattern in patterns.items():
         boundary = max(run.boundary for run in experiment.protocol.runs(False)) + extra
         spent = cost(pattern, length, shape, boundary=boundary)
         keys = keys_by_query(pattern, length, shape, boundary=boundary)
-        changed = np.flatnonzero(keys != every)
+        changed = first_changed(pattern, length, shape)
         found[text] = {
-            "keys": float(keys.max()),
-            "full": float(every.max()),
+            "keys": float(keys[asked].max()),
+            "full": float(every[asked].max()),
             "kv_bytes": spent.kv_bytes,
             "kv_share": spent.kv_bytes / own.kv_bytes,
             "flops_share": spent.flops / own.flops,
             # A query predicts the token behind it.
-            "first": int(changed[0]) + 1 - extra if len(changed) else None,
+            "first": None if changed is None else changed + 1 - extra,
         }
     return found
+
+
+def first_changed(pattern: Pattern, length: int, shape: Shape) -> int | None:
+    """The first query that does not attend as ever, in any layer or head; ``None`` without one.
+
+    Args:
+        pattern: The pattern.
+        length: Tokens of the window.
+        shape: Of the model.
+    """
+    found = length
+    for layer, window in enumerate(shape.windows):
+        for part, heads in pattern.parts(layer, shape.heads).items():
+            if part.weights is not None or part.lowrank is not None:
+                return 0  # weights of its own, from the first query on
+            for head in heads if part.varies else heads[:1]:
+                at = _first_hidden(part, found, window, layer, head)
+                found = found if at is None else min(found, at)
+    return found if found < length else None
+
+
+def _first_hidden(part: Part, length: int, window: int | None, layer: int, head: int) -> int | None:
+    """The first query below *length* that misses a key which the model's own mask shows."""
+    for start in range(0, length, _ROWS):
+        query = np.arange(start, min(start + _ROWS, length))[:, None]
+        key = np.arange(min(start + _ROWS, length))[None]
+        own = key <= query
+        if window is not None:
+            own = own & (query - key < window)
+        hidden = own & ~part.allowed(query, key, layer=layer, head=head)
+        rows = np.flatnonzero(hidden.any(axis=1))
+        if len(rows):
+            return start + int(rows[0])
+    return None
 
 
 def keys_by_query(

@@ -211,6 +211,8 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
 
 def _mistake(detail: Any) -> str:
     """One pydantic error as one line in the words of the file."""
+    if not detail["loc"]:  # of keys together: it names them itself
+        return str(detail["msg"]).removeprefix("Value error, ")
     kind = 1 if detail["loc"][0] == "protocol" else None  # the tag that pydantic puts in there
     path = ".".join(str(part) for at, part in enumerate(detail["loc"]) if at != kind)
     if detail["type"] == "extra_forbidden":

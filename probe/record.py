@@ -78,7 +78,7 @@ def begin(
             "windows": len(experiment.windows),
             "conditions": earlier
             | {
-                text: {"curve_start": experiment.protocol.curve_start(shared), "shared": shared}
+                text: {"curve_start": _start(experiment, text, shared), "shared": shared}
                 for text, shared in experiment.shared.items()
             },
         },
@@ -86,6 +86,17 @@ def begin(
         "attention": before.get("attention", {}) if before else {},
         "costs": before["costs"] if before else {},
     }
+
+
+def _start(experiment: Experiment, text: str, shared: bool) -> int:
+    """First distance of a condition's curve.
+
+    Of a pattern that presses far keys for near queries it is 1: the target behind the last far
+    token is predicted by that token, which is far itself.
+    """
+    condition = next(one for one in experiment.config.parsed if one.text == text)
+    late = condition.pattern is not None and condition.pattern.needs_boundary
+    return max(experiment.protocol.curve_start(shared), int(late))
 
 
 def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:

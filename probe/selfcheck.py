@@ -47,7 +47,8 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.passed:
-            return f"{self.technique}: exact, |difference| at most {self.worst:.2g} nats"
+            exact = "exact" if self.worst < FLOAT32_MAX else "equal to rounding"
+            return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} nats"
         return f"{self.technique}: switched off, {self.reason}"
 
 

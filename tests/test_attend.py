@@ -182,7 +182,7 @@ def test_the_record_tells_what_patterns_cost(folder):
     costs = json.loads((folder / "run.json").read_text())["attention"]
     local, wide = costs[PATTERNS[0]], costs[WIDE]
     assert local["keys"] == 9  # eight and the sink
-    assert local["full"] == LENGTH + 1
+    assert local["full"] == LENGTH  # of the last target's query: the last token is no query
     assert local["kv_share"] == pytest.approx(9 / (LENGTH + 1))
     assert local["first"] == 9  # the BOS is the sink: its query sees itself and 8 tokens before
     assert wide["first"] is None

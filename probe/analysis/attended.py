@@ -19,12 +19,16 @@ from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
 
 PREFIX = "attend("
-_SPAN = r"^attend\(local\(w=(\d+), sinks=1\)\)$"
+_SPAN = r"^attend\(local\(w=([0-9]{1,9}), sinks=1\)\)$"
 COSTS = ("keys", "full", "kv_share", "flops_share")
-COLUMNS = ("condition", *COSTS, "delta", "low", "high", "targets", "documents", "frontier")
+COLUMNS = (
+    *("condition", *COSTS, "delta", "low", "high", "targets", "documents"),
+    *("idle", "frontier"),
+)
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
 own attention, shares of the cache and of attention's operations, delta and its limits (nats a
-token), and whether no other pattern is cheaper in cache and loses as little."""
+token), whether the pattern hides nothing, and whether no other is cheaper in cache and loses as
+little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +41,17 @@ class Attended:
             documents than an interval needs, costs where the run folder does not tell them. Single
             heads are not among them.
         heads: Single heads, columns :data:`probe.analysis.heads.COLUMNS`.
-        left: Targets before which a pattern hides nothing, by condition; they are in no row.
+        left: Targets of each pattern from which some pattern hides nothing; they are in no row.
     """
 
     summary: Summary
     table: pd.DataFrame
     heads: pd.DataFrame
-    left: Mapping[str, int]
+    left: int
 
 
 def has_patterns(record: Mapping[str, Any]) -> bool:
-    """Whether a run limited attention by patterns that tell no far from near."""
+    """Whether a run was to limit attention by patterns."""
     conditions = (record.get("plan") or {}).get("conditions") or {}
     return any(str(name).startswith(PREFIX) for name in conditions)
 
@@ -61,8 +65,8 @@ def attended(
 ) -> Attended:
     """Read the patterns of a run.
 
-    Deltas are of the targets that have more predecessors than the pattern allows; before them a
-    pattern hides nothing, and delta is 0 by construction.
+    Deltas are of the targets that have more predecessors than any of the patterns allows, the same
+    for all; before them a pattern hides nothing, and delta is 0 by construction.
 
     Args:
         run_dir: The run folder.
@@ -88,6 +92,7 @@ def attended(
     table = delta_table(sums[~alone], ("condition",), summary.analysis)
     for name in COSTS:
         table[name] = [known.get(str(text), {}).get(name, np.nan) for text in table["condition"]]
+    table["idle"] = [_idle(known, str(text)) for text in table["condition"]]
     table["frontier"] = _frontier(table)
     table = table.sort_values(["kv_share", "delta"], ignore_index=True)[list(COLUMNS)]
     if write:
@@ -111,7 +116,8 @@ def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | Non
     epsilon = tolerance.nats() if tolerance.unit in ("perplexity", "nats") else None
     if epsilon is None:
         return None
-    below = table[table["high"] < epsilon].sort_values(["kv_share", "keys"])
+    below = table[(table["high"] < epsilon) & ~table["idle"].astype(bool)]
+    below = below.sort_values(["kv_share", "keys"])
     return None if below.empty else below.iloc[0]
 
 
@@ -136,35 +142,41 @@ def levels(summary: Summary) -> dict[float, str]:
     return {one.nats() or 0.0: spaced(one.text) for one in plain}
 
 
+def _idle(known: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    """Whether a pattern hides nothing, as far as the record tells."""
+    return "first" in known.get(name, {}) and known[name]["first"] is None
+
+
 def _sums(
     connection: duckdb.DuckDBPyConnection, known: Mapping[str, Mapping[str, Any]]
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Sums of delta by pattern and document, and the targets that are left out."""
-    firsts = pd.DataFrame(
-        [(name, int(cost.get("first") or 0)) for name, cost in known.items()],
-        columns=["condition", "first"],
-    ).astype({"condition": "str", "first": "int64"})
-    connection.register("pattern_firsts", firsts)
+) -> tuple[pd.DataFrame, int]:
+    """Sums of delta by pattern and document on common targets, and how many are left out."""
+    places = f"""FROM scores s JOIN windows w USING (document, "window")
+        WHERE s.boundary < 0 AND starts_with(s.condition, '{PREFIX}')"""
+    scored = connection.execute(
+        f"SELECT s.condition, max(s.position - w.start) {places} GROUP BY 1"
+    ).fetchall()
+    # A pattern that hides nothing from any target of the run must not leave all of them out.
+    firsts = [int(known.get(str(name), {}).get("first") or 0) for name, _ in scored]
+    lasts = [int(last) for _, last in scored]
+    first = max((one for one, last in zip(firsts, lasts, strict=True) if one <= last), default=0)
     rows = connection.execute(
         f"""SELECT s.condition, s.document,
-            count(*) FILTER (WHERE s.position - w.start >= coalesce(f.first, 0)) AS targets,
+            count(*) FILTER (WHERE s.position - w.start >= $first) AS targets,
             coalesce(sum(s.nll::DOUBLE - s.nll_intact)
-                FILTER (WHERE s.position - w.start >= coalesce(f.first, 0)), 0) AS delta_sum,
+                FILTER (WHERE s.position - w.start >= $first), 0) AS delta_sum,
             count(*) AS scored
-        FROM scores s JOIN windows w USING (document, "window")
-            LEFT JOIN pattern_firsts f USING (condition)
-        WHERE s.boundary < 0 AND starts_with(s.condition, '{PREFIX}')
-        GROUP BY ALL ORDER BY s.condition, s.document"""
+        {places} GROUP BY ALL ORDER BY s.condition, s.document""",
+        {"first": first},
     ).df()
-    connection.unregister("pattern_firsts")
-    missed = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
-    left = {str(name): int(count) for name, count in missed.items() if count}
-    return rows[rows["targets"] > 0].drop(columns="scored"), left
+    left = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
+    return rows[rows["targets"] > 0].drop(columns="scored"), int(left.max()) if len(left) else 0
 
 
 def _frontier(table: pd.DataFrame) -> list[bool]:
     """Whether no other pattern has a smaller cache and a delta as small, or the reverse."""
     share, delta = (table[name].to_numpy(float) for name in ("kv_share", "delta"))
+    share = np.where(table["idle"].to_numpy(bool), np.nan, share)
     cheaper = (share[None] <= share[:, None]) & (delta[None] <= delta[:, None])
     better = cheaper & ((share[None] < share[:, None]) | (delta[None] < delta[:, None]))
     return [bool(value) for value in ~better.any(axis=1) & np.isfinite(share)]

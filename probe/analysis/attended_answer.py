@@ -22,9 +22,10 @@ def sentences(found: Attended) -> list[str]:
     """What holds at each tolerance, a pattern that serves several told at the strictest."""
     lines: dict[str | None, str] = {}
     for tolerance in found.summary.analysis.tolerances:
-        best = cheapest(found.table, tolerance)
-        key = None if best is None else str(best["condition"])
-        lines.setdefault(key, sentence(found, tolerance))
+        if tolerance.unit in ("perplexity", "nats"):  # others differ from target to target
+            best = cheapest(found.table, tolerance)
+            key = None if best is None else str(best["condition"])
+            lines.setdefault(key, sentence(found, tolerance))
     return list(lines.values())
 
 
@@ -35,11 +36,11 @@ def sentence(found: Attended, tolerance: Tolerance) -> str:
     at = tolerance.text.replace("%", " % of perplexity")
     best = cheapest(rows, tolerance)
     if best is not None:
-        share = f", {best['kv_share']:.0%} of the KV cache".replace("%", " %")
+        share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
+        keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
         return (
-            f"{subject} loses less than {at} with {best['keys']:,.0f} keys a query"
-            f"{share if best['kv_share'] == best['kv_share'] else ''} ({best['condition']}: "
-            f"{in_words(best)} nats a token)."
+            f"{subject} loses less than {at}{keys} ({best['condition']}: {in_words(best)} nats a"
+            " token)."
         )
     if summary.documents < FEWEST_DOCUMENTS:
         few = counted(summary.documents, "document")
@@ -93,7 +94,7 @@ def notes(found: Attended) -> list[str]:
     told = []
     if len(found.heads):
         told.append(
-            "limits and p of single heads are adjusted for all heads of a kind together (Holm);"
+            "limits of single heads hold for all of a kind together (Bonferroni), p is Holm's;"
             f" heads.csv has those beyond the first {SHOWN}"
         )
     if len(found.table):
@@ -105,10 +106,13 @@ def notes(found: Attended) -> list[str]:
         told.append(
             "heads are changed in a model that was not trained so: what they cost is an upper bound"
         )
-    told += [
-        f"{name}: {counted(count, 'target')} left out that the pattern hides nothing from"
-        for name, count in found.left.items()
-    ]
+    if found.left:
+        told.append(
+            f"{counted(found.left, 'target')} of each pattern left out: they are compared on the"
+            " targets that every one of them hides something from"
+        )
+    if idle := found.table.loc[found.table["idle"].astype(bool), "condition"].astype(str).tolist():
+        told.append(f"hide nothing in windows of this length, and are no answer: {', '.join(idle)}")
     return told
 
 

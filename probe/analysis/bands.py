@@ -8,7 +8,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from probe.analysis.aligned import aligned
 from probe.analysis.answer import counts, in_order, subject
+from probe.analysis.floor import without_noise
 from probe.analysis.groups import delta_table, in_words, strongest
 from probe.analysis.record import write_text
 from probe.analysis.settings import Analysis
@@ -90,25 +92,31 @@ def answer(found: Bands) -> str:
     if table.empty:
         lines = [f"{who}: no band was scored."]
     else:
-        most = strongest(table, lambda row: f"{_band(row)} tokens before the target", "band")
+        told = without_noise(table)
+        most = strongest(
+            told if len(told) else table,
+            lambda row: f"{_band(row)} tokens before the target",
+            "band",
+        )
         lines = [f"{who}: of the bands, {printable(most)}."]
     lines.append(f"Measured on {', '.join(counts(summary))}; what lies beyond a band is intact.")
-    names = in_order(table["condition"].astype(str))
-    width = max([len("band"), *(len(_band(row)) for _, row in table.iterrows())])
-    columns = [max(len(printable(name)), 26) for name in names]
-    heads = zip(map(printable, names), columns, strict=True)
-    head = "  ".join(f"{name:>{size}}" for name, size in heads)
-    rows = [f"{'band':<{width}}  {head}".rstrip()]
-    for _, own in table.groupby(["band_from", "band_to"]):
-        by_name = {str(row["condition"]): in_words(row) for _, row in own.iterrows()}
-        cells = "  ".join(
-            f"{by_name.get(name, '–'):>{size}}" for name, size in zip(names, columns, strict=True)
-        )
-        rows.append(f"{_band(own.iloc[0]):<{width}}  {cells}")
+    rows = _lines(table) if len(table) else ""
     notes = [f"- {printable(line)}" for line in (*_few(summary), *summary.warnings)]
-    return "\n\n".join(
-        part for part in ("\n".join(lines), "\n".join(rows), "\n".join(notes)) if part
-    )
+    return "\n\n".join(part for part in ("\n".join(lines), rows, "\n".join(notes)) if part)
+
+
+def _lines(table: pd.DataFrame) -> str:
+    """Conditions in rows, bands in columns: there are few bands and may be many conditions."""
+    pairs = table[["band_from", "band_to"]].drop_duplicates().sort_values("band_from")
+    edges = [(int(near), int(far)) for near, far in pairs.itertuples(index=False)]
+    cells = {
+        (str(row["condition"]), (int(row["band_from"]), int(row["band_to"]))): in_words(row)
+        for _, row in table.iterrows()
+    }
+    lines = [["condition", *(f"{near:,}–{far - 1:,}" for near, far in edges)]]
+    for name in in_order(table["condition"].astype(str)):
+        lines.append([name, *(cells.get((name, edge), "–") for edge in edges)])
+    return f"Delta (nats a token) by band (tokens before the first target)\n{aligned(lines)}"
 
 
 def _sums(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:

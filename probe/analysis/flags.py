@@ -44,7 +44,8 @@ def flags(
         rise, low = measured.worsening
         lines.append(
             f"the intact loss worsens with position: by {rise:.3f} nats (at least {low:.3f}) from"
-            " the second to the last quarter of the measured positions; delta has no meaning there"
+            " the second to the last quarter of the measured positions; beyond a model's trained"
+            " length delta has no meaning"
         )
     if rows["grey"].any():
         start = int(rows.loc[rows["grey"], "distance_from"].min())

@@ -1,21 +1,19 @@
-"""Single attention heads by what replacing each costs, with intervals that hold for all at once."""
+"""Single attention heads by what replacing each costs, with limits that hold for all at once."""
 
-import ast
 import re
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
 from probe.windows import FEWEST_DOCUMENTS
 
 COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
-"""Columns of ``heads.csv``: what stands in the head's place, the head, delta with Holm-adjusted
-limits (nats a token), and the Holm-adjusted p of delta = 0."""
-_HEAD = re.compile(r"attend\(heads\((.+), layers=(\[\d+\]), heads=(\[\d+\])\)\)")
+"""Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that
+hold for all heads of a kind at once (nats a token), and the Holm-adjusted p of delta = 0."""
+_HEAD = re.compile(r"attend\(heads\((.+), layers=\[([0-9]{1,9})\], heads=\[([0-9]{1,9})\]\)\)")
 
 
 def single_head(condition: str) -> tuple[str, int, int] | None:
@@ -23,14 +21,15 @@ def single_head(condition: str) -> tuple[str, int, int] | None:
     found = _HEAD.fullmatch(condition)
     if found is None or " + " in found[1]:
         return None
-    return found[1], *(ast.literal_eval(part)[0] for part in (found[2], found[3]))
+    return found[1], int(found[2]), int(found[3])
 
 
 def head_table(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Rank the heads of a run, kind by kind, the one that costs most first.
 
-    The k-th smallest of m p-values has an interval of confidence 1 − α/(m − k + 1): Holm's steps,
-    as intervals. They hold for all heads of one kind together.
+    Limits are t-intervals over documents at confidence 1 − α/m for m heads (Bonferroni): they hold
+    for all heads of a kind together, whatever is true of them. Holm's steps sharpen the p-values,
+    but as intervals they would not: the largest p would have a plain one.
 
     Args:
         sums: Columns ``condition, document, targets, delta_sum``, one row a condition and document.
@@ -52,22 +51,20 @@ def head_table(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 
-def holm(p: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Holm's adjusted p-values, and in how many comparisons each still stands.
+def holm(p: Floats) -> Floats:
+    """Holm's adjusted p-values.
 
     Args:
         p: p-values, shape ``(m,)``.
 
     Returns:
-        Adjusted p-values, none smaller than one before it, and m − k + 1 for the k-th smallest;
-        both shape ``(m,)``.
+        Adjusted p-values, none smaller than one before it in order of size, shape ``(m,)``.
     """
     order = np.argsort(p, kind="stable")
     steps = len(p) - np.arange(len(p))
-    adjusted, left = np.empty(len(p)), np.empty(len(p), dtype=np.int64)
+    adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(steps * p[order]))
-    left[order] = steps
-    return adjusted, left
+    return adjusted
 
 
 def _ranked(rows: pd.DataFrame, names: list[str], confidence: float) -> Iterator[dict[str, object]]:
@@ -83,8 +80,8 @@ def _ranked(rows: pd.DataFrame, names: list[str], confidence: float) -> Iterator
     freedom = np.maximum(1, documents - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, 2 * t.sf(np.abs(delta) / error, freedom), (delta == 0) * 1.0)
-    adjusted, left = holm(p)
-    half = t.isf((1 - confidence) / left / 2, freedom) * error
+    adjusted = holm(p)
+    half = t.isf((1 - confidence) / len(names) / 2, freedom) * error
     for at in np.argsort(-delta, kind="stable"):
         kind, layer, head = single_head(names[at]) or ("", -1, -1)
         yield {

@@ -131,9 +131,10 @@ def _integer(data: bytes, at: int) -> tuple[int, int]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:  # longer ones hold more than 64 bits: damage
         byte = data[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
         if byte < 128:
             return value, at
+    raise ValueError("a number of more than 64 bits")

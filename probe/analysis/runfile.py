@@ -101,6 +101,10 @@ TEXT = ("text", _of(str))
 OBJECT = ("an object", _of(dict))
 LIST = ("a list", _of(list))
 NUMBER = ("a number", lambda value: type(value) in (int, float))
+FROM_0 = (
+    "a number from 0 on",
+    lambda value: type(value) in (int, float) and 0 <= value < float("inf"),
+)
 SINGLE = ("text, a number or a bool", _of((str, int, float)))
 RULES: Mapping[str, tuple[str, Fits]] = {
     "name": TEXT,
@@ -122,6 +126,11 @@ RULES: Mapping[str, tuple[str, Fits]] = {
     "plan.conditions": OBJECT,
     "plan.conditions.*": OBJECT,
     "plan.conditions.*.curve_start": _whole(0, _LARGEST),
+    "attention": OBJECT,
+    "attention.*": OBJECT,
+    **dict.fromkeys(("attention.*.keys", "attention.*.full"), FROM_0),
+    **dict.fromkeys(("attention.*.kv_share", "attention.*.flops_share"), FROM_0),
+    "attention.*.first": _whole(0, _LARGEST),
     "check": LIST,
     "check.*": OBJECT,
     "check.*.mean": NUMBER,

@@ -8,9 +8,10 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from probe.attention.flex import FlexPut
-from probe.attention.patterns import Pattern
+from probe.attention.masks import Local
+from probe.attention.patterns import Pattern, Placed, add
 from probe.attention.put import Put
-from probe.attention.trial import refuse_unheeded, settings
+from probe.attention.trial import refuse_leaks, refuse_unheeded, settings
 from probe.errors import UsageError
 
 _NUMBERS = itertools.count()
@@ -60,6 +61,8 @@ def installed(
                 return
     put = Put(pattern, family, boundary)
     put.note = note
+    if trial:
+        _refuse_leaks(model, pattern)
     with _registered(model, put):
         if trial:
             layers = refuse_unheeded(model, put.calls, pattern.text)
@@ -85,6 +88,14 @@ def _registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
         # There is a public way to register for all families, but none to take that back.
         AttentionInterface._global_mapping.pop(name)
         AttentionMaskInterface._global_mapping.pop(name)
+
+
+def _refuse_leaks(model: PreTrainedModel, pattern: Pattern) -> None:
+    """Refuse a model that reads by more than attention, tried where attention shows nothing."""
+    blind = Put(add([Placed(Local(1, sinks=0))]), type(model).__name__)
+    with _registered(model, blind):
+        refuse_unheeded(model, blind.calls, pattern.text)
+        refuse_leaks(model, pattern.text)
 
 
 def _why_not(model: PreTrainedModel, put: Put) -> str:

@@ -76,6 +76,31 @@ def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
     return layers
 
 
+def refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
+    """Refuse a model in which text reaches a token though attention shows it nothing.
+
+    To be called while every layer sees a query's own key alone. Recurrent parts beside attention
+    (Falcon-H1) go on remembering what a pattern hides, and delta would say that hiding is free.
+
+    Args:
+        model: The model, with ``local(1, sinks=0)`` installed.
+        pattern: Text of the pattern that it is asked for.
+
+    Raises:
+        UsageError: Naming the model.
+    """
+    ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
+    ids[1, 0] = 1  # another first token must not move what is said behind the last
+    last = _forward(model, ids)[:, -1].float()
+    scale = max(1e-6, float(last.abs().max()))
+    if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
+        raise UsageError(
+            f"pattern {pattern!r} cannot be put on {type(model).__name__}: text reaches a token"
+            " although attention hides it, as through recurrent layers; allowed: models that read"
+            " by attention alone, such as Llama or GPT-2"
+        )
+
+
 def settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
     """Every configuration of a model and its parts, outer ones first, with its attention."""
     found: dict[int, PretrainedConfig] = {}
@@ -94,7 +119,11 @@ def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
 
 
 @torch.inference_mode()
-def _forward(model: PreTrainedModel) -> None:
-    ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
+def _forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
+    """The first output of a forward, logits or hidden states, shape ``(batch, tokens, n)``."""
+    if ids is None:
+        ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
     caches = "use_cache" in inspect.signature(model.forward).parameters
-    model(input_ids=ids, **({"use_cache": False} if caches else {}))
+    output = model(input_ids=ids, **({"use_cache": False} if caches else {}))
+    found: torch.Tensor = output[0]
+    return found

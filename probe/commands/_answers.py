@@ -104,7 +104,8 @@ def _patterns(summary: "Summary") -> "pd.DataFrame":
 
     folder = summary.run.path
     found = attended(folder, summary=summary)
-    say(f"{answer(found)}\n")
+    if len(found.table) or len(found.heads):
+        say(f"{answer(found)}\n")
     if (found.table["kv_share"] > 0).any():
         axes = tradeoff(found.table, tolerances=levels(summary))
         keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "tradeoff")

@@ -50,7 +50,7 @@ def compare(
         scales.differences(axes, rows, "difference")
         scales.zero(axes)
         axes.set_ylabel(f"difference of delta ({SHOWN[unit]})")
-        first, second = (style.short(name, 25) for name in names)
+        first, second = (style.short(name, 22) for name in names)
         axes.set_title(f"{second} − {first}")
         marks.legend_below(axes, handles)
     return axes

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from probe.plots import marks, style
+from probe.plots import marks, scales, style
 
 FRONTIER: dict[str, Any] = {
     "color": style.GREY,
@@ -47,10 +47,9 @@ def tradeoff(
     with style.sheet():
         axes = style.column(2.4 + style.ENTRY * (len(names) + 2)) if ax is None else ax
         axes.axhline(0, color=style.GREY, linewidth=0.6)
-        for epsilon in tolerances or {}:
-            axes.axhline(epsilon, color=style.GREY, linewidth=0.6, linestyle=(0, (2, 2)))
         best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
-        axes.plot(100 * best["kv_share"], best["delta"], **FRONTIER, zorder=1.8)
+        if len(best) > 1:
+            axes.plot(100 * best["kv_share"], best["delta"], **FRONTIER, zorder=1.8)
         handles = []
         for number, name in enumerate(names):
             own = rows[rows["family"] == name].sort_values("kv_share")
@@ -61,16 +60,14 @@ def tradeoff(
             axes.vlines(x[known], limits[known, 0], limits[known, 1], colors=look["color"])
             axes.plot(x, delta, **look)
             handles.append(marks.handle(style.short(name), look))
-        handles.append(marks.handle("cheapest for its loss", FRONTIER))
-        if tolerances:
-            told = ", ".join(tolerances.values())
-            dashed = {"color": style.GREY, "linestyle": (0, (2, 2)), "linewidth": 0.8}
-            handles.append(marks.handle(f"tolerance: {told}", dashed))
+        if len(best) > 1:
+            handles.append(marks.handle("cheapest for its loss", FRONTIER))
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
+        scales.deltas(axes, rows, min(tolerances or {}, default=scales.LINEAR))
+        scales.lines_at(axes, tolerances or {})
         axes.set_xlabel("share of the KV cache kept (%)")
-        axes.set_ylabel("delta (nats a token)")
         marks.legend_below(axes, handles)
     return axes
 

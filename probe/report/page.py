@@ -175,7 +175,8 @@ def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Sum
     else:
         answer = key_section(explained, others) or dense_section(explained)
         answer = answer or answer_section(explained)
-        found = [replace(answer, more=which(explained)), curve_section(summary), patterns]
+        more = [*which(explained), *([patterns.finding] if patterns else [])]
+        found = [replace(answer, more=more), curve_section(summary), patterns]
         found += [section(explained) for section in _AFTER_CURVE]
         explorer = explore(summary, most_bytes=room)
     return RunPage(

@@ -32,7 +32,9 @@ def pattern_section(explained: Explained) -> Section | None:
     if not has_patterns(summary.run.record):
         return None
     found = attended(summary.run.path, summary=summary, write=False)
-    first, *others = sentences(found)
+    if not len(found.table) and not len(found.heads):
+        return None  # low-rank patterns have a boundary, and stand among the curves
+    first, *others = sentences(found) or ["Patterns of attention, and what they cost."]
     if not len(found.table):
         first, others = f"{len(found.heads):,} single heads were replaced, one at a time.", []
     known = found.table[found.table["kv_share"] > 0]
@@ -51,9 +53,10 @@ def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
         for look, name in enumerate(dict.fromkeys(families))
     ]
     best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
-    lines.append(_line(best, "cheapest for its loss", len(lines)))
+    if len(best) > 1:
+        lines.append(_line(best, "cheapest for its loss", len(lines)))
     low = float(rows["kv_share"].min())
-    start = max((tick for tick in TICKS if tick <= low), default=TICKS[0])
+    start = max((tick for tick in TICKS[:-1] if tick <= low), default=TICKS[0])
     threshold = min(levels(found.summary), default=0.01)
     chart = Chart(
         "Delta against the share of the KV cache kept",
@@ -82,12 +85,13 @@ def _beside_text(found: Attended) -> list[Figure]:
     rows = spans(found.table)
     curve = found.summary.curve
     names = [name for name in conditions_of(found.summary) if name.startswith(BESIDE)]
-    if rows.empty or not names:
-        return []
     lines = []
     for look, name in enumerate(names):
         own = curve[(curve["condition"] == name) & ~curve["grey"].astype(bool)]
-        lines.append(curve_line(own.drop(columns="fit"), name, look))
+        if len(own):
+            lines.append(curve_line(own.drop(columns="fit"), name, look))
+    if rows.empty or not lines:
+        return []
     told = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
     values = (rows[name].to_numpy(float) for name in ("w", "delta", "low", "high"))
     w, delta, low, high = values
@@ -103,9 +107,10 @@ def _beside_text(found: Attended) -> list[Figure]:
     )
     how = (
         "Under local(w) every layer sees the last w keys, so that several layers carry over what"
-        " stood further back; text cut off at distance w was never there. Where the marks lie below"
-        " truncate, that is what the layers carry. Far keys hidden at kept positions (hide) and"
-        " truncate differ by positions alone."
+        " stood further back; far keys hidden at distance w (hide) are hidden from all behind."
+        " Where the marks lie below hide, that is what the layers carry. truncate differs from hide"
+        " by positions alone, that of the kept first token among them. Lines are binned by each"
+        " target's own distance."
     )
     return [figure(chart, how)]
 

@@ -14,6 +14,7 @@ from simulated import Simulation, write_run
 
 from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns, spans
 from probe.analysis.attended_answer import answer, sentence
+from probe.analysis.settings import Analysis
 from probe.analysis.summary import summarise
 from probe.analysis.tolerance import parse_tolerance
 from probe.errors import ProbeError
@@ -27,8 +28,9 @@ DELTAS = {
     "attend(local(w=64, sinks=1))": 0.2,
     "attend(blocks(size=512, sinks=1))": 0.3,
 }
+FIRST = 300
 COSTS = {
-    "attend(local(w=512, sinks=1))": {"keys": 513.0, "kv_share": 0.25, "first": 300},
+    "attend(local(w=512, sinks=1))": {"keys": 513.0, "kv_share": 0.25, "first": FIRST},
     "attend(local(w=64, sinks=1))": {"keys": 65.0, "kv_share": 0.03, "first": 0},
     "attend(blocks(size=512, sinks=1))": {"keys": 513.0, "kv_share": 0.25, "first": 0},
 }
@@ -74,7 +76,7 @@ def run_folder(tmp_path_factory):
 
 
 def test_deltas_are_those_of_pandas(folder):
-    """The mean over the targets that the pattern hides something from, cheapest cache first."""
+    """The mean over the targets that all patterns hide something from, cheapest cache first."""
     found = attended(folder, write=False)
     rows = pd.read_parquet(folder / "scores")
     rows["condition"] = rows["condition"].astype(str)
@@ -84,9 +86,10 @@ def test_deltas_are_those_of_pandas(folder):
     assert found.table["kv_share"].is_monotonic_increasing
     for row in found.table.to_dict("records"):
         own = rows[rows["condition"] == row["condition"]]
-        kept = own[own["position"] - own["start"] >= COSTS[row["condition"]]["first"]]
+        kept = own[own["position"] - own["start"] >= FIRST]
+        assert 0 < len(kept) < len(own)
         assert row["targets"] == len(kept)
-        assert found.left.get(row["condition"], 0) == len(own) - len(kept)
+        assert found.left == len(own) - len(kept)
         assert row["delta"] == pytest.approx((kept["nll"] - kept["nll_intact"]).mean(), abs=1e-6)
         assert row["low"] < row["delta"] < row["high"]
 
@@ -160,3 +163,52 @@ def test_windows_of_attention_stand_beside_text_cut_off(folder):
     section = pattern_section(SimpleNamespace(summary=found.summary))
     assert [figure.title for figure in section.figures][1].startswith("A window of attention")
     assert "loses less than 1 % of perplexity with 513 keys" in section.finding
+
+
+def changed_record(run: Path, **attention) -> Path:
+    """The run with another record of its patterns' costs."""
+    record = json.loads((run / "run.json").read_text())
+    record["attention"] |= attention
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def test_a_pattern_that_hides_nothing_is_no_answer(tmp_path):
+    """It loses nothing and spares nothing: told, and neither cheapest nor on the frontier."""
+    name = "attend(local(w=512, sinks=1))"
+    idle = {"keys": 9.0, "full": 9.0, "kv_share": 1.0, "flops_share": 1.0, "first": None}
+    found = attended(changed_record(make(tmp_path), **{name: idle}), write=False)
+    assert cheapest(found.table, parse_tolerance("1%")) is None
+    row = found.table.set_index("condition").loc[name]
+    assert row["idle"]
+    assert not row["frontier"]
+    assert f"are no answer: {name}" in answer(found)
+    assert found.left == 0  # it leaves no target out
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        ({"keys": -3}, "keys is -3; allowed: a number from 0 on"),
+        ({"kv_share": "x"}, "kv_share is 'x'"),
+        ({"first": "x"}, "first is 'x'"),
+        ([1], "expected an object|allowed: an object"),
+    ],
+)
+def test_costs_that_are_none_are_told(tmp_path, cost, said):
+    run = changed_record(make(tmp_path), **{"attend(local(w=64, sinks=1))": cost})
+    with pytest.raises(ProbeError, match=said):
+        attended(run, write=False)
+
+
+def test_without_costs_nothing_is_said_of_keys(tmp_path):
+    found = attended(changed_record(make(tmp_path), **{name: {} for name in DELTAS}), write=False)
+    told = sentence(found, parse_tolerance("1%"))
+    assert "nan" not in answer(found)
+    assert "keys a query" not in told
+    assert "loses less than 1 % of perplexity (attend(local(w=512" in told
+
+
+def test_tolerances_that_differ_by_target_are_not_answered(folder):
+    how = Analysis(tolerances=(parse_tolerance("0.02 bpb"),), resamples=100)
+    assert "bpb" not in answer(attended(folder, analysis=how, write=False))

@@ -321,9 +321,9 @@ def test_without_a_trial() -> None:
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
     with installed(model, parse("local(3)")):
-        assert len(forwards) == 1
+        assert len(forwards) == 3  # does it call, does it read by attention alone, by this one
     with installed(model, parse("local(3)"), trial=False):
-        assert len(forwards) == 1
+        assert len(forwards) == 3  # does it call, does it read by attention alone, by this one
     handle.remove()
 
 
@@ -336,3 +336,18 @@ def test_half_precision() -> None:
             assert np.abs(plain_logp(model, IDS) - intact).mean() < 0.05
     with installed(model, parse("gaussian")):
         assert np.isfinite(plain_logp(model, IDS)).all()
+
+
+def test_a_model_that_reads_beside_attention_is_refused() -> None:
+    """A running sum beside attention, as recurrent layers have it, goes on telling what is hidden."""
+    model = tiny("llama")
+    mlp = model.model.layers[0].mlp
+    handle = mlp.register_forward_hook(lambda _, given, out: out + given[0].cumsum(dim=1))
+    with (
+        pytest.raises(UsageError, match="text reaches a token although attention hides it"),
+        installed(model, parse("local(3)")),
+    ):
+        pass
+    handle.remove()
+    with installed(model, parse("local(3)")):
+        pass
