@@ -27,7 +27,7 @@ def test_contrasts_by_octave(summary):
     assert len(lines) - 2 == rows["distance_from"].nunique()
     first = rows[(rows["contrast"] == "truncate − intact") & (rows["distance_from"] == 0)].iloc[0]
     assert lines[2].startswith("0–7")
-    assert f"{first.delta:+.3f} ({first.low:+.3f} to {first.high:+.3f})" in lines[2]
+    assert f"{first.delta:+.4f} ({first.low:+.4f} to {first.high:+.4f})" in lines[2]
 
 
 def test_tails_leave_out_noise(summary):

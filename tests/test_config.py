@@ -261,3 +261,10 @@ def test_values_that_yaml_chokes_on(value: str, tmp_path: Path) -> None:
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match="the value is no YAML"):
         load(path, [("seed", value)])
+
+
+def test_keys_that_contradict_one_another_are_one_line() -> None:
+    """A condition on its own target, where targets share a sequence: what to write instead."""
+    (line,) = mistakes(conditions=["truncate", "drop_target"])
+    assert "'drop_target' depends on its target" in line
+    assert line.endswith("targets: {alone: true}")

@@ -1,5 +1,6 @@
 """The answer of a run in words: one sentence, a small table, and what limits them."""
 
+import re
 from collections.abc import Iterable
 
 from probe.analysis.aligned import aligned
@@ -211,15 +212,26 @@ def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
 
 
 def _reasons(summary: Summary) -> list[str]:
-    """Why answers are unresolved, one line for each condition and reason."""
-    tolerances: dict[tuple[str, str], list[str]] = {}
+    """Why answers are unresolved, one line for each reason and what it holds for."""
+    where: dict[str, dict[str, list[str]]] = {}
     for context in summary.contexts:
         for reason in context.reasons:
-            tolerances.setdefault((context.condition, reason), []).append(context.tolerance)
-    return [
-        f"{condition} is unresolved at {', '.join(at)}: {reason}"
-        for (condition, reason), at in tolerances.items()
-    ]
+            # The floor is one of the run, whatever half of a tolerance it is above.
+            told = re.sub(r", above half of [0-9.e-]+$", ", above half of the tolerance", reason)
+            where.setdefault(told, {}).setdefault(context.condition, []).append(context.tolerance)
+    lines = []
+    for reason, conditions in where.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for condition, at in conditions.items():
+            alike.setdefault(tuple(at), []).append(condition)
+        for tolerances, names in alike.items():
+            verb = "is" if len(names) == 1 else "are"
+            at_ = ", ".join(tolerances)
+            lines.append(f"{', '.join(names)} {verb} unresolved at {at_}: {reason}")
+    dtype = (summary.run.record.get("model") or {}).get("dtype")
+    if dtype in ("bfloat16", "float16") and any("noise floor" in reason for reason in where):
+        lines.append(f"the noise floor is that of {dtype}: model.dtype float32 lowers it")
+    return lines
 
 
 def _reading(summary: Summary) -> list[str]:

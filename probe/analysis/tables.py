@@ -24,7 +24,7 @@ def contrast_table(summary: Summary) -> str:
         return ""
     found = rows.sort_values("distance_from", kind="stable").to_dict("records")
     cells = {
-        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"], 3)
+        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"])
         for row in found
     }
     names = list(dict.fromkeys(rows["contrast"].astype(str)))

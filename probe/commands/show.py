@@ -54,6 +54,7 @@ def command(
     """
     from probe.commands._passage import OLDER, TEXT
     from probe.commands._tokens import tokens_of
+    from probe.commands._visible import note
     from probe.perturbations.condition import parse
 
     parsed = parse(condition)
@@ -66,6 +67,9 @@ def command(
     boundary = _boundary(boundary, len(ids))
     older = OLDER if text is None else content
     whole = tokens.text(content)
+    sentences = any("sentence" in step.parameters.values() for step in parsed.steps)
+    if sentences and whole is not None and whole[:boundary].count("sentence") < 2:
+        note("the far text has fewer than two sentences: nothing of them can be moved")
     after = perturbed(
         parsed,
         ids[:boundary],

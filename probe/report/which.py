@@ -64,9 +64,9 @@ def which(explained: Explained) -> list[str]:
         best = found[0]
         (more, long), (less, brief) = best.more, best.less
         lines.append(
-            f"Of the token classes {best.name} parts them most: at a tolerance of"
-            f" {best.tolerance.replace('%', ' %')} the length under {main} is {long} tokens for"
-            f" “{more}”, {brief} for “{less}”."
+            f"Of all token classes, lengths lie farthest apart by {best.name}: at a tolerance of"
+            f" {best.tolerance.replace('%', ' %')} under {main} {long} tokens for “{more}” and"
+            f" {brief} for “{less}”."
         )
     elif not lines and _resolved(explained, main):
         lines.append(

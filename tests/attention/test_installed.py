@@ -339,7 +339,7 @@ def test_half_precision() -> None:
 
 
 def test_a_model_that_reads_beside_attention_is_refused() -> None:
-    """A running sum beside attention, as recurrent layers have it, goes on telling what is hidden."""
+    """A running sum beside attention, as recurrent layers have it, goes on telling what is hid."""
     model = tiny("llama")
     mlp = model.model.layers[0].mlp
     handle = mlp.register_forward_hook(lambda _, given, out: out + given[0].cumsum(dim=1))
