@@ -29,6 +29,7 @@ class Line:
         told: What each point says when it is pointed at.
         class_: Classes of the style sheet beside those of the look, such as ``grey``.
         points: Whether points are marked; ``None`` marks some of many.
+        apart: Whether each point stands for itself: limits are bars, and no line joins them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Line:
     told: Sequence[str] = ()
     class_: str = ""
     points: bool | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def _drawn(line: Line) -> list[Markup]:
         return [element("rect", x=1, y=1, width=26, height=10, class_=f"band {look}")]
     stroke = element("line", x1=1, y1=6, x2=27, y2=6, class_=f"line {look}")
     mark = marker(line.look, 14, 6, class_=line.class_)
+    if line.apart:
+        return [mark]
     return [stroke] if line.points is False else [stroke, mark]
 
 
@@ -201,7 +205,13 @@ def _line(chart: Chart, line: Line) -> list[Markup]:
     parts = []
     if line.low is not None and line.high is not None:
         low, high = _y(chart, line.low), _y(chart, line.high)
-        for run in _runs(np.isfinite(low) & np.isfinite(high)):
+        known = np.isfinite(low) & np.isfinite(high)
+        if line.apart:
+            parts += [
+                element("line", x1=at, x2=at, y1=top, y2=bottom, class_=f"line {look} limits")
+                for at, top, bottom in zip(x[known], high[known], low[known], strict=True)
+            ]
+        for run in [] if line.apart else _runs(known):
             upper = list(zip(x[run], high[run], strict=True))
             lower = list(zip(x[run], low[run], strict=True))
             parts.append(polygon([*upper, *reversed(lower)], f"band {look}"))
@@ -209,7 +219,7 @@ def _line(chart: Chart, line: Line) -> list[Markup]:
         fit = _y(chart, line.fit)
         for run in _runs(np.isfinite(fit)):
             parts.append(polyline(zip(x[run], fit[run], strict=True), f"fit {look}"))
-    for run in _runs(np.isfinite(y)):
+    for run in [] if line.apart else _runs(np.isfinite(y)):
         parts.append(polyline(zip(x[run], y[run], strict=True), f"line {look}"))
     if line.points is False:
         return parts

@@ -96,7 +96,8 @@ def _beside_text(found: Attended) -> list[Figure]:
     values = (rows[name].to_numpy(float) for name in ("w", "delta", "low", "high"))
     w, delta, low, high = values
     name = "attend(local(w)) at distance w"
-    lines.append(Line(name, w, delta, len(names), low, high, None, told, points=True))
+    marks = Line(name, w, delta, len(names), low, high, None, told, points=True, apart=True)
+    lines.append(marks)
     every = np.concatenate([delta, high, *(line.y for line in lines)])
     chart = Chart(
         "A window of attention beside text cut off at the same distance",
@@ -124,7 +125,7 @@ def _line(rows: pd.DataFrame, name: str, look: int, *, points: bool = False) -> 
     told = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
     x, delta = rows["kv_share"].to_numpy(float), rows["delta"].to_numpy(float)
     low, high = (rows[name].to_numpy(float) if points else None for name in ("low", "high"))
-    return Line(name, x, delta, look, low, high, None, told, points=points)
+    return Line(name, x, delta, look, low, high, None, told, points=points, apart=points)
 
 
 def _patterns(rows: pd.DataFrame) -> Table:
