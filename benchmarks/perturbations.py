@@ -97,6 +97,7 @@ def main() -> None:
         "unigram": unigram(np.bincount(text.ids)),
         "document": stretch([text.ids[::-1]], room=len(text)),
         "self": stretch([text.ids], room=len(text)),
+        "passage": stretch([text.ids[: len(text) // 4]], room=len(text)),
         "newline": vocabulary([token_of("newline", source.tokenizer, source.vocabulary)]),
     }
     print(f"{len(text)} tokens, {text.count('word')} words, {text.count('sentence')} sentences; ")
