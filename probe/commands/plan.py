@@ -98,7 +98,8 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         note(line)
     return (
         f"Documents needed for an interval of ± {width:g} octaves, like the {found.documents} of"
-        f" {finished} and with as many windows each\n{_needed(found)}"
+        f" {finished} and with as many windows each (its conditions, windows and reach; the"
+        f" tolerances are those asked for here)\n{_needed(found)}"
     )
 
 
