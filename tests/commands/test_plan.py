@@ -44,7 +44,8 @@ def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
     table = told.stdout.removeprefix(plain.stdout).strip().splitlines()
     assert table == [
         "Documents needed for an interval of ± 0.5 octaves, like the 8 of"
-        f" {run} and with as many windows each",
+        f" {run} and with as many windows each (its conditions, windows and reach; the"
+        " tolerances are those asked for here)",
         "condition  1%            50%",
         "shuffle    beyond reach  6",
         "truncate   6             6",
