@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm, t
 
 from probe.analysis.bootstrap import (
@@ -87,3 +88,26 @@ def test_the_simultaneous_band_holds_all_bins_of_nearly_all_resamples():
     inside = ((result.draws >= low) & (result.draws <= high)).all(axis=1)
     assert inside.mean() == pytest.approx(0.95, abs=0.005)
     assert (high - low > np.diff(pointwise_band(result, 0.95), axis=0)[0]).all()
+
+
+def test_scipy_gives_the_same_limits_of_documents():
+    """Whole documents resampled as pairs of sum and count by scipy: same limits, unstretched."""
+    rng = np.random.default_rng(3)
+    targets = rng.integers(5, 30, size=40).astype(float)
+    sums = targets * rng.normal(0.1, 0.05, size=40)
+    theirs = scipy_bootstrap(
+        (sums, targets),
+        lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=8000,
+        method="percentile",
+        rng=rng,
+    )
+    found = bootstrap(sums[:, None], targets[:, None], resample_weights(40, 8000, 1), 0.95)
+    plain = found.mean[0] + (found.draws[:, 0] - found.mean[0]) / stretch(40, 0.95)
+    limits = np.quantile(plain, [0.025, 0.975])
+    interval = theirs.confidence_interval
+    np.testing.assert_allclose(limits, [interval.low, interval.high], atol=0.002)
+    assert plain.std() == pytest.approx(theirs.standard_error, rel=0.05)
+    assert found.standard_error[0] == pytest.approx(theirs.standard_error, rel=0.06)
