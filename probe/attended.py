@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probe.attention.costs import Shape, cost, keys_per_query
+from probe.attention.costs import Shape, cost
 from probe.attention.patterns import Part, Pattern
 from probe.experiment import Experiment
 from probe.models.causal import CausalModel
@@ -33,18 +32,17 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     shape = Shape.of(model.model.config, number_bytes=model.model.dtype.itemsize)
     extra = experiment.first_token.extra
     length = max(len(window.ids) for window in experiment.windows) + extra
-    own, every = cost(None, length, shape), keys_by_query(None, length, shape)
+    own = cost(None, length, shape)
     first, stop = experiment.protocol.targets
     asked = slice(max(0, first + extra - 1), stop + extra - 1)
     found = {}
     for text, pattern in patterns.items():
         boundary = max(run.boundary for run in experiment.protocol.runs(False)) + extra
         spent = cost(pattern, length, shape, boundary=boundary)
-        keys = keys_by_query(pattern, length, shape, boundary=boundary)
         changed = first_changed(pattern, length, shape)
         found[text] = {
-            "keys": float(keys[asked].max()),
-            "full": float(every[asked].max()),
+            "keys": max(spent.keys[asked]),
+            "full": max(own.keys[asked]),
             "kv_bytes": spent.kv_bytes,
             "kv_share": spent.kv_bytes / own.kv_bytes,
             "flops_share": spent.flops / own.flops,
@@ -62,11 +60,15 @@ def first_changed(pattern: Pattern, length: int, shape: Shape) -> int | None:
         length: Tokens of the window.
         shape: Of the model.
     """
-    found = length
+    found, seen = length, {(Part(), window) for window in shape.windows}
     for layer, window in enumerate(shape.windows):
         for part, heads in pattern.parts(layer, shape.heads).items():
             if part.weights is not None or part.lowrank is not None:
                 return 0  # weights of its own, from the first query on
+            if (part, window) in seen:
+                continue
+            if not part.varies:
+                seen.add((part, window))
             for head in heads if part.varies else heads[:1]:
                 at = _first_hidden(part, found, window, layer, head)
                 found = found if at is None else min(found, at)
@@ -86,32 +88,3 @@ def _first_hidden(part: Part, length: int, window: int | None, layer: int, head:
         if len(rows):
             return start + int(rows[0])
     return None
-
-
-def keys_by_query(
-    pattern: Pattern | None, length: int, shape: Shape, *, boundary: int | None = None
-) -> NDArray[np.float64]:
-    """Keys that each query sees, mean over layers and heads.
-
-    Args:
-        pattern: The pattern; ``None`` is the model's own attention.
-        length: Tokens of the window.
-        shape: Of the model.
-        boundary: Index of the first near token, for patterns that tell far from near.
-
-    Returns:
-        Shape ``(length,)``.
-    """
-    known: dict[tuple[Part, int | None], NDArray[np.int64]] = {}
-    total = np.zeros(length)
-    for layer, window in enumerate(shape.windows):
-        parts = {Part(): list(range(shape.heads))}
-        if pattern is not None:
-            parts = pattern.parts(layer, shape.heads)
-        for part, heads in parts.items():
-            if (part, window) not in known:
-                known[part, window] = keys_per_query(
-                    part, length, window=window, symmetric=shape.symmetric, boundary=boundary
-                )
-            total += len(heads) * known[part, window]
-    return total / (shape.layers * shape.heads)

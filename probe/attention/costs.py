@@ -68,14 +68,19 @@ class Cost:
     """What one forward of a window costs, all layers and heads together.
 
     Args:
-        keys_per_query: Mean over layers, heads and queries.
+        keys: Keys that each query sees, mean over layers and heads.
         flops: Of attention, floating-point operations.
         kv_bytes: Of the cache that must be held at the window's end.
     """
 
-    keys_per_query: float
+    keys: tuple[float, ...]
     flops: float
     kv_bytes: float
+
+    @property
+    def keys_per_query(self) -> float:
+        """Mean over layers, heads and queries."""
+        return float(np.mean(self.keys))
 
 
 def cost(
@@ -92,7 +97,8 @@ def cost(
     Raises:
         UsageError: If such a pattern has no boundary.
     """
-    pairs = flops = numbers = 0.0
+    flops = numbers = 0.0
+    keys = np.zeros(length)
     cache: dict[Any, NDArray[np.int64]] = {}
     for layer, window in enumerate(shape.windows):
         parts = {Part(): list(range(shape.heads))}
@@ -103,12 +109,12 @@ def cost(
                 cache[part, window] = keys_per_query(
                     part, length, window=window, symmetric=shape.symmetric, boundary=boundary
                 )
-            seen = float(cache[part, window].sum())
-            pairs += seen * len(heads)
-            flops += len(heads) * _flops(part, seen, length, shape.head_dim, boundary)
+            seen = cache[part, window]
+            keys += len(heads) * seen
+            flops += len(heads) * _flops(part, float(seen.sum()), length, shape.head_dim, boundary)
         numbers += _numbers(parts, length, shape, window, boundary)
-    queries = shape.layers * shape.heads * length
-    return Cost(pairs / queries, flops, float(numbers) * shape.number_bytes)
+    keys /= shape.layers * shape.heads
+    return Cost(tuple(keys.tolist()), flops, float(numbers) * shape.number_bytes)
 
 
 def keys_per_query(

@@ -4,6 +4,7 @@ What a head may not see stays hidden: the weights of such keys are taken out fir
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,6 +35,7 @@ class Weights(Term):
         """Whether the weights of what is seen are made to sum to 1, with these parameters."""
         return self.normalised
 
+    @abstractmethod
     def log_weights(self, query: Index, key: Index) -> Any:
         """The logs of the weights.
 
@@ -44,7 +46,6 @@ class Weights(Term):
         Returns:
             Floats of the broadcast shape; −1e9 stands for a weight of 0.
         """
-        raise NotImplementedError
 
     def weights(self, query: Index, key: Index) -> Any:
         """The weights themselves, not renormalised; see `log_weights`."""

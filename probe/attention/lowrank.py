@@ -4,6 +4,7 @@ Far queries, near keys and the first token are left exact. Keys are compressed a
 cached, after rotary position embeddings, per layer and key-value head.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ class LowRank(Term):
 
     k: int
 
+    def __post_init__(self) -> None:
+        checks.count("k", self.k, least=1)
+
+    @abstractmethod
     def compress(
         self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
@@ -37,7 +42,6 @@ class LowRank(Term):
             Keys ``(batch, heads, m, d)`` and values ``(batch, heads, m, e)`` of the same dtype, and
             what is added to the logit of each, shape ``(m,)``, float32.
         """
-        raise NotImplementedError
 
     def seen(self, far: int) -> int:
         """How many keys stand in for *far* keys."""
@@ -62,9 +66,6 @@ class Pool(LowRank):
     """
 
     k: int
-
-    def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1)
 
     def compress(
         self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
@@ -141,9 +142,6 @@ class Svd(LowRank):
     """
 
     k: int
-
-    def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1)
 
     def compress(
         self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0

@@ -6,6 +6,7 @@ decoder the keys after a query are hidden as well, so that ``local(w)`` sees
 torch tensors can be given.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from probe.attention.registry import Index, Term, Truth, register
@@ -20,9 +21,9 @@ class Mask(Term):
 
     sinks: int
 
+    @abstractmethod
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """The pattern's own relation, which `allowed` completes; symmetric in query and key."""
-        raise NotImplementedError
 
     @property
     def reach(self) -> int | None:

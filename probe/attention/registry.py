@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -23,7 +24,7 @@ Truth = Any
 """What a comparison of such indices gives: a bool, or a bool array or tensor."""
 
 
-class Term:
+class Term(ABC):
     """One pattern with its parameters: a frozen dataclass of plain values with a name.
 
     Equal where the text is, which names the parameters that differ from their defaults, and
