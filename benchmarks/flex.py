@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     args = parser.parse_args()
-    from probe.attention.installed import installed
+    from probe.attention.installed import heeded, installed
     from probe.attention.text import parse
     from probe.models.load import load_model, open_source
 
@@ -62,18 +62,19 @@ def main() -> None:
     ids, pattern = window(args.length), parse(args.pattern)
     seconds: dict[str, list[float]] = {"full": [], "dense mask": [], "flex": []}
     compiled = float("nan")
-    with installed(model.model, pattern, flex=True) as put:
+    known = heeded(model.model, pattern)
+    with installed(model.model, pattern, flex=True, known=known) as put:
         if put.note:
             print(put.note)
             del seconds["flex"]
         else:
             compiled, _ = forward(model, ids)
-        for turn in range(args.turns):
+        for _ in range(args.turns):
             if "flex" in seconds:
                 took, flexed = forward(model, ids)
                 seconds["flex"].append(took)
             # Nested: the inner pattern is put in the outer's place, and taken off again.
-            with installed(model.model, pattern, trial=turn == 0):
+            with installed(model.model, pattern, known=known):
                 took, dense = forward(model, ids)
             seconds["dense mask"].append(took)
     for _ in range(args.turns):

@@ -1,17 +1,21 @@
 """The branching engine: branches in, losses of their targets out; it knows no perturbation."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
-from probe.attention.installed import installed
+from probe.attention.installed import heeded, installed
+from probe.attention.trial import Heeded
+from probe.beneath import beneath, share
 from probe.branch import Attention, Branch, by_attention
 from probe.errors import ProbeError
 from probe.losses import Losses
 from probe.models.causal import CausalModel
+from probe.models.lower import Layers, Outputs
 from probe.references import Intact, Reference, several, together
 from probe.walk import Walk
 
@@ -26,6 +30,7 @@ class Techniques:
         rows: Short branches off one prefix as rows of a batch.
         packing: Short branches off one chain in one forward, kept apart by a 4-D mask.
         head: Logits of some hidden states by the model's own forward with its body stubbed.
+        lower: Layers below the first that a pattern changes, forwarded once for all patterns.
     """
 
     continuation: bool = True
@@ -33,6 +38,7 @@ class Techniques:
     rows: bool = True
     packing: bool = True
     head: bool = True
+    lower: bool = True
 
     @property
     def branching(self) -> bool:
@@ -71,7 +77,11 @@ class Engine:
     techniques: Techniques = field(default_factory=Techniques)
     measures: tuple[str, ...] = ("nll",)
     costs: Costs = field(default_factory=Costs)
-    _heeded: set[str] = field(default_factory=set, repr=False)
+    layers: Layers = field(init=False, repr=False)
+    _heeded: Heeded | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.layers = Layers(self.model)
 
     def score(
         self, windows: Sequence[Sequence[Branch]], *, reference: Reference = None
@@ -113,7 +123,7 @@ class Engine:
 
     def whole(self) -> "Engine":
         """An engine over the same model that forwards every branch whole: the plain way."""
-        plain = replace(self.techniques, continuation=False, rows=False, packing=False)
+        plain = replace(self.techniques, continuation=False, rows=False, packing=False, lower=False)
         return Engine(self.model, plain, self.measures)
 
     def _walk(self, batch: list[Sequence[Branch]], reference: Reference) -> list[list[Losses]]:
@@ -140,31 +150,56 @@ class Engine:
     ) -> list[list[Losses]]:
         """Losses of the branches *part* of windows, by window, in the order of *part*."""
         found: list[dict[int, Losses]] = [{} for _ in batch]
-        for attention, numbers in by_attention([batch[0][number] for number in part]).items():
+        groups = by_attention([batch[0][number] for number in part])
+        kept = self._beneath([[window[number] for number in part] for window in batch], groups)
+        for attention, numbers in groups.items():
             own = [part[number] for number in numbers]
-            with self._attending(attention):
+            first, outputs = kept.get(attention, (0, {}))
+            with self._attending(attention), self.layers.below(first, outputs):
                 walk = self._part(
                     [[window[number] for number in own] for window in batch],
                     own,
                     references,
                     intact,
                     plain=attention is not None,
+                    share=share(first, self.layers.count),
                 )
             for window, losses in zip(found, walk.losses(), strict=True):
                 window.update(zip(own, losses, strict=True))
         return [[window[number] for number in part] for window in found]
 
+    def _beneath(
+        self, batch: list[list[Branch]], groups: Mapping[Attention | None, list[int]]
+    ) -> dict[Attention | None, tuple[int, Outputs]]:
+        """By pattern its first layer and what lies beneath it, where that was worth a forward."""
+        if not self.techniques.lower:
+            return {}
+        found: dict[Attention | None, tuple[int, Outputs]] = {}
+        for text in beneath(batch, groups, self.layers.count):
+            places = torch.from_numpy(batch[0][text.branch].places)[None].to(self.model.device)
+            ids = np.stack([window[text.branch].ids for window in batch])
+            started = time.perf_counter()
+            with self.layers.kept(text.kept) as outputs:
+                self.model.states(
+                    torch.from_numpy(ids).to(self.model.device),
+                    positions=places if self.model.takes_positions else None,
+                    keep=False,
+                )
+            self.costs.body_seconds += time.perf_counter() - started
+            self.costs.tokens += ids.size
+            self.costs.forwards += 1
+            found |= {attention: (first, outputs) for attention, first in text.first.items()}
+        return found
+
     @contextmanager
     def _attending(self, attention: Attention | None) -> Iterator[None]:
-        """Put a pattern on the model; whether the model heeds it is tried once."""
+        """Put a pattern on the model; whether the model heeds patterns is tried once."""
         if attention is None:
             yield
             return
-        known = attention.pattern.text in self._heeded
-        with installed(
-            self.model.model, attention.pattern, boundary=attention.boundary, trial=not known
-        ):
-            self._heeded.add(attention.pattern.text)
+        pattern, boundary = attention.pattern, attention.boundary
+        self._heeded = self._heeded or heeded(self.model.model, pattern)
+        with installed(self.model.model, pattern, boundary=boundary, known=self._heeded):
             yield
 
     def _part(
@@ -175,8 +210,9 @@ class Engine:
         intact: Intact | None,
         *,
         plain: bool,
+        share: float,
     ) -> Walk:
-        """Walk the branches *part* of windows; *plain* forwards each whole."""
+        """Walk the branches *part* of windows; *plain* forwards each whole, a *share* of it."""
         wanted = set(references)
         walk = Walk(
             self.model,
@@ -191,7 +227,7 @@ class Engine:
             own_logits=not self.techniques.head,
         )
         walk.run()
-        self.costs.tokens += walk.tokens
+        self.costs.tokens += round(walk.tokens * share)
         self.costs.forwards += walk.forwards
         self.costs.body_seconds += walk.body_seconds
         self.costs.head_seconds += walk.head_seconds

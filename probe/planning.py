@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.branch import by_attention, columns
+from probe.beneath import beneath, share
+from probe.branch import Attention, by_attention, columns
 from probe.branches import Scored
 from probe.config import Config
 from probe.experiment import Draw, Experiment
@@ -100,7 +101,7 @@ def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
         ]
         counts["windows"] += len(scored)
         counts["branches"] += sum(map(len, scored))
-        counts["tokens"] += _forwarded(scored)
+        counts["tokens"] += _forwarded(scored, experiment.source.layers)
         counts["plain"] += sum(map(_plain_tokens, scored))
         for one in (one for window in scored for one in window):
             _count(targets.setdefault(one.condition, {}), one)
@@ -124,8 +125,11 @@ def octave_name(number: int) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 
-def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
-    """Tokens that the engine forwards for windows, alike ones walked together."""
+def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
+    """Tokens that the engine forwards for windows, alike ones walked together.
+
+    Of a pattern whose lower layers are left out the part that is forwarded.
+    """
     alike: dict[object, list[Sequence[Scored]]] = {}
     for window in scored:
         shape = tuple(o.branch.shape for o in window)
@@ -133,10 +137,17 @@ def _forwarded(scored: Sequence[Sequence[Scored]]) -> int:
     total = 0
     for group in alike.values():
         for part in together([one.branch for one in group[0]], _intact(group[0])):
-            for attention, own in by_attention([group[0][b].branch for b in part]).items():
-                keys = [columns([w[part[b]].branch for w in group]) for b in own]
+            batch = [[window[number].branch for number in part] for window in group]
+            groups = by_attention(batch[0])
+            first: dict[Attention, int] = {}
+            for text in beneath(batch, groups, layers):
+                total += len(batch[0][text.branch].ids) * len(batch)
+                first |= text.first
+            for attention, own in groups.items():
+                keys = [columns([window[number] for window in batch]) for number in own]
                 tree = build(keys) if attention is None else without_tree(keys)
-                total += tokens(tree) * len(group)
+                left = share(first.get(attention, 0) if attention else 0, layers)
+                total += round(tokens(tree) * len(batch) * left)
     return total
 
 

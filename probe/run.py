@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from probe.attended import attention_costs
-from probe.attention.installed import installed
+from probe.attention.costs import Shape
+from probe.attention.installed import heeded, installed
 from probe.branches import Scored
 from probe.config import Config
 from probe.engine import Costs, Engine
@@ -182,11 +183,12 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
     ids = np.concatenate([lead, window.ids[: experiment.longest]])
     kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
     refuse_unheeded(model, ids, kept)
-    for condition in experiment.config.parsed:
-        if condition.pattern is not None:
-            with installed(model.model, condition.pattern, boundary=1):
-                pass
-    return check(model, ids)
+    patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
+    known = heeded(model.model, patterns[0]) if patterns else None
+    for pattern in patterns:
+        with installed(model.model, pattern, boundary=1, known=known):
+            pattern.refuse_windows(Shape.of(model.model.config).windows, len(ids))
+    return check(model, ids, lower=any(pattern.first_layer for pattern in patterns))
 
 
 def batch_size(config: Config, model: CausalModel) -> int:

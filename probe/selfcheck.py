@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 from probe.engine import Techniques
 from probe.models.cache import is_plain, rows, snapshot
 from probe.models.causal import CausalModel
+from probe.models.lower import Layers
 from probe.packing import packed_mask
 from probe.tree import Node
 
@@ -68,28 +69,30 @@ class Report:
         return [asdict(outcome) for outcome in self.outcomes]
 
 
-def check(model: CausalModel, ids: NDArray[np.int64]) -> Report:
+def check(model: CausalModel, ids: NDArray[np.int64], *, lower: bool = False) -> Report:
     """Try every technique on a text.
 
     Args:
         model: The model.
         ids: Token ids of one window with its kept first token, shape ``(n,)``; a window as long
             as the run's, since some families go wrong only beyond a length.
+        lower: Whether lower layers are to be left out, which only attention patterns have need of.
 
     Returns:
         One outcome per technique, in the order of :class:`probe.engine.Techniques`.
     """
     with torch.inference_mode(), model.exact_head():
         trial = _Trial(model, ids)
-        return Report(
-            (
-                trial.run("continuation", trial.continuation),
-                trial.run("forks", trial.forks),
-                trial.run("rows", trial.rows),
-                trial.run("packing", trial.packing),
-                trial.run("head", trial.head),
-            )
-        )
+        techniques = {
+            "continuation": trial.continuation,
+            "forks": trial.forks,
+            "rows": trial.rows,
+            "packing": trial.packing,
+            "head": trial.head,
+        }
+        if lower:
+            techniques["lower"] = trial.lower
+        return Report(tuple(trial.run(name, tried) for name, tried in techniques.items()))
 
 
 class _Unusable(Exception):
@@ -176,6 +179,16 @@ class _Trial:
         own = torch.log_softmax(self.model.logits(some[None])[0].float(), dim=-1)
         ours = torch.log_softmax(self.model.head(self.whole[: len(some)]).float(), dim=-1)
         return (ours - own)[:-1].gather(1, some[1:, None])[:, 0]
+
+    def lower(self) -> torch.Tensor:
+        layers, half = Layers(self.model), Layers(self.model).count // 2
+        if half == 0:
+            raise _Unusable("the model has no list of layers")
+        with layers.kept([half - 1]) as outputs:
+            self.model.states(self.ids[None], keep=False)
+        with layers.below(half, outputs):
+            states, _ = self.model.states(self.ids[None], keep=False)
+        return self._difference(states[0, self.at :], self.at)
 
     # -- helpers ----------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Seen:
     own: torch.Tensor
     queries: torch.Tensor
     keys: torch.Tensor
-    made: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False)
+    made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def allowed(self, part: Part, layer: int, heads: Sequence[int]) -> torch.Tensor:
         """The model's own mask and a pattern's, shape ``(batch or 1, 1 or heads, queries, keys)``.

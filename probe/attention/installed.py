@@ -4,14 +4,13 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from probe.attention.flex import FlexPut
 from probe.attention.masks import Local
 from probe.attention.patterns import Pattern, Placed, add
 from probe.attention.put import Put
-from probe.attention.trial import refuse_leaks, refuse_unheeded, settings
+from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded, settings
 from probe.errors import UsageError
 
 _NUMBERS = itertools.count()
@@ -24,7 +23,7 @@ def installed(
     *,
     boundary: int | None = None,
     flex: bool = False,
-    trial: bool = True,
+    known: Heeded | None = None,
 ) -> Iterator[Put]:
     """Let a model attend by a pattern, always within its own mask, and then as before.
 
@@ -37,8 +36,7 @@ def installed(
         boundary: Index of the first near token, for patterns that tell far from near.
         flex: Use block masks that skip what is hidden, where they compile; `Put.note` says where
             they do not.
-        trial: Forward a few tokens to see that every layer heeds the pattern; to be left out only
-            where another pattern was put on this model before.
+        known: What `heeded` found of this model before, so that it is not tried again.
 
     Yields:
         What is installed.
@@ -47,28 +45,42 @@ def installed(
         UsageError: If the model does not heed patterns, or this pattern does not go with it.
     """
     _refuse(model, pattern, boundary)
-    family = type(model).__name__
+    known = known or heeded(model, pattern)
+    pattern.refuse_unknown(known.layers, known.heads)
+    if pattern.bidirectional and not known.symmetric:
+        raise UsageError(
+            f"pattern {pattern.text!r}: {type(model).__name__} sees no later tokens; "
+            "allowed: first_token"
+        )
     note = ""
     if flex:
-        put: Put = FlexPut(pattern, family, boundary)
+        put: Put = FlexPut(pattern, type(model).__name__, boundary)
         with _registered(model, put):
-            note = _why_not(model, put)
+            note = _why_not(model, put, known)
             if not note:
-                try:
-                    yield put
-                finally:
-                    torch.compiler.reset()  # each pattern is a kernel; torch keeps but a few
+                yield put
                 return
-    put = Put(pattern, family, boundary)
+    put = Put(pattern, type(model).__name__, boundary)
     put.note = note
-    if trial:
-        _refuse_leaks(model, pattern)
     with _registered(model, put):
-        if trial:
-            layers = refuse_unheeded(model, put.calls, pattern.text)
-            pattern.refuse_unknown(layers, put.calls.heads)
-            _refuse_direction(put)
         yield put
+
+
+def heeded(model: PreTrainedModel, pattern: Pattern) -> Heeded:
+    """Forward a few tokens to see that every layer heeds patterns, and nothing reads beside them.
+
+    Args:
+        model: The model.
+        pattern: What it is asked for, for errors: what is tried shows a query its own key alone.
+
+    Raises:
+        UsageError: Naming the model, if a layer does not, or something does.
+    """
+    blind = Put(add([Placed(Local(1, sinks=0))]), type(model).__name__)
+    with _registered(model, blind):
+        layers = refuse_unheeded(model, blind.calls, pattern.text)
+        refuse_leaks(model, pattern.text)
+    return Heeded(layers, blind.calls.heads, bool(blind.symmetric))
 
 
 @contextmanager
@@ -90,17 +102,10 @@ def _registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
         AttentionMaskInterface._global_mapping.pop(name)
 
 
-def _refuse_leaks(model: PreTrainedModel, pattern: Pattern) -> None:
-    """Refuse a model that reads by more than attention, tried where attention shows nothing."""
-    blind = Put(add([Placed(Local(1, sinks=0))]), type(model).__name__)
-    with _registered(model, blind):
-        refuse_unheeded(model, blind.calls, pattern.text)
-        refuse_leaks(model, pattern.text)
-
-
-def _why_not(model: PreTrainedModel, put: Put) -> str:
-    """Why block masks cannot be had on this machine, in one line; empty where they can."""
+def _why_not(model: PreTrainedModel, put: Put, known: Heeded) -> str:
+    """Why block masks cannot be had, in one line; empty where they can."""
     try:
+        put.pattern.refuse_dense(known.layers, known.heads)
         refuse_unheeded(model, put.calls, put.pattern.text)
     except UsageError as error:
         return f"flex_attention does not serve here, dense masks do: {error}"
@@ -120,11 +125,4 @@ def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> N
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
             f"pattern {pattern.text!r} tells far from near and needs a boundary; got None"
-        )
-
-
-def _refuse_direction(put: Put) -> None:
-    if put.pattern.bidirectional and not put.symmetric:
-        raise UsageError(
-            f"pattern {put.pattern.text!r}: {put.family} sees no later tokens; allowed: first_token"
         )

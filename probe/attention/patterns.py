@@ -112,6 +112,11 @@ class Pattern:
             isinstance(placed.term, Weights) and placed.term.bidirectional for placed in self.placed
         )
 
+    @property
+    def first_layer(self) -> int:
+        """The lowest layer that it says something about."""
+        return min(0 if one.layers is None else one.layers[0] for one in self.placed)
+
     def part(self, layer: int, head: int) -> Part:
         """What happens in one head.
 
@@ -162,6 +167,46 @@ class Pattern:
                     )
         for layer in range(layers):
             self.parts(layer, heads)
+
+    def refuse_windows(self, windows: Sequence[int | None], length: int) -> None:
+        """Refuse to press far keys where the model's own sliding window hides some of them.
+
+        Args:
+            windows: The model's sliding window of each layer, keys; ``None`` is full attention.
+            length: Tokens of a sequence.
+
+        Raises:
+            UsageError: Naming the first layer.
+        """
+        for layer, window in enumerate(windows):
+            for placed in self.placed:
+                pressed = isinstance(placed.term, LowRank) and (
+                    placed.layers is None or layer in placed.layers
+                )
+                if pressed and window is not None and window < length:
+                    raise UsageError(
+                        f"pattern {self.text!r} compresses far keys, and layer {layer} hides some "
+                        f"of them by itself (sliding window of {window} keys); allowed: "
+                        "heads(..., layers=[...]) of its full layers"
+                    )
+
+    def refuse_dense(self, layers: int, heads: int) -> None:
+        """Refuse what block masks cannot hold: they serve all heads of a layer alike.
+
+        Args:
+            layers: Number of the model's layers.
+            heads: Number of its query heads.
+
+        Raises:
+            UsageError: Naming the first layer of that kind.
+        """
+        for layer in range(layers):
+            part, *others = self.parts(layer, heads)
+            if others or part.varies or part.weights is not None or part.lowrank is not None:
+                raise UsageError(
+                    f"pattern {self.text!r}, layer {layer}: a block mask serves all heads alike "
+                    "and holds no weights; allowed: masks but random, on all heads of a layer"
+                )
 
 
 def add(placed: Sequence[Placed]) -> Pattern:

@@ -1,5 +1,6 @@
 """What transformers calls instead of its masks and its attention while a pattern is installed."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn
 
@@ -8,7 +9,7 @@ from torch import nn
 from transformers.masking_utils import sdpa_mask
 
 from probe.attention.forward import Heads, Seen, attend
-from probe.attention.patterns import Pattern
+from probe.attention.patterns import Part, Pattern
 from probe.attention.trial import Calls
 from probe.errors import UsageError
 
@@ -123,13 +124,19 @@ class Put:
                 scaling,
                 softcap,
             )
-            boundary = self.boundary or 0
-            got = attend(heads, part, seen, layer=layer, numbers=numbers, boundary=boundary)
+            got = self._attend(module, heads, part, seen, numbers)
             if every:
                 output = got
             else:
                 output[:, numbers] = got
         return output.transpose(1, 2).contiguous(), None
+
+    def _attend(
+        self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Sequence[int]
+    ) -> torch.Tensor:
+        """Attend in the heads *numbers* of one layer, shape ``(batch, heads, queries, e)``."""
+        layer, boundary = self.calls.layer(module, len(numbers)), self.boundary or 0
+        return attend(heads, part, seen, layer=layer, numbers=numbers, boundary=boundary)
 
     def _seen(self, mask: torch.Tensor | None, keys: int) -> Seen:
         places = getattr(mask, _PLACES, None)

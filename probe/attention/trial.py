@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,6 +11,21 @@ from transformers import PretrainedConfig, PreTrainedModel
 from probe.errors import UsageError
 
 TOKENS = 8  # of the trial forward
+
+
+@dataclass(frozen=True)
+class Heeded:
+    """What a trial found of a model that heeds patterns.
+
+    Args:
+        layers: Number of its layers.
+        heads: Query heads of a layer, the most.
+        symmetric: Whether queries see later keys, as in encoders.
+    """
+
+    layers: int
+    heads: int
+    symmetric: bool
 
 
 class Calls:

@@ -45,7 +45,7 @@ def command(
     )
     # Any ids will do: what is compared is the same text by two ways.
     ids = np.random.default_rng(0).integers(source.vocabulary, size=length)
-    report = check(loaded, ids)
+    report = check(loaded, ids, lower=True)
     say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
         f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"

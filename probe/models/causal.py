@@ -88,7 +88,7 @@ class CausalModel:
         self._output["last_hidden_state"] = states[None]
         dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
         try:
-            with _stubbed(self.body, lambda *_args, **_kwargs: self._output):
+            with stubbed(self.body, lambda *_args, **_kwargs: self._output):
                 logits: torch.Tensor = self.model(input_ids=dummy).logits[0]
         finally:
             self._output["last_hidden_state"] = None
@@ -110,7 +110,7 @@ class CausalModel:
             return
         weight = linear.weight.float()
         bias = None if linear.bias is None else linear.bias.float()
-        with _stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
+        with stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
             yield
 
     def logits(self, ids: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
@@ -165,7 +165,7 @@ def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
 
 
 @contextmanager
-def _stubbed(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def stubbed(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Replace a module's forward for a while; whatever stood there before stands there again."""
     before = vars(module).get("forward")
     module.forward = forward

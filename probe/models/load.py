@@ -54,6 +54,11 @@ class ModelSource:
         return next((int(value) for value in found if value), None)
 
     @property
+    def layers(self) -> int:
+        """How many layers the model has, 0 where its configuration does not say."""
+        return int(getattr(self.config.get_text_config(), "num_hidden_layers", None) or 0)
+
+    @property
     def bos(self) -> int | None:
         """The tokenizer's BOS, ``None`` where it has none."""
         found = getattr(self.tokenizer, "bos_token_id", None)

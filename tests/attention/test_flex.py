@@ -55,16 +55,32 @@ def test_where_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["heads(local(3), layers=[1])", "random(3)", "gaussian", "pool(2)"]
+    "text", ["heads(local(3), heads=[1])", "random(3)", "gaussian", "heads(pool(2), layers=[1])"]
 )
 def test_patterns_that_no_block_mask_has(text: str) -> None:
-    """One block mask serves all heads: other patterns are refused where flex is asked for."""
-    model = tiny("llama")
-    with (
-        pytest.raises(UsageError, match="one block mask serves all layers and heads"),
-        installed(model, parse(text), boundary=3, flex=True),
-    ):
-        pytest.fail("it was let through")
+    """What differs between heads, or has weights of its own, is a dense mask's, and told."""
+    model, pattern = tiny("llama"), parse(text)
+    with installed(model, pattern, boundary=3):
+        expected = plain_logp(model, IDS)
+    with installed(model, pattern, boundary=3, flex=True) as put:
+        assert "a block mask serves all heads alike" in put.note
+        assert np.array_equal(plain_logp(model, IDS), expected)
+
+
+@pytest.mark.real
+def test_one_kernel_for_all_patterns() -> None:
+    """Compiled, patterns that come after the first of a shape are not compiled again."""
+    model, took, found = tiny("llama"), [], []
+    with torch.inference_mode():
+        for text in ("local(5)", "blocks(9)", "heads(local(20), layers=[1])", "local(100)"):
+            with installed(model, parse(text), flex=True) as put:
+                if put.note:
+                    pytest.skip(put.note)
+                found.append(plain_logp(model, IDS))
+            took.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+            with installed(model, parse(text)):
+                assert np.abs(plain_logp(model, IDS) - found[-1]).max() < 1e-4
+    assert len(set(took)) == 1
 
 
 def test_models_that_take_no_notice() -> None:

@@ -19,7 +19,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from probe.attention.installed import installed
+from probe.attention.installed import heeded, installed
 from probe.attention.text import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
@@ -321,9 +321,11 @@ def test_without_a_trial() -> None:
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
     with installed(model, parse("local(3)")):
-        assert len(forwards) == 3  # does it call, does it read by attention alone, by this one
-    with installed(model, parse("local(3)"), trial=False):
-        assert len(forwards) == 3  # does it call, does it read by attention alone, by this one
+        assert len(forwards) == 2  # does every layer call, does it read by attention alone
+    known = heeded(model, parse("local(3)"))
+    assert (known.layers, known.heads, known.symmetric, len(forwards)) == (3, 4, False, 4)
+    with installed(model, parse("local(3)"), known=known):
+        assert len(forwards) == 4
     handle.remove()
 
 
