@@ -1,10 +1,14 @@
 """What the attention patterns of a run would cost on its model and windows, for its record."""
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from probe.attention.costs import Shape, cost
+from probe.attention.installed import heeded, installed
 from probe.attention.patterns import Part, Pattern
 from probe.experiment import Experiment
 from probe.models.causal import CausalModel
@@ -50,6 +54,60 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
             "first": None if changed is None else changed + 1 - extra,
         }
     return found
+
+
+def forward_times(
+    experiment: Experiment, model: CausalModel, known: Sequence[str] = ()
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Forward the first window under each pattern as block masks, and with full attention.
+
+    Args:
+        experiment: The run.
+        model: Its model.
+        known: Conditions that were timed before.
+
+    Returns:
+        By condition that really skips: ``seconds`` and ``full_seconds``, the smaller of two
+        forwards each, and ``forward_share``, their ratio; and a line for each pattern that does
+        not skip.
+    """
+    window = experiment.windows[0]
+    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
+    ids = torch.from_numpy(np.concatenate([lead, window.ids]))[None].to(model.device)
+    boundary = max(run.boundary for run in experiment.protocol.runs(False)) + len(lead)
+    heed, full = None, float("nan")
+    found: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
+    for condition in experiment.config.parsed:
+        if condition.pattern is None or condition.text in known:
+            continue
+        heed = heed or heeded(model.model, condition.pattern)
+        with installed(
+            model.model, condition.pattern, boundary=boundary, flex=True, known=heed
+        ) as put:
+            if put.note:
+                notes.append(put.note)
+                continue
+            seconds = _seconds(model, ids)
+        full = full if full == full else _seconds(model, ids)
+        found[condition.text] = {
+            "seconds": seconds,
+            "full_seconds": full,
+            "forward_share": seconds / full,
+        }
+    return found, notes
+
+
+@torch.inference_mode()
+def _seconds(model: CausalModel, ids: torch.Tensor) -> float:
+    """The smaller time of two forwards; the first may have something to compile."""
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        states, _ = model.states(ids, keep=False)
+        states.sum().item()  # an accelerator has finished
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def first_changed(pattern: Pattern, length: int, shape: Shape) -> int | None:

@@ -51,6 +51,7 @@ class Config(Part):
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
     measures: list[Measure] = Field(default_factory=lambda: list(NLL), min_length=1)
+    patterns: Literal["dense", "flex"] = "dense"
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )

@@ -71,11 +71,13 @@ class Engine:
         model: The model.
         techniques: What may be used on it.
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy`` to compute.
+        flex: Put patterns on the model as block masks that skip what is hidden, where they can be.
     """
 
     model: CausalModel
     techniques: Techniques = field(default_factory=Techniques)
     measures: tuple[str, ...] = ("nll",)
+    flex: bool = False
     costs: Costs = field(default_factory=Costs)
     layers: Layers = field(init=False, repr=False)
     _heeded: Heeded | None = field(default=None, repr=False)
@@ -124,7 +126,7 @@ class Engine:
     def whole(self) -> "Engine":
         """An engine over the same model that forwards every branch whole: the plain way."""
         plain = replace(self.techniques, continuation=False, rows=False, packing=False, lower=False)
-        return Engine(self.model, plain, self.measures)
+        return Engine(self.model, plain, self.measures, self.flex)
 
     def _walk(self, batch: list[Sequence[Branch]], reference: Reference) -> list[list[Losses]]:
         """Score windows that are alike, through one prefix tree or some in turn."""
@@ -199,7 +201,9 @@ class Engine:
             return
         pattern, boundary = attention.pattern, attention.boundary
         self._heeded = self._heeded or heeded(self.model.model, pattern)
-        with installed(self.model.model, pattern, boundary=boundary, known=self._heeded):
+        with installed(
+            self.model.model, pattern, boundary=boundary, flex=self.flex, known=self._heeded
+        ):
             yield
 
     def _part(

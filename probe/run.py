@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.attended import attention_costs
+from probe.attended import attention_costs, forward_times
 from probe.attention.costs import Shape
 from probe.attention.installed import heeded, installed
 from probe.branches import Scored
@@ -146,15 +146,15 @@ def _score_missing(
         if not outcome.passed:
             say(str(outcome))
     record["check"] = report.as_json()
-    if patterns := attention_costs(experiment, model):
-        record["attention"] = record.get("attention", {}) | patterns
+    _record_patterns(experiment, model, record, say)
     record["model"] |= {
         "class": type(model.model).__name__,
         "parameters": model.model.num_parameters(),
         "device": str(model.device),
     }
     store.write_record(record)
-    engine = Engine(model, report.techniques, tuple(config.measures))
+    flex = config.patterns == "flex"
+    engine = Engine(model, report.techniques, tuple(config.measures), flex)
     spent = dict(record["costs"])
     held, _ = store.held()
     todo = list(units(experiment, batch_size(config, model), held))
@@ -169,6 +169,22 @@ def _score_missing(
         record["costs"] = _sum(spent, engine.costs, seconds, model.device)
         store.write_record(record)
         listen(Progress(done, total, engine.costs.tokens, seconds, far.mean))
+
+
+def _record_patterns(
+    experiment: Experiment, model: CausalModel, record: dict[str, Any], say: Say
+) -> None:
+    """What patterns cost by formula, and by the clock where they are to skip what is hidden."""
+    before: dict[str, dict[str, Any]] = record.setdefault("attention", {})
+    for name, costs in attention_costs(experiment, model).items():
+        before[name] = before.get(name, {}) | costs
+    if experiment.config.patterns == "flex":
+        known = [name for name, costs in before.items() if "seconds" in costs]
+        times, lines = forward_times(experiment, model, known)
+        for line in lines:
+            say(line)
+        for name, measured in times.items():
+            before[name] |= measured
 
 
 def check_model(model: CausalModel, experiment: Experiment) -> Report:

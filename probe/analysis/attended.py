@@ -20,13 +20,14 @@ from probe.errors import ProbeError
 
 PREFIX = "attend("
 _SPAN = r"^attend\(local\(w=([0-9]{1,9}), sinks=1\)\)$"
-COSTS = ("keys", "full", "kv_share", "flops_share")
+COSTS = ("keys", "full", "kv_share", "flops_share", "forward_share")
 COLUMNS = (
     *("condition", *COSTS, "delta", "low", "high", "targets", "documents"),
     *("idle", "frontier"),
 )
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
-own attention, shares of the cache and of attention's operations, delta and its limits (nats a
+own attention, shares of the cache and of attention's operations by formula and of a forward's
+time as measured (missing where nothing is skipped), delta and its limits (nats a
 token), whether the pattern hides nothing, and whether no other is cheaper in cache and loses as
 little."""
 

@@ -1,5 +1,9 @@
 """The patterns of a run in words: with how many keys the loss stays, and a table."""
 
+import math
+
+import pandas as pd
+
 from probe.analysis.aligned import aligned
 from probe.analysis.attended import Attended, cheapest
 from probe.analysis.groups import in_words
@@ -50,23 +54,31 @@ def sentence(found: Attended, tolerance: Tolerance) -> str:
 
 def table(found: Attended) -> str:
     """Every pattern with its keys, its shares and its delta, the smallest cache first."""
-    lines = [["pattern", "keys", "KV cache", "FLOPs", "delta (nats a token)", ""]]
-    for row in found.table.to_dict("records"):
-        known = row["keys"] == row["keys"]
-        shares = [
-            f"{row[name]:.1%}".replace("%", " %") if known else "–"
-            for name in ("kv_share", "flops_share")
+    head, cells = costs(found.table)
+    frontier = [["frontier" if one else ""] for one in found.table["frontier"]]
+    rows = [row + more for row, more in zip(cells, frontier, strict=True)]
+    return aligned([[*head, ""], *rows], rule=True) if rows else ""
+
+
+def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The table of patterns as text: its head, and a row of cells for each pattern.
+
+    Args:
+        rows: Of :func:`probe.analysis.attended.attended`.
+    """
+    shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward"}
+    if rows["forward_share"].isna().all():
+        del shares["forward_share"]
+    cells = [
+        [
+            str(row["condition"])[len("attend(") : -1],
+            "–" if math.isnan(row["keys"]) else f"{row['keys']:,.0f}",
+            *("–" if math.isnan(row[name]) else f"{100 * row[name]:.1f} %" for name in shares),
+            in_words(row),  # type: ignore[arg-type]
         ]
-        lines.append(
-            [
-                str(row["condition"])[len("attend(") : -1],
-                f"{row['keys']:,.0f}" if known else "–",
-                *shares,
-                in_words(row),  # type: ignore[arg-type]
-                "frontier" if row["frontier"] else "",
-            ]
-        )
-    return aligned(lines, rule=True) if len(lines) > 1 else ""
+        for row in rows.to_dict("records")
+    ]
+    return ["pattern", "keys", *shares.values(), "delta (nats a token)"], cells
 
 
 def head_table(found: Attended) -> str:
@@ -101,6 +113,11 @@ def notes(found: Attended) -> list[str]:
         told.append(
             "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
             " attention by formula, as shares of full attention at this window's length"
+        )
+    if found.table["forward_share"].notna().any():
+        told.append(
+            "forward: the time of a forward of one window whose hidden blocks are skipped, measured"
+            " in this run, as a share of that with full attention"
         )
     if any("zero" in name or "mean" in name or "gaussian" in name for name in _names(found)):
         told.append(

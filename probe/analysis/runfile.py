@@ -130,6 +130,7 @@ RULES: Mapping[str, tuple[str, Fits]] = {
     "attention.*": OBJECT,
     **dict.fromkeys(("attention.*.keys", "attention.*.full"), FROM_0),
     **dict.fromkeys(("attention.*.kv_share", "attention.*.flops_share"), FROM_0),
+    "attention.*.forward_share": FROM_0,
     "attention.*.first": _whole(0, _LARGEST),
     "check": LIST,
     "check.*": OBJECT,

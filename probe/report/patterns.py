@@ -5,7 +5,7 @@ import pandas as pd
 
 from probe.analysis.answer import conditions_of
 from probe.analysis.attended import Attended, attended, has_patterns, levels, spans
-from probe.analysis.attended_answer import notes, sentences
+from probe.analysis.attended_answer import costs, notes, sentences
 from probe.analysis.groups import in_words
 from probe.analysis.record import records
 from probe.plots.tradeoff import family
@@ -129,17 +129,10 @@ def _line(rows: pd.DataFrame, name: str, look: int, *, points: bool = False) -> 
 
 
 def _patterns(rows: pd.DataFrame) -> Table:
-    head = ["pattern", "keys", "KV cache", "FLOPs", "delta (nats a token)", "targets"]
-    cells = []
-    for row in records(rows):
-        shares = [
-            "–" if row[name] is None else f"{100 * row[name]:.1f} %"
-            for name in ("kv_share", "flops_share")
-        ]
-        keys = "–" if row["keys"] is None else f"{row['keys']:,.0f}"
-        delta = in_words({name: _number(row[name]) for name in ("delta", "low", "high")})  # type: ignore[arg-type]
-        cells.append([str(row["condition"]), keys, *shares, delta, f"{row['targets']:,}"])
-    return Table("Patterns, the smallest cache first", head, cells)
+    head, cells = costs(rows)
+    targets = [[f"{count:,}"] for count in rows["targets"]]
+    every = [row + more for row, more in zip(cells, targets, strict=True)]
+    return Table("Patterns, the smallest cache first", [*head, "targets"], every)
 
 
 def _heads(rows: pd.DataFrame) -> Table:
