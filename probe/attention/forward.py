@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from probe.attention.fixed import Weights, Zero
-from probe.attention.lowrank import LowRank
+from probe.attention.lowrank import LowRank, Turn
 from probe.attention.patterns import Part
 from probe.errors import UsageError
 
@@ -99,7 +99,14 @@ class Heads:
 
 
 def attend(
-    heads: Heads, part: Part, seen: Seen, *, layer: int, numbers: Sequence[int], boundary: int
+    heads: Heads,
+    part: Part,
+    seen: Seen,
+    *,
+    layer: int,
+    numbers: Sequence[int],
+    boundary: int,
+    turn: Turn | None = None,
 ) -> torch.Tensor:
     """Attend as a part of a pattern says.
 
@@ -110,6 +117,7 @@ def attend(
         layer: Number of the layer.
         numbers: Numbers of the heads.
         boundary: Index of the first near token, where the part tells far from near.
+        turn: How this layer's keys are rotated, where the part needs it.
 
     Returns:
         Shape ``(batch, heads, queries, e)``.
@@ -121,7 +129,7 @@ def attend(
     if part.weights is not None:
         return _fixed(heads, part.weights, allowed, seen)
     if part.lowrank is not None:
-        return _compressed(heads, part.lowrank, seen, layer=layer, boundary=boundary)
+        return _compressed(heads, part.lowrank, seen, layer=layer, boundary=boundary, turn=turn)
     return heads.attend(allowed)
 
 
@@ -136,7 +144,7 @@ def _fixed(heads: Heads, term: Weights, allowed: torch.Tensor, seen: Seen) -> to
 
 
 def _compressed(
-    heads: Heads, term: LowRank, seen: Seen, *, layer: int, boundary: int
+    heads: Heads, term: LowRank, seen: Seen, *, layer: int, boundary: int, turn: Turn | None
 ) -> torch.Tensor:
     """Far queries as ever; near ones on the first key, the compressed far and the near keys."""
     far, near = slice(1, boundary), slice(boundary, None)
@@ -151,7 +159,9 @@ def _compressed(
             f"{term} compresses far keys, and layer {layer} hides some of them from near queries "
             "by itself (sliding window); allowed: heads(..., layers=[...]) of its full layers"
         )
-    keys, values, bias = term.compress(heads.key[:, :, far], heads.value[:, :, far], layer=layer)
+    keys, values, bias = term.compress(
+        heads.key[:, :, far], heads.value[:, :, far], layer=layer, turn=turn
+    )
     own = seen.own[:, :, first:]
     added = torch.zeros(own.shape, dtype=keys.dtype, device=keys.device)
     added = added.masked_fill_(~own, -torch.inf)

@@ -1,19 +1,17 @@
 """A pattern put on a model for a while, through transformers' own attention and mask interfaces."""
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from probe.attention.flex import FlexPut
 from probe.attention.masks import Local
 from probe.attention.patterns import Pattern, Placed, add
-from probe.attention.put import Put
-from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded, settings
+from probe.attention.put import Put, registered
+from probe.attention.rotary import Rotary, refuse_unturned
+from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded
 from probe.errors import UsageError
-
-_NUMBERS = itertools.count()
 
 
 @contextmanager
@@ -55,14 +53,17 @@ def installed(
     note = ""
     if flex:
         put: Put = FlexPut(pattern, type(model).__name__, boundary)
-        with _registered(model, put):
+        with registered(model, put):
             note = _why_not(model, put, known)
             if not note:
                 yield put
                 return
     put = Put(pattern, type(model).__name__, boundary)
     put.note = note
-    with _registered(model, put):
+    if pattern.turns_keys:
+        put.rotary = Rotary(model, pattern.text)
+        refuse_unturned(model, put.rotary)
+    with registered(model, put):
         yield put
 
 
@@ -77,29 +78,10 @@ def heeded(model: PreTrainedModel, pattern: Pattern) -> Heeded:
         UsageError: Naming the model, if a layer does not, or something does.
     """
     blind = Put(add([Placed(Local(1, sinks=0))]), type(model).__name__)
-    with _registered(model, blind):
+    with registered(model, blind):
         layers = refuse_unheeded(model, blind.calls, pattern.text)
         refuse_leaks(model, pattern.text)
     return Heeded(layers, blind.calls.heads, bool(blind.symmetric))
-
-
-@contextmanager
-def _registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
-    """Have transformers call *put* for a model, whatever happens only for so long."""
-    before = settings(model)
-    name = f"context_probe_{next(_NUMBERS)}"
-    AttentionInterface.register(name, put.attention)
-    AttentionMaskInterface.register(name, put.make_mask)
-    try:
-        for config, _ in before:
-            config._attn_implementation = name
-        yield
-    finally:
-        for config, implementation in before:
-            config._attn_implementation = implementation
-        # There is a public way to register for all families, but none to take that back.
-        AttentionInterface._global_mapping.pop(name)
-        AttentionMaskInterface._global_mapping.pop(name)
 
 
 def _why_not(model: PreTrainedModel, put: Put, known: Heeded) -> str:

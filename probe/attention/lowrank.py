@@ -1,10 +1,11 @@
 """Low-rank far context: near queries see a compressed form of the far keys and values.
 
 Far queries, near keys and the first token are left exact. Keys are compressed as they are
-cached, after rotary position embeddings, per layer and key-value head.
+cached, after rotary position embeddings, per layer and key-value head, unless told otherwise.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from probe.perturbations import checks
 
 if TYPE_CHECKING:  # parsing a pattern needs no torch
     import torch
+
+Turn = Callable[..., "torch.Tensor"]
 
 
 class LowRank(Term):
@@ -27,9 +30,19 @@ class LowRank(Term):
     def __post_init__(self) -> None:
         checks.count("k", self.k, least=1)
 
+    @property
+    def turns_keys(self) -> bool:
+        """Whether keys are turned out of their rotary positions."""
+        return False
+
     @abstractmethod
     def compress(
-        self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
+        self,
+        keys: "torch.Tensor",
+        values: "torch.Tensor",
+        *,
+        layer: int = 0,
+        turn: Turn | None = None,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Compress the far keys and values of one layer.
 
@@ -37,6 +50,8 @@ class LowRank(Term):
             keys: Shape ``(batch, heads, n, d)``, of the key-value heads.
             values: Shape ``(batch, heads, n, e)``.
             layer: Number of the layer.
+            turn: Turns keys to positions, ``turn(keys, positions)``, or from there to 0 with
+                ``back=True``, as the model's rotary embedding does.
 
         Returns:
             Keys ``(batch, heads, m, d)`` and values ``(batch, heads, m, e)`` of the same dtype, and
@@ -61,14 +76,32 @@ class Pool(LowRank):
 
     Args:
         k: Segments.
+        before_rope: Whether the mean is that of the keys before their rotary position embedding,
+            which is then given the mean position of the segment; without, that of the keys as
+            cached, whose fast dimensions cancel out.
 
     Source: Wang et al. 2020 (Linformer), section 4, mean pooling; the logit term is ours.
     """
 
     k: int
+    before_rope: bool = False
+
+    def __post_init__(self) -> None:
+        checks.count("k", self.k, least=1)
+        checks.flag("before_rope", self.before_rope)
+
+    @property
+    def turns_keys(self) -> bool:
+        """As the parameter says."""
+        return self.before_rope
 
     def compress(
-        self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
+        self,
+        keys: "torch.Tensor",
+        values: "torch.Tensor",
+        *,
+        layer: int = 0,
+        turn: Turn | None = None,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Take the mean of each segment; see `LowRank.compress`."""
         import torch
@@ -79,11 +112,18 @@ class Pool(LowRank):
         sizes = torch.bincount(part, minlength=parts).float()
 
         def pooled(some: "torch.Tensor") -> "torch.Tensor":
-            sums = some.new_zeros((*some.shape[:2], parts, some.shape[-1]), dtype=torch.float32)
-            sums.index_add_(2, part, some.float())
-            return (sums / sizes[:, None]).to(some.dtype)
+            sums = some.new_zeros((*some.shape[:-2], parts, some.shape[-1]), dtype=torch.float32)
+            sums.index_add_(-2, part, some.float())
+            return sums / sizes[:, None]
 
-        return pooled(keys), pooled(values), sizes.log()
+        mixed = pooled(keys)
+        if self.before_rope:
+            assert turn is not None
+            # The first token of the sequence is not among them.
+            places = torch.arange(1, length + 1, device=keys.device)
+            mixed = pooled(turn(keys, places, back=True))
+            mixed = turn(mixed, pooled(places[:, None])[:, 0])
+        return mixed.to(keys.dtype), pooled(values).to(values.dtype), sizes.log()
 
 
 @register("project")
@@ -108,7 +148,12 @@ class Project(LowRank):
         checks.count("seed", self.seed, least=0)
 
     def compress(
-        self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
+        self,
+        keys: "torch.Tensor",
+        values: "torch.Tensor",
+        *,
+        layer: int = 0,
+        turn: Turn | None = None,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Multiply; see `LowRank.compress`."""
         import numpy as np
@@ -144,7 +189,12 @@ class Svd(LowRank):
     k: int
 
     def compress(
-        self, keys: "torch.Tensor", values: "torch.Tensor", *, layer: int = 0
+        self,
+        keys: "torch.Tensor",
+        values: "torch.Tensor",
+        *,
+        layer: int = 0,
+        turn: Turn | None = None,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Project on the leading right singular vectors; see `LowRank.compress`."""
         import torch

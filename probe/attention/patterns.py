@@ -106,6 +106,11 @@ class Pattern:
         return any(isinstance(placed.term, LowRank) for placed in self.placed)
 
     @property
+    def turns_keys(self) -> bool:
+        """Whether it needs the model's rotary embedding."""
+        return any(isinstance(one.term, LowRank) and one.term.turns_keys for one in self.placed)
+
+    @property
     def bidirectional(self) -> bool:
         """Whether it has a meaning in encoders only."""
         return any(

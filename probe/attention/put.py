@@ -1,18 +1,25 @@
 """What transformers calls instead of its masks and its attention while a pattern is installed."""
 
-from collections.abc import Sequence
-from functools import cache
-from typing import Any, NoReturn
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
 from probe.attention.forward import Heads, Seen, attend
 from probe.attention.patterns import Part, Pattern
-from probe.attention.trial import Calls
+from probe.attention.trial import Calls, settings
 from probe.errors import UsageError
 
+if TYPE_CHECKING:
+    from probe.attention.rotary import Rotary
+
+_NUMBERS = itertools.count()
 _PLACES = "_context_probe_places"
 _REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
 
@@ -30,6 +37,7 @@ class Put:
         symmetric: Whether the model lets queries see later keys, as encoders do; ``None`` before
             the first forward.
         note: One line where something was asked for that cannot be had, empty otherwise.
+        rotary: The model's rotary embedding, for patterns that need it.
     """
 
     def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
@@ -37,6 +45,7 @@ class Put:
         self.calls = Calls()
         self.symmetric: bool | None = None
         self.note = ""
+        self.rotary: Rotary | None = None
         self._parts = cache(pattern.parts)
 
     def place(self, mask: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -135,8 +144,16 @@ class Put:
         self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Sequence[int]
     ) -> torch.Tensor:
         """Attend in the heads *numbers* of one layer, shape ``(batch, heads, queries, e)``."""
-        layer, boundary = self.calls.layer(module, len(numbers)), self.boundary or 0
-        return attend(heads, part, seen, layer=layer, numbers=numbers, boundary=boundary)
+        layer = self.calls.layer(module, len(numbers))
+        return attend(
+            heads,
+            part,
+            seen,
+            layer=layer,
+            numbers=numbers,
+            boundary=self.boundary or 0,
+            turn=None if self.rotary is None else partial(self.rotary.turn, module, layer),
+        )
 
     def _seen(self, mask: torch.Tensor | None, keys: int) -> Seen:
         places = getattr(mask, _PLACES, None)
@@ -153,3 +170,22 @@ class Put:
 
     def _refuse(self, what: str) -> NoReturn:
         raise UsageError(f"pattern {self.pattern.text!r}: {self.family} {what}")
+
+
+@contextmanager
+def registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
+    """Have transformers call *put* for a model, whatever happens only for so long."""
+    before = settings(model)
+    name = f"context_probe_{next(_NUMBERS)}"
+    AttentionInterface.register(name, put.attention)
+    AttentionMaskInterface.register(name, put.make_mask)
+    try:
+        for config, _ in before:
+            config._attn_implementation = name
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation = implementation
+        # There is a public way to register for all families, but none to take that back.
+        AttentionInterface._global_mapping.pop(name)
+        AttentionMaskInterface._global_mapping.pop(name)

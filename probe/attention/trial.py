@@ -74,7 +74,7 @@ def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
     """
     family = type(model).__name__
     try:
-        _forward(model)
+        forward(model)
     except UsageError:
         raise
     except Exception as error:  # whatever a family does with a mask that it did not expect
@@ -107,7 +107,7 @@ def refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     """
     ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
     ids[1, 0] = 1  # another first token must not move what is said behind the last
-    last = _forward(model, ids)[:, -1].float()
+    last = forward(model, ids)[:, -1].float()
     scale = max(1e-6, float(last.abs().max()))
     if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
         raise UsageError(
@@ -135,8 +135,8 @@ def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
 
 
 @torch.inference_mode()
-def _forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
-    """The first output of a forward, logits or hidden states, shape ``(batch, tokens, n)``."""
+def forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
+    """The first output of a forward, by default of eight equal tokens, ``(batch, tokens, n)``."""
     if ids is None:
         ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
     caches = "use_cache" in inspect.signature(model.forward).parameters

@@ -1,0 +1,130 @@
+"""Keys out of their rotary positions and into others, by the model's own functions.
+
+transformers hands an attention function keys that are rotated already, and no angles. A model's
+rotary module gives the angles of any positions, and the function beside its attention class turns
+by them; turning by the negative angle undoes it.
+"""
+
+import inspect
+import sys
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from probe.attention.forward import Heads, Seen
+from probe.attention.patterns import Part, Pattern
+from probe.attention.put import Put, registered
+from probe.attention.trial import forward
+from probe.errors import UsageError
+
+_TOLERANCE = {torch.float32: 1e-3}  # of the largest number; rounded dtypes below
+_ROUNDED = 0.05
+
+
+class Rotary:
+    """The rotary position embedding of a model.
+
+    Args:
+        model: The model.
+        pattern: What it is needed for, for errors.
+
+    Raises:
+        UsageError: If the model has none, or several.
+    """
+
+    def __init__(self, model: PreTrainedModel, pattern: str) -> None:
+        found = [m for m in model.modules() if "Rotary" in type(m).__name__ and _angled(m)]
+        self.pattern, self.family = pattern, type(model).__name__
+        if len(found) != 1:
+            self.refuse(f"{len(found)} rotary embeddings")
+        self._module, self._config = found[0], model.config.get_text_config()
+
+    def turn(
+        self,
+        attention: nn.Module,
+        layer: int,
+        keys: torch.Tensor,
+        positions: torch.Tensor,
+        *,
+        back: bool = False,
+    ) -> torch.Tensor:
+        """Turn keys as the model turns those at some positions.
+
+        Args:
+            attention: The attention module of their layer.
+            layer: Its number.
+            keys: Shape ``(batch, heads, n, d)``.
+            positions: Shape ``(n,)``, whole or not.
+            back: Turn keys at these positions back to 0.
+
+        Returns:
+            Shape ``(batch, heads, n, d)``, float32.
+        """
+        given: dict[str, Any] = {}
+        if "layer_type" in inspect.signature(self._module.forward).parameters:
+            given["layer_type"] = self._config.layer_types[layer]
+        keys = keys.float()
+        cos, sin = self._module(keys, position_ids=positions[None], **given)
+        size = (cos * cos + sin * sin).mean()  # some embeddings scale keys by its root
+        if back:
+            cos, sin = cos / size, -sin / size
+        turn = getattr(sys.modules[type(attention).__module__], "apply_rotary_pos_emb", None)
+        turned = keys[..., : cos.shape[-1]]
+        if turn is None:
+            self.refuse("no apply_rotary_pos_emb beside its attention")
+        _, turned = turn(turned, turned, cos, sin)
+        return torch.cat([turned, keys[..., cos.shape[-1] :]], dim=-1)
+
+    def refuse(self, what: str) -> NoReturn:
+        """Say that the model cannot take this pattern.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            f"pattern {self.pattern!r} cannot be put on {self.family}, which has {what}; allowed: "
+            "before_rope=False, or models that rotate the keys of every layer, such as Llama"
+        )
+
+
+def refuse_unturned(model: PreTrainedModel, rotary: Rotary) -> None:
+    """Try on a text of one token repeated, whose keys differ by their rotation alone.
+
+    Every token of it is the same in every layer, so that keys turned back must be, too.
+
+    Args:
+        model: The model.
+        rotary: Its rotary embedding.
+
+    Raises:
+        UsageError: If they are not.
+    """
+    seen = _Keys(Pattern(rotary.pattern, ()), rotary.family)
+    with registered(model, seen):
+        forward(model)
+    for layer, (module, keys) in seen.keys.items():
+        positions = torch.arange(keys.shape[2], device=keys.device)
+        turned = rotary.turn(module, layer, keys, positions, back=True)
+        apart = float((turned - turned[:, :, :1]).abs().max())
+        if apart > _TOLERANCE.get(keys.dtype, _ROUNDED) * float(turned.abs().max()):
+            rotary.refuse(f"keys in layer {layer} that are not those of its rotary embedding")
+
+
+class _Keys(Put):
+    """Full attention that looks at the keys of every layer."""
+
+    def __init__(self, pattern: Pattern, family: str) -> None:
+        super().__init__(pattern, family)
+        self.keys: dict[int, tuple[nn.Module, torch.Tensor]] = {}
+
+    def _attend(
+        self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Any
+    ) -> torch.Tensor:
+        self.keys[self.calls.layer(module, len(numbers))] = module, heads.key
+        return super()._attend(module, heads, part, seen, numbers)
+
+
+def _angled(module: nn.Module) -> bool:
+    return "position_ids" in inspect.signature(module.forward).parameters

@@ -1,0 +1,113 @@
+"""Keys pooled before their rotary embedding: by complex numbers, and refused where that fails."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import plain_logp, random_ids, tiny
+from plain_attention import compressed_head, plain_heads
+from transformers import PreTrainedModel
+
+from probe.attention.installed import installed
+from probe.attention.text import parse
+from probe.errors import UsageError
+
+IDS, BOUNDARY = random_ids(44), 30
+ROTATED = ("llama", "gpt_neox", "cohere", "granite")
+
+
+def turned(keys: torch.Tensor, places: torch.Tensor, base: float) -> torch.Tensor:
+    """Rotary embedding written with complex numbers; dimension i is paired with i + d/2."""
+    half = keys.shape[-1] // 2
+    speed = base ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.polar(
+        torch.ones(len(places), half, dtype=torch.float64), places[:, None] * speed
+    )
+    numbers = torch.complex(keys[:, :half].double(), keys[:, half:].double()) * angles
+    return torch.cat([numbers.real, numbers.imag], dim=-1).to(keys.dtype)
+
+
+def pooled_before(k: int, base: float) -> Callable[..., Any]:
+    def compress(key: torch.Tensor, value: torch.Tensor, _layer: int, _shared: int) -> Any:
+        n = len(key)
+        places = torch.arange(1, n + 1, dtype=torch.float64)
+        groups = [[t for t in range(n) if t * k // n == s] for s in range(k)]
+        plain = turned(key, -places, base)
+        keys = torch.stack([plain[group].mean(dim=0) for group in groups])
+        means = torch.stack([places[group].mean() for group in groups])
+        values = torch.stack([value[group].mean(dim=0) for group in groups])
+        return turned(keys, means, base), values, [float(np.log(len(g))) for g in groups]
+
+    return compress
+
+
+@pytest.mark.parametrize("k", [1, 4, 11])
+def test_against_complex_numbers(k: int) -> None:
+    """The mean is that of keys turned back, at the mean position of its segment."""
+    model = tiny("llama")
+    head = compressed_head(pooled_before(k, base=10_000.0), BOUNDARY)
+    expected = plain_heads(model, IDS, head, layers=(0, 1, 2), heads=(0, 1, 2, 3))
+    with installed(model, parse(f"pool({k}, before_rope=True)"), boundary=BOUNDARY):
+        found = plain_logp(model, IDS)
+    assert np.abs(found - expected).max() < 1e-4
+    with installed(model, parse(f"pool({k})"), boundary=BOUNDARY):
+        assert np.abs(plain_logp(model, IDS) - found)[BOUNDARY:].max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ROTATED)
+def test_at_full_size_it_is_exact(family: str) -> None:
+    """Whatever pairs of dimensions a family turns, and however many of them."""
+    model = tiny(family)
+    intact = plain_logp(model, IDS)
+    with installed(model, parse("pool(29, before_rope=True)"), boundary=BOUNDARY):
+        assert np.abs(plain_logp(model, IDS) - intact).max() < 1e-4
+    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+        assert np.abs(plain_logp(model, IDS) - intact)[BOUNDARY:].max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("family", "told"), [("gpt2", "0 rotary embeddings"), ("opt", "0 rotary embeddings")]
+)
+def test_without_rotation_it_is_refused(family: str, told: str) -> None:
+    """A model that learned its positions has none to take keys out of."""
+    with (
+        pytest.raises(UsageError, match=rf"cannot be put on \w+, which has {told}; allowed: "),
+        installed(tiny(family), parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+    ):
+        pytest.fail("it was let through")
+
+
+def unrotated(_: Any, given: Any, named: dict[str, Any]) -> Any:
+    cos, sin = named["position_embeddings"]
+    return given, {**named, "position_embeddings": (torch.ones_like(cos), torch.zeros_like(sin))}
+
+
+def elsewhere(_: Any, given: Any, named: dict[str, Any]) -> Any:
+    cos, sin = named["position_embeddings"]
+    return given, {**named, "position_embeddings": (cos.flip(1), sin.flip(1))}
+
+
+@pytest.mark.parametrize("hook", [unrotated, elsewhere])
+def test_a_layer_of_another_rotation_is_refused(hook: Callable[..., Any]) -> None:
+    """As some models have layers without positions: the trial finds the layer."""
+    model: PreTrainedModel = tiny("llama")
+    attention = model.model.layers[1].self_attn
+    handle = attention.register_forward_pre_hook(hook, with_kwargs=True)
+    with (
+        pytest.raises(UsageError, match="keys in layer 1 that are not those of its rotary"),
+        installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+    ):
+        pytest.fail("it was let through")
+    handle.remove()
+    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+        pass
+
+
+def test_its_text() -> None:
+    """The parameter is told in the name where it is not the default."""
+    assert parse("pool(3, before_rope=True)").text == "pool(k=3, before_rope=True)"
+    assert parse("pool(3, before_rope=False)").text == "pool(k=3)"
+    with pytest.raises(UsageError, match="before_rope"):
+        parse("pool(3, before_rope=2)")
