@@ -40,10 +40,10 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     first, stop = experiment.protocol.targets
     asked = slice(max(0, first + extra - 1), stop + extra - 1)
     found = {}
+    boundary = far_end(experiment) + extra
     for text, pattern in patterns.items():
-        boundary = max(run.boundary for run in experiment.protocol.runs(False)) + extra
         spent = cost(pattern, length, shape, boundary=boundary)
-        changed = first_changed(pattern, length, shape)
+        changed = first_changed(pattern, length, shape, boundary)
         found[text] = {
             "keys": max(spent.keys[asked]),
             "full": max(own.keys[asked]),
@@ -74,7 +74,7 @@ def forward_times(
     window = experiment.windows[0]
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
     ids = torch.from_numpy(np.concatenate([lead, window.ids]))[None].to(model.device)
-    boundary = max(run.boundary for run in experiment.protocol.runs(False)) + len(lead)
+    boundary = far_end(experiment) + len(lead)
     heed, full = None, float("nan")
     found: dict[str, dict[str, float]] = {}
     notes: list[str] = []
@@ -110,19 +110,33 @@ def _seconds(model: CausalModel, ids: torch.Tensor) -> float:
     return min(times)
 
 
-def first_changed(pattern: Pattern, length: int, shape: Shape) -> int | None:
+def far_end(experiment: Experiment) -> int:
+    """The boundary that the costs of a low-rank pattern are told at, as an index in the window.
+
+    That with the most targets behind it, the last of several.
+    """
+    runs = experiment.protocol.runs(False)
+    return max(runs, key=lambda run: (run.stop - run.first, run.boundary)).boundary
+
+
+def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) -> int | None:
     """The first query that does not attend as ever, in any layer or head; ``None`` without one.
 
     Args:
         pattern: The pattern.
         length: Tokens of the window.
         shape: Of the model.
+        boundary: Index of the first near token, for low-rank patterns.
     """
     found, seen = length, {(Part(), window) for window in shape.windows}
     for layer, window in enumerate(shape.windows):
         for part, heads in pattern.parts(layer, shape.heads).items():
-            if part.weights is not None or part.lowrank is not None:
+            if part.weights is not None:
                 return 0  # weights of its own, from the first query on
+            if part.lowrank is not None:
+                exact = part.lowrank.exact(boundary - 1, shape.head_dim)
+                found = found if exact else min(found, boundary)
+                continue
             if (part, window) in seen:
                 continue
             if not part.varies:

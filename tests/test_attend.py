@@ -25,6 +25,7 @@ from probe.errors import UsageError
 LENGTH, REACH = 64, 32
 PATTERNS = ("attend(local(w=8, sinks=1))", "attend(blocks(size=16, sinks=2))")
 WIDE = "attend(local(w=100, sinks=1))"
+PRESSED = ("attend(pool(k=4))", "attend(pool(k=64))")
 CHANGES = {
     "name": "attend",
     "protocol": {"kind": "sweep", "reach": REACH},
@@ -193,16 +194,22 @@ def test_the_record_tells_what_patterns_cost(folder):
 def test_the_answer_and_the_table(folder):
     """A run with text perturbed and attention limited has both answers."""
     found = attended(folder, write=False)
-    assert set(found.table["condition"]) == {*PATTERNS, WIDE}
-    wide = found.table.set_index("condition").loc[WIDE]
-    assert abs(wide["delta"]) < 1e-6
-    rows = scores(folder)
-    for name in PATTERNS:
-        own = rows[rows["condition"] == name]
+    assert set(found.table["condition"]) == {*PATTERNS, WIDE, *PRESSED}
+    table, rows = found.table.set_index("condition"), scores(folder)
+    for name in (WIDE, PRESSED[1]):
+        assert abs(table.loc[name, "delta"]) < 1e-6
+        assert table.loc[name, "idle"]
+    # On the same targets: those behind the boundary of the longest near text.
+    starts = pd.read_parquet(folder / "windows.parquet")[["document", "window", "start"]]
+    rows = rows.merge(starts.astype({"document": rows["document"].dtype}))
+    place = rows["position"] - rows["start"]
+    boundary = LENGTH - REACH
+    for name in (*PATTERNS, PRESSED[0]):
+        kept = (rows["condition"] == name) & (place >= boundary + 1)
+        kept &= (rows["boundary"] < 0) | (rows["boundary"] - rows["start"] == boundary)
+        own = rows[kept]
         delta = (own["nll"].astype(float) - own["nll_intact"]).mean()
-        assert found.table.set_index("condition").loc[name, "delta"] == pytest.approx(delta)
-    assert {context.condition for context in found.summary.contexts} == {
-        "truncate",
-        "attend(pool(k=4))",
-        "attend(pool(k=64))",
-    }
+        assert table.loc[name, "targets"] == len(own) > 0
+        assert table.loc[name, "delta"] == pytest.approx(delta)
+    contexts = {context.condition for context in found.summary.contexts}
+    assert contexts == {"truncate", *PRESSED}

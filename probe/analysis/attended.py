@@ -67,7 +67,8 @@ def attended(
     """Read the patterns of a run.
 
     Deltas are of the targets that have more predecessors than any of the patterns allows, the same
-    for all; before them a pattern hides nothing, and delta is 0 by construction.
+    for all; before them a pattern hides nothing, and delta is 0 by construction. Low-rank patterns
+    tell far from near: of theirs the boundary with the most targets is taken, the last of several.
 
     Args:
         run_dir: The run folder.
@@ -152,23 +153,40 @@ def _sums(
     connection: duckdb.DuckDBPyConnection, known: Mapping[str, Mapping[str, Any]]
 ) -> tuple[pd.DataFrame, int]:
     """Sums of delta by pattern and document on common targets, and how many are left out."""
-    places = f"""FROM scores s JOIN windows w USING (document, "window")
-        WHERE s.boundary < 0 AND starts_with(s.condition, '{PREFIX}')"""
-    scored = connection.execute(
-        f"SELECT s.condition, max(s.position - w.start) {places} GROUP BY 1"
-    ).fetchall()
+    scored = """SELECT s.condition, s.document, s.position - w.start AS place,
+            if(s.boundary < 0, -1, s.boundary - w.start) AS boundary,
+            s.nll::DOUBLE - s.nll_intact AS delta
+        FROM scores s JOIN windows w USING (document, "window")
+        WHERE starts_with(s.condition, $prefix)"""
+    spans = connection.execute(
+        f"""SELECT condition, boundary, count(*) AS rows, min(place) AS first, max(place) AS last
+        FROM ({scored}) GROUP BY ALL ORDER BY rows DESC, boundary DESC""",
+        {"prefix": PREFIX},
+    ).df()
+    # Of low-rank patterns, which have boundaries, the one that most targets stand behind.
+    spans = spans.drop_duplicates("condition")
+    firsts = []
+    for row in spans.to_dict("records"):
+        told = known.get(str(row["condition"]), {}).get("first")
+        behind = row["first"] if row["boundary"] >= 0 else 0
+        firsts.append(int(behind if told is None else told))
     # A pattern that hides nothing from any target of the run must not leave all of them out.
-    firsts = [int(known.get(str(name), {}).get("first") or 0) for name, _ in scored]
-    lasts = [int(last) for _, last in scored]
+    lasts = [int(last) for last in spans["last"]]
     first = max((one for one, last in zip(firsts, lasts, strict=True) if one <= last), default=0)
     rows = connection.execute(
-        f"""SELECT s.condition, s.document,
-            count(*) FILTER (WHERE s.position - w.start >= $first) AS targets,
-            coalesce(sum(s.nll::DOUBLE - s.nll_intact)
-                FILTER (WHERE s.position - w.start >= $first), 0) AS delta_sum,
+        f"""SELECT condition, document,
+            count(*) FILTER (WHERE place >= $first) AS targets,
+            coalesce(sum(delta) FILTER (WHERE place >= $first), 0) AS delta_sum,
             count(*) AS scored
-        {places} GROUP BY ALL ORDER BY s.condition, s.document""",
-        {"first": first},
+        FROM ({scored}) WHERE (condition::VARCHAR, boundary) IN (
+            SELECT unnest($names::VARCHAR[]), unnest($boundaries::BIGINT[]))
+        GROUP BY ALL ORDER BY condition, document""",
+        {
+            "prefix": PREFIX,
+            "first": first,
+            "names": spans["condition"].astype(str).tolist(),
+            "boundaries": spans["boundary"].tolist(),
+        },
     ).df()
     left = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
     return rows[rows["targets"] > 0].drop(columns="scored"), int(left.max()) if len(left) else 0

@@ -1,6 +1,7 @@
 """The patterns of a run in words: with how many keys the loss stays, and a table."""
 
 import math
+import re
 
 import pandas as pd
 
@@ -71,7 +72,7 @@ def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         del shares["forward_share"]
     cells = [
         [
-            str(row["condition"])[len("attend(") : -1],
+            _shown(str(row["condition"])),
             "–" if math.isnan(row["keys"]) else f"{row['keys']:,.0f}",
             *("–" if math.isnan(row[name]) else f"{100 * row[name]:.1f} %" for name in shares),
             in_words(row),  # type: ignore[arg-type]
@@ -81,15 +82,16 @@ def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["pattern", "keys", *shares.values(), "delta (nats a token)"], cells
 
 
+def _shown(condition: str) -> str:
+    """A pattern as its table names it, marked where the model never learned anything like it."""
+    pattern = condition[len("attend(") : -1]
+    return f"{pattern} (untrained, an upper bound)" if is_hard_coded(pattern) else pattern
+
+
 def head_table(found: Attended) -> str:
     """The single heads that cost most, kind by kind, and how many differ from 0 at all."""
     alpha, parts = 1 - found.summary.analysis.confidence, []
     for kind, rows in found.heads.groupby("kind", sort=False):
-        lines = [["layer", "head", "delta (nats a token)", "p (Holm)"]]
-        for row in rows.head(SHOWN).to_dict("records"):
-            p = row["p_holm"]
-            shown = "–" if p != p else f"{p:.2g}"
-            lines.append([str(row["layer"]), str(row["head"]), in_words(row), shown])  # type: ignore[arg-type]
         told = f"{kind} in place of each of {counted(len(rows), 'head')}"
         if rows["p_holm"].notna().any():
             raised = int(((rows["p_holm"] < alpha) & (rows["delta"] > 0)).sum())
@@ -97,8 +99,37 @@ def head_table(found: Attended) -> str:
             told += (
                 f": {raised:,} raise the loss, {lowered:,} lower it, the others are not told from 0"
             )
-        parts.append(f"{told}\n{aligned(lines)}")
+        head, cells = ranking(found.heads, str(kind), SHOWN)
+        parts.append(f"{told}\n{aligned([head, *cells])}")
     return "\n\n".join(parts)
+
+
+def ranking(heads: pd.DataFrame, kind: str, count: int) -> tuple[list[str], list[list[str]]]:
+    """The first heads of one kind, beside what the other kinds cost in the same place.
+
+    Args:
+        heads: Of :func:`probe.analysis.heads.head_table`.
+        kind: What stands in place of them.
+        count: How many of them at most.
+
+    Returns:
+        The head of a table, and its cells, a row a head.
+    """
+    delta = heads.pivot(index=["layer", "head"], columns="kind", values="delta")
+    others = [str(name) for name in dict.fromkeys(heads["kind"]) if name != kind]
+    cells = []
+    for row in heads[heads["kind"] == kind].head(count).to_dict("records"):
+        p, place = row["p_holm"], (row["layer"], row["head"])
+        beside = [delta.loc[place, name] for name in others]
+        cells.append(
+            [
+                *map(str, place),
+                in_words(row),  # type: ignore[arg-type]
+                "–" if math.isnan(p) else f"{p:.2g}",
+                *("–" if math.isnan(value) else f"{value:+.4f}" for value in beside),
+            ]
+        )
+    return ["layer", "head", "delta (nats a token)", "p (Holm)", *others], cells
 
 
 def notes(found: Attended) -> list[str]:
@@ -119,10 +150,16 @@ def notes(found: Attended) -> list[str]:
             "forward: the time of a forward of one window whose hidden blocks are skipped, measured"
             " in this run, as a share of that with full attention"
         )
-    if any("zero" in name or "mean" in name or "gaussian" in name for name in _names(found)):
+    if len(found.heads) and found.heads["kind"].nunique() > 1:
+        told.append("the last columns: what the other kinds cost in place of the same head")
+    if any(is_hard_coded(name) for name in _names(found)):
         told.append(
-            "heads are changed in a model that was not trained so: what they cost is an upper bound"
+            "hard-coded heads in a model that was not trained with them: what they cost is an upper"
+            " bound, all heads at once above all"
         )
+    none = found.table.loc[found.table["kv_share"] == 0, "condition"].astype(str).tolist()
+    if none:
+        told.append(f"keep no keys, and stand on no logarithmic axis: {', '.join(none)}")
     if found.left:
         told.append(
             f"{counted(found.left, 'target')} of each pattern left out: they are compared on the"
@@ -131,6 +168,11 @@ def notes(found: Attended) -> list[str]:
     if idle := found.table.loc[found.table["idle"].astype(bool), "condition"].astype(str).tolist():
         told.append(f"hide nothing in windows of this length, and are no answer: {', '.join(idle)}")
     return told
+
+
+def is_hard_coded(name: str) -> bool:
+    """Whether a pattern puts weights of its own in place of a head's."""
+    return re.search(r"\b(gaussian|(first|last)_token|zero|mean|uniform)\b", name) is not None
 
 
 def _names(found: Attended) -> list[str]:

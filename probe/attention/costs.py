@@ -162,7 +162,7 @@ def keys_per_query(
 
 def _flops(part: Part, seen: float, length: int, head_dim: int, boundary: int | None) -> float:
     # A multiplication and an addition for each number of a key, and of a value.
-    if part.weights is not None:
+    if part.weights is not None and not part.weights.attends:
         return 2 * head_dim * seen  # no query is multiplied with a key
     flops = 4 * head_dim * seen
     if part.lowrank is not None and (far := _far(boundary) - 1) > 0:

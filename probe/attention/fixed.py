@@ -29,6 +29,8 @@ class Weights(Term):
     """Whether the weights of what is seen are made to sum to 1."""
     bidirectional: ClassVar[bool] = False
     """Whether it has a meaning in encoders only."""
+    attends: ClassVar[bool] = False
+    """Whether the head attends as ever first, and the weights are put on what that gives."""
 
     @property
     def renormalised(self) -> bool:
@@ -164,14 +166,22 @@ class Zero(Weights):
         return key < 0
 
 
-@register("mean")
+@register("uniform")
 @dataclass(frozen=True)
-class Mean(Weights):
-    """The same weight on every key that is seen: the mean of the values so far.
-
-    The head's mean over a text would tell early queries of later tokens; this does not.
-    """
+class Uniform(Weights):
+    """The same weight on every key that is seen: the head gives the mean of the values."""
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 everywhere."""
         return (key + 0 * query) * 0.0
+
+
+@register("mean")
+@dataclass(frozen=True)
+class Mean(Uniform):
+    """The mean of what the head itself gives at the tokens so far: mean-ablation.
+
+    The mean over a whole text would tell early queries of later tokens; this one becomes it.
+    """
+
+    attends = True

@@ -137,6 +137,10 @@ def _fixed(heads: Heads, term: Weights, allowed: torch.Tensor, seen: Seen) -> to
     value = heads.each(heads.value)
     if isinstance(term, Zero):
         return value.new_zeros((*heads.query.shape[:3], value.shape[-1]))
+    if term.attends:
+        if len(seen.queries) != len(seen.keys):
+            raise UsageError(f"{term} needs what the head gave before; allowed: a whole text")
+        value, allowed = heads.attend(allowed), seen.own
     logs = term.log_weights(seen.queries[:, None], seen.keys[None]).float()
     logs = logs.expand(allowed.shape).masked_fill(~allowed, -torch.inf)
     weights = torch.softmax(logs, dim=-1) if term.renormalised else logs.exp()

@@ -62,6 +62,10 @@ class LowRank(Term):
         """How many keys stand in for *far* keys."""
         return min(self.k, far)
 
+    def exact(self, far: int, head_dim: int) -> bool:
+        """Whether nothing is lost of *far* keys."""
+        return False
+
     def numbers(self, far: int, head_dim: int) -> int:
         """Numbers that a cache holds of the far keys and values, for one key-value head."""
         return 2 * head_dim * self.seen(far)
@@ -94,6 +98,10 @@ class Pool(LowRank):
     def turns_keys(self) -> bool:
         """As the parameter says."""
         return self.before_rope
+
+    def exact(self, far: int, head_dim: int) -> bool:
+        """With a segment for each key."""
+        return self.k >= far
 
     def compress(
         self,
@@ -214,6 +222,10 @@ class Svd(LowRank):
     def seen(self, far: int) -> int:
         """All of them, each of a lower rank."""
         return far
+
+    def exact(self, far: int, head_dim: int) -> bool:
+        """At full rank."""
+        return self.k >= min(far, head_dim)
 
     def numbers(self, far: int, head_dim: int) -> int:
         """Both factors of keys and of values."""

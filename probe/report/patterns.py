@@ -5,9 +5,8 @@ import pandas as pd
 
 from probe.analysis.answer import conditions_of
 from probe.analysis.attended import Attended, attended, has_patterns, levels, spans
-from probe.analysis.attended_answer import costs, notes, sentences
+from probe.analysis.attended_answer import costs, notes, ranking, sentences
 from probe.analysis.groups import in_words
-from probe.analysis.record import records
 from probe.plots.tradeoff import family
 from probe.report.answers import curve_line
 from probe.report.charts import Chart, Line, Rule
@@ -16,6 +15,8 @@ from probe.report.svg import Scale, delta_scale, distance_scale
 
 BESIDE = ("truncate", "hide")
 """Perturbations of the text that windows of attention are shown beside."""
+FIRST = 20
+"""Single heads of a kind in its table."""
 TICKS = tuple(2.0**power for power in range(-10, 1))
 
 
@@ -33,7 +34,7 @@ def pattern_section(explained: Explained) -> Section | None:
         return None
     found = attended(summary.run.path, summary=summary, write=False)
     if not len(found.table) and not len(found.heads):
-        return None  # low-rank patterns have a boundary, and stand among the curves
+        return None
     first, *others = sentences(found) or ["Patterns of attention, and what they cost."]
     if not len(found.table):
         first, others = f"{len(found.heads):,} single heads were replaced, one at a time.", []
@@ -41,7 +42,7 @@ def pattern_section(explained: Explained) -> Section | None:
     figures = [_figure(found, known)] if len(known) else []
     figures += _beside_text(found)
     tables = [_patterns(found.table)] if len(found.table) and not figures else []
-    tables += [_heads(found.heads)] if len(found.heads) else []
+    tables += _heads(found.heads)
     id_, title = "attention", "What attention must see"
     return Section(id_, title, first, figures, tables, notes(found), others)
 
@@ -135,15 +136,11 @@ def _patterns(rows: pd.DataFrame) -> Table:
     return Table("Patterns, the smallest cache first", [*head, "targets"], every)
 
 
-def _heads(rows: pd.DataFrame) -> Table:
-    head = ["in place of the head", "layer", "head", "delta (nats a token)", "p (Holm)"]
-    cells = []
-    for row in records(rows.groupby("kind", sort=False).head(20)):
-        p = "–" if row["p_holm"] is None else f"{row['p_holm']:.2g}"
-        delta = in_words({name: _number(row[name]) for name in ("delta", "low", "high")})  # type: ignore[arg-type]
-        cells.append([str(row["kind"]), str(row["layer"]), str(row["head"]), delta, p])
-    return Table("Single heads that cost most, of each kind the first 20", head, cells)
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+def _heads(rows: pd.DataFrame) -> list[Table]:
+    """One table a kind, the heads that cost most first."""
+    tables = []
+    for kind in dict.fromkeys(rows["kind"].astype(str)):
+        head, cells = ranking(rows, kind, FIRST)
+        title = f"{kind} in place of single heads, those that cost most"
+        tables.append(Table(title, head, cells))
+    return tables

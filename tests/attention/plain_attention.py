@@ -84,9 +84,14 @@ def zero_head(value: torch.Tensor, **_: Any) -> torch.Tensor:
     return torch.zeros_like(value)
 
 
-def mean_head(value: torch.Tensor, **_: Any) -> torch.Tensor:
+def uniform_head(value: torch.Tensor, **_: Any) -> torch.Tensor:
     """A head that gives the mean of the values so far."""
     return torch.stack([value[: i + 1].mean(dim=0) for i in range(len(value))])
+
+
+def mean_head(**given: Any) -> torch.Tensor:
+    """A head that gives the mean of what it would have given so far."""
+    return uniform_head(softmax_head(**given))
 
 
 def masked_head(sees: Callable[[int, int, int, int], bool]) -> Head:

@@ -112,8 +112,9 @@ def test_hard_coded_heads() -> None:
     assert first.kv_bytes == 3 * 2 * 2 * 8 * 2
     zero = cost(parse("zero"), LENGTH, SHAPE)
     assert (zero.keys_per_query, zero.flops, zero.kv_bytes) == (0, 0, 0)
-    mean = cost(parse("mean"), LENGTH, SHAPE)
-    assert mean.flops == cost(None, LENGTH, SHAPE).flops / 2
+    full = cost(None, LENGTH, SHAPE).flops
+    assert cost(parse("uniform"), LENGTH, SHAPE).flops == full / 2
+    assert cost(parse("mean"), LENGTH, SHAPE).flops == full  # it attends, and then forgets
     gaussian = cost(parse("gaussian(offset=-1)"), LENGTH, SHAPE)
     assert gaussian.keys_per_query <= 8  # the middle, six before it and one behind
     assert gaussian.kv_bytes == 3 * 2 * 8 * 2 * 8 * 2

@@ -15,6 +15,7 @@ from plain_attention import (
     masked_head,
     mean_head,
     plain_heads,
+    uniform_head,
     zero_head,
 )
 
@@ -34,6 +35,7 @@ HEADS: dict[str, Head] = {
     "first_token": first_head,
     "zero": zero_head,
     "mean": mean_head,
+    "uniform": uniform_head,
 }
 
 

@@ -35,7 +35,7 @@ EVERY = (
     "heads(local(w=4), layers=[0, 2], heads=[1, 2]) + heads(blocks(size=9), layers=[1])",
     "gaussian(offset=0)",
     "heads(gaussian, layers=[1], heads=[0]) + local(w=9)",
-    "heads(mean, heads=[1]) + heads(zero, heads=[2]) + heads(first_token, heads=[3])",
+    "heads(uniform, heads=[1]) + heads(zero, heads=[2]) + heads(first_token, heads=[3])",
 )
 LOW_RANK = ("pool(k=4)", "svd(k=3)", "project(k=5)")
 # Layers with windows hide far keys by themselves, so that there only Gemma 3's full layer is left.
@@ -313,6 +313,16 @@ def test_low_rank_needs_layers_that_see_all_of_far() -> None:
         found = plain_logp(model, IDS)
     assert np.abs(found - intact)[:BOUNDARY].max() < 1e-5
     assert np.abs(found - intact)[BOUNDARY:].max() > 0.01
+
+
+def test_the_mean_of_what_a_head_gave_needs_all_of_it() -> None:
+    """Nothing keeps what a head gave before a cache: it is refused, and only there."""
+    model = CausalModel(tiny("llama"))
+    ids = torch.from_numpy(IDS)[None]
+    with torch.inference_mode(), installed(model.model, parse("mean")):
+        _, cache = model.states(ids[:, :9])
+        with pytest.raises(UsageError, match="mean needs what the head gave before"):
+            model.states(ids[:, 9:], cache)
 
 
 def test_without_a_trial() -> None:

@@ -146,5 +146,5 @@ def test_what_needs_what() -> None:
 def test_all_are_listed() -> None:
     """Every pattern of the issue has its name."""
     masks = "local blocks dilated strided global random"
-    heads = "gaussian first_token last_token zero mean"
+    heads = "gaussian first_token last_token zero uniform mean"
     assert names() == tuple(sorted(f"{masks} {heads} pool project svd".split()))
