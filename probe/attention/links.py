@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probe.attention.draws import BITS, grid, mixed, of_grid, one_by_one
 from probe.attention.masks import Mask
 from probe.attention.registry import Index, Truth, register
 from probe.perturbations import checks
-
-_BITS = 0x7FFFFFFF  # a product of two such numbers fits into 63 bits, in numpy and in torch
 
 
 @register("strided")
@@ -96,24 +95,12 @@ class Random(Mask):
 
     def __post_init__(self) -> None:
         checks.count("links", self.links, least=1)
-        if checks.count("seed", self.seed, least=0) > _BITS:
+        if checks.count("seed", self.seed, least=0) > BITS:
             raise ValueError(f"seed must be below 2**31; got {self.seed}")
         self._check_sinks()
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """Drawn by the query, or, where later keys are seen, by the key."""
-        stream = _mixed(_mixed(_mixed(self.seed, 1), layer), head)
-        found = query < 0
-        for draw in range(self.links):
-            own = _mixed(stream, draw)
-            found = found | (_mixed(own, query) % (query + 1) == key)
-            found = found | (_mixed(own, key) % (key + 1) == query)
-        return found
-
-
-def _mixed(state: Index, part: Index) -> Index:
-    """A number below 2**31 that depends on two others and looks like none of them."""
-    mixed = (state ^ (part * 0x9E3779B1)) & _BITS
-    for factor in (0x45D9F3B, 0x119DE1F3):
-        mixed = ((mixed ^ (mixed >> 16)) * factor) & _BITS
-    return mixed ^ (mixed >> 15)
+        stream = mixed(mixed(mixed(self.seed, 1), layer), head)
+        found = of_grid if grid(query, key) else one_by_one
+        return found(stream, query, key, self.links)

@@ -1,5 +1,7 @@
 """Masks: each is its definition, whatever it is computed with, and costs what is counted."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,24 @@ def test_random_is_the_same_in_numpy_torch_and_one_by_one() -> None:
     found = term.allowed(there[:, None], there[None], layer=2, head=heads)
     assert torch.equal(found[1], torch.from_numpy(expected))
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("library", [np, torch])
+def test_random_pieces_are_those_of_the_whole(library: Any) -> None:
+    """Some queries, some keys, and keys with gaps see what they see in the whole text."""
+    term = Random(5, seed=2, sinks=0)
+    whole = drawn(term, 60, layer=1)
+    for queries, keys in (
+        (range(20, 60), range(60)),
+        (range(7), range(3, 40)),
+        (range(59, 60), range(60)),
+        (range(10, 30), (0, 4, 5, 28)),
+        ((3, 1, 2), range(5)),
+    ):
+        rows, columns = (np.asarray(some) for some in (queries, keys))
+        query, key = library.asarray(rows)[:, None], library.asarray(columns)[None]
+        found = np.asarray(term.allowed(query, key, layer=1))
+        assert np.array_equal(found, whole[np.ix_(rows, columns)])
 
 
 def test_random_draws_a_few_earlier_keys() -> None:
