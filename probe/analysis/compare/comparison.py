@@ -26,6 +26,7 @@ from probe.analysis.compare.pair import (
     pairing,
     places,
 )
+from probe.analysis.compare.patterns import pattern_rows
 from probe.analysis.compare.rows import (
     bytes_per_token,
     conditions,
@@ -62,6 +63,9 @@ class Comparison:
             :data:`probe.analysis.compare.lengths.COLUMNS`.
         losses: Difference of the intact loss, columns
             :data:`probe.analysis.compare.differences.LOSS_COLUMNS`.
+        patterns: Difference of what attention patterns lose, columns
+            :data:`probe.analysis.compare.patterns.COLUMNS`; nats a token, of runs whose tokens are
+            the same.
         notes: How the runs were matched and what differs, one line each.
         confidence: Confidence of every interval.
     """
@@ -73,6 +77,7 @@ class Comparison:
     octaves: pd.DataFrame
     contexts: pd.DataFrame
     losses: pd.DataFrame
+    patterns: pd.DataFrame
     notes: tuple[str, ...]
     confidence: float
 
@@ -154,6 +159,11 @@ def _comparison(
             said += filter(None, [notes.reached(condition, unit, ends)])
             _add(rows, pair, draws, how, floor, per)
     a, b = told_apart(runs)
+    every = draw(documents, of_losses, how)
+    tokens = any(unit.name == "tokens" for unit in units)
+    patterns = pattern_rows(connection, runs, every, how.confidence)
+    if len(patterns) and not tokens:
+        said.append("attention patterns: compared in nats a token, which other tokens have not")
     return Comparison(
         a,
         b,
@@ -163,10 +173,11 @@ def _comparison(
         contexts=_context_frame(rows.contexts),
         losses=loss_rows(
             connection,
-            draw(documents, of_losses, how),
+            every,
             how.confidence,
             [unit.name for unit in units],
         ),
+        patterns=patterns if tokens else patterns.head(0),
         notes=(*said, *(warning for run in runs for warning in run.warnings)),
         confidence=how.confidence,
     )

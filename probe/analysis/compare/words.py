@@ -37,7 +37,7 @@ def comparison_text(comparison: Comparison) -> str:
     parts = [f"B − A, {how} ({share})\n{sides}", _losses(comparison)]
     for unit in dict.fromkeys(comparison.octaves["unit"]):
         parts += [_octaves(comparison, str(unit)), _contexts(comparison, str(unit))]
-    parts.append(note_lines(comparison.notes))
+    parts += [_patterns(comparison), note_lines(comparison.notes)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -99,6 +99,17 @@ def _losses(comparison: Comparison) -> str:
         means = [f"{row[side]:.4f}" for side in ("a", "b")]
         rows.append([str(row["unit"]), *means, _interval(row)])
     return aligned(rows) if len(rows) > 1 else ""
+
+
+def _patterns(comparison: Comparison) -> str:
+    """What each attention pattern of both runs loses, and the difference."""
+    rows = [["pattern", "A", "B", "B − A"]]
+    for row in comparison.patterns.to_dict("records"):
+        means = [f"{row[side]:+.4f}" for side in ("a", "b")]
+        rows.append([str(row["condition"]), *means, _interval(row)])
+    if len(rows) == 1:
+        return ""
+    return f"Delta of attention patterns, B − A (nats a token)\n{aligned(rows)}"
 
 
 def _octaves(comparison: Comparison, unit: str) -> str:
