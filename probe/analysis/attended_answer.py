@@ -166,7 +166,10 @@ def notes(found: Attended) -> list[str]:
             " targets that every one of them hides something from"
         )
     if idle := found.table.loc[found.table["idle"].astype(bool), "condition"].astype(str).tolist():
-        told.append(f"hide nothing in windows of this length, and are no answer: {', '.join(idle)}")
+        told.append(
+            "hide nothing in windows of this length; no answer, what they lose is the noise of the"
+            f" patterns' arithmetic: {', '.join(idle)}"
+        )
     return told
 
 
