@@ -15,7 +15,7 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 # Lowest first: a module imports from its own layer and from lower ones.
 LAYERS = [
     "probe errors kept outfile printable registry userfile",
-    "language perturbations attention windows losses branch tree packing",
+    "language perturbations attention windows losses branch beneath tree packing",
     "protocol branches candidates contexts",
     "models memory references ledger walk engine selfcheck timing",
     "config config_parts config_protocols corpus cutting sources store experiment planning progress"

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from probe.analysis.beside import beside
 from probe.analysis.groups import delta_table
 from probe.analysis.heads import head_table, single_head
 from probe.analysis.record import write_text
@@ -19,7 +20,6 @@ from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
 
 PREFIX = "attend("
-_SPAN = r"^attend\(local\(w=([0-9]{1,9}), sinks=1\)\)$"
 COSTS = ("keys", "full", "kv_share", "flops_share", "forward_share")
 COLUMNS = (
     *("condition", *COSTS, "delta", "low", "high", "targets", "documents"),
@@ -42,12 +42,15 @@ class Attended:
             documents than an interval needs, costs where the run folder does not tell them. Single
             heads are not among them.
         heads: Single heads, columns :data:`probe.analysis.heads.COLUMNS`.
+        beside: Windows of attention beside text cut off or hidden at the same distance, columns
+            :data:`probe.analysis.beside.COLUMNS`.
         left: Targets of each pattern from which some pattern hides nothing; they are in no row.
     """
 
     summary: Summary
     table: pd.DataFrame
     heads: pd.DataFrame
+    beside: pd.DataFrame
     left: int
 
 
@@ -74,7 +77,7 @@ def attended(
         run_dir: The run folder.
         analysis: How to read it; by default what its configuration says.
         summary: Its summary, where it is known already.
-        write: Whether to write ``patterns.csv`` and ``heads.csv`` into the folder.
+        write: Whether to write ``patterns.csv``, ``heads.csv`` and ``beside.csv`` into the folder.
 
     Returns:
         Delta by pattern, with the interval of a bootstrap over documents, and what it costs.
@@ -97,12 +100,14 @@ def attended(
     table["idle"] = [_idle(known, str(text)) for text in table["condition"]]
     table["frontier"] = _frontier(table)
     table = table.sort_values(["kv_share", "delta"], ignore_index=True)[list(COLUMNS)]
+    text = beside(summary)
     if write:
-        for name, rows in (("patterns.csv", table), ("heads.csv", heads)):
+        files = {"patterns.csv": table, "heads.csv": heads, "beside.csv": text}
+        for name, rows in files.items():
             if len(rows):
-                text = rows.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-                write_text(run.path / name, text)
-    return Attended(summary, table, heads, left)
+                csv = rows.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+                write_text(run.path / name, csv)
+    return Attended(summary, table, heads, text, left)
 
 
 def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | None":
@@ -121,21 +126,6 @@ def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | Non
     below = table[(table["high"] < epsilon) & ~table["idle"].astype(bool)]
     below = below.sort_values(["kv_share", "keys"])
     return None if below.empty else below.iloc[0]
-
-
-def spans(table: pd.DataFrame) -> pd.DataFrame:
-    """The sliding windows of attention, with one sink, by their width.
-
-    Args:
-        table: Of :func:`attended`.
-
-    Returns:
-        Its rows of ``attend(local(w))``, and ``w`` (tokens): a layer sees the nearest *w* tokens
-        before a target, which are what text cut off at distance *w* leaves.
-    """
-    found = table["condition"].astype(str).str.extract(_SPAN)[0]
-    rows = table[found.notna()].assign(w=found.dropna().astype(int))
-    return rows.sort_values("w", ignore_index=True)
 
 
 def levels(summary: Summary) -> dict[float, str]:

@@ -19,7 +19,7 @@ SHOWN = 10
 def answer(found: Attended) -> str:
     """The whole answer as plain text: sentences, a table, notes."""
     told = "\n".join(sentences(found)) if len(found.table) else ""
-    parts = (told, table(found), head_table(found), _noted(found))
+    parts = (told, table(found), beside_table(found), head_table(found), _noted(found))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -104,8 +104,33 @@ def head_table(found: Attended) -> str:
     return "\n\n".join(parts)
 
 
+def beside_table(found: Attended) -> str:
+    """Windows of attention and text cut off or hidden at their width, on the same targets."""
+    if found.beside.empty:
+        return ""
+    head, cells = by_width(found.beside)
+    told = "Beside text cut off or hidden at distance w, on the same targets (nats a token)"
+    return f"{told}\n{aligned([head, *cells])}"
+
+
+def by_width(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Widths down, series and their differences across: the head of a table, and its cells.
+
+    Args:
+        rows: Of :func:`probe.analysis.beside.beside`.
+    """
+    names = list(dict.fromkeys(rows["series"].astype(str)))
+    cells = []
+    for w, own in rows.groupby("w"):
+        told = {str(row["series"]): in_words(row) for _, row in own.iterrows()}
+        cells.append([f"{w:,}", *(told.get(name, "–") for name in names)])
+    return ["w", *names], cells
+
+
 def ranking(heads: pd.DataFrame, kind: str, count: int) -> tuple[list[str], list[list[str]]]:
     """The first heads of one kind, beside what the other kinds cost in the same place.
+
+    Those whose interval leaves 0 out come first, then the others, each by what it costs.
 
     Args:
         heads: Of :func:`probe.analysis.heads.head_table`.
@@ -117,8 +142,11 @@ def ranking(heads: pd.DataFrame, kind: str, count: int) -> tuple[list[str], list
     """
     delta = heads.pivot(index=["layer", "head"], columns="kind", values="delta")
     others = [str(name) for name in dict.fromkeys(heads["kind"]) if name != kind]
+    rows = heads[heads["kind"] == kind]
+    told = (rows["low"] > 0) | (rows["high"] < 0)
+    rows = rows.loc[told.sort_values(ascending=False, kind="stable").index]
     cells = []
-    for row in heads[heads["kind"] == kind].head(count).to_dict("records"):
+    for row in rows.head(count).to_dict("records"):
         p, place = row["p_holm"], (row["layer"], row["head"])
         beside = [delta.loc[place, name] for name in others]
         cells.append(
@@ -137,8 +165,8 @@ def notes(found: Attended) -> list[str]:
     told = []
     if len(found.heads):
         told.append(
-            "limits of single heads hold for all of a kind together (Bonferroni), p is Holm's;"
-            f" heads.csv has those beyond the first {SHOWN}"
+            "single heads: those whose interval leaves 0 out come first, then those that cost most;"
+            " limits hold for all of a kind together (Bonferroni), p is Holm's; heads.csv has all"
         )
     if len(found.table):
         told.append(

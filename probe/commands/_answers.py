@@ -10,7 +10,6 @@ from probe.commands._visible import note, say
 from probe.errors import UnwrittenWarning
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from probe.analysis.summary import Summary
@@ -88,18 +87,19 @@ def _curve(folder: Path) -> None:
     patterns = has_patterns(summary.run.record)
     if summary.contexts or not patterns:
         say(f"{answer(summary)}\n")
-    windows = _patterns(summary) if patterns else None
+    if patterns:
+        _patterns(summary)
     if summary.contexts:  # a run of `noise` alone has none
-        keep_figure(curve(summary, windows=windows), folder / "figures" / "curve")
-    own = ("patterns.csv", "heads.csv") if patterns else ()
+        keep_figure(curve(summary), folder / "figures" / "curve")
+    own = ("patterns.csv", "heads.csv", "beside.csv") if patterns else ()
     name_numbers(folder, "summary.json", "curve.csv", *own)
 
 
-def _patterns(summary: "Summary") -> "pd.DataFrame":
-    """What limiting attention costs, and the trade-off as a figure; gives back sliding windows."""
-    from probe.analysis.attended import attended, levels, spans
+def _patterns(summary: "Summary") -> None:
+    """What limiting attention costs, the trade-off as a figure, and windows beside text."""
+    from probe.analysis.attended import attended, levels
     from probe.analysis.attended_answer import answer
-    from probe.plots import tradeoff
+    from probe.plots import beside, tradeoff
     from probe.plots.marks import named
 
     folder = summary.run.path
@@ -109,7 +109,9 @@ def _patterns(summary: "Summary") -> "pd.DataFrame":
     if (found.table["kv_share"] > 0).any():
         axes = tradeoff(found.table, tolerances=levels(summary))
         keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "tradeoff")
-    return spans(found.table)
+    if len(found.beside):
+        axes = beside(found.beside, tolerances=levels(summary))
+        keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "beside")
 
 
 def _bands(folder: Path) -> None:

@@ -119,6 +119,15 @@ def tradeoff(run: Path) -> Named:
     yield "", figure(found.table, tolerances=levels(found.summary))
 
 
+def beside(run: Path) -> Named:
+    """Windows of attention beside text that is cut off or hidden at the same distance."""
+    from probe.analysis.attended import attended, levels
+    from probe.plots import beside as figure
+
+    found = attended(run, write=False)
+    yield "", figure(found.beside, tolerances=levels(found.summary))
+
+
 def slug(text: str) -> str:
     """What a condition, a class or another name is called in the name of a file."""
     short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"

@@ -22,11 +22,12 @@ KINDS = (
     "compare",
     "importance",
     "tradeoff",
+    "beside",
 )
 OF_KIND = {
     "condition": (
         "--condition",
-        tuple(kind for kind in KINDS if kind not in ("importance", "tradeoff")),
+        tuple(kind for kind in KINDS if kind not in ("importance", "tradeoff", "beside")),
     ),
     "name": ("--class", ("classes",)),
     "by": ("--by", ("heatmap",)),
@@ -121,6 +122,7 @@ def command(
         "compare": lambda: _figures.compare(runs[0], runs[1], condition, unit),
         "importance": lambda: _dense.draw(runs[0], document, window, measure),
         "tradeoff": lambda: _figures.tradeoff(runs[0]),
+        "beside": lambda: _figures.beside(runs[0]),
     }
     try:
         own = without_curve(opened, kind, condition)

@@ -1,6 +1,7 @@
 """Figures for papers: a frame or a summary in, matplotlib axes out; nothing global is changed."""
 
 from probe.plots.bands import bands
+from probe.plots.beside import beside
 from probe.plots.classes import classes
 from probe.plots.compare import compare
 from probe.plots.curve import curve
@@ -16,6 +17,7 @@ from probe.plots.tradeoff import tradeoff
 __all__ = [
     "accuracy",
     "bands",
+    "beside",
     "classes",
     "compare",
     "contrasts",

@@ -18,12 +18,7 @@ from probe.analysis.tolerance import spaced
 from probe.plots import marks, scales, style
 
 
-def curve(
-    summaries: Summary | Sequence[Summary],
-    ax: Axes | None = None,
-    *,
-    windows: pd.DataFrame | None = None,
-) -> Axes:
+def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
     """Draw delta against distance, one line a condition, with everything needed to read it.
 
     Bands are pointwise intervals over documents, hairlines the fitted curves. The shaded strip
@@ -35,8 +30,6 @@ def curve(
         summaries: One summary, or several to draw over one another: then colour tells the run,
             line and marker the condition.
         ax: Axes to draw in; a new figure of column width without.
-        windows: Sliding windows of attention of a single run, each a mark at its width, from
-            :func:`probe.analysis.attended.spans`.
 
     Returns:
         The axes: distance (tokens) on an axis that is linear to 1 and then logarithmic to base 2,
@@ -63,8 +56,6 @@ def curve(
                 _line(axes, rows, look)
                 named = f"{names[number]}: {condition}" if len(drawn) > 1 else condition
                 handles.append(marks.handle(style.short(named), look))
-        if windows is not None and len(windows):
-            handles.append(_windows(axes, windows, len(conditions)))
         tolerances = {value: text for each in drawn for value, text in epsilons(each).items()}
         shown = pd.concat([summary.curve for summary in drawn])
         shown = without_noise(shown)
@@ -95,16 +86,6 @@ def _line(axes: Axes, rows: pd.DataFrame, look: dict[str, Any]) -> None:
         marks.line(axes, part, {**look, "color": style.GREY} if grey else look)
         if not grey:
             marks.fitted(axes, part, look["color"])
-
-
-def _windows(axes: Axes, rows: pd.DataFrame, number: int) -> Line2D:
-    """Marks of windows of attention at their width, with their intervals; what stands for them."""
-    look = {**style.look(number), "linestyle": "none"}
-    at, delta, low, high = (rows[name].to_numpy(float) for name in ("w", "delta", "low", "high"))
-    known = ~np.isnan(low)
-    axes.vlines(at[known], low[known], high[known], colors=look["color"], zorder=3)
-    axes.plot(at, delta, **look, zorder=3.1)
-    return marks.handle("attend(local(w)) at w", look)
 
 
 def _noise_and_grey(axes: Axes, summaries: Sequence[Summary]) -> list[Line2D | Patch]:

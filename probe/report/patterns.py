@@ -1,20 +1,16 @@
 """Attention patterns on the page: what each costs in loss and how much of the cache it keeps."""
 
-import numpy as np
 import pandas as pd
 
-from probe.analysis.answer import conditions_of
-from probe.analysis.attended import Attended, attended, has_patterns, levels, spans
-from probe.analysis.attended_answer import costs, notes, ranking, sentences
+from probe.analysis.attended import Attended, attended, has_patterns, levels
+from probe.analysis.attended_answer import by_width, costs, notes, ranking, sentences
+from probe.analysis.beside import SERIES
 from probe.analysis.groups import in_words
 from probe.plots.tradeoff import family
-from probe.report.answers import curve_line
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import Explained, Figure, Section, Table, figure
 from probe.report.svg import Scale, delta_scale, distance_scale
 
-BESIDE = ("truncate", "hide")
-"""Perturbations of the text that windows of attention are shown beside."""
 FIRST = 20
 """Single heads of a kind in its table."""
 TICKS = tuple(2.0**power for power in range(-10, 1))
@@ -83,38 +79,38 @@ def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
 
 def _beside_text(found: Attended) -> list[Figure]:
     """Windows of attention at their width beside text cut off or hidden at that distance."""
-    rows = spans(found.table)
-    curve = found.summary.curve
-    names = [name for name in conditions_of(found.summary) if name.startswith(BESIDE)]
+    rows = found.beside[found.beside["series"].isin(SERIES)]
+    if rows.empty:
+        return []
+    names = [name for name in SERIES if (rows["series"] == name).any()]
     lines = []
     for look, name in enumerate(names):
-        own = curve[(curve["condition"] == name) & ~curve["grey"].astype(bool)]
-        if len(own):
-            lines.append(curve_line(own.drop(columns="fit"), name, look))
-    if rows.empty or not lines:
-        return []
-    told = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
-    values = (rows[name].to_numpy(float) for name in ("w", "delta", "low", "high"))
-    w, delta, low, high = values
-    name = "attend(local(w)) at distance w"
-    marks = Line(name, w, delta, len(names), low, high, None, told, points=True, apart=True)
-    lines.append(marks)
-    every = np.concatenate([delta, high, *(line.y for line in lines)])
+        own = rows[rows["series"] == name].sort_values("w")
+        told = [
+            f"{name}, w = {row['w']:,}: {in_words(row)} nats a token" for _, row in own.iterrows()
+        ]
+        values = (own[column].to_numpy(float) for column in ("w", "delta", "low", "high"))
+        w, delta, low, high = values
+        lines.append(Line(name, w, delta, look, low, high, None, told, apart=True))
     chart = Chart(
         "A window of attention beside text cut off at the same distance",
-        distance_scale(float(max(w.max(), *(line.x.max() for line in lines)))),
-        delta_scale(every, min(levels(found.summary), default=0.01)),
+        distance_scale(float(rows["w"].max())),
+        delta_scale(
+            rows[["delta", "low", "high"]].to_numpy(float), min(levels(found.summary), default=0.01)
+        ),
         lines,
         [Rule(epsilon, text) for epsilon, text in levels(found.summary).items()],
     )
     how = (
-        "Under local(w) every layer sees the last w keys, so that several layers carry over what"
-        " stood further back; far keys hidden at distance w (hide) are hidden from all behind."
-        " Where the marks lie below hide, that is what the layers carry. truncate differs from hide"
-        " by positions alone, that of the kept first token among them. Lines are binned by each"
-        " target's own distance."
+        "The same targets three times: every layer sees the nearest w keys (attend), far text is"
+        " cut off at distance w (truncate), or hidden there at kept positions (hide). hide − attend"
+        " is what layers carry over from beyond w, below 0 where that does more harm than good;"
+        " truncate differs from hide by positions alone, that of the kept first token among them."
+        " Before each target stand w intact tokens, or up to an eighth more, so that more targets"
+        " stand behind a larger w."
     )
-    return [figure(chart, how)]
+    head, cells = by_width(found.beside)
+    return [figure(chart, how, Table("Delta (nats a token) by width w", head, cells))]
 
 
 def _points(rows: pd.DataFrame, name: str, look: int) -> Line:
@@ -141,6 +137,6 @@ def _heads(rows: pd.DataFrame) -> list[Table]:
     tables = []
     for kind in dict.fromkeys(rows["kind"].astype(str)):
         head, cells = ranking(rows, kind, FIRST)
-        title = f"{kind} in place of single heads, those that cost most"
+        title = f"{kind} in place of single heads: those told from 0, then those that cost most"
         tables.append(Table(title, head, cells))
     return tables

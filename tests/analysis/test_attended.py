@@ -11,13 +11,12 @@ import pytest
 from pattern_runs import DELTAS, FIRST, make
 from simulated import Simulation, write_run
 
-from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns, spans
+from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns
 from probe.analysis.attended_answer import answer, sentence
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import summarise
 from probe.analysis.tolerance import parse_tolerance
 from probe.errors import ProbeError
-from probe.plots import curve
 from probe.plots.style import EmptyFigureError
 from probe.plots.tradeoff import family, tradeoff
 from probe.report.patterns import pattern_section
@@ -105,16 +104,13 @@ def test_families(condition, name):
     assert family(condition) == name
 
 
-def test_windows_of_attention_stand_beside_text_cut_off(folder):
-    """Each at its width, where text that is cut off leaves a target as many tokens."""
+def test_the_page_answers(folder):
+    """The finding, and a figure of the trade-off."""
     found = attended(folder, write=False)
-    rows = spans(found.table)
-    assert list(rows["w"]) == [64, 512]
-    axes = curve(found.summary, windows=rows)
-    drawn = {tuple(line.get_xdata()): line.get_ydata() for line in axes.get_lines()}
-    np.testing.assert_allclose(drawn[64, 512], rows["delta"])
     section = pattern_section(SimpleNamespace(summary=found.summary))
-    assert [figure.title for figure in section.figures][1].startswith("A window of attention")
+    assert [figure.title for figure in section.figures] == [
+        "Delta against the share of the KV cache kept"
+    ]
     assert "loses less than 1 % of perplexity with 513 keys" in section.finding
 
 
@@ -135,7 +131,7 @@ def test_a_pattern_that_hides_nothing_is_no_answer(tmp_path):
     row = found.table.set_index("condition").loc[name]
     assert row["idle"]
     assert not row["frontier"]
-    assert f"are no answer: {name}" in answer(found)
+    assert f"noise of the patterns' arithmetic: {name}" in answer(found)
     assert found.left == 0  # it leaves no target out
 
 
