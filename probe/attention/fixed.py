@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from probe.attention.registry import Index, Term, Truth, register
+from probe.attention.registry import LARGEST, Index, Term, Truth, register
 from probe.perturbations import checks
 
 _NONE = -1e9
@@ -82,12 +82,12 @@ class Gaussian(Weights):
     renormalise: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.offset, bool) or not isinstance(self.offset, int):
-            raise ValueError(f"offset must be an integer; got {self.offset!r}")
+        if type(self.offset) is not int or abs(self.offset) > LARGEST:
+            raise ValueError(f"offset must be an integer within ±{LARGEST:,}; got {self.offset!r}")
         if isinstance(self.sigma, bool) or not (
-            isinstance(self.sigma, int | float) and self.sigma >= 0.1
+            isinstance(self.sigma, int | float) and 0.1 <= self.sigma <= LARGEST
         ):
-            raise ValueError(f"sigma must be a number of at least 0.1; got {self.sigma!r}")
+            raise ValueError(f"sigma must be a number from 0.1 to {LARGEST:,}; got {self.sigma!r}")
         object.__setattr__(self, "sigma", float(self.sigma))
         checks.flag("renormalise", self.renormalise)
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probe.attention.draws import BITS, grid, mixed, of_grid, one_by_one
+from probe.attention.draws import grid, mixed, of_grid, one_by_one
 from probe.attention.masks import Mask
-from probe.attention.registry import Index, Truth, register
+from probe.attention.registry import LARGEST, Index, Truth, register
 from probe.perturbations import checks
+
+_MOST_LINKS = 1024  # what is drawn is held in memory, for every query and head
 
 
 @register("strided")
@@ -25,7 +27,7 @@ class Strided(Mask):
     sinks: int = 1
 
     def __post_init__(self) -> None:
-        checks.count("stride", self.stride, least=1)
+        checks.count("stride", self.stride, least=1, most=LARGEST)
         self._check_sinks()
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
@@ -52,7 +54,7 @@ class Global(Mask):
         given = self.positions if isinstance(self.positions, list | tuple) else [self.positions]
         if not given:
             raise ValueError("positions must hold one index or more; got []")
-        places = {checks.count("positions", place, least=0) for place in given}
+        places = {checks.count("positions", place, least=0, most=LARGEST) for place in given}
         object.__setattr__(self, "positions", tuple(sorted(places)))
         self._check_sinks()
 
@@ -94,9 +96,8 @@ class Random(Mask):
     sinks: int = 1
 
     def __post_init__(self) -> None:
-        checks.count("links", self.links, least=1)
-        if checks.count("seed", self.seed, least=0) > BITS:
-            raise ValueError(f"seed must be below 2**31; got {self.seed}")
+        checks.count("links", self.links, least=1, most=_MOST_LINKS)
+        checks.count("seed", self.seed, least=0, most=LARGEST)
         self._check_sinks()
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:

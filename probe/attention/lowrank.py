@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probe.attention.registry import Term, register
+from probe.attention.registry import LARGEST, Term, register
 from probe.perturbations import checks
 
 if TYPE_CHECKING:  # parsing a pattern needs no torch
@@ -28,7 +28,7 @@ class LowRank(Term):
     k: int
 
     def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1)
+        checks.count("k", self.k, least=1, most=LARGEST)
 
     @property
     def turns_keys(self) -> bool:
@@ -71,6 +71,9 @@ class LowRank(Term):
         return 2 * head_dim * self.seen(far)
 
 
+_MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
+
+
 @register("pool")
 @dataclass(frozen=True)
 class Pool(LowRank):
@@ -91,7 +94,7 @@ class Pool(LowRank):
     before_rope: bool = False
 
     def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1)
+        checks.count("k", self.k, least=1, most=LARGEST)
         checks.flag("before_rope", self.before_rope)
 
     @property
@@ -152,8 +155,8 @@ class Project(LowRank):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1)
-        checks.count("seed", self.seed, least=0)
+        checks.count("k", self.k, least=1, most=_MOST_ROWS)
+        checks.count("seed", self.seed, least=0, most=LARGEST)
 
     def compress(
         self,

@@ -9,7 +9,7 @@ torch tensors can be given.
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from probe.attention.registry import Index, Term, Truth, register
+from probe.attention.registry import LARGEST, Index, Term, Truth, register
 from probe.perturbations import checks
 
 
@@ -67,7 +67,7 @@ class Mask(Term):
         return (key >= length - reach) | (key < self.sinks)
 
     def _check_sinks(self) -> None:
-        checks.count("sinks", self.sinks, least=0)
+        checks.count("sinks", self.sinks, least=0, most=LARGEST)
 
 
 @register("local")
@@ -86,7 +86,7 @@ class Local(Mask):
     sinks: int = 1
 
     def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1)
+        checks.count("w", self.w, least=1, most=LARGEST)
         self._check_sinks()
 
     @property
@@ -115,7 +115,7 @@ class Blocks(Mask):
     sinks: int = 1
 
     def __post_init__(self) -> None:
-        checks.count("size", self.size, least=1)
+        checks.count("size", self.size, least=1, most=LARGEST)
         self._check_sinks()
 
     @property
@@ -146,8 +146,8 @@ class Dilated(Mask):
     sinks: int = 1
 
     def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1)
-        checks.count("gap", self.gap, least=0)
+        checks.count("w", self.w, least=1, most=LARGEST)
+        checks.count("gap", self.gap, least=0, most=LARGEST)
         self._check_sinks()
 
     @property

@@ -18,6 +18,8 @@ BUILTINS = (
 KEYWORDS = frozenset({"global"})
 """Names of patterns that Python keeps for itself; the parser reads them nevertheless."""
 
+LARGEST = 2**31 - 1
+"""The largest number that a pattern takes: indices and their products fit into 63 bits."""
 Index = Any
 """Whole numbers that broadcast: an int, an int64 array or an int64 tensor."""
 Truth = Any

@@ -125,6 +125,11 @@ def _literal(name: str, node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except _UNREADABLE as error:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "each":
+            raise UsageError(
+                f"{ast.unparse(node)} makes a condition for each number, in a configuration; "
+                "allowed here: a number or a list of them"
+            ) from error
         raise UsageError(f"the value of {name!r} must be a number or a list of them") from error
 
 
@@ -132,9 +137,11 @@ def _chosen(name: str, value: Any) -> Chosen:
     if value is None:
         return None
     some = value if isinstance(value, list | tuple) else [value]
-    numbers = {one for one in some if type(one) is int and one >= 0}
+    numbers = {one for one in some if type(one) is int and 0 <= one <= registry.LARGEST}
     if not some or len(numbers) < len(set(map(repr, some))):
-        raise UsageError(f"{name} must be integers >= 0, one or more; got {value!r}")
+        raise UsageError(
+            f"{name} must be integers from 0 to {registry.LARGEST:,}, one or more; got {value!r}"
+        )
     return tuple(sorted(numbers))
 
 

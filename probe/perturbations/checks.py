@@ -10,22 +10,25 @@ from probe.perturbations.ids import Ids
 from probe.perturbations.text import TokenText
 
 
-def count(parameter: str, value: Any, *, least: int) -> int:
+def count(parameter: str, value: Any, *, least: int, most: int | None = None) -> int:
     """Check a whole number.
 
     Args:
         parameter: Name of the parameter, for the error.
         value: What was given for it.
         least: The smallest value allowed.
+        most: The largest; ``None`` is any.
 
     Returns:
         *value* as an int.
 
     Raises:
-        ValueError: If *value* is no integer (bool is none) or below *least*.
+        ValueError: If *value* is no integer (bool is none), below *least* or above *most*.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{parameter} must be an integer >= {least}; got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{parameter} must be an integer up to {most:,}; got {value!r}")
     return int(value)
 
 
