@@ -12,6 +12,8 @@ from probe.analysis.tolerance import Tolerance
 from probe.analysis.words import counted
 from probe.windows import FEWEST_DOCUMENTS
 
+WIDEST = 60
+"""Characters of a pattern in a printed table; of a longer one each term has a line."""
 SHOWN = 10
 """Single heads of a kind in a printed table; the file has all."""
 
@@ -43,10 +45,8 @@ def sentence(found: Attended, tolerance: Tolerance) -> str:
     if best is not None:
         share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
         keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
-        return (
-            f"{subject} loses less than {at}{keys} ({best['condition']}: {in_words(best)} nats a"
-            " token)."
-        )
+        name = ranged(str(best["condition"]))
+        return f"{subject} loses less than {at}{keys} ({name}: {in_words(best)} nats a token)."
     if summary.documents < FEWEST_DOCUMENTS:
         few = counted(summary.documents, "document")
         return f"{subject}: unresolved at {at}: {few}, an interval needs {FEWEST_DOCUMENTS}."
@@ -56,9 +56,12 @@ def sentence(found: Attended, tolerance: Tolerance) -> str:
 def table(found: Attended) -> str:
     """Every pattern with its keys, its shares and its delta, the smallest cache first."""
     head, cells = costs(found.table)
-    frontier = [["frontier" if one else ""] for one in found.table["frontier"]]
-    rows = [row + more for row, more in zip(cells, frontier, strict=True)]
-    return aligned([[*head, ""], *rows], rule=True) if rows else ""
+    lines = [[*head, ""]]
+    for (name, *others), best in zip(cells, found.table["frontier"], strict=True):
+        first, *more = name.split(" + ") if len(name) > WIDEST else [name]
+        lines.append([first, *others, "frontier" if best else ""])
+        lines += [[f"  + {term}", *[""] * len(head)] for term in more]
+    return aligned(lines, rule=True) if cells else ""
 
 
 def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -84,8 +87,26 @@ def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def _shown(condition: str) -> str:
     """A pattern as its table names it, marked where the model never learned anything like it."""
-    pattern = condition[len("attend(") : -1]
+    pattern = ranged(condition[len("attend(") : -1])
     return f"{pattern} (untrained, an upper bound)" if is_hard_coded(pattern) else pattern
+
+
+def ranged(pattern: str) -> str:
+    """A pattern whose lists of consecutive numbers are told by their ends: ``layers=[15–29]``."""
+
+    def told(found: re.Match[str]) -> str:
+        numbers = [int(one) for one in found[0].split(", ")]
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and number == runs[-1][-1] + 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        return ", ".join(
+            f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+        )
+
+    return re.sub(r"(?<=\[)[0-9]{1,9}(, [0-9]{1,9})+(?=\])", told, pattern)
 
 
 def head_table(found: Attended) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from probe.analysis.attended_answer import ranged
 from probe.plots import marks, scales, style
 
 FRONTIER: dict[str, Any] = {
@@ -75,5 +76,5 @@ def tradeoff(
 def family(condition: str) -> str:
     """The pattern without the numbers that a series of them varies: ``local, sinks=4``."""
     inside = re.sub(r"^attend\((.*)\)$", r"\1", condition)
-    plain = re.sub(r"\b(w|size|k|stride|links|gap)=\d+(, )?", "", inside)
-    return plain.replace("(sinks=1)", "").replace("()", "").replace("(, ", "(").strip()
+    plain = re.sub(r"\b(w|size|k|stride|links|gap)=\d+(, )?|positions=\[[^]]*\](, )?", "", inside)
+    return ranged(plain).replace("(sinks=1)", "").replace("()", "").replace("(, ", "(").strip()

@@ -98,6 +98,11 @@ def test_the_figure_has_a_point_a_pattern_and_the_frontier(folder):
         ("attend(local(w=64, sinks=4))", "local(sinks=4)"),
         ("attend(dilated(w=64, gap=1, sinks=1))", "dilated"),
         ("attend(pool(k=8))", "pool"),
+        ("attend(global(positions=[0, 9], sinks=1) + local(w=3, sinks=1))", "global + local"),
+        (
+            "attend(heads(local(w=3, sinks=1), layers=[0, 2, 3, 4, 6, 7], heads=[1]))",
+            "heads(local, layers=[0, 2–4, 6, 7], heads=[1])",
+        ),
     ],
 )
 def test_families(condition, name):
