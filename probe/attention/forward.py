@@ -63,6 +63,7 @@ class Heads:
         shared: Number of the key-value head of each query head.
         scaling: What products of queries and keys are multiplied with.
         softcap: The bound of their tanh, if they have one.
+        eager: Whether to attend as transformers' eager attention does, which rounds otherwise.
     """
 
     query: torch.Tensor
@@ -71,6 +72,7 @@ class Heads:
     shared: tuple[int, ...]
     scaling: float | None
     softcap: float | None
+    eager: bool = False
 
     def each(self, some: torch.Tensor) -> torch.Tensor:
         """Keys or values, one for each query head: shape ``(batch, heads, keys, d)``."""
@@ -84,12 +86,14 @@ class Heads:
             Shape ``(batch, heads, queries, e)``.
         """
         key, value = self.each(self.key), self.each(self.value)
-        if self.softcap is None:
+        if self.softcap is None and not self.eager:
             return scaled_dot_product_attention(
                 self.query, key, value, attn_mask=mask, scale=self.scaling
             )
         scaling = self.query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        logits = (self.query @ key.mT * scaling / self.softcap).tanh() * self.softcap
+        logits = self.query @ key.mT * scaling
+        if self.softcap is not None:
+            logits = (logits / self.softcap).tanh() * self.softcap
         if mask.dtype == torch.bool:
             logits = logits.masked_fill(~mask, -torch.inf)
         else:

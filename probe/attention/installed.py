@@ -10,6 +10,7 @@ from probe.attention.masks import Local
 from probe.attention.patterns import Pattern, Placed, add
 from probe.attention.put import Put, registered
 from probe.attention.rotary import Rotary, refuse_unturned
+from probe.attention.text import parse
 from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded
 from probe.errors import UsageError
 
@@ -17,7 +18,7 @@ from probe.errors import UsageError
 @contextmanager
 def installed(
     model: PreTrainedModel,
-    pattern: Pattern,
+    pattern: Pattern | str,
     *,
     boundary: int | None = None,
     flex: bool = False,
@@ -25,12 +26,14 @@ def installed(
 ) -> Iterator[Put]:
     """Let a model attend by a pattern, always within its own mask, and then as before.
 
-    Queries and keys are counted from the first token of the sequence, those in a cache included.
+    Queries and keys are counted from the first token of the sequence, those in a cache included,
+    and padding on the left too: sinks of a padded sequence are its padding. It attends as the
+    model itself does, by scaled_dot_product_attention or eagerly.
     A mask of four dimensions must be placed first, see `Put.place`.
 
     Args:
         model: Any decoder or encoder of transformers, in evaluation mode.
-        pattern: The pattern.
+        pattern: The pattern, or its text.
         boundary: Index of the first near token, for patterns that tell far from near.
         flex: Use block masks that skip what is hidden, where they compile; `Put.note` says where
             they do not.
@@ -42,6 +45,8 @@ def installed(
     Raises:
         UsageError: If the model does not heed patterns, or this pattern does not go with it.
     """
+    if not isinstance(pattern, Pattern):
+        pattern = parse(pattern)
     _refuse(model, pattern, boundary)
     known = known or heeded(model, pattern)
     pattern.refuse_unknown(known.layers, known.heads)
@@ -96,6 +101,10 @@ def _why_not(model: PreTrainedModel, put: Put, known: Heeded) -> str:
 
 def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> None:
     family = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise UsageError(
+            f"pattern {pattern.text!r} cannot be put on {family}; allowed: a model of transformers"
+        )
     if getattr(model.config, "is_encoder_decoder", False):
         raise UsageError(
             f"pattern {pattern.text!r}: {family} is encoder and decoder; allowed: either alone"
@@ -106,5 +115,6 @@ def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> N
         )
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
-            f"pattern {pattern.text!r} tells far from near and needs a boundary; got None"
+            f"pattern {pattern.text!r} tells far from near and needs a boundary; got None; "
+            "allowed: boundary=, the index of the first near token"
         )

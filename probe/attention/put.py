@@ -38,6 +38,7 @@ class Put:
             the first forward.
         note: One line where something was asked for that cannot be had, empty otherwise.
         rotary: The model's rotary embedding, for patterns that need it.
+        eager: Whether the model attends eagerly without a pattern, so that it rounds alike.
     """
 
     def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
@@ -46,6 +47,7 @@ class Put:
         self.symmetric: bool | None = None
         self.note = ""
         self.rotary: Rotary | None = None
+        self.eager = False
         self._parts = cache(pattern.parts)
 
     def place(self, mask: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -132,6 +134,7 @@ class Put:
                 tuple(number // shared for number in numbers),
                 scaling,
                 softcap,
+                self.eager,
             )
             got = self._attend(module, heads, part, seen, numbers)
             if every:
@@ -176,6 +179,7 @@ class Put:
 def registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
     """Have transformers call *put* for a model, whatever happens only for so long."""
     before = settings(model)
+    put.eager = model.config.get_text_config()._attn_implementation == "eager"
     name = f"context_probe_{next(_NUMBERS)}"
     AttentionInterface.register(name, put.attention)
     AttentionMaskInterface.register(name, put.make_mask)

@@ -73,6 +73,11 @@ def _read_term(node: ast.expr, text: str) -> Pattern:
     if not isinstance(call.func, ast.Name):
         raise UsageError(f"pattern {text!r} cannot be read; allowed: {FORMS}")
     name = "global" if call.func.id == "global_" else call.func.id
+    if name == "attend":
+        raise UsageError(
+            f"pattern {text!r}: attend(...) makes a condition of a pattern; allowed here: the "
+            "pattern in it alone"
+        )
     try:
         return _read_heads(call, text) if name == "heads" else add([_read_call(name, call)])
     except UsageError as error:

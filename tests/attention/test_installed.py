@@ -339,6 +339,35 @@ def test_without_a_trial() -> None:
     handle.remove()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "mistral"])
+def test_a_model_that_attends_eagerly_goes_on_so(family: str, dtype: torch.dtype) -> None:
+    """What hides nothing changes not one bit, so that delta is no difference of two kernels."""
+    model = tiny(family, dtype=dtype)
+    sdpa = plain_logp(model, IDS)
+    model.set_attn_implementation("eager")
+    intact = plain_logp(model, IDS)
+    with installed(model, "local(999)"):
+        assert np.array_equal(plain_logp(model, IDS), intact)
+    if dtype == torch.bfloat16:
+        assert not np.array_equal(sdpa, intact)
+
+
+def test_what_is_no_pattern_or_no_model() -> None:
+    """A text is parsed; what cannot be is refused in a line, and so is what is no model."""
+    model = tiny("llama")
+    with installed(model, "local(3)") as put:
+        assert put.pattern == parse("local(3)")
+    for pattern, told in (("attend(local(3))", "allowed here: the pattern in it"), (3, "text")):
+        with pytest.raises(UsageError, match=told), installed(model, pattern):  # type: ignore
+            pytest.fail("it was let through")
+    with (
+        pytest.raises(UsageError, match="cannot be put on Linear; allowed: a model"),
+        installed(torch.nn.Linear(2, 2), parse("local(3)")),  # type: ignore[arg-type]
+    ):
+        pytest.fail("it was let through")
+
+
 def test_half_precision() -> None:
     """In bfloat16 a pattern that hides nothing stays within rounding, whatever it is made of."""
     model = tiny("llama", dtype=torch.bfloat16)
