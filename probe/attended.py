@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.attention.costs import Shape, cost
+from probe.attention.costs import Cost, Shape, cost
 from probe.attention.installed import heeded, installed
 from probe.attention.patterns import Part, Pattern
 from probe.experiment import Experiment
@@ -53,7 +53,25 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
             # A query predicts the token behind it.
             "first": None if changed is None else changed + 1 - extra,
         }
+    pressed = any(pattern.needs_boundary for pattern in patterns.values())
+    if pressed and "truncate" in experiment.config.conditions:
+        found["truncate"] = _cut_off(experiment, own, boundary, asked)
     return found
+
+
+def _cut_off(experiment: Experiment, full: Cost, boundary: int, asked: slice) -> dict[str, Any]:
+    """What remains to be attended to where the far text is cut off at the boundary."""
+    length, kept = len(full.keys), int(experiment.first_token.mode == "keep")
+    near = np.maximum(0, np.arange(length) - boundary + 1)
+    keys = np.where(near > 0, near + kept, 0)
+    return {
+        "keys": float(keys[asked].max()),
+        "full": max(full.keys[asked]),
+        "kv_bytes": full.kv_bytes * float(keys[-1]) / length,
+        "kv_share": float(keys[-1]) / length,
+        "flops_share": float(keys.sum()) / sum(full.keys),
+        "first": boundary + 1 - experiment.first_token.extra,
+    }
 
 
 def forward_times(

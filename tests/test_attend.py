@@ -194,7 +194,7 @@ def test_the_record_tells_what_patterns_cost(folder):
 def test_the_answer_and_the_table(folder):
     """A run with text perturbed and attention limited has both answers."""
     found = attended(folder, write=False)
-    assert set(found.table["condition"]) == {*PATTERNS, WIDE, *PRESSED}
+    assert set(found.table["condition"]) == {*PATTERNS, WIDE, *PRESSED, "truncate"}
     table, rows = found.table.set_index("condition"), scores(folder)
     for name in (WIDE, PRESSED[1]):
         assert abs(table.loc[name, "delta"]) < 1e-6
@@ -204,7 +204,7 @@ def test_the_answer_and_the_table(folder):
     rows = rows.merge(starts.astype({"document": rows["document"].dtype}))
     place = rows["position"] - rows["start"]
     boundary = LENGTH - REACH
-    for name in (*PATTERNS, PRESSED[0]):
+    for name in (*PATTERNS, PRESSED[0], "truncate"):
         kept = (rows["condition"] == name) & (place >= boundary + 1)
         kept &= (rows["boundary"] < 0) | (rows["boundary"] - rows["start"] == boundary)
         own = rows[kept]
@@ -212,4 +212,7 @@ def test_the_answer_and_the_table(folder):
         assert table.loc[name, "targets"] == len(own) > 0
         assert table.loc[name, "delta"] == pytest.approx(delta)
     contexts = {context.condition for context in found.summary.contexts}
-    assert contexts == {"truncate", *PRESSED}
+    assert contexts == {"truncate"}  # a pattern is no context that is cut off
+    assert table.loc["truncate", "keys"] == REACH  # BOS and near text; the last token is no query
+    assert table.loc["truncate", "kv_share"] == pytest.approx((1 + REACH) / (1 + LENGTH))
+    assert not table.loc[[WIDE, PRESSED[1]], "frontier"].any()

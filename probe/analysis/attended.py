@@ -20,6 +20,8 @@ from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
 
 PREFIX = "attend("
+TEXT = "truncate"
+"""The condition that low-rank patterns stand beside: their far text cut off."""
 COSTS = ("keys", "full", "kv_share", "flops_share", "forward_share")
 COLUMNS = (
     *("condition", *COSTS, "delta", "low", "high", "targets", "documents"),
@@ -28,8 +30,8 @@ COLUMNS = (
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
 own attention, shares of the cache and of attention's operations by formula and of a forward's
 time as measured (missing where nothing is skipped), delta and its limits (nats a
-token), whether the pattern hides nothing, and whether no other is cheaper in cache and loses as
-little."""
+token), whether the pattern hides nothing, and whether no other, nor full attention, is cheaper in
+cache and loses as little. Beside low-rank patterns stands ``truncate`` at their boundary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def cheapest(table: pd.DataFrame, tolerance: Tolerance) -> "pd.Series[Any] | Non
     epsilon = tolerance.nats() if tolerance.unit in ("perplexity", "nats") else None
     if epsilon is None:
         return None
-    below = table[(table["high"] < epsilon) & ~table["idle"].astype(bool)]
+    patterns = table["condition"].astype(str).str.startswith(PREFIX)
+    below = table[patterns & (table["high"] < epsilon) & ~table["idle"].astype(bool)]
     below = below.sort_values(["kv_share", "keys"])
     return None if below.empty else below.iloc[0]
 
@@ -147,11 +150,12 @@ def _sums(
             if(s.boundary < 0, -1, s.boundary - w.start) AS boundary,
             s.nll::DOUBLE - s.nll_intact AS delta
         FROM scores s JOIN windows w USING (document, "window")
-        WHERE starts_with(s.condition, $prefix)"""
+        WHERE starts_with(s.condition, $prefix) OR s.condition = $text"""
+    given = {"prefix": PREFIX, "text": TEXT if TEXT in known else None}
     spans = connection.execute(
         f"""SELECT condition, boundary, count(*) AS rows, min(place) AS first, max(place) AS last
         FROM ({scored}) GROUP BY ALL ORDER BY rows DESC, boundary DESC""",
-        {"prefix": PREFIX},
+        given,
     ).df()
     # Of low-rank patterns, which have boundaries, the one that most targets stand behind.
     spans = spans.drop_duplicates("condition")
@@ -171,8 +175,8 @@ def _sums(
         FROM ({scored}) WHERE (condition::VARCHAR, boundary) IN (
             SELECT unnest($names::VARCHAR[]), unnest($boundaries::BIGINT[]))
         GROUP BY ALL ORDER BY condition, document""",
-        {
-            "prefix": PREFIX,
+        given
+        | {
             "first": first,
             "names": spans["condition"].astype(str).tolist(),
             "boundaries": spans["boundary"].tolist(),
@@ -183,9 +187,13 @@ def _sums(
 
 
 def _frontier(table: pd.DataFrame) -> list[bool]:
-    """Whether no other pattern has a smaller cache and a delta as small, or the reverse."""
+    """Whether no other has a smaller cache and a delta as small, or the reverse.
+
+    Full attention, which keeps all and loses nothing, is one of the others.
+    """
     share, delta = (table[name].to_numpy(float) for name in ("kv_share", "delta"))
     share = np.where(table["idle"].to_numpy(bool), np.nan, share)
-    cheaper = (share[None] <= share[:, None]) & (delta[None] <= delta[:, None])
-    better = cheaper & ((share[None] < share[:, None]) | (delta[None] < delta[:, None]))
+    shares, deltas = (np.append(own, full)[None] for own, full in ((share, 1.0), (delta, 0.0)))
+    cheaper = (shares <= share[:, None]) & (deltas <= delta[:, None])
+    better = cheaper & ((shares < share[:, None]) | (deltas < delta[:, None]))
     return [bool(value) for value in ~better.any(axis=1) & np.isfinite(share)]

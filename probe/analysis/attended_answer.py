@@ -2,55 +2,90 @@
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from probe.analysis.aligned import aligned
-from probe.analysis.attended import Attended, cheapest
+from probe.analysis.attended import PREFIX, Attended, cheapest
 from probe.analysis.groups import in_words
+from probe.analysis.heads_answer import head_table
 from probe.analysis.tolerance import Tolerance
 from probe.analysis.words import counted
 from probe.windows import FEWEST_DOCUMENTS
 
 WIDEST = 60
 """Characters of a pattern in a printed table; of a longer one each term has a line."""
-SHOWN = 10
-"""Single heads of a kind in a printed table; the file has all."""
 
 
 def answer(found: Attended) -> str:
     """The whole answer as plain text: sentences, a table, notes."""
     told = "\n".join(sentences(found)) if len(found.table) else ""
-    parts = (told, table(found), beside_table(found), head_table(found), _noted(found))
+    heads = head_table(found.heads, found.summary.analysis.confidence)
+    parts = (told, table(found), beside_table(found), heads, _noted(found))
     return "\n\n".join(part for part in parts if part)
 
 
 def sentences(found: Attended) -> list[str]:
-    """What holds at each tolerance, a pattern that serves several told at the strictest."""
-    lines: dict[str | None, str] = {}
-    for tolerance in found.summary.analysis.tolerances:
-        if tolerance.unit in ("perplexity", "nats"):  # others differ from target to target
-            best = cheapest(found.table, tolerance)
-            key = None if best is None else str(best["condition"])
-            lines.setdefault(key, sentence(found, tolerance))
-    return list(lines.values())
+    """What holds at each tolerance: of one pattern at the strictest, of none at all of them."""
+    plain = [
+        one
+        for one in found.summary.analysis.tolerances
+        if one.unit in ("perplexity", "nats")  # others differ from target to target
+    ]
+    lines: dict[str, str] = {}
+    none = []
+    for tolerance in plain:
+        best = cheapest(found.table, tolerance)
+        if best is None:
+            none.append(tolerance)
+        else:
+            lines.setdefault(str(best["condition"]), _serves(found, tolerance, best))
+    return [*([_none(found, none)] if none else []), *lines.values()]
 
 
 def sentence(found: Attended, tolerance: Tolerance) -> str:
     """With how many keys this model on this text loses less than a tolerance."""
-    summary, rows = found.summary, found.table
-    subject = f"{summary.model} on {summary.data}"
-    at = tolerance.text.replace("%", " % of perplexity")
-    best = cheapest(rows, tolerance)
-    if best is not None:
-        share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
-        keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
-        name = ranged(str(best["condition"]))
-        return f"{subject} loses less than {at}{keys} ({name}: {in_words(best)} nats a token)."
-    if summary.documents < FEWEST_DOCUMENTS:
-        few = counted(summary.documents, "document")
+    best = cheapest(found.table, tolerance)
+    return _none(found, [tolerance]) if best is None else _serves(found, tolerance, best)
+
+
+def _serves(found: Attended, tolerance: Tolerance, best: "pd.Series[Any]") -> str:
+    share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
+    keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
+    name = ranged(str(best["condition"]))
+    return (
+        f"{_subject(found)} loses less than {_at([tolerance])}{keys} ({name}: {in_words(best)} nats"
+        " a token)."
+    )
+
+
+def _none(found: Attended, tolerances: Sequence[Tolerance]) -> str:
+    """That no pattern is known to lose less, and what the best of them does."""
+    at, subject = _at(tolerances), _subject(found)
+    if found.summary.documents < FEWEST_DOCUMENTS:
+        few = counted(found.summary.documents, "document")
         return f"{subject}: unresolved at {at}: {few}, an interval needs {FEWEST_DOCUMENTS}."
-    return f"{subject}: no pattern of this run is known to lose less than {at}."
+    rows = found.table
+    rows = rows[rows["condition"].astype(str).str.startswith(PREFIX) & ~rows["idle"].astype(bool)]
+    told = f"{subject}: no pattern of this run is known to lose less than {at}"
+    if rows.empty:
+        return f"{told}."
+    least = rows.sort_values("delta").iloc[0]
+    name = ranged(str(least["condition"]))
+    return f"{told}; the least is lost by {name}: {in_words(least)} nats a token."
+
+
+def _subject(found: Attended) -> str:
+    return f"{found.summary.model} on {found.summary.data}"
+
+
+def _at(tolerances: Sequence[Tolerance]) -> str:
+    """Tolerances in a sentence: ``1 % of perplexity, 2 % of perplexity or 0.1 nats``."""
+    texts = [tolerance.text.replace("%", " % of perplexity") for tolerance in tolerances]
+    *first, last = texts
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def table(found: Attended) -> str:
@@ -77,7 +112,12 @@ def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         [
             _shown(str(row["condition"])),
             "–" if math.isnan(row["keys"]) else f"{row['keys']:,.0f}",
-            *("–" if math.isnan(row[name]) else f"{100 * row[name]:.1f} %" for name in shares),
+            *(
+                "–"
+                if math.isnan(row[name])
+                else f"{100 * row[name]:.{0 if name == 'forward_share' else 1}f} %"
+                for name in shares
+            ),
             in_words(row),  # type: ignore[arg-type]
         ]
         for row in rows.to_dict("records")
@@ -87,7 +127,9 @@ def costs(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def _shown(condition: str) -> str:
     """A pattern as its table names it, marked where the model never learned anything like it."""
-    pattern = ranged(condition[len("attend(") : -1])
+    if not condition.startswith(PREFIX):
+        return f"{condition}, far text cut off"
+    pattern = ranged(condition[len(PREFIX) : -1])
     return f"{pattern} (untrained, an upper bound)" if is_hard_coded(pattern) else pattern
 
 
@@ -107,22 +149,6 @@ def ranged(pattern: str) -> str:
         )
 
     return re.sub(r"(?<=\[)[0-9]{1,9}(, [0-9]{1,9})+(?=\])", told, pattern)
-
-
-def head_table(found: Attended) -> str:
-    """The single heads that cost most, kind by kind, and how many differ from 0 at all."""
-    alpha, parts = 1 - found.summary.analysis.confidence, []
-    for kind, rows in found.heads.groupby("kind", sort=False):
-        told = f"{kind} in place of each of {counted(len(rows), 'head')}"
-        if rows["p_holm"].notna().any():
-            raised = int(((rows["p_holm"] < alpha) & (rows["delta"] > 0)).sum())
-            lowered = int(((rows["p_holm"] < alpha) & (rows["delta"] < 0)).sum())
-            told += (
-                f": {raised:,} raise the loss, {lowered:,} lower it, the others are not told from 0"
-            )
-        head, cells = ranking(found.heads, str(kind), SHOWN)
-        parts.append(f"{told}\n{aligned([head, *cells])}")
-    return "\n\n".join(parts)
 
 
 def beside_table(found: Attended) -> str:
@@ -148,56 +174,31 @@ def by_width(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["w", *names], cells
 
 
-def ranking(heads: pd.DataFrame, kind: str, count: int) -> tuple[list[str], list[list[str]]]:
-    """The first heads of one kind, beside what the other kinds cost in the same place.
-
-    Those whose interval leaves 0 out come first, then the others, each by what it costs.
-
-    Args:
-        heads: Of :func:`probe.analysis.heads.head_table`.
-        kind: What stands in place of them.
-        count: How many of them at most.
-
-    Returns:
-        The head of a table, and its cells, a row a head.
-    """
-    delta = heads.pivot(index=["layer", "head"], columns="kind", values="delta")
-    others = [str(name) for name in dict.fromkeys(heads["kind"]) if name != kind]
-    rows = heads[heads["kind"] == kind]
-    told = (rows["low"] > 0) | (rows["high"] < 0)
-    rows = rows.loc[told.sort_values(ascending=False, kind="stable").index]
-    cells = []
-    for row in rows.head(count).to_dict("records"):
-        p, place = row["p_holm"], (row["layer"], row["head"])
-        beside = [delta.loc[place, name] for name in others]
-        cells.append(
-            [
-                *map(str, place),
-                in_words(row),  # type: ignore[arg-type]
-                "–" if math.isnan(p) else f"{p:.2g}",
-                *("–" if math.isnan(value) else f"{value:+.4f}" for value in beside),
-            ]
-        )
-    return ["layer", "head", "delta (nats a token)", "p (Holm)", *others], cells
-
-
 def notes(found: Attended) -> list[str]:
     """What a reader must know of the table."""
     told = []
     if len(found.heads):
         told.append(
-            "single heads: those whose interval leaves 0 out come first, then those that cost most;"
-            " limits hold for all of a kind together (Bonferroni), p is Holm's; heads.csv has all"
+            "single heads: those told from 0 (Holm's p below"
+            f" {1 - found.summary.analysis.confidence:.2g}) come first, then those that cost most;"
+            " limits hold for all of a kind together (Bonferroni) and are a little wider than p"
+            " says; heads.csv has all"
         )
     if len(found.table):
         told.append(
             "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
             " attention by formula, as shares of full attention at this window's length"
         )
+    if found.table["frontier"].any():
+        told.append(
+            "frontier: neither another pattern of the run nor full attention keeps as little of the"
+            " cache and loses as little, by estimates"
+        )
     if found.table["forward_share"].notna().any():
         told.append(
-            "forward: the time of a forward of one window whose hidden blocks are skipped, measured"
-            " in this run, as a share of that with full attention"
+            "forward: the time of a forward of one window whose hidden blocks are skipped, the"
+            " smaller of two, as a share of that with full attention; a few per cent are noise, and"
+            " blocks are 128 keys wide, so that short windows have little to skip"
         )
     if len(found.heads) and found.heads["kind"].nunique() > 1:
         told.append("the last columns: what the other kinds cost in place of the same head")

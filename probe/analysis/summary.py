@@ -214,10 +214,13 @@ def _contexts(
     floor: NoiseFloor | None,
     per_token: float | None,
 ) -> tuple[EffectiveContext, ...]:
-    """The answers, condition by condition; the noise control has none."""
+    """The answers, condition by condition.
+
+    The noise control has none, and no attention pattern: a pattern is no context that is cut off.
+    """
     found: list[EffectiveContext] = []
     for condition, curve in fitted.items():
-        if not is_noise(condition):
+        if not is_noise(condition) and not condition.startswith("attend("):
             answers = effective_contexts(
                 curve, how.tolerances, floor=floor, bytes_per_token=per_token
             )

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from probe.analysis.attended import Attended, attended, has_patterns, levels
-from probe.analysis.attended_answer import by_width, costs, notes, ranking, sentences
+from probe.analysis.attended_answer import by_width, costs, notes, sentences
 from probe.analysis.beside import SERIES
 from probe.analysis.groups import in_words
+from probe.analysis.heads_answer import ranking
 from probe.plots.tradeoff import family
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import Explained, Figure, Section, Table, figure
@@ -38,7 +39,7 @@ def pattern_section(explained: Explained) -> Section | None:
     figures = [_figure(found, known)] if len(known) else []
     figures += _beside_text(found)
     tables = [_patterns(found.table)] if len(found.table) and not figures else []
-    tables += _heads(found.heads)
+    tables += _heads(found)
     id_, title = "attention", "What attention must see"
     return Section(id_, title, first, figures, tables, notes(found), others)
 
@@ -132,11 +133,11 @@ def _patterns(rows: pd.DataFrame) -> Table:
     return Table("Patterns, the smallest cache first", [*head, "targets"], every)
 
 
-def _heads(rows: pd.DataFrame) -> list[Table]:
+def _heads(found: Attended) -> list[Table]:
     """One table a kind, the heads that cost most first."""
-    tables = []
-    for kind in dict.fromkeys(rows["kind"].astype(str)):
-        head, cells = ranking(rows, kind, FIRST)
+    tables, alpha = [], 1 - found.summary.analysis.confidence
+    for kind in dict.fromkeys(found.heads["kind"].astype(str)):
+        head, cells = ranking(found.heads, kind, FIRST, alpha)
         title = f"{kind} in place of single heads: those told from 0, then those that cost most"
         tables.append(Table(title, head, cells))
     return tables
