@@ -21,7 +21,9 @@ class Progress:
         total: Windows to be finished by it.
         tokens: Tokens forwarded by it.
         seconds: Since its first unit began.
-        far_delta: Mean delta over the far half of the reach, nats, of the first condition.
+        far_delta: Mean delta of the first condition, nats: over the far half of the reach, or, of
+            an attention pattern, over all targets.
+        far: Whether it is that of the far half.
     """
 
     windows: int
@@ -29,14 +31,16 @@ class Progress:
     tokens: int
     seconds: float
     far_delta: float | None
+    far: bool = True
 
 
 class FarEnd:
     """The running estimate of the curve's far end, for the progress line."""
 
     def __init__(self, experiment: Experiment) -> None:
-        names = [d.condition.text for d in experiment.draws if not d.condition.is_noise]
-        self.condition = names[0] if names else None
+        first = [d.condition for d in experiment.draws if not d.condition.is_noise][:1]
+        self.condition = first[0].text if first else None
+        self.is_far = not (first and first[0].is_attended)
         self.start = experiment.protocol.reach // 2
         self.sum, self.count = 0.0, 0
 

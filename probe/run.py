@@ -168,7 +168,7 @@ def _score_missing(
         seconds = time.perf_counter() - started
         record["costs"] = _sum(spent, engine.costs, seconds, model.device)
         store.write_record(record)
-        listen(Progress(done, total, engine.costs.tokens, seconds, far.mean))
+        listen(Progress(done, total, engine.costs.tokens, seconds, far.mean, far.is_far))
 
 
 def _record_patterns(

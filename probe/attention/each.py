@@ -28,6 +28,10 @@ def expand(text: str) -> list[str]:
     """
     counts = []
     for found in _EACH.finditer(text):
+        if not re.search(r"\b(layers|heads)\s*=\s*$", text[: found.start()]):
+            raise UsageError(
+                f"condition {text!r}: {found[0]}; allowed: as layers= or heads= of heads(...)"
+            )
         if not re.fullmatch(r"[1-9][0-9]*", found[1]):
             raise UsageError(f"condition {text!r}: {found[0]}; allowed: a whole number from 1 on")
         counts.append(int(found[1]))

@@ -99,7 +99,8 @@ def _patterns(summary: "Summary") -> None:
     """What limiting attention costs, the trade-off as a figure, and windows beside text."""
     from probe.analysis.attended import attended, levels
     from probe.analysis.attended_answer import answer
-    from probe.plots import beside, tradeoff
+    from probe.commands._figures import slug
+    from probe.plots import beside, heads, tradeoff
     from probe.plots.marks import named
 
     folder = summary.run.path
@@ -109,6 +110,9 @@ def _patterns(summary: "Summary") -> None:
     if (found.table["kv_share"] > 0).any():
         axes = tradeoff(found.table, tolerances=levels(summary))
         keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "tradeoff")
+    for kind, rows in found.heads.groupby("kind", sort=False):
+        axes = heads(rows, alpha=1 - summary.analysis.confidence)
+        keep_figure(axes, folder / "figures" / f"heads-{slug(str(kind))}")
     if len(found.beside):
         axes = beside(found.beside, tolerances=levels(summary))
         keep_figure(named(axes, summary.model, summary.data), folder / "figures" / "beside")

@@ -27,8 +27,10 @@ def curve(runs: Runs, condition: str | None) -> Named:
     """Delta by distance of one run, or of several over one another."""
     from dataclasses import replace
 
+    from probe.analysis.attended import has_patterns
     from probe.analysis.summary import summarise
     from probe.plots import curve as figure
+    from probe.plots.style import EmptyFigureError
 
     summaries: list[Summary] = []
     for folder in runs:
@@ -38,6 +40,8 @@ def curve(runs: Runs, condition: str | None) -> Named:
             own = tuple(each for each in summary.contexts if each.condition == condition)
             summary = replace(summary, curve=rows, contexts=own)
         summaries.append(summary)
+    if all(each.curve.empty and has_patterns(each.run.record) for each in summaries):
+        raise EmptyFigureError("it limits attention alone; allowed: --kind tradeoff, heads")
     yield "", figure(summaries)
 
 
@@ -126,6 +130,20 @@ def beside(run: Path) -> Named:
 
     found = attended(run, write=False)
     yield "", figure(found.beside, tolerances=levels(found.summary))
+
+
+def heads(run: Path) -> Named:
+    """What replacing single attention heads costs, a figure for each kind of replacement."""
+    from probe.analysis.attended import attended
+    from probe.plots import heads as figure
+    from probe.plots.style import EmptyFigureError
+
+    found = attended(run, write=False)
+    alpha = 1 - found.summary.analysis.confidence
+    if found.heads.empty:
+        raise EmptyFigureError("no single head was replaced")
+    for kind, rows in found.heads.groupby("kind", sort=False):
+        yield f"-{slug(str(kind))}", figure(rows, alpha=alpha)
 
 
 def slug(text: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.attention.patterns import Part, Pattern
+from probe.registry import summary
 
 CELLS = 32
 """Rows and columns of a picture."""
@@ -32,6 +33,8 @@ def pictures(pattern: Pattern) -> Iterator[str]:
         length = length_of(part)
         boundary = length * 3 // 4
         title = f"{where}; {length:,} tokens, queries downward, keys to the right"
+        if part.weights is not None:
+            title += f"\n{summary(type(part.weights))}"
         if part.lowrank is not None:
             title += f"; far keys, before token {boundary:,}, are pressed where queries are near"
         seen = shares(part, length, boundary)

@@ -134,15 +134,24 @@ def window_tokens(experiment: "Experiment") -> str:
 def targets_table(cost: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
     from probe.analysis.aligned import aligned
+    from probe.analysis.words import counted
     from probe.planning import octave_name
 
-    conditions = list(cost.targets)
-    octaves = sorted({number for by_octave in cost.targets.values() for number in by_octave})
+    # Patterns of attention have no distance, and they may be hundreds.
+    named = [name for name in cost.targets if name.startswith("attend(")]
+    patterns = [name for name in named if set(cost.targets[name]) == {-1}]
+    conditions = [name for name in cost.targets if name not in patterns]
+    others = [cost.targets[name][-1] for name in patterns]
+    octaves = sorted({number for name in conditions for number in cost.targets[name]})
     rows = [["distance", *conditions]]
     for number in octaves:
         found = [cost.targets[condition].get(number) for condition in conditions]
         rows.append([octave_name(number), *("–" if n is None else f"{n:,}" for n in found)])
-    return "Targets\n" + aligned(rows, numbers=True)
+    told = [f"Targets\n{aligned(rows, numbers=True)}"] if conditions else []
+    if others:
+        each = " to ".join(f"{n:,}" for n in dict.fromkeys((min(others), max(others))))
+        told.append(f"{counted(len(others), 'attention pattern')}: {each} targets each")
+    return "\n".join(told)
 
 
 def estimate(experiment: "Experiment", cost: "Planned") -> str:

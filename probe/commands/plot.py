@@ -23,11 +23,12 @@ KINDS = (
     "importance",
     "tradeoff",
     "beside",
+    "heads",
 )
 OF_KIND = {
     "condition": (
         "--condition",
-        tuple(kind for kind in KINDS if kind not in ("importance", "tradeoff", "beside")),
+        tuple(kind for kind in KINDS if kind not in ("importance", "tradeoff", "beside", "heads")),
     ),
     "name": ("--class", ("classes",)),
     "by": ("--by", ("heatmap",)),
@@ -123,6 +124,7 @@ def command(
         "importance": lambda: _dense.draw(runs[0], document, window, measure),
         "tradeoff": lambda: _figures.tradeoff(runs[0]),
         "beside": lambda: _figures.beside(runs[0]),
+        "heads": lambda: _figures.heads(runs[0]),
     }
     try:
         own = without_curve(opened, kind, condition)

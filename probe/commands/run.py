@@ -36,7 +36,8 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     def listen(progress: Progress) -> None:
         bar.total = progress.total
         bar.start_t = time.time() - progress.seconds  # loading and checking are no unit's time
-        far = "" if progress.far_delta is None else f", far end {progress.far_delta:+.4f} nats"
+        where = "delta at the far end" if progress.far else "delta"
+        far = "" if progress.far_delta is None else f", {where} {progress.far_delta:+.4f} nats"
         bar.set_postfix_str(
             f"{progress.tokens / progress.seconds:,.0f} tokens/s{far}", refresh=False
         )

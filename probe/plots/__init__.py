@@ -5,6 +5,7 @@ from probe.plots.beside import beside
 from probe.plots.classes import classes
 from probe.plots.compare import compare
 from probe.plots.curve import curve
+from probe.plots.heads import heads
 from probe.plots.heatmap import heatmap
 from probe.plots.importance import importance
 from probe.plots.information import contrasts, information, ratios
@@ -22,6 +23,7 @@ __all__ = [
     "compare",
     "contrasts",
     "curve",
+    "heads",
     "heatmap",
     "importance",
     "information",

@@ -50,7 +50,7 @@ def heatmap(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         axes.set_ylim(len(rows), 0)
         axes.spines[["left", "bottom"]].set_visible(False)
         _names(axes, frame, side, rows)
-        _colourbar(axes, mesh)
+        colourbar(axes, mesh, "delta (nats a token): blue needs far text")
         axes.set_title(style.short(conditions[0], 56))
     return axes
 
@@ -100,7 +100,8 @@ def _names(axes: Axes, frame: pd.DataFrame, side: str, rows: list[object]) -> No
     axes.set_ylabel("position in the window (tokens)")
 
 
-def _colourbar(axes: Axes, mesh: QuadMesh) -> None:
+def colourbar(axes: Axes, mesh: QuadMesh, label: str) -> None:
+    """Put the scale of the colours beside the axes."""
     figure = axes.get_figure(root=True)
     if figure is None:
         return
@@ -109,4 +110,4 @@ def _colourbar(axes: Axes, mesh: QuadMesh) -> None:
     sizes = [10.0**power for power in range(-2, 3) if 10.0**power <= largest]
     scales.ticks(bar.ax.yaxis, [-size for size in reversed(sizes)] + [0.0, *sizes])
     bar.outline.set_linewidth(0.6)
-    bar.set_label("delta (nats a token): blue needs far text")
+    bar.set_label(label)

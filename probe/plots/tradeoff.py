@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from probe.analysis.attended_answer import ranged
 from probe.plots import marks, scales, style
@@ -18,6 +18,9 @@ FRONTIER: dict[str, Any] = {
     "marker": "none",
     "linewidth": 0.9,
 }
+FULL: dict[str, Any] = {"color": "black", "marker": "x", "linestyle": "none", "markersize": 5}
+TICKS = tuple(100 / 2**power for power in range(12, -1, -1))
+"""Shares of the cache, per cent."""
 
 
 def tradeoff(
@@ -34,8 +37,8 @@ def tradeoff(
         ax: Axes to draw in; a new figure of column width without.
 
     Returns:
-        The axes: share of the cache (%, logarithmic), delta, and a grey line through the patterns
-        that no other beats in both.
+        The axes: share of the cache (%, logarithmic), delta, full attention as a cross, and a grey
+        line through the patterns that neither it nor another pattern beats in both.
 
     Raises:
         EmptyFigureError: If no pattern has a known share.
@@ -63,9 +66,15 @@ def tradeoff(
             handles.append(marks.handle(style.short(name), look))
         if len(best) > 1:
             handles.append(marks.handle("cheapest for its loss", FRONTIER))
+        axes.plot([100], [0], clip_on=False, **FULL)
+        handles.append(marks.handle("full attention", FULL))
         axes.set_xscale("log", base=2)
+        low = float(100 * rows["kv_share"].min())
+        ticks = [tick for tick in TICKS if tick > low / 2]
+        axes.set_xlim(min(ticks[0], low / 1.1), 100)
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         scales.deltas(axes, rows, min(tolerances or {}, default=scales.LINEAR))
         scales.lines_at(axes, tolerances or {})
         axes.set_xlabel("share of the KV cache kept (%)")

@@ -6,6 +6,9 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from probe.analysis.heads import COLUMNS, head_table, holm, single_head
+from probe.analysis.heads_answer import ranking
+from probe.plots import heads
+from probe.plots.style import EmptyFigureError
 
 
 def sums_of(deltas: dict[str, float], documents: int, seed: int = 0) -> pd.DataFrame:
@@ -90,3 +93,35 @@ def test_few_documents_have_no_interval():
 
 def test_a_run_without_single_heads():
     assert head_table(sums_of({"attend(local(w=3, sinks=1))": 0.1}, 8), 0.95).empty
+
+
+def test_heads_as_colours(tmp_path):
+    """A cell a head, a dot where Holm's p is small, grey where nothing was replaced."""
+    table = head_table(sums_of(HEADS, 9), 0.95)
+    axes = heads(table[table["head"] != 4])
+    (mesh,) = axes.collections
+    cells = mesh.get_array()
+    assert cells.shape == (1, 12)
+    assert list(np.flatnonzero(np.ma.getmaskarray(cells)[0])) == [4]
+    by_head = table.set_index("head")["delta"]
+    np.testing.assert_allclose(cells.filled(0)[0, 7], by_head[7])
+    dots = {int(at) for line in axes.get_lines() for at in line.get_xdata()}
+    told = set(table.loc[table["p_holm"] < 0.05, "head"]) - {4}
+    assert dots == told
+    assert 0 < len(told) < 11
+    with pytest.raises(EmptyFigureError):
+        heads(table.head(0))
+    with pytest.raises(ValueError, match="one kind is drawn"):
+        heads(pd.concat([table, table.assign(kind="mean")]))
+
+
+def test_those_told_from_0_come_first():
+    """A large delta of no certainty stands behind a small one that is certain."""
+    table = head_table(sums_of(HEADS, 9), 0.95)
+    unsure = table.assign(p_holm=np.where(table["head"] == 11, 1.0, table["p_holm"]))
+    names, cells = ranking(unsure, "zero", 20, 0.05)
+    assert names[:4] == ["layer", "head", "delta (nats a token)", "p (Holm)"]
+    told = set(unsure.loc[unsure["p_holm"] < 0.05, "head"].map(str))
+    order = [row[1] for row in cells]
+    assert set(order[: len(told)]) == told
+    assert order[len(told)] == "11"

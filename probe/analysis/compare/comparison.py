@@ -26,7 +26,7 @@ from probe.analysis.compare.pair import (
     pairing,
     places,
 )
-from probe.analysis.compare.patterns import pattern_rows
+from probe.analysis.compare.patterns import pattern_rows, scored
 from probe.analysis.compare.rows import (
     bytes_per_token,
     conditions,
@@ -143,7 +143,9 @@ def _comparison(
         *notes.differing(*runs),
         *notes.far_lengths([far_range(connection, side) for side in SIDES]),
         *notes.counted_in(units, same, None not in per),
-        *notes.lacking(*own),
+        *notes.lacking(
+            *(names + scored(connection, side) for names, side in zip(own, SIDES, strict=True))
+        ),
     ]
     starts = [curve_starts(run.record) for run in runs]
     rows = _Rows([], [], [])

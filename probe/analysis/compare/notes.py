@@ -16,6 +16,7 @@ SETTINGS = {
     "model revision": ("model", "revision"),
     "dtype": ("model", "dtype"),
     "attention": ("config", "model", "attention"),
+    "patterns": ("config", "patterns"),
     "data": ("data", "name"),
     "window length": ("config", "windows", "length"),
     "protocol": ("config", "protocol", "kind"),
@@ -146,7 +147,7 @@ def lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
 
 def far_lengths(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
     """That the runs perturb far contexts of different lengths, where they do."""
-    if ranges[0] != ranges[1]:
+    if ranges[0] != ranges[1] and (0, 0) not in ranges:
         a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
         yield f"far tokens in the perturbed context: {a} in A, {b} in B"
 

@@ -31,21 +31,22 @@ def pattern_rows(
         Columns :data:`COLUMNS`, nats a token, in order of name, without single heads. Targets
         that a pattern hides nothing from in either run are left out.
     """
-    own = [_scored(connection, side) for side in SIDES]
+    own = [scored(connection, side) for side in SIDES]
     rows = [
         _row(connection, name, _first(runs, name), draws, confidence)
         for name in own[0]
-        if name in own[1] and single_head(name) is None
+        if name in own[1]
     ]
     return pd.DataFrame([row for row in rows if row], columns=list(COLUMNS))
 
 
-def _scored(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
+def scored(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
+    """Patterns of one side that have no boundary, in order of name, single heads left out."""
     rows = connection.execute(
         f"""SELECT DISTINCT condition::VARCHAR FROM {side}_scores
         WHERE boundary < 0 AND starts_with(condition, '{PREFIX}') ORDER BY 1"""
     ).fetchall()
-    return [str(name) for (name,) in rows]
+    return [str(name) for (name,) in rows if single_head(str(name)) is None]
 
 
 def _first(runs: tuple[Run, Run], name: str) -> int:
