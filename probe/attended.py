@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.attention.costs import Cost, Shape, cost
+from probe.attention.costs import Cost, Own, Shape, cost
 from probe.attention.installed import heeded, installed
 from probe.attention.patterns import Part, Pattern
 from probe.experiment import Experiment
@@ -33,7 +33,10 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
     if not patterns:
         return {}  # nothing to read of a model that may have no heads
-    shape = Shape.of(model.model.config, number_bytes=model.model.dtype.itemsize)
+    known = heeded(model.model, next(iter(patterns.values())))
+    shape = Shape.of(
+        model.model.config, number_bytes=model.model.dtype.itemsize, cached=known.cached
+    )
     extra = experiment.first_token.extra
     length = max(len(window.ids) for window in experiment.windows) + extra
     own = cost(None, length, shape)
@@ -146,34 +149,32 @@ def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) ->
         shape: Of the model.
         boundary: Index of the first near token, for low-rank patterns.
     """
-    found, seen = length, {(Part(), window) for window in shape.windows}
-    for layer, window in enumerate(shape.windows):
+    found, seen = length, {(Part(), own) for own in shape.own}
+    for layer, own in enumerate(shape.own):
         for part, heads in pattern.parts(layer, shape.heads).items():
             if part.weights is not None:
                 return 0  # weights of its own, from the first query on
             if part.lowrank is not None:
-                exact = part.lowrank.exact(boundary - 1, shape.head_dim)
+                exact = part.lowrank.exact(boundary - 1, shape.dims)
                 found = found if exact else min(found, boundary)
                 continue
-            if (part, window) in seen:
+            if (part, own) in seen:
                 continue
             if not part.varies:
-                seen.add((part, window))
+                seen.add((part, own))
             for head in heads if part.varies else heads[:1]:
-                at = _first_hidden(part, found, window, layer, head)
+                at = _first_hidden(part, found, own, layer, head)
                 found = found if at is None else min(found, at)
     return found if found < length else None
 
 
-def _first_hidden(part: Part, length: int, window: int | None, layer: int, head: int) -> int | None:
+def _first_hidden(part: Part, length: int, own: Own, layer: int, head: int) -> int | None:
     """The first query below *length* that misses a key which the model's own mask shows."""
     for start in range(0, length, _ROWS):
         query = np.arange(start, min(start + _ROWS, length))[:, None]
         key = np.arange(min(start + _ROWS, length))[None]
-        own = key <= query
-        if window is not None:
-            own = own & (query - key < window)
-        hidden = own & ~part.allowed(query, key, layer=layer, head=head)
+        shown = (key <= query) & own.sees(query, key)
+        hidden = shown & ~part.allowed(query, key, layer=layer, head=head)
         rows = np.flatnonzero(hidden.any(axis=1))
         if len(rows):
             return start + int(rows[0])

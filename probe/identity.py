@@ -12,6 +12,10 @@ from probe.windows import Window
 _LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
 
 
+_EARLIER = {"patterns": "dense"}
+"""What folders are that were written before a key came in."""
+
+
 def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
     """What two runs must share to stand in one folder.
 
@@ -34,6 +38,7 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "seed": config.seed,
         "first_token": config.first_token,
         "measures": sorted(config.measures),
+        "patterns": config.patterns,
     }
 
 
@@ -72,6 +77,7 @@ def refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> 
     Raises:
         UsageError: If anything of :func:`identity` differs.
     """
+    before = _EARLIER | before
     differ = [
         f"{key} was {_short(before.get(key))}, is {_short(value)}"
         for key, value in mine.items()

@@ -119,10 +119,13 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
             "this version; choose another name"
         )
     missing = [key for key in _PARTS if not isinstance(record.get(key), _PARTS[key])]
+    attention = record.get("attention", {})
+    if not isinstance(attention, dict) or not all(isinstance(c, dict) for c in attention.values()):
+        missing.append("attention")
     if missing:
         raise UsageError(
-            f"{folder / 'run.json'} lacks {', '.join(missing)}; choose another name, or remove the "
-            "folder"
+            f"{folder / 'run.json'} lacks {', '.join(missing)}, or holds something else there; "
+            "choose another name, or remove the folder"
         )
     return record
 

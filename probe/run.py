@@ -203,7 +203,9 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
     known = heeded(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
         with installed(model.model, pattern, boundary=1, known=known):
-            pattern.refuse_windows(Shape.of(model.model.config).windows, len(ids))
+            pattern.refuse_windows(
+                [own.reach for own in Shape.of(model.model.config).own], len(ids)
+            )
     return check(model, ids, lower=any(pattern.first_layer for pattern in patterns))
 
 

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from probe.analysis.attended import attended
 from probe.errors import UsageError
+from probe.run import run
 
 LENGTH, REACH = 64, 32
 PATTERNS = ("attend(local(w=8, sinks=1))", "attend(blocks(size=16, sinks=2))")
@@ -216,3 +217,47 @@ def test_the_answer_and_the_table(folder):
     assert table.loc["truncate", "keys"] == REACH  # BOS and near text; the last token is no query
     assert table.loc["truncate", "kv_share"] == pytest.approx((1 + REACH) / (1 + LENGTH))
     assert not table.loc[[WIDE, PRESSED[1]], "frontier"].any()
+
+
+def test_a_run_with_block_masks(base, tmp_path, monkeypatch):
+    """Equal losses, the time of a forward beside the formulas, and a folder of its own kind."""
+    monkeypatch.setattr("probe.attention.flex.flex_attention_forward", eager_blocks)
+    content = {"conditions": [PATTERNS[0], "attend(gaussian)"]}
+    dense = score(base, tmp_path / "dense", **content)
+    said: list[str] = []
+    flex = run(configured(base, patterns="flex", **content), tmp_path / "flex", say=said.append)
+    both = [scores(folder) for folder in (dense, flex)]
+    np.testing.assert_allclose(both[0]["nll"], both[1]["nll"], atol=1e-4)
+    costs = json.loads((flex / "run.json").read_text())["attention"]
+    assert costs[PATTERNS[0]]["forward_share"] > 0
+    assert "seconds" not in costs["attend(gaussian)"]
+    assert any("a block mask serves all heads alike" in line for line in said)
+    table = attended(flex, write=False).table.set_index("condition")
+    assert np.isfinite(table.loc[PATTERNS[0], "forward_share"])
+    with pytest.raises(UsageError, match="patterns was 'dense', is 'flex'"):
+        run(configured(base, patterns="flex", **content), tmp_path / "dense")
+
+
+def eager_blocks(module, query, key, value, mask, scaling=None, **_):
+    """What flex_attention computes, from the rule that its block mask holds."""
+    index = torch.arange(query.shape[2]), torch.arange(key.shape[2])
+    seen = mask.mask_mod(torch.tensor(0), torch.tensor(0), index[0][:, None], index[1][None])
+    shared = query.shape[1] // key.shape[1]
+    output = torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key.repeat_interleave(shared, dim=1),
+        value.repeat_interleave(shared, dim=1),
+        attn_mask=seen,
+        scale=scaling,
+    )
+    return output.transpose(1, 2), None
+
+
+@pytest.mark.parametrize("found", [None, [], {PATTERNS[0]: None}, {PATTERNS[0]: "x"}])
+def test_a_damaged_record_is_refused(base, tmp_path, found):
+    """What is no table of costs is told in a line, and nothing is scored into the folder."""
+    folder = score(base, tmp_path, conditions=[PATTERNS[0]])
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"attention": found}))
+    with pytest.raises(UsageError, match="lacks attention, or holds something else there"):
+        score(base, tmp_path, conditions=list(PATTERNS))

@@ -91,15 +91,17 @@ def attended(
     run = summary.run
     if not has_patterns(run.record):
         raise ProbeError(f"run '{run.path}' limits no attention; allowed: a condition attend(…)")
-    known = {str(name): cost for name, cost in (run.record.get("attention") or {}).items()}
+    told = run.record.get("attention") or {}
+    known = {str(name): costs for name, costs in told.items() if costs}
     with connected(run, checked=False) as connection:
-        sums, left = _sums(connection, known)
+        sums, left, idle = _sums(connection, known)
     alone = sums["condition"].map(lambda name: single_head(str(name)) is not None).astype(bool)
     heads = head_table(sums[alone], summary.analysis.confidence)
     table = delta_table(sums[~alone], ("condition",), summary.analysis)
     for name in COSTS:
-        table[name] = [known.get(str(text), {}).get(name, np.nan) for text in table["condition"]]
-    table["idle"] = [_idle(known, str(text)) for text in table["condition"]]
+        values = [known.get(str(text), {}).get(name) for text in table["condition"]]
+        table[name] = np.array([np.nan if value is None else value for value in values], float)
+    table["idle"] = [str(text) in idle for text in table["condition"]]
     table["frontier"] = _frontier(table)
     table = table.sort_values(["kv_share", "delta"], ignore_index=True)[list(COLUMNS)]
     text = beside(summary)
@@ -137,15 +139,13 @@ def levels(summary: Summary) -> dict[float, str]:
     return {one.nats() or 0.0: spaced(one.text) for one in plain}
 
 
-def _idle(known: Mapping[str, Mapping[str, Any]], name: str) -> bool:
-    """Whether a pattern hides nothing, as far as the record tells."""
-    return "first" in known.get(name, {}) and known[name]["first"] is None
-
-
 def _sums(
     connection: duckdb.DuckDBPyConnection, known: Mapping[str, Mapping[str, Any]]
-) -> tuple[pd.DataFrame, int]:
-    """Sums of delta by pattern and document on common targets, and how many are left out."""
+) -> tuple[pd.DataFrame, int, set[str]]:
+    """Sums of delta by pattern and document on common targets, how many targets are left out.
+
+    And which patterns hide nothing from any target, as far as the record tells.
+    """
     scored = """SELECT s.condition, s.document, s.position - w.start AS place,
             if(s.boundary < 0, -1, s.boundary - w.start) AS boundary,
             s.nll::DOUBLE - s.nll_intact AS delta
@@ -159,14 +159,16 @@ def _sums(
     ).df()
     # Of low-rank patterns, which have boundaries, the one that most targets stand behind.
     spans = spans.drop_duplicates("condition")
-    firsts = []
+    firsts, idle = [0], set()
     for row in spans.to_dict("records"):
-        told = known.get(str(row["condition"]), {}).get("first")
-        behind = row["first"] if row["boundary"] >= 0 else 0
-        firsts.append(int(behind if told is None else told))
-    # A pattern that hides nothing from any target of the run must not leave all of them out.
-    lasts = [int(last) for last in spans["last"]]
-    first = max((one for one, last in zip(firsts, lasts, strict=True) if one <= last), default=0)
+        costs = known.get(str(row["condition"]), {})
+        first = costs.get("first", row["first"] if row["boundary"] >= 0 else 0)
+        # A pattern that hides nothing from any target of the run must not leave all of them out.
+        if first is None or first > row["last"]:
+            idle.add(str(row["condition"]))
+        else:
+            firsts.append(int(first))
+    first = max(firsts)
     rows = connection.execute(
         f"""SELECT condition, document,
             count(*) FILTER (WHERE place >= $first) AS targets,
@@ -183,7 +185,8 @@ def _sums(
         },
     ).df()
     left = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
-    return rows[rows["targets"] > 0].drop(columns="scored"), int(left.max()) if len(left) else 0
+    most = int(left.max()) if len(left) else 0
+    return rows[rows["targets"] > 0].drop(columns="scored"), most, idle
 
 
 def _frontier(table: pd.DataFrame) -> list[bool]:

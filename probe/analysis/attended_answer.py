@@ -130,6 +130,8 @@ def _shown(condition: str) -> str:
     if not condition.startswith(PREFIX):
         return f"{condition}, far text cut off"
     pattern = ranged(condition[len(PREFIX) : -1])
+    if "project(" in pattern:
+        return f"{pattern} (untrained, a lower baseline)"
     return f"{pattern} (untrained, an upper bound)" if is_hard_coded(pattern) else pattern
 
 

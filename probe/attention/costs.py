@@ -6,15 +6,42 @@ not.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.attention.patterns import Part, Pattern
+from probe.attention.registry import Index, Truth
 from probe.errors import UsageError
 
 _PAIRS = 1 << 22  # pairs of a query and a key looked at together
+
+
+class Own(NamedTuple):
+    """What a layer lets its queries see by itself.
+
+    Args:
+        window: The nearest keys; ``None`` is all.
+        chunk: Tokens of the chunks that no query sees out of; ``None`` is one chunk of all.
+    """
+
+    window: int | None = None
+    chunk: int | None = None
+
+    @property
+    def reach(self) -> int | None:
+        """The most keys that a query sees; ``None`` is any number."""
+        return min(filter(None, self), default=None)
+
+    def sees(self, query: Index, key: Index) -> Truth:
+        """Whether a query sees a key, where none is too late for it."""
+        seen = query + key >= 0
+        if self.window is not None:
+            seen = seen & (abs(query - key) < self.window)
+        if self.chunk is not None:
+            seen = seen & (query // self.chunk == key // self.chunk)
+        return seen
 
 
 @dataclass(frozen=True)
@@ -25,10 +52,12 @@ class Shape:
         layers: Number of layers.
         heads: Query heads of a layer.
         kv_heads: Key-value heads of a layer.
-        head_dim: Dimension of a head.
+        head_dim: Dimension of a head's keys.
         number_bytes: Bytes of a number in the cache.
         windows: The sliding window of each layer, keys; ``None`` is full attention.
         symmetric: Whether later keys are seen, as in encoders.
+        value_dim: Dimension of a head's values, 0 where it is that of its keys.
+        chunks: The chunk of each layer, tokens, where there are any; ``None`` is none.
     """
 
     layers: int
@@ -38,28 +67,59 @@ class Shape:
     number_bytes: int
     windows: tuple[int | None, ...]
     symmetric: bool = False
+    value_dim: int = 0
+    chunks: tuple[int | None, ...] = ()
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Dimensions of a head's keys, and of its values."""
+        return self.head_dim, self.value_dim or self.head_dim
+
+    @property
+    def own(self) -> tuple[Own, ...]:
+        """What each layer lets its queries see by itself."""
+        chunks = self.chunks or (None,) * len(self.windows)
+        return tuple(map(Own, self.windows, chunks))
 
     @staticmethod
-    def of(config: Any, *, number_bytes: int = 2, symmetric: bool = False) -> "Shape":
+    def of(
+        config: Any,
+        *,
+        number_bytes: int = 2,
+        symmetric: bool = False,
+        cached: tuple[int, int, int] | None = None,
+    ) -> "Shape":
         """Read the shape of a model of transformers.
 
         Args:
             config: Its configuration.
             number_bytes: Bytes of a number in its dtype.
             symmetric: Whether it is an encoder.
+            cached: Key-value heads and dimensions of keys and values, as attention is handed
+                them; by default what the configuration says.
         """
         config = config.get_text_config()
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
         window = getattr(config, "sliding_window", None)
+        chunk = getattr(config, "attention_chunk_size", None)
+        chunks = tuple(chunk if kind == "chunked_attention" else None for kind in kinds)
+        dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        shared, keys, values = cached or (
+            getattr(config, "num_key_value_heads", None) or heads,
+            dim,
+            dim,
+        )
         return Shape(
             layers,
             heads,
-            getattr(config, "num_key_value_heads", None) or heads,
-            getattr(config, "head_dim", None) or config.hidden_size // heads,
+            shared,
+            keys,
             number_bytes,
             tuple(window if kind == "sliding_attention" else None for kind in kinds),
             symmetric,
+            0 if values == keys else values,
+            chunks if any(chunks) else (),
         )
 
 
@@ -100,19 +160,19 @@ def cost(
     flops = numbers = 0.0
     keys = np.zeros(length)
     cache: dict[Any, NDArray[np.int64]] = {}
-    for layer, window in enumerate(shape.windows):
+    for layer, own in enumerate(shape.own):
         parts = {Part(): list(range(shape.heads))}
         if pattern is not None:
             parts = pattern.parts(layer, shape.heads)
         for part, heads in parts.items():
-            if (part, window) not in cache:
-                cache[part, window] = keys_per_query(
-                    part, length, window=window, symmetric=shape.symmetric, boundary=boundary
+            if (part, own) not in cache:
+                cache[part, own] = keys_per_query(
+                    part, length, own=own, symmetric=shape.symmetric, boundary=boundary
                 )
-            seen = cache[part, window]
+            seen = cache[part, own]
             keys += len(heads) * seen
-            flops += len(heads) * _flops(part, float(seen.sum()), length, shape.head_dim, boundary)
-        numbers += _numbers(parts, length, shape, window, boundary)
+            flops += len(heads) * _flops(part, float(seen.sum()), length, shape.dims, boundary)
+        numbers += _numbers(parts, length, shape, own, boundary)
     keys /= shape.layers * shape.heads
     return Cost(tuple(keys.tolist()), flops, float(numbers) * shape.number_bytes)
 
@@ -121,7 +181,7 @@ def keys_per_query(
     part: Part,
     length: int,
     *,
-    window: int | None = None,
+    own: Own = Own(),  # noqa: B008 - a constant
     symmetric: bool = False,
     boundary: int | None = None,
     layer: int = 0,
@@ -132,7 +192,7 @@ def keys_per_query(
     Args:
         part: What happens in the head.
         length: Tokens of the window.
-        window: The layer's own sliding window, keys.
+        own: What the layer lets its queries see by itself.
         symmetric: Whether later keys are seen.
         boundary: Index of the first near token.
         layer: Number of the layer, where a mask is drawn at random; others are alike.
@@ -149,8 +209,7 @@ def keys_per_query(
         seen = part.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
         if part.weights is not None:
             seen = seen & part.weights.counted(query, key)
-        if window is not None:
-            seen = seen & (abs(query - key) < window)
+        seen = seen & own.sees(query, key)
         counts.append(np.count_nonzero(seen, axis=1))
     found: NDArray[np.int64] = np.concatenate(counts)
     if part.lowrank is not None:
@@ -160,15 +219,17 @@ def keys_per_query(
     return found
 
 
-def _flops(part: Part, seen: float, length: int, head_dim: int, boundary: int | None) -> float:
+def _flops(
+    part: Part, seen: float, length: int, dims: tuple[int, int], boundary: int | None
+) -> float:
     # A multiplication and an addition for each number of a key, and of a value.
     if part.weights is not None and not part.weights.attends:
-        return 2 * head_dim * seen  # no query is multiplied with a key
-    flops = 4 * head_dim * seen
+        return 2 * dims[1] * seen  # no query is multiplied with a key
+    flops = 2 * sum(dims) * seen
     if part.lowrank is not None and (far := _far(boundary) - 1) > 0:
         near = length - far - 1
-        flops -= 4 * head_dim * near * part.lowrank.seen(far)
-        flops += 2 * near * part.lowrank.numbers(far, head_dim)
+        flops -= 2 * sum(dims) * near * part.lowrank.seen(far)
+        flops += 2 * near * part.lowrank.numbers(far, dims)
     return flops
 
 
@@ -176,13 +237,13 @@ def _numbers(
     parts: dict[Part, list[int]],
     length: int,
     shape: Shape,
-    window: int | None,
+    own: Own,
     boundary: int | None,
 ) -> float:
     """Numbers that the cache of a layer holds after the window."""
     key = np.arange(length)
     group = shape.heads // shape.kv_heads
-    full = key >= 0 if window is None else key >= length - window
+    full = own.sees(length - 1, key)
     total = 0.0
     for first in range(0, shape.heads, group):
         # Heads that share keys and values keep what any of them needs.
@@ -192,12 +253,12 @@ def _numbers(
                 continue
             if part.lowrank is not None:
                 far = max(0, _far(boundary) - 1)
-                compressed = max(compressed, part.lowrank.numbers(far, shape.head_dim))
+                compressed = max(compressed, part.lowrank.numbers(far, shape.dims))
                 needed |= (key == 0) | (key > far)
             else:
                 needed |= full & _kept(part, key, length)
-        most = 2 * shape.head_dim * np.count_nonzero(full)
-        total += min(most, 2 * shape.head_dim * np.count_nonzero(needed) + compressed)
+        most = sum(shape.dims) * np.count_nonzero(full)
+        total += min(most, sum(shape.dims) * np.count_nonzero(needed) + compressed)
     return total
 
 

@@ -5,7 +5,7 @@ import re
 
 from probe.errors import UsageError
 
-_EACH = re.compile(r"\beach\(\s*([^()]*?)\s*\)")
+_EACH = re.compile(r"\beach\s*\(\s*([^()]*?)\s*\)")
 MOST = 10_000  # conditions out of one text
 
 
@@ -32,8 +32,10 @@ def expand(text: str) -> list[str]:
             raise UsageError(
                 f"condition {text!r}: {found[0]}; allowed: as layers= or heads= of heads(...)"
             )
-        if not re.fullmatch(r"[1-9][0-9]*", found[1]):
-            raise UsageError(f"condition {text!r}: {found[0]}; allowed: a whole number from 1 on")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", found[1]):
+            raise UsageError(
+                f"condition {text!r}: {found[0][:60]}; allowed: a whole number from 1 to {MOST:,}"
+            )
         counts.append(int(found[1]))
     total = 1
     for count in counts:

@@ -102,9 +102,11 @@ class Gaussian(Weights):
         return -0.5 * away * away - math.log(self.sigma * math.sqrt(2 * math.pi))
 
     def counted(self, query: Index, key: Index) -> Truth:
-        """Within six standard deviations; where the middle is out of the text, its first key."""
-        return (abs(key - query - self.offset) <= _WIDTH * self.sigma) | (
-            (key == 0) & (query + self.offset < 0)
+        """Within six standard deviations; where the middle is out of sight, the nearest key."""
+        return (
+            (abs(key - query - self.offset) <= _WIDTH * self.sigma)
+            | ((key == 0) & (query + self.offset < 0))
+            | ((key == query) & (self.offset > 0))
         )
 
     def kept(self, key: Index, length: int) -> Truth:

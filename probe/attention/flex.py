@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch._dynamo import config
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers.integrations.flex_attention import flex_attention_forward
 
 from probe.attention.forward import Heads, Seen
 from probe.attention.patterns import Part
 from probe.attention.put import Put
+
+_KERNELS = 256  # shapes that may be met in one process
 
 
 class FlexPut(Put):
@@ -23,7 +26,8 @@ class FlexPut(Put):
     def _attend(
         self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Sequence[int]
     ) -> torch.Tensor:
-        with warnings.catch_warnings():
+        # Beyond torch's limit of kernels (8) it would go on without one, and skip nothing.
+        with warnings.catch_warnings(), config.patch(recompile_limit=_KERNELS):
             warnings.simplefilter("ignore")  # torch's compiler warns of its own parts
             output, _ = flex_attention_forward(
                 module,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -167,19 +168,20 @@ def _compressed(
             f"{term} compresses far keys, and layer {layer} hides some of them from near queries "
             "by itself (sliding window); allowed: heads(..., layers=[...]) of its full layers"
         )
+    turn = None if turn is None else partial(turn, length=len(seen.keys))
     keys, values, bias = term.compress(
         heads.key[:, :, far], heads.value[:, :, far], layer=layer, turn=turn
     )
     own = seen.own[:, :, first:]
-    added = torch.zeros(own.shape, dtype=keys.dtype, device=keys.device)
-    added = added.masked_fill_(~own, -torch.inf)
-    bias = bias.to(keys.dtype).expand(*own.shape[:3], len(bias))
+    # In float32: log(size) rounded to bfloat16 would weigh every segment too little or too much.
+    added = torch.zeros(own.shape, device=keys.device).masked_fill_(~own, -torch.inf)
+    bias = bias.expand(*own.shape[:3], len(bias))
+    key = torch.cat([heads.key[:, :, :1], keys, heads.key[:, :, near]], dim=2)
+    value = torch.cat([heads.value[:, :, :1], values, heads.value[:, :, near]], dim=2)
     output = replace(
-        heads,
-        query=heads.query[:, :, first:],
-        key=torch.cat([heads.key[:, :, :1], keys, heads.key[:, :, near]], dim=2),
-        value=torch.cat([heads.value[:, :, :1], values, heads.value[:, :, near]], dim=2),
+        heads, query=heads.query[:, :, first:].float(), key=key.float(), value=value.float()
     ).attend(torch.cat([added[..., :1], bias, added[..., near]], dim=-1))
+    output = output.to(heads.value.dtype)
     if first == 0:
         return output
     exact = replace(heads, query=heads.query[:, :, :first]).attend(seen.own[:, :, :first])

@@ -86,7 +86,7 @@ def heeded(model: PreTrainedModel, pattern: Pattern) -> Heeded:
     with registered(model, blind):
         layers = refuse_unheeded(model, blind.calls, pattern.text)
         refuse_leaks(model, pattern.text)
-    return Heeded(layers, blind.calls.heads, bool(blind.symmetric))
+    return Heeded(layers, blind.calls.heads, bool(blind.symmetric), blind.calls.cached)
 
 
 def _why_not(model: PreTrainedModel, put: Put, known: Heeded) -> str:

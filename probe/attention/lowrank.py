@@ -62,13 +62,18 @@ class LowRank(Term):
         """How many keys stand in for *far* keys."""
         return min(self.k, far)
 
-    def exact(self, far: int, head_dim: int) -> bool:
+    def exact(self, far: int, dims: tuple[int, int]) -> bool:
         """Whether nothing is lost of *far* keys."""
         return False
 
-    def numbers(self, far: int, head_dim: int) -> int:
-        """Numbers that a cache holds of the far keys and values, for one key-value head."""
-        return 2 * head_dim * self.seen(far)
+    def numbers(self, far: int, dims: tuple[int, int]) -> int:
+        """Numbers that a cache holds of the far keys and values, for one key-value head.
+
+        Args:
+            far: Number of far keys.
+            dims: Dimensions of a key, and of a value.
+        """
+        return sum(dims) * self.seen(far)
 
 
 _MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
@@ -102,7 +107,7 @@ class Pool(LowRank):
         """As the parameter says."""
         return self.before_rope
 
-    def exact(self, far: int, head_dim: int) -> bool:
+    def exact(self, far: int, dims: tuple[int, int]) -> bool:
         """With a segment for each key."""
         return self.k >= far
 
@@ -226,10 +231,10 @@ class Svd(LowRank):
         """All of them, each of a lower rank."""
         return far
 
-    def exact(self, far: int, head_dim: int) -> bool:
+    def exact(self, far: int, dims: tuple[int, int]) -> bool:
         """At full rank."""
-        return self.k >= min(far, head_dim)
+        return self.k >= min(far, max(dims))
 
-    def numbers(self, far: int, head_dim: int) -> int:
+    def numbers(self, far: int, dims: tuple[int, int]) -> int:
         """Both factors of keys and of values."""
-        return 2 * min(self.k * (far + head_dim), far * head_dim)
+        return sum(min(self.k * (far + dim), far * dim) for dim in dims)

@@ -177,7 +177,7 @@ class Pattern:
         """Refuse to press far keys where the model's own sliding window hides some of them.
 
         Args:
-            windows: The model's sliding window of each layer, keys; ``None`` is full attention.
+            windows: The sliding window or chunk of each layer, keys; ``None`` is full attention.
             length: Tokens of a sequence.
 
         Raises:
@@ -191,7 +191,7 @@ class Pattern:
                 if pressed and window is not None and window < length:
                     raise UsageError(
                         f"pattern {self.text!r} compresses far keys, and layer {layer} hides some "
-                        f"of them by itself (sliding window of {window} keys); allowed: "
+                        f"of them by itself (window or chunk of {window} keys); allowed: "
                         "heads(..., layers=[...]) of its full layers"
                     )
 

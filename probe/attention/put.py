@@ -122,6 +122,7 @@ class Put:
         """
         count, shared = query.shape[1], query.shape[1] // key.shape[1]
         layer = self.calls.layer(module, count)
+        self.calls.cached = (key.shape[1], key.shape[3], value.shape[3])
         self._refuse_unknown(given)
         seen = self._seen(attention_mask, key.shape[2])
         output = query.new_empty((*query.shape[:3], value.shape[-1]))

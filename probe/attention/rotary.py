@@ -48,6 +48,7 @@ class Rotary:
         keys: torch.Tensor,
         positions: torch.Tensor,
         *,
+        length: int,
         back: bool = False,
     ) -> torch.Tensor:
         """Turn keys as the model turns those at some positions.
@@ -57,6 +58,7 @@ class Rotary:
             layer: Its number.
             keys: Shape ``(batch, heads, n, d)``.
             positions: Shape ``(n,)``, whole or not.
+            length: Tokens of the sequence, which some embeddings choose their angles by.
             back: Turn keys at these positions back to 0.
 
         Returns:
@@ -66,7 +68,9 @@ class Rotary:
         if "layer_type" in inspect.signature(self._module.forward).parameters:
             given["layer_type"] = self._config.layer_types[layer]
         keys = keys.float()
-        cos, sin = self._module(keys, position_ids=positions[None], **given)
+        places = torch.cat([positions, positions.new_tensor([length - 1])])
+        angles = self._module(keys, position_ids=places[None], **given)
+        cos, sin = (one[:, :-1] for one in angles)
         size = (cos * cos + sin * sin).mean()  # some embeddings scale keys by its root
         if back:
             cos, sin = cos / size, -sin / size
@@ -106,7 +110,7 @@ def refuse_unturned(model: PreTrainedModel, rotary: Rotary) -> None:
         forward(model)
     for layer, (module, keys) in seen.keys.items():
         positions = torch.arange(keys.shape[2], device=keys.device)
-        turned = rotary.turn(module, layer, keys, positions, back=True)
+        turned = rotary.turn(module, layer, keys, positions, length=len(positions), back=True)
         apart = float((turned - turned[:, :, :1]).abs().max())
         if apart > _TOLERANCE.get(keys.dtype, _ROUNDED) * float(turned.abs().max()):
             rotary.refuse(f"keys in layer {layer} that are not those of its rotary embedding")

@@ -14,6 +14,7 @@ FORMS = (
     "name, name(parameter=value), heads(pattern, layers=[...], heads=[...]), or several of these "
     "with + between them"
 )
+_GLOBAL = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\bglobal(?=\s*\()""")
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 
 
@@ -43,7 +44,7 @@ def parse(text: str) -> Pattern:
 
 def readable(text: str) -> str:
     """Write a text as Python reads it, which keeps the word ``global`` for itself."""
-    return re.sub(r"\bglobal(?=\s*\()", "global_", text.strip())
+    return _GLOBAL.sub(lambda found: found[1] or "global_", text.strip())
 
 
 def read(node: ast.expr, text: str) -> Pattern:

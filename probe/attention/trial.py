@@ -21,11 +21,13 @@ class Heeded:
         layers: Number of its layers.
         heads: Query heads of a layer, the most.
         symmetric: Whether queries see later keys, as in encoders.
+        cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
     """
 
     layers: int
     heads: int
     symmetric: bool
+    cached: tuple[int, int, int]
 
 
 class Calls:
@@ -33,6 +35,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.heads = 0
+        self.cached = (0, 0, 0)
         self._layers: dict[nn.Module, int] = {}
 
     @property

@@ -14,7 +14,7 @@ from probe.report.svg import Scale, delta_scale, distance_scale
 
 FIRST = 20
 """Single heads of a kind in its table."""
-TICKS = tuple(2.0**power for power in range(-10, 1))
+TICKS = tuple(2.0**power for power in range(-30, 1))
 
 
 def pattern_section(explained: Explained) -> Section | None:
@@ -107,8 +107,8 @@ def _beside_text(found: Attended) -> list[Figure]:
         " cut off at distance w (truncate), or hidden there at kept positions (hide). hide − attend"
         " is what layers carry over from beyond w, below 0 where that does more harm than good;"
         " truncate differs from hide by positions alone, that of the kept first token among them."
-        " Before each target stand w intact tokens, or up to an eighth more, so that more targets"
-        " stand behind a larger w."
+        " Before each target stand w intact tokens, or up to an eighth more (which favours cut-off"
+        " and hidden text a little), so that more targets stand behind a larger w."
     )
     head, cells = by_width(found.beside)
     return [figure(chart, how, Table("Delta (nats a token) by width w", head, cells))]

@@ -12,7 +12,7 @@ from pattern_runs import DELTAS, FIRST, make
 from simulated import Simulation, write_run
 
 from probe.analysis.attended import COLUMNS, attended, cheapest, has_patterns
-from probe.analysis.attended_answer import answer, sentence
+from probe.analysis.attended_answer import answer, sentence, sentences
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import summarise
 from probe.analysis.tolerance import parse_tolerance
@@ -166,3 +166,44 @@ def test_without_costs_nothing_is_said_of_keys(tmp_path):
 def test_tolerances_that_differ_by_target_are_not_answered(folder):
     how = Analysis(tolerances=(parse_tolerance("0.02 bpb"),), resamples=100)
     assert "bpb" not in answer(attended(folder, analysis=how, write=False))
+
+
+def test_a_pattern_that_hides_nothing_from_any_target_is_no_answer(tmp_path):
+    """It first hides something behind the last target: nothing is lost and nothing is spared."""
+    name = "attend(local(w=512, sinks=1))"
+    late = {"keys": 9.0, "full": 9.0, "kv_share": 0.9, "flops_share": 0.9, "first": 10**6}
+    found = attended(changed_record(make(tmp_path), **{name: late}), write=False)
+    row = found.table.set_index("condition").loc[name]
+    assert row["idle"]
+    assert not row["frontier"]
+    assert cheapest(found.table, parse_tolerance("1%")) is None
+    assert found.left == 0
+
+
+def test_a_record_that_says_nothing_of_a_cost(tmp_path):
+    """Null in its place, or in that of one number: the loss is told without it."""
+    name = "attend(local(w=64, sinks=1))"
+    for told in (None, {"keys": None, "kv_share": 0.1}):
+        folder = make(tmp_path / str(told is None))
+        found = attended(changed_record(folder, **{name: told}), write=False)
+        row = found.table.set_index("condition").loc[name]
+        assert np.isnan(row["keys"])
+        assert np.isfinite(row["delta"])
+        assert "local(w=64, sinks=1)" in answer(found)
+
+
+def test_full_attention_is_never_beaten_by_what_keeps_as_much(tmp_path):
+    """A pattern alone in its run that holds the whole cache and loses is not on the frontier."""
+    name = "attend(blocks(size=512, sinks=1))"
+    whole = {"keys": 9.0, "full": 9.0, "kv_share": 1.0, "flops_share": 0.5, "first": 0}
+    found = attended(changed_record(make(tmp_path), **{name: whole}), write=False)
+    assert not found.table.set_index("condition").loc[name, "frontier"]
+
+
+def test_what_no_pattern_reaches_is_told_at_every_tolerance(folder):
+    """With what the best of them loses."""
+    how = Analysis.from_record({"config": {"analysis": {"tolerances": ["0.01%", "0.02%"]}}})
+    found = attended(folder, analysis=how, write=False)
+    (told,) = sentences(found)
+    assert "less than 0.01 % of perplexity or 0.02 % of perplexity; the least is lost by" in told
+    assert "local(w=512, sinks=1)" in told

@@ -7,7 +7,7 @@ import pytest
 from models import tiny
 from plain_attention import SEES, double_loop
 
-from probe.attention.costs import Shape, cost, keys_per_query
+from probe.attention.costs import Own, Shape, cost, keys_per_query
 from probe.attention.text import parse
 from probe.errors import UsageError
 
@@ -25,7 +25,7 @@ def test_keys_are_counted(text: str, symmetric: bool, window: int | None) -> Non
     if window is not None:
         index = np.arange(LENGTH)
         mask &= np.abs(index[:, None] - index[None]) < window
-    found = keys_per_query(parse(text).part(0, 0), LENGTH, symmetric=symmetric, window=window)
+    found = keys_per_query(parse(text).part(0, 0), LENGTH, symmetric=symmetric, own=Own(window))
     assert np.array_equal(found, mask.sum(axis=1))
 
 
