@@ -11,7 +11,7 @@ from probe.analysis.aligned import aligned
 from probe.analysis.attended import PREFIX, Attended, cheapest
 from probe.analysis.groups import in_words
 from probe.analysis.heads_answer import head_table
-from probe.analysis.tolerance import Tolerance
+from probe.analysis.tolerance import Tolerance, spaced
 from probe.analysis.words import counted
 from probe.windows import FEWEST_DOCUMENTS
 
@@ -82,8 +82,14 @@ def _subject(found: Attended) -> str:
 
 
 def _at(tolerances: Sequence[Tolerance]) -> str:
-    """Tolerances in a sentence: ``1 % of perplexity, 2 % of perplexity or 0.1 nats``."""
-    texts = [tolerance.text.replace("%", " % of perplexity") for tolerance in tolerances]
+    """Tolerances in a sentence: ``1 %, 2 % or 5 % of perplexity or 0.1 nats``."""
+    shares = [spaced(one.text) for one in tolerances if one.unit == "perplexity"]
+    nats = [spaced(one.text) for one in tolerances if one.unit == "nats"]
+    parts = [f"{_either(shares)} of perplexity"] if shares else []
+    return _either([*parts, _either(nats)] if nats else parts)
+
+
+def _either(texts: Sequence[str]) -> str:
     *first, last = texts
     return f"{', '.join(first)} or {last}" if first else last
 

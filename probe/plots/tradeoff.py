@@ -65,7 +65,7 @@ def tradeoff(
             axes.plot(x, delta, **look)
             handles.append(marks.handle(style.short(name), look))
         if len(best) > 1:
-            handles.append(marks.handle("cheapest for its loss", FRONTIER))
+            handles.append(marks.handle("frontier", FRONTIER))
         axes.plot([100], [0], clip_on=False, **FULL)
         handles.append(marks.handle("full attention", FULL))
         axes.set_xscale("log", base=2)

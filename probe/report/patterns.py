@@ -7,10 +7,11 @@ from probe.analysis.attended_answer import by_width, costs, notes, sentences
 from probe.analysis.beside import SERIES
 from probe.analysis.groups import in_words
 from probe.analysis.heads_answer import ranking
+from probe.plots.beside import SHIFT
 from probe.plots.tradeoff import family
 from probe.report.charts import Chart, Line, Rule
 from probe.report.explained import Explained, Figure, Section, Table, figure
-from probe.report.svg import Scale, delta_scale, distance_scale
+from probe.report.svg import Scale, delta_scale
 
 FIRST = 20
 """Single heads of a kind in its table."""
@@ -38,7 +39,7 @@ def pattern_section(explained: Explained) -> Section | None:
     known = found.table[found.table["kv_share"] > 0]
     figures = [_figure(found, known)] if len(known) else []
     figures += _beside_text(found)
-    tables = [_patterns(found.table)] if len(found.table) and not figures else []
+    tables = [_patterns(found.table)] if len(found.table) else []
     tables += _heads(found)
     id_, title = "attention", "What attention must see"
     return Section(id_, title, first, figures, tables, notes(found), others)
@@ -52,7 +53,7 @@ def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
     ]
     best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
     if len(best) > 1:
-        lines.append(_line(best, "cheapest for its loss", len(lines)))
+        lines.append(_line(best, "frontier", len(lines)))
     low = float(rows["kv_share"].min())
     start = max((tick for tick in TICKS[:-1] if tick <= low), default=TICKS[0])
     threshold = min(levels(found.summary), default=0.01)
@@ -73,9 +74,10 @@ def _figure(found: Attended, rows: pd.DataFrame) -> Figure:
     how = (
         "Each mark is a pattern: what the loss rises by when attention sees only what it allows,"
         " with the interval over documents, against how much of the keys and values must be held."
-        " The line joins the patterns that no other beats in both."
+        " The line joins the patterns that neither another nor full attention (100 %, 0) beats in"
+        " both. The table below has all of them."
     )
-    return figure(chart, how, _patterns(found.table))
+    return figure(chart, how)
 
 
 def _beside_text(found: Attended) -> list[Figure]:
@@ -87,15 +89,15 @@ def _beside_text(found: Attended) -> list[Figure]:
     lines = []
     for look, name in enumerate(names):
         own = rows[rows["series"] == name].sort_values("w")
-        told = [
-            f"{name}, w = {row['w']:,}: {in_words(row)} nats a token" for _, row in own.iterrows()
-        ]
+        told = [f"{name}, w = {row['w']:,}: {in_words(row)} nats" for _, row in own.iterrows()]
         values = (own[column].to_numpy(float) for column in ("w", "delta", "low", "high"))
         w, delta, low, high = values
-        lines.append(Line(name, w, delta, look, low, high, None, told, apart=True))
+        w = w * SHIFT ** (look - (len(names) - 1) / 2)
+        lines.append(Line(name, w, delta, look, low, high, None, told, points=True, apart=True))
+    widths = sorted({int(w) for w in rows["w"]})
     chart = Chart(
         "A window of attention beside text cut off at the same distance",
-        distance_scale(float(rows["w"].max())),
+        Scale("w (tokens)", widths[0] / 1.2, widths[-1] * 1.2, "log", widths),
         delta_scale(
             rows[["delta", "low", "high"]].to_numpy(float), min(levels(found.summary), default=0.01)
         ),
@@ -128,9 +130,12 @@ def _line(rows: pd.DataFrame, name: str, look: int, *, points: bool = False) -> 
 
 def _patterns(rows: pd.DataFrame) -> Table:
     head, cells = costs(rows)
-    targets = [[f"{count:,}"] for count in rows["targets"]]
-    every = [row + more for row, more in zip(cells, targets, strict=True)]
-    return Table("Patterns, the smallest cache first", [*head, "targets"], every)
+    more = [
+        [f"{count:,}", "frontier" if best else ""]
+        for count, best in zip(rows["targets"], rows["frontier"], strict=True)
+    ]
+    every = [row + own for row, own in zip(cells, more, strict=True)]
+    return Table("Patterns, the smallest cache first", [*head, "targets", ""], every)
 
 
 def _heads(found: Attended) -> list[Table]:

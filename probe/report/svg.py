@@ -93,7 +93,7 @@ class Scale:
     def name(self, tick: float) -> str:
         """A tick's label: short, with a real minus sign."""
         value = round(tick * 100 if self.percent else tick, 10) + 0.0  # no negative zero
-        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
         return text.replace("-", "−") + (" %" if self.percent else "")
 
     def at(self, values: ArrayLike) -> Floats:

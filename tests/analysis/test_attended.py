@@ -205,5 +205,5 @@ def test_what_no_pattern_reaches_is_told_at_every_tolerance(folder):
     how = Analysis.from_record({"config": {"analysis": {"tolerances": ["0.01%", "0.02%"]}}})
     found = attended(folder, analysis=how, write=False)
     (told,) = sentences(found)
-    assert "less than 0.01 % of perplexity or 0.02 % of perplexity; the least is lost by" in told
+    assert "less than 0.01 % or 0.02 % of perplexity; the least is lost by" in told
     assert "local(w=512, sinks=1)" in told
