@@ -50,7 +50,7 @@ def command(
 
     CONDITION is written as in a configuration: "shuffle(span=5)", "replace(source='document')",
     "[drop(rate=0.5), shuffle]"; `probe list` has the names. Of an attention pattern,
-    "attend(local(8))", the mask is drawn.
+    "attend(local(8))", the mask is drawn; with --model its layers and heads are checked.
     """
     from probe.commands._passage import OLDER, TEXT
     from probe.commands._tokens import tokens_of
@@ -59,7 +59,10 @@ def command(
 
     parsed = parse(condition)
     if parsed.pattern is not None:
-        _print_pattern(parsed)
+        if text is not None or boundary is not None:
+            given = "--boundary" if text is None else "--text"
+            raise UsageError(f"{given} with {parsed.text!r}: a mask is drawn, no text perturbed")
+        _print_pattern(parsed, model)
         return
     content = TEXT if text is None else read(text)
     tokens = tokens_of(model)
@@ -209,14 +212,22 @@ def _boundary(boundary: int | None, length: int) -> int:
     return boundary
 
 
-def _print_pattern(condition: "Condition") -> None:
-    """Draw what a pattern of attention lets queries see."""
+def _print_pattern(condition: "Condition", model: str | None) -> None:
+    """Draw what a pattern of attention lets queries see, in layers and heads that a model has."""
     from probe.commands._picture import pictures
     from probe.commands._visible import say
 
     assert condition.pattern is not None
+    if model is not None:
+        from probe.commands.options import quiet
+        from probe.models.load import open_source
+
+        quiet()
+        config = open_source(model).config.get_text_config()
+        condition.pattern.refuse_unknown(config.num_hidden_layers, config.num_attention_heads)
+    drawn = list(pictures(condition.pattern))
     say(condition.text)
-    for picture in pictures(condition.pattern):
+    for picture in drawn:
         say(f"\n{picture}")
 
 

@@ -50,3 +50,18 @@ def test_a_mistake_is_one_line(condition):
     result = CliRunner().invoke(show.command, [condition])
     assert result.exit_code != 0
     assert result.stdout == ""
+
+
+def test_what_does_nothing_or_does_not_go_is_refused():
+    """Options about a text, and terms that clash, before anything is drawn."""
+    runner = CliRunner()
+    for arguments, told in (
+        (["attend(local(8))", "--boundary", "3"], "--boundary with 'attend(local(w=8, sinks=1))'"),
+        (["attend(local(8))", "--text", "-"], "--text with 'attend(local(w=8, sinks=1))'"),
+    ):
+        result = runner.invoke(show.command, arguments)
+        assert result.exit_code != 0
+        assert told in str(result.exception)
+    result = runner.invoke(show.command, ["attend(local(8) + pool(3))"])
+    assert result.exit_code != 0
+    assert "local" not in result.output
