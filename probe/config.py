@@ -1,6 +1,6 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,19 +88,20 @@ class Config(Part):
     @classmethod
     def _distinct(cls, conditions: list[str], info: ValidationInfo) -> list[str]:
         # `intact` is always scored; a condition named twice is one condition.
-        texts = [text for text in _with_controls(conditions) if text != "intact"]
-        if not texts:
+        known = _with_controls(conditions)
+        known.pop("intact", None)
+        if not known:
             raise ValueError("allowed: one condition or more besides intact")
-        others = [t for t in texts if t != "truncate" and not parse(t).is_noise]
+        texts, every = list(known), known.values()
+        others = [one for one in every if one.text != "truncate" and not one.is_noise]
         kind = getattr(info.data.get("protocol"), "kind", None)
-        if kind in ("longppl", "suffix") and (others or "truncate" not in texts):
+        if kind in ("longppl", "suffix") and (others or "truncate" not in known):
             raise ValueError(f"allowed with protocol {kind}: truncate, and noise beside it")
-        reads = [parse(text).reads | parse(text).sources for text in texts]
-        if kind != "passages" and any("passage" in read for read in reads):
+        if kind != "passages" and any("passage" in one.reads | one.sources for one in every):
             raise ValueError("allowed with protocol passages alone: move, source='passage'")
         if kind == "dense" and texts != ["truncate"]:
             raise ValueError("allowed with protocol dense: truncate")
-        patterns = [text for text in texts if parse(text).pattern is not None]
+        patterns = [one.text for one in every if one.pattern is not None]
         if patterns and kind not in ("sweep", "grid"):
             raise ValueError(f"{patterns[0]}: allowed with protocol sweep or grid")
         return texts
@@ -133,14 +134,14 @@ class Config(Part):
         return self.protocol.plan(self.windows)
 
 
-def _with_controls(conditions: Sequence[str]) -> Iterator[str]:
+def _with_controls(conditions: Sequence[str]) -> dict[str, Condition]:
     """Each condition once, a targeted removal with its count-matched control behind it."""
-    texts: dict[str, None] = {}
+    known: dict[str, Condition] = {}
     for text in conditions:
-        texts[text] = None
-        if (control := parse(text).control) is not None:
-            texts[control.text] = None
-    yield from texts
+        known[text] = parse(text)
+        if (control := known[text].control) is not None:
+            known[control.text] = control
+    return known
 
 
 def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:

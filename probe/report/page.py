@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,7 @@ def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Sum
     )
 
 
+@cache
 def _environment() -> Environment:
     """Everything that is printed is made visible, then escaped; a missing name is an error."""
 
