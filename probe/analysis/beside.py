@@ -8,7 +8,7 @@ from probe.analysis.summary import Summary
 
 ATTENDED = "attend(local(w))"
 SERIES = (ATTENDED, "truncate", "hide")
-APART = (("hide", ATTENDED), ("truncate", ATTENDED), ("truncate", "hide"))
+APART = (("hide", ATTENDED), ("truncate", "hide"))
 """Differences: what layers carry over beyond a window, and what positions alone do."""
 NEAR = 1 / 8
 """How much more than *w* tokens may stand before a target, as a share of *w*."""
