@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.aligned import aligned
+from probe.analysis.aligned import aligned, in_blocks
 from probe.analysis.attended import PREFIX, Attended, cheapest
 from probe.analysis.groups import in_words
 from probe.analysis.heads_answer import head_table
@@ -165,7 +165,7 @@ def beside_table(found: Attended) -> str:
         return ""
     head, cells = by_width(found.beside)
     told = "Beside text cut off or hidden at distance w, on the same targets (nats a token)"
-    return f"{told}\n{aligned([head, *cells])}"
+    return f"{told}\n{in_blocks([head, *cells])}"
 
 
 def by_width(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

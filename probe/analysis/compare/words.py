@@ -6,14 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from probe.analysis.aligned import WIDTH
+from probe.analysis.aligned import in_blocks as aligned
 from probe.analysis.answer import in_order
 from probe.analysis.compare.comparison import Comparison
 from probe.analysis.compare.lengths import SHOWN
 from probe.analysis.words import difference
 from probe.printable import printable
-
-WIDTH = 100
-"""Most characters of a line."""
 
 
 def table_text(table: pd.DataFrame) -> str:
@@ -46,27 +45,6 @@ def note_lines(notes: Sequence[str]) -> str:
     return "\n".join(wrapped(f"- {printable(note)}") for note in notes)
 
 
-def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
-    """Rows of words in columns of at most :data:`WIDTH` characters together.
-
-    Columns that have no room stand below, behind the first one once more.
-
-    Args:
-        lines: Rows of as many words each, the head first.
-        rule: Whether a line of hyphens stands below the head.
-    """
-    lines = [[printable(word) for word in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    blocks, used = [[0]], widths[0]
-    for column in range(1, len(widths)):
-        if used + 2 + widths[column] > WIDTH and blocks[-1] != [0]:
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(column)
-        used += 2 + widths[column]
-    return "\n\n".join(_block(lines, widths, columns, rule) for columns in blocks)
-
-
 def wrapped(text: str, indent: str = "  ") -> str:
     """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
     return textwrap.fill(
@@ -78,19 +56,6 @@ def wrapped(text: str, indent: str = "  ") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _block(
-    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule: bool
-) -> str:
-    """Some of the columns, one below the other."""
-    rows = [
-        "  ".join(line[column].ljust(widths[column]) for column in columns).rstrip()
-        for line in lines
-    ]
-    if rule:
-        rows.insert(1, "  ".join("-" * widths[column] for column in columns))
-    return "\n".join(rows)
 
 
 def _losses(comparison: Comparison) -> str:
