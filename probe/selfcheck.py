@@ -181,7 +181,8 @@ class _Trial:
         return (ours - own)[:-1].gather(1, some[1:, None])[:, 0]
 
     def lower(self) -> torch.Tensor:
-        layers, half = Layers(self.model), Layers(self.model).count // 2
+        layers = Layers(self.model)
+        half = layers.count // 2
         if half == 0:
             raise _Unusable("the model has no list of layers")
         with layers.kept([half - 1]) as outputs:

@@ -1,6 +1,5 @@
 """Delta of bands of distances, each perturbed alone."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -34,12 +33,8 @@ def bands(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             own = frame[frame["condition"].astype(str) == name]
             shift = (number - (len(names) - 1) / 2) * 0.7 / max(1, len(names))
             at = places.get_indexer(pd.MultiIndex.from_frame(own[["band_from", "band_to"]]))
-            delta = own["delta"].to_numpy(dtype=float)
-            limits = own[["low", "high"]].to_numpy(dtype=float)
             look = {**style.look(number), "linestyle": "none"}
-            axes.plot(at + shift, delta, **look)
-            known = ~np.isnan(limits[:, 0])
-            axes.vlines(at[known] + shift, limits[known, 0], limits[known, 1], colors=look["color"])
+            marks.measured(axes, at + shift, own, look)
             handles.append(marks.handle(style.short(name), look))
         axes.set_xticks(range(len(places)), [f"{near:,}–\n{far - 1:,}" for near, far in places])
         axes.set_xlim(-0.6, len(places) - 0.4)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -45,10 +44,7 @@ def beside(
             own = rows[rows["series"] == name].sort_values("w")
             look = style.look(number)
             at = own["w"].to_numpy(float) * SHIFT ** (number - (len(names) - 1) / 2)
-            limits = own[["low", "high"]].to_numpy(float)
-            known = ~np.isnan(limits[:, 0])
-            axes.vlines(at[known], limits[known, 0], limits[known, 1], colors=look["color"])
-            axes.plot(at, own["delta"].to_numpy(float), **look)
+            marks.measured(axes, at, own, look)
             handles.append(marks.handle(style.short(name), look))
         widths = sorted({int(w) for w in rows["w"]})
         axes.set_xscale("log", base=2)

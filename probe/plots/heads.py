@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 
 from probe.plots import scales, style
-from probe.plots.heatmap import COLOURS, colourbar
+from probe.plots.heatmap import colourbar, coloured
 
 _DOT: dict[str, Any] = {
     "linestyle": "none",
@@ -48,16 +47,8 @@ def heads(frame: pd.DataFrame, *, alpha: float = 0.05, ax: Axes | None = None) -
     with style.sheet():
         height = 1.2 + min(max(0.12 * len(cells), 1.0), 5.0)
         axes = style.column(height) if ax is None else ax
-        axes.set_facecolor("#E4E4E4")
-        largest = max(float(np.nanmax(np.abs(cells))), 3 * scales.LINEAR)
-        mesh = axes.pcolormesh(
-            np.arange(cells.shape[1] + 1) - 0.5,
-            np.arange(cells.shape[0] + 1) - 0.5,
-            np.ma.masked_invalid(cells),
-            cmap=LinearSegmentedColormap.from_list("delta", COLOURS),
-            norm=SymLogNorm(scales.LINEAR, linscale=0.5, vmin=-largest, vmax=largest),
-            rasterized=True,
-        )
+        right, up = (np.arange(count + 1) - 0.5 for count in cells.shape[::-1])
+        mesh = coloured(axes, right, up, cells)
         told = frame[frame["p_holm"] < alpha]
         axes.plot(told["head"], told["layer"], **_DOT)
         axes.spines[["left", "bottom"]].set_visible(False)

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
+from numpy.typing import ArrayLike, NDArray
 
 from probe.plots import scales, style
 
@@ -69,14 +70,25 @@ def _cells(axes: Axes, frame: pd.DataFrame, side: str, rows: list[object]) -> Qu
     cells = np.full((len(rows), len(edges) - 1), np.nan)
     across = np.searchsorted(edges, frame["distance_from"].to_numpy(dtype=np.int64))
     cells[pd.Index(rows).get_indexer(pd.Index(frame[side])), across] = frame["delta"]
+    return coloured(axes, edges, np.arange(len(rows) + 1), cells)
+
+
+def coloured(axes: Axes, right: ArrayLike, down: ArrayLike, cells: NDArray[np.float64]) -> QuadMesh:
+    """Draw deltas as colours, grey where there is none.
+
+    Args:
+        axes: The axes.
+        right: Edges of the columns.
+        down: Edges of the rows.
+        cells: Nats a token, shape ``(rows, columns)``; NaN is no delta.
+    """
     largest = max(float(np.nanmax(np.abs(cells))), 3 * scales.LINEAR)
-    colours = LinearSegmentedColormap.from_list("delta", COLOURS)
     axes.set_facecolor("#E4E4E4")
     return axes.pcolormesh(
-        edges,
-        np.arange(len(rows) + 1),
+        right,
+        down,
         np.ma.masked_invalid(cells),
-        cmap=colours,
+        cmap=LinearSegmentedColormap.from_list("delta", COLOURS),
         norm=SymLogNorm(scales.LINEAR, linscale=0.5, vmin=-largest, vmax=largest),
         rasterized=True,
     )

@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from probe.plots.style import GREY, sheet, short
 
@@ -35,6 +35,21 @@ def band(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any], alpha: float =
     axes.fill_between(
         _middles(rows), rows["low"], rows["high"], color=look["color"], alpha=alpha, linewidth=0
     )
+
+
+def measured(axes: Axes, at: ArrayLike, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """Deltas with their intervals where those are known, at any places.
+
+    Args:
+        axes: The axes.
+        at: Where each row stands.
+        rows: Columns ``delta, low, high``.
+        look: Colour, line and marker.
+    """
+    places, limits = np.asarray(at, float), rows[["low", "high"]].to_numpy(float)
+    known = ~np.isnan(limits[:, 0])
+    axes.vlines(places[known], limits[known, 0], limits[known, 1], colors=look["color"])
+    axes.plot(places, rows["delta"].to_numpy(float), **look)
 
 
 def fit(axes: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:

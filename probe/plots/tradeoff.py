@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -58,11 +57,7 @@ def tradeoff(
         for number, name in enumerate(names):
             own = rows[rows["family"] == name].sort_values("kv_share")
             look = {**style.look(number), "linestyle": "none"}
-            x, delta = (100 * own["kv_share"]).to_numpy(float), own["delta"].to_numpy(float)
-            limits = own[["low", "high"]].to_numpy(dtype=float)
-            known = ~np.isnan(limits[:, 0])
-            axes.vlines(x[known], limits[known, 0], limits[known, 1], colors=look["color"])
-            axes.plot(x, delta, **look)
+            marks.measured(axes, 100 * own["kv_share"], own, look)
             handles.append(marks.handle(style.short(name), look))
         if len(best) > 1:
             handles.append(marks.handle("frontier", FRONTIER))

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.aligned import WIDTH
-from probe.analysis.aligned import in_blocks as aligned
+from probe.analysis.aligned import WIDTH, in_blocks
 from probe.analysis.answer import in_order
 from probe.analysis.compare.comparison import Comparison
 from probe.analysis.compare.lengths import SHOWN
@@ -17,7 +16,7 @@ from probe.printable import printable
 
 def table_text(table: pd.DataFrame) -> str:
     """A frame of words as aligned plain text, with a line below its head."""
-    return aligned([list(map(str, table.columns)), *table.to_numpy().tolist()], rule=True)
+    return in_blocks([list(map(str, table.columns)), *table.to_numpy().tolist()], rule=True)
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -63,7 +62,7 @@ def _losses(comparison: Comparison) -> str:
     for row in comparison.losses.to_dict("records"):
         means = [f"{row[side]:.4f}" for side in ("a", "b")]
         rows.append([str(row["unit"]), *means, _interval(row)])
-    return aligned(rows) if len(rows) > 1 else ""
+    return in_blocks(rows) if len(rows) > 1 else ""
 
 
 def _patterns(comparison: Comparison) -> str:
@@ -74,7 +73,7 @@ def _patterns(comparison: Comparison) -> str:
         rows.append([str(row["condition"]), *means, _interval(row)])
     if len(rows) == 1:
         return ""
-    return f"Delta of attention patterns, B − A (nats a token)\n{aligned(rows)}"
+    return f"Delta of attention patterns, B − A (nats a token)\n{in_blocks(rows)}"
 
 
 def _octaves(comparison: Comparison, unit: str) -> str:
@@ -91,7 +90,7 @@ def _octaves(comparison: Comparison, unit: str) -> str:
         [f"{start:,}–{end - 1:,}", *(cells.get((name, start), "–") for name in names)]
         for start, end in ends.items()
     ]
-    return f"Delta, B − A ({SHOWN[unit]})\n{aligned(lines)}"
+    return f"Delta, B − A ({SHOWN[unit]})\n{in_blocks(lines)}"
 
 
 def _contexts(comparison: Comparison, unit: str) -> str:
@@ -120,7 +119,7 @@ def _by_tolerance(rows: pd.DataFrame, columns: Mapping[str, str]) -> str:
         texts.setdefault(key, []).append(str(row["tolerance"]))
     lines = [["tolerance", *columns.values()]]
     lines += [[", ".join(at), *text] for text, at in texts.items()]
-    return textwrap.indent(aligned(lines), "  ")
+    return textwrap.indent(in_blocks(lines), "  ")
 
 
 def _last_delta(row: "pd.Series[Any]", unit: str) -> str:
