@@ -15,6 +15,7 @@ from probe.perturbations.user import marks
 
 SCHEMA_VERSION = 1
 _PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
+_OF_WEIGHTS = ("class", "parameters", "device", "warnings")  # known once they were loaded
 _PACKAGES = (
     "torch",
     "transformers",
@@ -66,11 +67,10 @@ def begin(
             "dtype": dtype,
             "vocabulary": experiment.source.vocabulary,
             "positions": experiment.source.positions,
+            "trained_length": experiment.source.trained_length,
             "bos": experiment.first_token.bos,
         }
-        | (
-            {k: before["model"].get(k) for k in ("class", "parameters", "device")} if before else {}
-        ),
+        | ({k: before["model"][k] for k in _OF_WEIGHTS if k in before["model"]} if before else {}),
         "data": data,
         "plan": {
             "reach": experiment.protocol.reach,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from probe.attended import attention_costs, forward_times
 from probe.attention.costs import Shape
@@ -29,7 +30,7 @@ from probe.record import begin, readable
 from probe.rows import keys, references, rows
 from probe.selfcheck import Report, check
 from probe.store import Store
-from probe.windows import FEWEST_DOCUMENTS
+from probe.windows import FEWEST_DOCUMENTS, Window
 
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -141,6 +142,8 @@ def _score_missing(
     config = experiment.config
     if slow := slow_dtype(record["model"]["dtype"], model.device):
         say(slow)
+    for warning in model.warnings:
+        say(warning)
     report = check_model(model, experiment)
     for outcome in report.outcomes:
         if not outcome.passed:
@@ -151,6 +154,7 @@ def _score_missing(
         "class": type(model.model).__name__,
         "parameters": model.model.num_parameters(),
         "device": str(model.device),
+        "warnings": list(model.warnings),
     }
     store.write_record(record)
     flex = config.patterns == "flex"
@@ -191,22 +195,30 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
     """The self-check on the first window of a run, as much of it as is ever forwarded at once.
 
     Raises:
+        ProbeError: If the model sees what follows a token.
         UsageError: If a condition keeps positions or limits attention, and the model does not heed
             that.
     """
-    window = experiment.windows[0]
-    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-    ids = np.concatenate([lead, window.ids[: experiment.longest]])
+    patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
+    texts = (_forwarded(experiment, window) for window in experiment.windows)
+    ids = next(texts)
+    report = check(model, ids, lower=any(pattern.first_layer for pattern in patterns), more=texts)
+    report.refuse_acausal(model)
     kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
     refuse_unheeded(model, ids, kept)
-    patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
     known = heeded(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
         with installed(model.model, pattern, boundary=1, known=known):
             pattern.refuse_windows(
                 [own.reach for own in Shape.of(model.model.config).own], len(ids)
             )
-    return check(model, ids, lower=any(pattern.first_layer for pattern in patterns))
+    return report
+
+
+def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
+    """The tokens of a window, as many as are forwarded at once, behind what stands in front."""
+    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
+    return np.concatenate([lead, window.ids[: experiment.longest]])
 
 
 def batch_size(config: Config, model: CausalModel) -> int:

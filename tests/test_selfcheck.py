@@ -1,7 +1,7 @@
 """The self-check: what is wrong on a model is found out, and the engine does without it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,21 @@ import pytest
 import torch
 from models import FAMILIES, plain_logp, random_ids, tiny, tiny_report
 from planted import CopyRule, planted
+from scipy.stats import t
+from transformers import (
+    AutoModelForCausalLM,
+    BertGenerationConfig,
+    DogeConfig,
+    Phi3Config,
+    PretrainedConfig,
+    RobertaConfig,
+)
 
 from probe.branch import Branch
 from probe.engine import Engine, Techniques
+from probe.errors import ProbeError
 from probe.models.causal import CausalModel
-from probe.selfcheck import check
+from probe.selfcheck import Outcome, Report, check
 
 ALL = frozenset({"continuation", "forks", "rows", "packing", "head"})
 UNPACKED = ALL - {"packing"}
@@ -35,14 +45,23 @@ PASSES = {
     "qwen3_next": UNPACKED,
 }
 IDS = random_ids(97)
+MODEL = {"causal", "length"}
+"""What is asked of the model itself; every family has both."""
 Forward = Callable[..., Any]
+
+
+def passed(report: Report) -> set[str]:
+    """The techniques that passed, of a model that passed itself."""
+    found = {outcome.technique for outcome in report.outcomes if outcome.passed}
+    assert found >= MODEL
+    return found - MODEL
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_passes(family: str) -> None:
     """Each family passes what is known to be right on it, and nothing else."""
     report = tiny_report(family)
-    assert {o.technique for o in report.outcomes if o.passed} == PASSES[family]
+    assert passed(report) == PASSES[family]
     assert report.techniques == Techniques(**{name: name in PASSES[family] for name in ALL})
 
 
@@ -53,20 +72,20 @@ def test_eager_attention(family: str) -> None:
     assert own.config._attn_implementation == "sdpa"
     own.set_attn_implementation("eager")
     model = CausalModel(own)
-    assert {o.technique for o in check(model, IDS).outcomes if o.passed} == PASSES[family]
+    assert passed(check(model, IDS)) == PASSES[family]
 
 
 def test_model_without_cache() -> None:
     """A model without cache has its head alone, and the reason is said."""
     report = check(CausalModel(planted(CopyRule(5, 96))), IDS)
-    assert {o.technique for o in report.outcomes if o.passed} == {"head"}
+    assert passed(report) == {"head"}
     assert "continuation: switched off, the model returns no cache" in map(str, report.outcomes)
 
 
 def test_bfloat16() -> None:
     """In bfloat16 single losses differ and the techniques pass by mean and deviation."""
     report = check(CausalModel(tiny("llama", dtype=torch.bfloat16)), random_ids(400))
-    assert {o.technique for o in report.outcomes if o.passed} == ALL
+    assert passed(report) == ALL
     assert any(outcome.worst > 5e-5 for outcome in report.outcomes)
 
 
@@ -161,7 +180,7 @@ def test_sabotage_is_found_out(how: Callable[..., Any]) -> None:
     """A body that is wrong loses the techniques that show it, and the losses stay right."""
     model = sabotaged(how)
     report = check(model, IDS)
-    assert {o.technique for o in report.outcomes if o.passed} == SABOTAGE[how]
+    assert passed(report) == SABOTAGE[how]
     assert_engine_is_right(model, report.techniques)
 
 
@@ -185,7 +204,7 @@ def test_head_that_reads_ids() -> None:
 
     model.model.forward = forward
     report = check(model, IDS)
-    assert {o.technique for o in report.outcomes if o.passed} == ALL - {"head"}
+    assert passed(report) == ALL - {"head"}
     text = random_ids(60)
     losses = Engine(model, report.techniques).score([[Branch(text, text, 30, 60, 30)]])[0][0]
     expected = -plain_logp(model.model, text)[np.arange(29, 59), text[30:]]
@@ -194,7 +213,7 @@ def test_head_that_reads_ids() -> None:
 
 def test_reason_is_one_line() -> None:
     """What a family raises is told in one line, with the kind of the exception."""
-    (outcome, *_) = check(sabotaged(raises), IDS).outcomes
+    _, _, outcome, *_ = check(sabotaged(raises), IDS).outcomes
     assert outcome.reason == "the model raised NotImplementedError: one token at a time"
     assert str(outcome) == f"continuation: switched off, {outcome.reason}"
 
@@ -204,5 +223,136 @@ def test_report_as_json() -> None:
     written = tiny_report("mpt").as_json()
     *names, lower = vars(Techniques())
     assert lower == "lower"  # tried where attention patterns have need of it
-    assert [entry["technique"] for entry in written] == names
-    assert [entry["passed"] for entry in written] == [True, True, True, False, True]
+    assert [entry["technique"] for entry in written] == ["causal", "length", *names]
+    assert [entry["passed"] for entry in written[2:]] == [True, True, True, False, True]
+
+
+# -- the model itself --------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "pad_token_id": 2,
+    "initializer_range": 0.2,
+}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+}
+TEXTS = [random_ids(150, seed=seed) for seed in range(40)]
+
+
+def model_of(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> CausalModel:
+    torch.manual_seed(0)
+    return CausalModel(AutoModelForCausalLM.from_config(config, dtype=dtype).eval())
+
+
+def encoder(name: str, *, is_decoder: bool) -> PretrainedConfig:
+    kind = {"roberta": RobertaConfig, "bert-generation": BertGenerationConfig}[name]
+    return kind(**SMALL, is_decoder=is_decoder, max_position_embeddings=200)
+
+
+def longrope() -> CausalModel:
+    """Its angles are others where a sequence is longer than 60 tokens."""
+    return model_of(
+        Phi3Config(**SMALL, original_max_position_embeddings=60, rope_parameters=LONGROPE)
+    )
+
+
+def outcome_of(report: Report, name: str) -> Outcome:
+    return next(outcome for outcome in report.outcomes if outcome.technique == name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["roberta", "bert-generation"])
+def test_a_model_that_sees_what_follows(name: str, dtype: torch.dtype) -> None:
+    """An encoder that transformers loads as a causal LM is refused; as a decoder it passes."""
+    report = check(model := model_of(encoder(name, is_decoder=False), dtype), TEXTS[0])
+    assert not outcome_of(report, "causal").passed
+    with pytest.raises(ProbeError, match=rf"model_type '{name}', is_decoder false.* sees what"):
+        report.refuse_acausal(model)
+    report = check(model := model_of(encoder(name, is_decoder=True), dtype), TEXTS[0])
+    assert str(outcome_of(report, "causal")) == "causal: exact, |difference| at most 0 nats"
+    report.refuse_acausal(model)
+
+
+def test_one_token_is_seen() -> None:
+    """A model that mixes only the next token into a state is found out, on any text."""
+    model = CausalModel(tiny("llama"))
+    own = model.body.forward
+
+    def forward(**given: Any) -> Any:
+        output = own(**given)
+        states = output.last_hidden_state
+        output.last_hidden_state = states + 0.1 * states.roll(-1, dims=1)
+        return output
+
+    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+    model.body.forward = forward
+    for ids in (IDS, np.full(97, 7)):
+        assert not outcome_of(check(model, ids), "causal").passed
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "qwen3_next"])
+def test_float32(family: str) -> None:
+    """Meanwhile a bfloat16 model computes as its float32 twin does; its weights stay the same."""
+    narrow = tiny(family, dtype=torch.bfloat16)
+    before = {name: weight.clone() for name, weight in narrow.state_dict().items()}
+    wide = tiny(family)
+    wide.load_state_dict(before)
+    model, ids = CausalModel(narrow), torch.from_numpy(IDS)[None]
+    with torch.no_grad(), model.float32():
+        states, _ = model.states(ids)
+    with torch.no_grad():
+        expected, _ = CausalModel(wide).states(ids)
+    assert states.dtype == torch.float32
+    assert (states - expected).abs().max() < 1e-5
+    for name, weight in narrow.state_dict().items():
+        assert weight.dtype == before[name].dtype
+        assert torch.equal(weight, before[name])
+
+
+@pytest.mark.parametrize("kind", ["longrope", "doge"])
+def test_losses_that_depend_on_the_length(kind: str) -> None:
+    """What is told is what whole forwards of cut texts give, over 256 targets or more."""
+    doge = DogeConfig(**SMALL, max_position_embeddings=1024, keep_window_size=64)
+    model = longrope() if kind == "longrope" else model_of(doge)
+    outcome = outcome_of(check(model, TEXTS[0], more=TEXTS[1:]), "length")
+    assert not outcome.passed
+    assert outcome.targets >= 256
+    limits = []
+    for part in (2, 4, 8):
+        stop, changes = 150 // part, []
+        for ids in TEXTS[:16]:  # 16 texts hold 17 targets each before the earliest cut
+            labels = ids[1:stop]
+            whole, cut = (
+                -plain_logp(model.model, some)[np.arange(stop - 1), labels]
+                for some in (ids, ids[:stop])
+            )
+            changes.append(cut - whole)
+        every = np.concatenate(changes)
+        error = every.std(ddof=1) / np.sqrt(len(every))
+        limits.append(abs(every.mean()) + t.ppf(0.975, len(every) - 1) * error)
+    assert outcome.limit == pytest.approx(max(limits), rel=1e-3)
+
+
+def test_length_reads_one_text() -> None:
+    """A model whose losses do not go by the length reads one text and no other."""
+
+    def none() -> Iterator[Any]:
+        raise AssertionError("read another text")
+        yield
+
+    assert outcome_of(check(CausalModel(tiny("llama")), TEXTS[0], more=none()), "length").passed
+
+
+def test_too_many_tokens() -> None:
+    """A text that the model has no positions for is one line."""
+    model = model_of(encoder("roberta", is_decoder=True))  # its positions begin behind the padding
+    with pytest.raises(ProbeError, match="RobertaForCausalLM cannot forward 199 tokens at once"):
+        check(model, random_ids(199))

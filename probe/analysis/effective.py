@@ -94,6 +94,7 @@ def effective_context(
     *,
     floor: NoiseFloor | None,
     bytes_per_token: float | None = None,
+    length: float = 0.0,
 ) -> EffectiveContext:
     """Read the effective context off a fitted curve.
 
@@ -108,6 +109,7 @@ def effective_context(
         tolerance: The tolerance.
         floor: Noise floor of the run; ``None`` exempts the answer from it and flags that.
         bytes_per_token: Mean UTF-8 bytes of a token, for bits per byte.
+        length: From :func:`probe.analysis.floor.length_limit`, nats.
 
     Returns:
         The answer; ``unresolved`` with its reasons where the data cannot give one.
@@ -126,6 +128,11 @@ def effective_context(
         reasons.append("the tolerance is a share of delta at distance 0, which is not above 0 here")
     else:
         index = int(first_below(curve.fit, epsilon, lower, reach))
+        if length > epsilon / 2:
+            reasons.append(
+                "the loss depends on a sequence's length: its mean change is up to"
+                f" {length:.2g} nats, above half of {epsilon:.2g}"
+            )
         reasons += _noise_reasons(floor, epsilon, int(lower[min(index, len(lower) - 1)]))
         flags += _flags(curve, epsilon, index, floor)
     if epsilons is not None and not reasons:
@@ -170,10 +177,13 @@ def effective_contexts(
     *,
     floor: NoiseFloor | None,
     bytes_per_token: float | None = None,
+    length: float = 0.0,
 ) -> list[EffectiveContext]:
     """The effective context at each tolerance; see :func:`effective_context`."""
     return [
-        effective_context(curve, tolerance, floor=floor, bytes_per_token=bytes_per_token)
+        effective_context(
+            curve, tolerance, floor=floor, bytes_per_token=bytes_per_token, length=length
+        )
         for tolerance in tolerances
     ]
 

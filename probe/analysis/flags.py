@@ -14,6 +14,7 @@ def flags(
     floor: NoiseFloor | None,
     measured: Losses,
     rows: pd.DataFrame,
+    trained: int | None = None,
 ) -> tuple[str, ...]:
     """The flags of a run.
 
@@ -22,6 +23,7 @@ def flags(
         floor: Its noise floor, if any.
         measured: Its losses.
         rows: Its sums, from :func:`probe.analysis.sums.document_sums`.
+        trained: Tokens that the model was trained on at once, where that is known.
 
     Returns:
         One line for each flag.
@@ -44,9 +46,14 @@ def flags(
         rise, low = measured.worsening
         lines.append(
             f"the intact loss worsens with position: by {rise:.3f} nats (at least {low:.3f}) from"
-            " the second to the last quarter of the measured positions; beyond a model's trained"
-            " length delta has no meaning"
+            " the second to the last quarter of the measured positions"
         )
+        longest = int(measured.by_position["position_to"].max())
+        if trained is not None and longest > trained:
+            lines[-1] += (
+                f"; targets stand at up to {longest:,} tokens, and beyond the {trained:,} that the"
+                " model was trained on delta has no meaning"
+            )
     if rows["grey"].any():
         start = int(rows.loc[rows["grey"], "distance_from"].min())
         lines.append(

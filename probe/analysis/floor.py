@@ -1,6 +1,8 @@
-"""The noise floor: how large a delta the numbers themselves make."""
+"""What a delta is made of besides the perturbation: the arithmetic, and a sequence's length."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,3 +111,38 @@ def limit(by_document: pd.DataFrame, confidence: float) -> float:
         error = max(error, float(standard_error(sums, counts)[0]))
         freedom = len(by_document) - 1
     return float(abs(mean) + t.ppf((1 + confidence) / 2, freedom) * error)
+
+
+def length_limit(record: Mapping[str, Any]) -> float:
+    """Upper 95 % limit of |mean change| of a loss by its sequence's length alone, nats.
+
+    Args:
+        record: Content of a run's ``run.json``.
+
+    Returns:
+        0 where the self-check found no such change, or did not look for one.
+    """
+    found = _length_check(record)
+    return 0.0 if found is None else float(found.get("limit") or 0)
+
+
+def length_caveat(record: Mapping[str, Any]) -> str | None:
+    """What to say of a run whose losses depend on the length of a sequence; ``None`` of others."""
+    found = _length_check(record)
+    if found is None:
+        return None
+    mean, limit, worst = (float(found.get(name) or 0) for name in ("mean", "limit", "worst"))
+    return (
+        "the model's losses depend on a sequence's length: cutting off what follows a target"
+        f" changes its loss by {mean:+.2g} nats in the mean (|mean| at most {limit:.2g}, single"
+        f" ones by up to {worst:.2g}), and every delta between sequences of different length"
+        " holds such a change"
+    )
+
+
+def _length_check(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the self-check said of the length, where it did not pass."""
+    for outcome in record.get("check") or ():
+        if outcome.get("technique") == "length" and outcome.get("passed") is False:
+            return dict(outcome)
+    return None

@@ -66,7 +66,9 @@ def information_findings(
     )
     return Information(
         information=information,
-        tolerance_curve=tolerance_curve(fitted, floor=floor, shares=shares_of(how, run.per_token)),
+        tolerance_curve=tolerance_curve(
+            fitted, floor=floor, length=run.length, shares=shares_of(how, run.per_token)
+        ),
         hinges=hinges(fitted),
         quantiles=quantiles(connection, run.reach, run.starts),
         positions=intact_positions(

@@ -14,6 +14,7 @@ from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, resample_weights
 from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fitted import fit_curve
+from probe.analysis.floor import length_limit
 from probe.analysis.longest import longest_context
 from probe.analysis.record import write_text
 from probe.analysis.runs import Run, open_run
@@ -88,7 +89,13 @@ def lengths(
     if "kl" in sums and context > 1:
         curve = fit_curve(KL, _binned(sums["kl"], targets, how), weights, how.confidence)
         contexts = tuple(
-            effective_context(curve, tolerance, floor=None, bytes_per_token=per_token)
+            effective_context(
+                curve,
+                tolerance,
+                floor=None,
+                bytes_per_token=per_token,
+                length=length_limit(run.record),
+            )
             for tolerance in how.tolerances
         )
     if write:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.cells import cells, scored
-from probe.analysis.floor import NoiseFloor
+from probe.analysis.floor import NoiseFloor, length_limit
 from probe.analysis.runs import Run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
@@ -31,6 +31,7 @@ class Opened:
             are drawn together.
         per_token: Mean UTF-8 bytes of a token, ``None`` for data without text.
         floor: Its noise floor, measured on all targets; ``None`` where it is not known.
+        length: How much losses change with a sequence's length alone (nats).
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -42,6 +43,7 @@ class Opened:
     weights: Floats
     per_token: float | None
     floor: NoiseFloor | None = None
+    length: float = 0.0
 
     @property
     def reach(self) -> int:
@@ -76,4 +78,5 @@ def opened(
         resample_weights(max(len(documents), 1), how.resamples, how.seed),
         bytes_per_token(connection),
         floor,
+        length_limit(run.record),
     )

@@ -112,7 +112,7 @@ def intact_positions(
     if worsening is not None:
         text += (
             f"; the intact loss rises with position, by {worsening[0]:.3f} nats (at least"
-            f" {worsening[1]:.3f}) from the second to the last quarter: delta has no meaning there"
+            f" {worsening[1]:.3f}) from the second to the last quarter"
         )
     return PositionFit(
         floor=None if law is None else law.floor,

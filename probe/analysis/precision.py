@@ -76,7 +76,9 @@ def pilot(
             " from it"
         )
     floor = noise_floor(rows, found.reach, how.confidence)
-    table = documents_needed(fitted, octaves, how, floor=floor, bytes_per_token=found.per_token)
+    table = documents_needed(
+        fitted, octaves, how, floor=floor, bytes_per_token=found.per_token, length=found.length
+    )
     return Pilot(run.name, len(found.documents), table, run.warnings)
 
 
@@ -87,6 +89,7 @@ def documents_needed(
     *,
     floor: NoiseFloor | None,
     bytes_per_token: float | None = None,
+    length: float = 0.0,
 ) -> pd.DataFrame:
     """The fewest documents whose interval around an effective context is narrow enough.
 
@@ -102,6 +105,7 @@ def documents_needed(
         how: Tolerances, resamples and seed.
         floor: Noise floor of the run.
         bytes_per_token: Mean UTF-8 bytes of a token, for bits per byte.
+        length: From :func:`probe.analysis.floor.length_limit`, nats.
 
     Returns:
         One row per condition and tolerance with the columns ``COLUMNS``: ``documents`` (of the
@@ -121,6 +125,7 @@ def documents_needed(
         tolerances=how.tolerances,
         floor=floor,
         bytes_per_token=bytes_per_token,
+        length=length,
     )
     for name, curve in fitted.items():
         if is_noise(name):

@@ -114,6 +114,7 @@ RULES: Mapping[str, tuple[str, Fits]] = {
     ),
     "model.name": TEXT,
     "model.vocabulary": _whole(1, 10_000_000),
+    "model.trained_length": _whole(1),
     "data.name": TEXT,
     "data.documents": LIST,
     "data.documents.*": OBJECT,
@@ -136,6 +137,7 @@ RULES: Mapping[str, tuple[str, Fits]] = {
     "check.*": OBJECT,
     "check.*.mean": NUMBER,
     "check.*.worst": NUMBER,
+    "check.*.limit": FROM_0,
     "config.seed": _whole(0),
     **dict.fromkeys(
         ("config.model", "config.data", "config.windows", "config.protocol", "config.analysis"),

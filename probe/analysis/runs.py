@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from probe.analysis.floor import length_caveat
 from probe.analysis.parts import check_parts, score_parts
 from probe.analysis.runfile import older_schema, read_record
 from probe.analysis.views import connect
@@ -99,6 +100,7 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
+        *filter(None, [length_caveat(record)]),
         *(
             f"scores/{part.name} is left out: {problems[part]}"
             for part in found

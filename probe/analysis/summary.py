@@ -151,7 +151,7 @@ def _from_cells(run: Run, found: Opened) -> Summary:
     rows = document_sums(connection, edges, starts)
     fitted = fitted_curves(rows, documents, weights, how.confidence)
     floor = noise_floor(rows, found.reach, how.confidence)
-    contexts = _contexts(fitted if _has_length(run) else {}, how, floor, found.per_token)
+    contexts = _contexts(fitted if _has_length(run) else {}, found, floor)
     contrast_table, missing = contrasts(
         connection,
         found.conditions,
@@ -198,9 +198,15 @@ def _from_cells(run: Run, found: Opened) -> Summary:
         lengths=lengths,
         spread=quartiles,
         without_group=without_group,
-        flags=flags(contexts, floor, measured, rows),
+        flags=flags(contexts, floor, measured, rows, trained=_trained_length(run)),
         warnings=(*run.warnings, *missing),
     )
+
+
+def _trained_length(run: Run) -> int | None:
+    """Tokens that the model was trained on at once, ``None`` where the run does not say."""
+    found = (run.record.get("model") or {}).get("trained_length")
+    return None if found is None else int(found)
 
 
 def _has_length(run: Run) -> bool:
@@ -209,10 +215,7 @@ def _has_length(run: Run) -> bool:
 
 
 def _contexts(
-    fitted: Mapping[str, FittedCurve],
-    how: Analysis,
-    floor: NoiseFloor | None,
-    per_token: float | None,
+    fitted: Mapping[str, FittedCurve], run: Opened, floor: NoiseFloor | None
 ) -> tuple[EffectiveContext, ...]:
     """The answers, condition by condition.
 
@@ -222,7 +225,11 @@ def _contexts(
     for condition, curve in fitted.items():
         if not is_noise(condition) and not condition.startswith("attend("):
             answers = effective_contexts(
-                curve, how.tolerances, floor=floor, bytes_per_token=per_token
+                curve,
+                run.how.tolerances,
+                floor=floor,
+                bytes_per_token=run.per_token,
+                length=run.length,
             )
             found += marked(answers, curve)
     return tuple(found)

@@ -27,6 +27,7 @@ def tolerance_curve(
     fitted: Mapping[str, FittedCurve],
     *,
     floor: NoiseFloor | None,
+    length: float = 0.0,
     shares: Iterable[float] = GRID,
 ) -> pd.DataFrame:
     """The length that each tolerance gives, with its interval.
@@ -37,6 +38,7 @@ def tolerance_curve(
     Args:
         fitted: Curves by condition; the noise control is left out.
         floor: Noise floor of the run.
+        length: From :func:`probe.analysis.floor.length_limit`, nats.
         shares: Rises in perplexity, as shares (0.01 is 1 %).
 
     Returns:
@@ -46,7 +48,11 @@ def tolerance_curve(
     """
     asked = sorted(set(shares))
     rows = [
-        (name, share, *_row(effective_context(curve, _tolerance(share), floor=floor)))
+        (
+            name,
+            share,
+            *_row(effective_context(curve, _tolerance(share), floor=floor, length=length)),
+        )
         for name, curve in fitted.items()
         if not is_noise(name)
         for share in asked

@@ -2,8 +2,10 @@
 
 import click
 
-from probe.commands._visible import say
+from probe.commands._visible import note, say
 from probe.errors import ProbeError
+
+MORE = 32  # texts at most; of them all only where losses depend on a sequence's length
 
 
 @click.command("check", short_help="Check the engine on a model.")
@@ -22,9 +24,11 @@ from probe.errors import ProbeError
 def command(
     model: str, dtype: str, device: str, attention: str, length: int, trust_remote_code: bool
 ) -> None:
-    """Try every technique of the engine on MODEL against whole forwards.
+    """Try MODEL, and every technique of the engine on it against whole forwards.
 
-    Exit status 0: branching can be used; 1: this model is forwarded whole.
+    Causal: a loss does not change with the tokens behind its target. Length: nor with their number.
+
+    Exit status 0: branching can be used; 1: this model is forwarded whole, or sees what follows.
     """
     from probe.commands.options import quiet
 
@@ -43,14 +47,18 @@ def command(
         attention=attention,
         trust_remote_code=trust_remote_code,
     )
+    for warning in loaded.warnings:
+        note(warning)
     # Any ids will do: what is compared is the same text by two ways.
-    ids = np.random.default_rng(0).integers(source.vocabulary, size=length)
-    report = check(loaded, ids, lower=True)
+    rng = np.random.default_rng(0)
+    more = (rng.integers(source.vocabulary, size=length) for _ in range(MORE))
+    report = check(loaded, next(more), lower=True, more=more)
     say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
         f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"
     )
     for outcome in report.outcomes:
         say(f"  {outcome}")
+    report.refuse_acausal(loaded)
     if not report.techniques.branching:
         raise ProbeError("branching is not exact on this model: every branch is forwarded whole")

@@ -1,8 +1,8 @@
 """A causal language model as the engine sees it: tokens to hidden states to logits."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,12 +23,16 @@ class CausalModel:
     Args:
         model: A causal LM of transformers in evaluation mode.
 
+    Attributes:
+        warnings: What transformers warned of while it was loaded, a line each.
+
     Raises:
         ProbeError: If the model has no such body.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        self.warnings: tuple[str, ...] = ()
         self.device = model.device
         self.vocabulary = int(model.config.get_text_config().vocab_size)
         self.body, self._output = _find_body(model)
@@ -113,6 +117,22 @@ class CausalModel:
         with stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
             yield
 
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        """Let the whole model compute in float32, from the same weights.
+
+        The float32 copy of a layer lives as long as its forward, that of embeddings and head as
+        long as the context.
+        """
+        layers = list(_listed(self.model))
+        inside = {id(weight) for layer in layers for weight in _weights(layer)}
+        with ExitStack() as stack:
+            rest = [weight for weight in _weights(self.model) if id(weight) not in inside]
+            stack.enter_context(_widened(rest))
+            for layer in layers:
+                stack.enter_context(stubbed(layer, _wide(layer)))
+            yield
+
     def logits(self, ids: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way.
 
@@ -162,6 +182,44 @@ def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
             "none of its parts returns a last_hidden_state"
         )
     return found[-1]
+
+
+def _listed(module: nn.Module) -> Iterator[nn.Module]:
+    """Members of the outermost lists of modules, each once: a model's layers."""
+    found: dict[nn.Module, None] = {}
+    for child in module.children():
+        members = child.children() if isinstance(child, nn.ModuleList) else _listed(child)
+        found |= dict.fromkeys(members)
+    yield from found
+
+
+def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _wide(layer: nn.Module) -> Callable[..., Any]:
+    """The forward of a layer with its weights in float32 meanwhile."""
+    own = layer.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with _widened(_weights(layer)):
+            return own(*args, **kwargs)
+
+    return forward
+
+
+@contextmanager
+def _widened(weights: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Put float32 copies in the place of bfloat16 and float16 weights for a while."""
+    narrow = [(w, w.data) for w in weights if w.dtype in (torch.bfloat16, torch.float16)]
+    try:
+        for weight, data in narrow:
+            weight.data = data.float()
+        yield
+    finally:
+        for weight, data in narrow:
+            weight.data = data
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,9 @@ from probe.models.location import Location, locate
 Loaded = TypeVar("Loaded")
 _SAMPLE = 1 << 20
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+_ORIGINAL = "original_max_position_embeddings"
+_COUNTS = (*_POSITIONS, "vocab_size", "num_hidden_layers")
+_NAMED = 3  # weights that a message names
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class ModelSource:
         config: Its transformers configuration.
         revision: Resolved commit of a hub model, hash of a GGUF file, fingerprint of a folder.
         without: Why there is no tokenizer, empty where there is one.
+        warnings: What transformers warned of while reading them, a line each.
     """
 
     location: Location
@@ -40,6 +46,7 @@ class ModelSource:
     config: Any
     revision: str | None
     without: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def vocabulary(self) -> int:
@@ -51,6 +58,17 @@ class ModelSource:
         """How many positions the model has, ``None`` where there is no limit."""
         text = self.config.get_text_config()
         found = [getattr(text, name, None) for name in _POSITIONS]
+        return next((int(value) for value in found if value), None)
+
+    @property
+    def trained_length(self) -> int | None:
+        """How many tokens it was trained on at once, as far as its configuration says.
+
+        Embeddings of positions that were rescaled afterwards keep the original number.
+        """
+        text = self.config.get_text_config()
+        scaling = getattr(text, "rope_parameters", None) or {}
+        found = [scaling.get(_ORIGINAL), getattr(text, _ORIGINAL, None), self.positions]
         return next((int(value) for value in found if value), None)
 
     @property
@@ -86,16 +104,18 @@ def open_source(
     if location.gguf is not None:
         folder = str(_converted(location))
         resolved = _digest(location.file)
-    config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **given)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        tokenizer, without = None, _line(error)  # tokenised data needs none
+    with _warned() as warnings:
+        config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            tokenizer, without = None, _line(error)  # tokenised data needs none
+    _refuse_counts(path, config)
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
-    return ModelSource(place, tokenizer, config, resolved, without)
+    return ModelSource(place, tokenizer, config, resolved, without, tuple(warnings))
 
 
 def load_model(
@@ -116,24 +136,98 @@ def load_model(
             Gemma 2) takes ``eager`` in its place.
         trust_remote_code: See :func:`open_source`.
 
+    Returns:
+        The model; ``warnings`` holds what transformers warned of, those of *source* too.
+
     Raises:
-        UsageError: If the device or the attention is not to be had.
+        UsageError: If the device or the attention is not to be had, or the checkpoint lacks
+            weights of the model or holds some in another shape.
         ProbeError: If the weights cannot be read or it is no causal LM.
     """
     place = resolve_device(device)
-    model = _reading(
-        source.location.path,
-        lambda: AutoModelForCausalLM.from_pretrained(
+    with _warned() as warnings:
+        model, unexpected = _weights(
             source.location.path,
             revision=source.revision,
             dtype=getattr(torch, resolve_dtype(dtype, place)),
             # Its own choice is sdpa where there is one; asked for by name it is an error elsewhere.
             attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=trust_remote_code,
-        ),
-    )
-    model.to(place)  # type: ignore[arg-type] # transformers wraps the method untyped
-    return CausalModel(model.eval())
+        )
+    model.to(place)
+    causal = CausalModel(model.eval())
+    causal.warnings = (*source.warnings, *warnings, *unexpected)
+    return causal
+
+
+def _weights(path: str, **given: Any) -> tuple[Any, list[str]]:
+    """A model whose every weight comes from its checkpoint, and a line on weights left over.
+
+    transformers draws at random what a checkpoint lacks, and says so in a warning only.
+
+    Raises:
+        UsageError: If the checkpoint lacks weights, or holds some in another shape.
+    """
+    # Without ignore_mismatched_sizes transformers raises before it says which weights.
+    asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+    model, loaded = _reading(path, lambda: load(path, **asked))
+    name = type(model).__name__
+    if missing := sorted(loaded["missing_keys"]):
+        raise UsageError(
+            f"model.path {path!r}: the checkpoint lacks {_listed(missing)} of {name}, which would "
+            "be drawn at random; allowed: a checkpoint with every weight that its config.json asks "
+            "for"
+        )
+    if mismatched := sorted(loaded["mismatched_keys"]):
+        key, held, asked = mismatched[0]
+        raise UsageError(
+            f"model.path {path!r}: the checkpoint holds {_listed([key for key, *_ in mismatched])} "
+            f"of {name} in another shape ({key} is {tuple(held)}, config.json asks for "
+            f"{tuple(asked)}); allowed: weights of the shapes that its config.json asks for"
+        )
+    left = sorted(loaded["unexpected_keys"])
+    return model, [f"the checkpoint holds {_listed(left)} that {name} has not"] if left else []
+
+
+def _listed(keys: list[str]) -> str:
+    named = ", ".join(keys[:_NAMED]) + (", …" if len(keys) > _NAMED else "")
+    return f"{len(keys)} weight{'' if len(keys) == 1 else 's'} ({named})"
+
+
+def _refuse_counts(path: str, config: Any) -> None:
+    """Refuse a configuration whose counts are none."""
+    text = config.get_text_config()
+    for name in _COUNTS:
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value < 1:
+            raise UsageError(
+                f"model.path {path!r}: its config.json gives {name} {value}; allowed: 1 or more"
+            )
+
+
+@contextmanager
+def _warned() -> Iterator[list[str]]:
+    """Collect what transformers warns of meanwhile, whatever its verbosity; each line once."""
+    found: dict[str, None] = {}
+    lines: list[str] = []
+
+    class Collecting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # The report on a checkpoint's weights is read from the loading info instead.
+            if record.funcName != "log_state_dict_report":
+                found[" ".join(record.getMessage().split())] = None
+
+    logger, handler = transformers.utils.logging.get_logger("transformers"), Collecting()
+    before, level = logger.handlers[:], logger.level
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING)
+    try:
+        yield lines
+    finally:
+        logger.handlers[:] = before
+        logger.setLevel(level)
+        lines += found
 
 
 def resolve_device(device: str) -> torch.device:
@@ -192,7 +286,7 @@ def cache_folder() -> Path:
 
 def _converted(location: Location) -> Path:
     """The folder with a GGUF file's weights as transformers keeps them, made once."""
-    key = f"{_digest(location.file)[:16]}-transformers-{transformers.__version__}"
+    key = f"{_digest(location.file)[:16]}-transformers-{transformers.__version__}-complete"
     folder = cache_folder() / key
     if (folder / "config.json").is_file():
         return folder
@@ -219,7 +313,7 @@ def _convert(location: Location, folder: Path) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
-    model = AutoModelForCausalLM.from_pretrained(
+    model, _ = _weights(
         location.path,
         gguf_file=location.gguf,
         quantization_config=GgufConfig(dequantize=True),

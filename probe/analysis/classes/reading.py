@@ -73,7 +73,11 @@ class Reading:
             curve = fit_curve(condition, sums, run.weights, how.confidence)
             resampled, fit = curve.resampled, curve.fit
             answers = effective_contexts(
-                curve, how.tolerances, floor=run.floor, bytes_per_token=run.per_token
+                curve,
+                how.tolerances,
+                floor=run.floor,
+                bytes_per_token=run.per_token,
+                length=run.length,
             )
             contexts = [_if_enough(answer, sums, octaves) for answer in answers]
         else:

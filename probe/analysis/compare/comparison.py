@@ -37,7 +37,7 @@ from probe.analysis.compare.rows import (
 from probe.analysis.compare.sums import PairSums, Unit, floors, pair_sums, reaches
 from probe.analysis.compare.text import same_tokenizer
 from probe.analysis.fitted import fit_curve
-from probe.analysis.floor import NoiseFloor
+from probe.analysis.floor import NoiseFloor, length_limit
 from probe.analysis.names import told_apart
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
@@ -148,6 +148,7 @@ def _comparison(
         ),
     ]
     starts = [curve_starts(run.record) for run in runs]
+    changes = [length_limit(run.record) for run in runs]
     rows = _Rows([], [], [])
     for unit in units:
         floor = floors(connection, unit, how.confidence)
@@ -159,7 +160,7 @@ def _comparison(
                 said.append(f"{condition}: no distance in {unit.name} that both runs measured")
                 continue
             said += filter(None, [notes.reached(condition, unit, ends)])
-            _add(rows, pair, draws, how, floor, per)
+            _add(rows, pair, draws, how, floor, per, changes)
     a, b = told_apart(runs)
     every = draw(documents, of_losses, how)
     tokens = any(unit.name == "tokens" for unit in units)
@@ -221,6 +222,7 @@ def _add(
     how: Analysis,
     floor: tuple[NoiseFloor | None, NoiseFloor | None],
     per: tuple[float | None, float | None],
+    changes: Sequence[float],
 ) -> None:
     """Add one condition in one unit."""
     rows.curve.append(curve_rows(pair, draws, how))
@@ -233,8 +235,8 @@ def _add(
     sizes = per if pair.unit.name == "tokens" else (pair.unit.per, pair.unit.per)
     for tolerance in how.tolerances:
         first, second = (
-            read_length(curve, tolerance, own_floor, size)
-            for curve, own_floor, size in zip((a, b), floor, sizes, strict=True)
+            read_length(curve, tolerance, own_floor, size, change)
+            for curve, own_floor, size, change in zip((a, b), floor, sizes, changes, strict=True)
         )
         rows.contexts.append(context_row(first, second, pair.unit, far, how.confidence))
 

@@ -61,7 +61,11 @@ class Lengths:
 
 
 def read_length(
-    curve: FittedCurve, tolerance: Tolerance, floor: NoiseFloor | None, per: float | None
+    curve: FittedCurve,
+    tolerance: Tolerance,
+    floor: NoiseFloor | None,
+    per: float | None,
+    length: float = 0.0,
 ) -> Lengths | EffectiveContext:
     """Read the effective context of a curve and of each of its resamples.
 
@@ -70,6 +74,7 @@ def read_length(
         tolerance: The tolerance.
         floor: Noise floor of the run, if any.
         per: Bytes of an average token, for tolerances in bits per byte.
+        length: From :func:`probe.analysis.floor.length_limit`, nats.
 
     Returns:
         The lengths, or the answer alone where it is unresolved.
@@ -77,7 +82,7 @@ def read_length(
     Raises:
         UsageError: If the tolerance needs text that the run does not have.
     """
-    context = effective_context(curve, tolerance, floor=floor, bytes_per_token=per)
+    context = effective_context(curve, tolerance, floor=floor, bytes_per_token=per, length=length)
     if context.kind == "unresolved":
         return context
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])

@@ -1,0 +1,161 @@
+"""Loading: every weight comes from the checkpoint, and what transformers warns of is told."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from models import tiny
+from safetensors.torch import load_file, save_file
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    changed,
+    configured,
+    model_folders,
+    no_network,
+    text_folder,
+)
+
+from probe.commands.main import group
+from probe.errors import UsageError
+from probe.models.causal import CausalModel
+from probe.models.load import ModelSource, load_model, open_source
+from probe.run import run
+
+Weights = dict[str, torch.Tensor]
+
+
+def without_layer(weights: Weights) -> Weights:
+    """A checkpoint that was saved in part."""
+    return {name: weight for name, weight in weights.items() if ".layers.1." not in name}
+
+
+def renamed(weights: Weights) -> Weights:
+    """A checkpoint of another implementation."""
+    return {name.replace("self_attn", "attention"): w for name, w in weights.items()}
+
+
+def same(weights: Weights) -> Weights:
+    return weights
+
+
+@pytest.fixture(name="folder")
+def copied_folder(models: Mapping[bool, Path], tmp_path: Path) -> Path:
+    """A copy of the tiny Llama that a test may spoil."""
+    return Path(shutil.copytree(models[True], tmp_path / "spoiled"))
+
+
+def spoil(folder: Path, change: Callable[[Weights], Weights] = same, **config: Any) -> Path:
+    """Change the weights and the configuration of a model on disk."""
+    file = folder / "model.safetensors"
+    save_file(change(dict(load_file(file))), file, metadata={"format": "pt"})
+    written = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(written))
+    return folder
+
+
+def loaded(folder: Path) -> CausalModel:
+    return load_model(open_source(str(folder)), dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "said"),
+    [
+        (without_layer, {}, "lacks 9 weights (model.layers.1.input_layernorm.weight, "),
+        (renamed, {}, "lacks 8 weights (model.layers.0.self_attn.k_proj.weight, "),
+        (same, {"num_hidden_layers": 4}, "lacks 18 weights (model.layers.2.input_layernorm"),
+        (
+            same,
+            {"intermediate_size": 64},
+            "holds 6 weights (model.layers.0.mlp.down_proj.weight, model.layers.0.mlp.gate_proj."
+            "weight, model.layers.0.mlp.up_proj.weight, …) of LlamaForCausalLM in another shape "
+            "(model.layers.0.mlp.down_proj.weight is (32, 48), config.json asks for (32, 64))",
+        ),
+    ],
+)
+def test_weights_that_are_not_there(
+    change: Callable[[Weights], Weights], config: dict[str, Any], said: str, folder: Path
+) -> None:
+    """They are named with their number, and nothing is drawn in their place."""
+    with pytest.raises(UsageError) as error:
+        loaded(spoil(folder, change, **config))
+    assert f"the checkpoint {said}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_nothing_is_scored_with_drawn_weights(
+    command: str, folder: Path, base: dict[str, Any], tmp_path: Path
+) -> None:
+    """Exit status 2 and one line; no score is written."""
+    spoil(folder, without_layer)
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps(changed(base, model__path=str(folder))))
+    given = [str(folder)] if command == "check" else [str(file), "--results", str(tmp_path / "r")]
+    result = CliRunner().invoke(group, [command, *given])
+    assert result.exit_code == 2
+    assert "lacks 9 weights" in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("r/*/scores/*"))
+
+
+def test_weights_left_over(folder: Path, base: dict[str, Any], tmp_path: Path) -> None:
+    """They are a note: said, and kept in run.json."""
+    spoil(folder, num_hidden_layers=1)
+    note = (
+        "the checkpoint holds 9 weights (model.layers.1.input_layernorm.weight, model.layers.1.mlp."
+        "down_proj.weight, model.layers.1.mlp.gate_proj.weight, …) that LlamaForCausalLM has not"
+    )
+    lines: list[str] = []
+    run_folder = run(configured(base, model__path=str(folder)), tmp_path, say=lines.append)
+    assert note in lines
+    assert json.loads((run_folder / "run.json").read_text())["model"]["warnings"] == [note]
+
+
+def test_tied_weights(tmp_path: Path) -> None:
+    """A head that is the embedding is not missing from a checkpoint."""
+    tiny("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert loaded(tmp_path).warnings == ()
+
+
+def test_what_transformers_warns_of(folder: Path) -> None:
+    """A warning while loading is told, whatever the verbosity."""
+    rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "bogus": 3}
+    warnings = loaded(spoil(folder, rope_parameters=rope)).warnings
+    assert [w for w in warnings if "bogus" in w]
+    assert all("\n" not in w for w in warnings)
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "max_position_embeddings", "vocab_size"])
+def test_counts_that_are_none(name: str, folder: Path) -> None:
+    """They are refused by name before anything is planned with them."""
+    with pytest.raises(UsageError, match=rf"config\.json gives {name} -1; allowed: 1 or more"):
+        open_source(str(spoil(folder, **{name: -1})))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, 1024),
+        ({"original_max_position_embeddings": 300}, 300),
+        (
+            {
+                "rope_parameters": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "rope_theta": 1e4,
+                    "original_max_position_embeddings": 256,
+                }
+            },
+            256,
+        ),
+    ],
+)
+def test_trained_length(config: dict[str, Any], expected: int, folder: Path) -> None:
+    """It is the model's positions, or their number before they were rescaled."""
+    source: ModelSource = open_source(str(spoil(folder, **config)))
+    assert source.trained_length == expected

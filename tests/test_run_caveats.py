@@ -1,0 +1,149 @@
+"""Models whose losses mean less, or nothing: told with every answer, or refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from simulated import Simulation, write_run
+from test_selfcheck import LONGROPE, SMALL
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    character_tokenizer,
+    configured,
+    model_folders,
+    no_network,
+    text_folder,
+)
+from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
+
+from probe.analysis.answer import answer
+from probe.analysis.compare import comparison
+from probe.analysis.explain import explain
+from probe.analysis.floor import length_caveat, length_limit
+from probe.analysis.precision import pilot
+from probe.analysis.summary import summarise
+from probe.commands.main import group
+from probe.errors import ProbeError
+from probe.run import run
+
+CHECK = {
+    "technique": "length",
+    "passed": False,
+    "mean": -0.02,
+    "sd": 0.1,
+    "worst": 1.5,
+    "targets": 288,
+    "limit": 0.03,
+}
+TOLD = "the model's losses depend on a sequence's length: cutting off what follows a target changes"
+
+
+def simulated(folder: Path, check: list[dict[str, Any]], **record: Any) -> Path:
+    """A run of known curves, with an outcome of the self-check."""
+    curves = {"truncate": lambda d: 0.6 * 2.0 ** (-d / 40.0)}
+    write_run(folder, Simulation(curves, documents=12))
+    content = json.loads((folder / "run.json").read_text()) | {"check": check} | record
+    (folder / "run.json").write_text(json.dumps(content))
+    return folder
+
+
+def on_disk(config: Any, folder: Path) -> Path:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    character_tokenizer(True).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_is_not_scored(base: dict[str, Any], tmp_path: Path) -> None:
+    """A run on it ends before its first unit; the folder holds no score."""
+    config = RobertaConfig(**SMALL, is_decoder=False, max_position_embeddings=200)
+    folder = on_disk(config, tmp_path / "encoder")
+    with pytest.raises(ProbeError, match=r"RobertaForCausalLM .* sees what follows a token"):
+        run(configured(base, model__path=str(folder)), tmp_path)
+    assert not list(tmp_path.glob("tiny/scores/*"))
+    result = CliRunner().invoke(group, ["check", str(folder), "--length", "96", "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "  causal: the model sees what follows: other tokens behind" in result.stdout
+    assert "RobertaForCausalLM" in result.stderr.splitlines()[-1]
+
+
+def test_a_run_whose_losses_go_by_the_length(base: dict[str, Any], tmp_path: Path) -> None:
+    """It is told before the first unit, in run.json and with the answer, which is unresolved."""
+    config = Phi3Config(
+        **SMALL,
+        max_position_embeddings=200,
+        original_max_position_embeddings=40,
+        rope_parameters=LONGROPE,
+    )
+    model = on_disk(config, tmp_path / "longrope")
+    lines: list[str] = []
+    folder = run(configured(base, model__path=str(model)), tmp_path, say=lines.append)
+    (line,) = [line for line in lines if line.startswith("length: ")]
+    assert "cutting off what follows a target changes its loss by up to" in line
+    record = json.loads((folder / "run.json").read_text())
+    (check,) = [one for one in record["check"] if one["technique"] == "length"]
+    assert not check["passed"]
+    assert check["targets"] >= 256 or check["targets"] == 7 * len(record["data"]["documents"])
+    summary = summarise(folder)
+    assert TOLD in answer(summary)
+    at = {context.tolerance: context for context in summary.contexts}
+    assert at["1%"].kind == "unresolved"
+    assert any("depends on a sequence's length" in reason for reason in at["1%"].reasons)
+
+
+@pytest.mark.parametrize(
+    ("limit", "unresolved"), [(0.0049, []), (0.0051, ["1%"]), (0.03, ["1%", "2%", "5%"])]
+)
+def test_half_a_tolerance(limit: float, unresolved: list[str], tmp_path: Path) -> None:
+    """An answer is unresolved where the limit exceeds half of its tolerance, and there alone."""
+    plain = summarise(simulated(tmp_path / "plain", []), write=False)
+    found = summarise(simulated(tmp_path / "a", [CHECK | {"limit": limit}]), write=False)
+    for before, after in zip(plain.contexts, found.contexts, strict=True):
+        if before.tolerance in unresolved:
+            assert (after.kind, len(after.reasons)) == ("unresolved", len(before.reasons) + 1)
+        else:
+            assert after == before
+    assert [line for line in found.warnings if line.startswith(TOLD)]
+    assert not [line for line in plain.warnings if line.startswith(TOLD)]
+
+
+def test_every_reader_of_lengths(tmp_path: Path) -> None:
+    """Classes, tolerances, planning and comparisons answer as the run does."""
+    folder = simulated(tmp_path / "a", [CHECK])
+    other = simulated(tmp_path / "b", [])
+    explained = explain(folder, write=False)
+    answers = explained.class_contexts
+    assert set(answers.loc[answers["tolerance"] == "1%", "kind"]) == {"unresolved"}
+    curve = explained.tolerance_curve
+    assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
+    needed = pilot(folder, 0.5).table
+    assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
+    pair = comparison.compare(folder, other).contexts
+    row: pd.Series = pair[pair["tolerance"] == "1%"].iloc[0]
+    assert "unresolved" in row["a_text"]
+    assert "unresolved" not in row["b_text"]
+
+
+@pytest.mark.parametrize("check", [[], [CHECK | {"passed": True}], [{"technique": "rows"}]])
+def test_nothing_is_said_of_other_models(check: list[dict[str, Any]]) -> None:
+    """Nor of runs that were scored before anybody looked."""
+    assert length_limit({"check": check}) == 0.0
+    assert length_caveat({"check": check}) is None
+    assert length_limit({}) == 0.0
+
+
+@pytest.mark.parametrize(("trained", "named"), [(None, False), (4096, False), (100, True)])
+def test_the_trained_length(trained: int | None, named: bool, tmp_path: Path) -> None:
+    """Where the intact loss worsens, it is named only if targets stand beyond it."""
+    curves = {"truncate": lambda d: 0.6 * 2.0 ** (-d / 40.0)}
+    folder = write_run(tmp_path / "a", Simulation(curves, position_slope=5.0, documents=10))
+    record = json.loads((folder / "run.json").read_text())
+    record["model"] = {"name": "m", "trained_length": trained}
+    (folder / "run.json").write_text(json.dumps(record))
+    (line,) = [x for x in summarise(folder, write=False).flags if x.startswith("the intact loss")]
+    assert ("beyond the 100 that the model was trained on delta has no meaning" in line) == named
+    assert ("trained" in line) == named
