@@ -120,7 +120,7 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     assert set(answers.loc[answers["tolerance"] == "1%", "kind"]) == {"unresolved"}
     curve = explained.tolerance_curve
     assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
-    needed = pilot(folder, 0.5).table
+    needed = pilot(folder, 0.5).needed
     assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
     pair = comparison.compare(folder, other).contexts
     row: pd.Series = pair[pair["tolerance"] == "1%"].iloc[0]
