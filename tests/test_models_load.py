@@ -19,6 +19,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     no_network,
     text_folder,
 )
+from transformers import AutoModelForCausalLM, RobertaConfig
 
 from probe.commands.main import group
 from probe.errors import UsageError
@@ -135,6 +136,28 @@ def test_counts_that_are_none(name: str, folder: Path) -> None:
     """They are refused by name before anything is planned with them."""
     with pytest.raises(UsageError, match=rf"config\.json gives {name} -1; allowed: 1 or more"):
         open_source(str(spoil(folder, **{name: -1})))
+
+
+def test_positions_behind_the_padding(tmp_path: Path) -> None:
+    """RoBERTa's first position is behind the id of the padding: it has so many fewer."""
+    config = RobertaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        pad_token_id=2,
+        max_position_embeddings=100,
+        is_decoder=True,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+    positions = open_source(str(tmp_path)).positions
+    assert positions == 97
+    with torch.inference_mode():
+        model(input_ids=torch.full((1, positions), 5))
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, positions + 1), 5))
 
 
 @pytest.mark.parametrize(

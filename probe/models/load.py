@@ -24,6 +24,11 @@ Loaded = TypeVar("Loaded")
 _SAMPLE = 1 << 20
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 _ORIGINAL = "original_max_position_embeddings"
+_BEHIND_PADDING = (
+    *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm"),
+    *("camembert", "data2vec-text", "xmod"),
+)
+"""Families that count positions from behind the id of the padding token."""
 _COUNTS = (*_POSITIONS, "vocab_size", "num_hidden_layers")
 _NAMED = 3  # weights that a message names
 
@@ -58,7 +63,8 @@ class ModelSource:
         """How many positions the model has, ``None`` where there is no limit."""
         text = self.config.get_text_config()
         found = [getattr(text, name, None) for name in _POSITIONS]
-        return next((int(value) for value in found if value), None)
+        unused = int(text.pad_token_id or 0) + 1 if text.model_type in _BEHIND_PADDING else 0
+        return next((int(value) - unused for value in found if value), None)
 
     @property
     def trained_length(self) -> int | None:
