@@ -24,7 +24,9 @@ class FirstToken:
     Args:
         mode: ``keep``: in intact and every condition; ``none``: nothing; ``published``: in intact
             and where far text remains, but not before truncated text.
-        bos: The tokenizer's BOS, or ``None``: then the window's own first token is kept.
+        bos: The token put in front: with ``keep`` the tokenizer's BOS; with ``published`` what the
+            tokenizer itself puts in front of a text, which may be nothing though it has a BOS
+            (GPT-2, Qwen, SmolLM2). ``None``: then the window's own first token is kept.
     """
 
     mode: str

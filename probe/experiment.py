@@ -57,7 +57,7 @@ class Experiment:
         pool: Sequence[str] | None = None,
     ) -> None:
         self.config, self.source, self.corpus = config, source, corpus
-        self.first_token = FirstToken(config.first_token, source.bos)
+        self.first_token = first_token(config, source)
         self.protocol: Plan = fitted(config, source, self.first_token.extra)
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
@@ -253,7 +253,7 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    protocol = fitted(config, source, FirstToken(config.first_token, source.bos).extra)
+    protocol = fitted(config, source, first_token(config, source).extra)
     corpus = load_corpus(
         config.data.as_options(),
         tokenizer=source.tokenizer,
@@ -263,6 +263,23 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
     )
     corpus = usable(corpus, protocol, config.windows, config.seed)
     return Experiment(config, source, corpus, pool)
+
+
+def first_token(config: Config, source: ModelSource) -> FirstToken:
+    """What stands in front: the BOS, or with ``published`` what the tokenizer itself puts there.
+
+    Raises:
+        UsageError: If it puts several tokens there, which ``published`` does not know how to cut.
+    """
+    if config.first_token != "published":
+        return FirstToken(config.first_token, source.bos)
+    prepended = source.prepended
+    if len(prepended) > 1:
+        raise UsageError(
+            f"first_token is 'published': the tokenizer puts {len(prepended)} tokens in front of a "
+            f"text, {list(prepended)}; allowed with such a tokenizer: keep, none"
+        )
+    return FirstToken(config.first_token, prepended[0] if prepended else None)
 
 
 def _is_random(condition: Condition, longest: int) -> bool:

@@ -1,5 +1,6 @@
 """Protocol longppl: every row is that of the published loop, written out; plan and resume."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +26,17 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
     windows,
 )
-from transformers import AutoModelForCausalLM
+from tokenizers import processors
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from probe.analysis.keys import KeyRule, key_spans
+from probe.analysis.longppl import longppl as answered
+from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
 from probe.config import Config, check
 from probe.errors import UsageError
 from probe.experiment import prepare
+from probe.models.load import open_source
 from probe.planning import costs, planned_batch
 from probe.protocol import LongPPL, longppl
 from probe.run import run
@@ -126,6 +132,101 @@ def test_rows_are_those_of_the_published_loop(
         intact = found[(found.document == document) & (found.condition == "intact")]
         first = 0 if extra else 1  # nothing predicts the first token of all
         assert sorted(intact.position) == list(range(first, len(window["token_ids"])))
+
+
+TEMPLATES = {
+    "a BOS in front": "<s> $A",
+    "a BOS that it does not add": None,
+    "no BOS": None,
+    "a BOS in front and an EOS behind": "<s> $A </s>",
+}
+
+
+def tokenizer_with(template: str | None, *, bos: bool = True) -> PreTrainedTokenizerFast:
+    """A character tokenizer that itself adds what a template says, and nothing without one."""
+    tokenizer = copy.deepcopy(character_tokenizer(bos, prepends=False))
+    if template is not None:
+        special = [("<s>", 0), ("</s>", 1)]
+        processor = processors.TemplateProcessing(single=template, special_tokens=special)
+        tokenizer.backend_tokenizer.post_processor = processor
+    return tokenizer
+
+
+@pytest.mark.parametrize("has", TEMPLATES)
+def test_longppl_is_that_of_the_published_code(
+    has: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    """LSD, key tokens and LongPPL of their code written out, with what the tokenizer itself adds.
+
+    They choose keys on the text with special tokens, and take their losses from one without.
+    """
+    tokenizer = tokenizer_with(TEMPLATES[has], bos=has != "no BOS")
+    model = tiny("llama", num_hidden_layers=2)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "m")
+    path, rule = str(tmp_path / "m"), KeyRule(lsd=0.02, lcl=-3.4)
+    few = changed(content, model__path=path, data__max_documents=4)
+    folder, losses = score(few, tmp_path), score(few, tmp_path, first_token="none", name="losses")
+    found, extra, chosen, nlls = scores(folder), int("front" in has), set(), []
+    for (document, _), window in windows(folder).items():
+        text, name = window["text"], {"return_offsets_mapping": True}
+        whole, bare = tokenizer(text, **name), tokenizer(text, add_special_tokens=False, **name)
+        pairs = published(model, np.array(whole["input_ids"]))
+        lsd = {index: short - full for index, (full, short) in pairs.items()}
+        keys = [i for i, (full, _) in pairs.items() if lsd[i] > rule.lsd and -full > rule.lcl]
+        ids = np.array(bare["input_ids"])
+        own = -plain_logp(model, ids)[np.arange(len(ids) - 1), ids[1:]]
+        places = {whole["offset_mapping"][index] for index in keys}
+        carried = [i for i, place in enumerate(bare["offset_mapping"]) if place in places]
+        chosen |= {(document, index) for index in carried}
+        nlls += [own[index - 1] for index in carried]
+        rows = found[(found.document == document) & (found.condition == "truncate")]
+        assert sorted(rows.position + extra) == [i for i in sorted(lsd) if i < len(ids) + extra]
+        expected = np.array([lsd[index] for index in rows.position + extra])
+        assert np.abs(rows.nll - rows.nll_intact - expected).max() <= 2e-5
+    spans = key_spans(open_run(folder), rule)
+    assert chosen == {(s.document, s.position + n) for s in spans for n in range(s.tokens)}
+    assert 8 <= len(chosen) < 0.9 * (found.condition == "truncate").sum()
+    answers = [answered(folder, scored=losses, rule=rule)]
+    answers += [] if extra else [answered(folder, rule=rule)]  # nothing added: the same losses
+    for answer in answers:
+        assert answer.keys == len(nlls)
+        assert answer.loss == pytest.approx(np.mean(nlls), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("template", "ids"),
+    [(None, ()), ("<s> $A", (0,)), ("$A </s>", ()), ("</s> $A", (1,)), ("<s> </s> $A", (0, 1))],
+)
+def test_what_a_tokenizer_prepends(
+    template: str | None, ids: tuple[int, ...], content: dict[str, Any], tmp_path: Path
+) -> None:
+    """The tokenizer is asked: ``published`` takes that, ``keep`` the BOS; two are refused."""
+    tiny("llama", num_hidden_layers=2).save_pretrained(tmp_path / "m")
+    tokenizer_with(template).save_pretrained(tmp_path / "m")
+    path = str(tmp_path / "m")
+    assert open_source(path).prepended == ids
+    assert prepare(configured(content, model__path=path, first_token="keep")).first_token.bos == 0
+    config = configured(content, model__path=path)
+    if len(ids) < 2:
+        assert prepare(config).first_token.bos == (ids[0] if ids else None)
+        return
+    words = r"puts 2 tokens in front of a text, \[0, 1\]; allowed with such a tokenizer: keep, none"
+    with pytest.raises(UsageError, match=words):
+        prepare(config)
+
+
+def test_another_reading_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    """A folder with a BOS in front that the tokenizer does not add is of another reading."""
+    tiny("llama", num_hidden_layers=2).save_pretrained(tmp_path / "m")
+    tokenizer_with(None).save_pretrained(tmp_path / "m")
+    path = str(tmp_path / "m")
+    folder = score(content, tmp_path, model__path=path, data__max_documents=2)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["identity"]["bos"] = 0
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"holds another run: bos was 0, is None; choose another"):
+        score(content, tmp_path, model__path=path)
 
 
 def test_windows_are_whole_documents(content: dict[str, Any], texts: Path, tmp_path: Path) -> None:

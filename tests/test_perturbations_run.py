@@ -76,7 +76,7 @@ def frequencies(folder):
 def expected_rows(folder, base):
     """Every row of the run, target by target, without any sharing."""
     model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
-    tokenizer, counts = character_tokenizer(True), frequencies(folder)
+    tokenizer, counts = character_tokenizer(False), frequencies(folder)
     sources = {
         "newline": vocabulary(tokenizer("\n")["input_ids"]),
         "pad": vocabulary([tokenizer.pad_token_id]),

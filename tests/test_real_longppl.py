@@ -67,9 +67,14 @@ def direct(model: torch.nn.Module, ids: torch.Tensor, first: int | None) -> dict
 def test_longppl_is_that_of_the_definition(
     model: torch.nn.Module, first_token: str, tmp_path: Path
 ) -> None:
-    """Losses, key tokens and LongPPL, over two documents of 300 tokens."""
+    """Losses, key tokens and LongPPL, over two documents of 300 tokens.
+
+    The tokenizer has a BOS and does not add it: no token stands in front, as in the published code.
+    """
     folder = run(config(first_token, 2), tmp_path)
     bos = json.loads((folder / "run.json").read_text(encoding="utf-8"))["model"]["bos"]
+    assert bos == {"published": None, "keep": 1}[first_token]
+    lead = [] if bos is None else [bos]
     rows, found = scores(folder), longppl(folder)
     chosen = {
         (span.document, span.position + number)
@@ -78,15 +83,15 @@ def test_longppl_is_that_of_the_definition(
     }
     keys = []
     for window in pq.read_table(folder / "windows.parquet").to_pylist():
-        ids = torch.tensor([bos, *window["token_ids"]])
-        expected = direct(model, ids, bos if first_token == "keep" else None)
+        ids = torch.tensor([*lead, *window["token_ids"]])
+        expected = direct(model, ids, bos)
         own = rows[(rows.document == window["document"]) & (rows.condition == "truncate")]
         own = own.sort_values("position")
-        assert (own.position + 1).tolist() == list(expected)
+        assert (own.position + len(lead)).tolist() == list(expected)
         both = np.array([values[:2] for values in expected.values()])
         assert np.abs(own[["nll_intact", "nll"]].to_numpy() - both).max() <= 1e-4
         for index, (long, _, key) in expected.items():
-            assert ((window["document"], index - 1) in chosen) == key
+            assert ((window["document"], index - len(lead)) in chosen) == key
             keys += [long] if key else []
     assert found.keys == len(keys) >= 3
     assert found.perplexity == pytest.approx(np.exp(np.mean(keys)), rel=1e-4)

@@ -75,7 +75,7 @@ class Plain:
         }
 
     def tokens(self, text: str) -> NDArray[np.int64]:
-        return np.array(character_tokenizer(True)(text)["input_ids"])
+        return np.array(character_tokenizer(False)(text)["input_ids"])
 
     @cached_property
     def room(self) -> int:
@@ -307,7 +307,7 @@ def test_windows_are_kept(whole: Path, texts: Path) -> None:
         start, stop = window["start"], window["start"] + 64
         text = (texts / document).read_text(encoding="utf-8")
         assert window["text"] == text[start:stop]
-        ids = character_tokenizer(True)(text)["input_ids"]
+        ids = character_tokenizer(False)(text)["input_ids"]
         assert window["token_ids"] == ids[start:stop]
         assert window["char_start"] == list(range(64))
         assert window["char_end"] == list(range(1, 65))
@@ -320,7 +320,7 @@ def test_frequencies_are_kept(base: dict[str, Any], texts: Path, tmp_path: Path)
     before = path.read_bytes()
     names = json.loads((folder / "run.json").read_text("utf-8"))["data"]["pool"]
     documents = [(texts / name).read_text("utf-8") for name in names]
-    tokens = [token for text in documents for token in character_tokenizer(True)(text)["input_ids"]]
+    tokens = [id for text in documents for id in character_tokenizer(False)(text)["input_ids"]]
     counts = pd.read_parquet(path).set_index("token_id")["count"]
     assert counts.to_dict() == pd.Series(tokens).value_counts().to_dict()
     assert counts.sum() == sum(map(len, documents)) > 3 * 64

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from models import tiny
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -25,13 +25,22 @@ ALPHABET = sorted({*"".join(WORDS), *" .\nz"})  # no text holds a z, unless a te
 
 
 @functools.cache
-def character_tokenizer(bos: bool) -> PreTrainedTokenizerFast:
-    """One token a character, behind the three special ones of the tiny models."""
+def character_tokenizer(bos: bool, *, prepends: bool = True) -> PreTrainedTokenizerFast:
+    """One token a character, behind the three special ones of the tiny models.
+
+    Args:
+        bos: Whether it has a BOS.
+        prepends: Whether it puts it in front of a text by itself, as Llama's does and GPT-2's not.
+    """
     vocabulary = {sign: number for number, sign in enumerate(["<s>", "</s>", "<pad>", *ALPHABET])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = {"bos_token": "<s>"} if bos else {}
+    if bos and prepends:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", **special
     )

@@ -73,7 +73,7 @@ MEASURES = {
 FIRST_TOKEN = {
     "keep": "the BOS, or the window's own first token, stands in front of every condition",
     "none": "nothing stands in front",
-    "published": "as keep, but not in front of truncated text",
+    "published": "what the tokenizer itself puts in front of a text, not before truncated text",
 }
 
 PATTERNS = (

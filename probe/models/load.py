@@ -88,6 +88,22 @@ class ModelSource:
         found = getattr(self.tokenizer, "bos_token_id", None)
         return None if found is None else int(found)
 
+    @property
+    def prepended(self) -> tuple[int, ...]:
+        """Special tokens that the tokenizer puts in front of a text by itself, asked of it.
+
+        Having a BOS is not enough: GPT-2, Qwen and SmolLM2 never put theirs anywhere.
+        """
+        if self.tokenizer is None:
+            return ()
+        whole, plain = (
+            list(self.tokenizer("a", add_special_tokens=special)["input_ids"])
+            for special in (True, False)
+        )
+        places = range(len(whole) - len(plain) + 1)
+        first = next((at for at in places if whole[at : at + len(plain)] == plain), 0)
+        return tuple(whole[:first])
+
 
 def open_source(
     path: str, *, revision: str | None = None, trust_remote_code: bool = False

@@ -14,6 +14,14 @@ class LongPPL:
     stride - 1`` tokens. The first short context is the document's own beginning: nothing is cut
     off there, and its targets can be no key tokens.
 
+    Their code (``find_key_token`` of the package longppl 0.3.0) takes the text with the special
+    tokens that the tokenizer itself adds, counts them, and cuts short contexts of ``context +
+    stride`` tokens at 0, ``stride``, ``2 * stride`` ... as long as a target is left, the last one
+    shorter. Nothing is put in front of them: ``first_token: published`` is that. What a tokenizer
+    adds behind a text is a target there, and changes no key token; here it is left out. The losses
+    that their LongPPL averages come from another forward, without special tokens: where the
+    tokenizer adds a BOS, a run with ``first_token: none`` has them, on the keys of this one.
+
     Args:
         length: Tokens of a window, which is a document or its beginning.
         context: Fewest tokens of a short context, K.
