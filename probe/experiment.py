@@ -126,7 +126,7 @@ class Experiment:
             for draw in self.draws_of(window):
                 for name in self._passage_names(window):
                     self._bound(draw.condition, window, name)
-        check_texts(self.config.parsed, [self._text(window) for window in self.windows])
+        check_texts(self.config.parsed, map(self._text, self.windows))
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """The intact branch, then every run of each draw; with protocol dense, both by start."""
