@@ -1,6 +1,6 @@
 """Where replaced text comes from: samplers for the source names, bound for one window."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition
+from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unigram, vocabulary
 from probe.perturbations.text import TokenText
 from probe.windows import Document, Window, token_counts
@@ -135,7 +136,7 @@ class _Others:
         owners: Id of each text's document; the texts of one stand together.
     """
 
-    def __init__(self, sampler: Sampler, owners: Sequence[str]) -> None:
+    def __init__(self, sampler: Callable[..., Ids], owners: Sequence[str]) -> None:
         self._sampler, self._count = sampler, len(owners)
         self._places: dict[str, range] = {}
         for place, owner in enumerate(owners):

@@ -130,9 +130,7 @@ def _proportional(cumulative: NDArray[np.float64], n: int, rng: Generator) -> Id
     return drawn
 
 
-def _round(
-    texts: Sequence[NDArray[Any]], n: int, rng: Generator, without: range = _NONE
-) -> Ids:
+def _round(texts: Sequence[NDArray[Any]], n: int, rng: Generator, without: range = _NONE) -> Ids:
     return np.resize(_any_of(texts, without, rng), n).astype(np.int64)
 
 
