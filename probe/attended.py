@@ -38,7 +38,7 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
         model.model.config, number_bytes=model.model.dtype.itemsize, cached=known.cached
     )
     extra = experiment.first_token.extra
-    length = max(len(window.ids) for window in experiment.windows) + extra
+    length = max(place.length for place in experiment.windows.places) + extra
     own = cost(None, length, shape)
     first, stop = experiment.protocol.targets
     asked = slice(max(0, first + extra - 1), stop + extra - 1)

@@ -1,6 +1,6 @@
 """Which windows a protocol takes of the documents, and which documents have none for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from probe.candidates import windows_of
@@ -8,7 +8,7 @@ from probe.config_parts import WindowsConfig
 from probe.corpus.sample import Corpus, Omitted
 from probe.errors import ProbeError
 from probe.protocol import LongPPL, Passages, Plan, Suffix
-from probe.windows import Document, Window, cut, whole
+from probe.windows import Document, Place, Window, Windows, cut, whole
 
 
 def windows(
@@ -18,7 +18,7 @@ def windows(
     *,
     longest: int | None,
     seed: int,
-) -> Iterator[Window]:
+) -> Windows:
     """Windows of all documents: each one's first, then each one's second, and so on.
 
     Args:
@@ -28,12 +28,22 @@ def windows(
         longest: Tokens at which whole documents are cut, ``None`` leaves them whole.
         seed: Seed of the run.
     """
-    if isinstance(plan, LongPPL | Passages):
-        yield from (whole(document, length=longest) for document in documents)
-        return
-    by_document = [_cut(document, plan, settings, seed) for document in documents]
-    for index in range(max(map(len, by_document))):
-        yield from (found[index] for found in by_document if index < len(found))
+    by_document = [
+        [
+            Place(document.id, window.index, window.start, len(window.ids))
+            for window in _windows_of(document, plan, settings, longest, seed)
+        ]
+        for document in documents
+    ]
+    return Windows(
+        {document.id: document for document in documents},
+        (
+            found[index]
+            for index in range(max(map(len, by_document)))
+            for found in by_document
+            if index < len(found)
+        ),
+    )
 
 
 def fewest(plan: Plan, settings: WindowsConfig) -> int:
@@ -85,6 +95,14 @@ def usable(corpus: Corpus, plan: Plan, settings: WindowsConfig, seed: int) -> Co
     omitted = [document.id for document in corpus.documents if document.id not in names]
     left_out = replace(corpus.left_out, no_window=Omitted.of(omitted))
     return replace(corpus, documents=kept, left_out=left_out)
+
+
+def _windows_of(
+    document: Document, plan: Plan, settings: WindowsConfig, longest: int | None, seed: int
+) -> list[Window]:
+    if isinstance(plan, LongPPL | Passages):
+        return [whole(document, length=longest)]
+    return _cut(document, plan, settings, seed)
 
 
 def _cut(document: Document, plan: Plan, settings: WindowsConfig, seed: int) -> list[Window]:

@@ -61,17 +61,15 @@ class Experiment:
         self.protocol: Plan = fitted(config, source, self.first_token.extra)
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
-        self.windows = tuple(
-            windows(
-                corpus.documents,
-                self.protocol,
-                config.windows,
-                longest=longest_window(config, source, self.first_token.extra),
-                seed=config.seed,
-            )
+        self.windows = windows(
+            corpus.documents,
+            self.protocol,
+            config.windows,
+            longest=longest_window(config, source, self.first_token.extra),
+            seed=config.seed,
         )
         if isinstance(self.protocol, Passages):
-            longest = max(len(window.ids) for window in self.windows)
+            longest = max(place.length for place in self.windows.places)
             self.protocol = self.protocol.within(longest, self.first_token.extra)
         check_positions(config, self.protocol, source, self.first_token)
 
@@ -126,7 +124,7 @@ class Experiment:
             for draw in self.draws_of(window):
                 for name in self._passage_names(window):
                     self._bound(draw.condition, window, name)
-        check_texts(self.config.parsed, [self._text(window) for window in self.windows])
+        check_texts(self.config.parsed, map(self._text, self.windows))
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """The intact branch, then every run of each draw; with protocol dense, both by start."""
@@ -220,7 +218,8 @@ class Experiment:
 
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:
-        return {(w.document, w.index): number for number, w in enumerate(self.windows)}
+        places = self.windows.places
+        return {(p.document, p.window): number for number, p in enumerate(places)}
 
     @cached_property
     def _sources(self) -> Sources:

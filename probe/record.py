@@ -132,8 +132,8 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
 
 def _data(experiment: Experiment) -> dict[str, Any]:
     counts: dict[str, int] = {}
-    for window in experiment.windows:
-        counts[window.document] = counts.get(window.document, 0) + 1
+    for place in experiment.windows.places:
+        counts[place.document] = counts.get(place.document, 0) + 1
     left, metadata = experiment.corpus.left_out, experiment.corpus.metadata
     return {
         "name": data_name(experiment.config),
@@ -143,7 +143,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
             {
                 "id": document.id,
                 "tokens": len(document.ids),
-                "sha256": hashlib.sha256(document.ids.astype("<i8").tobytes()).hexdigest(),
+                "sha256": hashlib.sha256(document.ids.astype("<i8").data).hexdigest(),
                 "windows": counts[document.id],
                 "group": document.group,
             }

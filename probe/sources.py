@@ -1,7 +1,7 @@
 """Where replaced text comes from: samplers for the source names, bound for one window."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition
+from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unigram, vocabulary
 from probe.perturbations.text import TokenText
 from probe.windows import Document, Window, token_counts
@@ -38,7 +39,6 @@ class Sources:
     ) -> None:
         self.pool, self.ordinary, self.size, self.room = tuple(pool), ordinary, size, room
         self.tokenizer = tokenizer
-        self._documents: dict[str, Sampler] = {}
 
     def bind(
         self,
@@ -82,31 +82,40 @@ class Sources:
 
     def _passage(self, own: str, passage: str | None) -> Sampler:
         """The passage of one name of another document, from its beginning, going round."""
-        others = [
-            document.ids[span.start : span.stop]
-            for document in self.pool
-            if document.id != own
-            for span in document.spans
-            if span.name == passage
-        ]
-        if not others:
+        others = self._passages.get(passage)
+        sampler = None if others is None else others.than(own)
+        if sampler is None:
             raise UsageError(
                 "condition \"replace(source='passage')\" needs a second document with a passage "
                 f"called {passage!r}; {own!r} is the only one"
             )
-        return passages(others)
+        return sampler
 
     def _document(self, own: str) -> Sampler:
         """Text of another document."""
-        if own not in self._documents:
-            others = [document.ids for document in self.pool if document.id != own]
-            if not others:
-                raise UsageError(
-                    "condition \"replace(source='document')\" needs a second document to take "
-                    f"text from; the data set gave only {own!r}"
-                )
-            self._documents[own] = stretch(others, room=self.room)
-        return self._documents[own]
+        sampler = self._documents.than(own)
+        if sampler is None:
+            raise UsageError(
+                "condition \"replace(source='document')\" needs a second document to take "
+                f"text from; the data set gave only {own!r}"
+            )
+        return sampler
+
+    @cached_property
+    def _documents(self) -> "_Others":
+        sampler = stretch([document.ids for document in self.pool], room=self.room)
+        return _Others(sampler, [document.id for document in self.pool])
+
+    @cached_property
+    def _passages(self) -> Mapping[str | None, "_Others"]:
+        """The passages of the pool by their name."""
+        texts: dict[str | None, list[NDArray[Any]]] = {}
+        owners: dict[str | None, list[str]] = {}
+        for document in self.pool:
+            for name, start, stop in document.spans:
+                texts.setdefault(name, []).append(document.ids[start:stop])
+                owners.setdefault(name, []).append(document.id)
+        return {name: _Others(passages(texts[name]), owners[name]) for name in texts}
 
     def _older(self, window: Window, document: Document) -> Sampler:
         """Text of the same document before the window."""
@@ -117,6 +126,29 @@ class Sources:
                 f"{window.document!r} starts at {window.start}: set windows.skip to {self.room}"
             )
         return stretch([document.ids[: window.start]], room=self.room)
+
+
+class _Others:
+    """A sampler of texts, each of a document, that leaves out those of one document.
+
+    Args:
+        sampler: Takes ``without``, as that of `stretch` does.
+        owners: Id of each text's document; the texts of one stand together.
+    """
+
+    def __init__(self, sampler: Callable[..., Ids], owners: Sequence[str]) -> None:
+        self._sampler, self._count = sampler, len(owners)
+        self._places: dict[str, range] = {}
+        for place, owner in enumerate(owners):
+            first = self._places.get(owner, range(place, place)).start
+            self._places[owner] = range(first, place + 1)
+
+    def than(self, own: str) -> Sampler | None:
+        """A sampler of the other documents' texts, ``None`` where there are none."""
+        places = self._places.get(own, range(0))
+        if len(places) == self._count:
+            return None
+        return partial(self._sampler, without=places)
 
 
 def ordinary_ids(tokenizer: Any, size: int) -> NDArray[np.int64]:
@@ -167,28 +199,36 @@ def token_of(name: str, tokenizer: Any, size: int) -> int:
     return int(found)
 
 
-def check_texts(conditions: Iterable[Condition], texts: Sequence[TokenText | None]) -> None:
+def check_texts(conditions: Iterable[Condition], texts: Iterable[TokenText | None]) -> None:
     """Find out before anything is scored whether conditions have the text that they read.
 
     Args:
         conditions: The conditions.
-        texts: The text of each window, ``None`` for data that came as token ids.
+        texts: The text of each window, ``None`` for data that came as token ids; asked for one by
+            one, and for none where no condition reads text.
 
     Raises:
         UsageError: If there is no text, or a condition moves sentences or tokens inside them and
             no window has two.
     """
-    for condition in conditions:
-        if not condition.needs_text:
-            continue
-        if any(text is None for text in texts):
+    reading = [condition for condition in conditions if condition.needs_text]
+    if not reading:
+        return
+    sentences = [
+        condition
+        for condition in reading
+        if any("sentence" in step.parameters.values() for step in condition.steps)
+    ]
+    for text in texts:
+        if text is None:
             raise UsageError(
-                f"condition {condition.text!r} reads words or sentences, and the data is token "
+                f"condition {reading[0].text!r} reads words or sentences, and the data is token "
                 "ids without text; allowed: data.text_column, or conditions on tokens"
             )
-        sentences = any("sentence" in step.parameters.values() for step in condition.steps)
-        if sentences and not any(text and text.count("sentence") > 1 for text in texts):
-            raise UsageError(
-                f"condition {condition.text!r} needs sentences, and no window of the data has two; "
-                "allowed: longer windows (windows.length), or conditions on words or tokens"
-            )
+        if sentences and text.count("sentence") > 1:
+            sentences = []
+    if sentences:
+        raise UsageError(
+            f"condition {sentences[0].text!r} needs sentences, and no window of the data has two; "
+            "allowed: longer windows (windows.length), or conditions on words or tokens"
+        )

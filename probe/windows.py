@@ -1,9 +1,9 @@
 """Documents, and the windows of consecutive tokens that are cut from them."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.random import Generator
@@ -21,28 +21,33 @@ class Span(NamedTuple):
     stop: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Document:
     """One text of the data set, tokenised whole.
 
     Args:
         id: Name of the document, unique in its data set.
-        ids: Token ids, shape ``(n,)``, int64, without special tokens.
+        ids: Token ids, shape ``(n,)``, whole numbers of any width, without special tokens.
         text: The text, or ``None`` for data that came as token ids.
         char_start: First character of each token in ``text``, shape ``(n,)``, int32; empty
             where there is no text.
-        char_end: One past the last character of each token, like ``char_start``.
+        char_count: Characters of each token, shape ``(n,)``, whole numbers of any width.
         group: Value of the metadata column that groups documents, where one was asked for.
         spans: Its named passages in order, where the data has such.
     """
 
     id: str
-    ids: NDArray[np.int64]
+    ids: NDArray[np.integer[Any]]
     text: str | None
     char_start: NDArray[np.int32]
-    char_end: NDArray[np.int32]
+    char_count: NDArray[np.integer[Any]]
     group: str | None = None
     spans: tuple[Span, ...] = ()
+
+    @property
+    def char_end(self) -> NDArray[np.int32]:
+        """One past the last character of each token, shape ``(n,)``, int32."""
+        return self.char_start + self.char_count.astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,40 @@ class Window:
     text: str | None
     char_start: NDArray[np.int32]
     char_end: NDArray[np.int32]
+
+
+class Place(NamedTuple):
+    """Where a window lies: what a `Window` says, without its tokens and its text."""
+
+    document: str
+    window: int
+    start: int
+    length: int
+
+
+class Windows(Sequence[Window]):
+    """Windows of documents, each made when it is asked for: kept, they would be a second corpus.
+
+    Args:
+        documents: The documents by their ids.
+        places: Where each window lies.
+    """
+
+    def __init__(self, documents: Mapping[str, Document], places: Iterable[Place]) -> None:
+        self._documents, self.places = documents, tuple(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> Window: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Windows": ...
+    def __getitem__(self, at: int | slice) -> "Window | Windows":
+        if isinstance(at, slice):
+            return Windows(self._documents, self.places[at])
+        document, index, start, length = self.places[at]
+        return window_at(self._documents[document], index=index, start=start, length=length)
 
 
 def cut(
@@ -126,7 +165,8 @@ def _generator(seed: int, document: str) -> Generator:
 def window_at(document: Document, *, index: int, start: int, length: int) -> Window:
     """Tokens ``start … start + length`` of a document as its window number *index*."""
     tokens = slice(start, start + length)
-    char_start, char_end = document.char_start[tokens], document.char_end[tokens]
+    char_start = document.char_start[tokens]
+    char_end = char_start + document.char_count[tokens].astype(np.int32)
     text = None
     if document.text is not None:
         first = char_start[0]
@@ -136,7 +176,7 @@ def window_at(document: Document, *, index: int, start: int, length: int) -> Win
         document=document.id,
         index=index,
         start=start,
-        ids=document.ids[tokens],
+        ids=document.ids[tokens].astype(np.int64),
         text=text,
         char_start=char_start,
         char_end=char_end,
@@ -158,11 +198,10 @@ def token_counts(documents: Iterable[Document], vocabulary_size: int) -> NDArray
     """
     counts = np.zeros(vocabulary_size, dtype=np.int64)
     for document in documents:
-        found = np.bincount(document.ids, minlength=vocabulary_size)
-        if len(found) > vocabulary_size:
+        if len(document.ids) and (most := int(document.ids.max())) >= vocabulary_size:
             raise ValueError(
-                f"document {document.id!r} holds the token id {len(found) - 1};"
+                f"document {document.id!r} holds the token id {most};"
                 f" allowed: 0 to {vocabulary_size - 1}"
             )
-        counts += found
+        np.add.at(counts, document.ids, 1)
     return counts

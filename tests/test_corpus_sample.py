@@ -43,7 +43,7 @@ class TestDocument:
         assert (document.id, document.text, document.group) == ("a", "aé b", "g")
         assert document.char_start.tolist() == [0, 1, 1, 2, 3]
         assert document.char_end.tolist() == [1, 2, 2, 3, 4]
-        assert document.ids.dtype == np.int64
+        assert document.ids.dtype == np.int32
         assert document.char_start.dtype == document.char_end.dtype == np.int32
         assert byte_tokenizer().decode(document.ids) == "aé b"
         assert not caplog.records

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.perturbations.samplers import stretch, unigram, vocabulary
+from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 
 SEEDS = st.integers(0, 2**32)
 TEXTS = [np.arange(100, 140), [7, 8, 9], np.arange(200, 210)]
@@ -94,3 +94,45 @@ def test_nothing_to_draw_from_is_refused(make, said):
     """The error says what is wrong before a run has begun, where it can."""
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def copied_stretch(documents, own, *, room):
+    """The plain way: a list of copies of all documents but one."""
+    texts = [np.array(document) for place, document in enumerate(documents) if place not in own]
+
+    def drawn(n, rng):
+        text = texts[int(rng.integers(len(texts)))]
+        starts = len(text) - room + 1 if len(text) >= room else len(text)
+        first = rng.integers(starts)
+        return np.take(text, np.arange(first, first + n), mode="wrap")
+
+    return drawn
+
+
+def copied_passages(texts, own):
+    """The plain way: a list of copies of all passages but some."""
+    others = [np.array(text) for place, text in enumerate(texts) if place not in own]
+    return lambda n, rng: np.resize(others[int(rng.integers(len(others)))], n)
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 50), min_size=2, max_size=40),
+    own=st.integers(0, 39),
+    count=st.integers(0, 3),
+    n=st.integers(0, 30),
+    seed=SEEDS,
+    dtype=st.sampled_from([np.int32, np.int64]),
+)
+def test_leaving_documents_out_is_a_list_without_them(sizes, own, count, n, seed, dtype):
+    """The same ids as from copies of all the others, of documents shorter than room as well."""
+    first = min(own, len(sizes) - 1)
+    without = range(first, min(first + count, len(sizes) - (first == 0)))
+    documents = [np.arange(size, dtype=dtype) + 100 * place for place, size in enumerate(sizes)]
+    for plain, ours in (
+        (copied_stretch(documents, without, room=30), stretch(documents, room=30)),
+        (copied_passages(documents, without), passages(documents)),
+    ):
+        drawn = ours(n, np.random.default_rng(seed), without=without)
+        assert drawn.dtype == np.int64
+        assert drawn.tolist() == plain(n, np.random.default_rng(seed)).tolist()

@@ -127,7 +127,7 @@ def _short(text: str) -> str:
 
 def window_tokens(experiment: "Experiment") -> str:
     """Tokens of a window; the shortest and the longest where each is a whole document."""
-    lengths = sorted({len(window.ids) for window in experiment.windows})
+    lengths = sorted({place.length for place in experiment.windows.places})
     return " to ".join(str(length) for length in dict.fromkeys([lengths[0], lengths[-1]]))
 
 

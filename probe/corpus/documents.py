@@ -1,19 +1,22 @@
 """Records to documents: a text is tokenised whole, and keeps the characters of every token."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.corpus.records import Record
 from probe.corpus.spans import pieces, to_tokens
-from probe.errors import UsageError
+from probe.corpus.tokenise import PIECE, encode, encode_long
+from probe.errors import ProbeError, UsageError
 from probe.windows import Document, Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _NOWHERE = np.empty((0, 2), dtype=np.int32)
+_NOTHING = np.empty(0, dtype=np.int32)
+_MOST = 2**31  # ids and places in a text are kept, and written, as int32
 
 
 def to_document(
@@ -36,6 +39,7 @@ def to_document(
     Raises:
         UsageError: If a text comes without a tokenizer, or an id is outside the vocabulary.
     """
+    ids: NDArray[np.integer[Any]]
     if record.prompt:
         text, ids, offsets, spans = _prompt(record, tokenizer)
     elif record.ids is not None:
@@ -46,19 +50,24 @@ def to_document(
         if not len(offsets):
             text = None
         spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
-    if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary_size:
-        wrong = ids[(ids < 0) | (ids >= vocabulary_size)][0]
+    known = min(vocabulary_size, _MOST)
+    if ids.size and not 0 <= ids.min() <= ids.max() < known:
+        wrong = ids[(ids < 0) | (ids >= known)][0]
         raise UsageError(
             f"document {record.id!r} holds the token id {wrong}; allowed: 0 to"
-            f" {vocabulary_size - 1}, the vocabulary of the model"
+            f" {known - 1}, the vocabulary of the model"
         )
-    starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
-    return Document(record.id, ids, text, starts, ends, record.group, spans)
+    # A corpus of many tokens is held whole: what a byte is enough for takes a byte.
+    start, count = _NOTHING, _NOTHING
+    if len(offsets):
+        start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
+        count = count.astype(np.min_scalar_type(count.max()))
+    return Document(record.id, ids.astype(np.int32), text, start, count, record.group, spans)
 
 
 def _prompt(
     record: Record, tokenizer: "PreTrainedTokenizerBase | None"
-) -> tuple[str | None, NDArray[np.int64], NDArray[np.int32], tuple[Span, ...]]:
+) -> tuple[str | None, NDArray[np.int32], NDArray[np.int32], tuple[Span, ...]]:
     """Tokenise a prompt part by part: only what the template puts in may be a special token."""
     *_, answer = record.prompt
     found = pieces(record.prompt, answer, tokenizer=tokenizer, document=record.id)
@@ -76,20 +85,20 @@ def _prompt(
 
 def _encode(
     text: str | None, tokenizer: "PreTrainedTokenizerBase | None", document: str, *, special: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Token ids, and the characters of each, shape ``(n, 2)``; none where the tokenizer is slow."""
     if tokenizer is None or text is None:
         raise UsageError(f"document {document!r} is a text, and the model has no tokenizer")
-    encoding = tokenizer(
-        text,
-        add_special_tokens=False,
-        split_special_tokens=not special,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        return_offsets_mapping=tokenizer.is_fast,
-        verbose=False,  # a document may be longer than the model's context
-    )
-    ids = np.asarray(encoding["input_ids"], dtype=np.int64)
-    if not tokenizer.is_fast:
-        return ids, _NOWHERE
-    return ids, np.asarray(encoding["offset_mapping"], dtype=np.int32).reshape(-1, 2)
+    if len(text) >= _MOST:
+        raise UsageError(
+            f"document {document!r} has {len(text):,} characters; allowed: {_MOST - 1:,}"
+        )
+    try:
+        if len(text) <= PIECE or not tokenizer.is_fast:
+            return encode(text, tokenizer, special=special)[:2]
+        return encode_long(text, tokenizer, special=special)
+    except MemoryError as error:
+        raise ProbeError(
+            f"document {document!r}: tokenising its {len(text):,} characters takes more memory "
+            "than there is"
+        ) from error

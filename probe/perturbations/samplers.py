@@ -5,7 +5,7 @@ Every sampler here draws the same first tokens however many it is asked for.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -30,6 +30,7 @@ SOURCES = (
 """The names that a condition may give as source; the run binds each to a sampler."""
 FIXED = ("newline", "pad", "mask")
 """Those of a single token, which draw nothing."""
+_NONE = range(0)
 
 
 def vocabulary(ids: AnyIds | Sequence[int]) -> Sampler:
@@ -82,12 +83,14 @@ def stretch(documents: Sequence[AnyIds], *, room: int) -> Sampler:
         room: The most tokens that are ever asked for at once.
 
     Returns:
-        A sampler for up to *room* tokens; it raises ValueError for more.
+        A sampler for up to *room* tokens; it raises ValueError for more. With ``without``, a range
+        of places in *documents*, it draws as if those were not among them. It keeps arrays, and
+        copies none.
 
     Raises:
         ValueError: If there is no document, one is empty, or *room* is below 1.
     """
-    texts = [to_array(document, what="a document") for document in documents]
+    texts = [_as_array(document, what="a document") for document in documents]
     if not texts or not all(map(len, texts)):
         sizes = [len(text) for text in texts]
         raise ValueError(f"documents must be at least one, none of them empty; got sizes {sizes}")
@@ -101,9 +104,16 @@ def passages(texts: Sequence[AnyIds]) -> Sampler:
         texts: Token ids of each passage, shape ``(n_i,)``, none of them empty; each is as likely.
 
     Returns:
-        A sampler.
+        A sampler; it takes ``without`` and keeps arrays like that of `stretch`.
     """
-    return partial(_round, [to_array(text, what="a passage") for text in texts])
+    return partial(_round, [_as_array(text, what="a passage") for text in texts])
+
+
+def _as_array(value: AnyIds, *, what: str) -> NDArray[Any]:
+    """Token ids as an array, the same one where they are one already."""
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype in (np.int32, np.int64):
+        return value
+    return to_array(value, what)
 
 
 # The draws are functions of this module, not closures: a sampler can be sent to another process.
@@ -120,17 +130,25 @@ def _proportional(cumulative: NDArray[np.float64], n: int, rng: Generator) -> Id
     return drawn
 
 
-def _round(texts: Sequence[Ids], n: int, rng: Generator) -> Ids:
-    return np.resize(texts[int(rng.integers(len(texts)))], n)
+def _round(texts: Sequence[NDArray[Any]], n: int, rng: Generator, without: range = _NONE) -> Ids:
+    return np.resize(_any_of(texts, without, rng), n).astype(np.int64)
 
 
-def _consecutive(texts: Sequence[Ids], room: int, n: int, rng: Generator) -> Ids:
+def _consecutive(
+    texts: Sequence[NDArray[Any]], room: int, n: int, rng: Generator, without: range = _NONE
+) -> Ids:
     if n > room:
         raise ValueError(f"n must be at most room, {room}; got {n}")
-    text = texts[int(rng.integers(len(texts)))]
+    text = _any_of(texts, without, rng)
     starts = len(text) - room + 1 if len(text) >= room else len(text)
     first = rng.integers(starts)
-    return np.take(text, np.arange(first, first + n), mode="wrap")
+    return np.take(text, np.arange(first, first + n), mode="wrap").astype(np.int64)
+
+
+def _any_of(texts: Sequence[NDArray[Any]], without: range, rng: Generator) -> NDArray[Any]:
+    # The draw from a list without those, which is never made: one a document would be too many.
+    place = int(rng.integers(len(texts) - len(without)))
+    return texts[place if place < without.start else place + len(without)]
 
 
 def sampler_of(source: AnyIds | Sequence[int] | Sampler | str | int) -> Sampler:

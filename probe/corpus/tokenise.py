@@ -1,0 +1,190 @@
+"""Long texts, tokenised in overlapping pieces that agree: all at once takes too much memory.
+
+A piece may differ from the whole near its ends only: a word is cut there, and some tokenizers put a
+space before a text. Two neighbours are joined inside their overlap, at a place on both sides of
+which they have the same tokens, so that the result is that of the whole text. What could make it
+another one, and why it does not:
+
+- Byte pair encoding is right where every two neighbouring tokens are; two pieces that share a token
+  can be joined there. Other models choose among all ways to divide a word, so that they are joined
+  where both begin a word.
+- In a long run (spaces, digits, a line of dashes) two pieces may agree by chance, each cut at the
+  same place of a period: tokens on both sides of a seam must vary.
+- Rules for words may look at the whole text (every second quotation mark, every n-th character):
+  a tokenizer is first asked whether one character before or behind a text changes tokens far away.
+
+Where neighbours do not agree, the first is taken longer, in the end as the rest of the text.
+"""
+
+import string
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PIECE = 1 << 18
+"""Characters that are tokenised at once, where that will do."""
+OVERLAP = 1 << 12
+VARIED = 16
+"""Different runs of four tokens that stand on either side of a seam."""
+BYTES = 200
+"""Memory that tokenising takes, a character: a text has about four in a token of 750 bytes."""
+
+_SIGNS = f"{string.punctuation}“”‘’«»¿"
+_SAMPLE = "".join(
+    f"{first} word{last}{number}\tof 'a' \"b\"{first}{last}\n"
+    for number, (first, last) in enumerate(zip(_SIGNS * 2, _SIGNS[::-1] * 2, strict=True))
+)
+
+
+class Tokens(NamedTuple):
+    """Tokens of a text, or of a piece of one.
+
+    Args:
+        ids: Token ids, shape ``(n,)``, int32.
+        places: Characters of each, shape ``(n, 2)``, int32; ``(0, 2)`` where the tokenizer is slow.
+        words: Number of the word that each belongs to, shape ``(n,)``; ``(0,)`` if not asked for.
+    """
+
+    ids: NDArray[np.int32]
+    places: NDArray[np.int32]
+    words: NDArray[np.int32]
+
+
+def encode(
+    text: str, tokenizer: "PreTrainedTokenizerBase", *, special: bool, words: bool = False
+) -> Tokens:
+    """Tokenise a text in one call.
+
+    Args:
+        text: The text.
+        tokenizer: The model's tokenizer.
+        special: Whether text that looks like a special token is one.
+        words: Whether the word of each token is wanted.
+    """
+    encoding = tokenizer(
+        text,
+        add_special_tokens=False,
+        split_special_tokens=not special,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        return_offsets_mapping=tokenizer.is_fast,
+        verbose=False,  # a document may be longer than the model's context
+    )
+    ids = np.asarray(encoding["input_ids"], dtype=np.int32)
+    places = encoding["offset_mapping"] if tokenizer.is_fast else []
+    numbers = [-1 if word is None else word for word in encoding.word_ids(0)] if words else []
+    return Tokens(
+        ids,
+        np.asarray(places, dtype=np.int32).reshape(-1, 2),
+        np.asarray(numbers, dtype=np.int32),
+    )
+
+
+def encode_long(
+    text: str, tokenizer: "PreTrainedTokenizerBase", *, special: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Tokenise a text in pieces, with the result of one call.
+
+    Args:
+        text: The text.
+        tokenizer: A fast tokenizer.
+        special: See :func:`encode`.
+
+    Returns:
+        Token ids, shape ``(n,)``, and the characters of each, shape ``(n, 2)``.
+
+    Raises:
+        MemoryError: If there is too little memory for a piece.
+    """
+    size, overlap = PIECE, OVERLAP
+    if not _looks_nearby(tokenizer):
+        size = len(text)
+    anywhere = type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
+
+    def piece(begin: int, end: int) -> Tokens:
+        # The tokenizer ends the process where it gets no memory: it is asked for here first.
+        np.empty(BYTES * (min(end, len(text)) - begin), dtype=np.uint8)
+        found = encode(text[begin:end], tokenizer, special=special, words=True)
+        return found._replace(places=found.places + begin)
+
+    ids: list[NDArray[np.int32]] = []
+    places: list[NDArray[np.int32]] = []
+    begin, end, first, left = 0, size, 0, piece(0, size)
+    while end < len(text):
+        right = piece(end - overlap, end - overlap + size)
+        middle = (end - overlap * 3 // 4, end - overlap // 4)
+        seam = _seam(left, right, *middle, anywhere=anywhere)
+        if seam is None:
+            size, overlap = 2 * size, 2 * overlap
+            end += size
+            left = piece(begin, end)
+            continue
+        ids.append(left.ids[first : seam[0]].copy())
+        places.append(left.places[first : seam[0]].copy())
+        begin, end, first, left = end - overlap, end - overlap + size, seam[1], right
+        size, overlap = PIECE, OVERLAP
+    ids.append(left.ids[first:])
+    places.append(left.places[first:])
+    return np.concatenate(ids), np.concatenate(places)
+
+
+def _seam(
+    left: Tokens, right: Tokens, low: int, high: int, *, anywhere: bool
+) -> tuple[int, int] | None:
+    """Where two pieces can be joined, or ``None``.
+
+    Args:
+        left: Tokens of a piece; right up to near its end.
+        right: Those of the next one; right from near its beginning on.
+        low: First character of the part of the overlap in which all tokens must be the same.
+        high: One past its last.
+        anywhere: Whether a seam may lie inside a word.
+
+    Returns:
+        The first token behind the seam, as its number in either piece.
+    """
+    mine, theirs = (
+        np.flatnonzero((tokens.places[:, 0] >= low) & (tokens.places[:, 1] <= high))
+        for tokens in (left, right)
+    )
+    ids = left.ids[mine]
+    if not np.array_equal(ids, right.ids[theirs]):
+        return None
+    if not np.array_equal(left.places[mine], right.places[theirs]):
+        return None
+    begins = np.arange(1, len(ids))
+    if not anywhere:
+        begins = begins[(np.diff(left.words[mine]) != 0) & (np.diff(right.words[theirs]) != 0)]
+    if not len(begins):
+        return None
+    at = begins[len(begins) // 2]
+    if not (_varied(ids[:at]) and _varied(ids[at:])):
+        return None
+    return int(mine[at]), int(theirs[at])
+
+
+def _varied(ids: NDArray[np.int32]) -> bool:
+    listed = ids.tolist()
+    return len(set(zip(listed, listed[1:], listed[2:], listed[3:], strict=False))) >= VARIED
+
+
+@lru_cache(maxsize=8)
+def _looks_nearby(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether one character before or behind a text leaves the tokens far from it as they are."""
+    ids, places, _ = encode(_SAMPLE, tokenizer, special=False)
+    half = len(_SAMPLE) // 2
+    for sign in [*_SIGNS, *"x0 \né"]:
+        for text, moved in ((sign + _SAMPLE, 1), (_SAMPLE + sign, 0)):
+            found, where, _ = encode(text, tokenizer, special=False)
+            far = places[:, 0] >= half if moved else places[:, 1] <= half
+            same = where[:, 0] >= half + moved if moved else where[:, 1] <= half
+            if not np.array_equal(ids[far], found[same]):
+                return False
+            if not np.array_equal(places[far] + moved, where[same]):
+                return False
+    return True
