@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
     scores,
     text_folder,
 )
+
+from probe.commands.main import KEPT
 
 KEY = ["document", "window", "condition", "repeat", "boundary", "position"]
 UNITS = 23  # windows of the texts, three of a document where there is room
@@ -114,3 +117,28 @@ def test_killed_in_a_write(write: int, scorer: Scorer, uninterrupted: Path, tmp_
     assert len(list(tmp_path.rglob("*.tmp"))) == 1
     scorer.score(tmp_path)
     assert_same(tmp_path / "tiny", uninterrupted)
+
+
+def test_terminated(base: dict[str, Any], tmp_path: Path) -> None:
+    """SIGTERM is like Ctrl-C: what was measured is kept and nothing half-written, status 143."""
+    content = changed(base, windows__per_document=None, conditions=["shuffle"], repeats=60, batch=1)
+    config, results = tmp_path / "tiny.yaml", tmp_path / "results"
+    config.write_text(json.dumps(content), encoding="utf-8")
+    command = [sys.executable, str(CHECKOUT / "cli.py"), "run", str(config)]
+    with subprocess.Popen(
+        [*command, "--results", str(results)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path),
+    ) as process:
+        until = time.monotonic() + 120
+        while not list(results.glob("tiny/scores/*.parquet")) and time.monotonic() < until:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        printed, told = process.communicate()
+    assert (process.returncode, printed) == (143, "")
+    assert told.splitlines()[-1] == KEPT
+    assert json.loads((results / "tiny" / "run.json").read_text())["status"] == "unfinished"
+    assert parts(results / "tiny")
+    assert not list(results.rglob("*.tmp"))

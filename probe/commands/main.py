@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from io import StringIO, TextIOWrapper
 from typing import Any
@@ -15,6 +16,10 @@ from probe.errors import ProbeError
 COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
 KEPT = "Stopped. What was measured is kept: the same command goes on."
 """What an interrupted `probe run` says; no other command keeps anything."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it before it kills: it ends a command as Ctrl-C does."""
 
 
 class Group(click.Group):
@@ -45,10 +50,10 @@ class Group(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, BrokenPipeError):
             raise
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
             is_run = ctx.invoked_subcommand == "run"
             say(KEPT if is_run else "Interrupted.", err=True)
-            ctx.exit(130)
+            ctx.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except click.ClickException as error:
             raise _told(error) from error
         except (Exception, SystemExit) as error:
@@ -77,6 +82,10 @@ def _message(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {line} (PROBE_DEBUG=1 shows where)"
 
 
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="probe")
 def group() -> None:
@@ -92,4 +101,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what others print must not crash either
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else whoever started us ignores it
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(group())
