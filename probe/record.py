@@ -12,6 +12,7 @@ from probe.errors import UsageError
 from probe.experiment import Experiment
 from probe.identity import identity, refuse_other, refuse_other_code, refuse_other_documents
 from probe.perturbations.user import marks
+from probe.store import identity_hash
 
 SCHEMA_VERSION = 1
 _PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
@@ -58,6 +59,8 @@ def begin(
         "status": "unfinished",
         "config": config.model_dump(mode="json"),
         "identity": mine,
+        # Kept: a later version may know more of what a run is, and would name the same run anew.
+        "identity_hash": (before or {}).get("identity_hash") or identity_hash(mine),
         "perturbations": own,
         "versions": _versions(),
         "model": {

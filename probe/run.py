@@ -29,9 +29,10 @@ from probe.protocol import LongPPL, Suffix
 from probe.record import begin, readable
 from probe.rows import keys, references, rows
 from probe.selfcheck import Report, check
-from probe.store import Store
+from probe.store import Key, Store
 from probe.windows import FEWEST_DOCUMENTS, Window
 
+RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
 
@@ -71,6 +72,8 @@ def run(
         experiment.check_sources()
         for aside in store.clean():
             say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
+        store.identity = record["identity_hash"]
+        store.refuse_parts_of_others()
         store.write_record(record)  # first: windows that no record explains fit no later call
         store.write_windows(experiment.windows)
         store.write_frequencies(experiment.frequencies)
@@ -79,7 +82,8 @@ def run(
         for line in notes(experiment, len(left)):
             say(line)
         if left:
-            _score_missing(experiment, model or _load(experiment), store, record, listen, say)
+            loaded = model or _load(experiment)
+            _score_missing(experiment, loaded, store, held, record, listen, say)
         record["status"] = "complete"
         store.write_record(record)
     return store.folder
@@ -134,6 +138,7 @@ def _score_missing(
     experiment: Experiment,
     model: CausalModel,
     store: Store,
+    held: set[Key],
     record: dict[str, Any],
     listen: Listener,
     say: Say,
@@ -160,19 +165,23 @@ def _score_missing(
     flex = config.patterns == "flex"
     engine = Engine(model, report.techniques, tuple(config.measures), flex)
     spent = dict(record["costs"])
-    held, _ = store.held()
     todo = list(units(experiment, batch_size(config, model), held))
     total, done, far = sum(len(unit.windows) for unit in todo), 0, FarEnd(experiment)
-    started = time.perf_counter()
-    for unit in todo:
-        scored, losses = score_unit(engine, experiment, unit)
-        store.write_part(rows(unit, scored, losses), keys(unit))
-        far.add(scored, losses)
-        done += len(unit.windows)
-        seconds = time.perf_counter() - started
-        record["costs"] = _sum(spent, engine.costs, seconds, model.device)
+    started = written = time.perf_counter()
+    try:
+        for unit in todo:
+            scored, losses = score_unit(engine, experiment, unit)
+            store.write_part(rows(unit, scored, losses), keys(unit))
+            far.add(scored, losses)
+            done += len(unit.windows)
+            now = time.perf_counter()
+            record["costs"] = _sum(spent, engine.costs, now - started, model.device)
+            if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
+                store.write_record(record)
+                written = now
+            listen(Progress(done, total, engine.costs.tokens, now - started, far.mean, far.is_far))
+    finally:
         store.write_record(record)
-        listen(Progress(done, total, engine.costs.tokens, seconds, far.mean, far.is_far))
 
 
 def _record_patterns(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 from probe.kept import told, whole
 from probe.windows import Window
 
@@ -46,6 +46,10 @@ WINDOWS = pa.schema(
 FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
 HOLDS = b"context_probe.holds"
 """Where a part's footer says what the part holds."""
+IDENTITY = b"context_probe.identity"
+"""Where it says of which run it is: that run's ``identity_hash``."""
+MERGED = 256  # parts of single units that are merged into one
+BLOCK = 1 << 20  # rows of several parts that are in memory at once
 
 
 class Key(NamedTuple):
@@ -62,11 +66,16 @@ class Store:
 
     Args:
         folder: ``results/<run>``; made when something is written.
+
+    Attributes:
+        identity: ``identity_hash`` of the run, for the footers of its parts.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.scores = folder / "scores"
+        self.identity: str | None = None
+        self._single = 0  # parts of single units, as far as they were written or counted
 
     # -- run.json ---------------------------------------------------------------------------
 
@@ -154,21 +163,57 @@ class Store:
             keys: What the part holds; its name follows from them, so that a unit that is scored
                 again replaces itself.
         """
-        held = json.dumps([list(key) for key in keys], ensure_ascii=False)
-        name = hashlib.sha256(held.encode()).hexdigest()[:16]
         blocks = iter([columns] if isinstance(columns, Mapping) else columns)
         first = next(blocks)
-        extra = [(name, kind) for name, kind in OPTIONAL.items() if name in first]
-        schema = pa.schema([*SCHEMA, *extra], metadata={HOLDS: held.encode()})
-        with (
-            whole(self.scores / f"part-{name}.parquet") as scratch,
-            pq.ParquetWriter(
-                scratch, schema, compression="zstd", write_page_checksum=True
-            ) as writer,
-        ):
+        schema = pa.schema([*SCHEMA, *[(n, kind) for n, kind in OPTIONAL.items() if n in first]])
+        with self._part("part", keys, schema) as writer:
             for block in itertools.chain([first], blocks):
                 arrays = {f.name: pa.array(block[f.name], type=_plain(f.type)) for f in schema}
-                writer.write_table(pa.table(arrays).cast(schema))
+                writer.write_table(pa.table(arrays).cast(writer.schema))
+        self._single += 1
+        if self._single >= MERGED:
+            self.merge()
+
+    @contextlib.contextmanager
+    def _part(
+        self, kind: str, keys: Sequence[Key], schema: pa.Schema
+    ) -> Iterator[pq.ParquetWriter]:
+        """A part to write rows into; it is there, whole, behind the ``with``."""
+        held = json.dumps([list(key) for key in keys], ensure_ascii=False)
+        name = hashlib.sha256(held.encode()).hexdigest()[:16]
+        said = {HOLDS: held} | ({} if self.identity is None else {IDENTITY: self.identity})
+        with (
+            whole(self.scores / f"{kind}-{name}.parquet") as scratch,
+            pq.ParquetWriter(
+                scratch, schema.with_metadata(said), compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
+            yield writer
+
+    def merge(self) -> None:
+        """Merge the parts of single units into larger ones, ``MERGED`` into one.
+
+        Thousands of files make a folder slow to take up and to read. A merged part comes first in
+        order of name and is whole before those that it was made of are removed: whoever is cut off
+        in between leaves copies, which readers leave out and :meth:`clean` removes.
+        """
+        parts = sorted(self.scores.glob("part-*.parquet"))
+        for at in range(0, len(parts) - MERGED + 1, MERGED):
+            self._merge(parts[at : at + MERGED])
+        self._single = len(parts) % MERGED
+
+    def _merge(self, parts: Sequence[Path]) -> None:
+        schemas = [pq.read_schema(part) for part in parts]
+        plain = schemas[0].remove_metadata()
+        mark = None if self.identity is None else self.identity.encode()
+        if any(own != plain or (own.metadata or {}).get(IDENTITY) != mark for own in schemas):
+            return  # some are of another version: all stay as they are
+        keys = [key for schema in schemas for key in held_keys(schema)]
+        with self._part("merged", keys, plain) as writer:
+            for table in _blocks(parts):
+                writer.write_table(table.cast(writer.schema))
+        for part in parts:
+            part.unlink()
 
     def held(self) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.
@@ -186,7 +231,7 @@ class Store:
         return keys, broken
 
     def clean(self) -> list[Path]:
-        """Remove what an interrupted run left half-written, and put unreadable parts aside.
+        """Remove what an interrupted run left half-written or twice; put unreadable parts aside.
 
         Returns:
             The parts that were put aside, under their new names.
@@ -194,8 +239,33 @@ class Store:
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             if scratch.is_file():
                 scratch.unlink()
-        broken = [part for part in sorted(self.scores.glob("*.parquet")) if not _is_whole(part)]
+        every = sorted(self.scores.glob("*.parquet"))
+        broken = [part for part in every if not _is_whole(part)]
+        merged: set[Key] = set()
+        for part in every:
+            if part in broken:
+                continue
+            keys = held_keys(pq.read_schema(part))
+            if part.name.startswith("merged-"):
+                merged.update(keys)
+            elif keys and merged.issuperset(keys):  # of a merge that was cut off
+                part.unlink()
+        self._single = len(list(self.scores.glob("part-*.parquet")))
         return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+
+    def refuse_parts_of_others(self) -> None:
+        """Refuse a folder with a part that another run has written.
+
+        Parts of earlier versions do not say of which run they are, and are taken as they are.
+
+        Raises:
+            UsageError: If so.
+        """
+        for part in sorted(self.scores.glob("*.parquet")):
+            if is_of_another(pq.read_schema(part), self.identity):
+                raise UsageError(
+                    f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
+                )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -229,6 +299,25 @@ class Store:
             self.folder.rmdir()
 
 
+OF_ANOTHER = "of another run: of another model, other data, windows, protocol or seed"
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """A name for what two runs must share to stand in one folder.
+
+    Args:
+        identity: As run.json has it.
+    """
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_of_another(schema: pa.Schema, identity: str | None) -> bool:
+    """Whether a part says that it is of another run than the one with this ``identity_hash``."""
+    said = (schema.metadata or {}).get(IDENTITY)
+    return said is not None and identity is not None and said != identity.encode()
+
+
 def held_keys(schema: pa.Schema) -> list[Key]:
     """What a score part holds, by the word of its footer.
 
@@ -259,6 +348,23 @@ def _is_whole(part: Path) -> bool:
             return all(batch.num_rows >= 0 for batch in file.iter_batches())
     except (pa.ArrowException, OSError, ValueError):
         return False
+
+
+def _blocks(parts: Iterable[Path]) -> Iterator[pa.Table]:
+    """The rows of parts, texts as such, in tables of ``BLOCK`` rows or more, the last but one."""
+    waiting: list[pa.Table] = []
+    for part in parts:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(BLOCK, use_threads=False):
+                table = pa.table(batch).replace_schema_metadata()
+                waiting.append(
+                    table.cast(pa.schema([(f.name, _plain(f.type)) for f in table.schema]))
+                )
+                if sum(map(len, waiting)) >= BLOCK:
+                    yield pa.concat_tables(waiting)
+                    waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

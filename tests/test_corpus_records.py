@@ -65,6 +65,14 @@ class TestText:
         }
         assert found["sand[2].txt"] == "A gentleman and a lady"
 
+    def test_two_spellings(self, streaming: bool, tmp_path: Path) -> None:
+        """A file that is named twice, by another path or by a link, is one document."""
+        (tmp_path / "a link to emma.txt").symlink_to(tmp_path / "books" / "emma.txt")
+        spelled = ["books/emma.txt", "./books/emma.txt", "books/../books/emma.txt"]
+        spelled += [str(tmp_path / "books" / "emma.txt"), "books/e*.txt", "a link to emma.txt"]
+        found = texts(read(path="text", data_files=spelled, streaming=streaming))
+        assert found == {"emma.txt": "Emma Woodhouse,\nhandsome, clever, and rich"}
+
     def test_literal_path(self, streaming: bool) -> None:
         """A path is read as it stands, absolute or not, and once if it is given twice."""
         path = Path("books/more [1]/sand[2].txt")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from probe.analysis.pages import damage
-from probe.store import HOLDS, Key, held_keys
+from probe.store import HOLDS, IDENTITY, Key, held_keys
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -44,6 +44,7 @@ class Footer:
         held: What it holds; empty for a part that does not say so, as other tools write them.
         rows: Number of its rows.
         farthest: Its longest distance and its last position (tokens), ``None`` without rows.
+        identity: ``identity_hash`` of the run it is of; ``None`` where it does not say so.
     """
 
     problem: str | None = None
@@ -51,6 +52,7 @@ class Footer:
     held: tuple[Key, ...] = ()
     rows: int = 0
     farthest: tuple[int, int] | None = None
+    identity: str | None = None
 
 
 def read_footer(part: Path, needed: tuple[str, ...]) -> Footer:
@@ -108,7 +110,9 @@ def _told(part: Path, file: pq.ParquetFile, needed: tuple[str, ...]) -> Footer:
             return Footer(f"its lowest {name} is {lowest}; allowed: {_LOWEST[name]} or more")
     longest, last = ranges["distance"][2], ranges["position"][2]
     farthest = None if longest is None or last is None else (longest, last)
-    return Footer(None, frozenset(names), tuple(held), rows, farthest)
+    said = (schema.metadata or {}).get(IDENTITY)
+    identity = None if said is None else said.decode(errors="replace")
+    return Footer(None, frozenset(names), tuple(held), rows, farthest, identity)
 
 
 def column_range(file: pq.ParquetFile, name: str) -> tuple[int, int | None, int | None]:

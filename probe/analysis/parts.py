@@ -10,6 +10,7 @@ import duckdb
 from probe.analysis.footers import Footer, read_footer
 from probe.analysis.views import pattern
 from probe.errors import ProbeError
+from probe.store import OF_ANOTHER
 
 COLUMNS = (
     "document",
@@ -44,7 +45,11 @@ def score_parts(folder: Path) -> list[Path]:
 
 
 def check_parts(
-    parts: Sequence[Path], rows: bool, starts: bool, tokens: int | None = None
+    parts: Sequence[Path],
+    rows: bool,
+    starts: bool,
+    tokens: int | None = None,
+    identity: str | None = None,
 ) -> tuple[dict[Path, str], dict[str, int], int]:
     """What cannot be used of the parts.
 
@@ -53,6 +58,7 @@ def check_parts(
         rows: Whether to read their rows too.
         starts: Whether ``far_start`` is needed.
         tokens: Tokens of all windows, which no distance exceeds.
+        identity: ``identity_hash`` of the run, where it has one.
 
     Returns:
         The parts that cannot be used and why; the losses in the others that are no number; how many
@@ -62,6 +68,8 @@ def check_parts(
     footers = {part: read_footer(part, needed) for part in parts}
     problems = {part: told.problem for part, told in footers.items() if told.problem}
     for part, told in footers.items():
+        if identity is not None and told.identity not in (None, identity):
+            problems[part] = f"it is {OF_ANOTHER}"
         if told.farthest is not None and (text := _too_far(told.farthest, tokens)):
             problems[part] = text
     whole = {part: told for part, told in footers.items() if part not in problems}

@@ -109,6 +109,7 @@ SINGLE = ("text, a number or a bool", _of((str, int, float)))
 RULES: Mapping[str, tuple[str, Fits]] = {
     "name": TEXT,
     "status": TEXT,
+    "identity_hash": TEXT,
     **dict.fromkeys(
         ("model", "data", "plan", "config", "counts", "identity", "costs", "versions"), OBJECT
     ),

@@ -96,7 +96,9 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
     windows = check_windows(folder / "windows.parquet")
     found = score_parts(folder)
     starts = protocol_kind(record) in ("band", "passages")
-    problems, bad, without = check_parts(found, checked, starts, windows.tokens)
+    problems, bad, without = check_parts(
+        found, checked, starts, windows.tokens, record.get("identity_hash")
+    )
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,

@@ -1,6 +1,7 @@
 """Data files on this machine: globs to paths, paths to names, and what is wrong with a file."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +24,8 @@ def data_files(options: DataOptions) -> dict[str, tuple[str, ...]]:
         options: The data set.
 
     Returns:
-        Paths of each split, sorted, each once; addresses (``https://...``) as given. Empty where
-        there is nothing to expand.
+        Paths of each split, sorted, each file once; addresses (``https://...``) as given. Empty
+        where there is nothing to expand.
 
     Raises:
         UsageError: If a file format has no data files, or a pattern matches no file.
@@ -57,7 +58,13 @@ def _expand(patterns: str | Sequence[str]) -> tuple[str, ...]:
     if not patterns:
         raise UsageError("data.data_files: names no file; allowed: a path or glob, or several")
     patterns = [patterns] if isinstance(patterns, str) else patterns
-    return tuple(sorted({path for pattern in patterns for path in _matches(pattern)}))
+    matches = {path for pattern in patterns for path in _matches(pattern)}
+    # A file with two names is one document; intervals rest on the documents.
+    shortest = {
+        path if is_address(path) else os.path.realpath(path): path
+        for path in sorted(matches, key=lambda path: (-len(path), path))
+    }
+    return tuple(sorted(shortest.values()))
 
 
 def _matches(pattern: str) -> list[str]:

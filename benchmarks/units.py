@@ -1,0 +1,154 @@
+"""What the run folder costs a unit of work, a resume and a report: many units, a made-up scorer.
+
+    python benchmarks/units.py --units 20000 --folder /tmp/units
+
+A run of that many documents of ``--length`` tokens, a window and a unit each, on a tiny model whose
+losses are made up (so that they cost nothing). The table has the milliseconds a unit takes besides
+its scoring, in the first and the last tenth; the seconds in which the finished run is taken up
+again, planning apart; and the seconds in which it is opened for a report. With ``--each`` every
+unit stays a part of its own, as in folders of earlier versions.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import probe.run
+import probe.store
+from probe.analysis.runs import open_run
+from probe.analysis.summary import summarise
+from probe.branches import Scored
+from probe.config import check
+from probe.engine import Engine
+from probe.experiment import Experiment
+from probe.losses import Losses
+from probe.planning import Unit
+from probe.selfcheck import Report
+
+
+class Made:
+    """Losses that nothing computed, and the moments at which each unit had been scored."""
+
+    def __init__(self) -> None:
+        self.spent: list[tuple[float, float]] = []
+
+    def score(
+        self, engine: Engine, experiment: Experiment, unit: Unit
+    ) -> tuple[list[list[Scored]], list[list[Losses]]]:
+        """The branches of a unit, and losses for them."""
+        started = time.perf_counter()
+        engine.costs.tokens += 1
+        branches = [
+            experiment.branches(window, draws)
+            for window, draws in zip(unit.windows, unit.draws, strict=True)
+        ]
+        rng = np.random.default_rng(len(self.spent))
+        losses = [
+            [Losses(rng.random(one.branch.targets, dtype=np.float32)) for one in window]
+            for window in branches
+        ]
+        self.spent.append((started, time.perf_counter()))
+        return branches, losses
+
+    def milliseconds(self, tenths: slice) -> float:
+        """Mean time between two units, without their scoring (ms)."""
+        gaps = [after[0] - before[1] for before, after in pairwise(self.spent)]
+        size = max(1, len(gaps) // 10)
+        return 1e3 * float(np.mean([gaps[n : n + size] for n in range(0, size * 10, size)][tenths]))
+
+
+def configuration(folder: Path, units: int, length: int) -> dict[str, Any]:
+    """A tiny model and that many documents, on disk."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 4096}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, max_position_embeddings=length + 8))
+    model.save_pretrained(folder / "model")
+    ids = np.random.default_rng(0).integers(8, 4096, size=(units, length), dtype=np.int32)
+    table = pa.table({"ids": list(ids), "name": [f"document-{n:06d}" for n in range(units)]})
+    pq.write_table(table, folder / "documents.parquet")
+    return {
+        "name": "run",
+        "model": {"path": str(folder / "model"), "dtype": "float32", "device": "cpu"},
+        "data": {
+            "path": "parquet",
+            "data_files": str(folder / "documents.parquet"),
+            "ids_column": "ids",
+        },
+        "windows": {"length": length, "per_document": 1},
+        "protocol": {"kind": "sweep", "reach": length // 2, "runs": {1: 1}},
+        "conditions": ["truncate", "shuffle", "replace(source='document')"],
+        "batch": 1,
+        "first_token": "none",
+    }
+
+
+def timed(call: Any) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--units", type=int, default=20_000)
+    parser.add_argument("--length", type=int, default=256, help="tokens of a window")
+    parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
+    parser.add_argument("--each", action="store_true", help="each unit is a part of its own")
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True)
+    config = check(configuration(args.folder, args.units, args.length))
+    made, run = Made(), args.folder / "run"
+    probe.run.score_unit = made.score
+    probe.run.check_model = lambda *_: Report(())
+    if args.each:
+        probe.store.MERGED = args.units + 1
+    planned: list[float] = []
+    prepare = probe.run.prepare
+
+    def prepared(*given: Any) -> Experiment:
+        started = time.perf_counter()
+        experiment = prepare(*given)
+        planned.append(time.perf_counter() - started)
+        return experiment
+
+    probe.run.prepare = prepared
+    load = os.getloadavg()[0]
+    whole = timed(lambda: probe.run.run(config, args.folder))
+    again = timed(lambda: probe.run.run(config, args.folder))
+    first = timed(lambda: open_run(run, checked=False))
+    second = timed(lambda: open_run(run))
+    summary = timed(lambda: summarise(run, write=False))
+    parts = list(run.glob("scores/*.parquet"))
+    print(
+        f"{args.units:,} units, {len(parts):,} parts, "
+        f"{sum(part.stat().st_size for part in parts) / 2**20:.0f} MiB; run.json "
+        f"{(run / 'run.json').stat().st_size / 2**20:.1f} MiB; load before {load:.1f}"
+    )
+    for name, value, unit in (
+        ("a unit besides its scoring, first tenth", made.milliseconds(slice(0, 1)), "ms"),
+        ("the same, last tenth", made.milliseconds(slice(9, 10)), "ms"),
+        ("the whole run", whole, "s"),
+        ("of it planning", planned[0], "s"),
+        ("taken up again, planning apart", again - planned[1], "s"),
+        ("opened, footers and checksums", first, "s"),
+        ("opened again, losses too", second, "s"),
+        ("summarised", summary, "s"),
+    ):
+        print(f"{name:45}{value:10.2f} {unit}")
+    if not args.keep:
+        shutil.rmtree(args.folder)
+
+
+if __name__ == "__main__":
+    main()
