@@ -4,11 +4,13 @@ import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from probe.corpus.files import is_address, is_empty, not_utf8
 from probe.corpus.options import DataOptions
 from probe.errors import ProbeError, UsageError
+from probe.models.location import is_local
 from probe.printable import one_line, shown
 
 Files = Mapping[str, tuple[str, ...]]
@@ -91,6 +93,8 @@ def one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
         ProbeError: If anything else went wrong.
     """
     try:
+        if is_local(options.path) and not Path(options.path).exists():
+            raise FileNotFoundError("there is no such folder or file")
         yield
     except ProbeError:
         raise

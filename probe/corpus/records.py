@@ -63,8 +63,12 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
             holds something else than text or token ids.
         ProbeError: If the data set is empty or cannot be read.
     """
-    options = as_text_files(options)
-    files = data_files(options)
+    try:
+        options = as_text_files(options)
+        files = data_files(options)
+    except OSError as error:  # a name that is too long
+        named = shown(options.data_files or options.path)
+        raise UsageError(f"data.data_files: {named}: {error.strerror}") from error
     with one_line_errors(options, files):
         dataset = open_split(options, files)
         dataset = dataset.select_columns(_columns(dataset, options))
@@ -191,9 +195,15 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
         ids = np.empty((0, 0))
     if ids.shape == (0,):
         return np.empty(0, dtype=np.int64)
+    if ids.ndim == 1 and ids.dtype.kind in "uf":  # what numpy makes of numbers beyond int64
+        for wrong in (one for one in value if isinstance(one, int) and one >= 2**63):
+            raise UsageError(
+                f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
+                " allowed: ids of the model's vocabulary"
+            )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UsageError(
-            f"data.ids_column: {shown(column)} holds {shown(str(value)[:40])} in document {name!r};"
+            f"data.ids_column: {shown(column)} holds {shown(value)} in document {name!r};"
             " allowed: lists of whole numbers"
         )
     return ids.astype(np.int64)

@@ -156,6 +156,11 @@ def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) ->
         return ProbeError(
             f"split {shown(options.split)} of data set {shown(options.path)} is empty"
         )
+    if not longest:
+        return ProbeError(
+            f"no document of data set {shown(options.path)} holds a token: {seen} read, each empty"
+            " or of characters that the tokenizer leaves out, as some leave out NUL"
+        )
     return ProbeError(
         f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
         f" has {longest} tokens, a window needs {need}"

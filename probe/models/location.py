@@ -41,22 +41,45 @@ def locate(path: str) -> Location:
             of an installed package, which is found without importing the package.
 
     Raises:
-        UsageError: If the package or the file is not there.
+        UsageError: If the package, the file or the folder is not there.
     """
     if path.startswith(PACKAGE):
         return _in_package(path)
-    place = Path(path).expanduser()
-    if len(place.name) > 255:
-        raise UsageError(f"model.path is {shown(path)}: no name is that long")
+    place = at_home(path)
+    try:
+        is_folder, is_file = place.is_dir(), place.is_file()
+    except OSError as error:  # a name that is too long
+        raise UsageError(f"model.path is {shown(path)}: {error.strerror}") from error
     if place.suffix == ".gguf":
-        if not place.is_file():
+        if not is_file:
             raise UsageError(f"model.path is {shown(path)}: there is no such file")
         return Location(str(place.parent), place.name, gguf_name(place.name))
-    if place.is_dir():
+    if is_folder:
         if not (place / "config.json").is_file():
             raise UsageError(f"model.path is {shown(path)}: the folder holds no config.json")
         return Location(str(place), None, place.resolve().name)
+    if is_file:
+        raise UsageError(f"model.path is {shown(path)}: a file; allowed: a folder, or *.gguf")
+    if is_local(path):
+        raise UsageError(f"model.path is {shown(path)}: there is no such folder")
     return Location(path, None, path.rsplit("/", 1)[-1])
+
+
+def at_home(path: str) -> Path:
+    """A path with the user's home in place of ``~``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody has that name
+        return Path(path)
+
+
+def is_local(path: str) -> bool:
+    """Say whether a text can only be a path of this machine, not a name on the hub.
+
+    A name there is one word, or two with a slash between them.
+    """
+    outright = path.startswith(("/", "./", "../", "~")) or path in (".", "..")
+    return "://" not in path and (outright or path.endswith("/") or path.count("/") > 1)
 
 
 def gguf_name(file: str) -> str:

@@ -126,7 +126,7 @@ def test_runs_of_one_name_are_told_apart(folders, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["{a}", "nowhere"], 1, "no run folder at 'nowhere'"),
+        (["{a}", "nowhere"], 2, "no run folder at 'nowhere'"),
         ([], 2, "Missing argument"),
         (["{a}", "--csv", "{a}"], 2, "is a folder; allowed: a file"),
         (["{a}", "--csv", ""], 2, "--csv '' is no name; allowed: a file"),
