@@ -311,6 +311,21 @@ def test_long_values_are_cut(field: str) -> None:
         assert max(map(len, str(caught.value).splitlines())) < 900
 
 
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"kind": "grid", "distances": list(range(9_000))},
+        {"kind": "band", "edges": list(range(9_000))},
+        {"kind": "suffix", "prefixes": list(range(9_000))},
+        {"runs": {number: 1 for number in range(2, 9_000)}},
+    ],
+)
+def test_long_lists_are_cut(protocol: dict[str, Any]) -> None:
+    """Nor are 9,000 numbers of which one is too large."""
+    lines = mistakes(windows={"length": 64}, protocol=protocol)
+    assert max(map(len, lines)) < 400
+
+
 def test_keys_that_contradict_one_another_are_one_line() -> None:
     """A condition on its own target, where targets share a sequence: what to write instead."""
     (line,) = mistakes(conditions=["truncate", "drop_target"])
