@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from probe.branches import Scored
 from probe.errors import UsageError
 from probe.perturbations.condition import draw_rng
+from probe.printable import shown
 from probe.protocol import Suffix
 from probe.windows import Document, Window, cut, window_at
 
@@ -105,7 +106,7 @@ def matches(document: Document, at: str) -> Places:
     """
     if document.text is None:
         raise UsageError(
-            f"protocol.at is {at!r}, but the data came as token ids; allowed: data with text"
+            f"protocol.at is {shown(at)}, but the data came as token ids; allowed: data with text"
         )
     found = [match.start() for match in re.finditer(at, document.text, re.MULTILINE)]
     tokens = np.unique(np.searchsorted(document.char_end, found, side="right")).astype(np.int64)

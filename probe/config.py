@@ -28,25 +28,30 @@ from probe.config_parts import (
 from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
-from probe.perturbations.user import load_files
+from probe.perturbations.user import load_file
+from probe.printable import MOST, one_line, shown
 from probe.protocol import Plan
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
 NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 NLL: tuple[Measure, ...] = ("nll",)
+MOST_TOLD = 20
+"""Mistakes that are told one by one."""
+MOST_VALUES = 1_000_000
+"""Values that a configuration may hold."""
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
 class Config(Part):
     """A whole experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
     protocol: Annotated[ProtocolConfig, Field(discriminator="kind")] = SweepConfig()
-    perturbations: Annotated[list[str], AfterValidator(load_files)] = Field(default_factory=list)
+    perturbations: list[Annotated[str, AfterValidator(load_file)]] = Field(default_factory=list)
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
@@ -113,7 +118,8 @@ class Config(Part):
             for condition in self.parsed:
                 if condition.alone:
                     raise ValueError(
-                        f"conditions: {condition.text!r} depends on its target, and targets that "
+                        f"conditions: {shown(condition.text)} depends on its target, and targets "
+                        "that "
                         "share a sequence would share its far context; allowed: protocol grid or "
                         "band with targets: {alone: true}"
                     )
@@ -160,9 +166,9 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
     except OSError as error:
         raise UsageError(f"configuration {path}: {error.strerror}") from error
     except NO_YAML as error:
-        raise UsageError(f"configuration {path} is no YAML: {_flat(error)}") from error
+        raise UsageError(f"configuration {path} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"configuration {path} holds {content!r}; allowed: keys with values")
+        raise UsageError(f"configuration {path} holds {shown(content)}; allowed: keys with values")
     for key, value in changes:
         _change(content, key, value)
     return check(content, where=str(path))
@@ -179,14 +185,42 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
         UsageError: Every mistake, a line each.
     """
     if not isinstance(content, Mapping):
-        raise UsageError(f"{where} is {content!r}; allowed: a mapping of keys to values")
+        raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
+    _refuse_endless(content, where)
     try:
         config = Config.model_validate(content, context=_columns(content))
     except ValidationError as error:
-        mistakes = "\n".join(f"  {_mistake(detail)}" for detail in error.errors())
-        raise UsageError(f"{where} has {error.error_count()} mistake(s):\n{mistakes}") from error
+        mistakes = [f"  {_mistake(detail)}" for detail in error.errors()[:MOST_TOLD]]
+        if (more := error.error_count() - len(mistakes)) > 0:
+            mistakes.append(f"  … and {more:,} more")
+        told = "\n".join(mistakes)
+        raise UsageError(f"{where} has {error.error_count():,} mistake(s):\n{told}") from error
     config.plan  # noqa: B018 - raises where the protocol does not fit the windows
     return config
+
+
+def _refuse_endless(content: object, where: str) -> None:
+    """Refuse what a few lines of YAML can stand for, and nothing can be done with.
+
+    Raises:
+        UsageError: If there are more than ``MOST_VALUES``, each alias written out, or a number has
+            more than 64 bits.
+    """
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise UsageError(f"{where} holds {shown(value)}; allowed: whole numbers of 64 bits")
+        if count + len(waiting) > MOST_VALUES:
+            raise UsageError(
+                f"{where} holds more than {MOST_VALUES:,} values, with every alias written out; "
+                "allowed: no more than that"
+            )
 
 
 def _columns(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,16 +233,18 @@ def _columns(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(content: dict[str, Any], key: str, value: str) -> None:
     """Put one ``--set key=value`` into the plain values."""
-    *parents, last = key.split(".")
+    *parents, last, setting = *key.split("."), f"{key}={value}"
     place: Any = content
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise UsageError(f"--set {key}={value}: {parent!r} holds no keys")
+            raise UsageError(f"--set {one_line(setting, MOST)}: {shown(parent)} holds no keys")
     try:
         place[last] = yaml.safe_load(value)
     except NO_YAML as error:
-        raise UsageError(f"--set {key}={value}: the value is no YAML: {_flat(error)}") from error
+        raise UsageError(
+            f"--set {one_line(setting, MOST)}: the value is no YAML: {one_line(error)}"
+        ) from error
 
 
 def _mistake(detail: Any) -> str:
@@ -216,24 +252,15 @@ def _mistake(detail: Any) -> str:
     if not detail["loc"]:  # of keys together: it names them itself
         return str(detail["msg"]).removeprefix("Value error, ")
     kind = 1 if detail["loc"][0] == "protocol" else None  # the tag that pydantic puts in there
-    path = ".".join(str(part) for at, part in enumerate(detail["loc"]) if at != kind)
+    path = one_line(".".join(str(part) for at, part in enumerate(detail["loc"]) if at != kind))
+    value = shown(detail["input"])
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key (value {detail['input']!r})"
+        return f"{path}: unknown key (value {value})"
     if detail["type"] == "missing":
         return f"{path}: is missing"
     if detail["type"] == "union_tag_invalid":
-        return (
-            f"{path}.kind: is {detail['ctx']['tag']!r}; allowed: {detail['ctx']['expected_tags']}"
-        )
+        tag, tags = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
+        return f"{path}.kind: is {shown(tag)}; allowed: {tags}"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    said = detail["type"] == "value_error" and repr(detail["input"]) in message
-    return f"{path}: {message}" + ("" if said else _got(detail))
-
-
-def _got(detail: Any) -> str:
-    value = repr(detail["input"])
-    return f"; got {value if len(value) <= 60 else value[:57] + '...'}"
-
-
-def _flat(error: Exception) -> str:
-    return " ".join(str(error).split())
+    said = detail["type"] == "value_error" and value in message
+    return f"{path}: {message}" + ("" if said else f"; got {value}")

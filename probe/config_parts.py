@@ -15,8 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from probe.corpus.options import DataOptions
+from probe.corpus.options import DataOptions, file_format
 from probe.errors import UsageError
+from probe.models.location import at_home
+from probe.printable import shown
 
 
 def allowed(words: str) -> WrapValidator:
@@ -72,6 +74,21 @@ class DataConfig(Part):
     answer_column: str | None = None
     streaming: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _files(cls, content: Any) -> Any:
+        """A path that names files or a glob of them is written out: their format, and the files."""
+        path = content.get("path") if isinstance(content, dict) else None
+        if not isinstance(path, str):
+            return content
+        path = str(at_home(path)) if path.startswith("~") else path
+        try:
+            found = None if content.get("data_files") else file_format(path)
+        except OSError as error:
+            raise ValueError(f"path: {error.strerror}") from error
+        files = {} if found is None else {"data_files": [path]}
+        return {**content, "path": found or path, **files}
+
     @model_validator(mode="after")
     def _one_way(self) -> "DataConfig":
         if bool(self.prompt_columns) != (self.answer_column is not None):
@@ -92,7 +109,9 @@ class DataConfig(Part):
         check_columns(columns)
         read = info.data.get("ids_column") or info.data.get("text_column")
         if read in columns:
-            raise ValueError(f"{read!r} holds the documents themselves; allowed: other columns")
+            raise ValueError(
+                f"{shown(read)} holds the documents themselves; allowed: other columns"
+            )
         return columns
 
     def as_options(self) -> DataOptions:

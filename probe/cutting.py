@@ -7,6 +7,7 @@ from probe.candidates import windows_of
 from probe.config_parts import WindowsConfig
 from probe.corpus.sample import Corpus, Omitted
 from probe.errors import ProbeError
+from probe.printable import shown
 from probe.protocol import LongPPL, Passages, Plan, Suffix
 from probe.windows import Document, Place, Window, Windows, cut, whole
 
@@ -78,15 +79,15 @@ def usable(corpus: Corpus, plan: Plan, settings: WindowsConfig, seed: int) -> Co
         )
         if not kept:
             raise ProbeError(
-                f"no document has a span called {plan.answer!r} with a passage before it, in at "
-                f"most {plan.length} tokens"
+                f"no document has a span called {shown(plan.answer)} with a passage before it, in "
+                f"at most {plan.length} tokens"
             )
     elif isinstance(plan, Suffix):
         first = settings.model_copy(update={"per_document": 1})
         kept = tuple(d for d in corpus.documents if _cut(d, plan, first, seed))
         if not kept:
             raise ProbeError(
-                f"no document has a window: protocol.at {plan.at!r} matches nowhere behind "
+                f"no document has a window: protocol.at {shown(plan.at)} matches nowhere behind "
                 f"{plan.length - plan.count} tokens with {plan.distractors} matches apart from it"
             )
     else:

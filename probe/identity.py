@@ -6,6 +6,7 @@ from typing import Any
 
 from probe.errors import UsageError
 from probe.experiment import Experiment
+from probe.printable import shown
 from probe.store import Store
 from probe.windows import Window
 
@@ -79,7 +80,7 @@ def refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> 
     """
     before = _EARLIER | before
     differ = [
-        f"{key} was {_short(before.get(key))}, is {_short(value)}"
+        f"{key} was {shown(before.get(key))}, is {shown(value)}"
         for key, value in mine.items()
         if before.get(key) != value
     ]
@@ -121,8 +122,3 @@ def refuse_other_code(before: dict[str, str], now: dict[str, str], folder: Path)
             f"{folder} was scored with other code of perturbation {other[0]!r}; choose another "
             "name for it or for the run"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 MODEL = "en_core_web_sm"
 EXTRA = "pip install 'context-probe[nlp]'"
@@ -38,7 +39,7 @@ def parts_of_speech(
     """
     document = analysed(model, text)
     if len(document) and not document.has_annotation("POS"):
-        raise UsageError(f"spaCy pipeline {model!r} assigns no parts of speech{_parts(model)}")
+        raise UsageError(f"spaCy pipeline {shown(model)} assigns no parts of speech{_parts(model)}")
     tags = [token.pos_ or None for token in document]
     at = aligned(text, char_start, char_end, document)
     return [None if place < 0 else tags[place] for place in at]
@@ -63,7 +64,7 @@ def entities(
     """
     document = analysed(model, text)
     if len(document) and not document.has_annotation("ENT_IOB"):
-        raise UsageError(f"spaCy pipeline {model!r} looks for no entities{_parts(model)}")
+        raise UsageError(f"spaCy pipeline {shown(model)} looks for no entities{_parts(model)}")
     kinds = [token.ent_type_ for token in document]
     at = aligned(text, char_start, char_end, document)
     return [None if place < 0 else kinds[place] for place in at]
@@ -87,8 +88,8 @@ def pipeline(model: str) -> Any:
         return spacy.load(model)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"spaCy pipeline {model!r} cannot be loaded; allowed: a folder, or an installed one"
-            f" (python -m spacy download {model})"
+            f"spaCy pipeline {shown(model)} cannot be loaded; allowed: a folder, or an installed "
+            f"one (python -m spacy download {model})"
         ) from error
 
 

@@ -9,8 +9,13 @@ from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 Function = Callable[..., Any]
+
+
+LIMITS = {"characters": 10_000, "signs of addition": 500}
+"""How much of each a text that names functions may have: nobody writes more by hand."""
 
 
 class Named(Protocol):
@@ -59,7 +64,7 @@ class Registry(Generic[Entry]):
         nearest = difflib.get_close_matches(name, self.entries, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         known = ", ".join(self.names())
-        raise UsageError(f"unknown {self.kind} {name!r}; {hint}known: {known}{self.others}")
+        raise UsageError(f"unknown {self.kind} {shown(name)}; {hint}known: {known}{self.others}")
 
     def load_builtins(self) -> None:
         """Import the modules of this package that register; once is enough."""
@@ -75,7 +80,7 @@ class Registry(Generic[Entry]):
         if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
             article = "an" if self.kind[0] in "aeiou" else "a"
             raise ValueError(
-                f"the name of {article} {self.kind} must be an identifier; got {name!r}"
+                f"the name of {article} {self.kind} must be an identifier; got {shown(name)}"
             )
 
     def check_free(self, name: str, function: Function) -> None:
@@ -122,6 +127,21 @@ class Registry(Generic[Entry]):
                 f"parameter named; got {inspect.signature(function)}"
             )
         return tuple(named.values())
+
+
+def refuse_long(text: str, kind: str) -> None:
+    """Refuse a text that is too long to be read, before anything is done with it.
+
+    Args:
+        text: What was written.
+        kind: What it is, for the error.
+
+    Raises:
+        UsageError: If it has more of something than ``LIMITS`` allow.
+    """
+    for (what, most), count in zip(LIMITS.items(), (len(text), text.count("+")), strict=True):
+        if count > most:
+            raise UsageError(f"{kind} {shown(text)} has {count:,} {what}; allowed: up to {most:,}")
 
 
 def summary(function: Function) -> str:

@@ -7,14 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 from probe.errors import UsageError
+from probe.printable import one_line, shown
 
 
-def run_file(file: str, what: str) -> tuple[ModuleType, str]:
+def run_file(file: str, what: str = "") -> tuple[ModuleType, str]:
     """Run a file as a module of its own.
 
     Args:
         file: The path, relative to the working directory.
-        what: What to call it in an error.
+        what: What named it, for an error.
 
     Returns:
         The module, and the SHA-256 of the file's content.
@@ -22,11 +23,12 @@ def run_file(file: str, what: str) -> tuple[ModuleType, str]:
     Raises:
         UsageError: If it cannot be read or run.
     """
-    path = Path(file)
+    path, named = Path(file), f"{what}: {shown(file)}" if what else shown(file)
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{what}: {file!r} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name may hold NUL
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{named} cannot be read: {reason}") from error
     place = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
     module = ModuleType(f"probe_user_{place[:16]}")
     module.__file__ = str(path)
@@ -37,10 +39,6 @@ def run_file(file: str, what: str) -> tuple[ModuleType, str]:
         exec(compile(content, str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        raise UsageError(f"{what} cannot be loaded: {one_line(error)}") from error
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise UsageError(f"{named} cannot be loaded: {reason}") from error
     return module, hashlib.sha256(content).hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    """An error of somebody else's code on one line: its type and what it says."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -15,6 +15,7 @@ from probe.analysis.answer import answer, sentence, table
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
+from probe.analysis.record import read_csv
 from probe.analysis.runfile import SCHEMA
 from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
@@ -134,7 +135,7 @@ def test_contrast_intervals_hold_what_was_planted(summary):
 
 def test_files_keep_the_summary(folder, summary):
     """curve.csv and summary.json hold the same numbers; no temporary file stays."""
-    table = pd.read_csv(folder / "curve.csv")
+    table = read_csv(folder / "curve.csv")
     np.testing.assert_allclose(table["delta"], summary.curve["delta"], rtol=1e-6)
     record = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert record["effective_context"][-1]["text"] == summary.contexts[-1].text()

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from probe.analysis.bands import answer, bands
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.record import read_csv
 from probe.commands._answers import tell
 from probe.errors import ProbeError
 from probe.perturbations.condition import draw_rng, parse
@@ -125,7 +126,7 @@ def test_the_answer_and_its_figure(folder, capsys):
     for word in ("0–3", "4–11", "12–39", "truncate", "shuffle", "reverse", "bands.csv"):
         assert word in said
     assert (folder / "figures" / "bands.png").stat().st_size > 5_000
-    assert len(pd.read_csv(folder / "bands.csv")) == 9
+    assert len(read_csv(folder / "bands.csv")) == 9
 
 
 def test_few_documents_have_no_interval(base, tmp_path):

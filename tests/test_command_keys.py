@@ -134,7 +134,7 @@ def test_other_protocols(base: dict[str, Any], tmp_path: Path) -> None:
 
 def test_refusals(results: Path, base: dict[str, Any], tmp_path: Path) -> None:
     """No run, a run of another protocol, a folder that is not there: one line."""
-    assert "no run folder" in mistake(probe("keys", tmp_path / "none"), 1)
+    assert "no run folder" in mistake(probe("keys", tmp_path / "none"), 2)
     other = score(base, tmp_path, data__max_documents=2, conditions=["truncate"])
     line = mistake(probe("keys", results / "mine", "--score", other), 2)
     assert "has protocol 'sweep'; allowed for LongPPL: longppl" in line

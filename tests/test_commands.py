@@ -208,7 +208,7 @@ THE_REST = {
     ),
     "empty document": (
         {"data__data_files": "{folder}/empty.txt"},
-        "no document .*'text' is long enough: 1 read, the longest has 0 tokens, .*needs 64",
+        "no document .*'text' holds a token: 1 read, each empty or of characters that the",
     ),
     "short documents": (
         {"windows__length": 800},
@@ -293,10 +293,10 @@ def test_no_model_to_check(tmp_path: Path) -> None:
 
 
 def test_report_on_no_run(tmp_path: Path) -> None:
-    """A folder that is no run, or is not there, is named: status 1."""
+    """A folder that is no run, or is not there, is named: status 2."""
     none = tmp_path / "none"
-    assert mistake(probe("report", none), 1) == f"no run folder at '{none}'"
-    assert mistake(probe("report", tmp_path), 1).startswith(f"'{tmp_path}' is no run folder")
+    assert mistake(probe("report", none), 2) == f"no run folder at '{none}'"
+    assert mistake(probe("report", tmp_path), 2).startswith(f"'{tmp_path}' is no run folder")
     assert not list(tmp_path.iterdir())
 
 

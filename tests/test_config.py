@@ -263,6 +263,69 @@ def test_values_that_yaml_chokes_on(value: str, tmp_path: Path) -> None:
         load(path, [("seed", value)])
 
 
+def bomb(levels: int) -> str:
+    """Lists of nine that name one another, as YAML: ``9 ** levels`` values at key ``z``."""
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        lines.append(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9)}]")
+    return "\n".join([*lines, f"z: *l{levels - 1}"])
+
+
+@pytest.mark.parametrize("key", ["name", "conditions", "windows", "analysis", "z", "data.options"])
+def test_a_value_is_cut_before_it_is_shown(tmp_path: Path, key: str) -> None:
+    """A few lines of YAML that stand for 59,049 values make no long message."""
+    value = {key: None}
+    part = yaml.safe_dump(value).replace("null", "*l4")
+    with pytest.raises(UsageError) as caught:
+        load(written(tmp_path, f"{bomb(5)}\n{part}"))
+    assert max(map(len, str(caught.value).splitlines())) < 600
+    with pytest.raises(UsageError, match="holds more than 1,000,000 values, with every alias"):
+        load(written(tmp_path, f"{bomb(9)}\n{part}"))
+
+
+@pytest.mark.parametrize("text", ["seed: &a [*a]", "seed: 0x" + "f" * 8000, "? 0x1" + "0" * 99])
+def test_values_without_an_end(tmp_path: Path, text: str) -> None:
+    """A list that holds itself and a number that cannot be written are one line each."""
+    with pytest.raises(UsageError, match=r"1,000,000 values|of 64 bits") as caught:
+        load(written(tmp_path, text))
+    assert len(str(caught.value)) < 400
+
+
+def test_at_most_twenty_mistakes() -> None:
+    """Twenty mistakes are told, of the others their number."""
+    with pytest.raises(UsageError) as caught:
+        check({**LEAST, "conditions": ["x" * 9000 for _ in range(51)]})
+    first, *lines = str(caught.value).splitlines()
+    assert first == "configuration has 51 mistake(s):"
+    assert len(lines) == 21
+    assert lines[-1] == "  … and 31 more"
+    assert max(map(len, lines)) < 900  # the value twice, and all that is known
+
+
+@pytest.mark.parametrize("field", sorted(Config.model_fields))
+def test_long_values_are_cut(field: str) -> None:
+    """Whatever stands there, 100,000 characters of it are not said again."""
+    for value in ("x" * 100_000, ["x" * 100_000], {"x" * 100_000: 1}, {"kind": "x" * 100_000}):
+        with pytest.raises(UsageError) as caught:
+            check({**LEAST, field: value})
+        assert max(map(len, str(caught.value).splitlines())) < 900
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"kind": "grid", "distances": list(range(9_000))},
+        {"kind": "band", "edges": list(range(9_000))},
+        {"kind": "suffix", "prefixes": list(range(9_000))},
+        {"runs": {number: 1 for number in range(2, 9_000)}},
+    ],
+)
+def test_long_lists_are_cut(protocol: dict[str, Any]) -> None:
+    """Nor are 9,000 numbers of which one is too large."""
+    lines = mistakes(windows={"length": 64}, protocol=protocol)
+    assert max(map(len, lines)) < 400
+
+
 def test_keys_that_contradict_one_another_are_one_line() -> None:
     """A condition on its own target, where targets share a sequence: what to write instead."""
     (line,) = mistakes(conditions=["truncate", "drop_target"])

@@ -1,5 +1,6 @@
 """Every mistake in the data of a request is one line that says what is allowed."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_fixtures import books, byte_tokenizer, offline  # noqa: F401 (fixtures)
 from datasets.exceptions import DatasetNotFoundError
+from tokenizers import normalizers
 
 from probe.corpus.options import DataOptions
 from probe.corpus.sample import load_corpus
@@ -123,7 +125,7 @@ def test_nested_ids(streaming: bool) -> None:
     message = mistake(
         UsageError, path="parquet", data_files="*.parquet", ids_column="ids", streaming=streaming
     )
-    assert "'[[1], [1, 2]]'" in message
+    assert "holds [[1], [1, 2]] in document" in message
 
 
 def test_foreign_ids(streaming: bool, rows: str) -> None:
@@ -132,6 +134,37 @@ def test_foreign_ids(streaming: bool, rows: str) -> None:
         UsageError, 2, path="json", data_files=rows, ids_column="ids", streaming=streaming
     )
     assert "holds the token id 2; allowed: 0 to 1" in message
+
+
+@pytest.mark.parametrize("wrong", [2**63, 2**64 - 1])
+def test_ids_beyond_64_bits(streaming: bool, wrong: int) -> None:
+    """An id that fits no int64 is named, not wrapped around nor taken for a float."""
+    for ids in ([wrong], [1, 2, wrong]):
+        pq.write_table(pa.table({"ids": pa.array([ids], pa.list_(pa.uint64()))}), "ids.parquet")
+        message = mistake(
+            UsageError,
+            path="parquet",
+            data_files="ids.parquet",
+            ids_column="ids",
+            streaming=streaming,
+        )
+        assert message.startswith(f"data.ids_column: 'ids' holds {wrong} in document '0'; allowed")
+
+
+def test_no_token_at_all(streaming: bool) -> None:
+    """Texts of characters that a tokenizer leaves out: it is told why there is nothing."""
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\0", "")
+    Path("books/nul.txt").write_bytes(bytes(300))
+    files = ["books/nul.txt", "books/blank.txt"]
+    with pytest.raises(ProbeError, match="holds a token: 2 read, each empty or of characters"):
+        load_corpus(
+            DataOptions("text", data_files=files, streaming=streaming),
+            tokenizer=tokenizer,
+            vocabulary_size=300,
+            minimum=30,
+            seed=0,
+        )
 
 
 def test_not_utf8(streaming: bool) -> None:

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from probe.attention.each import expand
+from probe.attention.text import parse as parse_pattern
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
@@ -154,3 +156,70 @@ def test_nesting_of_a_users_function_is_found_out(register):
 
     assert not nested(parse("rotate"))
     assert nested(parse("next_id"))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        (f"[{', '.join(['shuffle'] * 101)}]", "has more than 100 steps; allowed: up to 100"),
+        (["[shuffle, reverse]"] * 51, "has more than 100 steps; allowed: up to 100"),
+        ("x" * 10_001, "has 10,001 characters; allowed: up to 10,000"),
+        (["x" * 9_000] * 2, "has 18,002 characters; allowed: up to 10,000"),
+        (f"attend({'+'.join(['zero'] * 1_900)})", "has 1,899 signs of addition; allowed: up to"),
+        (f"attend({'+'.join(['pool(2)'] * 2_000)})", "has 16,007 characters; allowed: up to"),
+        (
+            f"attend({'+'.join(f'local({w})' for w in range(1, 460))})",
+            "characters; allowed: up to 10,000",  # of the canonical text
+        ),
+    ],
+)
+def test_what_nobody_wrote_is_refused_at_once(text, limit):
+    """Too many steps, characters or sums: the limit is named, and the text is cut."""
+    with pytest.raises(UsageError, match=limit) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_limit_is_the_last_that_is_allowed():
+    """A hundred steps are read, and so is a pattern of 144 heads."""
+    text = f"[{', '.join(['shuffle'] * 100)}]"
+    assert parse(text).text == text
+    assert len(parse([text[1:-1].partition(", ")[0]] * 100).steps) == 100
+    heads = parse_pattern("+".join(f"heads(zero,heads={n})" for n in range(144)))
+    assert len(heads.placed) == 144
+
+
+@pytest.mark.parametrize("depth", [50, 90, 150, 190, 300, 600, 900, 1_200, 3_000, 4_900])
+@pytest.mark.parametrize(
+    ("front", "middle", "back"),
+    [
+        ("shuffle(", "1", ")"),
+        ("shuffle([", "1", "])"),
+        ("-", "1", ""),
+        ("not ", "1", ""),
+        ("shuffle.", "x", ""),
+        ("", "shuffle", "()"),
+        ("[", "shuffle", "]"),
+        ("heads(", "zero", ", layers=[0])"),
+        ("x+(", "x", ")"),
+        ("f(x=", "x", ")"),
+        ("lambda: ", "x", ""),
+    ],
+)
+def test_nesting_is_no_crash(front, middle, back, depth):
+    """However deep a text nests, wherever it stands, it is refused in one line."""
+    nested_text = front * depth + middle + back * depth
+    for text in (nested_text, f"attend({nested_text})", f"shuffle({nested_text})"):
+        with pytest.raises(UsageError) as caught:
+            parse(text)
+        assert len(str(caught.value)) < 1_000
+    with pytest.raises(UsageError):
+        parse_pattern(nested_text)
+    with pytest.raises(UsageError):
+        parse_pattern(f"heads(each({nested_text}), layers=each({nested_text}))")
+
+
+def test_long_texts_are_not_written_out():
+    """`each` looks at no text that is refused anyway."""
+    with pytest.raises(UsageError, match="characters; allowed"):
+        expand("attend(heads(zero, layers=each(3)))" * 1_000)

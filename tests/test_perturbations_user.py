@@ -10,7 +10,7 @@ from probe.config import check
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
-from probe.perturbations.user import load_files, marks
+from probe.perturbations.user import load_file, marks
 
 ROTATE = '''
 import numpy as np
@@ -67,7 +67,7 @@ def test_listed_and_shown(file):
 
 def test_its_mark_changes_with_its_code(file, tmp_path):
     """Built-in ones have none: what they do belongs to the version."""
-    load_files([file])
+    load_file(file)
     conditions = [
         parse("rotate_for_a_test"),
         parse("[drop(0.5), rotate_for_a_test]"),
@@ -76,7 +76,7 @@ def test_its_mark_changes_with_its_code(file, tmp_path):
     before = marks(conditions)
     assert list(before) == ["rotate_for_a_test"]
     (tmp_path / "own.py").write_text(ROTATE.replace("np.roll(far, by)", "np.roll(far, -by)"))
-    load_files([file])
+    load_file(file)
     assert marks(conditions).keys() == before.keys()
     assert marks(conditions) != before
 
@@ -102,4 +102,4 @@ def test_a_file_that_is_none(tmp_path, content, message):
 
 def test_no_such_file():
     with pytest.raises(UsageError, match=r"'nowhere\.py' cannot be read: No such file"):
-        load_files(["nowhere.py"])
+        load_file("nowhere.py")

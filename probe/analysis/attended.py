@@ -12,7 +12,7 @@ import pandas as pd
 from probe.analysis.beside import beside
 from probe.analysis.groups import delta_table
 from probe.analysis.heads import head_table, single_head
-from probe.analysis.record import write_text
+from probe.analysis.record import write_csv
 from probe.analysis.runs import connected
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -109,8 +109,7 @@ def attended(
         files = {"patterns.csv": table, "heads.csv": heads, "beside.csv": text}
         for name, rows in files.items():
             if len(rows):
-                csv = rows.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-                write_text(run.path / name, csv)
+                write_csv(run.path / name, rows)
     return Attended(summary, table, heads, text, left)
 
 

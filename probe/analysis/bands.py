@@ -12,7 +12,7 @@ from probe.analysis.aligned import aligned
 from probe.analysis.answer import counts, in_order, subject
 from probe.analysis.floor import without_noise
 from probe.analysis.groups import delta_table, in_words, strongest
-from probe.analysis.record import write_text
+from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect
@@ -80,8 +80,7 @@ def bands(run_dir: str | Path, *, analysis: Analysis | None = None, write: bool 
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
     table = delta_table(sums, ("condition", "band_from", "band_to"), summary.analysis)
     if write:
-        text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-        write_text(run.path / "bands.csv", text)
+        write_csv(run.path / "bands.csv", table)
     return Bands(summary, table)
 
 

@@ -16,7 +16,7 @@ from probe.analysis.curve import fitted_curves
 from probe.analysis.information import Information, information_findings
 from probe.analysis.opened import opened
 from probe.analysis.positions import PositionFit
-from probe.analysis.record import plain, records, write_text
+from probe.analysis.record import plain, records, write_csv, write_text
 from probe.analysis.runs import connected
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -146,8 +146,7 @@ def _findings(
 def _write(found: Explanation) -> None:
     """Write ``findings.json`` and ``classes.csv``, each whole or not at all."""
     folder = found.summary.run.path
-    table = found.classes.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    write_text(folder / "classes.csv", table)
+    write_csv(folder / "classes.csv", found.classes)
     record: dict[str, Any] = {"run": found.summary.run.name, "notes": found.notes}
     for field in fields(found):
         value = getattr(found, field.name)

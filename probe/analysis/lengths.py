@@ -16,7 +16,7 @@ from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fitted import fit_curve
 from probe.analysis.floor import length_limit
 from probe.analysis.longest import longest_context
-from probe.analysis.record import write_text
+from probe.analysis.record import write_csv
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
@@ -99,8 +99,7 @@ def lengths(
             for tolerance in how.tolerances
         )
     if write:
-        text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-        write_text(run.path / "contexts.csv", text)
+        write_csv(run.path / "contexts.csv", table)
     return Lengths(summary, context, table, contexts, sums, targets)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from probe.analysis.answer import counts, subject
 from probe.analysis.bins import octave_edges
 from probe.analysis.groups import delta_table, in_words, strongest
-from probe.analysis.record import write_text
+from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.views import connect, scored_conditions
@@ -81,8 +81,7 @@ def passages(
     by_distance = delta_table(far, ("condition", "distance_from", "distance_to"), summary.analysis)
     if write:
         for name, table in (("passages", by_name), ("passages_by_distance", by_distance)):
-            text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-            write_text(run.path / f"{name}.csv", text)
+            write_csv(run.path / f"{name}.csv", table)
     return Passages(summary, by_name, by_distance)
 
 

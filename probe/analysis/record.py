@@ -1,9 +1,11 @@
-"""The files that keep a summary: ``curve.csv`` and ``summary.json``."""
+"""The files that keep what was found: ``curve.csv``, ``summary.json``, and every other CSV file."""
 
 import contextlib
+import csv
 import json
 import math
 import os
+import re
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +19,13 @@ from probe.errors import UnwrittenWarning
 if TYPE_CHECKING:
     from probe.analysis.summary import Summary
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_GUARDED = re.compile(r"''*[=+\-@\t\r\n]")
+
 
 def write_summary(summary: "Summary") -> None:
     """Write ``curve.csv`` and ``summary.json`` into the run folder, each whole or not at all."""
-    table = summary.curve.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    write_text(summary.run.path / "curve.csv", table)
+    write_csv(summary.run.path / "curve.csv", summary.curve)
     text = json.dumps(to_record(summary), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(summary.run.path / "summary.json", text + "\n")
 
@@ -99,6 +103,51 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.8g}") if math.isfinite(value) else None
     return value
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of a run folder as :func:`write_text` does; :func:`read_csv` reads it."""
+    write_text(path, csv_text(table))
+
+
+def csv_text(table: pd.DataFrame, *, digits: int | None = 8) -> str:
+    """A table as CSV in which no spreadsheet finds a formula.
+
+    Args:
+        table: The table, without its index.
+        digits: Digits of a float; ``None`` is as many as it has.
+
+    Returns:
+        The text. A cell or column name that begins as a formula does stands behind an apostrophe;
+        numbers stay numbers.
+    """
+    table = table.rename(columns=_guarded)
+    for name in table.select_dtypes(exclude="number").columns:
+        table[name] = table[name].map(_guarded, na_action="ignore")
+    form = None if digits is None else f"%.{digits}g"
+    text = table.to_csv(index=False, float_format=form, lineterminator="\n")
+    if "\r" in text:  # Python's writer leaves it bare, and every reader takes it for a line's end
+        text = table.to_csv(
+            index=False, float_format=form, lineterminator="\n", quoting=csv.QUOTE_ALL
+        )
+    return text
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table that was written as :func:`csv_text` writes it, without its apostrophes."""
+    table = pd.read_csv(path).rename(columns=_unguarded)
+    for name in table.select_dtypes(exclude="number").columns:
+        table[name] = table[name].map(_unguarded, na_action="ignore")
+    return table
+
+
+def _guarded(value: Any) -> Any:
+    """A text behind one more apostrophe where a spreadsheet, or our reader, would change it."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _unguarded(value: Any) -> Any:
+    return value[1:] if isinstance(value, str) and _GUARDED.match(value) else value
 
 
 def write_text(path: Path, text: str) -> None:

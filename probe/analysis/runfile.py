@@ -23,10 +23,11 @@ def read_record(path: Path) -> Mapping[str, Any]:
     A lone surrogate, which no UTF-8 file can hold, is named in it as pages do: ``[U+D800]``.
 
     Raises:
-        ProbeError: If it is missing or no JSON, or with a line for each value that cannot be one.
+        UsageError: If it is missing.
+        ProbeError: If it is no JSON, or with a line for each value that cannot be one.
     """
     if not path.is_file():
-        raise ProbeError(f"'{path.parent}' is no run folder: it has no run.json")
+        raise UsageError(f"'{path.parent}' is no run folder: it has no run.json")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps(record, ensure_ascii=False)

@@ -14,7 +14,7 @@ from probe.analysis.runfile import older_schema, read_record
 from probe.analysis.views import connect
 from probe.analysis.windowfile import check_windows
 from probe.analysis.words import counted
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,13 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
         The run; what can be read is used, what cannot is named in ``warnings``.
 
     Raises:
-        ProbeError: If the folder, ``run.json``, ``windows.parquet`` or every score part is
-            missing or unreadable, or if a loss is not a finite number.
+        UsageError: If there is no run folder.
+        ProbeError: If ``run.json``, ``windows.parquet`` or every score part is missing or
+            unreadable, or if a loss is not a finite number.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise ProbeError(f"no run folder at '{folder}'")
+        raise UsageError(f"no run folder at '{folder}'")
     record = read_record(folder / "run.json")
     older = older_schema(folder, record)
     windows = check_windows(folder / "windows.parquet")

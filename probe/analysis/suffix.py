@@ -18,7 +18,7 @@ from probe.analysis.bootstrap import (
     resample_weights,
     standard_error,
 )
-from probe.analysis.record import write_text
+from probe.analysis.record import write_csv
 from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.views import DISTRACTOR, pattern
@@ -114,8 +114,7 @@ def suffix(
     table, gain = _table(choices, documents, weights, how.confidence)
     table.insert(COLUMNS.index("chance"), "chance", 1 / candidates)
     if write:
-        text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-        write_text(run.path / "suffix.csv", text)
+        write_csv(run.path / "suffix.csv", table)
     windows = choices[["document", "window"]].drop_duplicates()
     return SuffixAnswer(run, how, tokens, candidates, table, gain, len(windows), len(documents))
 

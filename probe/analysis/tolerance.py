@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 ALLOWED = "'1%' (rise in perplexity), '0.01 nats', '0.02 bpb' or '5% of delta0'"
 _UNITS: dict[str, Literal["perplexity", "nats", "bpb", "delta0"]] = {
@@ -76,10 +77,10 @@ def parse_tolerance(text: str) -> Tolerance:
     words = " ".join(str(text).split())
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s?(%|nats|bpb|% of delta0)", words)
     if match is None:
-        raise UsageError(f"tolerance '{text}' is not understood; allowed: {ALLOWED}")
+        raise UsageError(f"tolerance {shown(text)} is not understood; allowed: {ALLOWED}")
     unit = _UNITS[match[2]]
     amount = float(match[1])
     if amount <= 0:
-        raise UsageError(f"tolerance '{text}' must be above 0; allowed: {ALLOWED}")
+        raise UsageError(f"tolerance {shown(text)} must be above 0; allowed: {ALLOWED}")
     canonical = f"{amount:g}{'' if match[2].startswith('%') else ' '}{match[2]}"
     return Tolerance(canonical, unit, amount / 100 if match[2].startswith("%") else amount)

@@ -4,6 +4,8 @@ import itertools
 import re
 
 from probe.errors import UsageError
+from probe.printable import one_line, shown
+from probe.registry import refuse_long
 
 _EACH = re.compile(r"\beach\s*\(\s*([^()]*?)\s*\)")
 MOST = 10_000  # conditions out of one text
@@ -26,22 +28,25 @@ def expand(text: str) -> list[str]:
         >>> expand("attend(heads(zero, layers=[3], heads=each(2)))")
         ['attend(heads(zero, layers=[3], heads=[0]))', 'attend(heads(zero, layers=[3], heads=[1]))']
     """
+    refuse_long(text, "condition")
     counts = []
     for found in _EACH.finditer(text):
         if not re.search(r"\b(layers|heads)\s*=\s*$", text[: found.start()]):
             raise UsageError(
-                f"condition {text!r}: {found[0]}; allowed: as layers= or heads= of heads(...)"
+                f"condition {shown(text)}: {one_line(found[0])}; allowed: as layers= or heads= of "
+                "heads(...)"
             )
         if not re.fullmatch(r"[1-9][0-9]{0,8}", found[1]):
             raise UsageError(
-                f"condition {text!r}: {found[0][:60]}; allowed: a whole number from 1 to {MOST:,}"
+                f"condition {shown(text)}: {one_line(found[0])}; allowed: a whole number from 1 to"
+                f" {MOST:,}"
             )
         counts.append(int(found[1]))
     total = 1
     for count in counts:
         total *= count
     if total > MOST:
-        raise UsageError(f"condition {text!r} stands for {total:,}; allowed: up to {MOST:,}")
+        raise UsageError(f"condition {shown(text)} stands for {total:,}; allowed: up to {MOST:,}")
     written = []
     for numbers in itertools.product(*map(range, counts)):
         left = iter(numbers)

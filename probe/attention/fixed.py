@@ -12,6 +12,7 @@ import numpy as np
 
 from probe.attention.registry import LARGEST, Index, Term, Truth, register
 from probe.perturbations import checks
+from probe.printable import shown
 
 _NONE = -1e9
 """Log of a weight that is none, and still a number."""
@@ -83,11 +84,15 @@ class Gaussian(Weights):
 
     def __post_init__(self) -> None:
         if type(self.offset) is not int or abs(self.offset) > LARGEST:
-            raise ValueError(f"offset must be an integer within ±{LARGEST:,}; got {self.offset!r}")
+            raise ValueError(
+                f"offset must be an integer within ±{LARGEST:,}; got {shown(self.offset)}"
+            )
         if isinstance(self.sigma, bool) or not (
             isinstance(self.sigma, int | float) and 0.1 <= self.sigma <= LARGEST
         ):
-            raise ValueError(f"sigma must be a number from 0.1 to {LARGEST:,}; got {self.sigma!r}")
+            raise ValueError(
+                f"sigma must be a number from 0.1 to {LARGEST:,}; got {shown(self.sigma)}"
+            )
         object.__setattr__(self, "sigma", float(self.sigma))
         checks.flag("renormalise", self.renormalise)
 

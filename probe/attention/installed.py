@@ -13,6 +13,7 @@ from probe.attention.rotary import Rotary, refuse_unturned
 from probe.attention.text import parse
 from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded
 from probe.errors import UsageError
+from probe.printable import shown
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def installed(
     pattern.refuse_unknown(known.layers, known.heads)
     if pattern.bidirectional and not known.symmetric:
         raise UsageError(
-            f"pattern {pattern.text!r}: {type(model).__name__} sees no later tokens; "
+            f"pattern {shown(pattern.text)}: {type(model).__name__} sees no later tokens; "
             "allowed: first_token"
         )
     note = ""
@@ -103,18 +104,19 @@ def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> N
     family = type(model).__name__
     if not isinstance(model, PreTrainedModel):
         raise UsageError(
-            f"pattern {pattern.text!r} cannot be put on {family}; allowed: a model of transformers"
+            f"pattern {shown(pattern.text)} cannot be put on {family}; allowed: a model of "
+            "transformers"
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise UsageError(
-            f"pattern {pattern.text!r}: {family} is encoder and decoder; allowed: either alone"
+            f"pattern {shown(pattern.text)}: {family} is encoder and decoder; allowed: either alone"
         )
     if model.training:
         raise UsageError(
-            f"pattern {pattern.text!r}: {family} is in training mode; allowed: model.eval()"
+            f"pattern {shown(pattern.text)}: {family} is in training mode; allowed: model.eval()"
         )
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
-            f"pattern {pattern.text!r} tells far from near and needs a boundary; got None; "
+            f"pattern {shown(pattern.text)} tells far from near and needs a boundary; got None; "
             "allowed: boundary=, the index of the first near token"
         )

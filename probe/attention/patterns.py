@@ -12,6 +12,7 @@ from probe.attention.lowrank import LowRank
 from probe.attention.masks import Mask
 from probe.attention.registry import Index, Term, Truth
 from probe.errors import UsageError
+from probe.printable import one_line, shown
 
 Chosen = tuple[int, ...] | None
 """Numbers of layers or heads; ``None`` is all of them."""
@@ -138,10 +139,10 @@ class Pattern:
         weights = [term for term in terms if isinstance(term, Weights)]
         lowrank = [term for term in terms if isinstance(term, LowRank)]
         if len(weights) + len(lowrank) > 1 or (masks and lowrank):
-            clash = ", ".join(map(str, terms))
+            clash = one_line(", ".join(map(str, terms)))
             raise UsageError(
-                f"pattern {self.text!r}: layer {layer}, head {head} has {clash}; allowed: masks "
-                "with at most one hard-coded head, or one low-rank term alone"
+                f"pattern {shown(self.text)}: layer {layer}, head {head} has {clash}; allowed: "
+                "masks with at most one hard-coded head, or one low-rank term alone"
             )
         return Part(masks, next(iter(weights), None), next(iter(lowrank), None))
 
@@ -168,7 +169,8 @@ class Pattern:
             for name, some, count in chosen:
                 if some is not None and some[-1] >= count:
                     raise UsageError(
-                        f"pattern {self.text!r}: {name} holds {some[-1]}; allowed: 0 to {count - 1}"
+                        f"pattern {shown(self.text)}: {name} holds {some[-1]}; allowed: 0 to "
+                        f"{count - 1}"
                     )
         for layer in range(layers):
             self.parts(layer, heads)
@@ -190,8 +192,8 @@ class Pattern:
                 )
                 if pressed and window is not None and window < length:
                     raise UsageError(
-                        f"pattern {self.text!r} compresses far keys, and layer {layer} hides some "
-                        f"of them by itself (window or chunk of {window} keys); allowed: "
+                        f"pattern {shown(self.text)} compresses far keys, and layer {layer} hides "
+                        f"some of them by itself (window or chunk of {window} keys); allowed: "
                         "heads(..., layers=[...]) of its full layers"
                     )
 
@@ -209,7 +211,8 @@ class Pattern:
             part, *others = self.parts(layer, heads)
             if others or part.varies or part.weights is not None or part.lowrank is not None:
                 raise UsageError(
-                    f"pattern {self.text!r}, layer {layer}: a block mask serves all heads alike "
+                    f"pattern {shown(self.text)}, layer {layer}: a block mask serves all heads "
+                    "alike "
                     "and holds no weights; allowed: masks but random, on all heads of a layer"
                 )
 

@@ -15,6 +15,7 @@ from probe.attention.forward import Heads, Seen, attend
 from probe.attention.patterns import Part, Pattern
 from probe.attention.trial import Calls, settings
 from probe.errors import UsageError
+from probe.printable import shown
 
 if TYPE_CHECKING:
     from probe.attention.rotary import Rotary
@@ -173,7 +174,7 @@ class Put:
                 self._refuse(f"adds {name} to its logits, which patterns would leave out")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise UsageError(f"pattern {self.pattern.text!r}: {self.family} {what}")
+        raise UsageError(f"pattern {shown(self.pattern.text)}: {self.family} {what}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from probe.attention.patterns import Part, Pattern
 from probe.attention.put import Put, registered
 from probe.attention.trial import forward
 from probe.errors import UsageError
+from probe.printable import shown
 
 _TOLERANCE = {torch.float32: 1e-3}  # of the largest number; rounded dtypes below
 _ROUNDED = 0.05
@@ -88,7 +89,8 @@ class Rotary:
             UsageError: Always.
         """
         raise UsageError(
-            f"pattern {self.pattern!r} cannot be put on {self.family}, which has {what}; allowed: "
+            f"pattern {shown(self.pattern)} cannot be put on {self.family}, which has {what}; "
+            "allowed: "
             "before_rope=False, or models that rotate the keys of every layer, such as Llama"
         )
 

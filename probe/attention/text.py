@@ -9,6 +9,8 @@ from typing import Any
 from probe.attention import registry
 from probe.attention.patterns import Chosen, Pattern, Placed, add, restrict
 from probe.errors import UsageError
+from probe.printable import shown
+from probe.registry import refuse_long
 
 FORMS = (
     "name, name(parameter=value), heads(pattern, layers=[...], heads=[...]), or several of these "
@@ -34,12 +36,15 @@ def parse(text: str) -> Pattern:
             parameter or gives a value that is not allowed.
     """
     if not isinstance(text, str):
-        raise UsageError(f"a pattern must be text; got {text!r}")
+        raise UsageError(f"a pattern must be text; got {shown(text)}")
+    refuse_long(text, "pattern")
     try:
         tree = ast.parse(readable(text), mode="eval").body
     except _UNREADABLE as error:
-        raise UsageError(f"pattern {text!r} cannot be read; allowed: {FORMS}") from error
-    return read(tree, text)
+        raise UsageError(f"pattern {shown(text)} cannot be read; allowed: {FORMS}") from error
+    pattern = read(tree, text)
+    refuse_long(pattern.text, "pattern")  # it must be readable too
+    return pattern
 
 
 def readable(text: str) -> str:
@@ -72,20 +77,20 @@ def _terms(node: ast.expr) -> Iterator[ast.expr]:
 def _read_term(node: ast.expr, text: str) -> Pattern:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
-        raise UsageError(f"pattern {text!r} cannot be read; allowed: {FORMS}")
+        raise UsageError(f"pattern {shown(text)} cannot be read; allowed: {FORMS}")
     name = "global" if call.func.id == "global_" else call.func.id
     if name == "attend":
         raise UsageError(
-            f"pattern {text!r}: attend(...) makes a condition of a pattern; allowed here: the "
+            f"pattern {shown(text)}: attend(...) makes a condition of a pattern; allowed here: the "
             "pattern in it alone"
         )
     try:
         return _read_heads(call, text) if name == "heads" else add([_read_call(name, call)])
     except UsageError as error:
         told = str(error).startswith("pattern ")
-        raise error if told else UsageError(f"pattern {text!r}: {error}") from error
+        raise error if told else UsageError(f"pattern {shown(text)}: {error}") from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"pattern {text!r}: {error}") from error
+        raise UsageError(f"pattern {shown(text)}: {error}") from error
 
 
 def _read_call(name: str, call: ast.Call) -> Placed:
@@ -100,14 +105,13 @@ def _read_call(name: str, call: ast.Call) -> Placed:
 def _read_heads(call: ast.Call, text: str) -> Pattern:
     if len(call.args) != 1:
         raise UsageError("heads takes one pattern; allowed: heads(pattern, layers=[...])")
-    pattern = read(call.args[0], text)
-    if any(placed.layers or placed.heads for placed in pattern.placed):
+    if any(_name(term) == "heads" for term in _terms(call.args[0])):
         raise UsageError("heads stands in heads; allowed: one of them, of both layers and heads")
     given = _arguments(ast.Call(call.func, [], call.keywords), ["layers", "heads"], None)
     chosen = {name: _chosen(name, given.get(name)) for name in ("layers", "heads")}
     if chosen["layers"] is None and chosen["heads"] is None:
         raise UsageError("heads names none; allowed: layers=[...], heads=[...] or both")
-    return restrict(pattern, **chosen)
+    return restrict(read(call.args[0], text), **chosen)
 
 
 def _arguments(call: ast.Call, known: list[str], entry: registry.Entry | None) -> dict[str, Any]:
@@ -120,9 +124,9 @@ def _arguments(call: ast.Call, known: list[str], entry: registry.Entry | None) -
     given: dict[str, Any] = {}
     for name, node in pairs:
         if name is None or name not in known:
-            raise UsageError(_mistake(f"unknown parameter {name!r}", entry))
+            raise UsageError(_mistake(f"unknown parameter {shown(name)}", entry))
         if name in given:
-            raise UsageError(_mistake(f"parameter {name!r} is given twice", entry))
+            raise UsageError(_mistake(f"parameter {shown(name)} is given twice", entry))
         given[name] = _literal(name, node)
     return given
 
@@ -131,12 +135,19 @@ def _literal(name: str, node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except _UNREADABLE as error:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "each":
+        if _name(node) == "each":
             raise UsageError(
-                f"{ast.unparse(node)} makes a condition for each number, in a configuration; "
-                "allowed here: a number or a list of them"
+                "each(...) makes a condition for each number, in a configuration; allowed here: "
+                "a number or a list of them"
             ) from error
-        raise UsageError(f"the value of {name!r} must be a number or a list of them") from error
+        raise UsageError(
+            f"the value of {shown(name)} must be a number or a list of them"
+        ) from error
+
+
+def _name(node: ast.expr) -> str:
+    """The name of what a call calls, empty for anything else."""
+    return str(getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
 
 
 def _chosen(name: str, value: Any) -> Chosen:
@@ -146,7 +157,8 @@ def _chosen(name: str, value: Any) -> Chosen:
     numbers = {one for one in some if type(one) is int and 0 <= one <= registry.LARGEST}
     if not some or len(numbers) < len(set(map(repr, some))):
         raise UsageError(
-            f"{name} must be integers from 0 to {registry.LARGEST:,}, one or more; got {value!r}"
+            f"{name} must be integers from 0 to {registry.LARGEST:,}, one or more; got "
+            f"{shown(value)}"
         )
     return tuple(sorted(numbers))
 

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 TOKENS = 8  # of the trial forward
 
@@ -82,13 +83,14 @@ def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
         raise
     except Exception as error:  # whatever a family does with a mask that it did not expect
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UsageError(f"pattern {pattern!r} cannot be put on {family}: {reason}") from error
+        raise UsageError(f"pattern {shown(pattern)} cannot be put on {family}: {reason}") from error
     layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
     missing = [str(layer) for layer in range(layers) if layer not in calls.layers]
     if missing:
         which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
         raise UsageError(
-            f"pattern {pattern!r} cannot be put on {family}: {which} of its {layers} layers uses "
+            f"pattern {shown(pattern)} cannot be put on {family}: {which} of its {layers} layers "
+            "uses "
             "transformers' attention interface; allowed: models of which every layer does, such as "
             "Llama or GPT-2"
         )
@@ -114,7 +116,8 @@ def refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     scale = max(1e-6, float(last.abs().max()))
     if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
         raise UsageError(
-            f"pattern {pattern!r} cannot be put on {type(model).__name__}: text reaches a token"
+            f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
+            "token"
             " although attention hides it, as through recurrent layers; allowed: models that read"
             " by attention alone, such as Llama or GPT-2"
         )

@@ -32,6 +32,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.analysis.compare.notes import settings_apart
     from probe.analysis.compare.table import shown
     from probe.analysis.compare.words import comparison_text, note_lines, table_text
+    from probe.analysis.record import csv_text
     from probe.analysis.summary import summarise
     from probe.outfile import write_whole
 
@@ -43,7 +44,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     if len(runs) == 2:
         say("\n" + comparison_text(compare(*runs)))
     if csv is not None:
-        text = table.to_csv(index=False, lineterminator="\n")
+        text = csv_text(table, digits=None)
         write_whole(csv, text.encode("utf-8", "backslashreplace"))
         say(f"\nTable: {csv}")
     if figure is not None and any(summary.contexts for summary in summaries):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.errors import UsageError
+from probe.printable import MOST, one_line
 
 if TYPE_CHECKING:
     from probe.config import Config
@@ -17,12 +18,21 @@ TWINS = {
     "device": "model.device",
     "dtype": "model.dtype",
 }
+_OTHER_DATA = (
+    ("data.name", "null"),
+    ("data.revision", "null"),
+    ("data.split", "train"),
+    ("data.options", "{}"),
+    ("data.data_files", "null"),
+)
+"""What belongs to the data of the file, and not to those that ``--data`` names."""
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command a configuration file, the twins of its common keys, and ``--set``."""
     for name, key in reversed(TWINS.items()):
-        command = click.option(f"--{name}", help=f"Instead of {key} in the file.")(command)
+        more = ": a folder, file, glob or hub name" if name == "data" else ""
+        command = click.option(f"--{name}", help=f"Instead of {key} in the file{more}.")(command)
     command = click.option(
         "--set",
         "settings",
@@ -37,9 +47,10 @@ def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--perturbations FILE``, whose files are run before it."""
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.user import load_files
+        from probe.perturbations.user import load_file
 
-        load_files(files)
+        for file in files:
+            load_file(file, "--perturbations")
 
     return click.option(
         "--perturbations",
@@ -55,16 +66,26 @@ def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
 def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
     """Read the configuration that the options ask for.
 
+    Other data have other files, splits and options than those of the file: ``--data`` leaves its
+    columns and ``max_documents`` alone.
+
     Raises:
         UsageError: Every mistake in it, a line each.
     """
-    from probe.config import load
+    import yaml
 
-    changes = [(TWINS[name], str(value)) for name, value in twins.items() if value is not None]
+    from probe.config import load
+    from probe.corpus.files import FILE_FORMATS
+
+    given = {name: value for name, value in twins.items() if value is not None}
+    changes = [(TWINS[name], yaml.safe_dump(value)) for name, value in given.items()]
+    if "data" in given and given["data"] not in FILE_FORMATS:  # those read the same files
+        changes += _OTHER_DATA
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not key or not equals:
-            raise UsageError(f"--set {setting}: allowed: KEY=VALUE, such as windows.length=8192")
+            said = one_line(setting, MOST)
+            raise UsageError(f"--set {said}: allowed: KEY=VALUE, such as windows.length=8192")
         changes.append((key, value))
     return load(config, changes)
 

@@ -12,6 +12,7 @@ import click
 
 from probe.commands.options import own_perturbations
 from probe.errors import UsageError
+from probe.printable import shown
 
 if TYPE_CHECKING:
     from probe.commands._tokens import Tokens
@@ -61,7 +62,9 @@ def command(
     if parsed.pattern is not None:
         if text is not None or boundary is not None:
             given = "--boundary" if text is None else "--text"
-            raise UsageError(f"{given} with {parsed.text!r}: a mask is drawn, no text perturbed")
+            raise UsageError(
+                f"{given} with {shown(parsed.text)}: a mask is drawn, no text perturbed"
+            )
         _print_pattern(parsed, model)
         return
     content = TEXT if text is None else read(text)
@@ -96,11 +99,11 @@ def read(file: str) -> str:
     try:
         content = _bytes(file).decode("utf-8")
     except OSError as error:
-        raise UsageError(f"--text {file!r}: {error.strerror}") from error
+        raise UsageError(f"--text {shown(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"--text {file!r}: byte {error.start} is no UTF-8") from error
+        raise UsageError(f"--text {shown(file)}: byte {error.start} is no UTF-8") from error
     if not content:
-        raise UsageError(f"--text {file!r} is empty; allowed: a text of at least 2 tokens")
+        raise UsageError(f"--text {shown(file)} is empty; allowed: a text of at least 2 tokens")
     return content
 
 
@@ -163,7 +166,7 @@ def perturbed(
             far, rng=seed, sources=samplers, text=text, targets=targets, passage=passage
         )
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"condition {condition.text!r}: {error}") from error
+        raise UsageError(f"condition {shown(condition.text)}: {error}") from error
 
 
 def changes(before: list[int], after: list[int]) -> tuple[list[bool], list[bool]]:

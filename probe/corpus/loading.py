@@ -4,11 +4,14 @@ import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from probe.corpus.files import is_address, is_empty, not_utf8
 from probe.corpus.options import DataOptions
 from probe.errors import ProbeError, UsageError
+from probe.models.location import is_local
+from probe.printable import one_line, shown
 
 Files = Mapping[str, tuple[str, ...]]
 
@@ -43,7 +46,7 @@ def open_split(options: DataOptions, files: Files) -> Any:
     except ValueError as error:
         slices = "" if options.streaming else ", or a slice of one such as train[:10%]"
         raise UsageError(
-            f"data.split: {options.split!r} selects nothing in {options.path!r};"
+            f"data.split: {shown(options.split)} selects nothing in {shown(options.path)};"
             f" allowed: {', '.join(map(str, splits))}{slices}"
         ) from error
 
@@ -66,7 +69,7 @@ def _load(options: DataOptions, files: Files, *, split: str | None) -> Any:
             **further,
         )
     except TypeError as error:
-        raise UsageError(f"data.options: {further!r}: {_line(error)}") from error
+        raise UsageError(f"data.options: {shown(further)}: {_line(error)}") from error
 
 
 def _literal(path: str) -> str:
@@ -90,11 +93,13 @@ def one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
         ProbeError: If anything else went wrong.
     """
     try:
+        if is_local(options.path) and not Path(options.path).exists():
+            raise FileNotFoundError("there is no such folder or file")
         yield
     except ProbeError:
         raise
     except FileNotFoundError as error:
-        raise UsageError(f"cannot find data set {options.path!r}: {_line(error)}") from error
+        raise UsageError(f"cannot find data set {shown(options.path)}: {_line(error)}") from error
     except Exception as error:
         raise ProbeError(_explanation(error, options, list(chain(*files.values())))) from error
 
@@ -102,11 +107,11 @@ def one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
 def _explanation(error: Exception, options: DataOptions, paths: Sequence[str]) -> str:
     if paths and all(map(is_empty, paths)):
         others = " and the other data files" if len(paths) > 1 else ""
-        return f"data set {options.path!r} is empty: no row in {paths[0]!r}{others}"
+        return f"data set {shown(options.path)} is empty: no row in {shown(paths[0])}{others}"
     undecoded = isinstance(_reason(error), UnicodeDecodeError)
     if undecoded and "encoding" not in options.options and (path := not_utf8(paths)) is not None:
-        return f"{path!r} is not UTF-8; convert it, or give data.options.encoding"
-    return f"cannot read data set {options.path!r}: {_line(error)}"
+        return f"{shown(path)} is not UTF-8; convert it, or give data.options.encoding"
+    return f"cannot read data set {shown(options.path)}: {_line(error)}"
 
 
 def _reason(error: BaseException) -> BaseException:
@@ -119,7 +124,6 @@ def _reason(error: BaseException) -> BaseException:
 
 
 def _line(error: BaseException) -> str:
-    """Return the reason on one line of at most 300 characters."""
+    """Return the reason on one line."""
     reason = _reason(error)
-    line = " ".join(str(reason).split()) or type(reason).__name__
-    return line if len(line) <= 300 else f"{line[:299]}…"
+    return one_line(reason) or type(reason).__name__

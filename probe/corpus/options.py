@@ -1,11 +1,42 @@
 """Which data set is read, and how: the ``data`` part of a configuration."""
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 STDLIB = "stdlib"
 """The ``path`` that stands for the sources of Python's own standard library."""
+
+
+_SUFFIXES = {
+    ".txt": "text",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+
+
+def file_format(path: str) -> str | None:
+    """The format that reads what a path names, ``None`` where it names no data files.
+
+    Args:
+        path: A file, a glob, or anything else that the ``path`` of a data set may be.
+
+    Returns:
+        ``json`` for ``rows.jsonl`` or ``books/*.json.gz``; ``text`` where the ending tells nothing.
+    """
+    if path == STDLIB or path in _SUFFIXES.values() or Path(path).is_dir():
+        return None
+    name = Path(path)
+    ending = Path(name.stem).suffix if name.suffix in _PACKED else name.suffix
+    named = glob.has_magic(path) or Path(path).is_file()
+    return _SUFFIXES.get(ending, "text" if named else None)
 
 
 @dataclass(frozen=True)
@@ -14,7 +45,7 @@ class DataOptions:
 
     Args:
         path: Hub name, local folder, a file format (``text``, ``json``, ``parquet``, ...) that
-            reads ``data_files``, or ``stdlib``.
+            reads ``data_files``, or ``stdlib``. A configuration may name the files themselves.
         name: Configuration of the data set.
         revision: Branch, tag or commit of the data set.
         split: Split, or a slice of one (``train[:10%]``, not while streaming).

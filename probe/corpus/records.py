@@ -14,6 +14,7 @@ from probe.corpus.metadata import described
 from probe.corpus.options import DataOptions
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
+from probe.printable import shown
 
 BUFFER = 1_000
 """Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
@@ -62,8 +63,12 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
             holds something else than text or token ids.
         ProbeError: If the data set is empty or cannot be read.
     """
-    options = as_text_files(options)
-    files = data_files(options)
+    try:
+        options = as_text_files(options)
+        files = data_files(options)
+    except OSError as error:  # a name that is too long
+        named = shown(options.data_files or options.path)
+        raise UsageError(f"data.data_files: {named}: {error.strerror}") from error
     with one_line_errors(options, files):
         dataset = open_split(options, files)
         dataset = dataset.select_columns(_columns(dataset, options))
@@ -90,12 +95,13 @@ def _columns(dataset: Any, options: DataOptions) -> list[str]:
     if there is None:  # a stream knows its columns from its first row only
         there = list(next(iter(dataset), {}))
     if not there:
-        raise ProbeError(f"split {options.split!r} of data set {options.path!r} is empty")
+        raise ProbeError(f"split {shown(options.split)} of data set {shown(options.path)} is empty")
     columns = [(key, column) for key, column in asked if column is not None]
     for key, column in columns:
         if column not in there:
             raise UsageError(
-                f"data.{key}: {column!r} is not in {options.path!r}; allowed: {', '.join(there)}"
+                f"data.{key}: {shown(column)} is not in {shown(options.path)}; allowed:"
+                f" {', '.join(there)}"
             )
     return list(dict.fromkeys(column for _, column in columns))
 
@@ -171,8 +177,8 @@ def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     text = row[options.text_column]
     if not isinstance(text, str | None):
         raise UsageError(
-            f"data.text_column: {options.text_column!r} holds {type(text).__name__} in document"
-            f" {name!r}; allowed: text (token ids are read with ids_column)"
+            f"data.text_column: {shown(options.text_column)} holds {type(text).__name__} in"
+            f" document {name!r}; allowed: text (token ids are read with ids_column)"
         )
     spans: tuple[TextSpan, ...] = ()
     if options.spans_column is not None:
@@ -189,9 +195,15 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
         ids = np.empty((0, 0))
     if ids.shape == (0,):
         return np.empty(0, dtype=np.int64)
+    if ids.ndim == 1 and ids.dtype.kind in "uf":  # what numpy makes of numbers beyond int64
+        for wrong in (one for one in value if isinstance(one, int) and one >= 2**63):
+            raise UsageError(
+                f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
+                " allowed: ids of the model's vocabulary"
+            )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UsageError(
-            f"data.ids_column: {column!r} holds {str(value)[:40]!r} in document {name!r};"
+            f"data.ids_column: {shown(column)} holds {shown(value)} in document {name!r};"
             " allowed: lists of whole numbers"
         )
     return ids.astype(np.int64)

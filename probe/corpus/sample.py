@@ -11,6 +11,7 @@ from probe.corpus.options import STDLIB, DataOptions
 from probe.corpus.records import Record, records
 from probe.corpus.stdlib import Sources, python_sources
 from probe.errors import ProbeError, UsageError
+from probe.printable import shown
 from probe.windows import Document
 
 if TYPE_CHECKING:
@@ -152,8 +153,15 @@ def _permuted(found: Sequence[Record], seed: int) -> Iterator[Record]:
 
 def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
     if not seen:
-        return ProbeError(f"split {options.split!r} of data set {options.path!r} is empty")
+        return ProbeError(
+            f"split {shown(options.split)} of data set {shown(options.path)} is empty"
+        )
+    if not longest:
+        return ProbeError(
+            f"no document of data set {shown(options.path)} holds a token: {seen} read, each empty"
+            " or of characters that the tokenizer leaves out, as some leave out NUL"
+        )
     return ProbeError(
-        f"no document of data set {options.path!r} is long enough: {seen} read, the longest has"
-        f" {longest} tokens, a window needs {need}"
+        f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
+        f" has {longest} tokens, a window needs {need}"
     )

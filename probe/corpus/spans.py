@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.windows import Span
 
 JOINT = "\n\n"
@@ -42,33 +43,33 @@ def read_spans(value: Any, text: str, *, column: str, document: str) -> tuple[Te
         UsageError: If the column holds something else, a span does not fit the text, or two
             overlap or have one name.
     """
-    where = f"data.spans_column: {column!r} of document {document!r}"
+    where = f"data.spans_column: {shown(column)} of document {document!r}"
     if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
-        raise UsageError(
-            f"{where} holds {str(value)[:60]!r}; allowed: a list of {{name, start, end}}"
-        )
+        raise UsageError(f"{where} holds {shown(value)}; allowed: a list of {{name, start, end}}")
     found = []
     for one in value:
         name, start, stop = (one.get(key) for key in ("name", "start", "end"))
         if not isinstance(name, str) or not name or not _is_index(start) or not _is_index(stop):
             raise UsageError(
-                f"{where} holds {str(dict(one))[:60]!r}; allowed: name, a text, and start and end,"
-                " whole numbers"
+                f"{where} holds {shown(dict(one))}; allowed: name, a text, and start and end, whole"
+                " numbers"
             )
         if not 0 <= start < stop <= len(text):
             raise UsageError(
-                f"{where}: {name!r} is characters {start} to {stop}; allowed: 0 to {len(text)},"
-                " start before end"
+                f"{where}: {shown(name)} is characters {start} to {stop}; allowed: 0 to"
+                f" {len(text)}, start before end"
             )
         found.append(TextSpan(name, int(start), int(stop)))
     found.sort(key=lambda span: span.start)
     for before, after in pairwise(found):
         if after.start < before.stop:
-            raise UsageError(f"{where}: {before.name!r} and {after.name!r} overlap")
+            raise UsageError(f"{where}: {shown(before.name)} and {shown(after.name)} overlap")
     names = [span.name for span in found]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"{where}: two spans are called {name!r}; allowed: names of their own")
+            raise UsageError(
+                f"{where}: two spans are called {shown(name)}; allowed: names of their own"
+            )
     return tuple(found)
 
 
@@ -100,8 +101,8 @@ def pieces(prompt: Mapping[str, Any], answer: str, *, tokenizer: Any, document: 
     reply = _parts(prompt, answer, document)
     if len(reply) != 1 or reply[0].name != answer:
         raise UsageError(
-            f"data.answer_column: {answer!r} of document {document!r} holds {len(reply)} texts;"
-            " allowed: one"
+            f"data.answer_column: {shown(answer)} of document {document!r} holds {len(reply)}"
+            " texts; allowed: one"
         )
     before, behind = _template(tokenizer)
     found = [Piece(None, before)]
@@ -152,7 +153,7 @@ def _parts(row: Mapping[str, Any], column: str, document: str) -> list[Piece]:
     if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
         return [Piece(f"{column}[{number}]", one) for number, one in enumerate(value)]
     raise UsageError(
-        f"column {column!r} of document {document!r} holds {str(value)[:60]!r}; allowed: a text or"
+        f"column {shown(column)} of document {document!r} holds {shown(value)}; allowed: a text or"
         " a list of texts, none of them empty"
     )
 

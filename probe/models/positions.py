@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
+from probe.printable import shown
 
 EXACT = 5e-4  # nats in float32, the largest difference of one loss; what is wrong is off by more
 ROUNDED = 0.02  # nats in bfloat16 and float16, of the mean
@@ -89,12 +90,12 @@ def refuse_unheeded(
     for condition, name in names.items():
         if not heeds_positions(model, text):
             raise ProbeError(
-                f"condition {condition!r} keeps positions, and {family} takes no notice of "
+                f"condition {shown(condition)} keeps positions, and {family} takes no notice of "
                 "position ids; allowed: positions='closed'"
             )
         if name == "hide" and not hides(model, text):
             raise ProbeError(
-                f"condition {condition!r}: {family} has layers that do not go by position ids "
+                f"condition {shown(condition)}: {family} has layers that do not go by position ids "
                 "alone (sliding windows shorter than the text, recurrent layers): what is left out "
                 "is not hidden; allowed: truncate, delete"
             )

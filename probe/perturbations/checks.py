@@ -8,6 +8,7 @@ from numpy.random import Generator
 
 from probe.perturbations.ids import Ids
 from probe.perturbations.text import TokenText
+from probe.printable import shown
 
 
 def count(parameter: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -26,9 +27,9 @@ def count(parameter: str, value: Any, *, least: int, most: int | None = None) ->
         ValueError: If *value* is no integer (bool is none), below *least* or above *most*.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{parameter} must be an integer >= {least}; got {value!r}")
+        raise ValueError(f"{parameter} must be an integer >= {least}; got {shown(value)}")
     if most is not None and value > most:
-        raise ValueError(f"{parameter} must be an integer up to {most:,}; got {value!r}")
+        raise ValueError(f"{parameter} must be an integer up to {most:,}; got {shown(value)}")
     return int(value)
 
 
@@ -47,7 +48,7 @@ def share(parameter: str, value: Any) -> float:
     """
     number = isinstance(value, int | float | np.integer | np.floating)
     if isinstance(value, bool) or not number or not 0 < value <= 1:
-        raise ValueError(f"{parameter} must be a number above 0 and at most 1; got {value!r}")
+        raise ValueError(f"{parameter} must be a number above 0 and at most 1; got {shown(value)}")
     return float(value)
 
 
@@ -63,7 +64,9 @@ def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
         ValueError: If *value* is none of these, or of another type.
     """
     if not any(type(value) is type(one) and value == one for one in allowed):
-        raise ValueError(f"{parameter} must be {' or '.join(map(repr, allowed))}; got {value!r}")
+        raise ValueError(
+            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}"
+        )
 
 
 def flag(parameter: str, value: Any) -> bool:
@@ -93,8 +96,8 @@ def text_of(far: Ids, text: TokenText | None, what: str) -> TokenText:
     """
     if text is None:
         raise ValueError(
-            f"{what!r} is found in the text of the far context, and there is none; allowed: data "
-            "with text, or text=TokenText.of(text, tokenizer)"
+            f"{shown(what)} is found in the text of the far context, and there is none; allowed: "
+            "data with text, or text=TokenText.of(text, tokenizer)"
         )
     if len(text) != len(far):
         raise ValueError(f"text must be that of the {len(far)} far tokens; got {len(text)} tokens")
@@ -130,5 +133,5 @@ def generator(rng: Generator | int) -> Generator:
     if isinstance(rng, Generator):
         return rng
     if isinstance(rng, bool) or not isinstance(rng, int | np.integer) or rng < 0:
-        raise ValueError(f"rng must be a numpy.random.Generator or a seed >= 0; got {rng!r}")
+        raise ValueError(f"rng must be a numpy.random.Generator or a seed >= 0; got {shown(rng)}")
     return np.random.default_rng(int(rng))

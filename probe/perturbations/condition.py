@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +18,11 @@ from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
 from probe.perturbations.text import TokenText
+from probe.printable import shown
+from probe.registry import refuse_long
 
+MOST_STEPS = 100
+"""Steps that a condition may have."""
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
 _CONTROLS = ("intact", "noise", ATTEND)
 
@@ -162,17 +167,19 @@ class Condition:
         (step,) = self.steps
         places = np.arange(len(far))
         if "targets" in registry.get(step.name).reads:
-            raise ValueError(f"{self.text!r} reads the targets and cannot keep positions")
+            raise ValueError(f"{shown(self.text)} reads the targets and cannot keep positions")
         given = {"text": text, "targets": targets, "passage": passage}
         left = step.call(places, checks.generator(rng), {}, given)
         if len(left) and (np.diff(left) < 1).any():
-            raise ValueError(f"{self.text!r} keeps positions, but does more than leave tokens out")
+            raise ValueError(
+                f"{shown(self.text)} keeps positions, but does more than leave tokens out"
+            )
         return left
 
     def _refuse_unbound(self, sources: Mapping[str, Sampler]) -> None:
         if unbound := self.sources - sources.keys():
             raise UsageError(
-                f"condition {self.text!r} needs a sampler for source "
+                f"condition {shown(self.text)} needs a sampler for source "
                 f"{' and '.join(map(repr, sorted(unbound)))}; "
                 f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
             )
@@ -203,27 +210,35 @@ def parse(text: str | Sequence[str]) -> Condition:
     """
     texts = [text] if isinstance(text, str) else text
     if not isinstance(texts, list | tuple) or not all(isinstance(part, str) for part in texts):
-        raise UsageError(f"a condition must be text or a list of texts; got {text!r}")
-    steps = tuple(step for part in texts for step in read_steps(part))
+        raise UsageError(f"a condition must be text or a list of texts; got {shown(text)}")
+    refuse_long(", ".join(texts), "condition")
+    every = (step for part in texts for step in read_steps(part))
+    steps = tuple(islice(every, MOST_STEPS + 1))
+    if len(steps) > MOST_STEPS:
+        raise UsageError(
+            f"condition {shown(text)} has more than {MOST_STEPS} steps; allowed: up to {MOST_STEPS}"
+        )
     if not steps:
-        raise UsageError(f"condition {text!r} is empty; allowed: {FORMS}")
+        raise UsageError(f"condition {shown(text)} is empty; allowed: {FORMS}")
     for number, step in enumerate(steps):
         if step.name in _CONTROLS and len(steps) > 1:
             raise UsageError(
-                f"condition {text!r}: {step.name!r} leaves the text alone and stands alone"
+                f"condition {shown(text)}: {step.name!r} leaves the text alone and stands alone"
             )
         if number and step.needs_text:
             raise UsageError(
-                f"condition {text!r}: {step} reads the text as it was written; allowed: it comes "
-                "first in a list"
+                f"condition {shown(text)}: {step} reads the text as it was written; allowed: it "
+                "comes first in a list"
             )
         if step.keeps_positions and len(steps) > 1:
             raise UsageError(
-                f"condition {text!r}: {step} keeps positions; allowed: it stands alone"
+                f"condition {shown(text)}: {step} keeps positions; allowed: it stands alone"
             )
         _check_values(step, text)
     listed = ", ".join(map(str, steps))
-    return Condition(f"[{listed}]" if len(steps) > 1 else listed, steps)
+    canonical = f"[{listed}]" if len(steps) > 1 else listed
+    refuse_long(canonical, "condition")  # it must be readable too
+    return Condition(canonical, steps)
 
 
 def draw_rng(seed: int, document: str, window: int, condition_text: str, repeat: int) -> Generator:
@@ -248,9 +263,11 @@ def draw_rng(seed: int, document: str, window: int, condition_text: str, repeat:
 def _check_values(step: Step, text: str | Sequence[str]) -> None:
     if step.source is not None and step.source not in SOURCES:
         known = ", ".join(map(repr, SOURCES))
-        raise UsageError(f"condition {text!r}: source {step.source!r} is unknown; allowed: {known}")
+        raise UsageError(
+            f"condition {shown(text)}: source {shown(step.source)} is unknown; allowed: {known}"
+        )
     try:
         handed = {"text": MadeUp(4), "targets": np.array([2]), "passage": slice(1, 2)}
         step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"condition {text!r}: {error}") from error
+        raise UsageError(f"condition {shown(text)}: {error}") from error

@@ -15,6 +15,7 @@ from probe.perturbations import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
 from probe.perturbations.text import TAGS, TokenText
+from probe.printable import shown
 
 CONTENT = ("ADJ", "ADV", "NOUN", "PRON", "PROPN", "VERB")
 POSITIONS = ("closed", "kept")
@@ -122,7 +123,7 @@ def _kinds(what: str) -> list[str]:
             near = difflib.get_close_matches(str(kind).upper(), KINDS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(
-                f"what must be one of these or several joined by '+'; got {kind!r}; {hint}known: "
-                f"{', '.join(KINDS)}"
+                f"what must be one of these or several joined by '+'; got {shown(kind)}; "
+                f"{hint}known: {', '.join(KINDS)}"
             )
     return kinds

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.printable import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,7 +44,7 @@ def to_array(value: AnyIds, what: str = "far") -> Ids:
     else:
         raise ValueError(
             f"{what} must be a list of int, an integer numpy array or an integer torch tensor; "
-            f"got {value!r} ({type(value).__name__})"
+            f"got {shown(value)} ({type(value).__name__})"
         )
     if array.ndim != 1:
         raise ValueError(f"{what} must have one dimension; got shape {array.shape}")
@@ -101,7 +103,7 @@ def _from_list(values: list[Any], what: str) -> NDArray[Any]:
     for kind in set(map(type, values)):
         if kind is bool or not issubclass(kind, int | np.integer):
             wrong = next(value for value in values if type(value) is kind)
-            raise ValueError(f"{what} must hold integers; got {wrong!r} ({kind.__name__})")
+            raise ValueError(f"{what} must hold integers; got {shown(wrong)} ({kind.__name__})")
     # An empty list has no type of its own, and numpy would call it float.
     return np.array(values) if values else np.array(values, dtype=np.int64)
 

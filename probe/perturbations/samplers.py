@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.perturbations import checks
 from probe.perturbations.ids import AnyIds, Ids, to_array
+from probe.printable import shown
 
 Sampler: TypeAlias = Callable[[int, Generator], Ids]
 """``sampler(n, rng)`` draws ``n`` token ids, shape ``(n,)``, int64."""
@@ -165,7 +166,7 @@ def sampler_of(source: AnyIds | Sequence[int] | Sampler | str | int) -> Sampler:
     """
     if isinstance(source, str):
         raise ValueError(
-            f"source {source!r} is a name without a sampler; bind one: "
+            f"source {shown(source)} is a name without a sampler; bind one: "
             f"parse(\"replace(source='document')\").apply(far, rng=rng, "
             f"sources={{'document': sampler}}), or pass a sampler or token ids as source "
             f"(names in conditions: {', '.join(SOURCES)})"

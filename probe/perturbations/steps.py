@@ -23,6 +23,8 @@ from probe.perturbations.ids import Kind
 from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import Sampler, any_sources
 from probe.perturbations.text import TokenText
+from probe.printable import shown
+from probe.registry import refuse_long
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
 ATTEND = "attend"
@@ -116,10 +118,11 @@ def read_steps(text: str) -> Iterator[Step]:
         UsageError: If *text* has another form, or names an unknown perturbation or parameter, or
             leaves a required one out.
     """
+    refuse_long(text, "condition")
     try:
         tree = ast.parse(readable(text), mode="eval").body
     except _UNREADABLE as error:
-        raise UsageError(f"condition {text!r} cannot be read; allowed: {FORMS}") from error
+        raise UsageError(f"condition {shown(text)} cannot be read; allowed: {FORMS}") from error
     for node in tree.elts if isinstance(tree, ast.List) else [tree]:
         yield _read_step(node, text)
 
@@ -127,11 +130,11 @@ def read_steps(text: str) -> Iterator[Step]:
 def _read_step(node: ast.expr, text: str) -> Step:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
-        raise UsageError(f"condition {text!r} cannot be read; allowed: {FORMS}")
+        raise UsageError(f"condition {shown(text)} cannot be read; allowed: {FORMS}")
     try:
         entry = registry.get(call.func.id)
     except UsageError as error:
-        raise UsageError(f"condition {text!r}: {error}") from error
+        raise UsageError(f"condition {shown(text)}: {error}") from error
     if entry.name == ATTEND:
         return Step(entry.name, {"pattern": _pattern(call, text)})
     given = _arguments(call, entry, text)
@@ -157,9 +160,11 @@ def _arguments(call: ast.Call, entry: registry.Entry, text: str) -> dict[str, An
     given: dict[str, Any] = {}
     for name, node in pairs:
         if name not in known:
-            _refuse(text, entry, f"unknown parameter {name!r}" if name else "'**' is not allowed")
+            _refuse(
+                text, entry, f"unknown parameter {shown(name)}" if name else "'**' is not allowed"
+            )
         if name in given:
-            _refuse(text, entry, f"parameter {name!r} is given twice")
+            _refuse(text, entry, f"parameter {shown(name)} is given twice")
         given[name] = _literal(name, node, text)
     return given
 
@@ -168,14 +173,17 @@ def _pattern(call: ast.Call, text: str) -> str:
     """The canonical text of the pattern that ``attend`` was given."""
     given = [*call.args, *(word.value for word in call.keywords if word.arg == "pattern")]
     if len(given) != 1 or len(call.args) + len(call.keywords) != 1:
-        raise UsageError(f"condition {text!r}: attend takes one pattern, as in attend(local(512))")
+        raise UsageError(
+            f"condition {shown(text)}: attend takes one pattern, as in attend(local(512))"
+        )
     node = given[0]
     try:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return parse_pattern(node.value).text
-        return read_pattern(node, ast.unparse(node).replace("global_", "global")).text
+        written = ast.get_source_segment(readable(text), node) or ""
+        return read_pattern(node, written.replace("global_(", "global(")).text
     except UsageError as error:
-        raise UsageError(f"condition {text!r}: {error}") from error
+        raise UsageError(f"condition {shown(text)}: {error}") from error
 
 
 def _literal(name: str, node: ast.expr, text: str) -> Any:
@@ -185,8 +193,8 @@ def _literal(name: str, node: ast.expr, text: str) -> Any:
         value = ...  # nothing that a text may hold
     if not _is_plain(value):
         raise UsageError(
-            f"condition {text!r}: the value of {name!r} must be a number, a text in quotes, True, "
-            f"False, None, or a list or tuple of these"
+            f"condition {shown(text)}: the value of {shown(name)} must be a number, a text in "
+            f"quotes, True, False, None, or a list or tuple of these"
         )
     return value
 
@@ -213,4 +221,4 @@ def _refuse(text: str, entry: registry.Entry, what: str) -> NoReturn:
         parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
     )
     allowed = ", ".join(map(str, plain)) or "none"
-    raise UsageError(f"condition {text!r}: {what}; parameters of {entry.name}: {allowed}")
+    raise UsageError(f"condition {shown(text)}: {what}; parameters of {entry.name}: {allowed}")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.language import MODEL, Labels, entities, parts_of_speech
 from probe.perturbations.ids import Ids
+from probe.printable import shown
 
 UNITS = ("token", "word", "sentence")
 TAGS = (
@@ -99,7 +100,9 @@ class TokenText:
             ValueError: If *unit* is none of these.
         """
         if unit not in UNITS:
-            raise ValueError(f"unit must be one of {', '.join(map(repr, UNITS))}; got {unit!r}")
+            raise ValueError(
+                f"unit must be one of {', '.join(map(repr, UNITS))}; got {shown(unit)}"
+            )
         if unit == "token":
             return np.arange(len(self))
         return self._word_of_each if unit == "word" else self._sentence_of_each

@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from probe.language import pipeline_version
 from probe.perturbations import registry
@@ -11,21 +11,21 @@ from probe.perturbations.filters import pipeline_of
 from probe.userfile import run_file
 
 
-def load_files(files: Sequence[str]) -> list[str]:
-    """Run Python files, which register their perturbations.
+def load_file(file: str, what: str = "") -> str:
+    """Run a Python file, which registers its perturbations.
 
     Args:
-        files: Paths, relative to the working directory.
+        file: The path, relative to the working directory.
+        what: What named it, for an error.
 
     Returns:
-        The same paths.
+        The same path.
 
     Raises:
-        UsageError: If a file cannot be read or run, or registers nothing.
+        UsageError: If it cannot be read or run.
     """
-    for file in files:
-        run_file(file, f"perturbations: {file!r}")
-    return list(files)
+    run_file(file, what)
+    return file
 
 
 def marks(conditions: Iterable[Condition]) -> dict[str, str]:

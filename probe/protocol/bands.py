@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.protocol.fixed import Fixed
 from probe.protocol.runs import Run
 
@@ -65,7 +66,7 @@ def band(
     rising = all(near < far for near, far in pairwise(edges))
     if len(edges) < 2 or not rising or edges[0] < 0 or edges[-1] > most:
         raise UsageError(
-            f"protocol.edges is {list(edges)}; allowed: two or more rising distances from 0 to "
-            f"{most}, what stands before the first target"
+            f"protocol.edges is {shown(list(edges))}; allowed: two or more rising distances from 0 "
+            f"to {most}, what stands before the first target"
         )
     return plan

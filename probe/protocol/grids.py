@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.protocol.fixed import Fixed
 from probe.protocol.runs import Run
 
@@ -61,7 +62,7 @@ def grid(
     bad = [d for d in distances if not 0 <= d < most]
     if bad or not distances:
         raise UsageError(
-            f"protocol.distances is {list(distances)}; allowed: one or more from 0 to {most - 1}, "
-            "what stands before the first target"
+            f"protocol.distances is {shown(list(distances))}; allowed: one or more from 0 to "
+            f"{most - 1}, what stands before the first target"
         )
     return plan

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.protocol.grids import Grid
 
 
@@ -74,7 +75,7 @@ def suffix(
     bad = [prefix for prefix in prefixes if not 0 <= prefix <= most]
     if bad or not prefixes or most < 1:
         raise UsageError(
-            f"protocol.prefixes is {list(prefixes)}; allowed: one or more from 0 to {most}, what "
-            f"windows of {length} tokens hold before a continuation of {tokens}"
+            f"protocol.prefixes is {shown(list(prefixes))}; allowed: one or more from 0 to {most}, "
+            f"what windows of {length} tokens hold before a continuation of {tokens}"
         )
     return plan

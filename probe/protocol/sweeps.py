@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.protocol.runs import Run
 
 DEFAULT_RUNS: Mapping[int, int] = {1: 1, 4: 2, 8: 2, 64: 16}
@@ -103,7 +104,7 @@ def sweep(
     runs = dict(DEFAULT_RUNS if lengths is None else lengths)
     if runs.get(1) != 1 or min(runs) < 1 or min(runs.values()) < 1:
         raise UsageError(
-            f"protocol.runs is {runs}; allowed: {{1: 1, …}}, one long run, then others"
+            f"protocol.runs is {shown(runs)}; allowed: {{1: 1, …}}, one long run, then others"
         )
     if not 0 <= spread <= 1:
         raise UsageError(f"protocol.spread is {spread}; allowed: 0 to 1")

@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -18,6 +17,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.attended import attended
 from probe.analysis.attended_answer import answer
 from probe.analysis.beside import APART, ATTENDED, COLUMNS, NEAR, beside
+from probe.analysis.record import read_csv
 from probe.analysis.summary import summarise
 from probe.plots import beside as figure
 from probe.plots.style import EmptyFigureError
@@ -80,7 +80,7 @@ def test_it_is_told_and_drawn(folder):
     """In the terminal, as a file, as a figure and on the page."""
     found = attended(folder)
     assert "Beside text cut off or hidden at distance w" in answer(found)
-    written = pd.read_csv(folder / "beside.csv")
+    written = read_csv(folder / "beside.csv")
     np.testing.assert_allclose(written["delta"], found.beside["delta"], rtol=1e-6)
     axes = figure(found.beside)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]

@@ -4,12 +4,12 @@ import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from simulated import Simulation, write_run
 
 from probe.analysis.explain import explain
+from probe.analysis.record import read_csv
 from probe.commands.main import group
 
 CURVES = {
@@ -62,7 +62,7 @@ def test_files_hold_what_was_found(folder, explained):
     assert record["run"] == explained.summary.run.name
     assert len(record["class_contexts"]) == len(explained.class_contexts)
     assert record["hinges"][0]["text"] == explained.hinges["text"].iloc[0]
-    table = pd.read_csv(folder / "classes.csv")
+    table = read_csv(folder / "classes.csv")
     assert np.allclose(table["delta"], explained.classes["delta"], atol=1e-6)
 
 

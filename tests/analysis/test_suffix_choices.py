@@ -12,6 +12,7 @@ from tiny_run import scores
 
 from probe import plots
 from probe.analysis.compare.pair import connect_pair
+from probe.analysis.record import read_csv
 from probe.analysis.suffix import COLUMNS, proportion_interval, suffix
 from probe.analysis.suffix_answer import answer, sentence
 from probe.analysis.summary import summarise
@@ -86,7 +87,7 @@ def test_the_table_is_that_of_a_loop(folder):
     assert gain == pytest.approx(last - first)
     assert low < gain < high
     assert (found.windows, found.documents, found.chance) == (27, 9, 0.25)
-    written = pd.read_csv(folder / "suffix.csv")
+    written = read_csv(folder / "suffix.csv")
     pd.testing.assert_frame_equal(written, found.table, check_dtype=False, rtol=1e-6)
 
 

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from simulated import Simulation, write_run
 
+from probe.analysis.record import read_csv
 from probe.commands.main import group
 
 CURVES = {"truncate": lambda distances: np.where(distances < 32, 0.3, 0.0)}
@@ -67,7 +67,7 @@ def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
     found = probe(*folders[:3], "--csv", tmp_path / "runs.csv", "--figure", tmp_path / "all.png")
     assert found.exit_code == 0, found.output
     assert "B − A" not in found.stdout
-    table = pd.read_csv(tmp_path / "runs.csv")
+    table = read_csv(tmp_path / "runs.csv")
     assert table["run"].tolist() == ["first", "second", "third"]
     assert table["1% length"].tolist() == [32, 32, 32]
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
@@ -126,7 +126,7 @@ def test_runs_of_one_name_are_told_apart(folders, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["{a}", "nowhere"], 1, "no run folder at 'nowhere'"),
+        (["{a}", "nowhere"], 2, "no run folder at 'nowhere'"),
         ([], 2, "Missing argument"),
         (["{a}", "--csv", "{a}"], 2, "is a folder; allowed: a file"),
         (["{a}", "--csv", ""], 2, "--csv '' is no name; allowed: a file"),

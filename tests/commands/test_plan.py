@@ -82,8 +82,8 @@ def test_a_run_that_is_not_finished(config: Path, tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "no folder": (["--from", "{tmp}/none"], 1, "no run folder at '{tmp}/none'"),
-    "no run": (["--from", "{tmp}"], 1, "'{tmp}' is no run folder: it has no run.json"),
+    "no folder": (["--from", "{tmp}/none"], 2, "no run folder at '{tmp}/none'"),
+    "no run": (["--from", "{tmp}"], 2, "'{tmp}' is no run folder: it has no run.json"),
     "no width": (["--from", "{tmp}/pilot", "--octaves", "0"], 2, "--octaves is 0; allowed: a "),
     "nan": (["--from", "{tmp}/pilot", "--octaves", "nan"], 2, "--octaves is nan; allowed: a "),
     "width alone": (["--octaves", "1"], 2, "--octaves 1 needs a run to plan from: --from RUN"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from probe.analysis.classes.registry import Labels, register
 from probe.analysis.classes.tokens import LONGEST, WindowTokens
 from probe.errors import UsageError
+from probe.printable import shown
 
 DEFAULTS = ("frequency", "subword", "last_occurrence", "copy", "kind")
 
@@ -163,7 +164,7 @@ def _check_edges(
     rising = plain and list(edges) == sorted(set(edges)) and len(edges) > 0
     if not rising or edges[0] < lowest or (highest is not None and edges[-1] > highest):
         limit = f"from {lowest} on" if highest is None else f"from {lowest} to {highest}"
-        raise UsageError(f"{name}: edges are {edges!r}; allowed: rising whole numbers {limit}")
+        raise UsageError(f"{name}: edges are {shown(edges)}; allowed: rising whole numbers {limit}")
 
 
 def _intervals(edges: Sequence[int]) -> list[str]:

@@ -16,7 +16,7 @@ from probe.analysis.classes.tokens import WindowTokens
 from probe.analysis.classes.user import is_user, load_user
 from probe.analysis.classes.written import check_kind, listed, read_call
 from probe.errors import ProbeError, UsageError
-from probe.userfile import one_line
+from probe.printable import one_line, shown
 
 Columns = Mapping[str, Mapping[str, str]]
 """Metadata columns: the label of each document by column."""
@@ -51,14 +51,15 @@ class Chosen:
             ProbeError: If the predicate fails, or gives another number of labels or other values
                 than texts, bools and ``None``.
         """
-        where = f"token class {self.text!r}, window {window.window} of {window.document!r}"
+        where = f"token class {shown(self.text)}, window {window.window} of {window.document!r}"
         try:
             given = self.predicate(window)
             values: list[Any] = given.tolist() if isinstance(given, np.ndarray) else list(given)
         except ProbeError:
             raise
         except (Exception, SystemExit) as error:
-            raise ProbeError(f"{where}: {one_line(error)}") from error
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise ProbeError(f"{where}: {reason}") from error
         if len(values) != len(window):
             raise ProbeError(f"{where}: {len(values)} labels for {len(window)} tokens; one each")
         if set(map(type, values)) <= {str, type(None)}:
@@ -86,7 +87,8 @@ def choose(names: Sequence[str], columns: Columns = NONE) -> tuple[Chosen, ...]:
         # The columns of a table in SQL are told apart without regard to case.
         if known.setdefault(text.casefold(), text) != text:
             raise UsageError(
-                f"token classes {known[text.casefold()]!r} and {text!r} differ only in the case of"
+                f"token classes {shown(known[text.casefold()])} and {shown(text)} differ only in "
+                "the case of"
                 " their letters; rename one"
             )
     return tuple(chosen.values())
@@ -104,23 +106,25 @@ def check_columns(columns: Sequence[str]) -> None:
     for column in columns:
         if not column or column != column.strip() or not column.isprintable():
             raise UsageError(
-                f"{column!r} cannot be a token class; allowed: a printable name without blanks"
+                f"{shown(column)} cannot be a token class; allowed: a printable name without blanks"
                 " around it"
             )
         bare = column.partition("(")[0].strip().casefold()
         if bare in registered or is_user(column):
             known = ", ".join(registered.values())
             raise UsageError(
-                f"{column!r} is the name of a token class; allowed: a column of another name than"
+                f"{shown(column)} is the name of a token class; allowed: a column of another name"
+                " than"
                 f" {known}"
             )
         if bare in registry.RESERVED:
             raise UsageError(
-                f"{column!r} is a column of the class table; allowed: a column of another name than"
+                f"{shown(column)} is a column of the class table; allowed: a column of another name"
+                " than"
                 f" {', '.join(registry.RESERVED)}"
             )
         if column.casefold() in seen:
-            raise UsageError(f"{column!r} stands there twice; allowed: each column once")
+            raise UsageError(f"{shown(column)} stands there twice; allowed: each column once")
         seen.add(column.casefold())
 
 
@@ -151,14 +155,15 @@ def _choose(text: str, columns: Columns) -> Chosen:
     if unknown := sorted(given.keys() - known):
         allowed = ", ".join(known) or "none"
         raise UsageError(
-            f"token class {text!r}: unknown parameter {unknown[0]!r}; parameters of {name}:"
+            f"token class {shown(text)}: unknown parameter {shown(unknown[0])}; parameters of"
+            f" {name}:"
             f" {allowed}"
         )
     for parameter in known.values():
         if parameter.name in given:
             check_kind(text, parameter, given[parameter.name])
         if parameter.default is inspect.Parameter.empty and parameter.name not in given:
-            raise UsageError(f"token class {text!r}: parameter {parameter.name!r} is required")
+            raise UsageError(f"token class {shown(text)}: parameter {parameter.name!r} is required")
     other = {
         key: given[key]
         for key, parameter in known.items()

@@ -12,6 +12,7 @@ from probe.analysis.classes.registry import Labels, register
 from probe.analysis.classes.tokens import WindowTokens
 from probe.errors import UsageError
 from probe.language import EXTRA, MODEL, entities, parts_of_speech, pipeline_version
+from probe.printable import shown
 
 
 def _spacy_version(*, model: str = MODEL) -> str:
@@ -90,7 +91,8 @@ def word_frequency(
     plain = isinstance(edges, list | tuple) and all(isinstance(edge, int | float) for edge in edges)
     if not plain or not edges or edges[0] <= 0 or list(edges) != sorted(set(edges)):
         raise UsageError(
-            f"word_frequency: edges are {edges!r}; allowed: rising numbers above 0 (Zipf scale)"
+            f"word_frequency: edges are {shown(edges)}; allowed: rising numbers above 0 (Zipf"
+            " scale)"
         )
     texts = window.text or ""
     words = [texts[first:end] if first >= 0 else None for first, end in window.words.tolist()]
@@ -116,4 +118,4 @@ def _zipf(word: str, language: str) -> float:
     try:
         return float(zipf_frequency(word, language))
     except LookupError as error:
-        raise UsageError(f"word_frequency: wordfreq has no language {language!r}") from error
+        raise UsageError(f"word_frequency: wordfreq has no language {shown(language)}") from error

@@ -4,6 +4,7 @@ import inspect
 
 from probe.analysis.classes.registry import Predicate
 from probe.errors import UsageError
+from probe.printable import shown
 from probe.userfile import run_file
 
 
@@ -25,7 +26,7 @@ def load_user(text: str) -> tuple[Predicate, str]:
         UsageError: If the file cannot be read or run, or has no such function.
     """
     file, _, name = text.rpartition(":")
-    module, digest = run_file(file, f"token class {text!r}")
+    module, digest = run_file(file, f"token class {shown(text)}")
     function = getattr(module, name, None)
     if not callable(function):
         found = [
@@ -34,5 +35,7 @@ def load_user(text: str) -> tuple[Predicate, str]:
             if inspect.isfunction(value) and value.__module__ == module.__name__
         ]
         known = ", ".join(found) or "no function"
-        raise UsageError(f"token class {text!r}: no function {name!r} there; the file has {known}")
+        raise UsageError(
+            f"token class {shown(text)}: no function {shown(name)} there; the file has {known}"
+        )
     return function, f"sha256 {digest}"

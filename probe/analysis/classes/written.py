@@ -5,6 +5,8 @@ import inspect
 from typing import Any
 
 from probe.errors import UsageError
+from probe.printable import shown
+from probe.registry import refuse_long
 
 FORMS = "name, name(parameter=value), or path/to/file.py:function"
 _KINDS: dict[str, tuple[type, ...]] = {"a number": (int, float), "a text": (str,)}
@@ -19,6 +21,7 @@ def read_call(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UsageError: If it has another form, or gives a parameter twice.
     """
+    refuse_long(text, "token class")
     try:
         node = ast.parse(text, mode="eval").body
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
@@ -26,10 +29,10 @@ def read_call(text: str) -> tuple[str, dict[str, Any]]:
             raise ValueError(text)
         given = {str(word.arg): listed(ast.literal_eval(word.value)) for word in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise UsageError(f"token class {text!r} cannot be read; allowed: {FORMS}") from error
+        raise UsageError(f"token class {shown(text)} cannot be read; allowed: {FORMS}") from error
     names = [word.arg for word in call.keywords]
     if twice := [name for name in given if names.count(name) > 1]:
-        raise UsageError(f"token class {text!r}: parameter {twice[0]!r} is given twice")
+        raise UsageError(f"token class {shown(text)}: parameter {shown(twice[0])} is given twice")
     return call.func.id, given
 
 
@@ -49,8 +52,8 @@ def check_kind(text: str, parameter: inspect.Parameter, value: Any) -> None:
         if isinstance(default, types) and type(default) is not bool:
             if not isinstance(value, types) or type(value) is bool:
                 raise UsageError(
-                    f"token class {text!r}: {parameter.name} is {value!r}; allowed: {kind}, as"
-                    f" {parameter.name}={default!r}"
+                    f"token class {shown(text)}: {parameter.name} is {shown(value)}; allowed: "
+                    f"{kind}, as {parameter.name}={default!r}"
                 )
             return
 
