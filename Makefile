@@ -19,8 +19,8 @@ demo: setup ## How many tokens of context does a real model use on real text?
 test: lint ## Everything, with the notebooks and the tests that need the weights of a real model.
 	$(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=300 tests notebooks
 
-fast: setup ## The tests that need no weights, no browser and no notebook.
-	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser" tests
+fast: setup ## The tests that need no weights, no browser and no notebook, on a few families of models.
+	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families" tests
 
 lint: setup
 	$(BIN)/ruff check $(OURS)

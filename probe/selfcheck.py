@@ -8,7 +8,7 @@ on a window of this run. What fails is switched off alone.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 
 import numpy as np
@@ -27,6 +27,7 @@ from probe.tree import Node
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
+FIRST = 16  # tokens of the first piece of a prefix, fewer than any length that a family goes by
 FLOAT32_MAX = 5e-4  # nats, the largest difference of one loss; what is wrong is off by far more
 FLOAT32_MEAN = 2e-5  # nats: rounding has no direction
 ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
@@ -296,9 +297,6 @@ class _Trial:
         self.at = len(ids) - self.tail
         self.whole = model.states(self.ids[None])[0][0]
         self.other = self.ids.flip(0)  # another text of the same tokens
-        self.cache: Cache | None = None
-        if model.cache_name is not None:
-            _, self.cache = model.states(self.ids[None, : self.at])
 
     def run(self, name: str, trial: Callable[[], torch.Tensor]) -> Outcome:
         try:
@@ -383,15 +381,28 @@ class _Trial:
     def _end(self) -> torch.Tensor:
         return self.ids[self.at :]
 
-    def _branch(self) -> Cache:
-        if self.cache is None:
-            raise _Unusable("the model returns no cache")
-        return snapshot(self.cache)
+    @cached_property
+    def _prefix(self) -> Cache | None:
+        """The cache of the prefix, in two pieces as a walk may make it.
 
-    def _positions(self) -> torch.Tensor | None:
+        The first is short: some families (longrope, dynamic NTK) embed positions by the length of
+        what is forwarded, and a cache that grew across such a length is none of a whole forward.
+        """
+        first = min(FIRST, self.at // 2)
+        _, cache = self.model.states(self.ids[None, :first])
+        positions = self._positions(first, self.at)
+        return self.model.states(self.ids[None, first : self.at], cache, positions=positions)[1]
+
+    def _branch(self) -> Cache:
+        if self.model.cache_name is None or (cache := self._prefix) is None:
+            raise _Unusable("the model returns no cache")
+        return snapshot(cache)
+
+    def _positions(self, start: int | None = None, stop: int | None = None) -> torch.Tensor | None:
         if not self.model.takes_positions:
             return None
-        return torch.arange(self.at, len(self.ids), device=self.model.device)[None]
+        start, stop = self.at if start is None else start, stop or len(self.ids)
+        return torch.arange(start, stop, device=self.model.device)[None]
 
     def _difference(self, states: torch.Tensor, start: int) -> torch.Tensor:
         """Losses of the tokens after ``start`` from *states*, less those of the whole forward."""

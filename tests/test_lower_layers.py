@@ -89,11 +89,15 @@ def test_a_model_that_reads_past_its_layers_is_found_out() -> None:
     """Where the last layer reads what the first one was given, the self-check switches it off."""
     model = CausalModel(tiny("llama"))
     first, _, last = model.model.model.layers
-    seen: list[torch.Tensor] = []
+    seen = [torch.zeros(1, 1, 32)]  # by the first layer, in this forward
+
+    def see(states: torch.Tensor) -> None:
+        seen[:] = [states[:, :1]]
+
     handles = [
-        first.mlp.register_forward_hook(lambda _, given, output: seen.append(given[0])),
-        last.register_forward_hook(lambda _, given, output: output + seen.pop(0)[:, :1]),
-        model.body.register_forward_pre_hook(lambda *_: seen.append(torch.zeros(1, 1, 32))),
+        model.body.register_forward_pre_hook(lambda *_: see(torch.zeros(1, 1, 32))),
+        first.mlp.register_forward_hook(lambda _, given, output: see(given[0])),
+        last.register_forward_hook(lambda _, given, output: output + seen[0]),
     ]
     outcome = next(o for o in check(model, IDS, lower=True).outcomes if o.technique == "lower")
     for handle in handles:
