@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -162,7 +163,15 @@ def _intact(window: Sequence[Scored]) -> list[int]:
 
 
 def _count(octaves: dict[int, int], one: Scored) -> None:
-    distances = one.position - one.boundary + np.arange(one.branch.targets)
-    numbers = np.full(len(distances), -1) if one.boundary < 0 else octave(distances)
-    for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
-        octaves[int(number)] = octaves.get(int(number), 0) + int(count)
+    targets = one.branch.targets
+    first = one.position - one.boundary
+    counts = _by_octave(first, targets) if one.boundary >= 0 else {-1: targets}
+    for number, count in counts.items():
+        octaves[number] = octaves.get(number, 0) + count
+
+
+@lru_cache(maxsize=4096)  # every window has the same runs
+def _by_octave(first: int, targets: int) -> dict[int, int]:
+    """Targets of each octave, of consecutive distances from *first* on."""
+    numbers, counts = np.unique(octave(first + np.arange(targets)), return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -58,7 +58,8 @@ class Registry(Generic[Entry]):
         Raises:
             UsageError: If nothing has this name; the message lists those that are known.
         """
-        self.load_builtins()
+        if name not in self.entries:
+            self.load_builtins()
         if name in self.entries:
             return self.entries[name]
         nearest = difflib.get_close_matches(name, self.entries, n=1)

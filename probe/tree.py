@@ -88,7 +88,8 @@ def _insert(
 def _common(a: NDArray[np.int64], b: NDArray[np.int64], start: int, stop: int) -> int:
     """Number of columns from *start* on in which *a* and *b* agree."""
     differ = (a[:, start:stop] != b[:, start:stop]).any(axis=0)
-    return int(differ.argmax()) if differ.any() else stop - start
+    first = int(differ.argmax())
+    return first if differ[first] else stop - start
 
 
 def _split(node: Node, at: int) -> None:

@@ -1,10 +1,12 @@
 """Raw records of a data set in seeded order, under names that no seed changes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -18,6 +20,10 @@ from probe.printable import shown
 
 BUFFER = 1_000
 """Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
+MAPPED = 1 << 23
+"""Bytes of a mapped file after which it is closed and opened again; of a large one a 64th."""
+PAGES = 1 << 16
+"""Bytes that come into memory at the touch of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,8 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
         if options.streaming:
             rows = shuffled(_streamed(dataset, names, rng), rng, size=BUFFER)
         else:
-            rows = _permuted(dataset, names, rng)
+            rows = _permuted(dataset, names, rng, options.ids_column)
+        del dataset  # only what reads it may hold it
         for name, row in rows:
             yield _record(name, row, options)
 
@@ -114,11 +121,45 @@ def _names(options: DataOptions, files: Files) -> Sequence[str]:
 
 
 def _permuted(
-    dataset: Any, names: Sequence[str], rng: Generator
+    dataset: Any, names: Sequence[str], rng: Generator, ids_column: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     named = len(names) == len(dataset)  # an archive holds many documents
+    touched, read = 0, _reader(dataset, ids_column)
+    most = max(MAPPED, dataset.data.nbytes >> 6)
     for index in rng.permutation(len(dataset)).tolist():
-        yield names[index] if named else str(index), dataset[index]
+        row = read(index)
+        touched += max(PAGES, *map(_bytes, row.values()))
+        yield names[index] if named else str(index), row
+        if touched > most and dataset.cache_files:
+            # What was read of a mapped file stays in memory until the file is closed, in the end
+            # all of it. A pickled dataset is its path alone, and is opened again.
+            dataset = pickle.loads(pickle.dumps(dataset))
+            touched, read = 0, _reader(dataset, ids_column)
+
+
+def _reader(dataset: Any, ids_column: str | None) -> Callable[[int], dict[str, Any]]:
+    """Read a row as Python values; token ids as an array, for a list is eight times as large."""
+    if ids_column is None:
+        return dataset.__getitem__  # type: ignore[no-any-return]
+    names = [name for name in dataset.column_names if name != ids_column]
+    others = dataset.select_columns(names) if names else None
+    ids = dataset.select_columns([ids_column]).with_format("arrow")
+
+    def read(index: int) -> dict[str, Any]:
+        row = others[index] if others is not None else {}
+        value = ids[index][ids_column][0]
+        values = getattr(value, "values", None)
+        whole = isinstance(values, pa.Array) and pa.types.is_integer(values.type)
+        plain = values.to_numpy() if whole and not values.null_count else value.as_py()
+        return row | {ids_column: plain}
+
+    return read
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return len(value) if isinstance(value, str) else 0
 
 
 def _streamed(
