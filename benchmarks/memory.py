@@ -133,7 +133,8 @@ def main() -> None:
             writing = [sys.executable, __file__, "--write", str(folder), *sizes]
             subprocess.run(writing, check=True)
         total = args.documents * args.tokens
-        print(f"{args.documents:,} documents of {args.tokens:,} tokens, one window of {args.length}")
+        size = f"{args.documents:,} documents of {args.tokens:,} tokens"
+        print(f"{size}, one window of {args.length}")
         print(f"{'':14}{'peak MiB':>10}{'bytes a token':>15}{'seconds':>9}")
         for name in FILES:
             peak, seconds = plan(folder, name, args.length)

@@ -42,7 +42,7 @@ def test_family(family: str, paths: Paths) -> None:
     assert read > 20 * WORST, "the far text does not count: a wrong technique would not show"
 
 
-@pytest.mark.parametrize("family", ["mamba", "falcon_mamba", "gpt_neo"])
+@pytest.mark.parametrize("family", ["mamba", "falcon_mamba"])
 def test_a_technique_that_is_wrong_shows(family: str, paths: Paths) -> None:
     """With its caches forced on, a family that does not bear them is off."""
     model = CausalModel(tiny(family))

@@ -149,9 +149,9 @@ def _reader(dataset: Any, ids_column: str | None) -> Callable[[int], dict[str, A
         row = others[index] if others is not None else {}
         value = ids[index][ids_column][0]
         values = getattr(value, "values", None)
-        whole = isinstance(values, pa.Array) and pa.types.is_integer(values.type)
-        plain = values.to_numpy() if whole and not values.null_count else value.as_py()
-        return row | {ids_column: plain}
+        if isinstance(values, pa.Array) and pa.types.is_integer(values.type):
+            return row | {ids_column: value.as_py() if values.null_count else values.to_numpy()}
+        return row | {ids_column: value.as_py()}
 
     return read
 
