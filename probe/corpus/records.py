@@ -236,8 +236,11 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
         ids = np.empty((0, 0))
     if ids.shape == (0,):
         return np.empty(0, dtype=np.int64)
-    if ids.ndim == 1 and ids.dtype.kind in "uf":  # what numpy makes of numbers beyond int64
-        for wrong in (one for one in value if isinstance(one, int) and one >= 2**63):
+    if ids.ndim == 1 and (
+        ids.dtype.kind == "f" or ids.dtype == np.uint64
+    ):  # what numpy makes of numbers beyond int64
+        numbers = (int(one) for one in value if isinstance(one, int | np.integer))
+        if (wrong := max(numbers, default=0)) >= 2**63:
             raise UsageError(
                 f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
                 " allowed: ids of the model's vocabulary"
