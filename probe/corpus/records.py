@@ -239,8 +239,9 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
     if ids.ndim == 1 and (
         ids.dtype.kind == "f" or ids.dtype == np.uint64
     ):  # what numpy makes of numbers beyond int64
-        numbers = (int(one) for one in value if isinstance(one, int | np.integer))
-        if (wrong := max(numbers, default=0)) >= 2**63:
+        found = [ids.max()] if ids.dtype == np.uint64 else value
+        wrong = max((int(one) for one in found if isinstance(one, int | np.integer)), default=0)
+        if wrong >= 2**63:
             raise UsageError(
                 f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
                 " allowed: ids of the model's vocabulary"
