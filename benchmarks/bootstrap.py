@@ -26,7 +26,7 @@ from probe.analysis.bootstrap import (
     standard_error,
     stretch,
 )
-from probe.analysis.isotonic import isotonic_stack
+from probe.analysis.fit import isotonic_stack
 
 
 def large(documents: int, bins: int, resamples: int) -> None:

@@ -39,7 +39,7 @@ import pandas as pd
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import pointwise_band, resample_weights
 from probe.analysis.effective import EffectiveContext, effective_context
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance

@@ -60,7 +60,7 @@ class Peak:
 def experiment(args: argparse.Namespace):
     """One window of the standard library that holds targets and context."""
     from probe.config import check
-    from probe.experiment import prepare
+    from probe.runs.experiment import prepare
 
     return prepare(
         check(
@@ -83,8 +83,8 @@ def chosen(scored: list, starts: int | None, window) -> list:
     """
     if starts is None:
         return scored
-    from probe.branch import Branch
     from probe.branches import Scored
+    from probe.engine.branch import Branch
 
     targets = [one.branch.origin for one in scored if one.condition == "intact"]
     half = (targets[0] + len(window.ids)) // 2
@@ -101,8 +101,8 @@ def chosen(scored: list, starts: int | None, window) -> list:
 
 def ours(args: argparse.Namespace, model, scored: list) -> dict[tuple[int, int], tuple]:
     """The engine: rows by target and length."""
-    from probe.engine import Engine
-    from probe.rows import references
+    from probe.engine.engine import Engine
+    from probe.runs.rows import references
 
     engine = Engine(model, measures=("nll", "kl"))
     found = engine.score([[one.branch for one in scored]], reference=references(scored))[0]
@@ -150,7 +150,7 @@ def here(args: argparse.Namespace) -> None:
     """Score in this process; tell time and memory, and keep the rows."""
     import torch
 
-    from probe.memory import release
+    from probe.models.cache import release
     from probe.models.load import load_model
 
     one = experiment(args)

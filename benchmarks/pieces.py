@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from loop import Peak, experiment
 
-from probe.branch import Branch
-from probe.engine import Engine
-from probe.experiment import Experiment
+from probe.engine.branch import Branch
+from probe.engine.engine import Engine
 from probe.models.cache import snapshot
 from probe.models.causal import CausalModel
 from probe.models.load import load_model
-from probe.timing import speed
+from probe.runs.experiment import Experiment
+from probe.runs.plan import speed
 
 
 def branch(ids: np.ndarray, cached: int) -> Branch:

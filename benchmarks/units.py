@@ -22,17 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import probe.run
-import probe.store
-from probe.analysis.runs import open_run
+import probe.results.scores
+import probe.runs.run
 from probe.analysis.summary import summarise
 from probe.branches import Scored
 from probe.config import check
-from probe.engine import Engine
-from probe.experiment import Experiment
-from probe.losses import Losses
-from probe.planning import Unit
-from probe.selfcheck import Report
+from probe.engine.engine import Engine
+from probe.engine.losses import Losses
+from probe.engine.selfcheck import Report
+from probe.results.folder import open_run
+from probe.runs.experiment import Experiment
+from probe.runs.plan import Unit
 
 
 class Made:
@@ -109,12 +109,12 @@ def main() -> None:
     args.folder.mkdir(parents=True)
     config = check(configuration(args.folder, args.units, args.length))
     made, run = Made(), args.folder / "run"
-    probe.run.score_unit = made.score
-    probe.run.check_model = lambda *_: Report(())
+    probe.runs.run.score_unit = made.score
+    probe.runs.run.check_model = lambda *_: Report(())
     if args.each:
-        probe.store.MERGED = args.units + 1
+        probe.results.scores.MERGED = args.units + 1
     planned: list[float] = []
-    prepare = probe.run.prepare
+    prepare = probe.runs.run.prepare
 
     def prepared(*given: Any) -> Experiment:
         started = time.perf_counter()
@@ -122,10 +122,10 @@ def main() -> None:
         planned.append(time.perf_counter() - started)
         return experiment
 
-    probe.run.prepare = prepared
+    probe.runs.run.prepare = prepared
     load = os.getloadavg()[0]
-    whole = timed(lambda: probe.run.run(config, args.folder))
-    again = timed(lambda: probe.run.run(config, args.folder))
+    whole = timed(lambda: probe.runs.run.run(config, args.folder))
+    again = timed(lambda: probe.runs.run.run(config, args.folder))
     first = timed(lambda: open_run(run, checked=False))
     second = timed(lambda: open_run(run))
     summary = timed(lambda: summarise(run, write=False))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.branch import Attention, Branch
+from probe.corpus.windows import Window
+from probe.engine.branch import Attention, Branch
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.text import TokenText
 from probe.protocol import Run
-from probe.windows import Window
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
 NEAR_LANE = 1 << 41

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.branches import Scored
+from probe.corpus.windows import Document, Window, cut, window_at
 from probe.errors import UsageError
 from probe.perturbations.condition import draw_rng
-from probe.printable import shown
 from probe.protocol import Suffix
-from probe.windows import Document, Window, cut, window_at
+from probe.text import shown
 
 GOLD = "truncate"
 """The condition of the gold continuation: the text before the prefix is cut off."""

@@ -16,8 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from probe.attention.each import expand
-from probe.config_parts import (
+from probe.attention.text import expand
+from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
+from probe.errors import UsageError
+from probe.options import (
     AnalysisConfig,
     DataConfig,
     ModelConfig,
@@ -25,12 +27,9 @@ from probe.config_parts import (
     WindowsConfig,
     allowed,
 )
-from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
-from probe.errors import UsageError
-from probe.perturbations.condition import Condition, parse
-from probe.perturbations.user import load_file
-from probe.printable import MOST, one_line, shown
+from probe.perturbations.condition import Condition, load_file, parse
 from probe.protocol import Plan
+from probe.text import MOST, one_line, shown
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.

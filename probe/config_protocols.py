@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from probe.config_parts import Part, WindowsConfig
 from probe.errors import UsageError
+from probe.options import Part, WindowsConfig
 from probe.protocol import DEFAULT_RUNS, Passages, Plan, band, dense, grid, longppl, suffix, sweep
 from probe.protocol.passages import LONGEST
 

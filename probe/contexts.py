@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from probe.branch import Branch
 from probe.branches import FirstToken, Scored, perturbed
+from probe.corpus.windows import Window
+from probe.engine.branch import Branch
 from probe.perturbations.condition import parse
 from probe.protocol import Dense
-from probe.windows import Window
 
 TRUNCATE = parse("truncate")
 

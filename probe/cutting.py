@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from probe.candidates import windows_of
-from probe.config_parts import WindowsConfig
 from probe.corpus.sample import Corpus, Omitted
+from probe.corpus.windows import Document, Place, Window, Windows, cut, whole
 from probe.errors import ProbeError
-from probe.printable import shown
+from probe.options import WindowsConfig
 from probe.protocol import LongPPL, Passages, Plan, Suffix
-from probe.windows import Document, Place, Window, Windows, cut, whole
+from probe.text import shown
 
 
 def windows(

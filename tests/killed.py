@@ -19,7 +19,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401 (so that no try im
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 (imported lazily)
 
 from probe.config import check
-from probe.run import run
+from probe.runs.run import run
 
 
 def die_in(write: int) -> None:

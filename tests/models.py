@@ -9,8 +9,8 @@ import transformers
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from probe.engine.selfcheck import Report, check
 from probe.models.causal import CausalModel
-from probe.selfcheck import Report, check
 
 VOCABULARY = 96
 BOS = 0

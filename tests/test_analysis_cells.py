@@ -17,8 +17,8 @@ from probe.analysis.losses import losses
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
 from probe.analysis.tails import tails, top_sum
-from probe.analysis.views import connect
 from probe.errors import ProbeError
+from probe.results.views import connect
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

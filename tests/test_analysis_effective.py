@@ -11,10 +11,9 @@ import pytest
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.documents import document_lengths, leave_one_group_out, spread
-from probe.analysis.effective import effective_context
-from probe.analysis.fitted import first_below, fit_curve
+from probe.analysis.effective import effective_context, lower_by_tests
+from probe.analysis.fit import first_below, fit_curve
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.sequence import lower_by_tests
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance
 

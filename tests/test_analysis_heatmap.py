@@ -8,9 +8,9 @@ from simulated import Simulation, write_run
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.heatmap import delta_by_document, delta_by_position
-from probe.analysis.runs import open_run
-from probe.analysis.views import connect
 from probe.errors import UsageError
+from probe.results.folder import open_run
+from probe.results.views import connect
 
 LENGTH = 128
 EDGES = bin_edges(64)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.analysis.isotonic import isotonic, isotonic_stack
+from probe.analysis.fit import isotonic, isotonic_stack
 
 
 def pooled(values, weights):

@@ -17,9 +17,9 @@ from probe.analysis.key_answer import answer, basis, sentence, to_record, write_
 from probe.analysis.keys import KeyRule, Span, inside, key_spans, merged
 from probe.analysis.longppl import longppl
 from probe.analysis.lsd import COLUMNS, lsd_table
-from probe.analysis.runs import open_run
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError, UsageError
+from probe.results.folder import open_run
 
 K, STRIDE = 8, 4
 TEXT = "the cat sat on a mat and then ran far away from home "

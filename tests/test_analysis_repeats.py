@@ -6,7 +6,7 @@ import pytest
 from simulated import Simulation, write_run
 
 from probe.analysis.answer import answer
-from probe.analysis.repeats import draws_in_words
+from probe.analysis.fit import draws_in_words
 from probe.analysis.summary import summarise
 
 

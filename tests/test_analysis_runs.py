@@ -16,14 +16,14 @@ from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
 from probe.analysis.record import read_csv
-from probe.analysis.runfile import SCHEMA
-from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
 from probe.analysis.tables import contrast_table
-from probe.analysis.views import connect
 from probe.errors import ProbeError, UsageError
-from probe.record import SCHEMA_VERSION
+from probe.results.folder import open_run
+from probe.results.record import SCHEMA
+from probe.results.views import connect
+from probe.runs.identity import SCHEMA_VERSION
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import coverage, rows
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
+from probe.results.folder import open_run
 
 ANSWER = EffectiveContext(
     *("truncate", "1%", 0.01, "length", 64, 64, 60, 72, 1024),

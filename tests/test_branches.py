@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from probe.branches import FirstToken, Scored, intact, perturbed
+from probe.corpus.windows import Window
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
 from probe.protocol import Run
-from probe.windows import Window
 
 LENGTH, START, BOS = 60, 1000, 7
 CONDITIONS = (

@@ -7,9 +7,10 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner
 
-from probe import config, losses
-from probe.analysis.classes import registry as classes
+from probe import config
+from probe.classes import registry as classes
 from probe.commands import list as listing
+from probe.engine.engine import losses
 from probe.perturbations import registry
 from probe.perturbations.samplers import SOURCES
 

@@ -10,12 +10,12 @@ from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
 from probe.analysis.answer import answer, sentence
 from probe.analysis.summary import summarise
-from probe.branch import columns
 from probe.branches import intact, perturbed
+from probe.corpus.windows import Window
+from probe.engine.branch import columns
+from probe.engine.tree import build, tokens
 from probe.perturbations.condition import parse
 from probe.protocol import grid
-from probe.tree import build, tokens
-from probe.windows import Window
 
 COUNT = 5
 

@@ -17,8 +17,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.corpus.metadata import LONGEST, described
 from probe.corpus.options import DataOptions
+from probe.corpus.records import LONGEST, described
 from probe.corpus.sample import Corpus, load_corpus
 from probe.errors import UsageError
 

@@ -27,17 +27,17 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM
 
-from probe import references as tree_parts
-from probe import rows as row_blocks
-from probe.analysis.runs import open_run
-from probe.branch import Branch
 from probe.config import check
-from probe.engine import Engine
+from probe.engine.branch import Branch
+from probe.engine.engine import Engine
+from probe.engine.engine import branch as tree_parts
 from probe.errors import UsageError
-from probe.experiment import prepare
-from probe.planning import costs, planned_batch
 from probe.protocol import Dense, dense
-from probe.run import run
+from probe.results.folder import open_run
+from probe.runs import rows as row_blocks
+from probe.runs.experiment import prepare
+from probe.runs.plan import costs, planned_batch
+from probe.runs.run import run
 
 CONTEXT, COUNT, LENGTH = 20, 12, 40
 WINDOWS = 9  # the short text is long enough
@@ -160,7 +160,7 @@ def test_the_engine_with_an_intact_branch_a_target(
 
     The text repeats itself, so that some starts share a prefix and are walked out of order.
     """
-    monkeypatch.setattr("probe.ledger.HELD", held)
+    monkeypatch.setattr("probe.engine.ledger.HELD", held)
     monkeypatch.setattr(tree_parts, "TOGETHER", 7)
     rng = np.random.default_rng(1)
     texts = [np.concatenate([[5] * 70, rng.integers(3, 96, 20)]) for _ in range(2)]

@@ -21,18 +21,18 @@ from models import (
 from numpy.typing import NDArray
 from planted import CopyRule, planted
 
-from probe import packing, tree, walk
-from probe.branch import Branch
 from probe.branches import FirstToken, intact, perturbed
-from probe.engine import Engine, Techniques
-from probe.losses import MEASURES, Losses
+from probe.corpus.windows import Window
+from probe.engine.branch import Branch
+from probe.engine.engine import Engine, Techniques, tree, walk
+from probe.engine.engine import tree as packing
+from probe.engine.losses import MEASURES, Losses
+from probe.engine.selfcheck import check
+from probe.engine.walk import Walk
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
 from probe.protocol import Plan, grid, sweep
-from probe.selfcheck import check
-from probe.walk import Walk
-from probe.windows import Window
 
 LENGTH = 64
 PLANS: dict[str, Plan] = {

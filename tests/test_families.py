@@ -5,9 +5,9 @@ import pytest
 from models import CONFIGS, random_ids, tiny
 from test_engine import Paths, Plain, branches_of, paths, window
 
-from probe.engine import Engine, Techniques
+from probe.engine.engine import Engine, Techniques
+from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
-from probe.selfcheck import check
 
 __all__ = ["paths"]  # a fixture
 pytestmark = pytest.mark.families

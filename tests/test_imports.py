@@ -14,24 +14,16 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 # Lowest first: a module imports from its own layer and from lower ones.
 LAYERS = [
-    "probe errors kept outfile printable registry userfile",
-    "language perturbations attention windows losses branch beneath tree packing",
-    "protocol branches candidates contexts",
-    "models memory references ledger walk engine selfcheck timing",
-    "config config_parts config_protocols corpus cutting sources store experiment planning progress"
-    " record rows room identity attended run",
-    "analysis plots",
+    "probe errors text registry",
+    "perturbations attention checks",
+    "corpus models engine branches protocol contexts",
+    "config config_protocols candidates cutting room runs analysis plots classes results options",
     "report",
     "commands",
 ]
 PLACES = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-READERS = {"store", "analysis", "plots", "report"}
-ALLOWED = {
-    # A mistyped tolerance or token class is answered with the other mistakes of a file, not after
-    # the scoring; their parsers belong to the analysis.
-    ("probe.config_parts", "probe.analysis.tolerance"),
-    ("probe.config_parts", "probe.analysis.classes.choice"),
-}
+READERS = {"results", "analysis", "classes", "plots", "report"}
+ALLOWED: set[tuple[str, str]] = set()
 
 
 def modules() -> dict[str, Path]:
@@ -144,7 +136,7 @@ def test_readers_stay_light(module: str) -> None:
     """What reads results reaches no torch, and none of what scores, not even in a function."""
     for target, source in reached(module).items():
         assert target not in HEAVY, f"{module} reaches {target} by way of {source}"
-        scores = target in MODULES and place(target) in {"engine", "models", "run"}
+        scores = target in MODULES and place(target) in {"engine", "models", "runs"}
         assert not scores, f"{module} reaches {target} by way of {source}"
 
 
@@ -166,8 +158,8 @@ def test_imports_are_found() -> None:
     """Also in functions, relative and of a module by its package; not for the type checker."""
     source = """
 from typing import TYPE_CHECKING
-import probe.store
-from probe import __version__, run
+import probe.results.scores
+from probe import __version__, runs
 from . import floor
 from ..errors import UsageError
 if TYPE_CHECKING:
@@ -179,6 +171,6 @@ def slow():
         from probe.models.causal import CausalModel
 """
     assert {module_of(name) for name in imported(source, "probe.analysis")} == {
-        *("typing", "pandas", "probe", "probe.store", "probe.run", "probe.errors"),
+        *("typing", "pandas", "probe", "probe.results.scores", "probe.runs.run", "probe.errors"),
         *("probe.analysis.floor", "probe.models.causal"),
     }

@@ -7,8 +7,8 @@ import pytest
 from stub_spacy import Pipeline, forget, install
 from token_texts import written
 
-from probe import language
 from probe.errors import UsageError
+from probe.perturbations import text as language
 
 
 @pytest.fixture(autouse=True)

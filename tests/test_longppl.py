@@ -31,15 +31,15 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from probe.analysis.keys import KeyRule, key_spans
 from probe.analysis.longppl import longppl as answered
-from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
 from probe.config import Config, check
 from probe.errors import UsageError
-from probe.experiment import prepare
 from probe.models.load import open_source
-from probe.planning import costs, planned_batch
 from probe.protocol import LongPPL, longppl
-from probe.run import run
+from probe.results.folder import open_run
+from probe.runs.experiment import prepare
+from probe.runs.plan import costs, planned_batch
+from probe.runs.run import run
 
 K, STRIDE = 64, 32
 SHORT = {"kind": "longppl", "context": K, "stride": STRIDE}

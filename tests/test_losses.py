@@ -9,9 +9,9 @@ from scipy.special import logsumexp
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from probe import losses
+from probe.engine.engine import losses
+from probe.engine.losses import MEASURES, Losses, token_losses
 from probe.errors import ProbeError
-from probe.losses import MEASURES, Losses, token_losses
 from probe.models.causal import CausalModel
 
 Array = NDArray[np.float64]

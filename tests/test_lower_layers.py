@@ -16,16 +16,15 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.attention.installed import installed
+from probe.attention.apply import installed
 from probe.attention.text import parse
-from probe.beneath import beneath, share
-from probe.branch import Attention, Branch, by_attention
-from probe.engine import Engine, Techniques
-from probe.experiment import prepare
+from probe.engine.branch import Attention, Branch, by_attention
+from probe.engine.engine import Engine, Techniques
+from probe.engine.lower_layers import Layers, beneath, share
+from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
-from probe.models.lower import Layers
-from probe.planning import costs, planned_batch
-from probe.selfcheck import check
+from probe.runs.experiment import prepare
+from probe.runs.plan import costs, planned_batch
 
 FAMILIES = ("llama", "gpt2", "gpt_neox", "mistral", "gemma2", "gemma3", "opt", "cohere", "granite")
 IDS = random_ids(60)
@@ -150,7 +149,7 @@ def test_a_run_and_its_plan(base, tmp_path, monkeypatch) -> None:
     record = recorded(folder)
     assert counted.tokens == record["costs"]["tokens"] < counted.plain_tokens
     assert [o["technique"] for o in record["check"] if o["passed"]][-1] == "lower"
-    monkeypatch.setattr("probe.engine.beneath", lambda *_: [])
+    monkeypatch.setattr("probe.engine.engine.beneath", lambda *_: [])
     plain = score(base, tmp_path / "plain", **content)
     assert recorded(plain)["costs"]["tokens"] > record["costs"]["tokens"]
     assert scores(folder).equals(scores(plain))

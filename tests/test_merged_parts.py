@@ -21,18 +21,18 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-import probe.run
-from probe.analysis.runs import open_run
+import probe.runs.run
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
-from probe.run import run
-from probe.store import IDENTITY, Key, Store
+from probe.results.folder import open_run
+from probe.results.scores import IDENTITY, Key, Store
+from probe.runs.run import run
 
 
 @pytest.fixture(name="few")
 def merged_by_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probe.store.MERGED", 3)
+    monkeypatch.setattr("probe.results.scores.MERGED", 3)
 
 
 def filled(folder: Path, units: int = 7) -> Store:
@@ -59,7 +59,7 @@ def names(store: Store) -> list[str]:
 def test_merged(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of seven units six become two parts, with the same rows, keys, schema and identity."""
     store = filled(tmp_path / "merged")
-    monkeypatch.setattr("probe.store.MERGED", 100)
+    monkeypatch.setattr("probe.results.scores.MERGED", 100)
     single = filled(tmp_path / "single")
     assert names(store) == ["merged", "merged", "part"]
     assert names(single) == ["part"] * 7
@@ -75,9 +75,9 @@ def test_many_rows_are_merged_in_blocks(
     few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rows parts have, a block of them is in memory at once."""
-    monkeypatch.setattr("probe.store.BLOCK", 2)
+    monkeypatch.setattr("probe.results.scores.BLOCK", 2)
     store = filled(tmp_path / "blocks")
-    monkeypatch.setattr("probe.store.BLOCK", 1 << 20)
+    monkeypatch.setattr("probe.results.scores.BLOCK", 1 << 20)
     pd.testing.assert_frame_equal(rows(store), rows(filled(tmp_path / "whole")))
 
 
@@ -121,12 +121,12 @@ def test_a_run_that_merges(
 ) -> None:
     """Its rows, its answer and what a resume leaves to score are those of a run that does not."""
     single = score(base, tmp_path / "single", batch=1)
-    monkeypatch.setattr("probe.store.MERGED", 3)
+    monkeypatch.setattr("probe.results.scores.MERGED", 3)
     merged = score(base, tmp_path / "merged", batch=1)
     assert names(Store(merged)) == ["merged", "merged", "part", "part"]
     pd.testing.assert_frame_equal(scores(merged), scores(single))
     assert summarise(merged).contexts == summarise(single).contexts
-    monkeypatch.setattr("probe.run.load_model", None)  # nothing is left to score
+    monkeypatch.setattr("probe.runs.run.load_model", None)  # nothing is left to score
     score(base, tmp_path / "merged", batch=1)
 
 
@@ -137,7 +137,7 @@ def test_readers_leave_copies_out(
     folder = score(base, tmp_path, batch=1)
     expected, aside = summarise(folder, write=False), tmp_path / "aside"
     shutil.copytree(folder / "scores", aside)
-    monkeypatch.setattr("probe.store.MERGED", 8)
+    monkeypatch.setattr("probe.results.scores.MERGED", 8)
     store = Store(folder)
     store.identity = json.loads((folder / "run.json").read_text())["identity_hash"]
     store.merge()
@@ -173,7 +173,7 @@ def test_the_record_is_written_seldom(
         run(configured(base, name="stopped", batch=1), tmp_path, listen=stop)
     costs = json.loads((tmp_path / "stopped" / "run.json").read_text())["costs"]
     assert 0 < costs["targets"] < targets
-    monkeypatch.setattr(probe.run, "RECORD_SECONDS", 0)
+    monkeypatch.setattr(probe.runs.run, "RECORD_SECONDS", 0)
     written.clear()
     score(base, tmp_path, batch=1, name="always")
     assert len(written) == 4 + 8

@@ -25,7 +25,7 @@ from probe.commands.main import group
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 from probe.models.load import ModelSource, load_model, open_source
-from probe.run import run
+from probe.runs.run import run
 
 Weights = dict[str, torch.Tensor]
 

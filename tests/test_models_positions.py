@@ -7,12 +7,12 @@ from models import BOS, FAMILIES, RECURRENT, SLIDING, random_ids, tiny, tiny_mod
 from numpy.typing import NDArray
 
 from probe.branches import FirstToken, perturbed
+from probe.corpus.windows import Window
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.models.positions import heeds_positions, hides, refuse_unheeded
 from probe.perturbations.condition import parse
 from probe.protocol import Run
-from probe.windows import Window
 
 ALIBI = ("bloom", "falcon", "mpt")
 IDS = random_ids(80)

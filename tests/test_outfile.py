@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.outfile import write_whole
+from probe.results.files import write_whole
 
 
 def test_a_new_file(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from transformers import AutoModelForCausalLM
 
 from probe.analysis.passages import answer, passages
 from probe.commands._answers import tell
-from probe.corpus.documents import to_document
 from probe.corpus.records import Record
+from probe.corpus.sample import to_document
 from probe.corpus.spans import TextSpan, pieces, read_spans, to_tokens
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import draw_rng, parse

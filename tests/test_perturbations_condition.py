@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from probe.attention.each import expand
+from probe.attention.text import expand
 from probe.attention.text import parse as parse_pattern
 from probe.errors import UsageError
 from probe.perturbations import registry

@@ -11,11 +11,10 @@ from stub_spacy import POS, forget, install
 from token_texts import spelled, written
 
 from probe.errors import UsageError
-from probe.perturbations.condition import parse
+from probe.perturbations.condition import marks, parse
 from probe.perturbations.filters import KINDS, keep
 from probe.perturbations.removal import drop
 from probe.perturbations.text import TAGS
-from probe.perturbations.user import marks
 
 TOKENS = ["Anna", " Sm", "ith", " saw", "\n", " the", " old", " cats", ",", " and", " she", "."]
 PLACES = list(range(len(TOKENS)))
@@ -100,7 +99,9 @@ def test_what_a_filter_needs():
 
 def test_a_run_is_marked_with_the_pipeline(monkeypatch):
     """Another version of spaCy or of the pipeline gives other rows; common types need none."""
-    monkeypatch.setattr("probe.perturbations.user.pipeline_version", lambda model: f"1, {model}")
+    monkeypatch.setattr(
+        "probe.perturbations.condition.pipeline_version", lambda model: f"1, {model}"
+    )
     conditions = ["keep(what='NOUN+rare')", "drop(what='entity', model='own')", "shuffle"]
     conditions += ["keep(what='common')", "drop(rate=0.5)"]
     expected = {"keep(model='en_core_web_sm')": "1, en_core_web_sm", "drop(model='own')": "1, own"}

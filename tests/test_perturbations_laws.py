@@ -11,12 +11,12 @@ from stub_spacy import forget, install
 from token_texts import spelled
 
 from probe.branches import FirstToken, perturbed
+from probe.corpus.windows import Window
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.perturbations.trials import nested
 from probe.protocol import Run
-from probe.windows import Window
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),

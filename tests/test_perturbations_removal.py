@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.perturbations.control import noise
+from probe.perturbations.controls import noise
 from probe.perturbations.removal import drop, truncate
 
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from stub_spacy import forget, install
 from token_texts import spelled, written
 
-from probe.analysis.classes.tokens import TokenCounts
-from probe.perturbations.madeup import MadeUp
-from probe.perturbations.text import TokenText, common_types, pre_tokens
+from probe.classes.tokens import TokenCounts
+from probe.perturbations.text import MadeUp, TokenText, common_types, pre_tokens
 
 TOKENS = ("Hel", "lo", " wor", "ld", ".", " It", " rains", "!", "\n\n", "We", " stay")
 WORDS = [0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 7]  # white space belongs to the word behind it

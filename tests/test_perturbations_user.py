@@ -9,8 +9,7 @@ from probe.commands import show
 from probe.config import check
 from probe.errors import UsageError
 from probe.perturbations import registry
-from probe.perturbations.condition import parse
-from probe.perturbations.user import load_file, marks
+from probe.perturbations.condition import load_file, marks, parse
 
 ROTATE = '''
 import numpy as np

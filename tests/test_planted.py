@@ -8,13 +8,13 @@ from planted import FREE, CopyRule, NGramRule, Rule, planted, sliding, written_b
 from transformers import PreTrainedModel
 
 from probe.branches import FirstToken, intact, perturbed
-from probe.engine import Engine
+from probe.corpus.windows import Window
+from probe.engine.engine import Engine
+from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
 from probe.protocol import Plan, grid, sweep
-from probe.selfcheck import check
-from probe.windows import Window
 
 VOCABULARY, LENGTH, WINDOWS = 64, 96, 24
 CONDITIONS = ("truncate", "shuffle", "replace(source='vocabulary')")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.printable import MOST, one_line, printable, shown
+from probe.text import MOST, one_line, printable, shown
 
 PLAIN = (
     st.none()

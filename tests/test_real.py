@@ -6,10 +6,10 @@ import torch
 from real_model import MODEL, REAL, converted_weights  # noqa: F401 (fixture)
 
 from probe.config import check
-from probe.engine import Engine
-from probe.experiment import prepare
+from probe.engine.engine import Engine
 from probe.models.load import load_model
-from probe.run import check_model, run
+from probe.runs.experiment import prepare
+from probe.runs.run import check_model, run
 
 pytestmark = REAL
 

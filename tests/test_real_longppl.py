@@ -13,11 +13,11 @@ from tiny_run import scores
 
 from probe.analysis.keys import key_spans
 from probe.analysis.longppl import longppl
-from probe.analysis.runs import open_run
 from probe.config import check
-from probe.experiment import prepare
 from probe.models.load import load_model
-from probe.run import run
+from probe.results.folder import open_run
+from probe.runs.experiment import prepare
+from probe.runs.run import run
 
 K, STRIDE, LENGTH = 64, 32, 300
 pytestmark = REAL

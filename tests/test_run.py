@@ -33,12 +33,12 @@ from transformers import AutoModelForCausalLM
 
 from probe.config import Config
 from probe.errors import ProbeError, UsageError
-from probe.experiment import prepare
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
-from probe.planning import costs, planned_batch
 from probe.protocol import Run
-from probe.run import Progress, run
+from probe.runs.experiment import prepare
+from probe.runs.plan import costs, planned_batch
+from probe.runs.run import Progress, run
 
 FIXED = ("noise", "truncate", "reverse")  # draw nothing
 UNSHARED = ("shuffle", "reverse", "shuffle_spans(span=20)")  # nothing common to two boundaries
@@ -452,7 +452,7 @@ def test_nothing_missing(
     """A finished run is not scored again: the weights are not even loaded."""
     folder = score(base, tmp_path)
     record, written = (folder / "run.json").read_bytes(), times(folder)
-    monkeypatch.delattr("probe.run.load_model")
+    monkeypatch.delattr("probe.runs.run.load_model")
     assert score(base, tmp_path) == folder
     assert times(folder) == written
     assert (folder / "run.json").read_bytes() == record

@@ -28,7 +28,7 @@ from probe.analysis.precision import pilot
 from probe.analysis.summary import summarise
 from probe.commands.main import group
 from probe.errors import ProbeError
-from probe.run import run
+from probe.runs.run import run
 
 CHECK = {
     "technique": "length",

@@ -12,9 +12,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.experiment import prepare
 from probe.models.load import resolve_dtype, slow_dtype
-from probe.run import notes
+from probe.runs.experiment import prepare
+from probe.runs.run import notes
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ from transformers import (
     RobertaConfig,
 )
 
-from probe.branch import Branch
-from probe.engine import Engine, Techniques
+from probe.engine.branch import Branch
+from probe.engine.engine import Engine, Techniques
+from probe.engine.selfcheck import Outcome, Report, check
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
-from probe.selfcheck import Outcome, Report, check
 
 ALL = frozenset({"continuation", "forks", "rows", "packing", "head"})
 UNPACKED = ALL - {"packing"}

@@ -7,11 +7,11 @@ import pytest
 from corpus_fixtures import byte_tokenizer
 from token_texts import spelled
 
+from probe.corpus.windows import Document, cut
 from probe.errors import UsageError
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import SOURCES
-from probe.sources import Sources, check_texts, token_of
-from probe.windows import Document, cut
+from probe.perturbations.sources import Sources, check_texts, token_of
 
 NOTHING = np.empty(0, dtype=np.int32)
 OWN, OTHER = (

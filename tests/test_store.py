@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from probe.corpus.windows import Window
 from probe.errors import ProbeError
-from probe.store import HOLDS, SCHEMA, Key, Store
-from probe.windows import Window
+from probe.results.scores import HOLDS, SCHEMA, Key, Store
 
 HERE = Path(__file__).parent
 OTHER_PROCESS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from test_store import KEYS, columns
 from probe.errors import ProbeError
-from probe.store import Key, Store
+from probe.results.scores import Key, Store
 store = Store(Path(sys.argv[1]))
 store.write_part(columns(), KEYS)
 try:
@@ -49,7 +49,7 @@ SECOND = """
 import sys
 from pathlib import Path
 from probe.errors import ProbeError
-from probe.store import Store
+from probe.results.scores import Store
 try:
     with Store(Path(sys.argv[1])).locked():
         print("held")

@@ -28,12 +28,12 @@ from transformers import AutoModelForCausalLM
 
 from probe.candidates import DISTRACTOR, matches, places, windows_of
 from probe.config import check
+from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
-from probe.experiment import prepare
-from probe.planning import costs, planned_batch
 from probe.protocol import Suffix, suffix
-from probe.run import notes, run
-from probe.windows import Document
+from probe.runs.experiment import prepare
+from probe.runs.plan import costs, planned_batch
+from probe.runs.run import notes, run
 
 TOKENS, PREFIXES, CANDIDATES = 16, [0, 24, 48], 4
 CHOICE = {"kind": "suffix", "prefixes": PREFIXES, "tokens": TOKENS, "candidates": CANDIDATES}
@@ -256,8 +256,8 @@ def test_token_ids_have_no_matches(content: dict[str, Any]) -> None:
 
 def test_no_perturbation_takes_the_name() -> None:
     """The rows of candidates are told by a condition that no perturbation can have."""
-    from probe.analysis.views import DISTRACTOR as beginning
     from probe.perturbations.registry import register
+    from probe.results.views import DISTRACTOR as beginning
 
     assert DISTRACTOR.format(1).startswith(beginning)
     with pytest.raises(ValueError, match="what protocol suffix calls its candidates"):

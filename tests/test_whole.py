@@ -16,7 +16,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.answer import answer
 from probe.analysis.summary import summarise
 from probe.models.causal import CausalModel
-from probe.run import run
+from probe.runs.run import run
 
 VOCABULARY = 96
 LENGTH, REACH = 192, 96
@@ -41,7 +41,7 @@ def measure(tmp_path, base, monkeypatch):
             protocol=changes.pop("protocol", {"kind": "sweep", "reach": REACH}),
             **changes,
         )
-        monkeypatch.setattr("probe.run.load_model", lambda *_, **__: CausalModel(model))
+        monkeypatch.setattr("probe.runs.run.load_model", lambda *_, **__: CausalModel(model))
         return summarise(run(settled, tmp_path / "results"))
 
     return measured

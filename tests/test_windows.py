@@ -8,9 +8,9 @@ from corpus_fixtures import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.corpus.documents import to_document
 from probe.corpus.records import Record
-from probe.windows import Document, cut, token_counts, whole
+from probe.corpus.sample import to_document
+from probe.corpus.windows import Document, cut, token_counts, whole
 
 CUTS = st.fixed_dictionaries(
     {

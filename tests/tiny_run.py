@@ -16,7 +16,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from probe.config import Config, check
-from probe.run import run
+from probe.runs.run import run
 
 CHECKOUT = Path(__file__).parent.parent
 LENGTHS = (190, 230, 260, 310, 350, 410, 520, 700)  # characters, which are tokens

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
 from probe.analysis.cells import cells
 from probe.analysis.floor import NoiseFloor, is_noise
-from probe.analysis.frames import by_octave, located, stacked
-from probe.analysis.sums import binned, to_sums
+from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 
 COLUMNS = (
     "condition",
@@ -47,7 +46,7 @@ def ablated_information(
     contains 0 the ratio is unresolved: it could be any number.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         conditions: Canonical texts of the run's conditions.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
         documents: All documents of the run, in the order of *weights*.

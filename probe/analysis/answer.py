@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterable
 
-from probe.analysis.aligned import aligned
 from probe.analysis.effective import EffectiveContext
+from probe.analysis.fit import draws_in_words
 from probe.analysis.floor import is_noise
-from probe.analysis.repeats import draws_in_words
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import parse_tolerance, spaced
-from probe.analysis.words import counted, limits
-from probe.printable import printable
+from probe.text import aligned, counted, limits, printable
 
 _NOUNS = {
     "truncate": "effective context",

@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.aligned import aligned, in_blocks
 from probe.analysis.attended import PREFIX, Attended, cheapest
-from probe.analysis.groups import in_words
 from probe.analysis.heads_answer import head_table
+from probe.analysis.intervals import in_words
 from probe.analysis.tolerance import Tolerance, spaced
-from probe.analysis.words import counted
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.text import aligned, counted, in_blocks
 
 WIDEST = 60
 """Characters of a pattern in a printed table; of a longer one each term has a line."""

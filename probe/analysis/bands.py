@@ -8,18 +8,16 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from probe.analysis.aligned import aligned
 from probe.analysis.answer import counts, in_order, subject
 from probe.analysis.floor import without_noise
-from probe.analysis.groups import delta_table, in_words, strongest
+from probe.analysis.intervals import delta_table, in_words, strongest
 from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
-from probe.analysis.views import connect
-from probe.analysis.words import counted
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
-from probe.printable import printable
-from probe.windows import FEWEST_DOCUMENTS
+from probe.results.views import connect
+from probe.text import aligned, counted, printable
 
 COLUMNS = (
     "condition",

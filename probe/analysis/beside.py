@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from probe.analysis.groups import delta_table
-from probe.analysis.runs import connected
+from probe.analysis.intervals import delta_table
 from probe.analysis.summary import Summary
+from probe.results.folder import connected
 
 ATTENDED = "attend(local(w))"
 SERIES = (ATTENDED, "truncate", "hide")

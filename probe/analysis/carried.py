@@ -22,7 +22,7 @@ def carry(
 
     Args:
         evaluator: The run that chose, with the view of :func:`key_view`.
-        scored: The run whose intact losses count, from :func:`probe.analysis.views.connect`.
+        scored: The run whose intact losses count, from :func:`probe.results.views.connect`.
         path: Its folder, for messages.
 
     Returns:

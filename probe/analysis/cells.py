@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_index, octave_edges, octave_index
-from probe.analysis.views import is_repeated, row
+from probe.results.views import is_repeated, row
 
 OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
 """Bins below 0: of the rows whose distance has no bin; of those without a boundary (an intact row
@@ -32,7 +32,7 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     into quarters of the range from the first to the last place.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
 
     Returns:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.cells import cells
-from probe.analysis.frames import by_octave, located, stacked
 from probe.analysis.intervals import intervals
-from probe.analysis.sums import binned, to_sums
+from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 
 COLUMNS = (
     "contrast",
@@ -71,7 +70,7 @@ def contrast_sums(
     before the start of either curve, are left out.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         minuend: Canonical text of the first condition.
         subtrahend: Canonical text of the second; ``intact`` is the target's own intact loss.
         edges: Edges of the bins (tokens).
@@ -154,7 +153,7 @@ def contrasts(
     Each may be negative, and they are no shares of a whole.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         conditions: Canonical texts of the run's conditions.
         edges: Edges of the bins (tokens).
         documents: All documents of the run, in the order of *weights*.

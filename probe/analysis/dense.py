@@ -10,11 +10,10 @@ import pandas as pd
 
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.lengths import Lengths, Measure, limits, measured, open_context
-from probe.analysis.longest import longest_context
-from probe.analysis.runs import open_run
 from probe.analysis.unigram import unigram_sums
-from probe.analysis.views import connect
 from probe.errors import ProbeError, UsageError
+from probe.results.folder import open_run
+from probe.results.views import connect, longest_context
 
 
 def is_dense(record: Mapping[str, Any]) -> bool:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bootstrap import ratio
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.fitted import FittedCurve, first_below
-from probe.analysis.isotonic import isotonic, isotonic_stack
+from probe.analysis.fit import FittedCurve, first_below, isotonic, isotonic_stack
 from probe.analysis.sums import Sums
 
 

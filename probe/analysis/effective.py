@@ -1,17 +1,19 @@
 """Effective context: the smallest distance from which delta stays below a tolerance."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t
 
-from probe.analysis import words
-from probe.analysis.bootstrap import too_few
-from probe.analysis.fitted import FittedCurve, first_below
+from probe import text as words
+from probe.analysis.bins import SINGLE
+from probe.analysis.bootstrap import Floats, pointwise_band, ratio, standard_error, too_few
+from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.limits import epsilons_of, limits, outward, shown_above
+from probe.analysis.sums import Sums
 from probe.analysis.tolerance import Tolerance
 
 LOWERS = "lowers the loss"
@@ -100,7 +102,7 @@ def effective_context(
 
     The interval holds the quantiles of the resamples' answers, rounded outward to bin edges, and
     always the estimate; its lower limit goes no further than plain tests bear out
-    (:func:`probe.analysis.sequence.lower_by_tests`). On a curve that starts late nothing is known
+    (:func:`probe.analysis.effective.lower_by_tests`). On a curve that starts late nothing is known
     below its first bin: a lower limit there is 0, and an answer there is ``at most`` the first
     edge.
 
@@ -221,3 +223,147 @@ def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
     level = (1 - curve.confidence) / 2 / len(mean)
     limit = mean - t.ppf(1 - level, curve.resampled.documents - 1) * error
     return bool((limit > epsilon).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Epsilons:
+    """A tolerance in nats a token.
+
+    Args:
+        mean: As it stands.
+        resampled: In each resample, shape ``(resamples,)``, where it moves with the documents.
+        by_document: Document by document, shape ``(documents, 1)``, likewise.
+    """
+
+    mean: float
+    resampled: float | Floats
+    by_document: float | Floats
+
+
+def epsilons_of(
+    curve: FittedCurve, tolerance: Tolerance, bytes_per_token: float | None
+) -> Epsilons | None:
+    """The tolerance, which moves with the documents where it is a share of delta at distance 0."""
+    fixed = tolerance.nats(bytes_per_token=bytes_per_token)
+    if fixed is not None:
+        return Epsilons(fixed, fixed, fixed)
+    delta = curve.resampled.mean[0] if curve.sums.lower[0] == 0 else np.nan
+    if not delta > 0:
+        return None
+    own = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
+    return Epsilons(
+        float(tolerance.amount * delta),
+        tolerance.amount * curve.resampled.draws[:, 0],
+        tolerance.amount * np.where(np.isnan(own), delta, own),
+    )
+
+
+def limits(curve: FittedCurve, epsilons: Epsilons, index: int) -> tuple[int, int]:
+    """Limits of the interval as bin indices, the number of bins standing for beyond reach."""
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    answers = first_below(curve.fits, epsilons.resampled, lower, reach)
+    tail = (1 - curve.confidence) / 2
+    low = int(np.quantile(answers, tail, method="lower"))
+    high = int(np.quantile(answers, 1 - tail, method="higher"))
+    tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
+    return min(low, index, tested), max(high, index)
+
+
+def shown_above(curve: FittedCurve, epsilon: float | None) -> int:
+    """The bound of a curve that is beyond reach: where it is still above, or last may answer."""
+    lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
+    if epsilon is None or not curve.fit[-1] < epsilon:
+        return reach
+    return int(lower[lower < reach / np.sqrt(2)].max(initial=int(lower[0])))
+
+
+def outward(curve: FittedCurve, low: int, high: int) -> tuple[int | None, int | None]:
+    """Limits in tokens, rounded outward to bin edges.
+
+    A curve that crosses inside a wide bin is above the tolerance in the mean of that bin or of the
+    one before: the crossing may lie anywhere between the start of the last bin above and the end
+    of the first one below. Where bins hold a single distance nothing is added.
+    """
+    lower, upper = curve.sums.lower, curve.sums.upper
+    below: int | None = None
+    if low == 0:
+        below = 0
+    elif low < len(lower):
+        wide = lower[low] - lower[low - 1] > 1
+        below = int(lower[low - 1] if wide else lower[low])
+    if high == len(lower):
+        return below, None
+    return below, int(upper[high] if upper[high] - lower[high] > 1 else lower[high])
+
+
+def marked(contexts: Sequence[EffectiveContext], curve: FittedCurve) -> list[EffectiveContext]:
+    """Flag the answers of a curve that lies below 0 by more than a tolerance, at some distance.
+
+    An effective context says from where on a condition no longer raises the loss; one that lowers
+    it from the start would read as *reads nothing*.
+
+    Args:
+        contexts: Its answers at every tolerance.
+        curve: The curve that they were read off.
+
+    Returns:
+        The answers; all have the flag where the upper limit of some bin is below minus the
+        smallest tolerance.
+    """
+    epsilons = [one.epsilon for one in contexts if one.epsilon is not None]
+    _, high = pointwise_band(curve.resampled, curve.confidence)
+    if not epsilons or not (high < -min(epsilons)).any():
+        return list(contexts)
+    return [
+        one if one.kind == "unresolved" else replace(one, flags=(*one.flags, LOWERS))
+        for one in contexts
+    ]
+
+
+SPANS = (1.0, np.sqrt(2), 2.0, 4.0, 8.0)
+"""Ends of the pooled distances, as multiples of their start; 1 stands for the bin alone."""
+
+
+def lower_by_tests(sums: Sums, epsilon: float | Floats, confidence: float) -> int:
+    """First bin at which it can no longer be shown that delta still exceeds the tolerance.
+
+    A never-rising fit of noise is too high at its beginning, and that of a resample once more:
+    where a curve runs just below the tolerance, the quantiles of the fits alone put the lower
+    limit beyond the truth far too often (simulated, a plateau at 0.8 ε: 20–45 %). So the limit
+    must also stand up to plain tests. Bin by bin from the shortest distance on, *delta is below
+    the tolerance from here on* is tested on the bin itself and on longer stretches that start
+    there (one-sided t-tests over documents, Bonferroni over the stretches); the first bin where
+    none rejects is the limit. As the order is fixed and the testing stops there, the chance of
+    passing the true length of a falling curve is at most ``(1 - confidence) / 2``.
+
+    Args:
+        sums: The measured bins.
+        epsilon: Tolerance (nats), or one a document, shape ``(documents, 1)``.
+        confidence: Confidence of the two-sided interval that the limit belongs to.
+
+    Returns:
+        Index of the bin; the number of bins where every bin still exceeds the tolerance.
+
+    Source: Maurer, Hothorn and Lehmacher 1995, fixed-sequence testing.
+    """
+    if sums.documents < 2:
+        return 0
+    level = (1 - confidence) / 2 / len(SPANS)
+    quantile = float(t.ppf(1 - level, sums.documents - 1))
+    excess = sums.sums - epsilon * sums.targets
+    after = np.arange(len(sums.lower)) + 1
+    exceeds = np.zeros(len(sums.lower), dtype=bool)
+    for span in SPANS:
+        reached = np.searchsorted(sums.lower, np.maximum(sums.lower, SINGLE) * span)
+        ends = after if span == 1 else np.maximum(reached, after)
+        pooled, targets = _pooled(excess, ends), _pooled(sums.targets, ends)
+        mean = ratio(pooled.sum(axis=0), targets.sum(axis=0))
+        exceeds |= mean - quantile * standard_error(pooled, targets) > 0
+    return len(exceeds) if exceeds.all() else int(exceeds.argmin())
+
+
+def _pooled(values: Floats, ends: NDArray[np.int64]) -> Floats:
+    """Sum over the bins ``i … ends[i] - 1`` for each ``i``; values ``(documents, bins)``."""
+    summed = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
+    pooled: Floats = summed[:, ends] - summed[:, :-1]
+    return pooled

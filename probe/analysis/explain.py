@@ -9,18 +9,18 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from probe.analysis.classes.findings import ClassFindings, class_findings
-from probe.analysis.classes.table import classify, default_classes
-from probe.analysis.classes.user import is_user
-from probe.analysis.curve import fitted_curves
+from probe.analysis.fit import fitted_curves
 from probe.analysis.information import Information, information_findings
 from probe.analysis.opened import opened
 from probe.analysis.positions import PositionFit
 from probe.analysis.record import plain, records, write_csv, write_text
-from probe.analysis.runs import connected
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.sums import document_sums
+from probe.classes.choice import is_user
+from probe.classes.findings import ClassFindings, class_findings
+from probe.classes.table import classify, default_classes
+from probe.results.folder import connected
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class Explanation:
 
     Args:
         summary: The answer: curves, effective contexts, contrasts.
-        classes: Curves by token class, columns :data:`probe.analysis.classes.findings.CURVES`.
+        classes: Curves by token class, columns :data:`probe.classes.findings.CURVES`.
         class_contexts: Effective contexts by token class, columns
-            :data:`probe.analysis.classes.findings.CONTEXTS`.
+            :data:`probe.classes.findings.CONTEXTS`.
         class_counts: ``class, value, targets, share, documents``; every scored target once.
         occurrences: Delta by octave and by where the target's token last stood.
         copies: The same by where the text that the target continues was seen.

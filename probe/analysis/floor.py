@@ -11,7 +11,7 @@ from scipy.stats import t
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import standard_error
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
 
 
 @dataclass(frozen=True, eq=False)

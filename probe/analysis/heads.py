@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
 
 COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
 """Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that

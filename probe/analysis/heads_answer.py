@@ -4,9 +4,8 @@ import math
 
 import pandas as pd
 
-from probe.analysis.aligned import aligned
-from probe.analysis.groups import in_words
-from probe.analysis.words import counted
+from probe.analysis.intervals import in_words
+from probe.text import aligned, counted
 
 SHOWN = 10
 """Single heads of a kind in a printed table; the file has all."""

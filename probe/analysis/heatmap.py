@@ -10,13 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.floor import is_noise
-from probe.analysis.frames import located
-from probe.analysis.runs import connected, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import binned
+from probe.analysis.sums import binned, located
 from probe.analysis.sums import curve_starts as starts_of
-from probe.analysis.views import measured_edges, scored_conditions
 from probe.errors import UsageError
+from probe.results.folder import connected, open_run
+from probe.results.views import measured_edges, scored_conditions
 
 
 def delta_map(
@@ -64,7 +63,7 @@ def delta_by_document(
     Grey rows, and bins before the start of the condition's curve, are left out.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
         condition: Canonical text of the condition.
         curve_starts: First distance (tokens) of each condition's curve.
@@ -91,7 +90,7 @@ def delta_by_position(
     before the start of the condition's curve, are left out.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
         condition: Canonical text of the condition.
         rows: Stretches of equal length between the first and the last position of a target.

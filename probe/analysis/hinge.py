@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis import words
+from probe import text as words
 from probe.analysis.bins import octave_index
 from probe.analysis.bootstrap import too_few
-from probe.analysis.fitted import FittedCurve
+from probe.analysis.fit import FittedCurve
 from probe.analysis.floor import is_noise
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ def hinges(fitted: Mapping[str, FittedCurve]) -> pd.DataFrame:
     fit is least squares over the bins, each weighted by the inverse of its variance between
     documents (pooled by octave), over a grid of hinges; every resample is fitted anew. A hinge
     in the last half octave before the reach, or at its end, counts as beyond reach, as in
-    :func:`probe.analysis.fitted.first_below`.
+    :func:`probe.analysis.fit.first_below`.
 
     A curve that bends smoothly has no hinge of its own: the fit then gives the place where two
     straight pieces describe it best, and the text says how far off they are.

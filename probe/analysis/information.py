@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from probe.analysis.ablated import ablated_information
-from probe.analysis.detectable import detectable
-from probe.analysis.fitted import FittedCurve
+from probe.analysis.fit import FittedCurve
 from probe.analysis.hinge import hinges
 from probe.analysis.losses import Losses, losses
 from probe.analysis.opened import Opened
 from probe.analysis.positions import PositionFit, intact_positions
+from probe.analysis.precision import detectable
 from probe.analysis.quantiles import quantiles
 from probe.analysis.tolerances import shares_of, tolerance_curve
 
@@ -26,7 +26,7 @@ class Information:
         hinges: :func:`probe.analysis.hinge.hinges`.
         quantiles: :func:`probe.analysis.quantiles.quantiles`.
         positions: :func:`probe.analysis.positions.intact_positions`.
-        detectable: :func:`probe.analysis.detectable.detectable`.
+        detectable: :func:`probe.analysis.precision.detectable`.
         notes: What is missing and which condition it lacks, one line each.
     """
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.aligned import aligned
 from probe.analysis.keys import KeyRule, Span
 from probe.analysis.longppl import LongPPL
 from probe.analysis.record import write_text
-from probe.analysis.runs import Run
-from probe.analysis.words import counted, signed
-from probe.printable import printable
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.folder import Run
+from probe.text import aligned, counted, printable, signed
 
 BIAS = (
     "the scored model has chosen its own key tokens: LCL > {lcl:g} keeps those that it predicts"

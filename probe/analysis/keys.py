@@ -8,8 +8,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.analysis.runs import Run, connected
 from probe.errors import ProbeError, UsageError
+from probe.results.folder import Run, connected
 
 Integers = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ def key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
     text)``, above`` (the rule's LSD)``, key``.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         rule: Which tokens are key.
 
     Raises:

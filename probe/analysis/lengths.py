@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, resample_weights
 from probe.analysis.effective import EffectiveContext, effective_context
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.floor import length_limit
-from probe.analysis.longest import longest_context
 from probe.analysis.record import write_csv
-from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.sums import Sums
 from probe.analysis.unigram import unigram_sums
-from probe.analysis.views import bytes_per_token, connect, scored_documents
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.windows import FEWEST_DOCUMENTS
+from probe.results.folder import Run, open_run
+from probe.results.views import bytes_per_token, connect, longest_context, scored_documents
 
 KL = "KL to the longest context"
 """What stands for the condition in answers that are read off the KL."""

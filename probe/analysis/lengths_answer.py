@@ -5,9 +5,8 @@ import pandas as pd
 
 from probe.analysis.answer import counts, sentence, short
 from probe.analysis.lengths import KL, Lengths
-from probe.analysis.words import counted
-from probe.printable import printable
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.text import counted, printable
 
 
 def answer(found: Lengths) -> str:

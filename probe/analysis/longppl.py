@@ -13,11 +13,11 @@ from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.carried import carry
 from probe.analysis.keys import KeyRule, key_view
 from probe.analysis.lsd import lsd_by_distance, lsd_edges
-from probe.analysis.runs import Run, open_run, protocol_kind
 from probe.analysis.settings import Analysis
-from probe.analysis.views import connect, scored_documents
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.windows import FEWEST_DOCUMENTS
+from probe.results.folder import Run, open_run, protocol_kind
+from probe.results.views import connect, scored_documents
 
 
 @dataclass(frozen=True, eq=False)

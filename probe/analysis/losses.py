@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe.analysis.cells import PLACES, cells, places_of
-from probe.analysis.views import is_repeated, measured_edges
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.views import is_repeated, measured_edges
 
 Integers = NDArray[np.int64]
 
@@ -48,7 +48,7 @@ def losses(
     documents of the difference between the last and the second quarter of the measured positions.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         confidence: Confidence of the two-sided limit whose lower side must be above 0.
         edges: Edges of the bins (tokens) that the run is summed by; by default those of curves.
 

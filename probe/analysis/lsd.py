@@ -6,10 +6,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges
-from probe.analysis.frames import located
 from probe.analysis.keys import KeyRule, key_view
-from probe.analysis.runs import Run, connected
-from probe.analysis.sums import binned
+from probe.analysis.sums import binned, located
+from probe.results.folder import Run, connected
 
 BINS = 8  # of the distances of a short context, which span less than an octave
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

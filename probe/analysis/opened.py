@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.cells import cells, scored
 from probe.analysis.floor import NoiseFloor, length_limit
-from probe.analysis.runs import Run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
-from probe.analysis.views import bytes_per_token, measured_edges
+from probe.results.folder import Run
+from probe.results.views import bytes_per_token, measured_edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Opened:
     """An open run.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         how: How the run is read.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
         documents: All documents of the run, in the order of *weights*.
@@ -61,7 +61,7 @@ def opened(
     """Look up in the rows of a run what its findings need; equal rows, equal draws.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         run: The run that it is of.
         how: How to read it.
         floor: Its noise floor, where it is known.

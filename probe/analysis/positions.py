@@ -74,7 +74,7 @@ def intact_positions(
     position in the interval over documents, and the exponent is inside its bounds.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         documents: All documents of the run, in the order of *weights*.
         weights: The run's draws of documents, shape ``(resamples, documents)``.
         confidence: Confidence of the bands, pointwise.

@@ -7,20 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
-from probe.analysis.curve import fitted_curves
 from probe.analysis.effective import EffectiveContext, effective_contexts
-from probe.analysis.fitted import FittedCurve
+from probe.analysis.fit import FittedCurve, fitted_curves, isotonic_stack
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
-from probe.analysis.isotonic import isotonic_stack
 from probe.analysis.opened import opened
-from probe.analysis.runs import connected, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import document_sums
+from probe.analysis.sums import document_sums, stacked
 from probe.analysis.tolerance import Tolerance
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.windows import FEWEST_DOCUMENTS
+from probe.results.folder import connected, open_run
 
 MOST = 64
 """Numbers of documents are tried up to this many times those of the run."""
@@ -240,3 +239,54 @@ def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext, clo
     if last.estimate is None:
         return f"needs a longer reach than {last.reach:,}, not more documents"
     return f"> {MOST * now.documents:,}"
+
+
+POWER = 0.8
+
+DETECTABLE_COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "standard_error",
+    "detectable",
+    "documents",
+)
+
+
+def detectable(fitted: Mapping[str, FittedCurve], confidence: float = 0.95) -> pd.DataFrame:
+    """The mean delta that a t-test over the documents of each bin would find with 80 % power.
+
+    ``(t(n−1, (1 + confidence) / 2) + t(n−1, 0.8)) · SE``: a delta this large is told from 0, on
+    both sides, four times out of five. A bin in which nothing was found rules out no less.
+
+    Args:
+        fitted: Curves by condition; the noise control is left out.
+        confidence: One less the level of the two-sided test.
+
+    Returns:
+        One row per condition and bin with the columns ``DETECTABLE_COLUMNS`` (tokens, nats); NaN
+        below two documents in a bin.
+
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", chapter 2, with
+        Student's quantiles.
+    """
+    frames = []
+    for name, curve in fitted.items():
+        if is_noise(name):
+            continue
+        documents = (curve.sums.targets > 0).sum(axis=0)
+        freedom = np.where(documents > 1, documents - 1, np.nan)
+        factor = t.ppf((1 + confidence) / 2, freedom) + t.ppf(POWER, freedom)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "condition": name,
+                    "distance_from": curve.sums.lower,
+                    "distance_to": curve.sums.upper,
+                    "standard_error": curve.resampled.standard_error,
+                    "detectable": factor * curve.resampled.standard_error,
+                    "documents": documents,
+                }
+            )
+        )
+    return stacked(frames, DETECTABLE_COLUMNS)

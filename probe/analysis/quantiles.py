@@ -8,8 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges
-from probe.analysis.frames import from_starts, located
-from probe.analysis.sums import binned
+from probe.analysis.sums import binned, from_starts, located
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NAMES = tuple(f"q{level * 100:02.0f}" for level in LEVELS)
@@ -32,7 +31,7 @@ def quantiles(
     a cell.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         reach: End of the last octave (tokens).
         curve_starts: First distance (tokens) of each condition's curve; octaves that begin before
             it are left out.

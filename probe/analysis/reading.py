@@ -9,9 +9,8 @@ import pandas as pd
 from probe.analysis.bins import octave_edges
 from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.floor import limit, noise_condition
-from probe.analysis.frames import from_starts, located, stacked
 from probe.analysis.intervals import intervals
-from probe.analysis.sums import binned, to_sums
+from probe.analysis.sums import binned, from_starts, located, stacked, to_sums
 
 LEAST = 1e-6
 """A KL below this (nats) is rounding of float32, whatever the noise condition happened to hit."""
@@ -46,7 +45,7 @@ def reading(
     are left out, as in curves.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         reach: End of the last octave (tokens).
         documents: All documents of the run, in the order of *weights*.
         weights: Draws of the documents, shape ``(resamples, documents)``.

@@ -19,11 +19,11 @@ from probe.analysis.bootstrap import (
     standard_error,
 )
 from probe.analysis.record import write_csv
-from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.views import DISTRACTOR, pattern
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.windows import FEWEST_DOCUMENTS
+from probe.results.folder import Run, open_run
+from probe.results.views import DISTRACTOR, pattern
 
 COLUMNS = (
     "prefix",

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.suffix import SuffixAnswer
-from probe.analysis.words import counted, signed
-from probe.printable import printable
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.text import counted, printable, signed
 
 MARGIN = (
     "margin: mean loss of the best distractor less that of the gold continuation (nats a token);"

@@ -8,26 +8,23 @@ import duckdb
 import pandas as pd
 
 from probe.analysis.cells import cells, doubtful, far_range, windows_and_targets
-from probe.analysis.classes.source import groups
 from probe.analysis.contrasts import contrasts
-from probe.analysis.curve import curve_frame, fitted_curves
 from probe.analysis.documents import by_document
-from probe.analysis.effective import EffectiveContext, effective_contexts
-from probe.analysis.fitted import FittedCurve
+from probe.analysis.effective import EffectiveContext, effective_contexts, marked
+from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_curves
 from probe.analysis.flags import flags
 from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
-from probe.analysis.lowered import marked
 from probe.analysis.opened import Opened, opened
 from probe.analysis.reading import reading
 from probe.analysis.record import write_summary
-from probe.analysis.repeats import draws_errors
-from probe.analysis.runs import Run, open_run, protocol_kind
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums
 from probe.analysis.tails import tails
-from probe.analysis.views import connect, measured_edges, refuse_unknown_windows
+from probe.classes.source import groups
 from probe.errors import ProbeError
+from probe.results.folder import Run, open_run, protocol_kind
+from probe.results.views import connect, measured_edges, refuse_unknown_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +39,7 @@ class Summary:
         targets: Targets with scores.
         reach: End of the last distance bin that can answer, of any condition.
         far: Shortest and longest far context behind an answer.
-        curve: Delta by condition and bin, columns :data:`probe.analysis.curve.COLUMNS`.
+        curve: Delta by condition and bin, columns :data:`probe.analysis.fit.COLUMNS`.
         contexts: Effective context of each condition at each tolerance.
         floor: Noise floor, ``None`` without a noise condition.
         losses: Losses by condition and position.

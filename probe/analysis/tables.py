@@ -3,11 +3,10 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from probe.analysis.aligned import aligned
 from probe.analysis.bootstrap import too_few
 from probe.analysis.floor import without_noise
 from probe.analysis.summary import Summary
-from probe.analysis.words import difference
+from probe.text import aligned, difference
 
 
 def contrast_table(summary: Summary) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.cells import cells
-from probe.analysis.frames import from_starts
+from probe.analysis.sums import from_starts
 
 TOP = 0.01
 """Share of the targets whose part of the sum is told."""
@@ -25,7 +25,7 @@ def tails(
     """Shares of targets helped and hurt, and the part of the sum in the top 1 % of the targets.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         reach: End of the last octave (tokens).
         curve_starts: First distance (tokens) of each condition's curve; octaves that begin before
             it are left out.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from probe.errors import UsageError
-from probe.printable import shown
+from probe.text import shown
 
 ALLOWED = "'1%' (rise in perplexity), '0.01 nats', '0.02 bpb' or '5% of delta0'"
 _UNITS: dict[str, Literal["perplexity", "nats", "bpb", "delta0"]] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from probe.analysis.effective import EffectiveContext, effective_context
-from probe.analysis.fitted import FittedCurve
+from probe.analysis.fit import FittedCurve
 from probe.analysis.floor import NoiseFloor, is_noise
 from probe.analysis.settings import Analysis
 from probe.analysis.tolerance import Tolerance

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from probe.analysis.runs import Run
+from probe.results.folder import Run
 
 
 def unigram_sums(
@@ -16,7 +16,7 @@ def unigram_sums(
     """Losses by the counts of ``frequencies.parquet``, with one added to each token's.
 
     Args:
-        connection: From :func:`probe.analysis.views.connect`.
+        connection: From :func:`probe.results.views.connect`.
         run: The run; its ``run.json`` tells the size of the vocabulary.
         of: Documents, or a document and the number of one of its windows.
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from probe.attention.fixed import Weights, Zero
-from probe.attention.lowrank import LowRank, Turn
 from probe.attention.patterns import Part
+from probe.attention.terms.hardcoded import Weights, Zero
+from probe.attention.terms.lowrank import LowRank, Turn
 from probe.errors import UsageError
 
 

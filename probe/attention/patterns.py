@@ -7,12 +7,12 @@ model's own attention. Terms that hide keys add up to what any of them lets thro
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from probe.attention.fixed import Weights
-from probe.attention.lowrank import LowRank
-from probe.attention.masks import Mask
 from probe.attention.registry import Index, Term, Truth
+from probe.attention.terms.hardcoded import Weights
+from probe.attention.terms.lowrank import LowRank
+from probe.attention.terms.mask import Mask
 from probe.errors import UsageError
-from probe.printable import one_line, shown
+from probe.text import one_line, shown
 
 Chosen = tuple[int, ...] | None
 """Numbers of layers or heads; ``None`` is all of them."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 from probe.registry import Registry, summary
 
 BUILTINS = (
-    "probe.attention.masks",
-    "probe.attention.links",
-    "probe.attention.fixed",
-    "probe.attention.lowrank",
+    "probe.attention.terms.mask",
+    "probe.attention.terms.mask",
+    "probe.attention.terms.hardcoded",
+    "probe.attention.terms.lowrank",
 )
 KEYWORDS = frozenset({"global"})
 """Names of patterns that Python keeps for itself; the parser reads them nevertheless."""

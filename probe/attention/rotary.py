@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from probe.attention.apply import Put, registered
 from probe.attention.forward import Heads, Seen
 from probe.attention.patterns import Part, Pattern
-from probe.attention.put import Put, registered
 from probe.attention.trial import forward
 from probe.errors import UsageError
-from probe.printable import shown
+from probe.text import shown
 
 _TOLERANCE = {torch.float32: 1e-3}  # of the largest number; rounded dtypes below
 _ROUNDED = 0.05

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from probe.errors import UsageError
-from probe.printable import shown
+from probe.text import shown
 
 TOKENS = 8  # of the trial forward
 

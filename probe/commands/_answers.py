@@ -70,7 +70,7 @@ def tell(folder: Path) -> None:
 
 def show(folder: Path) -> None:
     """The same inside a :func:`noting_unwritten`."""
-    from probe.analysis.runs import open_run
+    from probe.results.folder import open_run
 
     record = open_run(folder, checked=False).record
     kind = str(((record.get("config") or {}).get("protocol") or {}).get("kind"))

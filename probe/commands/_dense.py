@@ -9,7 +9,7 @@ from probe.commands._visible import say
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from probe.analysis.runs import Run
+    from probe.results.folder import Run
 
 
 def tell(folder: Path) -> None:
@@ -31,8 +31,8 @@ def draw(
 ) -> Iterator[tuple[str, "Axes"]]:
     """The importance of a window's tokens; of the run's first window, if none is named."""
     from probe.analysis.dense import importance
-    from probe.analysis.runs import open_run
     from probe.plots import importance as figure
+    from probe.results.folder import open_run
 
     run = open_run(folder, checked=False)
     name, number = _window(run, document, window)
@@ -58,7 +58,7 @@ def _window(run: "Run", document: str | None, window: int | None) -> tuple[str, 
 
 def _texts(run: "Run", document: str, window: int, first: int, last: int) -> list[str] | None:
     """The texts of the tokens *first* to *last* of a document, ``None`` for data without text."""
-    from probe.analysis.views import connect
+    from probe.results.views import connect
 
     with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
         start, starts, ends, text = connection.execute(

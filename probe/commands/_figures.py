@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from probe.commands._visible import note
 from probe.commands._without_curve import only
-from probe.printable import printable
+from probe.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -100,7 +100,7 @@ class ModelTokens:
 
     def single(self, name: str) -> int:
         """See `Tokens`."""
-        from probe.sources import token_of
+        from probe.perturbations.sources import token_of
 
         return token_of(name, self._tokenizer, len(self._tokenizer))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from probe.printable import printable
+from probe.text import printable
 
 SPELLED = {
     "−": "-",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from probe.analysis.runs import Run
+    from probe.results.folder import Run
 
 
 def draw(
@@ -25,7 +25,7 @@ def draw(
     Raises:
         UsageError: If the protocol has no such figure, or the runs have different protocols.
     """
-    from probe.analysis.runs import protocol_kind
+    from probe.results.folder import protocol_kind
 
     kinds = [str(protocol_kind(run.record)) for run in runs]
     found = next((protocol for protocol in kinds if protocol in _FIGURES), None)
@@ -57,8 +57,8 @@ def only(frame: "pd.DataFrame", column: str, value: str | None, option: str) -> 
 
 def name(axes: "Axes", runs: Sequence["Run"], kind: str = "curve") -> "Axes":
     """Axes that name the model and the data of the runs that they show."""
-    from probe.analysis.names import told_apart
     from probe.plots.marks import named
+    from probe.results.folder import told_apart
 
     told = [run.model for run in runs] + [run.data for run in runs]
     if len(runs) > 1:

@@ -35,8 +35,8 @@ def command(
     quiet()
     import numpy as np
 
+    from probe.engine.selfcheck import check
     from probe.models.load import load_model, open_source
-    from probe.selfcheck import check
 
     source = open_source(model, trust_remote_code=trust_remote_code)
     length = min(length, source.positions or length)

@@ -34,7 +34,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.analysis.compare.words import comparison_text, note_lines, table_text
     from probe.analysis.record import csv_text
     from probe.analysis.summary import summarise
-    from probe.outfile import write_whole
+    from probe.results.files import write_whole
 
     summaries = [summarise(folder, write=False) for folder in runs]
     table = summary_table(summaries)

@@ -33,9 +33,9 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
     from probe.analysis.keys import KeyRule, key_spans
     from probe.analysis.longppl import is_longppl, longppl
     from probe.analysis.lsd import lsd_table
-    from probe.analysis.runs import open_run
-    from probe.analysis.words import counted
-    from probe.outfile import write_whole
+    from probe.results.files import write_whole
+    from probe.results.folder import open_run
+    from probe.text import counted
 
     rule = KeyRule(lsd, lcl)
     opened = open_run(run)

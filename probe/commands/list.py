@@ -13,8 +13,8 @@ from probe.commands.options import own_perturbations
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from probe.analysis.classes.registry import Entry as ClassEntry
     from probe.attention.registry import Entry as PatternEntry
+    from probe.classes.registry import Entry as ClassEntry
     from probe.perturbations.registry import Entry
 
 COLUMNS = 100
@@ -96,7 +96,7 @@ Rows = Iterable[tuple[str, str]]
 @own_perturbations
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
-    from probe.analysis.classes import registry as classes
+    from probe.classes import registry as classes
     from probe.perturbations import registry
     from probe.perturbations.steps import FORMS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.errors import UsageError
-from probe.printable import MOST, one_line
+from probe.text import MOST, one_line
 
 if TYPE_CHECKING:
     from probe.config import Config
@@ -47,7 +47,7 @@ def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--perturbations FILE``, whose files are run before it."""
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.user import load_file
+        from probe.perturbations.condition import load_file
 
         for file in files:
             load_file(file, "--perturbations")

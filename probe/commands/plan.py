@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.analysis.words import counted
 from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 from probe.errors import UsageError
+from probe.text import counted
 
 if TYPE_CHECKING:
     from probe.analysis.precision import Pilot
     from probe.config import Config
-    from probe.experiment import Experiment
-    from probe.planning import Planned
+    from probe.runs.experiment import Experiment
+    from probe.runs.plan import Planned
 
 OCTAVES = 0.5
 
@@ -51,9 +51,9 @@ def command(
     settled = read(config, settings, **twins)
     precision = precision_table(settled, finished, octaves)
     quiet()
-    from probe.experiment import prepare
-    from probe.planning import costs, planned_batch
-    from probe.run import notes
+    from probe.runs.experiment import prepare
+    from probe.runs.plan import costs, planned_batch
+    from probe.runs.run import notes
 
     experiment = prepare(settled)
     experiment.check_sources()
@@ -105,7 +105,7 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
 
 def _needed(found: "Pilot") -> str:
     """Conditions in rows, tolerances in columns; a word where there is no number."""
-    from probe.analysis.aligned import aligned
+    from probe.text import aligned
 
     tolerances = list(dict.fromkeys(found.needed["tolerance"]))
     lines, reasons = [["condition", *tolerances]], []
@@ -133,9 +133,8 @@ def window_tokens(experiment: "Experiment") -> str:
 
 def targets_table(cost: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
-    from probe.analysis.aligned import aligned
-    from probe.analysis.words import counted
-    from probe.planning import octave_name
+    from probe.runs.plan import octave_name
+    from probe.text import aligned, counted
 
     # Patterns of attention have no distance, and they may be hundreds.
     named = [name for name in cost.targets if name.startswith("attend(")]
@@ -157,8 +156,8 @@ def targets_table(cost: "Planned") -> str:
 def estimate(experiment: "Experiment", cost: "Planned") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
     from probe.models.load import load_model
-    from probe.run import check_model
-    from probe.timing import speed
+    from probe.runs.plan import speed
+    from probe.runs.run import check_model
 
     settings = experiment.config.model
     model = load_model(

@@ -109,9 +109,9 @@ def command(
     formats: tuple[str, ...] = ("png", "svg")
     if output is not None:
         base, formats = parted(output)
-    from probe.analysis.runs import open_run
     from probe.plots.save import save
     from probe.plots.style import EmptyFigureError
+    from probe.results.folder import open_run
 
     opened = [open_run(folder, checked=False) for folder in runs]
     kinds: dict[str, Callable[[], _figures.Named]] = {

@@ -11,7 +11,7 @@ from probe.commands._answers import keep_figure, noting_unwritten, show
 from probe.commands._target import Target
 from probe.commands._visible import say
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
-from probe.printable import printable
+from probe.text import printable
 
 if TYPE_CHECKING:
     from probe.analysis.explain import Explanation
@@ -75,9 +75,9 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
 
 def _told(found: "Explanation") -> Iterator[str]:
     """What else a run says: which tokens need far text, contrasts, who is helped, notes."""
-    from probe.analysis.runs import protocol_kind
     from probe.analysis.tables import contrast_table, tail_table
     from probe.report.which import which
+    from probe.results.folder import protocol_kind
 
     if protocol_kind(found.summary.run.record) not in WITHOUT_CONTRASTS:
         if lines := which(found):

@@ -25,8 +25,8 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     from tqdm import tqdm
 
     from probe.commands._answers import tell
-    from probe.progress import Progress
-    from probe.run import run
+    from probe.runs.rows import Progress
+    from probe.runs.run import run
 
     # Shown from the first unit on: a mistake that comes before it stands alone.
     bar = tqdm(

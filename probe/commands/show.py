@@ -12,7 +12,7 @@ import click
 
 from probe.commands.options import own_perturbations
 from probe.errors import UsageError
-from probe.printable import shown
+from probe.text import shown
 
 if TYPE_CHECKING:
     from probe.commands._tokens import Tokens

@@ -1,8 +1,13 @@
 """Raw records of a data set in seeded order, under names that no seed changes."""
 
+import glob
+import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +15,135 @@ import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from probe.corpus.files import as_text_files, data_files, document_names
-from probe.corpus.loading import Files, one_line_errors, open_split
-from probe.corpus.metadata import described
+from probe.corpus.files import (
+    as_text_files,
+    data_files,
+    document_names,
+    is_address,
+    is_empty,
+    not_utf8,
+)
 from probe.corpus.options import DataOptions
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
-from probe.printable import shown
+from probe.models.location import is_local
+from probe.text import one_line, shown
+
+Files = Mapping[str, tuple[str, ...]]
+
+# Arguments of load_dataset that have a key of their own, or that no data set needs.
+_RESERVED = {"path", "name", "revision", "split", "data_files", "streaming", "trust_remote_code"}
+
+
+def open_split(options: DataOptions, files: Files) -> Any:
+    """Open one split of a data set.
+
+    Args:
+        options: The data set.
+        files: Expanded data files of each split, empty where ``datasets`` expands them.
+
+    Returns:
+        A ``datasets.Dataset``, or an ``IterableDataset`` where it is streamed.
+
+    Raises:
+        UsageError: If the split is missing, or an option is unknown or reserved.
+    """
+    if reserved := sorted(_RESERVED & options.options.keys()):
+        raise UsageError(
+            f"data.options: {', '.join(reserved)} cannot be set here; what load_dataset takes"
+            f" besides {', '.join(sorted(_RESERVED))} can"
+        )
+    # All splits are prepared anyway; asking for none first tells which there are.
+    splits = _load(options, files, split=None)
+    if options.split in splits:
+        return splits[options.split]
+    try:
+        return _load(options, files, split=options.split)
+    except ValueError as error:
+        slices = "" if options.streaming else ", or a slice of one such as train[:10%]"
+        raise UsageError(
+            f"data.split: {shown(options.split)} selects nothing in {shown(options.path)};"
+            f" allowed: {', '.join(map(str, splits))}{slices}"
+        ) from error
+
+
+def _load(options: DataOptions, files: Files, *, split: str | None) -> Any:
+    from datasets import load_dataset  # takes seconds
+
+    further = dict(options.options)
+    if options.path == "text":
+        further.setdefault("sample_by", "document")
+    patterns = {name: [_literal(path) for path in paths] for name, paths in files.items()}
+    try:
+        return load_dataset(
+            options.path,
+            options.name,
+            revision=options.revision,
+            split=split,
+            data_files=patterns or options.data_files,
+            streaming=options.streaming,
+            **further,
+        )
+    except TypeError as error:
+        raise UsageError(f"data.options: {shown(further)}: {_line(error)}") from error
+
+
+def _literal(path: str) -> str:
+    """Protect the signs of a glob in a file's name, which ``datasets`` would expand again."""
+    return path if is_address(path) else glob.escape(path)
+
+
+@contextmanager
+def one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
+    """Turn whatever reading a data set raises into one line for a user.
+
+    ``datasets`` raises its own errors, those of pyarrow, of the hub and of its builders: there is
+    no narrower family than ``Exception``.
+
+    Args:
+        options: The data set that is read.
+        files: Expanded data files of each split.
+
+    Raises:
+        UsageError: If the data set or one of its files does not exist.
+        ProbeError: If anything else went wrong.
+    """
+    try:
+        if is_local(options.path) and not Path(options.path).exists():
+            raise FileNotFoundError("there is no such folder or file")
+        yield
+    except ProbeError:
+        raise
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot find data set {shown(options.path)}: {_line(error)}") from error
+    except Exception as error:
+        raise ProbeError(_explanation(error, options, list(chain(*files.values())))) from error
+
+
+def _explanation(error: Exception, options: DataOptions, paths: Sequence[str]) -> str:
+    if paths and all(map(is_empty, paths)):
+        others = " and the other data files" if len(paths) > 1 else ""
+        return f"data set {shown(options.path)} is empty: no row in {shown(paths[0])}{others}"
+    undecoded = isinstance(_reason(error), UnicodeDecodeError)
+    if undecoded and "encoding" not in options.options and (path := not_utf8(paths)) is not None:
+        return f"{shown(path)} is not UTF-8; convert it, or give data.options.encoding"
+    return f"cannot read data set {shown(options.path)}: {_line(error)}"
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Look behind an error of ``datasets`` that only says where it happened."""
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
+        return _reason(error.__cause__)
+    return error
+
+
+def _line(error: BaseException) -> str:
+    """Return the reason on one line."""
+    reason = _reason(error)
+    return one_line(reason) or type(reason).__name__
+
 
 BUFFER = 1_000
 """Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
@@ -252,3 +379,45 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
             " allowed: lists of whole numbers"
         )
     return ids.astype(np.int64)
+
+
+LONGEST = 200
+"""Characters that a value may have: longer ones describe nothing, they are text."""
+
+
+def described(row: Mapping[str, Any], columns: Sequence[str], *, document: str) -> dict[str, str]:
+    """The values of a document's metadata columns.
+
+    Args:
+        row: The document as the data set holds it.
+        columns: The columns.
+        document: Its name, for the message.
+
+    Returns:
+        Text by column: numbers as they are written, ``yes`` and ``no`` for true and false; no
+        entry for a value that is missing, blank or NaN.
+
+    Raises:
+        UsageError: If a value is something else, or longer than ``LONGEST`` characters.
+    """
+    texts = {column: _text(row[column], column, document) for column in columns}
+    return {column: text for column, text in texts.items() if text is not None}
+
+
+def _text(value: Any, column: str, document: str) -> str | None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str | int | float):
+        raise UsageError(
+            f"data.metadata_columns: {column!r} holds {type(value).__name__} in document"
+            f" {document!r}; allowed: text, numbers, true and false"
+        )
+    text = str(value).strip()
+    if len(text) > LONGEST:
+        raise UsageError(
+            f"data.metadata_columns: {column!r} holds {len(text):,} characters in document"
+            f" {document!r}; allowed: up to {LONGEST}"
+        )
+    return text or None

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.corpus.windows import Span
 from probe.errors import UsageError
-from probe.printable import shown
-from probe.windows import Span
+from probe.text import shown
 
 JOINT = "\n\n"
 """What stands between the columns of a prompt."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.errors import UsageError
-from probe.printable import shown
+from probe.text import shown
 
 PACKAGE = "package://"
 _BITS = re.compile(r"^(?P<name>.+?)[.\-_](?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)$", re.I)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
-from probe.printable import shown
+from probe.text import shown
 
 EXACT = 5e-4  # nats in float32, the largest difference of one loss; what is wrong is off by more
 ROUNDED = 0.02  # nats in bfloat16 and float16, of the mean

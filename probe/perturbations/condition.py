@@ -1,8 +1,9 @@
 """Conditions: perturbations with their parameters, as canonical text, ready to be applied."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -10,16 +11,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.random import Generator
 
+from probe import checks
 from probe.attention.patterns import Pattern
 from probe.errors import UsageError
-from probe.perturbations import checks, registry
+from probe.perturbations import registry
+from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
-from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
-from probe.perturbations.text import TokenText
-from probe.printable import shown
-from probe.registry import refuse_long
+from probe.perturbations.text import MadeUp, TokenText, pipeline_version
+from probe.registry import refuse_long, run_file
+from probe.text import shown
 
 MOST_STEPS = 100
 """Steps that a condition may have."""
@@ -271,3 +273,46 @@ def _check_values(step: Step, text: str | Sequence[str]) -> None:
         step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {shown(text)}: {error}") from error
+
+
+def load_file(file: str, what: str = "") -> str:
+    """Run a Python file, which registers its perturbations.
+
+    Args:
+        file: The path, relative to the working directory.
+        what: What named it, for an error.
+
+    Returns:
+        The same path.
+
+    Raises:
+        UsageError: If it cannot be read or run.
+    """
+    run_file(file, what)
+    return file
+
+
+def marks(conditions: Iterable[Condition]) -> dict[str, str]:
+    """What changes with code that is not ours: the user's own perturbations, and spaCy.
+
+    Args:
+        conditions: The conditions.
+
+    Returns:
+        A hash of the source by name, none where its source is not to be had; what the function
+        calls is not in it. The versions of spaCy and a pipeline, by the perturbation that asks it.
+    """
+    steps = [step for condition in conditions for step in condition.steps]
+    found = {}
+    for step in steps:
+        model = pipeline_of(step.name, step.parameters)
+        if model is not None:
+            found[f"{step.name}(model={model!r})"] = pipeline_version(model)
+    for name in sorted({step.name for step in steps}):
+        function = inspect.unwrap(registry.get(name).function)
+        if function.__module__ in registry.BUILTINS:
+            continue
+        source = registry.source_of(function)
+        if source:
+            found[name] = hashlib.sha256(source.encode()).hexdigest()
+    return found

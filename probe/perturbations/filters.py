@@ -10,12 +10,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from probe.language import MODEL
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
-from probe.perturbations.text import TAGS, TokenText
-from probe.printable import shown
+from probe.perturbations.text import MODEL, TAGS, TokenText
+from probe.text import shown
 
 CONTENT = ("ADJ", "ADV", "NOUN", "PRON", "PROPN", "VERB")
 POSITIONS = ("closed", "kept")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.printable import shown
+from probe.text import shown
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations  # help() then shows the types as they are wr
 import numpy as np
 from numpy.random import Generator
 
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
 from probe.perturbations.text import UNITS, TokenText

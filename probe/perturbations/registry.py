@@ -8,19 +8,19 @@ from typing import Any, Protocol
 
 from numpy.random import Generator
 
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.ids import Kind, like, to_array
 from probe.registry import Registry, summary
 
 BUILTINS = (
-    "probe.perturbations.control",
-    "probe.perturbations.attending",
+    "probe.perturbations.controls",
+    "probe.perturbations.controls",
     "probe.perturbations.order",
     "probe.perturbations.content",
     "probe.perturbations.filters",
     "probe.perturbations.removal",
     "probe.perturbations.targets",
-    "probe.perturbations.passages",
+    "probe.perturbations.content",
 )
 HANDED = frozenset({"text", "targets", "passage"})
 """Parameters that no condition writes: the run hands them over."""

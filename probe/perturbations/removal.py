@@ -4,12 +4,11 @@ from __future__ import annotations  # help() then shows the types as they are wr
 
 from numpy.random import Generator
 
-from probe.language import MODEL
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.filters import POSITIONS, chosen
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
-from probe.perturbations.text import TokenText
+from probe.perturbations.text import MODEL, TokenText
 
 
 @register("drop", removes=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.ids import AnyIds, Ids, to_array
-from probe.printable import shown
+from probe.text import shown
 
 Sampler: TypeAlias = Callable[[int, Generator], Ids]
 """``sampler(n, rng)`` draws ``n`` token ids, shape ``(n,)``, int64."""

@@ -20,11 +20,10 @@ from probe.attention.text import readable
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.ids import Kind
-from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import Sampler, any_sources
-from probe.perturbations.text import TokenText
-from probe.printable import shown
+from probe.perturbations.text import MadeUp, TokenText
 from probe.registry import refuse_long
+from probe.text import shown
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
 ATTEND = "attend"

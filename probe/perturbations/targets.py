@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import register
 from probe.perturbations.samplers import Sampler, draw, sampler_of

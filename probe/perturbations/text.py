@@ -2,17 +2,140 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.language import MODEL, Labels, entities, parts_of_speech
+from probe.errors import UsageError
 from probe.perturbations.ids import Ids
-from probe.printable import shown
+from probe.text import shown
+
+MODEL = "en_core_web_sm"
+EXTRA = "pip install 'context-probe[nlp]'"
+
+Labels = list[str | None]
+
+
+def parts_of_speech(
+    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
+) -> Labels:
+    """Part of speech of the word that each token belongs to, universal tags.
+
+    A token belongs to the spaCy token that holds its first character that is no space.
+
+    Args:
+        text: The text.
+        char_start: First character of each token, shape ``(n,)``.
+        char_end: One past its last character.
+        model: Name or folder of a spaCy pipeline.
+
+    Returns:
+        A tag such as ``NOUN``, n of them; ``None`` for white space.
+
+    Raises:
+        UsageError: If spaCy or the pipeline is missing, or it assigns no parts of speech.
+    """
+    document = analysed(model, text)
+    if len(document) and not document.has_annotation("POS"):
+        raise UsageError(f"spaCy pipeline {shown(model)} assigns no parts of speech{_parts(model)}")
+    tags = [token.pos_ or None for token in document]
+    at = aligned(text, char_start, char_end, document)
+    return [None if place < 0 else tags[place] for place in at]
+
+
+def entities(
+    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
+) -> Labels:
+    """Kind of the named entity that each token is part of.
+
+    Args:
+        text: The text.
+        char_start: First character of each token, shape ``(n,)``.
+        char_end: One past its last character.
+        model: Name or folder of a spaCy pipeline.
+
+    Returns:
+        A label such as ``PERSON``, empty for no entity, n of them; ``None`` for white space.
+
+    Raises:
+        UsageError: If spaCy or the pipeline is missing, or it looks for no entities.
+    """
+    document = analysed(model, text)
+    if len(document) and not document.has_annotation("ENT_IOB"):
+        raise UsageError(f"spaCy pipeline {shown(model)} looks for no entities{_parts(model)}")
+    kinds = [token.ent_type_ for token in document]
+    at = aligned(text, char_start, char_end, document)
+    return [None if place < 0 else kinds[place] for place in at]
+
+
+@lru_cache(maxsize=4)
+def pipeline(model: str) -> Any:
+    """Load a spaCy pipeline, once in a process.
+
+    Args:
+        model: Its name or folder.
+
+    Raises:
+        UsageError: If spaCy is not installed or the pipeline cannot be loaded.
+    """
+    try:
+        import spacy
+    except ImportError as error:
+        raise UsageError(f"parts of speech and named entities need spaCy: {EXTRA}") from error
+    try:
+        return spacy.load(model)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"spaCy pipeline {shown(model)} cannot be loaded; allowed: a folder, or an installed "
+            f"one (python -m spacy download {model})"
+        ) from error
+
+
+def pipeline_version(model: str = MODEL) -> str:
+    """The versions of spaCy and of a pipeline; empty where one of them is not there."""
+    meta = Path(model) / "meta.json"
+    try:
+        own = hashlib.sha256(meta.read_bytes()).hexdigest() if meta.is_file() else version(model)
+        return f"spacy {version('spacy')}, {own}"
+    except (PackageNotFoundError, ValueError, OSError):
+        return ""
+
+
+@lru_cache(maxsize=1)
+def analysed(model: str, text: str) -> Any:
+    """The pipeline's view of a text; all that ask about one window share it."""
+    nlp = pipeline(model)
+    nlp.max_length = max(nlp.max_length, len(text))
+    return nlp(text)
+
+
+def aligned(
+    text: str, char_start: NDArray[Any], char_end: NDArray[Any], document: Any
+) -> list[int]:
+    """Which spaCy token holds the first character of each token that is no space; −1 for none."""
+    at = np.full(len(text) + 1, -1, dtype=np.int64)
+    for token in document:
+        if not token.is_space:
+            at[token.idx : token.idx + len(token)] = token.i
+    found = []
+    for first, end in zip(char_start.tolist(), char_end.tolist(), strict=True):
+        own = text[first:end]
+        bare = own.lstrip()
+        found.append(int(at[first + len(own) - len(bare)]) if bare else -1)
+    return found
+
+
+def _parts(model: str) -> str:
+    names = ", ".join(pipeline(model).pipe_names) or "none"
+    return f"; its parts: {names}"
+
 
 UNITS = ("token", "word", "sentence")
 TAGS = (
@@ -231,3 +354,33 @@ def pre_tokens(tokenizer: Any) -> Callable[[str], Spans] | None:
 
 def _plain_words(text: str) -> Spans:
     return [found.span() for found in _WORD.finditer(text)]
+
+
+class MadeUp(TokenText):
+    """A text that stands in for any other where a perturbation is only tried.
+
+    Args:
+        tokens: Its tokens; words of 2, sentences of 16, every tenth type common.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        ids = np.arange(tokens)
+        super().__init__("", ids, ids + 1, ids)
+
+    def units(self, unit: str) -> Ids:
+        """See :class:`TokenText`."""
+        if unit not in UNITS:
+            return super().units(unit)
+        return np.arange(len(self)) // {"token": 1, "word": 2, "sentence": 16}[unit]
+
+    def labels(self, kind: str, model: str = MODEL) -> Labels:
+        """See :class:`TokenText`; the pipeline must be there though it is not asked."""
+        pipeline(model)
+        names = TAGS if kind == "pos" else ("", "", "PERSON")
+        return [names[place % len(names)] for place in range(len(self))]
+
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """See :class:`TokenText`."""
+        common: NDArray[np.bool_] = np.arange(len(self)) % 10 == 0
+        return common

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from probe.perturbations import checks
+from probe import checks
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
-from probe.perturbations.madeup import MadeUp
 from probe.perturbations.samplers import any_sources
+from probe.perturbations.text import MadeUp
 
 _TRIALS = 16  # permuted spans agree by luck in about every second trial, but not in all
 

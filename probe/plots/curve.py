@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from probe.analysis.answer import conditions_of, counts, epsilons, headline, in_order, short
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.floor import without_noise
-from probe.analysis.names import told_apart
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
 from probe.plots import marks, scales, style
+from probe.results.folder import told_apart
 
 
 def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probe.outfile import write_whole
 from probe.plots.style import sheet
+from probe.results.files import write_whole
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 300, "metadata": {"Software": None}},

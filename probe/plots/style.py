@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probe.printable import printable
+from probe.text import printable
 
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""

@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from probe.analysis.names import told_apart
 from probe.analysis.suffix import SuffixAnswer
 from probe.analysis.suffix_answer import name
 from probe.plots import marks, scales, style
+from probe.results.folder import told_apart
 
 PERCENT = (0, 20, 40, 60, 80, 100)
 

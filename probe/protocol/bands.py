@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from probe.errors import UsageError
-from probe.printable import shown
 from probe.protocol.fixed import Fixed
 from probe.protocol.runs import Run
+from probe.text import shown
 
 
 @dataclass(frozen=True)

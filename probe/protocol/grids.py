@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.errors import UsageError
-from probe.printable import shown
 from probe.protocol.fixed import Fixed
 from probe.protocol.runs import Run
+from probe.text import shown
 
 
 @dataclass(frozen=True)

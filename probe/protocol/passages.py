@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from probe.corpus.windows import Span
 from probe.protocol.runs import Run
-from probe.windows import Span
 
 LONGEST = 1 << 30
 """Tokens of a document where nothing limits them."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.errors import UsageError
-from probe.printable import shown
 from probe.protocol.grids import Grid
+from probe.text import shown
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from probe.errors import UsageError
-from probe.printable import shown
 from probe.protocol.runs import Run
+from probe.text import shown
 
 DEFAULT_RUNS: Mapping[int, int] = {1: 1, 4: 2, 8: 2, 64: 16}
 ALONE = 8  # the long run alone is shown from reach / ALONE on

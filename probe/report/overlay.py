@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import epsilons, headline, sentence, short
-from probe.analysis.names import told_apart
 from probe.analysis.record import records
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
@@ -16,6 +15,7 @@ from probe.report.charts import Chart, Rule
 from probe.report.explained import Section, Table, decimals, figure, pivot, ranged
 from probe.report.svg import LOOKS, delta_scale, distance_scale
 from probe.report.text import visible
+from probe.results.folder import told_apart
 
 _LIMITS = (" length", " low", " high")
 

@@ -5,8 +5,8 @@ import pandas as pd
 from probe.analysis.attended import Attended, attended, has_patterns, levels
 from probe.analysis.attended_answer import by_width, costs, notes, sentences
 from probe.analysis.beside import SERIES
-from probe.analysis.groups import in_words
 from probe.analysis.heads_answer import ranking
+from probe.analysis.intervals import in_words
 from probe.plots.beside import SHIFT
 from probe.plots.tradeoff import family
 from probe.report.charts import Chart, Line, Rule

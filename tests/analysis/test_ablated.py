@@ -13,8 +13,8 @@ from probe.analysis.ablated import COLUMNS, ablated_information, ratio_limits
 from probe.analysis.bins import bin_edges, octave_edges
 from probe.analysis.bootstrap import resample_weights, stretch, too_few
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.runs import open_run
-from probe.analysis.views import connect, scored_conditions, scored_documents
+from probe.results.folder import open_run
+from probe.results.views import connect, scored_conditions, scored_documents
 
 CURVES = {
     "truncate": lambda d: np.where(d < 64, 0.4, 0.0),

@@ -11,9 +11,9 @@ from simulated import Simulation, write_run
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.compare import compare
-from probe.analysis.runs import open_run
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError
+from probe.results.folder import open_run
 
 HOW = Analysis(resamples=100)
 CURVES = {"truncate": step(32), "shuffle": step(64, 0.6)}

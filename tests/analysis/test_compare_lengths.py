@@ -13,7 +13,7 @@ from probe.analysis.compare.lengths import Lengths, context_row, read_length
 from probe.analysis.compare.sums import Unit
 from probe.analysis.compare.words import comparison_text
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance

@@ -12,7 +12,7 @@ from probe.analysis.compare.pair import (
     places,
 )
 from probe.analysis.compare.rows import bytes_per_token, create_rows, far_range
-from probe.analysis.runs import open_run
+from probe.results.folder import open_run
 
 
 def made(folder, **changes):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simulated import Simulation, write_run
 
 from probe.analysis.compare.text import bits_per_byte, byte_places, same_tokenizer
-from probe.analysis.runs import open_run
+from probe.results.folder import open_run
 
 RUN = Simulation(
     {"truncate": step(32)}, documents=3, windows=1, length=128, boundaries=(64,), reach=64

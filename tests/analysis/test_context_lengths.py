@@ -26,12 +26,12 @@ from probe.analysis.compare import compare
 from probe.analysis.dense import importance, is_dense, mean_importance, token_importance
 from probe.analysis.lengths import KL, lengths
 from probe.analysis.lengths_answer import answer
-from probe.analysis.longest import far_tokens
 from probe.analysis.summary import summarise
 from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
 from probe.plots import importance as draw
 from probe.plots.style import EmptyFigureError
+from probe.results.views import far_tokens
 
 CONTEXT, COUNT = 20, 12
 

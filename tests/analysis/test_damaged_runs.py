@@ -14,12 +14,12 @@ from simulated import Simulation, write_run
 
 from probe.analysis.explain import explain
 from probe.analysis.keys import read_window
-from probe.analysis.pages import damage
-from probe.analysis.parts import score_parts
-from probe.analysis.runs import connected, open_run
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.report.page import render
+from probe.results.checksums import damage
+from probe.results.folder import connected, open_run
+from probe.results.parts import score_parts
 
 HOLDS = "context_probe.holds"
 SMALL = {"windows": 1, "length": 64, "boundaries": (32,), "reach": 32}

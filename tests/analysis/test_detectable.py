@@ -6,8 +6,8 @@ from scipy.stats import ttest_1samp
 from test_analysis_effective import make_sums
 
 from probe.analysis.bootstrap import resample_weights
-from probe.analysis.detectable import COLUMNS, detectable
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
+from probe.analysis.precision import DETECTABLE_COLUMNS, detectable
 from probe.analysis.sums import Sums
 
 
@@ -25,7 +25,7 @@ def test_by_hand():
     np.testing.assert_allclose(table["standard_error"], error)
     np.testing.assert_allclose(table["detectable"], (2.364624 + 0.896030) * error, rtol=1e-5)
     assert (table["documents"] == 8).all()
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == DETECTABLE_COLUMNS
 
 
 def test_it_is_found_four_times_out_of_five():

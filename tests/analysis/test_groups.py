@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probe.analysis.groups import strongest
+from probe.analysis.intervals import strongest
 
 
 def table(*rows: tuple[str, float, float, float]) -> pd.DataFrame:

@@ -8,10 +8,10 @@ import pytest
 from test_analysis_effective import make_sums
 
 from probe.analysis.bootstrap import resample_weights
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.hinge import COLUMNS, fit_hinges, hinges
 from probe.analysis.sums import Sums
-from probe.analysis.words import counted
+from probe.text import counted
 
 
 def planted(hinge, slope=0.1, intercept=0.02):

@@ -8,16 +8,17 @@ import pandas as pd
 import pytest
 from simulated import Simulation, write_run
 
-from probe.analysis import ablated, detectable, hinge, quantiles, tolerances
-from probe.analysis.curve import fitted_curves
+from probe.analysis import ablated, hinge, quantiles, tolerances
+from probe.analysis import precision as detectable
+from probe.analysis.fit import fitted_curves
 from probe.analysis.floor import noise_floor
 from probe.analysis.information import information_findings
 from probe.analysis.losses import losses
 from probe.analysis.opened import opened
-from probe.analysis.runs import open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums
-from probe.analysis.views import connect
+from probe.results.folder import open_run
+from probe.results.views import connect
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -28,7 +29,7 @@ FRAMES = {
     "tolerance_curve": tolerances.COLUMNS,
     "hinges": hinge.COLUMNS,
     "quantiles": quantiles.COLUMNS,
-    "detectable": detectable.COLUMNS,
+    "detectable": detectable.DETECTABLE_COLUMNS,
 }
 
 

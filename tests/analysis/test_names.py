@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.analysis.names import told_apart
-from probe.analysis.runs import Run
+from probe.results.folder import Run, told_apart
 
 CASES = {
     "names of their own": ({"a": "one", "b": "two"}, ["one", "two"]),

@@ -10,8 +10,8 @@ from test_analysis_runs import rows_of
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.losses import losses
 from probe.analysis.positions import COLUMNS, fit_power_law, intact_positions
-from probe.analysis.runs import open_run
-from probe.analysis.views import connect
+from probe.results.folder import open_run
+from probe.results.views import connect
 
 
 def made_up(loss, *, documents=12, first=0, last=4000, spread=0.1, seed=0):

@@ -12,7 +12,7 @@ from test_analysis_effective import floor_of, make_sums
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.effective import effective_context
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.precision import COLUMNS, documents_needed, half_width, pilot, with_documents
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums

@@ -6,8 +6,8 @@ from simulated import Simulation, write_run
 from test_analysis_runs import rows_of
 
 from probe.analysis.quantiles import COLUMNS, LEVELS, NAMES, quantiles
-from probe.analysis.runs import open_run
-from probe.analysis.views import connect
+from probe.results.folder import open_run
+from probe.results.views import connect
 
 
 def found_in(folder, reach=256, starts=None):

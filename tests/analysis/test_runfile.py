@@ -8,11 +8,11 @@ import pytest
 from simulated import Simulation, write_run
 
 from probe.analysis.explain import explain
-from probe.analysis.runfile import RULES, read_record
-from probe.analysis.runs import open_run
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.report.page import write_page
+from probe.results.folder import open_run
+from probe.results.record import RULES, read_record
 
 SMALL = {"windows": 1, "length": 64, "boundaries": (32,), "reach": 32}
 

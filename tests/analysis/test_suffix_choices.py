@@ -16,10 +16,10 @@ from probe.analysis.record import read_csv
 from probe.analysis.suffix import COLUMNS, proportion_interval, suffix
 from probe.analysis.suffix_answer import answer, sentence
 from probe.analysis.summary import summarise
-from probe.analysis.views import connect
 from probe.errors import UsageError
 from probe.plots.style import EmptyFigureError
 from probe.report.suffix import suffix_section
+from probe.results.views import connect
 
 ATTACK = "<script>alert(1)</script> $x$ \x07"
 PREFIXES, TOKENS, CANDIDATES = (0, 32, 128), 10, 4

@@ -9,7 +9,7 @@ from test_analysis_effective import floor_of, make_sums
 
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.effective import effective_context
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
 from probe.analysis.tolerance import parse_tolerance
 from probe.analysis.tolerances import GRID, shares_of, tolerance_curve

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from probe.analysis.words import counted, difference, greater, limits, signed
+from probe.text import counted, difference, greater, limits, signed
 
 
 @pytest.mark.parametrize(

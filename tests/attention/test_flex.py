@@ -7,10 +7,8 @@ import pytest
 import torch
 from models import plain_logp, random_ids, tiny
 
-from probe.attention import flex
-from probe.attention.flex import FlexPut
-from probe.attention.installed import installed
-from probe.attention.put import Put
+from probe.attention import apply as flex
+from probe.attention.apply import FlexPut, Put, installed
 from probe.attention.text import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel

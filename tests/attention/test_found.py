@@ -6,15 +6,15 @@ import torch
 from models import plain_logp, random_ids
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from probe.attended import first_changed
+from probe.attention.apply import heeded, installed
 from probe.attention.costs import Shape, cost, keys_per_query
-from probe.attention.draws import grid
 from probe.attention.forward import Heads, Seen, attend
-from probe.attention.installed import heeded, installed
 from probe.attention.rotary import Rotary
+from probe.attention.terms.mask import grid
 from probe.attention.text import parse
 from probe.errors import UsageError
 from probe.perturbations.condition import parse as parse_condition
+from probe.runs.pattern_costs import first_changed
 
 IDS = random_ids(120)
 ROPES = {

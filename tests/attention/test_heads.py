@@ -19,10 +19,10 @@ from plain_attention import (
     zero_head,
 )
 
-from probe.attention.fixed import Gaussian
-from probe.attention.installed import installed
-from probe.attention.links import Random
-from probe.attention.lowrank import Pool, Project, Svd
+from probe.attention.apply import installed
+from probe.attention.terms.hardcoded import Gaussian
+from probe.attention.terms.lowrank import Pool, Project, Svd
+from probe.attention.terms.mask import Random
 from probe.attention.text import parse
 
 LENGTH, BOUNDARY = 20, 13

@@ -19,7 +19,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from probe.attention.installed import heeded, installed
+from probe.attention.apply import heeded, installed
 from probe.attention.text import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel

@@ -7,7 +7,7 @@ import pytest
 import torch
 from plain_attention import SEES, double_loop
 
-from probe.attention.links import Random
+from probe.attention.terms.mask import Random
 from probe.attention.text import parse
 
 LENGTH = 33

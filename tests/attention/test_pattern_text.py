@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from probe.attention.fixed import Gaussian
-from probe.attention.lowrank import Pool
-from probe.attention.masks import Dilated, Local
 from probe.attention.patterns import Part
 from probe.attention.registry import names
+from probe.attention.terms.hardcoded import Gaussian
+from probe.attention.terms.lowrank import Pool
+from probe.attention.terms.mask import Dilated, Local
 from probe.attention.text import parse
 from probe.errors import UsageError
 

@@ -10,7 +10,7 @@ from models import plain_logp, random_ids, tiny
 from plain_attention import compressed_head, plain_heads
 from transformers import PreTrainedModel
 
-from probe.attention.installed import installed
+from probe.attention.apply import installed
 from probe.attention.text import parse
 from probe.errors import UsageError
 

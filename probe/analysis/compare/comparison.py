@@ -36,14 +36,13 @@ from probe.analysis.compare.rows import (
 )
 from probe.analysis.compare.sums import PairSums, Unit, floors, pair_sums, reaches
 from probe.analysis.compare.text import same_tokenizer
-from probe.analysis.fitted import fit_curve
+from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor, length_limit
-from probe.analysis.names import told_apart
-from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
-from probe.analysis.views import connect
 from probe.errors import ProbeError
+from probe.results.folder import Run, open_run, told_apart
+from probe.results.views import connect
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,11 @@ import pandas as pd
 from probe.analysis.answer import short
 from probe.analysis.bootstrap import Floats, ratio
 from probe.analysis.compare.sums import Unit
-from probe.analysis.effective import EffectiveContext, effective_context
-from probe.analysis.fitted import FittedCurve, first_below
+from probe.analysis.effective import EffectiveContext, effective_context, lower_by_tests
+from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.sequence import lower_by_tests
 from probe.analysis.tolerance import Tolerance
-from probe.analysis.words import signed
+from probe.text import signed
 
 COLUMNS = (
     "condition",
@@ -118,7 +117,7 @@ def context_row(
 
     Each resample gives a range of differences, which has no end where a run is beyond its reach.
     The interval goes from the low quantile of the lower ends to the high quantile of the upper
-    ends. A fit of noise is too long (:func:`probe.analysis.sequence.lower_by_tests`): the interval
+    ends. A fit of noise is too long (:func:`probe.analysis.effective.lower_by_tests`): the interval
     is widened by what plain tests take off one run's lower limit more than off the other's.
 
     Args:

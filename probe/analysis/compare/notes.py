@@ -5,11 +5,10 @@ from typing import Any
 
 from probe.analysis.compare.pair import Pairing
 from probe.analysis.compare.sums import MOST, Unit
-from probe.analysis.names import told_apart
-from probe.analysis.runs import Run
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary
-from probe.analysis.words import counted
+from probe.results.folder import Run, told_apart
+from probe.text import counted
 
 SETTINGS = {
     "model": ("model", "name"),

@@ -5,11 +5,10 @@ from typing import Any, Literal
 import duckdb
 
 from probe.analysis.compare.text import create_token_bytes
-from probe.analysis.longest import far_tokens
-from probe.analysis.runs import Run
 from probe.analysis.suffix import is_suffix
-from probe.analysis.views import DISTRACTOR, parquet_rows, row, window_rows
-from probe.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.folder import Run
+from probe.results.views import DISTRACTOR, far_tokens, parquet_rows, row, window_rows
 
 Pairing = Literal["windows", "documents", "none"]
 """What two runs have in common: the same windows, the same documents, or nothing."""

@@ -10,8 +10,8 @@ from probe.analysis.compare.differences import difference
 from probe.analysis.compare.draws import Draws
 from probe.analysis.compare.pair import SIDES
 from probe.analysis.heads import single_head
-from probe.analysis.runs import Run
 from probe.analysis.sums import Sums
+from probe.results.folder import Run
 
 COLUMNS = ("condition", "a", "b", "difference", "low", "high", "documents", "targets")
 

@@ -4,7 +4,7 @@ import duckdb
 
 from probe.analysis.compare.pair import SIDES
 from probe.analysis.floor import is_noise
-from probe.analysis.views import row
+from probe.results.views import row
 
 MOST = 0.5
 """Share of the boundaries of either run that must agree to compare target by target."""

@@ -10,8 +10,8 @@ import pandas as pd
 
 from probe.analysis.answer import in_order, short
 from probe.analysis.compare.text import bits_per_byte
-from probe.analysis.names import told_apart
 from probe.analysis.summary import Summary, summarise
+from probe.results.folder import told_apart
 
 COLUMNS = (
     "run",

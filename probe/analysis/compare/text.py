@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from probe.analysis.runs import Run
-from probe.analysis.views import parquet_rows
+from probe.results.folder import Run
+from probe.results.views import parquet_rows
 
 Integers = NDArray[np.int64]
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.aligned import WIDTH, in_blocks
 from probe.analysis.answer import in_order
 from probe.analysis.compare.comparison import Comparison
 from probe.analysis.compare.lengths import SHOWN
-from probe.analysis.words import difference
-from probe.printable import printable
+from probe.text import WIDTH, difference, in_blocks, printable
 
 
 def table_text(table: pd.DataFrame) -> str:

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from simulated import WINDOWS, Simulation, write_run
 
-from probe.analysis.classes.findings import ClassFindings
-from probe.analysis.classes.findings import class_findings as find
-from probe.analysis.classes.table import ClassTable
-from probe.analysis.classes.tokens import TokenCounts, WindowTokens
 from probe.analysis.opened import opened
-from probe.analysis.runs import Run, open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.tolerance import parse_tolerance
-from probe.analysis.views import connect
+from probe.classes.findings import ClassFindings
+from probe.classes.findings import class_findings as find
+from probe.classes.table import ClassTable
+from probe.classes.tokens import TokenCounts, WindowTokens
+from probe.results.folder import Run, open_run
+from probe.results.views import connect
 
 TYPES = (" the", " cat", "ching", " sat", ".", "\n", " 12", " ,;", "é", "'s", " 3rd", "er")
 """Texts of the token ids 0, 1, 2 … of made-up windows."""

@@ -8,8 +8,8 @@ from class_runs import counted, window_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.analysis.classes import builtin
-from probe.analysis.classes.tokens import WindowTokens
+from probe.classes import builtin
+from probe.classes.tokens import WindowTokens
 from probe.errors import UsageError
 
 

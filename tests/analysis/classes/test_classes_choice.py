@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from class_runs import window_of
 
-from probe.analysis.classes import registry
-from probe.analysis.classes.choice import choose
-from probe.analysis.classes.registry import register
-from probe.analysis.classes.tokens import WindowTokens
+from probe.classes import registry
+from probe.classes.choice import choose
+from probe.classes.registry import register
+from probe.classes.tokens import WindowTokens
 from probe.errors import ProbeError, UsageError
 
 
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "my classes.py"
     path.write_text(
         '''
-from probe.analysis.classes.registry import register
+from probe.classes.registry import register
 
 LEAST = 2
 

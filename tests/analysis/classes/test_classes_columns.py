@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from simulated import Simulation
 from test_classes_metadata import SMALL, described
 
-from probe.analysis.classes.builtin import DEFAULTS
-from probe.analysis.classes.table import classify, default_classes
 from probe.analysis.explain import explain
+from probe.classes.builtin import DEFAULTS
+from probe.classes.table import classify, default_classes
 from probe.commands.main import group
 from probe.config import check
 from probe.errors import UsageError

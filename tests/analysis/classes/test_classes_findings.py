@@ -10,14 +10,14 @@ from class_runs import HOW, falling, findings, score_rows, simulation, word_run
 
 from probe.analysis.bins import bin_edges, octave_edges
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
-from probe.analysis.classes import registry
-from probe.analysis.classes.findings import CURVES, ClassFindings
-from probe.analysis.classes.table import ClassTable, classify
 from probe.analysis.effective import effective_context
-from probe.analysis.fitted import fit_curve
-from probe.analysis.runs import Run
+from probe.analysis.fit import fit_curve
 from probe.analysis.sums import curve_starts, document_sums, to_sums
-from probe.analysis.views import connect
+from probe.classes import registry
+from probe.classes.findings import CURVES, ClassFindings
+from probe.classes.table import ClassTable, classify
+from probe.results.folder import Run
+from probe.results.views import connect
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 from class_runs import score_rows, window_of, word_run
 from simulated import Simulation
 
-from probe.analysis.classes.choice import check_columns, choose
-from probe.analysis.classes.source import MOST_LABELS, metadata
-from probe.analysis.runs import Run, open_run
+from probe.classes.choice import check_columns, choose
+from probe.classes.source import MOST_LABELS, metadata
 from probe.errors import UsageError
+from probe.results.folder import Run, open_run
 
 SMALL = Simulation(
     {"truncate": lambda d: 0 * d}, documents=6, windows=2, length=40, boundaries=(20,), reach=20

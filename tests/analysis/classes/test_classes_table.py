@@ -15,14 +15,14 @@ import pytest
 from class_runs import TYPES, window_of, window_rows, word_run
 from simulated import Simulation
 
-from probe.analysis.classes import registry
-from probe.analysis.classes.builtin import DEFAULTS
-from probe.analysis.classes.choice import choose
-from probe.analysis.classes.source import BATCH
-from probe.analysis.classes.table import classify, default_classes
-from probe.analysis.classes.tokens import WindowTokens
-from probe.analysis.runs import Run, open_run
+from probe.classes import registry
+from probe.classes.builtin import DEFAULTS
+from probe.classes.choice import choose
+from probe.classes.source import BATCH
+from probe.classes.table import classify, default_classes
+from probe.classes.tokens import WindowTokens
 from probe.errors import ProbeError, UnwrittenWarning
+from probe.results.folder import Run, open_run
 
 SMALL = Simulation(
     {"truncate": np.zeros_like}, documents=6, windows=3, length=40, boundaries=(20,), reach=20

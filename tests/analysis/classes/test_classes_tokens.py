@@ -5,7 +5,7 @@ from class_runs import counted, window_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.analysis.classes.tokens import LONGEST
+from probe.classes.tokens import LONGEST
 
 IDS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 

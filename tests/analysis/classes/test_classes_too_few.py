@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from class_runs import findings, simulation, word_run
 
-from probe.analysis.classes import registry
-from probe.analysis.classes.findings import CONTEXTS, CURVES, MOST_VALUES
-from probe.analysis.classes.table import classify
-from probe.analysis.classes.tokens import WindowTokens
-from probe.analysis.runs import Run
-from probe.analysis.words import counted
+from probe.classes import registry
+from probe.classes.findings import CONTEXTS, CURVES, MOST_VALUES
+from probe.classes.table import classify
+from probe.classes.tokens import WindowTokens
+from probe.results.folder import Run
+from probe.text import counted
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,0 @@
-"""Token classes: which kind of token a target is, and curves and answers for each kind."""

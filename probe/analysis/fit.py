@@ -1,0 +1,284 @@
+"""A fitted curve with its resamples, and where such a curve falls below a tolerance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap
+from probe.analysis.floor import NoiseFloor, is_noise
+from probe.analysis.intervals import intervals
+from probe.analysis.sums import Sums, distance_bins, stacked, to_sums
+from probe.results.views import is_repeated
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCurve:
+    """A curve with its resamples, all of them fitted: what every tolerance is read from.
+
+    Args:
+        condition: Canonical text of the condition.
+        sums: The measured bins, grey ones left out.
+        resampled: Its document bootstrap.
+        fit: Never-rising fit of the mean (nats), shape ``(bins,)``.
+        fits: Fit of each resample, shape ``(resamples, bins)``.
+        confidence: Confidence of the interval.
+    """
+
+    condition: str
+    sums: Sums
+    resampled: Bootstrap
+    fit: Floats
+    fits: Floats
+    confidence: float
+
+
+def fit_curve(condition: str, sums: Sums, weights: Floats, confidence: float) -> FittedCurve:
+    """Bootstrap a curve and fit it and each of its resamples.
+
+    Args:
+        condition: Canonical text of the condition.
+        sums: Sums by document and bin, without grey rows.
+        weights: Draws of the documents, shape ``(resamples, documents)``.
+        confidence: Confidence of the interval.
+    """
+    resampled = bootstrap(sums.sums, sums.targets, weights, confidence)
+    fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
+    fits = isotonic_stack(resampled.draws, resampled.targets)
+    return FittedCurve(condition, sums, resampled, fit, fits, confidence)
+
+
+def first_below(
+    fits: Floats, epsilon: float | Floats, lower: NDArray[np.int64], reach: int
+) -> NDArray[np.int64]:
+    """Index of the bin from which a never-rising curve lies below the tolerance.
+
+    A curve that gets there only in the last half octave before *reach* counts as beyond it: too
+    little is left behind the crossing to say that the curve stays down. Below from the first bin
+    on is an answer however few bins there are.
+
+    Args:
+        fits: Never-rising curves (nats), shape ``(…, bins)``.
+        epsilon: Tolerance (nats), one or one a curve, shape ``(…,)``.
+        lower: First distance of each bin (tokens).
+        reach: End of the last bin (tokens).
+
+    Returns:
+        Index of the bin, shape ``(…,)``; the number of bins where it lies beyond reach.
+    """
+    below = fits < np.asarray(epsilon)[..., None]
+    index = np.where(below.any(axis=-1), below.argmax(axis=-1), len(lower))
+    too_late = np.append(lower >= reach / np.sqrt(2), True)
+    too_late[0] = False
+    return np.where(too_late[index], len(lower), index)
+
+
+def isotonic(values: Floats, weights: Floats) -> Floats:
+    """Weighted least-squares fit of a curve that never rises.
+
+    A bin without weight takes no part and carries the fit of the bin before it (the first ones
+    that of the first bin with weight): a gap never makes the curve fall.
+
+    Args:
+        values: Mean delta by bin (nats), shape ``(bins,)``; may be NaN where the weight is 0.
+        weights: Targets by bin, shape ``(bins,)``, not negative.
+
+    Returns:
+        The fit (nats), shape ``(bins,)``, never rising; all NaN if no bin has weight.
+
+    Source: Barlow et al. 1972, pool-adjacent-violators; scipy.optimize.isotonic_regression.
+    """
+    known = np.flatnonzero((weights > 0) & np.isfinite(values))
+    if not len(known):
+        return np.full(len(values), np.nan)
+    fitted = isotonic_regression(values[known], weights=weights[known], increasing=False).x
+    if len(known) == len(values):
+        return np.asarray(fitted, dtype=np.float64)
+    before = np.searchsorted(known, np.arange(len(values)), side="right") - 1
+    return np.asarray(fitted, dtype=np.float64)[np.maximum(before, 0)]
+
+
+def isotonic_stack(values: Floats, weights: Floats) -> Floats:
+    """The fit of each row, see :func:`isotonic`.
+
+    Args:
+        values: Curves (nats), shape ``(resamples, bins)``.
+        weights: Targets of each, same shape.
+
+    Returns:
+        Fits (nats), shape ``(resamples, bins)``.
+    """
+    fits = [isotonic(*row) for row in zip(values, weights, strict=True)]
+    return np.array(fits, dtype=np.float64).reshape(values.shape)
+
+
+COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "grey",
+    "delta",
+    "low",
+    "high",
+    "fit",
+    "targets",
+    "documents",
+    "windows",
+    "floor",
+    "helped",
+    "hurt",
+    "standard_error",
+    "draws_error",
+)
+"""Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
+in nats a token: of the mean between documents, and the part of it that another draw of the
+perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
+targets."""
+
+
+def fitted_curves(
+    frame: pd.DataFrame, documents: Sequence[str], weights: Floats, confidence: float
+) -> dict[str, FittedCurve]:
+    """Fit each condition of the sums, grey rows left out.
+
+    Args:
+        frame: From :func:`probe.analysis.sums.document_sums`.
+        documents: All documents of the run, in the order of *weights*.
+        weights: Draws of the documents, shape ``(resamples, documents)``.
+        confidence: Confidence of the intervals.
+
+    Returns:
+        Curves by condition; a condition with nothing but grey rows has none.
+    """
+    usable = frame[~frame["grey"]]
+    return {
+        str(condition): fit_curve(str(condition), to_sums(rows, documents), weights, confidence)
+        for condition, rows in usable.groupby("condition")
+    }
+
+
+def curve_frame(
+    frame: pd.DataFrame,
+    fitted: Mapping[str, FittedCurve],
+    *,
+    documents: Sequence[str],
+    weights: Floats,
+    confidence: float,
+    floor: NoiseFloor | None,
+    draws: pd.DataFrame,
+    simultaneous: bool = False,
+) -> pd.DataFrame:
+    """The curve of every condition, one row a bin; grey distances have rows of their own.
+
+    Args:
+        frame: From :func:`probe.analysis.sums.document_sums`.
+        fitted: From :func:`fitted_curves`.
+        documents: All documents of the run, in the order of *weights*.
+        weights: Draws of the documents, shape ``(resamples, documents)``.
+        confidence: Confidence of the band.
+        floor: Noise floor of the run.
+        draws: From :func:`probe.analysis.fit.draws_errors`.
+        simultaneous: Whether the band holds for all bins of a curve at once, not bin by bin.
+
+    Returns:
+        A frame with the columns ``COLUMNS``; fit is NaN where grey, floor where not measured.
+    """
+    frames = []
+    for (condition, grey), rows in frame.groupby(["condition", "grey"]):
+        curve = None if grey else fitted[str(condition)]
+        sums = to_sums(rows, documents) if curve is None else curve.sums
+        resampled = (
+            bootstrap(sums.sums, sums.targets, weights, confidence)
+            if curve is None
+            else curve.resampled
+        )
+        frame_of_means = intervals(sums, resampled, confidence, simultaneous=simultaneous)
+        counts = rows.groupby("distance_from")[["windows", "helped", "hurt"]].sum()
+        targets = sums.targets.sum(axis=0)
+        frames.append(
+            frame_of_means.assign(
+                condition=str(condition),
+                grey=bool(grey),
+                fit=np.nan if curve is None else curve.fit,
+                windows=counts["windows"].to_numpy(dtype=np.int64),
+                floor=np.nan if floor is None else floor.at(sums.lower),
+                helped=counts["helped"].to_numpy(dtype=np.float64) / targets,
+                hurt=counts["hurt"].to_numpy(dtype=np.float64) / targets,
+                standard_error=resampled.standard_error,
+            )
+        )
+    if not frames:
+        return stacked([], COLUMNS)
+    table = stacked(frames, COLUMNS)
+    own = draws[["condition", "distance_from", "draws_error"]].assign(grey=False)
+    table = table.merge(own, on=["condition", "distance_from", "grey"], how="left")
+    ordered = table.sort_values(["condition", "distance_from", "grey"], ignore_index=True)
+    return ordered[list(COLUMNS)]
+
+
+DRAWS_COLUMNS = ("condition", "distance_from", "repeats", "draws_error")
+"""Distances in tokens; the error in nats a token."""
+
+
+def draws_errors(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> pd.DataFrame:
+    """Standard error of the mean delta that the draws alone cause, by condition and bin.
+
+    The variance between the repeats of one document, window by window drawn anew, added over the
+    documents: what the mean would still move by with these very documents. The interval of a
+    document bootstrap holds it already, beside the variance between documents.
+
+    Args:
+        connection: From :func:`probe.results.views.connect`.
+        edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+
+    Returns:
+        Columns ``DRAWS_COLUMNS``, one row for each condition and bin that was drawn more than once;
+        empty without repeats. Grey rows are left out.
+    """
+    if not is_repeated(connection):
+        return pd.DataFrame(columns=list(DRAWS_COLUMNS))
+    connection.register("repeat_bins", distance_bins(edges))
+    frame = connection.execute(
+        """SELECT condition, bin, max(repeats)::BIGINT AS repeats,
+            sqrt(sum(variance / repeats)) / sum(targets) AS draws_error
+        FROM (SELECT condition, bin, document, var_samp(total) AS variance, count(*) AS repeats,
+                avg(targets) AS targets
+            FROM (SELECT condition, bin, document, repeat, count(*) AS targets,
+                    sum(nll::DOUBLE - nll_intact) AS total
+                FROM scores JOIN repeat_bins USING (distance)
+                JOIN (SELECT document, "window", start FROM windows) USING (document, "window")
+                WHERE boundary >= 0 AND distance <= boundary - start
+                GROUP BY condition, bin, document, repeat)
+            GROUP BY condition, bin, document)
+        GROUP BY condition, bin HAVING max(repeats) > 1 ORDER BY condition, bin"""
+    ).df()
+    connection.unregister("repeat_bins")
+    frame["distance_from"] = edges[frame.pop("bin").to_numpy(dtype=np.int64)]
+    return frame[list(DRAWS_COLUMNS)]
+
+
+def draws_in_words(curve: pd.DataFrame) -> list[str]:
+    """What part of an error the draws cause, one line a condition that was drawn more than once.
+
+    Args:
+        curve: The curve of a run, with ``standard_error`` and ``draws_error`` (nats a token).
+
+    Returns:
+        The share of the variance in the median bin; the documents cause the rest.
+    """
+    lines = []
+    for condition, rows in curve.dropna(subset=["draws_error"]).groupby("condition"):
+        known = rows[rows["standard_error"] > 0]
+        if known.empty or is_noise(str(condition)):
+            continue
+        share = (known["draws_error"] / known["standard_error"]) ** 2
+        middle = min(1.0, float(share.median()))  # either is an estimate: a bin's share may pass 1
+        lines.append(
+            f"{condition}: in the median bin the draws cause {middle * 100:.0f} % of the variance"
+            " of delta, the documents the rest"
+        )
+    return lines

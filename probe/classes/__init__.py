@@ -1,0 +1,1 @@
+"""Token classes: a label for every token of a window."""

@@ -1,0 +1,1 @@
+"""The engine: branches in, losses out, every shared prefix forwarded once."""

@@ -1,0 +1,410 @@
+"""The self-check: do a model's losses mean what they should, and does each technique give them?
+
+First the model alone: the loss of a target must not change with the tokens behind it (*causal*),
+and should not change with their number (*length*). Then the engine: several families are silently
+wrong with one of its techniques, so none is used before it has proved itself on the model at hand,
+on a window of this run. What fails is switched off alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, partial
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t
+from transformers.cache_utils import Cache
+
+from probe.engine.engine import Techniques
+from probe.engine.lower_layers import Layers
+from probe.engine.tree import Node, packed_mask
+from probe.errors import ProbeError
+from probe.models.cache import is_plain, rows, snapshot
+from probe.models.causal import CausalModel
+
+TAIL = 288  # tokens whose losses are compared
+HEAD = 288  # tokens whose logits are compared with the model's own
+FIRST = 16  # tokens of the first piece of a prefix, fewer than any length that a family goes by
+FLOAT32_MAX = 5e-4  # nats, the largest difference of one loss; what is wrong is off by far more
+FLOAT32_MEAN = 2e-5  # nats: rounding has no direction
+ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
+UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follows its target
+CUTS = (2, 4, 8)  # shares of a window that are forwarded without what follows
+FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
+
+_TECHNIQUES = frozenset(field.name for field in fields(Techniques))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one technique gave, or one property of the model.
+
+    Args:
+        technique: A field of :class:`probe.engine.engine.Techniques`, or ``causal`` or ``length``.
+        passed: Whether it may be used; whether the model has the property.
+        mean: Mean difference from whole forwards, nats.
+        sd: Standard deviation of the difference, nats.
+        worst: Largest difference, nats.
+        reason: Why it has not passed; empty when it has.
+        targets: How many losses were compared.
+        limit: Upper 95 % limit of the absolute mean difference, nats.
+    """
+
+    technique: str
+    passed: bool
+    mean: float = 0.0
+    sd: float = 0.0
+    worst: float = 0.0
+    reason: str = ""
+    targets: int = 0
+    limit: float = 0.0
+
+    def __str__(self) -> str:
+        if self.passed:
+            exact = "exact" if self.worst < FLOAT32_MAX else "equal to rounding"
+            return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} nats"
+        consequence = "switched off, " if self.technique in _TECHNIQUES else ""
+        return f"{self.technique}: {consequence}{self.reason}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcomes, and the techniques that follow from them."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def techniques(self) -> Techniques:
+        """What may be used on this model."""
+        return Techniques(
+            **{o.technique: o.passed for o in self.outcomes if o.technique in _TECHNIQUES}
+        )
+
+    def refuse_acausal(self, model: CausalModel) -> None:
+        """Refuse a model that sees what follows: its losses are no losses of a text read so far.
+
+        Raises:
+            ProbeError: If so.
+        """
+        causal = next(o for o in self.outcomes if o.technique == "causal")
+        if causal.passed:
+            return
+        text = model.model.config.get_text_config()
+        kind = f"model_type {text.model_type!r}"
+        if getattr(text, "is_decoder", True) is False:
+            kind += ", is_decoder false"
+        raise ProbeError(
+            f"{type(model.model).__name__} ({kind}) sees what follows a token: other tokens behind "
+            f"a target change its loss by up to {causal.worst:.2g} nats, so its losses mean "
+            "nothing here; allowed: a causal language model"
+        )
+
+    def as_json(self) -> list[dict[str, object]]:
+        """For run.json."""
+        return [asdict(outcome) for outcome in self.outcomes]
+
+
+def check(
+    model: CausalModel,
+    ids: NDArray[np.int64],
+    *,
+    lower: bool = False,
+    more: Iterable[NDArray[np.int64]] = (),
+) -> Report:
+    """Try the model, and every technique on it, on a text.
+
+    Args:
+        model: The model.
+        ids: Token ids of one window with its kept first token, shape ``(n,)``; a window as long
+            as the run's, since some families go wrong only beyond a length.
+        lower: Whether lower layers are to be left out, which only attention patterns have need of.
+        more: Texts like it, read only where losses depend on a sequence's length: how much they do
+            is estimated from ``FEWEST_TARGETS`` targets.
+
+    Returns:
+        ``causal`` and ``length``, then one outcome per technique, in the order of
+        :class:`probe.engine.engine.Techniques`.
+
+    Raises:
+        ProbeError: If the model cannot forward the text.
+    """
+    texts = map(partial(_tensor, model), chain([ids], more))
+    own = [_causal(model, _tensor(model, ids)), _length(model, texts)]
+    with torch.inference_mode(), model.exact_head():
+        trial = _Trial(model, ids)
+        techniques = {
+            "continuation": trial.continuation,
+            "forks": trial.forks,
+            "rows": trial.rows,
+            "packing": trial.packing,
+            "head": trial.head,
+        }
+        if lower:
+            techniques["lower"] = trial.lower
+        return Report((*own, *(trial.run(name, tried) for name, tried in techniques.items())))
+
+
+def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
+    """Change the tokens behind targets: their losses must stay.
+
+    Raises:
+        ProbeError: If the model cannot forward the text.
+    """
+    stop = max(2, 2 * len(ids) // 3)
+    start = max(0, stop - TAIL)
+    other = ids.clone()
+    other[stop:] = (ids[stop:] + 1) % model.vocabulary
+
+    def change() -> list[torch.Tensor]:
+        # The last target is predicted before the first change, and is itself changed.
+        before, after = (
+            _losses(model, some, start, ids[start + 1 : stop + 1]) for some in (ids, other)
+        )
+        return [_change(after, before)]
+
+    try:
+        (changes,), exact = _in_float32(model, change)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a family raises
+        line = next(iter(str(error).splitlines()), "")
+        raise ProbeError(
+            f"{type(model.model).__name__} cannot forward {len(ids)} tokens at once "
+            f"({type(error).__name__}: {line}); allowed: fewer (windows.length, or --length of "
+            "probe check), of token ids that it knows"
+        ) from error
+    return _property(
+        "causal", changes, exact, "the model sees what follows: other tokens behind a target change"
+    )
+
+
+def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
+    """Cut off what follows targets: their losses should stay.
+
+    Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
+    positions that are rescaled beyond a length, keys that are chosen among all), a delta mixes the
+    change of the text with that of the length. Of the cuts the one with the largest mean change
+    counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
+    """
+    found: dict[int, list[torch.Tensor]] = {part: [] for part in CUTS}
+    exact, targets = True, 0
+    for ids in texts:
+        changes, exact = _in_float32(model, partial(_cut, model, ids))
+        for part, change in zip(CUTS, changes, strict=True):
+            found[part].append(change)
+        targets = sum(map(len, found[CUTS[-1]]))
+        if targets >= FEWEST_TARGETS or all(change.abs().max() <= UNCHANGED for change in changes):
+            break
+    outcomes = [
+        _property("length", torch.cat(changes), exact, "cutting off what follows a target changes")
+        for changes in found.values()
+    ]
+    return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
+
+
+def _cut(model: CausalModel, ids: torch.Tensor) -> list[torch.Tensor]:
+    """Changes of the losses before each cut of a text, nats, at most ``TAIL`` of each."""
+    changes = []
+    whole = model.states(ids[None], keep=False)[0][0]
+    for part in CUTS:
+        stop = max(2, len(ids) // part)
+        start = max(0, stop - 1 - TAIL)
+        labels = ids[start + 1 : stop]
+        before = _nll(model, whole[start : stop - 1], labels)
+        changes.append(_change(_losses(model, ids[:stop], start, labels), before))
+    return changes
+
+
+def _losses(
+    model: CausalModel, ids: torch.Tensor, start: int, labels: torch.Tensor
+) -> torch.Tensor:
+    """Losses of consecutive labels, of which token ``start`` predicts the first."""
+    states, _ = model.states(ids[None], keep=False)
+    return _nll(model, states[0, start : start + len(labels)], labels)
+
+
+def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Changes of losses; a loss that is no number has none, the run itself refuses it."""
+    return torch.where(before.isfinite(), after - before, 0.0)
+
+
+def _in_float32(
+    model: CausalModel, compute: Callable[[], list[torch.Tensor]]
+) -> tuple[list[torch.Tensor], bool]:
+    """What is computed in float32, or as the model is where that fails, and whether it did not."""
+    with torch.no_grad():
+        if model.model.dtype != torch.float32:
+            try:
+                with model.float32():
+                    return compute(), True
+            except Exception:  # not enough memory, or a family that knows its own dtype alone
+                return compute(), False
+        return compute(), True
+
+
+def _property(technique: str, changes: torch.Tensor, exact: bool, what: str) -> Outcome:
+    """Judge by changes of losses whether a model has a property."""
+    outcome = _outcome(technique, changes)
+    passed = outcome.worst <= UNCHANGED if exact else _is_rounding(outcome)
+    reason = "" if passed else f"{what} its loss by up to {outcome.worst:.2g} nats"
+    return replace(outcome, passed=passed, reason=reason)
+
+
+def _outcome(name: str, difference: torch.Tensor) -> Outcome:
+    """Mean, deviation and worst of differences, not judged yet."""
+    count = len(difference)
+    mean, worst = float(difference.mean()), float(difference.abs().max())
+    if count < 2:
+        return Outcome(name, False, mean, 0.0, worst, targets=count, limit=worst)
+    sd = float(difference.std())
+    limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
+    return Outcome(name, False, mean, sd, worst, targets=count, limit=limit)
+
+
+def _is_rounding(outcome: Outcome) -> bool:
+    return abs(outcome.mean) <= ROUNDED_MEAN and outcome.sd <= ROUNDED_SD
+
+
+def _nll(model: CausalModel, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Losses of labels from the states that predict them, nats, shape ``(m,)``."""
+    chunks = zip(torch.split(states, 128), torch.split(labels, 128), strict=True)
+    return torch.cat(
+        [
+            -torch.log_softmax(model.head(s).float(), -1).gather(1, y[:, None])[:, 0]
+            for s, y in chunks
+        ]
+    )
+
+
+def _tensor(model: CausalModel, ids: NDArray[np.int64]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
+
+
+class _Unusable(Exception):
+    """A technique that cannot be tried, with the reason."""
+
+
+class _Trial:
+    """One model and one text: the whole forward, and the prefix that everything goes on from."""
+
+    def __init__(self, model: CausalModel, ids: NDArray[np.int64]) -> None:
+        self.model = model
+        self.ids = _tensor(model, ids)
+        self.tail = max(2, min(TAIL, len(ids) // 3))
+        self.at = len(ids) - self.tail
+        self.whole = model.states(self.ids[None])[0][0]
+        self.other = self.ids.flip(0)  # another text of the same tokens
+
+    def run(self, name: str, trial: Callable[[], torch.Tensor]) -> Outcome:
+        try:
+            difference = trial()
+        except _Unusable as error:
+            return Outcome(name, False, reason=str(error))
+        except Exception as error:  # whatever a family raises, the technique is not for it
+            line = (str(error).splitlines() or [""])[0]
+            return Outcome(name, False, reason=f"the model raised {type(error).__name__}: {line}")
+        return self._judge(name, difference)
+
+    def _judge(self, name: str, difference: torch.Tensor) -> Outcome:
+        outcome = _outcome(name, difference)
+        if self.model.model.dtype == torch.float32:
+            passed = outcome.worst <= FLOAT32_MAX and abs(outcome.mean) <= FLOAT32_MEAN
+        else:
+            passed = _is_rounding(outcome)
+        reason = "" if passed else f"its losses differ by up to {outcome.worst:.2g} nats"
+        return replace(outcome, passed=passed, reason=reason)
+
+    # -- the techniques; each returns differences of losses, shape (m,) ---------------------
+
+    def continuation(self) -> torch.Tensor:
+        states, _ = self.model.states(self._end[None], self._branch(), positions=self._positions())
+        return self._difference(states[0], self.at)
+
+    def forks(self) -> torch.Tensor:
+        first, second = self._branch(), self._branch()
+        self.model.states(self.other[None, : self.tail], first, positions=self._positions())
+        states, _ = self.model.states(self._end[None], second, positions=self._positions())
+        return self._difference(states[0], self.at)
+
+    def rows(self) -> torch.Tensor:
+        index = torch.zeros(2, dtype=torch.long, device=self.model.device)
+        both = torch.stack([self.other[: self.tail], self._end])
+        forked = rows(self._branch(), index)
+        states, _ = self.model.states(both, forked, positions=self._positions())
+        return self._difference(states[1], self.at)
+
+    def packing(self) -> torch.Tensor:
+        cache = self._branch()
+        if not self.model.takes_positions:
+            raise _Unusable("the model takes no position ids")
+        if not is_plain(cache):
+            raise _Unusable("its cache does not keep every key (sliding or recurrent layers)")
+        early = self.at // 2
+        size = min(self.tail, self.at - early)
+        leaves = [
+            Node(early, early + size, 0, [0]),
+            Node(self.at, self.at + self.tail, 1, [1]),
+            Node(self.at, self.at + self.tail, 2, [2]),
+        ]
+        ids = torch.cat([self.ids[early : early + size], self.other[: self.tail], self._end])
+        positions = torch.cat([torch.arange(leaf.start, leaf.stop) for leaf in leaves])
+        mask = packed_mask(leaves, self.at, self.model.model.dtype).to(self.model.device)
+        states, _ = self.model.states(
+            ids[None], cache, positions=positions[None].to(self.model.device), mask=mask
+        )
+        parts = torch.split(states[0], [len(leaf) for leaf in leaves])
+        return torch.cat([self._difference(parts[0], early), self._difference(parts[2], self.at)])
+
+    def head(self) -> torch.Tensor:
+        some = self.ids[: HEAD + 1]
+        own = torch.log_softmax(self.model.logits(some[None])[0].float(), dim=-1)
+        ours = torch.log_softmax(self.model.head(self.whole[: len(some)]).float(), dim=-1)
+        return (ours - own)[:-1].gather(1, some[1:, None])[:, 0]
+
+    def lower(self) -> torch.Tensor:
+        layers = Layers(self.model)
+        half = layers.count // 2
+        if half == 0:
+            raise _Unusable("the model has no list of layers")
+        with layers.kept([half - 1]) as outputs:
+            self.model.states(self.ids[None], keep=False)
+        with layers.below(half, outputs):
+            states, _ = self.model.states(self.ids[None], keep=False)
+        return self._difference(states[0, self.at :], self.at)
+
+    # -- helpers ----------------------------------------------------------------------------
+
+    @property
+    def _end(self) -> torch.Tensor:
+        return self.ids[self.at :]
+
+    @cached_property
+    def _prefix(self) -> Cache | None:
+        """The cache of the prefix, in two pieces as a walk may make it.
+
+        The first is short: some families (longrope, dynamic NTK) embed positions by the length of
+        what is forwarded, and a cache that grew across such a length is none of a whole forward.
+        """
+        first = min(FIRST, self.at // 2)
+        _, cache = self.model.states(self.ids[None, :first])
+        positions = self._positions(first, self.at)
+        return self.model.states(self.ids[None, first : self.at], cache, positions=positions)[1]
+
+    def _branch(self) -> Cache:
+        if self.model.cache_name is None or (cache := self._prefix) is None:
+            raise _Unusable("the model returns no cache")
+        return snapshot(cache)
+
+    def _positions(self, start: int | None = None, stop: int | None = None) -> torch.Tensor | None:
+        if not self.model.takes_positions:
+            return None
+        start, stop = self.at if start is None else start, stop or len(self.ids)
+        return torch.arange(start, stop, device=self.model.device)[None]
+
+    def _difference(self, states: torch.Tensor, start: int) -> torch.Tensor:
+        """Losses of the tokens after ``start`` from *states*, less those of the whole forward."""
+        labels = self.ids[start + 1 : start + len(states)]
+        whole = self.whole[start : start + len(labels)]
+        return _nll(self.model, states[: len(labels)], labels) - _nll(self.model, whole, labels)

@@ -1,0 +1,96 @@
+"""Files of a run folder: whole or not there at all, and a failing disk told in one line."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from probe.errors import ProbeError
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to, and rename it when everything is on disk.
+
+    Args:
+        path: The file that is to be there; its folder is made.
+
+    Yields:
+        The temporary name beside it, which is gone behind the ``with``.
+
+    Raises:
+        ProbeError: If it cannot be written.
+    """
+    scratch = path.with_name(f"{path.name}.tmp")
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield scratch
+            with scratch.open("rb") as stream:
+                os.fsync(stream.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn a failing disk into one line.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        ProbeError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ProbeError(
+                f"no space left for {path}: everything scored before is kept; free some "
+                "space and start the same command again, it goes on from there"
+            ) from error
+        raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by way of a temporary name; missing folders are made.
+
+    What a link leads to is replaced, and the link stays. A device or a pipe is written as it is.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+
+    Raises:
+        OSError: If it cannot be written; it names *path*, whatever it was that failed.
+    """
+    try:
+        if _is_stream(path):
+            path.write_bytes(content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is there and no regular file, or is one only behind ``/dev/stdout``."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) or path.is_relative_to("/dev")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".probe.{os.getpid()}.tmp")  # short: the name may be a long one
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,170 @@
+"""A run folder: opening it, and saying what is wrong with it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from probe.analysis.floor import length_caveat
+from probe.errors import ProbeError, UsageError
+from probe.results.parts import check_parts, score_parts
+from probe.results.record import older_schema, read_record
+from probe.results.views import connect
+from probe.results.windows_file import check_windows
+from probe.text import counted
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder that can be read.
+
+    Args:
+        path: The folder.
+        record: Content of its ``run.json``.
+        parts: Its readable score parts, in order of name.
+        warnings: What a reader should know: parts left out, a run that is not finished.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    parts: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The run's own name, or that of its folder."""
+        return str(self.record.get("name") or self.path.name)
+
+    @property
+    def model(self) -> str:
+        """The model's name to show."""
+        return str((self.record.get("model") or {}).get("name") or "the model")
+
+    @property
+    def data(self) -> str:
+        """The data set's name to show."""
+        return str((self.record.get("data") or {}).get("name") or "the data")
+
+
+def protocol_kind(record: Mapping[str, Any]) -> str | None:
+    """The kind of protocol that a run's ``run.json`` names, ``None`` where it names none."""
+    config = record.get("config") or {}
+    return (config.get("protocol") or {}).get("kind")
+
+
+@contextmanager
+def connected(run: Run, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The rows of a run, open inside a ``with``; see :func:`probe.results.views.connect`.
+
+    Args:
+        run: The run.
+        checked: Look for rows of windows that it has not.
+
+    Raises:
+        ProbeError: If a row cannot be read, there or inside the ``with``.
+    """
+    try:
+        with connect(run.path / "windows.parquet", run.parts, checked=checked) as connection:
+            yield connection
+    except duckdb.Error as error:
+        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+
+
+def open_run(path: str | Path, *, checked: bool = True) -> Run:
+    """Open a run folder and check every score part of it.
+
+    Args:
+        path: The folder that holds ``run.json``, ``windows.parquet`` and ``scores/``.
+        checked: Read the rows of every part too, for damage and losses that are no number; without,
+            only the parts' footers are read.
+
+    Returns:
+        The run; what can be read is used, what cannot is named in ``warnings``.
+
+    Raises:
+        UsageError: If there is no run folder.
+        ProbeError: If ``run.json``, ``windows.parquet`` or every score part is missing or
+            unreadable, or if a loss is not a finite number.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UsageError(f"no run folder at '{folder}'")
+    record = read_record(folder / "run.json")
+    older = older_schema(folder, record)
+    windows = check_windows(folder / "windows.parquet")
+    found = score_parts(folder)
+    starts = protocol_kind(record) in ("band", "passages")
+    problems, bad, without = check_parts(
+        found, checked, starts, windows.tokens, record.get("identity_hash")
+    )
+    parts = tuple(part for part in found if part not in problems)
+    warnings = [
+        *older,
+        *filter(None, [length_caveat(record)]),
+        *(
+            f"scores/{part.name} is left out: {problems[part]}"
+            for part in found
+            if part in problems
+        ),
+    ]
+    if not parts:
+        reason = "; ".join(warnings) if warnings else "nothing has been scored yet"
+        raise ProbeError(f"run '{folder}' has no readable score part ({reason})")
+    if bad:
+        counts = ", ".join(f"'{condition}' has {count}" for condition, count in bad.items())
+        raise ProbeError(f"losses of run '{folder}' are NaN, infinite or missing: {counts}")
+    if without:
+        warnings.append(
+            f"{counted(without, 'score part')} of '{folder.name}'"
+            f" {'has' if without == 1 else 'have'} no column far_start: an older version or another"
+            " tool wrote them; no length is read from that column"
+        )
+    if windows.without_offsets:
+        warnings.append(
+            f"windows.parquet of '{folder.name}' has no offset for each token of"
+            f" {counted(windows.without_offsets, 'window')}: their text is left out"
+        )
+    if record.get("status") != "complete":
+        warnings.append(
+            f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
+            " this is what has been scored so far"
+        )
+    return Run(folder, record, parts, tuple(warnings))
+
+
+def told_apart(runs: Sequence[Run]) -> list[str]:
+    """A name for each run, no two alike.
+
+    A run that shares its name has as much of its folder's path as tells them apart; where its name
+    is not the folder's, both. One folder that comes twice is numbered.
+
+    Args:
+        runs: The runs.
+    """
+    paths = [run.path.resolve() for run in runs]
+    found = [_label(run, path, runs, paths) for run, path in zip(runs, paths, strict=True)]
+    return [
+        f"{name} ({found[: index + 1].count(name)})" if found.count(name) > 1 else name
+        for index, name in enumerate(found)
+    ]
+
+
+def _label(run: Run, path: Path, runs: Sequence[Run], paths: Sequence[Path]) -> str:
+    alike = [other for one, other in zip(runs, paths, strict=True) if one.name == run.name]
+    others = [other for other in alike if other != path]
+    if not others:
+        return run.name
+    tail = _tail(path, others)
+    return tail if path.name == run.name else f"{run.name} ({tail})"
+
+
+def _tail(path: Path, others: Sequence[Path]) -> str:
+    """As much of a path's end as no other ends with, at least its last part."""
+    for size in range(1, len(path.parts)):
+        end = path.parts[-size:]
+        if all(other.parts[-size:] != end for other in others):
+            return "/".join(end)
+    return str(path)

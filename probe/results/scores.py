@@ -1,0 +1,375 @@
+"""The run folder: score parts and windows as parquet, run.json; whole or not there at all."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probe.corpus.windows import Window
+from probe.errors import ProbeError, UsageError
+from probe.results.files import told, whole
+
+SCHEMA = pa.schema(
+    [
+        ("document", pa.dictionary(pa.int32(), pa.string())),
+        ("window", pa.int32()),
+        ("position", pa.int32()),
+        ("far_start", pa.int32()),
+        ("boundary", pa.int32()),
+        ("distance", pa.int32()),
+        ("condition", pa.dictionary(pa.int32(), pa.string())),
+        ("repeat", pa.int16()),
+        ("nll", pa.float32()),
+        ("nll_intact", pa.float32()),
+    ]
+)
+OPTIONAL = {"kl": pa.float32(), "top1": pa.bool_(), "entropy": pa.float32()}
+WINDOWS = pa.schema(
+    [
+        ("document", pa.string()),
+        ("window", pa.int32()),
+        ("start", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("char_start", pa.list_(pa.int32())),
+        ("char_end", pa.list_(pa.int32())),
+        ("text", pa.string()),
+    ]
+)
+FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
+HOLDS = b"context_probe.holds"
+"""Where a part's footer says what the part holds."""
+IDENTITY = b"context_probe.identity"
+"""Where it says of which run it is: that run's ``identity_hash``."""
+MERGED = 256  # parts of single units that are merged into one
+BLOCK = 1 << 20  # rows of several parts that are in memory at once
+
+
+class Key(NamedTuple):
+    """What is scored as one: a condition's draw on a window."""
+
+    document: str
+    window: int
+    condition: str
+    repeat: int
+
+
+class Store:
+    """One run folder.
+
+    Args:
+        folder: ``results/<run>``; made when something is written.
+
+    Attributes:
+        identity: ``identity_hash`` of the run, for the footers of its parts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scores = folder / "scores"
+        self.identity: str | None = None
+        self._single = 0  # parts of single units, as far as they were written or counted
+
+    # -- run.json ---------------------------------------------------------------------------
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Read run.json, ``None`` where there is none.
+
+        Raises:
+            ProbeError: If it cannot be read.
+        """
+        path = self.folder / "run.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ProbeError(f"{path} cannot be read: {error}") from error
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write run.json, whole or not at all."""
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        with whole(self.folder / "run.json") as scratch:
+            scratch.write_text(text, encoding="utf-8")
+
+    # -- windows.parquet --------------------------------------------------------------------
+
+    def read_windows(self) -> dict[tuple[str, int], list[int]]:
+        """Token ids by document and window, empty where nothing was written."""
+        path = self.folder / "windows.parquet"
+        if not path.exists():
+            return {}
+        columns = ["document", "window", "token_ids"]
+        try:
+            rows = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
+        return {(row["document"], row["window"]): row["token_ids"] for row in rows}
+
+    def write_windows(self, windows: Iterable[Window]) -> None:
+        """Write windows.parquet, whole or not at all."""
+        rows = [
+            {
+                "document": w.document,
+                "window": w.index,
+                "start": w.start,
+                "token_ids": w.ids,
+                "char_start": w.char_start,
+                "char_end": w.char_end,
+                "text": w.text,
+            }
+            for w in windows
+        ]
+        table = pa.Table.from_pylist(rows, schema=WINDOWS)
+        with whole(self.folder / "windows.parquet") as scratch:
+            pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
+
+    # -- frequencies.parquet ----------------------------------------------------------------
+
+    def write_frequencies(self, counts: Callable[[], NDArray[np.int64]]) -> None:
+        """Write frequencies.parquet, whole or not at all, where it is not there yet.
+
+        Args:
+            counts: Gives the occurrences of each token id, shape ``(vocabulary,)``; called only
+                when something is written.
+        """
+        path = self.folder / "frequencies.parquet"
+        if path.exists():
+            return
+        found = counts()
+        ids = np.flatnonzero(found)
+        table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
+        with whole(path) as scratch:
+            pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
+
+    # -- scores -----------------------------------------------------------------------------
+
+    def write_part(
+        self, columns: Mapping[str, Any] | Iterable[Mapping[str, Any]], keys: Sequence[Key]
+    ) -> None:
+        """Write the rows of one unit of work, whole or not at all.
+
+        Args:
+            columns: Columns of equal length in the words of the contract; or several of them, whose
+                rows are written one behind the other as they come.
+            keys: What the part holds; its name follows from them, so that a unit that is scored
+                again replaces itself.
+        """
+        blocks = iter([columns] if isinstance(columns, Mapping) else columns)
+        first = next(blocks)
+        schema = pa.schema([*SCHEMA, *[(n, kind) for n, kind in OPTIONAL.items() if n in first]])
+        with self._part("part", keys, schema) as writer:
+            for block in itertools.chain([first], blocks):
+                arrays = {f.name: pa.array(block[f.name], type=_plain(f.type)) for f in schema}
+                writer.write_table(pa.table(arrays).cast(writer.schema))
+        self._single += 1
+        if self._single >= MERGED:
+            self.merge()
+
+    @contextlib.contextmanager
+    def _part(
+        self, kind: str, keys: Sequence[Key], schema: pa.Schema
+    ) -> Iterator[pq.ParquetWriter]:
+        """A part to write rows into; it is there, whole, behind the ``with``."""
+        held = json.dumps([list(key) for key in keys], ensure_ascii=False)
+        name = hashlib.sha256(held.encode()).hexdigest()[:16]
+        said = {HOLDS: held} | ({} if self.identity is None else {IDENTITY: self.identity})
+        with (
+            whole(self.scores / f"{kind}-{name}.parquet") as scratch,
+            pq.ParquetWriter(
+                scratch, schema.with_metadata(said), compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
+            yield writer
+
+    def merge(self) -> None:
+        """Merge the parts of single units into larger ones, ``MERGED`` into one.
+
+        Thousands of files make a folder slow to take up and to read. A merged part comes first in
+        order of name and is whole before those that it was made of are removed: whoever is cut off
+        in between leaves copies, which readers leave out and :meth:`clean` removes.
+        """
+        parts = sorted(self.scores.glob("part-*.parquet"))
+        for at in range(0, len(parts) - MERGED + 1, MERGED):
+            self._merge(parts[at : at + MERGED])
+        self._single = len(parts) % MERGED
+
+    def _merge(self, parts: Sequence[Path]) -> None:
+        schemas = [pq.read_schema(part) for part in parts]
+        plain = schemas[0].remove_metadata()
+        mark = None if self.identity is None else self.identity.encode()
+        if any(own != plain or (own.metadata or {}).get(IDENTITY) != mark for own in schemas):
+            return  # some are of another version: all stay as they are
+        keys = [key for schema in schemas for key in held_keys(schema)]
+        with self._part("merged", keys, plain) as writer:
+            for table in _blocks(parts):
+                writer.write_table(table.cast(writer.schema))
+        for part in parts:
+            part.unlink()
+
+    def held(self) -> tuple[set[Key], list[Path]]:
+        """What has been scored, by the parts' own word.
+
+        Returns:
+            The keys of all whole parts, and the parts that cannot be read.
+        """
+        keys: set[Key] = set()
+        broken: list[Path] = []
+        for part in sorted(self.scores.glob("*.parquet")):
+            try:
+                keys.update(held_keys(pq.read_schema(part)))
+            except (pa.ArrowException, OSError, ValueError):
+                broken.append(part)
+        return keys, broken
+
+    def clean(self) -> list[Path]:
+        """Remove what an interrupted run left half-written or twice; put unreadable parts aside.
+
+        Returns:
+            The parts that were put aside, under their new names.
+        """
+        for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
+            if scratch.is_file():
+                scratch.unlink()
+        every = sorted(self.scores.glob("*.parquet"))
+        broken = [part for part in every if not _is_whole(part)]
+        merged: set[Key] = set()
+        for part in every:
+            if part in broken:
+                continue
+            keys = held_keys(pq.read_schema(part))
+            if part.name.startswith("merged-"):
+                merged.update(keys)
+            elif keys and merged.issuperset(keys):  # of a merge that was cut off
+                part.unlink()
+        self._single = len(list(self.scores.glob("part-*.parquet")))
+        return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+
+    def refuse_parts_of_others(self) -> None:
+        """Refuse a folder with a part that another run has written.
+
+        Parts of earlier versions do not say of which run they are, and are taken as they are.
+
+        Raises:
+            UsageError: If so.
+        """
+        for part in sorted(self.scores.glob("*.parquet")):
+            if is_of_another(pq.read_schema(part), self.identity):
+                raise UsageError(
+                    f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
+                )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            ProbeError: If another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows
+            yield
+            return
+        with told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = (self.folder / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ProbeError(f"{self.folder}: another run is writing into it") from error
+            try:
+                yield
+            finally:
+                self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        """Leave no folder behind that a refused configuration only locked."""
+        if [path.name for path in self.folder.iterdir()] == [".lock"]:
+            (self.folder / ".lock").unlink()
+            self.folder.rmdir()
+
+
+OF_ANOTHER = "of another run: of another model, other data, windows, protocol or seed"
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """A name for what two runs must share to stand in one folder.
+
+    Args:
+        identity: As run.json has it.
+    """
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_of_another(schema: pa.Schema, identity: str | None) -> bool:
+    """Whether a part says that it is of another run than the one with this ``identity_hash``."""
+    said = (schema.metadata or {}).get(IDENTITY)
+    return said is not None and identity is not None and said != identity.encode()
+
+
+def held_keys(schema: pa.Schema) -> list[Key]:
+    """What a score part holds, by the word of its footer.
+
+    Args:
+        schema: The part's schema.
+
+    Raises:
+        ValueError: If the footer says nothing of it, or what it says is no list of keys.
+    """
+    try:
+        said = json.loads((schema.metadata or {})[HOLDS])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError("its footer does not say what it holds") from error
+    if not isinstance(said, list) or not all(map(_is_key, said)):
+        raise ValueError("its footer holds no list of document, window, condition and repeat")
+    return [Key(*key) for key in said]
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
+
+
+def _is_whole(part: Path) -> bool:
+    """Whether a part can be read to its end: a footer alone says nothing of the pages before it."""
+    try:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            held_keys(file.schema_arrow)
+            return all(batch.num_rows >= 0 for batch in file.iter_batches())
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def _blocks(parts: Iterable[Path]) -> Iterator[pa.Table]:
+    """The rows of parts, texts as such, in tables of ``BLOCK`` rows or more, the last but one."""
+    waiting: list[pa.Table] = []
+    for part in parts:
+        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(BLOCK, use_threads=False):
+                table = pa.table(batch).replace_schema_metadata()
+                waiting.append(
+                    table.cast(pa.schema([(f.name, _plain(f.type)) for f in table.schema]))
+                )
+                if sum(map(len, waiting)) >= BLOCK:
+                    yield pa.concat_tables(waiting)
+                    waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,263 @@
+"""DuckDB views over the parquet files of a run: rows are aggregated there, never loaded."""
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.analysis.bins import bin_edges
+from probe.errors import ProbeError
+from probe.results.windows_file import OFFSETS, doubtful_offsets
+from probe.text import counted
+
+SAMPLE = 16
+"""Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
+DISTRACTOR = "distractor(number="
+"""How the conditions of protocol suffix begin that are other texts in the targets' place."""
+
+
+def connect(
+    windows: Path, parts: Sequence[Path], *, checked: bool = True
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that sees the rows of a run.
+
+    ``windows`` and ``scores`` have the columns of the results contract, ``scores`` without the
+    rows of distractors, which are no losses of the targets; ``sample`` is the scores of some parts.
+    ``targets`` has one row per target, boundary and condition that has a boundary, its repeats
+    averaged: ``document, window, position, boundary, distance, condition, nll, nll_intact, delta``
+    (nats), ``far`` (tokens between the window's start and the boundary) and ``grey`` (the distance
+    is longer than the far context, where delta falls to 0 by construction). The macro
+    ``far_tokens`` gives the length of the far context for other views.
+
+    Args:
+        windows: The run's ``windows.parquet``.
+        parts: Its score parts.
+        checked: Look for rows of windows that are not in *windows*; without,
+            :func:`probe.analysis.cells.cells` does, in its own pass.
+
+    Returns:
+        The connection; use it in a ``with``.
+
+    Raises:
+        ProbeError: If a window that was scored is not in *windows*.
+    """
+    # What does not fit the memory goes to the system's place for that, not to where the user is.
+    connection = duckdb.connect(config={"temp_directory": f"{tempfile.gettempdir()}/context-probe"})
+    some = parts[:: max(1, len(parts) // SAMPLE)]
+    told = _footers(connection, [pattern(part) for part in parts])
+    window_rows(connection, windows).create_view("windows")
+    for name, files in (("scores", parts), ("sample", some)):
+        rows = parquet_rows(connection, files)
+        if _may_hold_distractors(told):
+            rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
+        rows.create_view(name)
+    if checked:
+        refuse_unknown_windows(connection, windows)
+    connection.execute(
+        "CREATE TEMP TABLE highest AS SELECT $1::BIGINT AS repeat, $2::BIGINT AS distance",
+        _highest(connection, told),
+    )
+    meaning = far_tokens(windows.parent)
+    connection.execute(f"CREATE MACRO far_tokens(boundary, distance, start) AS {meaning}")
+    connection.execute(_targets_view(repeated=is_repeated(connection)))
+    return connection
+
+
+def parquet_rows(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
+) -> duckdb.DuckDBPyRelation:
+    """The rows of parquet files, which are read when they are asked for."""
+    patterns = [pattern(file) for file in files]
+    return connection.read_parquet(patterns, union_by_name=True, hive_partitioning=False)
+
+
+def window_rows(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
+    """The rows of ``windows.parquet``; text that has not an offset for each token is left out."""
+    rows = parquet_rows(connection, [path])
+    if not doubtful_offsets(path):
+        return rows
+    usable = usable_offsets(rows.columns)
+    kinds = {"text": "VARCHAR", **dict.fromkeys(OFFSETS, "INTEGER[]")}
+    columns = [f'"{name}"' for name in rows.columns if name not in kinds]
+    for name, kind in kinds.items():
+        value = name if name in rows.columns else "NULL"
+        columns.append(f"CASE WHEN {usable} THEN {value}::{kind} END AS {name}")
+    return rows.project(", ".join(columns))
+
+
+def usable_offsets(columns: Sequence[str]) -> str:
+    """SQL: whether a row of ``windows.parquet`` has an offset for each token."""
+    if not set(OFFSETS) <= set(columns):
+        return "false"
+    lengths = " AND ".join(f"len({name}) = len(token_ids)" for name in OFFSETS)
+    return f"coalesce({lengths}, false)"
+
+
+def pattern(path: Path) -> str:
+    """The path as a DuckDB file pattern that matches this path alone."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
+
+
+def scored_conditions(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Conditions with a boundary, in order of name."""
+    rows = connection.execute("SELECT DISTINCT condition FROM scores WHERE boundary >= 0")
+    return sorted(str(row[0]) for row in rows.fetchall())
+
+
+def scored_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Documents with at least one score, in order of name."""
+    rows = connection.execute("SELECT DISTINCT document FROM scores")
+    return sorted(str(row[0]) for row in rows.fetchall())
+
+
+def is_repeated(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether any condition was drawn more than once."""
+    return bool(row(connection, "SELECT repeat FROM highest")[0])
+
+
+def longest_distance(connection: duckdb.DuckDBPyConnection) -> int:
+    """Longest distance of any row (tokens); -1 where no condition has a boundary."""
+    longest, *_ = row(connection, "SELECT distance FROM highest")
+    return -1 if longest is None else int(longest)
+
+
+def measured_edges(
+    connection: duckdb.DuckDBPyConnection, bins_per_octave: int = 8
+) -> NDArray[np.int64]:
+    """Edges of the bins (tokens) that hold every distance of the rows, shape ``(bins + 1,)``."""
+    return bin_edges(max(longest_distance(connection) + 1, 1), bins_per_octave)
+
+
+def bytes_per_token(connection: duckdb.DuckDBPyConnection) -> float | None:
+    """Mean UTF-8 bytes of a token over the run's windows, ``None`` for data without text."""
+    size, tokens = row(
+        connection,
+        "SELECT sum(strlen(text)), sum(len(token_ids)) FROM windows WHERE text IS NOT NULL",
+    )
+    return float(size) / float(tokens) if size and tokens else None
+
+
+def row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    """The one row of a query; all of it is fetched, so that the connection is free again."""
+    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
+    return rows[0]
+
+
+def _footers(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> dict[str, list[Any]]:
+    """Lowest and highest value of some columns, where the footers of all parts tell.
+
+    Returns:
+        By column: both as text, in the order of text, and the highest as a number.
+    """
+    found = connection.execute(
+        """SELECT path_in_schema AS name, min(stats_min_value), max(stats_max_value),
+            max(try_cast(stats_max_value AS BIGINT)),
+            bool_and(stats_min_value IS NOT NULL AND stats_max_value IS NOT NULL)
+        FROM parquet_metadata($parts)
+        WHERE name IN ('repeat', 'distance', 'condition') AND num_values > 0 GROUP BY name""",
+        {"parts": parts},
+    ).fetchall()
+    return {name: values for name, *values, whole in found if whole}
+
+
+def _may_hold_distractors(told: Mapping[str, list[Any]]) -> bool:
+    """Whether a distractor can be among the conditions; the rows decide, where it can."""
+    if "condition" not in told:
+        return True
+    lowest, highest, _ = told["condition"]
+    return bool(lowest < DISTRACTOR + "~" and highest >= DISTRACTOR)
+
+
+def _highest(
+    connection: duckdb.DuckDBPyConnection, told: Mapping[str, list[Any]]
+) -> list[int | None]:
+    """Largest repeat and distance of all rows: from the parts' footers, where all tell."""
+    if {"repeat", "distance"} <= told.keys():
+        return [told["repeat"][2], told["distance"][2]]
+    return list(row(connection, "SELECT max(repeat), max(distance) FROM scores"))
+
+
+def _targets_view(repeated: bool) -> str:
+    """SQL of the view ``targets``; the grouping is paid only where a draw was repeated."""
+    nll, intact, grouping = "s.nll::DOUBLE", "s.nll_intact::DOUBLE", ""
+    if repeated:
+        nll, intact, grouping = f"avg({nll})", f"avg({intact})", "GROUP BY ALL"
+    return f"""
+        CREATE VIEW targets AS
+        SELECT *, nll - nll_intact AS delta
+        FROM (
+            SELECT s.document, s."window", s.position, s.boundary, s.distance, s.condition,
+                s.boundary - w.start AS far, {nll} AS nll, {intact} AS nll_intact,
+                s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey
+            FROM scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
+            WHERE s.boundary >= 0 {grouping}
+        )"""
+
+
+def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path) -> None:
+    """Raise where a window that was scored is not in ``windows``, or ends before its last target.
+
+    Raises:
+        ProbeError: If that is so.
+    """
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE reached AS
+        SELECT document, "window", max(position) AS last FROM scores GROUP BY ALL"""
+    )
+    missing = connection.execute(
+        """SELECT document, "window" FROM reached
+        ANTI JOIN windows USING (document, "window") ORDER BY ALL"""
+    ).fetchall()
+    if missing:
+        document, window = missing[0]
+        raise ProbeError(
+            f"'{windows}' lacks {counted(len(missing), 'window')} that"
+            f" {'was' if len(missing) == 1 else 'were'} scored, the first is window {window} of"
+            f" document '{document}'"
+        )
+    short = connection.execute(
+        """SELECT document, "window", last, start, len(token_ids) FROM reached
+        JOIN windows USING (document, "window") WHERE last >= start + len(token_ids) ORDER BY ALL"""
+    ).fetchall()
+    if short:
+        document, window, last, start, tokens = short[0]
+        raise ProbeError(
+            f"'{windows}' has {tokens:,} tokens from {start:,} on in window {window} of document"
+            f" '{document}', of which the target at {last:,} was scored"
+        )
+
+
+def longest_context(record: Mapping[str, Any]) -> int | None:
+    """Longest context (tokens) of a run with protocol dense, ``None`` for any other.
+
+    Args:
+        record: Content of its ``run.json``.
+    """
+    protocol = (record.get("config") or {}).get("protocol") or {}
+    context = protocol.get("context")
+    if protocol.get("kind") != "dense" or type(context) is not int:
+        return None
+    return context
+
+
+def far_tokens(folder: Path) -> str:
+    """SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and ``start``.
+
+    Far text begins with the window (``start``); with protocol dense it begins with the longest
+    context of the target, which is what the target's loss is compared with.
+
+    Args:
+        folder: The run folder; without a readable ``run.json`` far text begins with the window.
+    """
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        context = longest_context(record)
+    except (OSError, ValueError, AttributeError):
+        context = None
+    return "boundary - start" if context is None else f"{context} - distance"

@@ -1,0 +1,1 @@
+"""A run: an experiment prepared, planned, scored and kept."""

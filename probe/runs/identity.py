@@ -1,0 +1,298 @@
+"""What two runs must share to stand in one folder, and the refusal of what does not."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from probe import __version__
+from probe.config import Config
+from probe.corpus.windows import Window
+from probe.errors import UsageError
+from probe.perturbations.condition import marks
+from probe.results.scores import Store, identity_hash
+from probe.runs.experiment import Experiment
+from probe.text import shown
+
+_LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
+
+
+_EARLIER = {"patterns": "dense"}
+"""What folders are that were written before a key came in."""
+
+
+def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
+    """What two runs must share to stand in one folder.
+
+    ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns`` and ``analysis`` are no
+    part of it: they may change, and only the missing rows are scored.
+    """
+    config = experiment.config
+    free = {"max_documents", "metadata_columns"}
+    return {
+        "model": config.model.path,
+        "revision": experiment.source.revision,
+        "bos": experiment.first_token.bos,
+        "dtype": dtype,
+        "attention": config.model.attention,
+        "data": _grown(config.data.model_dump(mode="json", exclude=free)),
+        "windows": config.windows.model_dump(mode="json"),
+        "protocol": _grown(config.protocol.model_dump(mode="json")),
+        # What the protocol's keys mean may change with a version: rows of both must not mix.
+        "runs": [list(run if run.start else run[:3]) for run in experiment.protocol.runs(True)],
+        "seed": config.seed,
+        "first_token": config.first_token,
+        "measures": sorted(config.measures),
+        "patterns": config.patterns,
+    }
+
+
+def _grown(part: dict[str, Any]) -> dict[str, Any]:
+    """Without the keys that came later, where they say nothing: older folders go on."""
+    if isinstance(part.get("targets"), dict):
+        part = {**part, "targets": _grown(part["targets"])}
+    return {key: value for key, value in part.items() if key not in _LATER or value}
+
+
+def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
+    """Refuse a folder whose windows hold other tokens: the data has changed under its name.
+
+    Raises:
+        UsageError: If a window that was scored now holds other tokens, or is gone.
+    """
+    now = {(w.document, w.index): w.ids for w in windows}
+    for (document, index), ids in store.read_windows().items():
+        found = now.get((document, index))
+        if found is None:
+            raise UsageError(
+                f"{store.folder} holds window {index} of {document!r}, which this configuration "
+                "does not: max_documents may grow, not shrink, and the data may not change; "
+                "choose another name"
+            )
+        if found.tolist() != ids:
+            raise UsageError(
+                f"{store.folder}: window {index} of {document!r} now holds other tokens: the data "
+                "or the tokenizer has changed; choose another name"
+            )
+
+
+def refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of another identity.
+
+    Raises:
+        UsageError: If anything of :func:`identity` differs.
+    """
+    before = _EARLIER | before
+    differ = [
+        f"{key} was {shown(before.get(key))}, is {shown(value)}"
+        for key, value in mine.items()
+        if before.get(key) != value
+    ]
+    if differ:
+        raise UsageError(
+            f"{folder} holds another run: {'; '.join(differ)}; "
+            "choose another name, or remove the folder"
+        )
+
+
+def refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of other documents: replaced text is taken from all of each.
+
+    Raises:
+        UsageError: If one is gone or holds other tokens.
+    """
+    earlier = {document["id"]: document["sha256"] for document in before["documents"]}
+    found = {document["id"]: document["sha256"] for document in now["documents"]}
+    if missing := [name for name in earlier if name not in found]:
+        raise UsageError(
+            f"{folder} holds document {missing[0]!r}, which this configuration no longer gives: "
+            "max_documents may grow, not shrink; choose another name"
+        )
+    if other := [name for name, digest in earlier.items() if found[name] != digest]:
+        raise UsageError(
+            f"{folder}: document {other[0]!r} now holds other tokens: the data or the tokenizer "
+            "has changed; choose another name"
+        )
+
+
+def refuse_other_code(before: dict[str, str], now: dict[str, str], folder: Path) -> None:
+    """Refuse a folder that was scored with another version of a perturbation of one's own.
+
+    Raises:
+        UsageError: If so: rows of both would mix under one name.
+    """
+    if other := [name for name, mark in now.items() if before.get(name, mark) != mark]:
+        raise UsageError(
+            f"{folder} was scored with other code of perturbation {other[0]!r}; choose another "
+            "name for it or for the run"
+        )
+
+
+SCHEMA_VERSION = 1
+_PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
+_OF_WEIGHTS = ("class", "parameters", "device", "warnings")  # known once they were loaded
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "duckdb",
+)
+
+
+def begin(
+    experiment: Experiment, dtype: str, before: dict[str, Any] | None, folder: Path
+) -> dict[str, Any]:
+    """The record of a run as it starts.
+
+    Args:
+        experiment: The run.
+        dtype: Resolved dtype of the weights.
+        before: The folder's record, ``None`` for a new folder.
+        folder: The run folder, for the message.
+
+    Raises:
+        UsageError: If the folder holds a run of another identity, or its documents have changed.
+    """
+    config = experiment.config
+    mine, data = identity(experiment, dtype), _data(experiment)
+    if before is not None:
+        refuse_other(before["identity"], mine, folder)
+        refuse_other_documents(before["data"], data, folder)
+    earlier = before["plan"]["conditions"] if before else {}
+    own = marks(config.parsed)
+    if before is not None:
+        refuse_other_code(before.get("perturbations", {}), own, folder)
+        own = before.get("perturbations", {}) | own
+    return {
+        "schema": SCHEMA_VERSION,
+        "name": config.name,
+        "status": "unfinished",
+        "config": config.model_dump(mode="json"),
+        "identity": mine,
+        # Kept: a later version may know more of what a run is, and would name the same run anew.
+        "identity_hash": (before or {}).get("identity_hash") or identity_hash(mine),
+        "perturbations": own,
+        "versions": _versions(),
+        "model": {
+            "name": experiment.source.location.name,
+            "path": config.model.path,
+            "revision": experiment.source.revision,
+            "dtype": dtype,
+            "vocabulary": experiment.source.vocabulary,
+            "positions": experiment.source.positions,
+            "trained_length": experiment.source.trained_length,
+            "bos": experiment.first_token.bos,
+        }
+        | ({k: before["model"][k] for k in _OF_WEIGHTS if k in before["model"]} if before else {}),
+        "data": data,
+        "plan": {
+            "reach": experiment.protocol.reach,
+            "targets": list(experiment.protocol.targets),
+            "windows": len(experiment.windows),
+            "conditions": earlier
+            | {
+                text: {"curve_start": _start(experiment, text, shared), "shared": shared}
+                for text, shared in experiment.shared.items()
+            },
+        },
+        "check": before["check"] if before else [],
+        "attention": before.get("attention", {}) if before else {},
+        "costs": before["costs"] if before else {},
+    }
+
+
+def _start(experiment: Experiment, text: str, shared: bool) -> int:
+    """First distance of a condition's curve.
+
+    Of a pattern that presses far keys for near queries it is 1: the target behind the last far
+    token is predicted by that token, which is far itself.
+    """
+    condition = next(one for one in experiment.config.parsed if one.text == text)
+    late = condition.pattern is not None and condition.pattern.needs_boundary
+    return max(experiment.protocol.curve_start(shared), int(late))
+
+
+def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
+    """The record of an earlier call, if it has this version's fields.
+
+    Raises:
+        UsageError: If another version wrote it.
+    """
+    if record is None:
+        if any(folder.glob("scores/*.parquet")):
+            raise UsageError(
+                f"{folder} holds scores, but no run.json that says of what; choose another name, "
+                "or remove the folder"
+            )
+        return None
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise UsageError(
+            f"{folder} has schema {schema!r}; allowed: {SCHEMA_VERSION}, that of "
+            "this version; choose another name"
+        )
+    missing = [key for key in _PARTS if not isinstance(record.get(key), _PARTS[key])]
+    attention = record.get("attention", {})
+    if not isinstance(attention, dict) or not all(isinstance(c, dict) for c in attention.values()):
+        missing.append("attention")
+    if missing:
+        raise UsageError(
+            f"{folder / 'run.json'} lacks {', '.join(missing)}, or holds something else there; "
+            "choose another name, or remove the folder"
+        )
+    return record
+
+
+def _data(experiment: Experiment) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    for place in experiment.windows.places:
+        counts[place.document] = counts.get(place.document, 0) + 1
+    left, metadata = experiment.corpus.left_out, experiment.corpus.metadata
+    return {
+        "name": data_name(experiment.config),
+        "path": experiment.config.data.path,
+        "pool": list(experiment.pool),
+        "documents": [
+            {
+                "id": document.id,
+                "tokens": len(document.ids),
+                "sha256": hashlib.sha256(document.ids.astype("<i8").data).hexdigest(),
+                "windows": counts[document.id],
+                "group": document.group,
+            }
+            | ({"spans": [list(span) for span in document.spans]} if document.spans else {})
+            | ({"metadata": dict(metadata[document.id])} if document.id in metadata else {})
+            for document in experiment.corpus.documents
+        ],
+        "left_out": {
+            reason: {"count": omitted.count, "ids": list(omitted.ids)}
+            for reason, omitted in vars(left).items()
+            if not isinstance(omitted, int)
+        }
+        | {"licence_headers": left.licence_headers},
+    }
+
+
+def data_name(config: Config) -> str:
+    """What to call the data where people read it."""
+    data = config.data
+    if isinstance(data.data_files, str | list):
+        files = [data.data_files] if isinstance(data.data_files, str) else data.data_files
+        return ", ".join("/".join(Path(file).parts[-2:]) for file in files)
+    return data.path if data.name is None else f"{data.path} ({data.name})"
+
+
+def _versions() -> dict[str, str]:
+    found = {"context-probe": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,181 @@
+"""What the attention patterns of a run would cost on its model and windows, for its record."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from probe.attention.apply import heeded, installed
+from probe.attention.costs import Cost, Own, Shape, cost
+from probe.attention.patterns import Part, Pattern
+from probe.models.causal import CausalModel
+from probe.runs.experiment import Experiment
+
+_ROWS = 512  # queries looked at together
+
+
+def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dict[str, Any]]:
+    """Cost of every pattern of a run beside full attention, at the length of its windows.
+
+    Args:
+        experiment: The run.
+        model: Its model, of which the shape alone is read.
+
+    Returns:
+        By condition: ``keys`` (most keys that the query of a target sees, mean over layers and
+        heads), ``full`` (the same of the model's own attention), ``kv_bytes`` (cache held at the
+        window's end), ``kv_share`` and ``flops_share`` (of full attention's), and ``first`` (place
+        in the window of the first target from which on a pattern changes anything; ``None`` if it
+        changes nothing).
+    """
+    patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
+    if not patterns:
+        return {}  # nothing to read of a model that may have no heads
+    known = heeded(model.model, next(iter(patterns.values())))
+    shape = Shape.of(
+        model.model.config, number_bytes=model.model.dtype.itemsize, cached=known.cached
+    )
+    extra = experiment.first_token.extra
+    length = max(place.length for place in experiment.windows.places) + extra
+    own = cost(None, length, shape)
+    first, stop = experiment.protocol.targets
+    asked = slice(max(0, first + extra - 1), stop + extra - 1)
+    found = {}
+    boundary = far_end(experiment) + extra
+    for text, pattern in patterns.items():
+        spent = cost(pattern, length, shape, boundary=boundary)
+        changed = first_changed(pattern, length, shape, boundary)
+        found[text] = {
+            "keys": max(spent.keys[asked]),
+            "full": max(own.keys[asked]),
+            "kv_bytes": spent.kv_bytes,
+            "kv_share": spent.kv_bytes / own.kv_bytes,
+            "flops_share": spent.flops / own.flops,
+            # A query predicts the token behind it.
+            "first": None if changed is None else changed + 1 - extra,
+        }
+    pressed = any(pattern.needs_boundary for pattern in patterns.values())
+    if pressed and "truncate" in experiment.config.conditions:
+        found["truncate"] = _cut_off(experiment, own, boundary, asked)
+    return found
+
+
+def _cut_off(experiment: Experiment, full: Cost, boundary: int, asked: slice) -> dict[str, Any]:
+    """What remains to be attended to where the far text is cut off at the boundary."""
+    length, kept = len(full.keys), int(experiment.first_token.mode == "keep")
+    near = np.maximum(0, np.arange(length) - boundary + 1)
+    keys = np.where(near > 0, near + kept, 0)
+    return {
+        "keys": float(keys[asked].max()),
+        "full": max(full.keys[asked]),
+        "kv_bytes": full.kv_bytes * float(keys[-1]) / length,
+        "kv_share": float(keys[-1]) / length,
+        "flops_share": float(keys.sum()) / sum(full.keys),
+        "first": boundary + 1 - experiment.first_token.extra,
+    }
+
+
+def forward_times(
+    experiment: Experiment, model: CausalModel, known: Sequence[str] = ()
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Forward the first window under each pattern as block masks, and with full attention.
+
+    Args:
+        experiment: The run.
+        model: Its model.
+        known: Conditions that were timed before.
+
+    Returns:
+        By condition that really skips: ``seconds`` and ``full_seconds``, the smaller of two
+        forwards each, and ``forward_share``, their ratio; and a line for each pattern that does
+        not skip.
+    """
+    window = experiment.windows[0]
+    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
+    ids = torch.from_numpy(np.concatenate([lead, window.ids]))[None].to(model.device)
+    boundary = far_end(experiment) + len(lead)
+    heed, full = None, float("nan")
+    found: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
+    for condition in experiment.config.parsed:
+        if condition.pattern is None or condition.text in known:
+            continue
+        heed = heed or heeded(model.model, condition.pattern)
+        with installed(
+            model.model, condition.pattern, boundary=boundary, flex=True, known=heed
+        ) as put:
+            if put.note:
+                notes.append(put.note)
+                continue
+            seconds = _seconds(model, ids)
+        full = full if full == full else _seconds(model, ids)
+        found[condition.text] = {
+            "seconds": seconds,
+            "full_seconds": full,
+            "forward_share": seconds / full,
+        }
+    return found, notes
+
+
+@torch.inference_mode()
+def _seconds(model: CausalModel, ids: torch.Tensor) -> float:
+    """The smaller time of two forwards; the first may have something to compile."""
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        states, _ = model.states(ids, keep=False)
+        states.sum().item()  # an accelerator has finished
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def far_end(experiment: Experiment) -> int:
+    """The boundary that the costs of a low-rank pattern are told at, as an index in the window.
+
+    That with the most targets behind it, the last of several.
+    """
+    runs = experiment.protocol.runs(False)
+    return max(runs, key=lambda run: (run.stop - run.first, run.boundary)).boundary
+
+
+def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) -> int | None:
+    """The first query that does not attend as ever, in any layer or head; ``None`` without one.
+
+    Args:
+        pattern: The pattern.
+        length: Tokens of the window.
+        shape: Of the model.
+        boundary: Index of the first near token, for low-rank patterns.
+    """
+    found, seen = length, {(Part(), own) for own in shape.own}
+    for layer, own in enumerate(shape.own):
+        for part, heads in pattern.parts(layer, shape.heads).items():
+            if part.weights is not None:
+                return 0  # weights of its own, from the first query on
+            if part.lowrank is not None:
+                exact = part.lowrank.exact(boundary - 1, shape.dims)
+                found = found if exact else min(found, boundary)
+                continue
+            if (part, own) in seen:
+                continue
+            if not part.varies:
+                seen.add((part, own))
+            for head in heads if part.varies else heads[:1]:
+                at = _first_hidden(part, found, own, layer, head)
+                found = found if at is None else min(found, at)
+    return found if found < length else None
+
+
+def _first_hidden(part: Part, length: int, own: Own, layer: int, head: int) -> int | None:
+    """The first query below *length* that misses a key which the model's own mask shows."""
+    for start in range(0, length, _ROWS):
+        query = np.arange(start, min(start + _ROWS, length))[:, None]
+        key = np.arange(min(start + _ROWS, length))[None]
+        shown = (key <= query) & own.sees(query, key)
+        hidden = shown & ~part.allowed(query, key, layer=layer, head=head)
+        rows = np.flatnonzero(hidden.any(axis=1))
+        if len(rows):
+            return start + int(rows[0])
+    return None

@@ -1,0 +1,239 @@
+"""What a run will forward and measure, counted on its own branches before any weight is loaded."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from probe.branches import Scored
+from probe.config import Config
+from probe.corpus.windows import Window
+from probe.engine.branch import Attention, by_attention, columns, several, together
+from probe.engine.losses import token_losses
+from probe.engine.lower_layers import beneath, share
+from probe.engine.tree import build, tokens, without_tree
+from probe.models.causal import CausalModel
+from probe.results.scores import Key
+from probe.runs.experiment import Draw, Experiment
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is scored, written and, after an interruption, done again as one.
+
+    Args:
+        windows: Windows of one batch.
+        draws: What is missing of each of them, aligned with *windows*.
+        intact: Whether the intact rows of each window are missing too.
+    """
+
+    windows: tuple[Window, ...]
+    draws: tuple[tuple[Draw, ...], ...]
+    intact: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Sums over the windows of a run.
+
+    Args:
+        windows: Windows that are scored.
+        branches: Sequences whose targets are scored.
+        tokens: Tokens forwarded, each shared prefix once.
+        plain_tokens: Tokens forwarded by one whole forward per branch.
+        targets: Targets by condition and octave of distance; −1 is a row without a distance.
+    """
+
+    windows: int
+    branches: int
+    tokens: int
+    plain_tokens: int
+    targets: dict[str, dict[int, int]]
+
+
+def planned_batch(config: Config) -> int:
+    """Windows walked together as far as the configuration tells, on a CPU.
+
+    A window of some length fills the cores alone.
+    """
+    length = config.windows.length or 512  # whole documents: each has its own length
+    return max(1, 512 // length) if config.batch == "auto" else config.batch
+
+
+def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:
+    """Divide a run into units of work.
+
+    Args:
+        experiment: The run.
+        batch: Windows of a unit; the division does not depend on what is *held*.
+        held: What has been scored before.
+
+    Yields:
+        Units with something missing.
+    """
+    for at in range(0, len(experiment.windows), batch):
+        missing = []
+        for window in experiment.windows[at : at + batch]:
+            intact, *keys = experiment.keys(window)
+            draws = zip(experiment.draws_of(window), keys, strict=True)
+            left = tuple(draw for draw, key in draws if key not in held)
+            if left or intact not in held:
+                missing.append((window, left, intact not in held))
+        if missing:
+            windows, draws_left, intacts = zip(*missing, strict=True)
+            yield Unit(windows, draws_left, intacts)
+
+
+def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
+    """Count what is left to score.
+
+    Args:
+        experiment: The run.
+        batch: Windows walked together.
+        held: What has been scored before.
+    """
+    counts = {"windows": 0, "branches": 0, "tokens": 0, "plain": 0}
+    targets: dict[str, dict[int, int]] = {}
+    for unit in units(experiment, batch, held):
+        scored = [
+            experiment.branches(window, draws)
+            for window, draws in zip(unit.windows, unit.draws, strict=True)
+        ]
+        counts["windows"] += len(scored)
+        counts["branches"] += sum(map(len, scored))
+        counts["tokens"] += _forwarded(scored, experiment.source.layers)
+        counts["plain"] += sum(map(_plain_tokens, scored))
+        for one in (one for window in scored for one in window):
+            _count(targets.setdefault(one.condition, {}), one)
+    return Planned(
+        counts["windows"], counts["branches"], counts["tokens"], counts["plain"], targets
+    )
+
+
+def octave(distances: np.ndarray) -> np.ndarray:
+    """The octave of each distance: its bits (0 for 0, 1 for 1, 2 for 2–3, 3 for 4–7, …)."""
+    found: np.ndarray = np.ceil(np.log2(distances + 1)).astype(np.int64)
+    return found
+
+
+def octave_name(number: int) -> str:
+    """The distances of an octave: ``64–127``."""
+    if number < 0:
+        return "none"
+    first = 0 if number == 0 else 1 << (number - 1)
+    last = (1 << number) - 1
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
+    """Tokens that the engine forwards for windows, alike ones walked together.
+
+    Of a pattern whose lower layers are left out the part that is forwarded.
+    """
+    alike: dict[object, list[Sequence[Scored]]] = {}
+    for window in scored:
+        shape = tuple(o.branch.shape for o in window)
+        alike.setdefault(shape, []).append(window)
+    total = 0
+    for group in alike.values():
+        for part in together([one.branch for one in group[0]], _intact(group[0])):
+            batch = [[window[number].branch for number in part] for window in group]
+            groups = by_attention(batch[0])
+            first: dict[Attention, int] = {}
+            for text in beneath(batch, groups, layers):
+                total += len(batch[0][text.branch].ids) * len(batch)
+                first |= text.first
+            for attention, own in groups.items():
+                keys = [columns([window[number] for window in batch]) for number in own]
+                tree = build(keys) if attention is None else without_tree(keys)
+                left = share(first.get(attention, 0) if attention else 0, layers)
+                total += round(tokens(tree) * len(batch) * left)
+    return total
+
+
+def _plain_tokens(window: Sequence[Scored]) -> int:
+    """Tokens of a whole forward per branch; several intact branches are parts of others."""
+    apart = not several(_intact(window))
+    return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
+
+
+def _intact(window: Sequence[Scored]) -> list[int]:
+    return [number for number, one in enumerate(window) if one.condition == "intact"]
+
+
+def _count(octaves: dict[int, int], one: Scored) -> None:
+    targets = one.branch.targets
+    first = one.position - one.boundary
+    counts = _by_octave(first, targets) if one.boundary >= 0 else {-1: targets}
+    for number, count in counts.items():
+        octaves[number] = octaves.get(number, 0) + count
+
+
+@lru_cache(maxsize=4096)  # every window has the same runs
+def _by_octave(first: int, targets: int) -> dict[int, int]:
+    """Targets of each octave, of consecutive distances from *first* on."""
+    numbers, counts = np.unique(octave(first + np.arange(targets)), return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+PIECE = 512  # tokens forwarded for the measurement
+ROWS = 128  # targets scored for it
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured.
+
+    Args:
+        tokens_per_second: Through the body.
+        targets_per_second: Through the head.
+        weights: Bytes of the weights.
+        cache_per_token: Bytes of keys and values per token, 0 where there is no such cache.
+    """
+
+    tokens_per_second: float
+    targets_per_second: float
+    weights: int
+    cache_per_token: float
+
+    def seconds(self, tokens: int, targets: int) -> float:
+        """Time that a run takes, without loading and self-check."""
+        return tokens / self.tokens_per_second + targets / self.targets_per_second
+
+    def cache(self, tokens: int) -> float:
+        """Bytes of keys and values of a window."""
+        return self.cache_per_token * tokens
+
+
+def speed(model: CausalModel, ids: NDArray[np.int64]) -> Speed:
+    """Forward a piece of a text twice, score some of its targets, and time the second pass.
+
+    Args:
+        model: The model.
+        ids: Token ids, shape ``(n,)``.
+    """
+    piece = torch.from_numpy(np.ascontiguousarray(ids[:PIECE]))[None].to(model.device)
+    with torch.inference_mode(), model.exact_head():
+        for _ in range(2):
+            started = time.perf_counter()
+            states, cache = model.states(piece)
+            _wait(model)
+            body = time.perf_counter() - started
+            rows = states[0, :ROWS]
+            started = time.perf_counter()
+            labels = piece[0, : len(rows)]
+            token_losses(model.head, rows, labels, vocabulary=model.vocabulary)
+            head = time.perf_counter() - started
+    held = [t for layer in getattr(cache, "layers", []) for t in vars(layer).values()]
+    size = sum(t.nbytes for t in held if isinstance(t, torch.Tensor) and t.ndim == 4)
+    weights = sum(p.nbytes for p in model.model.parameters())
+    return Speed(piece.numel() / body, len(rows) / head, weights, size / piece.numel())
+
+
+def _wait(model: CausalModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)

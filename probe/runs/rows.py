@@ -1,0 +1,173 @@
+"""From the losses of a unit to the rows of the results contract."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.branches import Scored
+from probe.engine.losses import Losses
+from probe.results.scores import SCHEMA, Key
+from probe.runs.experiment import Experiment
+from probe.runs.plan import Unit
+
+BLOCK = 1 << 18  # rows that are columns at once
+
+
+def keys(unit: Unit) -> list[Key]:
+    """What the rows of a unit hold."""
+    found: dict[Key, None] = {}
+    for window, draws, new in zip(unit.windows, unit.draws, unit.intact, strict=True):
+        # A draw is scored even where it leaves no target, so the keys are those of the draws.
+        names = [("intact", 0)] if new else []
+        names += [(draw.condition.text, draw.repeat) for draw in draws]
+        found |= {Key(window.document, window.index, *name): None for name in names}
+    return list(found)
+
+
+def rows(
+    unit: Unit, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a unit, as columns of the results contract.
+
+    Args:
+        unit: The unit.
+        scored: Branches of each window, the intact ones among them.
+        losses: Their losses.
+
+    Yields:
+        The columns of at most about ``BLOCK`` rows; at least once.
+    """
+    parts: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    count, written = 0, False
+    for number, window in enumerate(unit.windows):
+        low, intact = intact_nll(scored[number], losses[number])
+        for one, loss in zip(scored[number], losses[number], strict=True):
+            if one.condition == "intact" and not unit.intact[number]:
+                continue
+            at = one.branch.origin - low
+            own = intact[at : at + one.branch.targets]
+            for name, values in _columns(window.document, window.index, one, loss, own).items():
+                parts.setdefault(name, []).append(values)
+            count += one.branch.targets
+            if count >= BLOCK:
+                yield _joined(parts)
+                parts, count, written = {name: [] for name in parts}, 0, True
+    if count or not written:
+        yield _joined(parts)
+
+
+def intact_nll(
+    scored: Sequence[Scored], losses: Sequence[Losses]
+) -> tuple[int, NDArray[np.float32]]:
+    """What a window's targets are compared with, whether one branch holds them or several.
+
+    Args:
+        scored: Branches of a window.
+        losses: Their losses.
+
+    Returns:
+        Place of the first target that intact branches hold, and the nll of each from there on.
+    """
+    own = [
+        (one.branch.origin, loss.nll)
+        for one, loss in zip(scored, losses, strict=True)
+        if one.condition == "intact"
+    ]
+    low = min(origin for origin, _ in own)
+    found = np.full(max(origin + len(nll) for origin, nll in own) - low, np.nan, dtype=np.float32)
+    for origin, nll in own:
+        found[origin - low : origin - low + len(nll)] = nll
+    return low, found
+
+
+def references(scored: Sequence[Scored]) -> int | list[int]:
+    """Number of the intact branch, or the numbers of several."""
+    found = [number for number, one in enumerate(scored) if one.condition == "intact"]
+    return found[0] if len(found) == 1 else found
+
+
+def _joined(parts: dict[str, list[Any]]) -> dict[str, Any]:
+    return {
+        name: np.concatenate(values) if values else np.array([]) for name, values in parts.items()
+    }
+
+
+def _columns(
+    document: str, window: int, one: Scored, loss: Losses, intact: np.ndarray
+) -> dict[str, np.ndarray]:
+    count = one.branch.targets
+    position = one.position + np.arange(count)
+    known = one.boundary >= 0
+    measured = {
+        "nll": loss.nll,
+        "nll_intact": intact,
+        "top1": loss.top1,
+        "entropy": loss.entropy,
+        "kl": loss.kl,
+    }
+    return {
+        "document": np.full(count, document, dtype=object),
+        "window": np.full(count, window),
+        "position": position,
+        "far_start": np.full(count, one.far_start),
+        "boundary": np.full(count, one.boundary),
+        "distance": position - one.boundary if known else np.full(count, -1),
+        "condition": np.full(count, one.condition, dtype=object),
+        "repeat": np.full(count, one.repeat),
+    } | {name: values for name, values in measured.items() if values is not None}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a unit.
+
+    Args:
+        windows: Windows finished by this call.
+        total: Windows to be finished by it.
+        tokens: Tokens forwarded by it.
+        seconds: Since its first unit began.
+        far_delta: Mean delta of the first condition, nats: over the far half of the reach, or, of
+            an attention pattern, over all targets.
+        far: Whether it is that of the far half.
+    """
+
+    windows: int
+    total: int
+    tokens: int
+    seconds: float
+    far_delta: float | None
+    far: bool = True
+
+
+class FarEnd:
+    """The running estimate of the curve's far end, for the progress line."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        first = [d.condition for d in experiment.draws if not d.condition.is_noise][:1]
+        self.condition = first[0].text if first else None
+        self.is_far = not (first and first[0].is_attended)
+        self.start = experiment.protocol.reach // 2
+        self.sum, self.count = 0.0, 0
+
+    def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:
+        """Add the rows of a unit."""
+        for branches, found in zip(scored, losses, strict=True):
+            low, intact = intact_nll(branches, found)
+            for one, loss in zip(branches, found, strict=True):
+                if one.condition == self.condition:
+                    at = one.branch.origin - low
+                    self._add(one, loss, intact[at : at + one.branch.targets])
+
+    def _add(self, one: Scored, loss: Losses, intact: NDArray[np.float32]) -> None:
+        skip = max(0, self.start - (one.position - one.boundary))
+        delta = loss.nll[skip:] - intact[skip:]
+        self.sum += float(delta.sum())
+        self.count += len(delta)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean delta, nats, ``None`` where nothing was measured."""
+        return self.sum / self.count if self.count else None

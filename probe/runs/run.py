@@ -1,0 +1,284 @@
+"""A run: plan, check the model, score what is missing, keep every finished unit."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from probe.attention.apply import heeded, installed
+from probe.attention.costs import Shape
+from probe.branches import Scored
+from probe.config import Config
+from probe.corpus.windows import FEWEST_DOCUMENTS, Window
+from probe.engine.engine import Costs, Engine
+from probe.engine.losses import Losses
+from probe.engine.selfcheck import Report, check
+from probe.errors import ProbeError
+from probe.models.causal import CausalModel
+from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
+from probe.models.positions import refuse_unheeded
+from probe.protocol import LongPPL, Suffix
+from probe.results.scores import Key, Store
+from probe.runs.experiment import Experiment, prepare
+from probe.runs.identity import begin, readable, refuse_other_windows
+from probe.runs.pattern_costs import attention_costs, forward_times
+from probe.runs.plan import Unit, planned_batch, units
+from probe.runs.rows import FarEnd, Progress, keys, references, rows
+
+RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
+Listener = Callable[[Progress], None]
+Say = Callable[[str], None]
+
+
+def run(
+    config: Config,
+    results: Path = Path("results"),
+    *,
+    model: CausalModel | None = None,
+    listen: Listener = lambda _: None,
+    say: Say = lambda _: None,
+) -> Path:
+    """Score a configuration; go on where an earlier call stopped.
+
+    Args:
+        config: The configuration.
+        results: The folder that holds the run folders.
+        model: A model that is loaded already, as in a notebook; by default it is loaded as the
+            configuration says, and not at all where nothing is missing.
+        listen: Called after every unit of work.
+        say: Called with lines worth telling a user.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UsageError: If the configuration does not fit model, data or an existing folder.
+        ProbeError: If the model gives losses that are not finite, or the disk is full.
+    """
+    store = Store(results / config.name)
+    with store.locked():
+        before = readable(store.read_record(), store.folder)
+        experiment = prepare(config, before["data"]["pool"] if before else None)
+        dtype = _dtype(config, model)
+        record = begin(experiment, dtype, before, store.folder)
+        refuse_other_windows(store, experiment.windows)
+        experiment.check_sources()
+        for aside in store.clean():
+            say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
+        store.identity = record["identity_hash"]
+        store.refuse_parts_of_others()
+        store.write_record(record)  # first: windows that no record explains fit no later call
+        store.write_windows(experiment.windows)
+        store.write_frequencies(experiment.frequencies)
+        held, _ = store.held()
+        left = list(units(experiment, 1, held))
+        for line in notes(experiment, len(left)):
+            say(line)
+        if left:
+            loaded = model or _load(experiment)
+            _score_missing(experiment, loaded, store, held, record, listen, say)
+        record["status"] = "complete"
+        store.write_record(record)
+    return store.folder
+
+
+def notes(experiment: Experiment, left: int) -> Iterator[str]:
+    """What a user should know before a run goes on: what is left out, and what is there already.
+
+    Args:
+        experiment: The run.
+        left: Windows with something still to be scored.
+    """
+    omitted = experiment.corpus.left_out
+    reasons = {
+        "too short": omitted.too_short,
+        "empty": omitted.empty,
+        "without what the protocol needs": omitted.no_window,
+    }
+    for words, reason in reasons.items():
+        if reason.count:
+            named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
+            yield f"left out, {words}: {reason.count} ({named})"
+    if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
+        documents = f"{count} document{'' if count == 1 else 's'}"
+        found = "every length will be unresolved"
+        if isinstance(experiment.protocol, LongPPL | Suffix):
+            longppl = isinstance(experiment.protocol, LongPPL)
+            found = f"{'LongPPL' if longppl else 'accuracy'} will have none"
+        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {found}"
+    if 0 < left < len(experiment.windows):
+        yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
+
+
+def _dtype(config: Config, model: CausalModel | None) -> str:
+    if model is not None:
+        return str(model.model.dtype).removeprefix("torch.")
+    return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
+
+
+def _load(experiment: Experiment) -> CausalModel:
+    settings = experiment.config.model
+    return load_model(
+        experiment.source,
+        dtype=settings.dtype,
+        device=settings.device,
+        attention=settings.attention,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _score_missing(
+    experiment: Experiment,
+    model: CausalModel,
+    store: Store,
+    held: set[Key],
+    record: dict[str, Any],
+    listen: Listener,
+    say: Say,
+) -> None:
+    """Check the model and score unit after unit."""
+    config = experiment.config
+    if slow := slow_dtype(record["model"]["dtype"], model.device):
+        say(slow)
+    for warning in model.warnings:
+        say(warning)
+    report = check_model(model, experiment)
+    for outcome in report.outcomes:
+        if not outcome.passed:
+            say(str(outcome))
+    record["check"] = report.as_json()
+    _record_patterns(experiment, model, record, say)
+    record["model"] |= {
+        "class": type(model.model).__name__,
+        "parameters": model.model.num_parameters(),
+        "device": str(model.device),
+        "warnings": list(model.warnings),
+    }
+    store.write_record(record)
+    flex = config.patterns == "flex"
+    engine = Engine(model, report.techniques, tuple(config.measures), flex)
+    spent = dict(record["costs"])
+    todo = list(units(experiment, batch_size(config, model), held))
+    total, done, far = sum(len(unit.windows) for unit in todo), 0, FarEnd(experiment)
+    started = written = time.perf_counter()
+    try:
+        for unit in todo:
+            scored, losses = score_unit(engine, experiment, unit)
+            store.write_part(rows(unit, scored, losses), keys(unit))
+            far.add(scored, losses)
+            done += len(unit.windows)
+            now = time.perf_counter()
+            record["costs"] = _sum(spent, engine.costs, now - started, model.device)
+            if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
+                store.write_record(record)
+                written = now
+            listen(Progress(done, total, engine.costs.tokens, now - started, far.mean, far.is_far))
+    finally:
+        store.write_record(record)
+
+
+def _record_patterns(
+    experiment: Experiment, model: CausalModel, record: dict[str, Any], say: Say
+) -> None:
+    """What patterns cost by formula, and by the clock where they are to skip what is hidden."""
+    before: dict[str, dict[str, Any]] = record.setdefault("attention", {})
+    for name, costs in attention_costs(experiment, model).items():
+        before[name] = before.get(name, {}) | costs
+    if experiment.config.patterns == "flex":
+        known = [name for name, costs in before.items() if "seconds" in costs]
+        times, lines = forward_times(experiment, model, known)
+        for line in lines:
+            say(line)
+        for name, measured in times.items():
+            before[name] |= measured
+
+
+def check_model(model: CausalModel, experiment: Experiment) -> Report:
+    """The self-check on the first window of a run, as much of it as is ever forwarded at once.
+
+    Raises:
+        ProbeError: If the model sees what follows a token.
+        UsageError: If a condition keeps positions or limits attention, and the model does not heed
+            that.
+    """
+    patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
+    texts = (_forwarded(experiment, window) for window in experiment.windows)
+    ids = next(texts)
+    report = check(model, ids, lower=any(pattern.first_layer for pattern in patterns), more=texts)
+    report.refuse_acausal(model)
+    kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
+    refuse_unheeded(model, ids, kept)
+    known = heeded(model.model, patterns[0]) if patterns else None
+    for pattern in patterns:
+        with installed(model.model, pattern, boundary=1, known=known):
+            pattern.refuse_windows(
+                [own.reach for own in Shape.of(model.model.config).own], len(ids)
+            )
+    return report
+
+
+def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
+    """The tokens of a window, as many as are forwarded at once, behind what stands in front."""
+    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
+    return np.concatenate([lead, window.ids[: experiment.longest]])
+
+
+def batch_size(config: Config, model: CausalModel) -> int:
+    """Windows walked together.
+
+    On CUDA the keys and values of the windows may take a quarter of the free memory.
+    """
+    length = config.windows.length
+    if config.batch != "auto" or model.device.type != "cuda" or length is None:
+        return planned_batch(config)
+    text = model.model.config.get_text_config()
+    queries = getattr(text, "num_attention_heads", None)
+    if not queries:  # no keys and values to count: recurrent
+        return planned_batch(config)
+    heads = getattr(text, "num_key_value_heads", None) or queries
+    width = getattr(text, "head_dim", None) or text.hidden_size // queries
+    token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return int(min(16, max(1, free // 4 // (2 * token * length))))
+
+
+def score_unit(
+    engine: Engine, experiment: Experiment, unit: Unit
+) -> tuple[list[list[Scored]], list[list[Losses]]]:
+    """Score the branches of a unit's windows.
+
+    Raises:
+        ProbeError: If a loss is not finite.
+    """
+    scored = [
+        experiment.branches(window, draws)
+        for window, draws in zip(unit.windows, unit.draws, strict=True)
+    ]
+    own = references(scored[0])
+    losses = engine.score([[one.branch for one in window] for window in scored], reference=own)
+    for window, branches, found in zip(unit.windows, scored, losses, strict=True):
+        for one, loss in zip(branches, found, strict=True):
+            if not np.isfinite(loss.nll).all():
+                raise ProbeError(
+                    f"the model's losses are not finite: {window.document!r}, window "
+                    f"{window.index}, condition {one.condition!r} (dtype "
+                    f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
+                    "losses; a wider --dtype may help. Units scored before are kept"
+                )
+    return scored, losses
+
+
+def _sum(
+    before: dict[str, Any], now: Costs, seconds: float, device: torch.device
+) -> dict[str, Any]:
+    """What all calls took: the engine's costs, and the seconds with planning and writing."""
+    spent = {**asdict(now), "run_seconds": seconds}
+    total = {name: before.get(name, 0) + value for name, value in spent.items()}
+    if device.type == "cuda":
+        total["peak_memory"] = torch.cuda.max_memory_allocated(device)
+    return total

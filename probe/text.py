@@ -1,0 +1,206 @@
+"""Text that others wrote, made safe to show: cut where it is long, escaped for a terminal."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""A text with every character escaped that has no shape of its own.
+
+    Args:
+        text: Any text, also with lone surrogates.
+        keep: Characters that stay as they are, such as the newlines of a text of several lines.
+
+    Returns:
+        The text; what Python's ``repr`` escapes is escaped: control characters, newlines, marks
+        of direction, surrogates (``\x1b``, ``\n``, ``\u202e``, ``\ud800``).
+    """
+    return "".join(
+        char
+        if char in keep or char.isprintable()
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+MOST = 200
+"""Characters of a value that a message shows."""
+
+
+def shown(value: object, most: int = MOST) -> str:
+    """The ``repr`` of a value in at most *most* characters, cut before it is written out.
+
+    ``reprlib`` bounds the items of a level, not their sum: YAML that names one list in another
+    makes 28 MB of 300 bytes.
+
+    Args:
+        value: Whatever a user gave, also lists that hold themselves.
+        most: Characters, the last of which is ``…`` where something was cut off.
+    """
+    text = ""
+    for piece in _pieces(value, most):
+        text += piece
+        if len(text) > most:
+            return f"{text[: most - 1]}…"
+    return text
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """What others say, such as an error of a library, on one line of at most *most* characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _pieces(value: Any, most: int) -> Iterator[str]:
+    """The parts of a value's ``repr``, in order; each level of lists gives one at once."""
+    if isinstance(value, str | bytes):
+        yield repr(value[: most + 1])
+    elif type(value) is dict:
+        yield "{"
+        for number, (key, part) in enumerate(value.items()):
+            yield ", " if number else ""
+            yield from _pieces(key, most)
+            yield ": "
+            yield from _pieces(part, most)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for number, part in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(part, most)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    elif isinstance(value, int) and value.bit_length() > 4 * most:
+        yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
+    else:
+        yield repr(value)
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign: ``+0.0123``, ``−0.0400``; ``0.0000`` where nothing is left.
+
+    Args:
+        value: A finite number.
+        digits: Digits behind the point.
+    """
+    text = f"{value:+,.{digits}f}"
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]
+
+
+def difference(value: float, low: float, high: float, digits: int = 4) -> str:
+    """A difference with its interval: ``+0.0123 (−0.0100 to +0.0350)``.
+
+    Args:
+        value: The difference.
+        low: Its lower limit; NaN where there is none, which leaves the value alone.
+        high: Its upper limit.
+        digits: Digits behind the point; numbers that would all be 0 have one significant digit
+            instead, ``+2e−07 (−1e−06 to +3e−06)``, so that 0 is said of exact zeros alone.
+
+    Returns:
+        The text; ``–`` where there is no value.
+    """
+    if math.isnan(value):
+        return "–"
+    limits = [] if math.isnan(low) or math.isnan(high) else [low, high]
+    numbers = [value, *limits]
+    if any(f"{abs(number):.{digits}f}".strip("0.") for number in numbers):
+        texts = [signed(number, digits) for number in numbers]
+    else:
+        texts = [f"{number:+.0e}".replace("-", "−") if number else "0" for number in numbers]
+    return f"{texts[0]} ({texts[1]} to {texts[2]})" if limits else texts[0]
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things: ``1 document``, ``1,024 tokens``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def limits(lower: int, upper: int, start: int = 0) -> str:
+    """The interval of a length: ``448–640``; ``≤ 128–384`` where it goes below all measured.
+
+    Args:
+        lower: Its lower limit (tokens).
+        upper: Its upper limit.
+        start: First distance that was measured: below it nothing is known.
+    """
+    return f"{f'≤ {start:,}' if lower < start else f'{lower:,}'}–{upper:,}"
+
+
+def greater(lower: int | None, estimate: int | None, bound: int) -> str:
+    """A length whose interval has no upper limit: ``> 640 (estimate beyond 1,024)``.
+
+    The number behind ``>`` is always the interval's lower limit.
+
+    Args:
+        lower: The lower limit (tokens); ``None`` where it lies beyond *bound* itself.
+        estimate: The estimate, ``None`` beyond *bound*.
+        bound: How far the estimate could be told.
+    """
+    if lower is None or (estimate is None and lower >= bound):
+        return f"> {bound:,}"
+    if estimate is None:
+        return f"> {lower:,} (estimate beyond {bound:,})"
+    return f"> {lower:,} (estimate {estimate:,}; open above)"
+
+
+WIDTH = 100
+"""Most characters of a line, where columns can stand below one another."""
+
+
+def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False, numbers: bool = False) -> str:
+    """Rows of words in columns as wide as their longest word.
+
+    Args:
+        lines: The rows, the first being the head; equally many words in each, at least one row.
+            What a terminal would obey in a word is escaped.
+        rule: Whether a line of hyphens follows the head.
+        numbers: Whether all columns but the first end, instead of begin, at one place.
+
+    Returns:
+        One line a row, without blanks at their ends.
+    """
+    lines = [[printable(word) for word in line] for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    place = str.rjust if numbers else str.ljust
+    rows = [
+        "  ".join([line[0].ljust(widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
+    if rule:
+        rows.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(rows)
+
+
+def in_blocks(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
+    """Rows of words in columns of at most :data:`WIDTH` characters together.
+
+    Columns that have no room stand below, behind the first one once more.
+
+    Args:
+        lines: Rows of as many words each, the head first.
+        rule: Whether a line of hyphens stands below the head.
+    """
+    lines = [[printable(word) for word in line] for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    blocks, used = [[0]], widths[0]
+    for column in range(1, len(widths)):
+        if used + 2 + widths[column] > WIDTH and blocks[-1] != [0]:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(column)
+        used += 2 + widths[column]
+    return "\n\n".join(_block(lines, widths, columns, rule) for columns in blocks)
+
+
+def _block(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule: bool
+) -> str:
+    """Some of the columns, one below the other."""
+    rows = [
+        "  ".join(line[column].ljust(widths[column]) for column in columns).rstrip()
+        for line in lines
+    ]
+    if rule:
+        rows.insert(1, "  ".join("-" * widths[column] for column in columns))
+    return "\n".join(rows)
