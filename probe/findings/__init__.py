@@ -1,0 +1,1 @@
+"""Findings: one answered question of a run a file."""

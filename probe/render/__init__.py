@@ -1,0 +1,1 @@
+"""Renderers: any finding as terminal text, page and figures; none knows which it holds."""
