@@ -194,8 +194,8 @@ class Chart:
         intervals: Answers on their rules.
         floor: The noise floor.
         cells: A heat map in place of series.
-        legend: More entries of the legend: what is sampled (``floor``, ``grey``, ``answer``, ``dot``
-            or nothing) and its text.
+        legend: More entries of the legend: what is sampled (``floor``, ``grey``, ``answer``,
+            ``dot``, or nothing) and its text.
         horizontal: Whether limits and rules are of x, and rows are named along y.
         how: How to read it, in plain words.
         tables: The numbers behind it, folded below it on the page.
