@@ -30,7 +30,7 @@ from probe.config import check
 from probe.engine.engine import Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import Report
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.runs.experiment import Experiment
 from probe.runs.plan import Unit
 
@@ -126,8 +126,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     whole = timed(lambda: probe.runs.run.run(config, args.folder))
     again = timed(lambda: probe.runs.run.run(config, args.folder))
-    first = timed(lambda: open_run(run, checked=False))
-    second = timed(lambda: open_run(run))
+    first = timed(lambda: read_folder(run, checked=False))
+    second = timed(lambda: read_folder(run))
     summary = timed(lambda: summarise(run, write=False))
     parts = list(run.glob("scores/*.parquet"))
     print(

@@ -9,7 +9,7 @@ from simulated import Simulation, write_run
 from probe.analysis.bins import bin_edges
 from probe.analysis.heatmap import delta_by_document, delta_by_position
 from probe.errors import UsageError
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect
 
 LENGTH = 128
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
         reach=64,
         repeats=2,
     )
-    return open_run(write_run(tmp_path_factory.mktemp("heatmap") / "run", simulation))
+    return read_folder(write_run(tmp_path_factory.mktemp("heatmap") / "run", simulation))
 
 
 @pytest.fixture

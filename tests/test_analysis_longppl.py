@@ -19,7 +19,7 @@ from probe.analysis.longppl import longppl
 from probe.analysis.lsd import COLUMNS, lsd_table
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 
 K, STRIDE = 8, 4
 TEXT = "the cat sat on a mat and then ran far away from home "
@@ -197,7 +197,7 @@ def test_few_documents(tmp_path: Path) -> None:
 
 def test_spans(folder: Path) -> None:
     """Every key token lies in one span, no other token does, and spans do not touch."""
-    found = key_spans(open_run(folder))
+    found = key_spans(read_folder(folder))
     keys = keys_of(folder)
     covered = [(s.document, s.position + n) for s in found for n in range(s.tokens)]
     assert covered == sorted(zip(keys.document, keys.position, strict=True))
@@ -215,7 +215,7 @@ def test_spans(folder: Path) -> None:
 def test_spans_without_text(tmp_path: Path) -> None:
     """Tokenised data has positions and no characters."""
     run = write(tmp_path / "run", texts(2), text=False)
-    found = key_spans(open_run(run))
+    found = key_spans(read_folder(run))
     assert found
     assert {(s.char_start, s.char_end, s.text) for s in found} == {(-1, -1, None)}
 
@@ -318,7 +318,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (bare / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(UsageError, match="has protocol 'sweep'; allowed for LongPPL: longppl"):
         longppl(bare)
-    assert list(lsd_table(open_run(bare)).columns) == list(COLUMNS)
+    assert list(lsd_table(read_folder(bare)).columns) == list(COLUMNS)
 
 
 # -- LSD by distance ------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
 
 def test_lsd_by_distance(folder: Path) -> None:
     """Means, quantiles and shares of each distance, where something was cut off."""
-    found = lsd_table(open_run(folder))
+    found = lsd_table(read_folder(folder))
     rows = frame(folder)
     rows = rows[(rows.condition == "truncate") & (rows.boundary > 0)]
     assert found.distance_from.tolist() == list(range(K, K + STRIDE))
@@ -377,7 +377,7 @@ def test_hostile_names(folder: Path, tmp_path: Path) -> None:
 
 def test_file(folder: Path, tmp_path: Path) -> None:
     """The file holds the numbers and the spans as plain values, whole or not at all."""
-    found, spans = longppl(folder), key_spans(open_run(folder))
+    found, spans = longppl(folder), key_spans(read_folder(folder))
     write_answer(tmp_path / "keys.json", found, spans)
     held = json.loads((tmp_path / "keys.json").read_text(encoding="utf-8"))
     assert held["longppl"] == pytest.approx(found.perplexity)

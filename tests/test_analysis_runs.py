@@ -20,7 +20,7 @@ from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
 from probe.analysis.tables import contrast_table
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.record import SCHEMA
 from probe.results.views import connect
 from probe.runs.identity import SCHEMA_VERSION
@@ -55,7 +55,7 @@ def summary(folder):
 
 def test_sums_are_those_of_pandas(folder):
     """Aggregation in DuckDB against a plain groupby over all rows, grey rows apart."""
-    run = open_run(folder)
+    run = read_folder(folder)
     edges = bin_edges(256)
     with connect(folder / "windows.parquet", run.parts) as connection:
         found = document_sums(connection, edges)
@@ -87,7 +87,7 @@ def test_sums_are_those_of_pandas(folder):
 
 def test_contrasts_are_those_of_a_merge(folder):
     """Common targets by a pandas merge on document, window, position and boundary."""
-    run = open_run(folder)
+    run = read_folder(folder)
     edges = bin_edges(256)
     first, second = "shuffle", "replace(source='document')"
     with connect(folder / "windows.parquet", run.parts) as connection:
@@ -191,7 +191,7 @@ def test_repeats_are_averaged_before_anything_is_counted(tmp_path):
 
 def test_the_noise_floor_is_the_larger_error(folder):
     """By hand for one octave; without a noise condition there is none."""
-    run = open_run(folder)
+    run = read_folder(folder)
     with connect(folder / "windows.parquet", run.parts) as connection:
         sums = document_sums(connection, bin_edges(256))
     floor = noise_floor(sums, 256)
@@ -252,9 +252,9 @@ def _ask(run, tolerances):
 def test_what_cannot_be_read_is_named(tmp_path):
     """A folder, a record and score parts that are missing each have their own line."""
     with pytest.raises(ProbeError, match="no run folder at"):
-        open_run(tmp_path / "nowhere")
+        read_folder(tmp_path / "nowhere")
     with pytest.raises(ProbeError, match=r"has no run\.json"):
-        open_run(tmp_path)
+        read_folder(tmp_path)
     run = write_run(tmp_path / "run", Simulation({"truncate": CURVES["truncate"]}, documents=7))
     parts = sorted((run / "scores").iterdir())
     parts[0].write_bytes(parts[0].read_bytes()[:500])
@@ -267,11 +267,11 @@ def test_what_cannot_be_read_is_named(tmp_path):
     damaged = bytearray(parts[1].read_bytes())
     damaged[4 : len(damaged) // 2] = bytes(len(damaged) // 2 - 4)  # the footer stays good
     parts[1].write_bytes(damaged)
-    assert open_run(run).warnings[1].startswith("scores/part-00001.parquet is left out")
+    assert read_folder(run).warnings[1].startswith("scores/part-00001.parquet is left out")
     for part in parts:
         part.unlink()
     with pytest.raises(ProbeError, match="nothing has been scored yet"):
-        open_run(run)
+        read_folder(run)
 
 
 def test_a_copied_part_counts_once(tmp_path):
@@ -296,17 +296,17 @@ def test_a_later_version_is_refused(tmp_path, schema):
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "schema": schema}))
     with pytest.raises(ProbeError, match=rf"has schema {schema!r}; allowed: up to 1, that of"):
-        open_run(run)
+        read_folder(run)
 
 
 def test_an_earlier_version_is_read_and_told(tmp_path):
     """The version is the one that runs are written with; an older one is a warning."""
     assert SCHEMA == SCHEMA_VERSION
     run = write_run(tmp_path / "run", Simulation({}, documents=1))
-    assert open_run(run).warnings == ()
+    assert read_folder(run).warnings == ()
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "schema": 0}))
-    assert open_run(run).warnings == (
+    assert read_folder(run).warnings == (
         "run 'run' has schema 0, older than 1: it is read as far as possible",
     )
 
@@ -323,9 +323,9 @@ def test_parts_without_far_start(tmp_path, kind):
     (run / "run.json").write_text(json.dumps(record))
     if kind == "band":
         with pytest.raises(ProbeError, match="it lacks the columns far_start"):
-            open_run(run)
+            read_folder(run)
     else:
-        (told,) = open_run(run).warnings
+        (told,) = read_folder(run).warnings
         assert told.startswith("2 score parts of 'run' have no column far_start: an older")
 
 
@@ -356,7 +356,7 @@ def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     place = rows.schema.get_field_index("nll")
     pq.write_table(rows.set_column(place, rows.schema.field("nll"), pa.array(nll)), part)
     with pytest.raises(ProbeError, match="infinite or missing: 'truncate' has 5"):
-        open_run(run)
+        read_folder(run)
 
 
 def test_a_run_without_curves_still_reports_its_losses(tmp_path):

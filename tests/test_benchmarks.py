@@ -9,7 +9,7 @@ import pytest
 from benchmarks import coverage, rows
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.summary import summarise
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 
 ANSWER = EffectiveContext(
     *("truncate", "1%", 0.01, "length", 64, 64, 60, 72, 1024),
@@ -23,7 +23,7 @@ ANSWER = EffectiveContext(
 def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     """Every part is whole, rows are as many as said, and the planted curves come back."""
     written = rows.write_run(tmp_path / "run", 200_000, batch=8)
-    assert open_run(tmp_path / "run").warnings == ()
+    assert read_folder(tmp_path / "run").warnings == ()
     found = summarise(tmp_path / "run", write=False)
     assert found.losses.by_condition["targets"].sum() == written
     assert (found.documents, found.windows, found.targets) == (4, 16, 16 * 2048)

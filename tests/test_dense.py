@@ -33,7 +33,7 @@ from probe.engine.engine import Engine
 from probe.engine.engine import branch as tree_parts
 from probe.errors import UsageError
 from probe.protocol import Dense, dense
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.runs import rows as row_blocks
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
@@ -231,7 +231,7 @@ def test_a_batch_and_blocks_change_nothing(
     assert (first[key] == other[key]).all(axis=None)
     measured = ["nll", "nll_intact", "kl"]
     assert np.abs(first[measured].to_numpy() - other[measured].to_numpy()).max() <= 2e-5
-    assert open_run(folder).warnings == ()
+    assert read_folder(folder).warnings == ()
 
 
 def test_a_run_that_was_cut_off_goes_on(content: dict[str, Any], tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from probe.config import Config, check
 from probe.errors import UsageError
 from probe.models.load import open_source
 from probe.protocol import LongPPL, longppl
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import run
@@ -184,7 +184,7 @@ def test_longppl_is_that_of_the_published_code(
         assert sorted(rows.position + extra) == [i for i in sorted(lsd) if i < len(ids) + extra]
         expected = np.array([lsd[index] for index in rows.position + extra])
         assert np.abs(rows.nll - rows.nll_intact - expected).max() <= 2e-5
-    spans = key_spans(open_run(folder), rule)
+    spans = key_spans(read_folder(folder), rule)
     assert chosen == {(s.document, s.position + n) for s in spans for n in range(s.tokens)}
     assert 8 <= len(chosen) < 0.9 * (found.condition == "truncate").sum()
     answers = [answered(folder, scored=losses, rule=rule)]

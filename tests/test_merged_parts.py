@@ -25,7 +25,7 @@ import probe.runs.run
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.scores import IDENTITY, Key, Store
 from probe.runs.run import run
 
@@ -196,7 +196,7 @@ def test_a_part_of_another_run(mixed: Path, base: dict[str, Any]) -> None:
     foreign = sorted((mixed / "scores").iterdir())[-1].name
     with pytest.raises(UsageError, match=rf"{foreign} is of another run: of another model, "):
         score(base, mixed.parent, batch=1)
-    said = [line for line in open_run(mixed).warnings if foreign in line]
+    said = [line for line in read_folder(mixed).warnings if foreign in line]
     assert said == [
         f"scores/{foreign} is left out: it is of another run: of another model, other data, "
         "windows, protocol or seed"
@@ -217,7 +217,7 @@ def test_folders_of_earlier_versions(base: dict[str, Any], tmp_path: Path) -> No
         table = pq.read_table(part)
         kept = {k: v for k, v in table.schema.metadata.items() if k != IDENTITY}
         pq.write_table(table.replace_schema_metadata(kept), part, write_page_checksum=True)
-    assert not [line for line in open_run(folder).warnings if "left out" in line]
+    assert not [line for line in read_folder(folder).warnings if "left out" in line]
     score(base, tmp_path, batch=1, conditions=["truncate", "shuffle"])
     marks = [
         (pq.read_schema(p).metadata or {}).get(IDENTITY) for p in (folder / "scores").iterdir()

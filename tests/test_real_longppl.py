@@ -15,7 +15,7 @@ from probe.analysis.keys import key_spans
 from probe.analysis.longppl import longppl
 from probe.config import check
 from probe.models.load import load_model
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.run import run
 
@@ -78,7 +78,7 @@ def test_longppl_is_that_of_the_definition(
     rows, found = scores(folder), longppl(folder)
     chosen = {
         (span.document, span.position + number)
-        for span in key_spans(open_run(folder))
+        for span in key_spans(read_folder(folder))
         for number in range(span.tokens)
     }
     keys = []

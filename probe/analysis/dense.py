@@ -12,7 +12,7 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.lengths import Lengths, Measure, limits, measured, open_context
 from probe.analysis.unigram import unigram_sums
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect, longest_context
 
 
@@ -48,7 +48,7 @@ def importance(
 
     Source: Cífka & Liutkus 2023, section 3 (differential importance scores).
     """
-    run = open_run(run_dir, checked=False)
+    run = read_folder(run_dir, checked=False)
     context = open_context(run)
     try:
         with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:

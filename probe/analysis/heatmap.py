@@ -14,7 +14,7 @@ from probe.analysis.settings import Analysis
 from probe.analysis.sums import binned, located
 from probe.analysis.sums import curve_starts as starts_of
 from probe.errors import UsageError
-from probe.results.folder import connected, open_run
+from probe.results.folder import connected, read_folder
 from probe.results.views import measured_edges, scored_conditions
 
 
@@ -40,7 +40,7 @@ def delta_map(
         ProbeError: If the folder cannot be read.
         UsageError: If the condition was not scored.
     """
-    run = open_run(run_dir)
+    run = read_folder(run_dir)
     how = analysis or Analysis.from_record(run.record)
     with connected(run) as connection:
         edges = measured_edges(connection, how.bins_per_octave)

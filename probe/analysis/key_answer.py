@@ -12,7 +12,7 @@ from probe.analysis.keys import KeyRule, Span
 from probe.analysis.longppl import LongPPL
 from probe.analysis.record import write_text
 from probe.corpus.windows import FEWEST_DOCUMENTS
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.text import aligned, counted, printable, signed
 
 BIAS = (
@@ -135,7 +135,7 @@ def _rule(rule: KeyRule) -> str:
     return f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}"
 
 
-def _name(run: Run, part: str) -> str:
+def _name(run: RunFolder, part: str) -> str:
     """A name to show; what a terminal would obey is escaped."""
     name = run.model if part == "model" else run.data
     return printable(name)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import Run, connected
+from probe.results.folder import RunFolder, connected
 
 Integers = NDArray[np.int64]
 
@@ -109,7 +109,7 @@ def read_window(connection: duckdb.DuckDBPyConnection, document: str, number: in
     return Window(document, int(start), ids, char_start, char_end, text)
 
 
-def key_spans(run: Run, rule: KeyRule | None = None) -> list[Span]:
+def key_spans(run: RunFolder, rule: KeyRule | None = None) -> list[Span]:
     """The key tokens of a run folder, adjacent ones merged.
 
     Raises:

@@ -22,7 +22,7 @@ from probe.analysis.sums import Sums
 from probe.analysis.unigram import unigram_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import Run, open_run
+from probe.results.folder import RunFolder, read_folder
 from probe.results.views import bytes_per_token, connect, longest_context, scored_documents
 
 KL = "KL to the longest context"
@@ -71,7 +71,7 @@ def lengths(
     Source: Cífka & Liutkus 2023, section 3; the empty context is a unigram estimate here, from the
         counts of the run's documents with one added to each.
     """
-    context = open_context(open_run(run_dir, checked=False))
+    context = open_context(read_folder(run_dir, checked=False))
     summary = summarise(run_dir, analysis=analysis, write=write)
     run, how = summary.run, summary.analysis
     try:
@@ -102,7 +102,7 @@ def lengths(
     return Lengths(summary, context, table, contexts, sums, targets)
 
 
-def open_context(run: Run) -> int:
+def open_context(run: RunFolder) -> int:
     """The longest context of a run with protocol dense (tokens).
 
     Raises:

@@ -16,7 +16,7 @@ from probe.analysis.lsd import lsd_by_distance, lsd_edges
 from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import Run, open_run, protocol_kind
+from probe.results.folder import RunFolder, protocol_kind, read_folder
 from probe.results.views import connect, scored_documents
 
 
@@ -45,8 +45,8 @@ class LongPPL:
         warnings: What is missing, one line each.
     """
 
-    evaluator: Run
-    scored: Run
+    evaluator: RunFolder
+    scored: RunFolder
     same: bool
     rule: KeyRule
     loss: float | None
@@ -142,14 +142,14 @@ def longppl(
     )
 
 
-def open_longppl(path: str | Path) -> Run:
+def open_longppl(path: str | Path) -> RunFolder:
     """Open a run whose protocol is longppl.
 
     Raises:
         UsageError: If it is another.
         ProbeError: If it cannot be read.
     """
-    run = open_run(path)
+    run = read_folder(path)
     if not is_longppl(run.record):
         kind = protocol_kind(run.record)
         raise UsageError(
@@ -189,6 +189,6 @@ def _pooled(sums: pd.DataFrame, how: Analysis) -> tuple[float | None, float | No
     return mean, float(low[0]), float(high[0])
 
 
-def _model(run: Run) -> tuple[Any, Any]:
+def _model(run: RunFolder) -> tuple[Any, Any]:
     model = run.record.get("model") or {}
     return model.get("path"), model.get("revision")

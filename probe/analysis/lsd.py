@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from probe.analysis.bins import octave_edges
 from probe.analysis.keys import KeyRule, key_view
 from probe.analysis.sums import binned, located
-from probe.results.folder import Run, connected
+from probe.results.folder import RunFolder, connected
 
 BINS = 8  # of the distances of a short context, which span less than an octave
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -54,7 +54,7 @@ def lsd_by_distance(
     return frame[list(COLUMNS)]
 
 
-def lsd_table(run: Run, rule: KeyRule | None = None) -> pd.DataFrame:
+def lsd_table(run: RunFolder, rule: KeyRule | None = None) -> pd.DataFrame:
     """The same of a run folder, whatever its protocol, in octaves or in eighths of a stride.
 
     Raises:

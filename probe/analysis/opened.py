@@ -12,7 +12,7 @@ from probe.analysis.cells import cells, scored
 from probe.analysis.floor import NoiseFloor, length_limit
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.results.views import bytes_per_token, measured_edges
 
 
@@ -53,7 +53,7 @@ class Opened:
 
 def opened(
     connection: duckdb.DuckDBPyConnection,
-    run: Run,
+    run: RunFolder,
     how: Analysis,
     *,
     floor: NoiseFloor | None = None,

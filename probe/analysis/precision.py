@@ -19,7 +19,7 @@ from probe.analysis.sums import document_sums, stacked
 from probe.analysis.tolerance import Tolerance
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import connected, open_run
+from probe.results.folder import connected, read_folder
 
 MOST = 64
 """Numbers of documents are tried up to this many times those of the run."""
@@ -61,7 +61,7 @@ def pilot(
         ProbeError: If the folder cannot be read, or holds no condition with a curve.
         UsageError: If *octaves* is not above 0, or a tolerance cannot be formed from this run.
     """
-    run = open_run(run_dir)
+    run = read_folder(run_dir)
     how = Analysis.from_record(run.record)
     how = how if tolerances is None else replace(how, tolerances=tuple(tolerances))
     with connected(run) as connection:

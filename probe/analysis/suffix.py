@@ -22,7 +22,7 @@ from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import Run, open_run
+from probe.results.folder import RunFolder, read_folder
 from probe.results.views import DISTRACTOR, pattern
 
 COLUMNS = (
@@ -59,7 +59,7 @@ class SuffixAnswer:
         documents: Their documents, the unit of the intervals.
     """
 
-    run: Run
+    run: RunFolder
     analysis: Analysis
     tokens: int
     candidates: int
@@ -99,7 +99,7 @@ def suffix(
 
     Source: Sun et al. 2021, section 5; Sun, Thai and Iyyer 2022.
     """
-    run = open_run(run_dir)
+    run = read_folder(run_dir)
     if not is_suffix(run.record):
         raise UsageError(f"run '{run.path}' has another protocol; allowed: suffix")
     protocol = run.record["config"]["protocol"]
@@ -119,7 +119,7 @@ def suffix(
     return SuffixAnswer(run, how, tokens, candidates, table, gain, len(windows), len(documents))
 
 
-def choices_of(run: Run, tokens: int) -> pd.DataFrame:
+def choices_of(run: RunFolder, tokens: int) -> pd.DataFrame:
     """One row a window and prefix: what the model chose.
 
     Args:

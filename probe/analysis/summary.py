@@ -23,7 +23,7 @@ from probe.analysis.sums import document_sums
 from probe.analysis.tails import tails
 from probe.classes.source import groups
 from probe.errors import ProbeError
-from probe.results.folder import Run, open_run, protocol_kind
+from probe.results.folder import RunFolder, protocol_kind, read_folder
 from probe.results.views import connect, measured_edges, refuse_unknown_windows
 
 
@@ -54,7 +54,7 @@ class Summary:
         warnings: What is missing or could not be read, one line each.
     """
 
-    run: Run
+    run: RunFolder
     analysis: Analysis
     documents: int
     windows: int
@@ -109,14 +109,14 @@ def summarise(
         ProbeError: If the folder cannot be read, or holds no score.
         UsageError: If a tolerance is not understood or cannot be formed from this run.
     """
-    run = open_run(run_dir, checked=False)
+    run = read_folder(run_dir, checked=False)
     how = analysis or Analysis.from_record(run.record)
     try:
         try:
             summary = _summary(run, how)
         except (duckdb.Error, _Doubtful):
             # Something in the rows: look at every part, and tell or leave out what is wrong.
-            run = open_run(run_dir)
+            run = read_folder(run_dir)
             summary = _summary(run, how, checked=True)
     except (duckdb.Error, _Doubtful) as error:
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
@@ -129,7 +129,7 @@ class _Doubtful(Exception):
     """Some loss is no finite number."""
 
 
-def _summary(run: Run, how: Analysis, *, checked: bool = False) -> Summary:
+def _summary(run: RunFolder, how: Analysis, *, checked: bool = False) -> Summary:
     windows = run.path / "windows.parquet"
     with connect(windows, run.parts, checked=checked) as connection:
         edges = measured_edges(connection, how.bins_per_octave)
@@ -139,7 +139,7 @@ def _summary(run: Run, how: Analysis, *, checked: bool = False) -> Summary:
         return _from_cells(run, opened(connection, run, how))
 
 
-def _from_cells(run: Run, found: Opened) -> Summary:
+def _from_cells(run: RunFolder, found: Opened) -> Summary:
     connection, how, edges, starts = found.connection, found.how, found.edges, found.starts
     documents, weights = found.documents, found.weights
     table = cells(connection, edges)
@@ -200,13 +200,13 @@ def _from_cells(run: Run, found: Opened) -> Summary:
     )
 
 
-def _trained_length(run: Run) -> int | None:
+def _trained_length(run: RunFolder) -> int | None:
     """Tokens that the model was trained on at once, ``None`` where the run does not say."""
     found = (run.record.get("model") or {}).get("trained_length")
     return None if found is None else int(found)
 
 
-def _has_length(run: Run) -> bool:
+def _has_length(run: RunFolder) -> bool:
     """Whether a run perturbs all that lies further than a distance: else no length is read."""
     return protocol_kind(run.record) not in ("band", "suffix", "passages")
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 
 
 def unigram_sums(
-    connection: duckdb.DuckDBPyConnection, run: Run, of: list[str] | tuple[str, int]
+    connection: duckdb.DuckDBPyConnection, run: RunFolder, of: list[str] | tuple[str, int]
 ) -> NDArray[np.float64]:
     """Losses by the counts of ``frequencies.parquet``, with one added to each token's.
 
@@ -46,7 +46,7 @@ def unigram_sums(
     return sums
 
 
-def _losses(run: Run, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def _losses(run: RunFolder, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     try:
         table = pq.read_table(
             run.path / "frequencies.parquet",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.classes.tokens import TokenCounts, WindowTokens, read_only
 from probe.errors import ProbeError
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.results.views import connect
 
 BATCH = 16
@@ -37,7 +37,7 @@ def groups(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def metadata(run: Run) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+def metadata(run: RunFolder) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """The metadata columns of a run's documents, as ``run.json`` keeps them.
 
     Of a column with more than ``MOST_LABELS`` values those with most targets keep their own; the
@@ -74,7 +74,7 @@ def metadata(run: Run) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     return columns, notes
 
 
-def _targets(run: Run) -> dict[str, int]:
+def _targets(run: RunFolder) -> dict[str, int]:
     """Scored targets of each document."""
     try:
         with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
@@ -86,7 +86,7 @@ def _targets(run: Run) -> dict[str, int]:
     return {str(document): int(count) for document, count in rows}
 
 
-def digest(run: Run) -> str:
+def digest(run: RunFolder) -> str:
     """A text that changes with the windows, the token counts and the groups of a run."""
     found = hashlib.sha256(json.dumps(groups(run.record), sort_keys=True).encode())
     for name in ("windows.parquet", "frequencies.parquet"):
@@ -97,7 +97,7 @@ def digest(run: Run) -> str:
     return found.hexdigest()
 
 
-def token_counts(run: Run) -> tuple[TokenCounts, str | None]:
+def token_counts(run: RunFolder) -> tuple[TokenCounts, str | None]:
     """How often each type occurs in the run's data.
 
     Returns:
@@ -118,7 +118,7 @@ def token_counts(run: Run) -> tuple[TokenCounts, str | None]:
     return _own_counts(run), f"{reason}: types are counted in the windows' own tokens"
 
 
-def batches(run: Run, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
+def batches(run: RunFolder, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
     """The windows in the order of ``windows.parquet``, at most ``BATCH`` at a time.
 
     Args:
@@ -153,7 +153,7 @@ def _window(row: dict[str, Any], group: Mapping[str, str], counts: TokenCounts) 
     )
 
 
-def _own_counts(run: Run) -> TokenCounts:
+def _own_counts(run: RunFolder) -> TokenCounts:
     ids = np.empty(0, dtype=np.int64)
     counts = ids
     for rows in _rows(run.path / "windows.parquet", ("token_ids",)):

@@ -22,7 +22,7 @@ from probe.classes.source import batches, digest, groups, metadata, token_counts
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
 from probe.results.checksums import damage
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 
 LABEL = pa.dictionary(pa.int32(), pa.string())
 FIXED = pa.schema(
@@ -55,7 +55,7 @@ class Rows:
         old: Those others, with their versions.
     """
 
-    run: Run
+    run: RunFolder
     counts: TokenCounts
     state: str
     missing: Sequence[Chosen]
@@ -181,7 +181,7 @@ class ClassTable:
     notes: tuple[str, ...] = ()
 
 
-def default_classes(run: Run) -> tuple[str, ...]:
+def default_classes(run: RunFolder) -> tuple[str, ...]:
     """The classes of a run that names none: the built-in ones, and what its data says of documents.
 
     That is its groups, and each of its metadata columns, if it has any.
@@ -190,7 +190,7 @@ def default_classes(run: Run) -> tuple[str, ...]:
     return (*DEFAULTS, *more, *metadata(run)[0])
 
 
-def classify(run: Run, names: Sequence[str], *, write: bool = True) -> ClassTable:
+def classify(run: RunFolder, names: Sequence[str], *, write: bool = True) -> ClassTable:
     """Label every token of a run's windows; what is kept in the run folder is not done again.
 
     Windows are read and written a few at a time. ``classes.parquet`` also keeps classes that were

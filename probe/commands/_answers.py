@@ -70,9 +70,9 @@ def tell(folder: Path) -> None:
 
 def show(folder: Path) -> None:
     """The same inside a :func:`noting_unwritten`."""
-    from probe.results.folder import open_run
+    from probe.results.folder import read_folder
 
-    record = open_run(folder, checked=False).record
+    record = read_folder(folder, checked=False).record
     kind = str(((record.get("config") or {}).get("protocol") or {}).get("kind"))
     _TELLERS.get(kind, _curve)(folder)
 

@@ -9,7 +9,7 @@ from probe.commands._visible import say
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from probe.results.folder import Run
+    from probe.results.folder import RunFolder
 
 
 def tell(folder: Path) -> None:
@@ -32,16 +32,16 @@ def draw(
     """The importance of a window's tokens; of the run's first window, if none is named."""
     from probe.analysis.dense import importance
     from probe.plots import importance as figure
-    from probe.results.folder import open_run
+    from probe.results.folder import read_folder
 
-    run = open_run(folder, checked=False)
+    run = read_folder(folder, checked=False)
     name, number = _window(run, document, window)
     frame = importance(folder, name, number, measure="kl" if measure == "kl" else "nll")
     texts = _texts(run, name, number, int(frame["context"].min()), int(frame["position"].max()))
     yield "", figure(frame, texts=texts)
 
 
-def _window(run: "Run", document: str | None, window: int | None) -> tuple[str, int]:
+def _window(run: "RunFolder", document: str | None, window: int | None) -> tuple[str, int]:
     """The first window that fits what was asked for."""
     import pyarrow.parquet as pq
 
@@ -56,7 +56,7 @@ def _window(run: "Run", document: str | None, window: int | None) -> tuple[str, 
     raise UsageError(f"{asked}: run '{run.path}' has no such window; its documents are {known}, …")
 
 
-def _texts(run: "Run", document: str, window: int, first: int, last: int) -> list[str] | None:
+def _texts(run: "RunFolder", document: str, window: int, first: int, last: int) -> list[str] | None:
     """The texts of the tokens *first* to *last* of a document, ``None`` for data without text."""
     from probe.results.views import connect
 

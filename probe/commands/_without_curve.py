@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from probe.results.folder import Run
+    from probe.results.folder import RunFolder
 
 
 def draw(
-    runs: Sequence["Run"], kind: str, condition: str | None
+    runs: Sequence["RunFolder"], kind: str, condition: str | None
 ) -> Iterator[tuple[str, "Axes"]] | None:
     """The figure of runs with protocol suffix, band or passages, ``None`` for all other runs.
 
@@ -55,19 +55,19 @@ def only(frame: "pd.DataFrame", column: str, value: str | None, option: str) -> 
     return rows
 
 
-def name(axes: "Axes", runs: Sequence["Run"], kind: str = "curve") -> "Axes":
+def name(axes: "Axes", runs: Sequence["RunFolder"], kind: str = "curve") -> "Axes":
     """Axes that name the model and the data of the runs that they show."""
     from probe.plots.marks import named
-    from probe.results.folder import told_apart
+    from probe.results.folder import unique_labels
 
     told = [run.model for run in runs] + [run.data for run in runs]
     if len(runs) > 1:
-        names = zip(told_apart(runs), runs, strict=True)
+        names = zip(unique_labels(runs), runs, strict=True)
         told = [f"{label}: {run.model} on {run.data}" for label, run in names]
     return named(axes, *told, most=_NARROWER.get(kind, 56))
 
 
-def _accuracy(runs: Sequence["Run"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
+def _accuracy(runs: Sequence["RunFolder"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
     from probe.analysis.suffix import suffix
     from probe.plots import accuracy
 
@@ -76,7 +76,7 @@ def _accuracy(runs: Sequence["Run"], condition: str | None) -> Iterator[tuple[st
     yield "", accuracy([suffix(run.path, write=False) for run in runs])
 
 
-def _bands(runs: Sequence["Run"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
+def _bands(runs: Sequence["RunFolder"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
     from probe.analysis.bands import bands
     from probe.plots import bands as figure
 
@@ -84,7 +84,7 @@ def _bands(runs: Sequence["Run"], condition: str | None) -> Iterator[tuple[str, 
     yield "", name(figure(table), runs)
 
 
-def _passages(runs: Sequence["Run"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
+def _passages(runs: Sequence["RunFolder"], condition: str | None) -> Iterator[tuple[str, "Axes"]]:
     from probe.analysis.passages import passages
     from probe.plots import passages as figure
 

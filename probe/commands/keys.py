@@ -34,11 +34,11 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
     from probe.analysis.longppl import is_longppl, longppl
     from probe.analysis.lsd import lsd_table
     from probe.results.files import write_whole
-    from probe.results.folder import open_run
+    from probe.results.folder import read_folder
     from probe.text import counted
 
     rule = KeyRule(lsd, lcl)
-    opened = open_run(run)
+    opened = read_folder(run)
     if not is_longppl(opened.record):
         if scored is not None or export is not None:
             raise UsageError(f"run '{run}': --score and --export need a run with protocol longppl")

@@ -111,9 +111,9 @@ def command(
         base, formats = parted(output)
     from probe.plots.save import save
     from probe.plots.style import EmptyFigureError
-    from probe.results.folder import open_run
+    from probe.results.folder import read_folder
 
-    opened = [open_run(folder, checked=False) for folder in runs]
+    opened = [read_folder(folder, checked=False) for folder in runs]
     kinds: dict[str, Callable[[], _figures.Named]] = {
         "curve": lambda: _figures.curve(runs, condition),
         "classes": lambda: _figures.classes(runs[0], condition, name),

@@ -15,7 +15,7 @@ from probe.analysis.floor import without_noise
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
 from probe.plots import marks, scales, style
-from probe.results.folder import told_apart
+from probe.results.folder import unique_labels
 
 
 def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axes:
@@ -43,7 +43,7 @@ def curve(summaries: Summary | Sequence[Summary], ax: Axes | None = None) -> Axe
     if not conditions:
         raise style.EmptyFigureError("no summary with a curve to draw")
     with style.sheet():
-        names = told_apart([each.run for each in drawn])
+        names = unique_labels([each.run for each in drawn])
         titles = _titles(drawn, names)
         axes = style.column(_height(drawn, len(conditions), titles)) if ax is None else ax
         handles: list[Line2D | Patch] = []

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from probe.analysis.suffix import SuffixAnswer
 from probe.analysis.suffix_answer import name
 from probe.plots import marks, scales, style
-from probe.results.folder import told_apart
+from probe.results.folder import unique_labels
 
 PERCENT = (0, 20, 40, 60, 80, 100)
 
@@ -36,7 +36,7 @@ def accuracy(found: SuffixAnswer | Sequence[SuffixAnswer], ax: Axes | None = Non
         axes = style.column(2.6 + style.ENTRY * (len(drawn) + 1)) if ax is None else ax
         handles: list[Line2D] = []
         frames = []
-        names = told_apart([one.run for one in drawn])
+        names = unique_labels([one.run for one in drawn])
         for number, one in enumerate(drawn):
             percent = one.table[["accuracy", "low", "high"]] * 100
             ends = {"distance_from": one.table["prefix"], "distance_to": one.table["prefix"] + 1}

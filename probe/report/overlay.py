@@ -15,7 +15,7 @@ from probe.report.charts import Chart, Rule
 from probe.report.explained import Section, Table, decimals, figure, pivot, ranged
 from probe.report.svg import LOOKS, delta_scale, distance_scale
 from probe.report.text import visible
-from probe.results.folder import told_apart
+from probe.results.folder import unique_labels
 
 _LIMITS = (" length", " low", " high")
 
@@ -76,7 +76,7 @@ def overlay_section(summaries: Sequence[Summary], table: pd.DataFrame | None) ->
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
     """Names of the runs, told apart by their folders; unseen characters are labelled."""
-    return [visible(name) for name in told_apart([summary.run for summary in summaries])]
+    return [visible(name) for name in unique_labels([summary.run for summary in summaries])]
 
 
 def as_table(caption: str, rows: pd.DataFrame) -> Table:

@@ -18,7 +18,7 @@ from probe.text import counted
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunFolder:
     """A run folder that can be read.
 
     Args:
@@ -56,7 +56,7 @@ def protocol_kind(record: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def connected(run: Run, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+def connected(run: RunFolder, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """The rows of a run, open inside a ``with``; see :func:`probe.results.views.connect`.
 
     Args:
@@ -73,7 +73,7 @@ def connected(run: Run, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConn
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
 
 
-def open_run(path: str | Path, *, checked: bool = True) -> Run:
+def read_folder(path: str | Path, *, checked: bool = True) -> RunFolder:
     """Open a run folder and check every score part of it.
 
     Args:
@@ -132,10 +132,10 @@ def open_run(path: str | Path, *, checked: bool = True) -> Run:
             f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
             " this is what has been scored so far"
         )
-    return Run(folder, record, parts, tuple(warnings))
+    return RunFolder(folder, record, parts, tuple(warnings))
 
 
-def told_apart(runs: Sequence[Run]) -> list[str]:
+def unique_labels(runs: Sequence[RunFolder]) -> list[str]:
     """A name for each run, no two alike.
 
     A run that shares its name has as much of its folder's path as tells them apart; where its name
@@ -152,7 +152,7 @@ def told_apart(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _label(run: Run, path: Path, runs: Sequence[Run], paths: Sequence[Path]) -> str:
+def _label(run: RunFolder, path: Path, runs: Sequence[RunFolder], paths: Sequence[Path]) -> str:
     alike = [other for one, other in zip(runs, paths, strict=True) if one.name == run.name]
     others = [other for other in alike if other != path]
     if not others:

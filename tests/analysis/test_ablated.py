@@ -13,7 +13,7 @@ from probe.analysis.ablated import COLUMNS, ablated_information, ratio_limits
 from probe.analysis.bins import bin_edges, octave_edges
 from probe.analysis.bootstrap import resample_weights, stretch, too_few
 from probe.analysis.floor import NoiseFloor
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect, scored_conditions, scored_documents
 
 CURVES = {
@@ -24,7 +24,7 @@ CURVES = {
 
 
 def found_in(folder, *, resamples=400, **options):
-    run = open_run(folder)
+    run = read_folder(folder)
     with connect(folder / "windows.parquet", run.parts) as connection:
         documents = scored_documents(connection)
         return ablated_information(

@@ -13,7 +13,7 @@ from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.compare import compare
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 
 HOW = Analysis(resamples=100)
 CURVES = {"truncate": step(32), "shuffle": step(64, 0.6)}
@@ -59,7 +59,7 @@ def test_a_run_differs_from_itself_by_exactly_nothing(a):
     assert (numbers["difference"] == 0).all()
     assert (numbers["low"].fillna(-1) <= 0).all()
     assert (numbers["high"].fillna(1) >= 0).all()
-    assert [found.a, found.b] == [f"{open_run(a).name} ({number})" for number in (1, 2)]
+    assert [found.a, found.b] == [f"{read_folder(a).name} ({number})" for number in (1, 2)]
 
 
 def test_a_planted_shift_is_found(between):

@@ -12,7 +12,7 @@ from probe.analysis.compare.pair import (
     places,
 )
 from probe.analysis.compare.rows import bytes_per_token, create_rows, far_range
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 
 
 def made(folder, **changes):
@@ -28,7 +28,7 @@ def made(folder, **changes):
 
 def common(a, b, same=True):
     """How the two are paired, the documents and windows used of each."""
-    runs = open_run(a), open_run(b)
+    runs = read_folder(a), read_folder(b)
     with connect_pair(*runs) as connection:
         found = pairing(connection, *runs, same)
         used = [(documents_of(connection, side), places(connection, side)) for side in "ab"]
@@ -113,7 +113,7 @@ def test_equal_fingerprints_are_equal_texts(tmp_path):
 def test_what_is_read_of_a_side(tmp_path):
     """Far lengths of rows that can answer; bytes of a token over the windows that are used."""
     a, b = made(tmp_path / "a"), made(tmp_path / "b", boundaries=(64,))
-    runs = open_run(a), open_run(b)
+    runs = read_folder(a), read_folder(b)
     with connect_pair(*runs) as connection:
         pairing(connection, *runs, True)
         create_rows(connection)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simulated import Simulation, write_run
 
 from probe.analysis.compare.text import bits_per_byte, byte_places, same_tokenizer
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 
 RUN = Simulation(
     {"truncate": step(32)}, documents=3, windows=1, length=128, boundaries=(64,), reach=64
@@ -49,9 +49,9 @@ def test_bits_per_byte_are_those_of_all_rows(tmp_path):
     folder = random_text(write_run(tmp_path / "a", RUN))
     rows = rows_of(folder).query("condition == 'intact'")
     expected = rows.nll.sum() / math.log(2) / rows.bytes.sum()
-    assert bits_per_byte(open_run(folder)) == pytest.approx(expected, rel=1e-9)
+    assert bits_per_byte(read_folder(folder)) == pytest.approx(expected, rel=1e-9)
     bare = write_run(tmp_path / "b", Simulation(RUN.curves, documents=2, text=False))
-    assert bits_per_byte(open_run(bare)) is None
+    assert bits_per_byte(read_folder(bare)) is None
 
 
 def test_tokenizers_are_told_apart_by_what_ids_stand_for(tmp_path):

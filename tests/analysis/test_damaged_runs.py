@@ -18,7 +18,7 @@ from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.report.page import render
 from probe.results.checksums import damage
-from probe.results.folder import connected, open_run
+from probe.results.folder import connected, read_folder
 from probe.results.parts import score_parts
 
 HOLDS = "context_probe.holds"
@@ -95,7 +95,7 @@ def test_one_bit_of_a_part(run: Path) -> None:
     names = pq.read_schema(part).names
     for name, at in zip(names, bits(part), strict=True):
         part.write_bytes(whole)
-        assert open_run(run, checked=False).warnings == ()
+        assert read_folder(run, checked=False).warnings == ()
         flip(part, at)
         told = f"scores/part-00000.parquet is left out: a page of its column {name} "
         assert only_warning(run).startswith(told)
@@ -124,7 +124,7 @@ def test_parts_without_checksums(run: Path) -> None:
     """Those of earlier versions are read as before."""
     for part in score_parts(run):
         pq.write_table(pq.read_table(part), part, compression="zstd")
-    assert open_run(run).warnings == ()
+    assert read_folder(run).warnings == ()
     flip(score_parts(run)[0], bits(score_parts(run)[0])[-1])
     assert damage(score_parts(run)[0], pq.read_metadata(score_parts(run)[0])) is None
 
@@ -185,13 +185,13 @@ def test_scores_that_are_no_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(Path, "iterdir", refuse)
         with pytest.raises(ProbeError, match="scores' cannot be read: Permission denied"):
-            open_run(run)
+            read_folder(run)
     shutil.rmtree(run / "scores")
     with pytest.raises(ProbeError, match="nothing has been scored yet"):
-        open_run(run)
+        read_folder(run)
     (run / "scores").write_text("")
     with pytest.raises(ProbeError, match="scores' is a file; allowed: a folder of score parts"):
-        open_run(run)
+        read_folder(run)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_windows_without_offsets(run: Path, change: Callable[..., pa.Table]) -> 
     told = "windows.parquet of 'run' has no offset for each token of 6 windows: their text is left"
     assert found.summary.warnings[0].startswith(told)
     assert found.summary.curve.equals(plain.curve)
-    with connected(open_run(run)) as connection:
+    with connected(read_folder(run)) as connection:
         window = read_window(connection, "doc000", 0)
     assert window is not None
     assert (window.text, len(window.ids), len(window.char_start)) == (None, 64, 0)
@@ -248,7 +248,7 @@ def test_damaged_windows(run: Path) -> None:
     whole = path.read_bytes()
     flip(path, bits(path)[3])
     with pytest.raises(ProbeError, match=r"windows\.parquet' is damaged: a page of its column"):
-        open_run(run, checked=False)
+        read_folder(run, checked=False)
     path.write_bytes(whole)
     cut = pq.read_table(path)
     for name in ("token_ids", "char_start", "char_end"):
@@ -256,7 +256,7 @@ def test_damaged_windows(run: Path) -> None:
     rewrite(path, lambda _: cut)
     with (
         pytest.raises(ProbeError, match=r"has 40 tokens from 0 on in window 0 .* target at 63"),
-        connected(open_run(run)),
+        connected(read_folder(run)),
     ):
         pass
 
@@ -271,8 +271,8 @@ def test_a_part_of_an_unknown_window(run: Path) -> None:
 def test_what_is_looked_at_once_is_looked_at_again_when_it_changes(run: Path) -> None:
     """Footers are kept by the state of the file."""
     part = score_parts(run)[0]
-    assert open_run(run, checked=False).warnings == ()
+    assert read_folder(run, checked=False).warnings == ()
     record = json.dumps([["doc001", 0, "intact", 0]])
     rewrite(part, lambda table: table, holds=record)
     rewrite(score_parts(run)[1], lambda table: table, holds=record)
-    assert "it holds what part-00000.parquet holds" in open_run(run, checked=False).warnings[0]
+    assert "it holds what part-00000.parquet holds" in read_folder(run, checked=False).warnings[0]

@@ -17,7 +17,7 @@ from probe.analysis.losses import losses
 from probe.analysis.opened import opened
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect
 
 CURVES = {
@@ -35,7 +35,7 @@ FRAMES = {
 
 def findings(folder, **options):
     """What is done with a run before: opened, its curves fitted, its floor taken."""
-    run = open_run(folder)
+    run = read_folder(folder)
     how = Analysis.from_record(run.record)
     with connect(folder / "windows.parquet", run.parts) as connection:
         found = opened(connection, run, how)

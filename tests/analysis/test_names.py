@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.results.folder import Run, told_apart
+from probe.results.folder import RunFolder, unique_labels
 
 CASES = {
     "names of their own": ({"a": "one", "b": "two"}, ["one", "two"]),
@@ -19,12 +19,12 @@ CASES = {
 @pytest.mark.parametrize(("folders", "expected"), CASES.values(), ids=CASES)
 def test_told_apart(folders: dict[str, str], expected: list[str], tmp_path: Path) -> None:
     """As much of a path as differs; a name that is its own stays as it is."""
-    runs = [Run(tmp_path / folder, {"name": name}, ()) for folder, name in folders.items()]
-    assert told_apart(runs) == [name.format(root=tmp_path.name) for name in expected]
+    runs = [RunFolder(tmp_path / folder, {"name": name}, ()) for folder, name in folders.items()]
+    assert unique_labels(runs) == [name.format(root=tmp_path.name) for name in expected]
 
 
 def test_one_folder_twice(tmp_path: Path) -> None:
     """Nothing but a number can tell a run from itself."""
-    one, link = Run(tmp_path / "a", {"name": "a"}, ()), tmp_path / "link"
+    one, link = RunFolder(tmp_path / "a", {"name": "a"}, ()), tmp_path / "link"
     link.symlink_to(tmp_path / "a")
-    assert told_apart([one, Run(link, {"name": "a"}, ())]) == ["a (1)", "a (2)"]
+    assert unique_labels([one, RunFolder(link, {"name": "a"}, ())]) == ["a (1)", "a (2)"]

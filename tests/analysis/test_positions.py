@@ -10,7 +10,7 @@ from test_analysis_runs import rows_of
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.losses import losses
 from probe.analysis.positions import COLUMNS, fit_power_law, intact_positions
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect
 
 
@@ -87,7 +87,7 @@ def test_a_planted_law_is_found_in_rows():
 def test_the_table_is_that_of_pandas(tmp_path):
     """Means over positions inside the window, every target once, bands over documents."""
     folder = write_run(tmp_path / "run", Simulation({"truncate": np.zeros_like}, documents=6))
-    with connect(folder / "windows.parquet", open_run(folder).parts) as connection:
+    with connect(folder / "windows.parquet", read_folder(folder).parts) as connection:
         names = [f"doc{number:03d}" for number in range(6)]
         weights = resample_weights(6, 400, seed=0)
         fit = intact_positions(connection, documents=names, weights=weights, confidence=0.95)
@@ -126,7 +126,7 @@ def test_a_loss_that_rises_is_warned_of(tmp_path):
     """With what the run's losses test: the rise, its lower limit, and what it means."""
     simulation = Simulation({"truncate": np.zeros_like}, position_slope=5.0, documents=10)
     folder = write_run(tmp_path / "run", simulation)
-    with connect(folder / "windows.parquet", open_run(folder).parts) as connection:
+    with connect(folder / "windows.parquet", read_folder(folder).parts) as connection:
         measured = losses(connection)
         names = [f"doc{number:03d}" for number in range(10)]
         weights = resample_weights(10, 400, seed=0)

@@ -6,12 +6,12 @@ from simulated import Simulation, write_run
 from test_analysis_runs import rows_of
 
 from probe.analysis.quantiles import COLUMNS, LEVELS, NAMES, quantiles
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.views import connect
 
 
 def found_in(folder, reach=256, starts=None):
-    run = open_run(folder)
+    run = read_folder(folder)
     with connect(folder / "windows.parquet", run.parts) as connection:
         return quantiles(connection, reach, starts)
 

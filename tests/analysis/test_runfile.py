@@ -11,7 +11,7 @@ from probe.analysis.explain import explain
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.report.page import write_page
-from probe.results.folder import open_run
+from probe.results.folder import read_folder
 from probe.results.record import RULES, read_record
 
 SMALL = {"windows": 1, "length": 64, "boundaries": (32,), "reach": 32}
@@ -119,7 +119,7 @@ def test_what_is_not_said(run: Path) -> None:
         if "*" not in path:
             (run / "run.json").write_text(whole)
             put(run, path, None)
-            assert open_run(run).parts
+            assert read_folder(run).parts
     (run / "run.json").write_text("{}")
     assert summarise(run, write=False).documents == 6
 

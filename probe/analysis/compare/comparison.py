@@ -41,7 +41,7 @@ from probe.analysis.floor import NoiseFloor, length_limit
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts
 from probe.errors import ProbeError
-from probe.results.folder import Run, open_run, told_apart
+from probe.results.folder import RunFolder, read_folder, unique_labels
 from probe.results.views import connect
 
 
@@ -102,7 +102,7 @@ def compare(a: str | Path, b: str | Path, *, analysis: Analysis | None = None) -
         ProbeError: If a folder cannot be read, or the runs have neither tokens nor text in common.
         UsageError: If a tolerance is not understood or cannot be formed from these runs.
     """
-    runs = open_run(a), open_run(b)
+    runs = read_folder(a), read_folder(b)
     how, asked = analysis, list[str]()
     if how is None:
         how, other = (Analysis.from_record(run.record) for run in runs)
@@ -120,7 +120,7 @@ def compare(a: str | Path, b: str | Path, *, analysis: Analysis | None = None) -
 
 
 def _comparison(
-    connection: duckdb.DuckDBPyConnection, runs: tuple[Run, Run], how: Analysis
+    connection: duckdb.DuckDBPyConnection, runs: tuple[RunFolder, RunFolder], how: Analysis
 ) -> Comparison:
     same = same_tokenizer(connection, "a_windows", "b_windows")
     found = pairing(connection, *runs, same)
@@ -160,7 +160,7 @@ def _comparison(
                 continue
             said += filter(None, [notes.reached(condition, unit, ends)])
             _add(rows, pair, draws, how, floor, per, changes)
-    a, b = told_apart(runs)
+    a, b = unique_labels(runs)
     every = draw(documents, of_losses, how)
     tokens = any(unit.name == "tokens" for unit in units)
     patterns = pattern_rows(connection, runs, every, how.confidence)
@@ -195,7 +195,7 @@ class _Rows:
 
 
 def _units(
-    runs: tuple[Run, Run], same: bool | None, per: tuple[float | None, float | None]
+    runs: tuple[RunFolder, RunFolder], same: bool | None, per: tuple[float | None, float | None]
 ) -> list[Unit]:
     """What the runs can be compared in; without text equal vocabularies must do."""
     units = []

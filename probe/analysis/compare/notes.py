@@ -7,7 +7,7 @@ from probe.analysis.compare.pair import Pairing
 from probe.analysis.compare.sums import MOST, Unit
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary
-from probe.results.folder import Run, told_apart
+from probe.results.folder import RunFolder, unique_labels
 from probe.text import counted
 
 SETTINGS = {
@@ -25,7 +25,7 @@ SETTINGS = {
 """What is told where two runs differ in it, and where ``run.json`` has it."""
 
 
-def differing(a: Run, b: Run) -> Iterator[str]:
+def differing(a: RunFolder, b: RunFolder) -> Iterator[str]:
     """What the runs differ in, one line each."""
     for name, keys in SETTINGS.items():
         values = [_at(run.record, keys) for run in (a, b)]
@@ -44,7 +44,7 @@ def read_with(a: Analysis, b: Analysis) -> Iterator[str]:
 def settings_apart(summaries: Sequence[Summary]) -> Iterator[str]:
     """The analysis settings that the rows of a table do not share, one line each."""
     every = [_settings(summary.analysis) for summary in summaries]
-    names = told_apart([summary.run for summary in summaries])
+    names = unique_labels([summary.run for summary in summaries])
     for setting in _unequal(every):
         values = ", ".join(
             f"{own[setting]} in {name}" for own, name in zip(every, names, strict=True)

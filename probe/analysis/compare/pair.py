@@ -7,7 +7,7 @@ import duckdb
 from probe.analysis.compare.text import create_token_bytes
 from probe.analysis.suffix import is_suffix
 from probe.corpus.windows import FEWEST_DOCUMENTS
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.results.views import DISTRACTOR, far_tokens, parquet_rows, row, window_rows
 
 Pairing = Literal["windows", "documents", "none"]
@@ -19,7 +19,7 @@ PIECE = 64
 """Characters of one run's window that must stand in the other's to call a document the same."""
 
 
-def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
+def connect_pair(a: RunFolder, b: RunFolder) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees two runs.
 
     It has the views ``a_windows``, ``a_scores`` (columns of the results contract), the table
@@ -54,7 +54,9 @@ def connect_pair(a: Run, b: Run) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def pairing(connection: duckdb.DuckDBPyConnection, a: Run, b: Run, same: bool | None) -> Pairing:
+def pairing(
+    connection: duckdb.DuckDBPyConnection, a: RunFolder, b: RunFolder, same: bool | None
+) -> Pairing:
     """What the runs have in common, and with that which of their windows are compared.
 
     Windows are the same where document, window, start, token ids and text are. A document is in
@@ -108,7 +110,9 @@ def places(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
     return int(used), int(scored)
 
 
-def _choose(connection: duckdb.DuckDBPyConnection, a: Run, b: Run, same: bool | None) -> Pairing:
+def _choose(
+    connection: duckdb.DuckDBPyConnection, a: RunFolder, b: RunFolder, same: bool | None
+) -> Pairing:
     """What is in common; makes the tables ``same_windows`` and ``same_documents``."""
     connection.execute(
         """CREATE TABLE same_windows AS SELECT a.document, a."window"
@@ -130,7 +134,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, a: Run, b: Run, same: bool | 
 
 
 def _same_documents(
-    connection: duckdb.DuckDBPyConnection, a: Run, b: Run, same: bool | None
+    connection: duckdb.DuckDBPyConnection, a: RunFolder, b: RunFolder, same: bool | None
 ) -> set[str]:
     names = [
         {row[0] for row in connection.execute(f"SELECT document FROM {side}_scored").fetchall()}
@@ -156,7 +160,7 @@ def _same_documents(
     return equal | (both & (by_data - known if same else by_data))
 
 
-def _fingerprints(run: Run) -> dict[str, str]:
+def _fingerprints(run: RunFolder) -> dict[str, str]:
     documents = (run.record.get("data") or {}).get("documents") or []
     return {
         str(document["id"]): str(document["sha256"])
@@ -165,7 +169,7 @@ def _fingerprints(run: Run) -> dict[str, str]:
     }
 
 
-def _data(run: Run) -> Any:
+def _data(run: RunFolder) -> Any:
     """The data set as the run's identity has it."""
     identity = run.record.get("identity") or {}
     return identity.get("data") if isinstance(identity, dict) else None

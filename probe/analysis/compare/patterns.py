@@ -11,13 +11,16 @@ from probe.analysis.compare.draws import Draws
 from probe.analysis.compare.pair import SIDES
 from probe.analysis.heads import single_head
 from probe.analysis.sums import Sums
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 
 COLUMNS = ("condition", "a", "b", "difference", "low", "high", "documents", "targets")
 
 
 def pattern_rows(
-    connection: duckdb.DuckDBPyConnection, runs: tuple[Run, Run], draws: Draws, confidence: float
+    connection: duckdb.DuckDBPyConnection,
+    runs: tuple[RunFolder, RunFolder],
+    draws: Draws,
+    confidence: float,
 ) -> pd.DataFrame:
     """The difference B − A of what patterns without a boundary lose, one row a pattern of both.
 
@@ -49,7 +52,7 @@ def scored(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
     return [str(name) for (name,) in rows if single_head(str(name)) is None]
 
 
-def _first(runs: tuple[Run, Run], name: str) -> int:
+def _first(runs: tuple[RunFolder, RunFolder], name: str) -> int:
     """Place in the window of the first target from which a pattern hides something in both."""
     costs = [(run.record.get("attention") or {}).get(name) or {} for run in runs]
     return max(int(one.get("first") or 0) for one in costs)

@@ -11,7 +11,7 @@ import pandas as pd
 from probe.analysis.answer import in_order, short
 from probe.analysis.compare.text import bits_per_byte
 from probe.analysis.summary import Summary, summarise
-from probe.results.folder import told_apart
+from probe.results.folder import unique_labels
 
 COLUMNS = (
     "run",
@@ -60,7 +60,7 @@ def summary_table(summaries: Sequence[Summary]) -> pd.DataFrame:
         ``1% length, 1% low, 1% high`` (tokens, missing beyond reach or where unresolved).
     """
     condition = _condition(summaries)
-    names = told_apart([summary.run for summary in summaries])
+    names = unique_labels([summary.run for summary in summaries])
     rows = []
     for summary, name in zip(summaries, names, strict=True):
         record = summary.run.record.get("model") or {}

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.results.views import parquet_rows
 
 Integers = NDArray[np.int64]
@@ -68,7 +68,7 @@ def create_token_bytes(connection: duckdb.DuckDBPyConnection, name: str, windows
                 connection.unregister("batch")
 
 
-def bits_per_byte(run: Run) -> float | None:
+def bits_per_byte(run: RunFolder) -> float | None:
     """Intact loss of a run in bits per byte of its targets; ``None`` for data without text."""
     windows = run.path / "windows.parquet"
     with duckdb.connect() as connection:

@@ -18,7 +18,7 @@ from probe.classes.findings import ClassFindings
 from probe.classes.findings import class_findings as find
 from probe.classes.table import ClassTable
 from probe.classes.tokens import TokenCounts, WindowTokens
-from probe.results.folder import Run, open_run
+from probe.results.folder import RunFolder, read_folder
 from probe.results.views import connect
 
 TYPES = (" the", " cat", "ching", " sat", ".", "\n", " 12", " ,;", "é", "'s", " 3rd", "er")
@@ -61,7 +61,7 @@ def window_of(
     )
 
 
-def word_run(folder: Path, simulation: Simulation, *, text: bool = True) -> Run:
+def word_run(folder: Path, simulation: Simulation, *, text: bool = True) -> RunFolder:
     """A simulated run whose windows hold seeded tokens of ``TYPES``, the first ones most often."""
     write_run(folder, simulation)
     rng = np.random.default_rng(simulation.seed)
@@ -76,17 +76,17 @@ def word_run(folder: Path, simulation: Simulation, *, text: bool = True) -> Run:
         row["char_start"] = [0, *ends[:-1].tolist()] if text else []
         row["char_end"] = ends.tolist() if text else []
     pq.write_table(pa.Table.from_pylist(rows, schema=WINDOWS), path)
-    return open_run(folder)
+    return read_folder(folder)
 
 
-def score_rows(run: Run) -> pd.DataFrame:
+def score_rows(run: RunFolder) -> pd.DataFrame:
     """All score rows of a run."""
     parts = [pq.read_table(part).to_pandas() for part in run.parts]
     plain = [part.astype({"document": str, "condition": str}) for part in parts]
     return pd.concat(plain, ignore_index=True)
 
 
-def window_rows(run: Run) -> list[dict[str, Any]]:
+def window_rows(run: RunFolder) -> list[dict[str, Any]]:
     """All rows of windows.parquet."""
     rows: list[dict[str, Any]] = pq.read_table(run.path / "windows.parquet").to_pylist()
     return rows
@@ -118,6 +118,6 @@ def simulation(**changes: Any) -> Simulation:
     return Simulation(**(values | changes))
 
 
-def findings(run: Run, table: ClassTable, how: Analysis = HOW) -> ClassFindings:
+def findings(run: RunFolder, table: ClassTable, how: Analysis = HOW) -> ClassFindings:
     with connect(run.path / "windows.parquet", run.parts) as connection:
         return find(replace(opened(connection, run, how), per_token=3.0), table)

@@ -16,27 +16,27 @@ from probe.analysis.sums import curve_starts, document_sums, to_sums
 from probe.classes import registry
 from probe.classes.findings import CURVES, ClassFindings
 from probe.classes.table import ClassTable, classify
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.results.views import connect
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return word_run(tmp_path_factory.mktemp("runs") / "run", simulation())
 
 
 @pytest.fixture(scope="module")
-def table(run: Run) -> ClassTable:
+def table(run: RunFolder) -> ClassTable:
     return classify(run, ["kind", "copy", "last_occurrence(edges=[8, 32])"], write=False)
 
 
 @pytest.fixture(scope="module")
-def found(run: Run, table: ClassTable) -> ClassFindings:
+def found(run: RunFolder, table: ClassTable) -> ClassFindings:
     return findings(run, table)
 
 
 @pytest.fixture(scope="module")
-def rows(run: Run, table: ClassTable) -> pd.DataFrame:
+def rows(run: RunFolder, table: ClassTable) -> pd.DataFrame:
     """Every target of every condition with a boundary, repeats averaged, with its classes."""
     scores = score_rows(run)
     scores = scores[scores["boundary"] >= 0].assign(delta=scores["nll"] - scores["nll_intact"])
@@ -79,7 +79,7 @@ def test_curves(found: ClassFindings, rows: pd.DataFrame, table: ClassTable) -> 
 
 
 def test_answers_are_those_of_the_members(
-    found: ClassFindings, rows: pd.DataFrame, run: Run
+    found: ClassFindings, rows: pd.DataFrame, run: RunFolder
 ) -> None:
     """A class is read as a run with no other targets would be, with the same resamples."""
     part = rows[(rows["kind"] == "word") & (rows["condition"] == "truncate")]
@@ -112,7 +112,7 @@ def test_answers_are_those_of_the_members(
         assert shown_limits == limits
 
 
-def test_a_class_of_all_tokens_is_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_all_tokens_is_the_run(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class that everything belongs to has the curve of the run itself."""
     registry.load_builtins()
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
@@ -130,7 +130,7 @@ def test_a_class_of_all_tokens_is_the_run(run: Run, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(everything["delta"], sums["delta_sum"] / sums["targets"])
 
 
-def test_counts(found: ClassFindings, run: Run, table: ClassTable) -> None:
+def test_counts(found: ClassFindings, run: RunFolder, table: ClassTable) -> None:
     """Each scored target once, whatever was scored of it; grey ones and the noise's too."""
     scored = score_rows(run)[["document", "window", "position"]].drop_duplicates()
     labels = pq.read_table(table.path).to_pandas().astype({"document": str})

@@ -11,14 +11,14 @@ from simulated import Simulation
 from probe.classes.choice import check_columns, choose
 from probe.classes.source import MOST_LABELS, metadata
 from probe.errors import UsageError
-from probe.results.folder import Run, open_run
+from probe.results.folder import RunFolder, read_folder
 
 SMALL = Simulation(
     {"truncate": lambda d: 0 * d}, documents=6, windows=2, length=40, boundaries=(20,), reach=20
 )
 
 
-def described(run: Run, values: dict[str, dict[str, str]]) -> Run:
+def described(run: RunFolder, values: dict[str, dict[str, str]]) -> RunFolder:
     """The run, with metadata by column and document."""
     path = run.path / "run.json"
     record = json.loads(path.read_text("utf-8"))
@@ -30,7 +30,7 @@ def described(run: Run, values: dict[str, dict[str, str]]) -> Run:
         }
         document |= {"metadata": own} if own else {}
     path.write_text(json.dumps(record), encoding="utf-8")
-    return open_run(run.path)
+    return read_folder(run.path)
 
 
 def test_columns_of_a_run(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from probe.classes.source import BATCH
 from probe.classes.table import classify, default_classes
 from probe.classes.tokens import WindowTokens
 from probe.errors import ProbeError, UnwrittenWarning
-from probe.results.folder import Run, open_run
+from probe.results.folder import RunFolder, read_folder
 
 SMALL = Simulation(
     {"truncate": np.zeros_like}, documents=6, windows=3, length=40, boundaries=(20,), reach=20
@@ -30,7 +30,7 @@ SMALL = Simulation(
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> RunFolder:
     return word_run(tmp_path / "run", SMALL)
 
 
@@ -53,7 +53,7 @@ def read(path: Path) -> pd.DataFrame:
     return pq.read_table(path).to_pandas()
 
 
-def test_rows(run: Run) -> None:
+def test_rows(run: RunFolder) -> None:
     """Each token of each window has its row, with what the predicates say of it."""
     table = classify(run, ["kind", "copy(edges=[1])", "last_occurrence"])
     assert table.path == run.path / "classes.parquet"
@@ -76,7 +76,7 @@ def test_rows(run: Run) -> None:
             assert part[name].tolist() == list(values), name
 
 
-def test_schema(run: Run) -> None:
+def test_schema(run: RunFolder) -> None:
     """Columns and types are those of the docstring; texts are dictionaries."""
     schema = pq.read_schema(classify(run, ["subword"]).path)
     text = pa.dictionary(pa.int32(), pa.string())
@@ -85,7 +85,7 @@ def test_schema(run: Run) -> None:
     assert [(field.name, field.type) for field in schema] == expected
 
 
-def test_computed_once(run: Run, calls: list[str]) -> None:
+def test_computed_once(run: RunFolder, calls: list[str]) -> None:
     """What is there is not worked out again, also when another class is added."""
     first = classify(run, ["watched", "kind"])
     assert len(calls) == len(window_rows(run)) > BATCH
@@ -102,7 +102,7 @@ def test_computed_once(run: Run, calls: list[str]) -> None:
     pd.testing.assert_frame_equal(found, plain)
 
 
-def test_a_class_without_a_version_is_worked_out_again(run: Run, calls: list[str]) -> None:
+def test_a_class_without_a_version_is_worked_out_again(run: RunFolder, calls: list[str]) -> None:
     """A notebook's function may have changed; its column is replaced, the others stay."""
     answers = iter("ab")
 
@@ -118,7 +118,7 @@ def test_a_class_without_a_version_is_worked_out_again(run: Run, calls: list[str
 
 
 def test_a_kept_class_serves_where_this_machine_cannot_tell(
-    run: Run, calls: list[str], monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty version, as without spaCy, takes the column that is there; another one does not."""
     classify(run, ["watched"])
@@ -133,7 +133,7 @@ def test_a_kept_class_serves_where_this_machine_cannot_tell(
 
 
 @pytest.mark.parametrize("what", ["windows", "frequencies", "groups"])
-def test_another_state(run: Run, calls: list[str], what: str) -> None:
+def test_another_state(run: RunFolder, calls: list[str], what: str) -> None:
     """Other windows, counts or groups: everything is worked out again, nothing else is kept."""
     classify(run, ["watched", "kind"])
     if what == "windows":
@@ -147,13 +147,13 @@ def test_another_state(run: Run, calls: list[str], what: str) -> None:
         record["data"]["documents"][0]["group"] = "other"
         (run.path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     calls.clear()
-    table = classify(open_run(run.path), ["watched"])
+    table = classify(read_folder(run.path), ["watched"])
     assert len(calls) == len(window_rows(run))
     assert "kind" not in pq.read_schema(table.path).names
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "pages", "groups"])
-def test_a_damaged_table(run: Run, calls: list[str], damage: str) -> None:
+def test_a_damaged_table(run: RunFolder, calls: list[str], damage: str) -> None:
     """A table that cannot be used is made anew."""
     path = classify(run, ["kind"]).path
     whole = path.read_bytes()
@@ -174,7 +174,7 @@ def test_a_damaged_table(run: Run, calls: list[str], damage: str) -> None:
     pd.testing.assert_frame_equal(found, plain)
 
 
-def test_nothing_is_written_where_nothing_may_be(run: Run) -> None:
+def test_nothing_is_written_where_nothing_may_be(run: RunFolder) -> None:
     """The table is then temporary, and goes with the value that names it."""
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     table = classify(run, ["kind"], write=False)
@@ -187,7 +187,7 @@ def test_nothing_is_written_where_nothing_may_be(run: Run) -> None:
     assert not path.parent.exists()
 
 
-def test_a_folder_that_cannot_be_written(run: Run) -> None:
+def test_a_folder_that_cannot_be_written(run: RunFolder) -> None:
     """A folder in which no file can be made is read all the same, with a warning."""
     (run.path / f".classes.parquet.{os.getpid()}.tmp").mkdir()
     with pytest.warns(UnwrittenWarning, match=r"run/classes\.parquet: Is a directory$"):
@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_written(run: Run) -> None:
     assert not (run.path / "classes.parquet").exists()
 
 
-def test_a_predicate_that_fails_leaves_nothing(run: Run, calls: list[str]) -> None:
+def test_a_predicate_that_fails_leaves_nothing(run: RunFolder, calls: list[str]) -> None:
     """The table is there whole or not at all."""
     before = classify(run, ["kind"]).path.read_bytes()
 
@@ -212,7 +212,7 @@ def test_a_predicate_that_fails_leaves_nothing(run: Run, calls: list[str]) -> No
     assert not list(run.path.rglob("*.tmp"))
 
 
-def test_frequencies(run: Run) -> None:
+def test_frequencies(run: RunFolder) -> None:
     """Types are ranked by the data set's counts; an old run's by its windows, and it says so."""
     table = classify(run, ["frequency(top=0.3)", "kind"])
     assert table.notes == (
@@ -237,7 +237,7 @@ def test_frequencies(run: Run) -> None:
     assert note.startswith("frequencies.parquet cannot be read: types are counted")
 
 
-def test_names_that_a_query_would_stumble_over(run: Run, tmp_path: Path) -> None:
+def test_names_that_a_query_would_stumble_over(run: RunFolder, tmp_path: Path) -> None:
     """A path with dots, quotes and signs of SQL is a column like any other, also when kept."""
     file = tmp_path / 'a "b"; DROP --.x.py'
     file.write_text("def f(window):\n    return [True] * len(window)\n", encoding="utf-8")
@@ -259,7 +259,7 @@ def test_token_ids_alone(tmp_path: Path) -> None:
     assert found[["copy", "frequency"]].notna().all(axis=None)
 
 
-def test_default_classes(run: Run, tmp_path: Path) -> None:
+def test_default_classes(run: RunFolder, tmp_path: Path) -> None:
     """The group is one where the run has groups; it stands in the table by document."""
     assert default_classes(run) == DEFAULTS
     grouped = Simulation(**{**vars(SMALL), "groups": ("fact", "<b>fiction</b>", None)})
@@ -272,7 +272,7 @@ def test_default_classes(run: Run, tmp_path: Path) -> None:
     assert found.loc[found["document"] == "doc002", "group"].isna().all()
 
 
-def test_predicates_can_only_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicates_can_only_read(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one predicate is given is what the next is given: none can write to it."""
     arrays = (
         lambda window: window.ids,
@@ -297,7 +297,7 @@ def test_predicates_can_only_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
             classify(run, [entry.name], write=False)
 
 
-def test_a_kept_table_with_a_flipped_bit(run: Run) -> None:
+def test_a_kept_table_with_a_flipped_bit(run: RunFolder) -> None:
     """It is made anew, for nothing else would find a label that became another."""
     path = classify(run, ["kind"]).path
     checked = {"page_checksum_verification": True}
@@ -312,7 +312,7 @@ def test_a_kept_table_with_a_flipped_bit(run: Run) -> None:
     assert pq.read_table(classify(run, ["kind"]).path, **checked).equals(whole)
 
 
-def test_windows_that_cannot_be_read(run: Run) -> None:
+def test_windows_that_cannot_be_read(run: RunFolder) -> None:
     """A damaged windows.parquet is one line."""
     whole = (run.path / "windows.parquet").read_bytes()
     (run.path / "windows.parquet").write_bytes(whole[:4] + bytes(len(whole) - 600) + whole[-596:])

@@ -10,12 +10,12 @@ from probe.classes import registry
 from probe.classes.findings import CONTEXTS, CURVES, MOST_VALUES
 from probe.classes.table import classify
 from probe.classes.tokens import WindowTokens
-from probe.results.folder import Run
+from probe.results.folder import RunFolder
 from probe.text import counted
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return word_run(tmp_path_factory.mktemp("runs") / "run", simulation())
 
 
@@ -80,7 +80,7 @@ def test_a_grid_has_octaves_without_targets(tmp_path: Path) -> None:
     assert at.loc["word", "kind"] != "unresolved"
 
 
-def test_an_empty_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """No member at all is a note; a value that no target has is counted, and unresolved."""
     registry.load_builtins()
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
@@ -104,7 +104,7 @@ def test_an_empty_class(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(none.occurrences) == len(found.occurrences) > 0
 
 
-def test_no_class_at_all(run: Run) -> None:
+def test_no_class_at_all(run: RunFolder) -> None:
     """Without a class the tables of occurrences are there all the same."""
     found = findings(run, classify(run, [], write=False))
     assert found.curves.empty
@@ -120,7 +120,7 @@ def test_token_ids_alone(tmp_path: Path) -> None:
     assert set(found.contexts["class"]) == {"copy"}
 
 
-def test_many_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_values(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class with a value a token is counted whole, and read where most targets are."""
     registry.load_builtins()
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
