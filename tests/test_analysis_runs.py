@@ -15,11 +15,11 @@ from probe.analysis.answer import answer, sentence, table
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
-from probe.analysis.record import read_csv
 from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
 from probe.analysis.tables import contrast_table
 from probe.errors import ProbeError, UsageError
+from probe.results.csv_files import read_csv
 from probe.results.folder import read_folder
 from probe.results.record import SCHEMA
 from probe.results.views import connect

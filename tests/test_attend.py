@@ -221,7 +221,7 @@ def test_the_answer_and_the_table(folder):
 
 def test_a_run_with_block_masks(base, tmp_path, monkeypatch):
     """Equal losses, the time of a forward beside the formulas, and a folder of its own kind."""
-    monkeypatch.setattr("probe.attention.apply.flex_attention_forward", eager_blocks)
+    monkeypatch.setattr("probe.attention.hook.flex_attention_forward", eager_blocks)
     content = {"conditions": [PATTERNS[0], "attend(gaussian)"]}
     dense = score(base, tmp_path / "dense", **content)
     said: list[str] = []

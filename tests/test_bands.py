@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM
 
 from probe.analysis.bands import answer, bands
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
-from probe.analysis.record import read_csv
 from probe.commands._answers import tell
 from probe.errors import ProbeError
 from probe.perturbations.condition import draw_rng, parse
 from probe.plots import bands as draw
+from probe.results.csv_files import read_csv
 
 EDGES = (0, 4, 12, 40)
 COUNT, OFFSET, LENGTH = 3, 6, 64

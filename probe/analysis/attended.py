@@ -12,11 +12,11 @@ import pandas as pd
 from probe.analysis.beside import beside
 from probe.analysis.heads import head_table, single_head
 from probe.analysis.intervals import delta_table
-from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.tolerance import Tolerance, spaced
 from probe.errors import ProbeError
+from probe.results.csv_files import write_csv
 from probe.results.folder import connected
 
 PREFIX = "attend("

@@ -1,6 +1,6 @@
 """A fitted curve with its resamples, and where such a curve falls below a tolerance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -282,3 +282,9 @@ def draws_in_words(curve: pd.DataFrame) -> list[str]:
             " of delta, the documents the rest"
         )
     return lines
+
+
+def in_order(conditions: Iterable[str]) -> list[str]:
+    """Conditions as tables and figures show them: truncate, content, order, then by name."""
+    order = {"truncate": 0, "replace": 1, "shuffle": 2}
+    return sorted(set(conditions), key=lambda name: (order.get(name.partition("(")[0], 3), name))

@@ -10,8 +10,8 @@ import pandas as pd
 
 from probe.analysis.keys import KeyRule, Span
 from probe.analysis.longppl import LongPPL
-from probe.analysis.record import write_text
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.files import write_text
 from probe.results.folder import RunFolder
 from probe.text import aligned, counted, printable, signed
 

@@ -15,13 +15,13 @@ from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, resample
 from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import length_limit
-from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.sums import Sums
 from probe.analysis.unigram import unigram_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
+from probe.results.csv_files import write_csv
 from probe.results.folder import RunFolder, read_folder
 from probe.results.views import bytes_per_token, connect, longest_context, scored_documents
 

@@ -11,11 +11,11 @@ import pandas as pd
 from probe.analysis.answer import counts, subject
 from probe.analysis.bins import octave_edges
 from probe.analysis.intervals import delta_table, in_words, strongest
-from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
+from probe.results.csv_files import write_csv
 from probe.results.views import connect, scored_conditions
 from probe.text import counted, printable
 

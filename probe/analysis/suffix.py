@@ -18,10 +18,10 @@ from probe.analysis.bootstrap import (
     resample_weights,
     standard_error,
 )
-from probe.analysis.record import write_csv
 from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
+from probe.results.csv_files import write_csv
 from probe.results.folder import RunFolder, read_folder
 from probe.results.views import DISTRACTOR, pattern
 

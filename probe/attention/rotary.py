@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from probe.attention.apply import Put, registered
 from probe.attention.forward import Heads, Seen
+from probe.attention.hook import Put, registered
 from probe.attention.patterns import Part, Pattern
 from probe.attention.trial import forward
 from probe.errors import UsageError

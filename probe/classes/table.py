@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probe.analysis.record import warn_unwritten
 from probe.classes.builtin import DEFAULTS
 from probe.classes.choice import Chosen, choose
 from probe.classes.source import batches, digest, groups, metadata, token_counts
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
 from probe.results.checksums import damage
+from probe.results.files import warn_unwritten
 from probe.results.folder import RunFolder
 
 LABEL = pa.dictionary(pa.int32(), pa.string())

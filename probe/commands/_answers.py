@@ -45,8 +45,8 @@ def keep_figure(axes: "Axes", path: Path, told: str = "Figure") -> None:
         path: Path without suffix.
         told: What to call it.
     """
-    from probe.analysis.record import warn_unwritten
     from probe.plots import save
+    from probe.results.files import warn_unwritten
 
     try:
         png, _ = save(axes, path)

@@ -32,8 +32,8 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.analysis.compare.notes import settings_apart
     from probe.analysis.compare.table import shown
     from probe.analysis.compare.words import comparison_text, note_lines, table_text
-    from probe.analysis.record import csv_text
     from probe.analysis.summary import summarise
+    from probe.results.csv_files import csv_text
     from probe.results.files import write_whole
 
     summaries = [summarise(folder, write=False) for folder in runs]

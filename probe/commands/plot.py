@@ -1,156 +1,157 @@
 """`probe plot`: one figure of a run, or of several, for a paper."""
 
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from probe.commands import _dense, _figures
 from probe.commands._target import FIGURES, Target, parted
 from probe.commands._visible import say
-from probe.commands._without_curve import draw as without_curve
-from probe.commands._without_curve import name as named
 from probe.errors import ProbeError, UsageError
+from probe.text import printable
 
-KINDS = (
-    "curve",
-    "classes",
-    "information",
-    "tolerance",
-    "heatmap",
-    "compare",
-    "importance",
-    "tradeoff",
-    "beside",
-    "heads",
-)
-OF_KIND = {
-    "condition": (
-        "--condition",
-        tuple(kind for kind in KINDS if kind not in ("importance", "tradeoff", "beside", "heads")),
-    ),
-    "name": ("--class", ("classes",)),
-    "by": ("--by", ("heatmap",)),
-    "document": ("--document", ("importance",)),
-    "window": ("--window", ("importance",)),
-    "measure": ("--measure", ("importance",)),
-    "unit": ("--unit", ("compare",)),
-}
-"""The options that not every kind has, and the kinds that have them."""
+if TYPE_CHECKING:
+    from probe.analysis.open_run import OpenRun
+    from probe.findings.base import Option, Plot
+
+MOST = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
 
 
-@click.command("plot", short_help="A figure of runs for a paper: PNG, SVG, PDF.")
+class PlotCommand(click.Command):
+    """A command whose kinds, and the options that belong to them, are those of the findings."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Options of its own, then those of the findings, which are imported for that."""
+        from probe.findings.base import plots
+
+        *params, last = super().get_params(ctx)  # the last is --help
+        kinds = list(dict.fromkeys(plot.kind for plot in plots()))
+        kind = click.Option(
+            ["--kind"],
+            type=click.Choice(kinds),
+            default="curve",
+            show_default=True,
+            help="What to draw: curve takes any number of runs, compare two, the others one.",
+        )
+        options = {option.flag: option for plot in plots() for option in plot.options}
+        return [*params[:1], kind, *params[1:], *map(_click_option, options.values()), last]
+
+
+def _click_option(option: "Option") -> click.Option:
+    return click.Option(
+        [option.flag, option.name],
+        type=click.Choice(option.choices) if option.choices else option.type,
+        default=option.default,
+        show_default=option.default is not None,
+        metavar=option.metavar,
+        help=option.help,
+    )
+
+
+@click.command("plot", cls=PlotCommand, short_help="A figure of runs for a paper: PNG, SVG, PDF.")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--kind",
-    type=click.Choice(KINDS),
-    default="curve",
-    show_default=True,
-    help="What to draw: curve takes any number of runs, compare two, the others one.",
-)
 @click.option(
     "--output",
     type=Target(*FIGURES),
     help="File to write, ending in .png, .svg or .pdf; default: PNG and SVG in the first run's"
     " figures, named by the kind and what else is asked for.",
 )
-@click.option("--condition", metavar="C", help="Only this condition, such as 'shuffle(span=20)'.")
-@click.option(
-    "--class",
-    "name",
-    metavar="CLASS",
-    help="classes: this one alone, such as copy or my.py:rare; default: each of the run's, a file"
-    " each.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["document", "position"]),
-    default="document",
-    show_default=True,
-    help="heatmap: what its rows are.",
-)
-@click.option(
-    "--document", help="importance: the document's id; default: that of the first window."
-)
-@click.option("--window", type=int, help="importance: the window's number; default: the first.")
-@click.option(
-    "--measure",
-    type=click.Choice(["nll", "kl"]),
-    default="nll",
-    show_default=True,
-    help="importance: of the loss, or of KL to the longest context.",
-)
-@click.option(
-    "--unit",
-    type=click.Choice(["tokens", "bytes"]),
-    help="compare: what distances are counted in; default: tokens, if both runs have the same.",
-)
-def command(
-    runs: tuple[Path, ...],
-    kind: str,
-    output: Path | None,
-    condition: str | None,
-    name: str | None,
-    by: str,
-    document: str | None,
-    window: int | None,
-    measure: str,
-    unit: str | None,
-) -> None:
+def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
-    wanted = {"curve": len(runs), "compare": 2}.get(kind, 1)
-    if len(runs) != wanted:
-        runs_allowed = "one run" if wanted == 1 else "two runs"
-        raise UsageError(f"--kind {kind} takes {runs_allowed}; got {len(runs)}")
-    asked = _asked(kind)
+    from probe.findings.base import plots
+    from probe.findings.chart import EmptyChartError
+
+    known = [plot for plot in plots() if plot.kind == kind]
+    wanted = {plot.runs for plot in known}
+    if None not in wanted and len(runs) not in wanted:
+        (most,) = wanted
+        allowed = "one run" if most == 1 else "two runs"
+        raise UsageError(f"--kind {kind} takes {allowed}; got {len(runs)}")
+    given = _given(known, kind)
     several = "curves" if kind == "curve" and len(runs) > 1 else kind
-    base = runs[0] / "figures" / "-".join([several, *map(_figures.slug, asked)])
+    base = runs[0] / "figures" / "-".join([several, *map(slug, given)])
     formats: tuple[str, ...] = ("png", "svg")
     if output is not None:
         base, formats = parted(output)
-    from probe.plots.save import save
-    from probe.plots.style import EmptyFigureError
-    from probe.results.folder import read_folder
+    from probe.analysis.open_run import open_run
+    from probe.render.figures import save
 
-    opened = [read_folder(folder, checked=False) for folder in runs]
-    kinds: dict[str, Callable[[], _figures.Named]] = {
-        "curve": lambda: _figures.curve(runs, condition),
-        "classes": lambda: _figures.classes(runs[0], condition, name),
-        "information": lambda: _figures.information(runs[0], condition),
-        "tolerance": lambda: _figures.tolerance(runs[0], condition),
-        "heatmap": lambda: _figures.heatmap(runs[0], condition, by),
-        "compare": lambda: _figures.compare(runs[0], runs[1], condition, unit),
-        "importance": lambda: _dense.draw(runs[0], document, window, measure),
-        "tradeoff": lambda: _figures.tradeoff(runs[0]),
-        "beside": lambda: _figures.beside(runs[0]),
-        "heads": lambda: _figures.heads(runs[0]),
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        plot = choose(known, opened, kind)
+        own = {option.name: asked[option.name] for option in plot.options}
+        try:
+            for ending, drawing in plot.charts(opened, **own):
+                for file in save(drawing, base.with_name(base.name + ending), formats):
+                    say(f"Figure: {file}")
+        except EmptyChartError as error:
+            raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
+
+
+def choose(known: Sequence["Plot"], runs: Sequence["OpenRun"], kind: str) -> "Plot":
+    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
+
+    Args:
+        known: All that draw the kind.
+        runs: The runs.
+        kind: The kind.
+
+    Raises:
+        UsageError: If the runs have no such figure, or too many runs are given.
+    """
+    answers = {
+        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
     }
-    try:
-        own = without_curve(opened, kind, condition)
-        for ending, axes in kinds[kind]() if own is None else own:
-            if kind != "curve":
-                named(axes, opened, kind)
-            for file in save(axes, base.with_name(base.name + ending), formats):
-                say(f"Figure: {file}")
-    except EmptyFigureError as error:
-        raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
+    without = [run for run in runs if not run.has_length]
+    protocol = without[0].folder.kind if without else None
+    if without and protocol not in answers:
+        raise UsageError(
+            f"--kind {kind}: a run with protocol {protocol} has no lengths; allowed: --kind curve"
+        )
+    if without and any(run.folder.kind != protocol for run in runs):
+        raise UsageError(
+            f"--kind {kind}: some of the runs have protocol {protocol}; allowed: all or none"
+        )
+    plot = answers[protocol] if without else next(iter(known))
+    if plot.runs is not None and len(runs) > plot.runs:
+        raise UsageError(f"--kind {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
+    return plot
 
 
-def _asked(kind: str) -> list[str]:
+def _given(known: Sequence["Plot"], kind: str) -> list[str]:
     """The values of options that make another figure of the kind than the one without them.
 
     Raises:
         UsageError: If one is given that the kind has not.
     """
+    from probe.findings.base import plots
+
     context = click.get_current_context()
-    defaults = {parameter.name: parameter.default for parameter in context.command.params}
+    mine = {option.name for plot in known for option in plot.options}
     values = []
-    for name, (option, kinds) in OF_KIND.items():
-        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+    for option in {option.flag: option for plot in plots() for option in plot.options}.values():
+        if context.get_parameter_source(option.name) is not ParameterSource.COMMANDLINE:
             continue
-        if kind not in kinds:
-            raise UsageError(f"{option} belongs to --kind {', '.join(kinds)}; got --kind {kind}")
-        if context.params[name] != defaults[name]:
-            values.append(str(context.params[name]))
+        if option.name not in mine:
+            kinds = dict.fromkeys(plot.kind for plot in plots() if option in plot.options)
+            raise UsageError(
+                f"{option.flag} belongs to --kind {', '.join(kinds)}; got --kind {kind}"
+            )
+        if context.params[option.name] != option.default:
+            values.append(str(context.params[option.name]))
     return values
+
+
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:MOST].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

@@ -1,25 +1,20 @@
 """`probe report`: the answer, the tables, the figures and the page of one or several runs."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands._answers import keep_figure, noting_unwritten, show
 from probe.commands._target import Target
-from probe.commands._visible import say
+from probe.commands._visible import note, say
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
-from probe.text import printable
 
 if TYPE_CHECKING:
-    from probe.analysis.explain import Explanation
-    from probe.report.explained import Explained
-
-
-WITHOUT_CONTRASTS = ("band", "passages", "suffix")
-"""Protocols that leave what lies further intact: their conditions have tables of their own."""
+    from probe.analysis.open_run import OpenRun
+    from probe.findings.base import Finding
 
 
 @click.command("report", short_help="Answer, figures and page of runs.")
@@ -44,55 +39,102 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
     Several runs are also drawn over one another, on a page of their own.
     """
     page = _page(runs, output)
-    from probe.analysis.explain import explain
-    from probe.plots import curve
-    from probe.report.page import write_page
+    from probe.analysis.open_run import open_run
+    from probe.findings.base import findings, findings_of_all
+    from probe.render.page import write_page
+    from probe.render.terminal import details
 
-    explained = []
-    with noting_unwritten():
-        for number, folder in enumerate(runs):
+    with noting_unwritten(), ExitStack() as stack:
+        opened = [stack.enter_context(open_run(folder, classes=classes)) for folder in runs]
+        found = [findings(run, [other for other in opened if other is not run]) for run in opened]
+        for number, (run, own) in enumerate(zip(opened, found, strict=True)):
             if number:
                 say()
-            show(folder)
-            found = explain(folder, classes=classes or None)
-            explained.append(found)
-            for text in _told(found):
+            tell(run, own)
+            for text in details(own):
                 say(f"\n{text}")
             if len(runs) > 1:
-                _own_page(found, folder / "report.html")
+                _own_page(run, own)
             else:
-                say(f"Page: {write_page(found, page)}")
+                say(f"Page: {write_page([run], [own], page)}")
         if len(runs) > 1:
-            from probe.analysis.compare import run_table
-
-            summaries = [found.summary for found in explained]
-            if any(summary.contexts for summary in summaries):
-                place = page.parent if output else runs[0] / "figures"
-                say()
-                keep_figure(curve(summaries), place / "curves", "All runs")
-            say(f"All runs: {write_page(explained, page, runs=run_table(list(runs)))}")
+            together = findings_of_all(opened)
+            say()
+            for one in together:
+                draw(one, (page.parent if output else runs[0] / "figures"), "All runs")
+            say(f"All runs: {write_page(opened, found, page, together)}")
 
 
-def _told(found: "Explanation") -> Iterator[str]:
-    """What else a run says: which tokens need far text, contrasts, who is helped, notes."""
-    from probe.analysis.tables import contrast_table, tail_table
-    from probe.report.which import which
-    from probe.results.folder import protocol_kind
+def tell(run: "OpenRun", found: Sequence["Finding"]) -> None:
+    """Print the answers of a run, keep the numbers of its findings, and draw its figures.
 
-    if protocol_kind(found.summary.run.record) not in WITHOUT_CONTRASTS:
-        if lines := which(found):
-            yield "\n".join(map(printable, lines))
-        yield from filter(None, (contrast_table(found.summary), tail_table(found.summary)))
-    if found.notes:
-        yield "\n".join(f"- {printable(note)}" for note in found.notes)
+    Args:
+        run: The run.
+        found: Its findings.
+    """
+    from probe.findings.files import write_files
+    from probe.render.terminal import answers
+
+    for text in answers(found):
+        say(f"{text}\n")
+    for finding in found:
+        draw(finding, run.path / "figures")
+    written = write_files(run, found)
+    numbers = {name for one in found if one.level == "answer" for name in one.files}
+    if there := [str(file) for file in written if file.name in numbers]:
+        say(f"Numbers: {', '.join(there)}")
 
 
-def _own_page(found: "Explained", page: Path) -> None:
+def draw(finding: "Finding", folder: Path, title: str = "Figure") -> None:
+    """Draw what a finding keeps as files, and say where it is; a failing disk costs it alone.
+
+    Args:
+        finding: The finding.
+        folder: Where to.
+        title: What to call it.
+    """
+    from probe.render.figures import save
+    from probe.results.files import warn_unwritten
+
+    for chart in finding.charts:
+        if not chart.file:
+            continue
+        try:
+            png, _ = save(chart, folder / chart.file)
+        except OSError as error:
+            warn_unwritten(Path(error.filename or folder / chart.file), error)
+        else:
+            say(f"{title}: {png}")
+
+
+@contextmanager
+def noting_unwritten() -> Iterator[None]:
+    """Note at the end each file of a run folder that could not be written, once."""
+    lines: dict[str, None] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnwrittenWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, UnwrittenWarning):
+                lines[str(message)] = None
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for line in lines:
+                note(line)
+
+
+def _own_page(run: "OpenRun", found: Sequence["Finding"]) -> None:
     """Write the page of one of several runs, which is not the page that was asked for."""
-    from probe.report.page import write_page
+    from probe.render.page import write_page
 
     try:
-        say(f"Page: {write_page(found, page)}")
+        say(f"Page: {write_page([run], [found], run.path / 'report.html')}")
     except ProbeError as error:
         warnings.warn(str(error), UnwrittenWarning, stacklevel=2)
 

@@ -24,7 +24,9 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     quiet()
     from tqdm import tqdm
 
-    from probe.commands._answers import tell
+    from probe.analysis.open_run import open_run
+    from probe.commands.report import noting_unwritten, tell
+    from probe.findings.base import findings
     from probe.runs.rows import Progress
     from probe.runs.run import run
 
@@ -45,5 +47,6 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
 
     with bar:  # all notes come before the first unit, so there is no bar yet
         folder = run(settled, results, listen=listen, say=note)
-    tell(folder)
+    with noting_unwritten(), open_run(folder) as opened:
+        tell(opened, findings(opened, brief=True))
     say(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)

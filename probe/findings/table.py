@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from probe.analysis.fit import in_order
+
 NARROW = 40
 """Characters of a table's line that a small screen has room for."""
 MOST_STACKED = 48
@@ -60,12 +62,6 @@ def by_condition(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries, in the order in which conditions are shown."""
     order = in_order(rows["condition"].astype(str))
     return sorted(records(rows), key=lambda row: order.index(str(row["condition"])))
-
-
-def in_order(conditions: Iterable[str]) -> list[str]:
-    """Conditions as tables and figures show them: truncate, content, order, then by name."""
-    order = {"truncate": 0, "replace": 1, "shuffle": 2}
-    return sorted(set(conditions), key=lambda name: (order.get(name.partition("(")[0], 3), name))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

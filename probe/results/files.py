@@ -4,10 +4,11 @@ import contextlib
 import errno
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UnwrittenWarning
 
 
 @contextlib.contextmanager
@@ -94,3 +95,31 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a run folder by way of a temporary name, so that nobody meets half of it.
+
+    The folder may be somebody else's, read-only, or on a full disk: that costs the file alone, and
+    is a :class:`probe.errors.UnwrittenWarning`.
+
+    Args:
+        path: The file.
+        text: What it shall hold; a lone surrogate, of a folder's name, is escaped.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError as error:
+        warn_unwritten(path, error)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def warn_unwritten(path: Path, error: OSError) -> None:
+    """Warn that a file could not be written."""
+    # In pyarrow's own words a temporary name stands.
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)

@@ -1,18 +1,17 @@
 """A run folder: opening it, and saying what is wrong with it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from probe.analysis.floor import length_caveat
 from probe.errors import ProbeError, UsageError
 from probe.results.parts import check_parts, score_parts
 from probe.results.record import older_schema, read_record
-from probe.results.views import connect
+from probe.results.views import Reading, connect
 from probe.results.windows_file import check_windows
 from probe.text import counted
 
@@ -26,12 +25,19 @@ class RunFolder:
         record: Content of its ``run.json``.
         parts: Its readable score parts, in order of name.
         warnings: What a reader should know: parts left out, a run that is not finished.
+        reading: How its rows are read.
     """
 
     path: Path
     record: Mapping[str, Any]
     parts: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of its protocol, ``None`` where ``run.json`` names none."""
+        return protocol_kind(self.record)
 
     @property
     def name(self) -> str:
@@ -73,13 +79,19 @@ def connected(run: RunFolder, *, checked: bool = True) -> Iterator[duckdb.DuckDB
         raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
 
 
-def read_folder(path: str | Path, *, checked: bool = True) -> RunFolder:
+def read_folder(
+    path: str | Path,
+    *,
+    checked: bool = True,
+    reading: Callable[[Mapping[str, Any]], Reading] | None = None,
+) -> RunFolder:
     """Open a run folder and check every score part of it.
 
     Args:
         path: The folder that holds ``run.json``, ``windows.parquet`` and ``scores/``.
         checked: Read the rows of every part too, for damage and losses that are no number; without,
             only the parts' footers are read.
+        reading: From its ``run.json`` to how its rows are read.
 
     Returns:
         The run; what can be read is used, what cannot is named in ``warnings``.
@@ -96,14 +108,14 @@ def read_folder(path: str | Path, *, checked: bool = True) -> RunFolder:
     older = older_schema(folder, record)
     windows = check_windows(folder / "windows.parquet")
     found = score_parts(folder)
-    starts = protocol_kind(record) in ("band", "passages")
+    how = _reading(record) if reading is None else reading(record)
     problems, bad, without = check_parts(
-        found, checked, starts, windows.tokens, record.get("identity_hash")
+        found, checked, how.needs_far_start, windows.tokens, record.get("identity_hash")
     )
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
-        *filter(None, [length_caveat(record)]),
+        *filter(None, [_length_caveat(record)]),
         *(
             f"scores/{part.name} is left out: {problems[part]}"
             for part in found
@@ -132,7 +144,7 @@ def read_folder(path: str | Path, *, checked: bool = True) -> RunFolder:
             f"run '{folder.name}' is {record.get('status') or 'unfinished'}:"
             " this is what has been scored so far"
         )
-    return RunFolder(folder, record, parts, tuple(warnings))
+    return RunFolder(folder, record, parts, tuple(warnings), how)
 
 
 def unique_labels(runs: Sequence[RunFolder]) -> list[str]:
@@ -168,3 +180,16 @@ def _tail(path: Path, others: Sequence[Path]) -> str:
         if all(other.parts[-size:] != end for other in others):
             return "/".join(end)
     return str(path)
+
+
+def _reading(record: Mapping[str, Any]) -> Reading:
+    """For callers that do not say how (until all take an open run)."""
+    from probe.protocols.registry import reading
+
+    return reading(record)
+
+
+def _length_caveat(record: Mapping[str, Any]) -> str | None:
+    from probe.analysis.floor import length_caveat
+
+    return length_caveat(record)

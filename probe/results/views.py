@@ -4,6 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,29 @@ DISTRACTOR = "distractor(number="
 """How the conditions of protocol suffix begin that are other texts in the targets' place."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What reading the rows of a run must know of its protocol.
+
+    Args:
+        needs_far_start: Whether a length is read from the column ``far_start``.
+        far_tokens: SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and
+            ``start`` of the window.
+        alternatives: How the conditions begin that are other texts in the targets' place, which are
+            no losses of the targets; empty where there are none.
+    """
+
+    needs_far_start: bool = False
+    far_tokens: str = "boundary - start"
+    alternatives: str = ""
+
+
 def connect(
-    windows: Path, parts: Sequence[Path], *, checked: bool = True
+    windows: Path,
+    parts: Sequence[Path],
+    *,
+    checked: bool = True,
+    reading: Reading | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the rows of a run.
 
@@ -40,6 +62,7 @@ def connect(
         parts: Its score parts.
         checked: Look for rows of windows that are not in *windows*; without,
             :func:`probe.analysis.cells.cells` does, in its own pass.
+        reading: How the rows are read; ``rows`` are all of them, alternatives too.
 
     Returns:
         The connection; use it in a ``with``.
@@ -52,10 +75,12 @@ def connect(
     some = parts[:: max(1, len(parts) // SAMPLE)]
     told = _footers(connection, [pattern(part) for part in parts])
     window_rows(connection, windows).create_view("windows")
+    parquet_rows(connection, parts).create_view("rows")
+    alternatives = DISTRACTOR if reading is None else reading.alternatives
     for name, files in (("scores", parts), ("sample", some)):
         rows = parquet_rows(connection, files)
-        if _may_hold_distractors(told):
-            rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
+        if alternatives and _may_begin(told, alternatives):
+            rows = rows.filter(f"NOT starts_with(condition, '{alternatives}')")
         rows.create_view(name)
     if checked:
         refuse_unknown_windows(connection, windows)
@@ -63,7 +88,7 @@ def connect(
         "CREATE TEMP TABLE highest AS SELECT $1::BIGINT AS repeat, $2::BIGINT AS distance",
         _highest(connection, told),
     )
-    meaning = far_tokens(windows.parent)
+    meaning = far_tokens(windows.parent) if reading is None else reading.far_tokens
     connection.execute(f"CREATE MACRO far_tokens(boundary, distance, start) AS {meaning}")
     connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
@@ -166,12 +191,12 @@ def _footers(connection: duckdb.DuckDBPyConnection, parts: list[str]) -> dict[st
     return {name: values for name, *values, whole in found if whole}
 
 
-def _may_hold_distractors(told: Mapping[str, list[Any]]) -> bool:
-    """Whether a distractor can be among the conditions; the rows decide, where it can."""
+def _may_begin(told: Mapping[str, list[Any]], prefix: str) -> bool:
+    """Whether some condition can begin so; the rows decide, where it can."""
     if "condition" not in told:
         return True
     lowest, highest, _ = told["condition"]
-    return bool(lowest < DISTRACTOR + "~" and highest >= DISTRACTOR)
+    return bool(lowest < prefix + "~" and highest >= prefix)
 
 
 def _highest(

@@ -17,11 +17,11 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.attended import attended
 from probe.analysis.attended_answer import answer
 from probe.analysis.beside import APART, ATTENDED, COLUMNS, NEAR, beside
-from probe.analysis.record import read_csv
 from probe.analysis.summary import summarise
 from probe.plots import beside as figure
 from probe.plots.style import EmptyFigureError
 from probe.report.patterns import pattern_section
+from probe.results.csv_files import read_csv
 
 WIDTHS = (8, 16, 24)
 GRID = {

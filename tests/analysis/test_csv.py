@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.analysis.record import csv_text, read_csv, write_csv
+from probe.results.csv_files import csv_text, read_csv, write_csv
 
 ROOT = Path(__file__).parents[2]
 SIGNS = ("=", "+", "-", "@", "\t", "\r")

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from simulated import Simulation, write_run
 
 from probe.analysis.explain import explain
-from probe.analysis.record import read_csv
 from probe.commands.main import group
+from probe.results.csv_files import read_csv
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

@@ -12,13 +12,13 @@ from tiny_run import scores
 
 from probe import plots
 from probe.analysis.compare.pair import connect_pair
-from probe.analysis.record import read_csv
 from probe.analysis.suffix import COLUMNS, proportion_interval, suffix
 from probe.analysis.suffix_answer import answer, sentence
 from probe.analysis.summary import summarise
 from probe.errors import UsageError
 from probe.plots.style import EmptyFigureError
 from probe.report.suffix import suffix_section
+from probe.results.csv_files import read_csv
 from probe.results.views import connect
 
 ATTACK = "<script>alert(1)</script> $x$ \x07"

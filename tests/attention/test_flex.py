@@ -7,8 +7,9 @@ import pytest
 import torch
 from models import plain_logp, random_ids, tiny
 
-from probe.attention import apply as flex
-from probe.attention.apply import FlexPut, Put, installed
+from probe.attention import hook as flex
+from probe.attention.apply import installed
+from probe.attention.hook import FlexPut, Put
 from probe.attention.text import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel

@@ -1,0 +1,360 @@
+"""An open run: a run folder with its rows, and what every finding about them is worked out with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probe.analysis.bins import bin_edges
+from probe.analysis.bootstrap import Floats, resample_weights
+from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
+from probe.analysis.effective import EffectiveContext, effective_contexts, marked
+from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_curves, in_order
+from probe.analysis.floor import NoiseFloor, is_noise, length_limit, noise_floor
+from probe.analysis.settings import Analysis
+from probe.analysis.sums import curve_starts, document_sums
+from probe.errors import ProbeError
+from probe.protocols import registry
+from probe.results.folder import RunFolder, read_folder
+from probe.results.views import bytes_per_token, connect, longest_distance, refuse_unknown_windows
+
+Value = TypeVar("Value")
+PATTERN = "attend("
+"""How conditions begin that limit attention."""
+
+
+class OpenRun:
+    """A run folder that is open; everything that is read of it is read once.
+
+    Use it in a ``with``, or :meth:`close` it. Distances and lengths are in tokens, losses and
+    deltas in nats a token.
+
+    Args:
+        folder: The run folder, read.
+        connection: Its rows, from :func:`probe.results.views.connect`.
+        analysis: How it is read.
+        classes: Token classes that the caller asks for; ``None`` leaves them to the run.
+        write: Whether files may be written into the folder.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        connection: duckdb.DuckDBPyConnection,
+        analysis: Analysis,
+        *,
+        classes: Sequence[str] | None = None,
+        write: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.connection = connection
+        self.analysis = analysis
+        self.classes = None if classes is None else tuple(classes)
+        self.write = write
+        self._known: dict[Callable[..., Any], Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if isinstance(error, duckdb.Error):
+            raise self.unreadable(error) from error
+
+    def close(self) -> None:
+        """Let go of the rows; what was worked out before stays."""
+        self.connection.close()
+
+    def unreadable(self, error: Exception) -> ProbeError:
+        """The error to raise where the database cannot read a row."""
+        return ProbeError(f"the scores of '{self.path}' cannot be read: {error}")
+
+    def once(self, work: "Callable[[OpenRun], Value]") -> Value:
+        """What a function says of this run, worked out when it is first asked for.
+
+        Args:
+            work: A function of a module, which several findings or a finding and its figures need.
+        """
+        if work not in self._known:
+            self._known[work] = work(self)
+        value: Value = self._known[work]
+        return value
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Content of its ``run.json``."""
+        return self.folder.record
+
+    @property
+    def name(self) -> str:
+        """The run's own name, or that of its folder."""
+        return self.folder.name
+
+    @property
+    def model(self) -> str:
+        """The model's name to show."""
+        return self.folder.model
+
+    @property
+    def data(self) -> str:
+        """The data set's name to show."""
+        return self.folder.data
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing or could not be read, one line each."""
+        return self.folder.warnings
+
+    @cached_property
+    def patterns(self) -> tuple[str, ...]:
+        """Its attention patterns, as it was to score them."""
+        conditions = (self.record.get("plan") or {}).get("conditions") or {}
+        return tuple(str(name) for name in conditions if str(name).startswith(PATTERN))
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it perturbs all that lies further than a distance: else no length is read."""
+        return registry.facts(self.folder.kind).has_length
+
+    def is_answered_by(self, finding: str) -> bool:
+        """Whether the finding of this name is the one that answers the run's protocol."""
+        return registry.facts(self.folder.kind).finding == finding
+
+    @cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """Edges of the bins (tokens) that hold every distance, shape ``(bins + 1,)``."""
+        longest = longest_distance(self.connection)
+        return bin_edges(max(longest + 1, 1), self.analysis.bins_per_octave)
+
+    @property
+    def last_edge(self) -> int:
+        """End of the last bin (tokens)."""
+        return int(self.edges[-1])
+
+    @cached_property
+    def cells(self) -> str:
+        """Name of the table of pre-aggregated counts, see :func:`probe.analysis.cells.cells`."""
+        return cells(self.connection, self.edges)
+
+    @cached_property
+    def _scored(self) -> tuple[list[str], list[str]]:
+        return scored(self.connection, self.cells)
+
+    @property
+    def documents(self) -> list[str]:
+        """Documents with scores, in the order of *weights*."""
+        return self._scored[0]
+
+    @property
+    def conditions(self) -> list[str]:
+        """Canonical texts of its conditions with a boundary."""
+        return self._scored[1]
+
+    @cached_property
+    def _counts(self) -> tuple[int, int]:
+        return windows_and_targets(self.connection, self.cells)
+
+    @property
+    def windows(self) -> int:
+        """Windows with scores."""
+        return self._counts[0]
+
+    @property
+    def targets(self) -> int:
+        """Targets with scores, each once."""
+        return self._counts[1]
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """First distance (tokens) of each condition's curve."""
+        return curve_starts(self.record)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Draws of the documents, shape ``(resamples, documents)``.
+
+        Conditions and classes are drawn together, so that what is said of a difference is paired.
+        """
+        how = self.analysis
+        return resample_weights(max(len(self.documents), 1), how.resamples, how.seed)
+
+    @cached_property
+    def bytes_per_token(self) -> float | None:
+        """Mean UTF-8 bytes of a token, ``None`` for data without text."""
+        return bytes_per_token(self.connection)
+
+    @cached_property
+    def length_change(self) -> float:
+        """How much losses change with a sequence's length alone (nats)."""
+        return length_limit(self.record)
+
+    @cached_property
+    def sums(self) -> pd.DataFrame:
+        """Sums by condition, bin and document, of :func:`probe.analysis.sums.document_sums`."""
+        return document_sums(self.connection, self.edges, self.starts)
+
+    @cached_property
+    def fitted(self) -> dict[str, FittedCurve]:
+        """Fitted curve of each condition, grey rows left out."""
+        confidence = self.analysis.confidence
+        return fitted_curves(self.sums, self.documents, self.weights, confidence)
+
+    @cached_property
+    def floor(self) -> NoiseFloor | None:
+        """Noise floor, ``None`` without a noise condition."""
+        return noise_floor(self.sums, self.last_edge, self.analysis.confidence)
+
+    @cached_property
+    def contexts(self) -> tuple[EffectiveContext, ...]:
+        """Effective context of each condition at each tolerance.
+
+        The noise control has none, and no attention pattern: a pattern is no context that is cut
+        off. Where the protocol leaves what lies further intact there is none at all.
+        """
+        found: list[EffectiveContext] = []
+        for condition, curve in self.fitted.items() if self.has_length else ():
+            if not is_noise(condition) and not condition.startswith(PATTERN):
+                answers = effective_contexts(
+                    curve,
+                    self.analysis.tolerances,
+                    floor=self.floor,
+                    bytes_per_token=self.bytes_per_token,
+                    length=self.length_change,
+                )
+                found += marked(answers, curve)
+        return tuple(found)
+
+    def context(self, condition: str, tolerance: str) -> EffectiveContext | None:
+        """The answer for one condition and tolerance, ``None`` if there is none."""
+        for context in self.contexts:
+            if (context.condition, context.tolerance) == (condition, tolerance):
+                return context
+        return None
+
+    @cached_property
+    def curve_conditions(self) -> list[str]:
+        """Conditions with a curve as they are shown, noise left out."""
+        names = (str(name) for name in self.curve["condition"].unique())
+        return in_order(name for name in names if not is_noise(name))
+
+    def headline(self, condition: str = "truncate") -> EffectiveContext | None:
+        """The answer to put first: of *condition*, at the first tolerance that is resolved.
+
+        Args:
+            condition: The condition to prefer; without it the first that was scored.
+
+        Returns:
+            The answer, an unresolved one if all are, ``None`` without any curve.
+        """
+        own = [context for context in self.contexts if context.condition == condition]
+        own = own or [
+            context for context in self.contexts if context.condition == self.contexts[0].condition
+        ]
+        resolved = [context for context in own if context.kind != "unresolved"]
+        return next(iter(resolved or own), None)
+
+    @property
+    def main_condition(self) -> str | None:
+        """The condition that is put first: that of the headline, else any with a curve."""
+        context = self.headline()
+        return context.condition if context else next(iter(self.curve_conditions), None)
+
+    @cached_property
+    def reach(self) -> int:
+        """End of the last distance bin (tokens) that can answer, of any condition."""
+        return max((context.reach for context in self.contexts), default=0)
+
+    @cached_property
+    def far(self) -> tuple[int, int]:
+        """Shortest and longest far context behind an answer (tokens)."""
+        return far_range(self.connection, self.cells)
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        """Delta by condition and bin, columns :data:`probe.analysis.fit.COLUMNS`."""
+        return curve_frame(
+            self.sums,
+            self.fitted,
+            documents=self.documents,
+            weights=self.weights,
+            confidence=self.analysis.confidence,
+            floor=self.floor,
+            draws=draws_errors(self.connection, self.edges),
+            simultaneous=self.analysis.simultaneous,
+        )
+
+
+def open_run(
+    path: str | Path,
+    *,
+    analysis: Analysis | None = None,
+    classes: Sequence[str] | None = None,
+    write: bool = True,
+) -> OpenRun:
+    """Open a run folder and read its rows once.
+
+    A part whose rows turn out to be damaged, and losses that are no number, are looked for only
+    where the counts show that something is wrong.
+
+    Args:
+        path: The folder.
+        analysis: How to read it; by default what its configuration says.
+        classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
+            ``my.py:rare``; by default those of *analysis*, else those of its configuration that are
+            no code, else the built-in ones that need nothing else.
+        write: Whether files may be written into the folder.
+
+    Raises:
+        UsageError: If there is no run folder, or a tolerance is not understood.
+        ProbeError: If it cannot be read, or holds no score.
+    """
+    folder = read_folder(path, checked=False, reading=registry.reading)
+    asked = classes or (None if analysis is None else analysis.classes)
+    try:
+        return _open(folder, analysis, asked, write)
+    except (duckdb.Error, _DoubtfulRowsError):
+        # Reads every part: what is wrong is named, or left out.
+        folder = read_folder(path, reading=registry.reading)
+        try:
+            return _open(folder, analysis, asked, write)
+        except (duckdb.Error, _DoubtfulRowsError) as error:
+            raise ProbeError(f"the scores of '{folder.path}' cannot be read: {error}") from error
+
+
+class _DoubtfulRowsError(Exception):
+    """Some loss is no finite number."""
+
+
+def _open(
+    folder: RunFolder, analysis: Analysis | None, classes: Sequence[str] | None, write: bool
+) -> OpenRun:
+    windows = folder.path / "windows.parquet"
+    how = analysis or Analysis.from_record(folder.record)
+    connection = connect(windows, folder.parts, checked=False, reading=folder.reading)
+    try:
+        run = OpenRun(folder, connection, how, classes=classes, write=write)
+        if doubtful(connection, run.cells):
+            refuse_unknown_windows(connection, windows)
+            raise _DoubtfulRowsError("a loss is no finite number")
+        if not run.documents:
+            raise ProbeError(f"run '{folder.path}' holds no score: every part is empty")
+    except BaseException:
+        connection.close()
+        raise
+    return run

@@ -1,0 +1,271 @@
+"""A finding: one answered question of a run, as plain values; and the list of all of them.
+
+A finding is a file of this package. It registers a function from an open run to a
+:class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Literal
+
+import pandas as pd
+
+from probe.analysis.open_run import OpenRun
+from probe.errors import UsageError
+from probe.findings.chart import Chart
+from probe.findings.table import Table
+
+Files = Mapping[str, pd.DataFrame | dict[str, Any]]
+"""Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
+one that several findings share."""
+Level = Literal["answer", "brief", "detail"]
+"""When a finding is worked out and where it is told: an ``answer`` leads, `run` prints it too;
+``brief`` is worked out by `run`, for the files of the run folder, and told by `report`; ``detail``
+is worked out and told by `report` alone."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Tokens that the token explorer marks.
+
+    Args:
+        rule: Which tokens these are, in words.
+        title: What a token says of itself, ``None`` if it is not marked; by its delta and its
+            intact loss (nats).
+    """
+
+    rule: str
+    title: Callable[[float, float], str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What was found, as plain values: no drawing and no printing.
+
+    Args:
+        id: Its address on the page.
+        title: Its heading.
+        sentence: What was found, one sentence.
+        basis: What it rests on.
+        tables: Its tables, in the order of reading.
+        charts: Its charts.
+        caveats: What limits it, one line each.
+        more: Sentences that stand below the first.
+        headlines: Sentences that are told beside the run's answer.
+        notes: What could not be worked out, told with the caveats of the run's answer.
+        files: What it keeps in the run folder.
+        marks: Tokens that the token explorer marks.
+        level: Where it is told; by default as it is registered.
+        order: Its place among the findings; set by :func:`findings`.
+    """
+
+    id: str
+    title: str
+    sentence: str = ""
+    basis: str = ""
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    caveats: Sequence[str] = ()
+    more: Sequence[str] = ()
+    headlines: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    files: Files = field(default_factory=dict)
+    marks: Marks | None = None
+    level: Level | None = None
+    order: int = 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything to show; else it is files, headlines and notes alone."""
+        return bool(self.sentence or self.tables or self.charts)
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that `probe plot` has for some kinds of figure.
+
+    Args:
+        flag: As it is written, ``--by``.
+        name: The keyword under which charts get its value.
+        help: What it does.
+        choices: What is allowed; without any, every text.
+        default: Its value where it is not given.
+        type: Of the value.
+        metavar: What stands for the value in the help.
+    """
+
+    flag: str
+    name: str
+    help: str
+    choices: Sequence[str] = ()
+    default: Any = None
+    type: type = str
+    metavar: str | None = None
+
+
+CONDITION = Option(
+    "--condition",
+    "condition",
+    "Only this condition, such as 'shuffle(span=20)'.",
+    metavar="C",
+)
+
+Drawing = Chart | Sequence[Chart]
+"""One chart, or several below one another in one figure."""
+Drawn = Iterator[tuple[str, Drawing]]
+"""Figures, each with what its file's name has behind the kind: nothing, or a token class."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A kind of figure that `probe plot` draws.
+
+    Args:
+        kind: The name behind ``--kind``. Where a run's answer has a figure of its own for the kind,
+            it is drawn in place of another finding's.
+        charts: What it draws of some runs, given the values of its options by keyword.
+        runs: How many runs it takes; ``None`` is any number.
+        options: Its options.
+        finding: Name of the finding that it is of; set when that is registered.
+    """
+
+    kind: str
+    charts: Callable[..., Drawn]
+    runs: int | None = 1
+    options: Sequence[Option] = ()
+    finding: str = ""
+
+
+def only(frame: pd.DataFrame, column: str, value: str | None, option: str) -> pd.DataFrame:
+    """The rows with a value, all where none is asked for.
+
+    Args:
+        frame: The rows.
+        column: Where the value stands.
+        value: The value.
+        option: What asked for it, for the error.
+
+    Raises:
+        UsageError: If no row has it.
+    """
+    if value is None:
+        return frame
+    rows = frame[frame[column] == value]
+    if rows.empty:
+        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
+        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+    return rows
+
+
+Work = Callable[[OpenRun, Sequence[OpenRun]], Finding | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered finding.
+
+    Args:
+        name: Its name; a protocol names the finding that answers it by it.
+        work: From a run, and the other runs that are told of with it, to the finding; ``None``
+            where it says nothing of this run.
+        order: Its place among the findings.
+        level: When it is worked out.
+        plots: What can be drawn of it on request.
+    """
+
+    name: str
+    work: Work
+    order: int
+    level: Level
+    plots: Sequence[Plot]
+
+
+_ENTRIES: dict[str, Entry] = {}
+_OF_ALL: dict[str, Callable[[Sequence[OpenRun]], Finding | None]] = {}
+
+
+def register(
+    name: str, *, order: int, level: Level = "detail", plots: Sequence[Plot] = ()
+) -> Callable[[Work], Work]:
+    """Register a function as the finding of this name; a name that comes again is replaced.
+
+    Args:
+        name: Its name.
+        order: Its place among the findings; the answer is below 100.
+        level: When it is worked out.
+        plots: What `probe plot` can draw of it.
+    """
+
+    def enter(work: Work) -> Work:
+        own = tuple(replace(plot, finding=name) for plot in plots)
+        _ENTRIES[name] = Entry(name, work, order, level, own)
+        return work
+
+    return enter
+
+
+def entries() -> list[Entry]:
+    """All registered findings in their order; those of this package are imported for that."""
+    package = import_module("probe.findings")
+    for module in iter_modules(package.__path__):
+        import_module(f"probe.findings.{module.name}")
+    return sorted(_ENTRIES.values(), key=lambda entry: entry.order)
+
+
+def plots() -> list[Plot]:
+    """All that can be drawn on request, in the order of the findings."""
+    return [plot for entry in entries() for plot in entry.plots]
+
+
+def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
+    """Work out what is to be said of a run.
+
+    Args:
+        run: The open run.
+        others: Other runs that are told of with it.
+        brief: Only what `probe run` tells and keeps.
+
+    Returns:
+        The findings in their order.
+    """
+    found = []
+    for entry in entries():
+        if brief and entry.level == "detail":
+            continue
+        finding = entry.work(run, others)
+        if finding is not None:
+            found.append(replace(finding, level=finding.level or entry.level, order=entry.order))
+    return found
+
+
+def register_of_all(
+    name: str,
+) -> Callable[
+    [Callable[[Sequence[OpenRun]], Finding | None]], Callable[[Sequence[OpenRun]], Finding | None]
+]:
+    """Register a function as a finding about several runs together.
+
+    Args:
+        name: Its name; one that comes again is replaced.
+    """
+
+    def enter(
+        work: Callable[[Sequence[OpenRun]], Finding | None],
+    ) -> Callable[[Sequence[OpenRun]], Finding | None]:
+        _OF_ALL[name] = work
+        return work
+
+    return enter
+
+
+def findings_of_all(runs: Sequence[OpenRun]) -> list[Finding]:
+    """What is to be said of several runs together.
+
+    Args:
+        runs: The open runs.
+    """
+    entries()
+    found = (work(runs) for work in _OF_ALL.values())
+    return [finding for finding in found if finding is not None]

@@ -1,0 +1,394 @@
+"""The intact loss by position in the window, the power law that it may follow, and all losses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar, nnls
+from scipy.stats import t
+
+from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.cells import PLACES, places_of
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import to_sums
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.base import Finding, register
+from probe.findings.chart import Chart, Series, linear_axis, position_axis
+from probe.findings.table import Table, between, decimals, ranged, records
+from probe.results.views import is_repeated
+
+Integers = NDArray[np.int64]
+
+BINS = 32
+"""Bins of position at most, in even steps of the logarithm."""
+EXPONENTS = (0.02, 4.0)
+"""Between these an exponent can be told from a constant or a logarithm, and from a step."""
+COLUMNS = ("position_from", "position_to", "loss", "low", "high", "fit", "targets")
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Mean losses of a run.
+
+    Args:
+        by_condition: ``condition, loss, perplexity, intact_loss, intact_perplexity`` (nats a
+            token; intact on the same targets)``, targets``; one row a condition.
+        by_position: Intact loss by octave of the position inside the window:
+            ``position_from, position_to, loss, targets``.
+        by_quarter: Intact loss by quarter of the measured positions: ``quarter, position_from,
+            position_to, loss, targets``.
+        worsening: Rise of the intact loss from the second to the last quarter (nats) with its
+            lower limit, where that limit is above 0; ``None`` where the loss does not worsen.
+    """
+
+    by_condition: pd.DataFrame
+    by_position: pd.DataFrame
+    by_quarter: pd.DataFrame
+    worsening: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLaw:
+    """``loss = floor + scale · position ** −exponent``, positions counted from 1.
+
+    Args:
+        floor: Loss that no context removes (nats), not negative.
+        scale: Loss above it at the first position (nats), not negative.
+        exponent: How fast it falls.
+    """
+
+    floor: float
+    scale: float
+    exponent: float
+
+    def at(self, positions: Floats) -> Floats:
+        """The loss (nats) at positions counted from 1."""
+        return np.asarray(self.floor + self.scale * positions**-self.exponent)
+
+
+@dataclass(frozen=True, eq=False)
+class PositionFit:
+    """Intact loss by position inside the window.
+
+    Args:
+        floor: Of the power law (nats); ``None`` where none could be fitted.
+        scale: Of the power law (nats), or ``None``.
+        exponent: Of the power law, or ``None``.
+        table: ``position_from, position_to`` (tokens from the window's start, 0 being its first)
+            ``, loss, low, high, fit`` (nats; ``fit`` is NaN without a power law)``, targets``.
+        rises: Whether the loss rises from the second to the last quarter of the positions.
+        text: The law in a line, or why there is none; and the warning where the loss rises.
+    """
+
+    floor: float | None
+    scale: float | None
+    exponent: float | None
+    table: pd.DataFrame
+    rises: bool
+    text: str
+
+
+@register("positions", order=160, level="brief")
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Intact loss by position with its power law, and the mean losses of all conditions.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    measured = run.once(losses)
+    files = {
+        "summary.json": {
+            "losses": {
+                "by_condition": records(measured.by_condition),
+                "by_position": records(measured.by_position),
+                "by_quarter": records(measured.by_quarter),
+                "worsening": measured.worsening,
+            }
+        }
+    }
+    return Finding("positions", "Intact loss by position", files=files)
+
+
+@register("power_law", order=161)
+def law(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
+    """The section of the page: the law is worked out by `probe report` alone.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    measured, fit = run.once(losses), run.once(intact_positions)
+    if fit is None:
+        return None
+    rows = fit.table
+    rises = (
+        ["The intact loss rises with position: read delta there with care."] if fit.rises else []
+    )
+    return Finding(
+        "positions",
+        "Intact loss by position",
+        fit.text,
+        tables=[_losses(measured)],
+        charts=[_chart(rows)],
+        caveats=rises,
+        files={"findings.json": {"positions": {**vars(fit), "table": records(rows)}}},
+    )
+
+
+def losses(run: OpenRun) -> Losses:
+    """Mean losses by condition and by position.
+
+    The intact loss should fall, or stay, as more context stands before a target. Where it rises
+    instead (beyond the trained length, say) delta has no meaning. The test is a t-test over
+    documents of the difference between the last and the second quarter of the measured positions.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        The losses of the run.
+    """
+    connection, table = run.connection, run.cells
+    # A target's repeats are one in the cells; here each of them counts.
+    source = (
+        f"""SELECT condition, sum(nll_sum) / sum(targets) AS loss,
+            (sum(nll_sum) - sum(delta_sum)) / sum(targets) AS intact_loss,
+            sum(targets)::BIGINT AS targets
+        FROM {table} GROUP BY condition"""
+        if not is_repeated(connection)
+        else """SELECT condition, avg(nll::DOUBLE) AS loss, avg(nll_intact::DOUBLE) AS intact_loss,
+            count(*) AS targets
+        FROM scores GROUP BY condition"""
+    )
+    by_condition = connection.execute(
+        f"""SELECT condition, loss, exp(loss) AS perplexity, intact_loss,
+            exp(intact_loss) AS intact_perplexity, targets
+        FROM ({source}) ORDER BY condition = 'intact' DESC, condition"""
+    ).df()
+    intact = connection.execute(
+        f"""SELECT bin, document, sum(nll_sum) AS total, sum(targets)::BIGINT AS targets,
+            min(far_min) AS first, max(far_max) AS last
+        FROM {table} WHERE condition = 'intact' AND bin <= {PLACES}
+        GROUP BY bin, document ORDER BY document, bin"""
+    ).df()
+    octaves, quarters = places_of(intact.pop("bin").to_numpy(dtype=np.int64))
+    by_position = _mean_by(intact, octaves, "octave")
+    by_quarter = _mean_by(intact, quarters, "quarter")
+    own = intact.assign(quarter=quarters).groupby(["quarter", "document"])[["total", "targets"]]
+    summed = own.sum().reset_index()
+    summed["loss"] = summed["total"] / summed["targets"]
+    second, last = (summed[summed["quarter"] == at].set_index("document")["loss"] for at in (2, 4))
+    rises = last - second
+    return Losses(
+        by_condition,
+        by_position.drop(columns="octave"),
+        by_quarter,
+        _worsening(rises.dropna().to_numpy(dtype=np.float64), run.analysis.confidence),
+    )
+
+
+def _mean_by(intact: pd.DataFrame, groups: Integers, name: str) -> pd.DataFrame:
+    frame = (
+        intact.assign(**{name: groups})
+        .groupby(name, as_index=False)
+        .agg(
+            position_from=("first", "min"),
+            position_to=("last", "max"),
+            total=("total", "sum"),
+            targets=("targets", "sum"),
+        )
+    )
+    frame["position_to"] += 1
+    frame.insert(3, "loss", frame.pop("total") / frame["targets"])
+    return frame
+
+
+def _worsening(rises: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+    """Mean rise over documents (nats) and its lower limit, where that lies above 0."""
+    if len(rises) < FEWEST_DOCUMENTS:
+        return None
+    error = rises.std(ddof=1) / np.sqrt(len(rises))
+    low = rises.mean() - t.ppf((1 + confidence) / 2, len(rises) - 1) * error
+    return (float(rises.mean()), float(low)) if low > 0 else None
+
+
+def intact_positions(run: OpenRun) -> PositionFit | None:
+    """Mean intact loss by position with bands over documents, and a power law through it.
+
+    The law is least squares weighted by targets. It is given only where the loss falls with
+    position in the interval over documents, and the exponent is inside its bounds.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        The table and the law; ``None`` where no intact row was scored.
+
+    Source: Hestness et al. 2017, "Deep Learning Scaling is Predictable, Empirically", for the
+        form; Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 3.1 and
+        appendix D.5, for the loss by position in the context.
+    """
+    rows = _sums_by_position(run.connection)
+    if rows.empty:
+        return None
+    confidence, worsening = run.analysis.confidence, run.once(losses).worsening
+    sums = to_sums(rows, run.documents)
+    found = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+    low, high = pointwise_band(found, confidence)
+    targets = sums.targets.sum(axis=0)
+    # The middle of a bin, in positions counted from 1.
+    places = (sums.lower + sums.upper + 1) / 2
+    law, reason = _law(places, found.mean, found.draws, targets, confidence)
+    table = pd.DataFrame(
+        {
+            "position_from": sums.lower,
+            "position_to": sums.upper,
+            "loss": found.mean,
+            "low": low,
+            "high": high,
+            "fit": np.nan if law is None else law.at(places),
+            "targets": targets.astype(np.int64),
+        }
+    )
+    text = reason if law is None else _formula(law, table)
+    if worsening is not None:
+        text += (
+            f"; the intact loss rises with position, by {worsening[0]:.3f} nats (at least"
+            f" {worsening[1]:.3f}) from the second to the last quarter"
+        )
+    return PositionFit(
+        floor=None if law is None else law.floor,
+        scale=None if law is None else law.scale,
+        exponent=None if law is None else law.exponent,
+        table=table,
+        rises=worsening is not None,
+        text=text,
+    )
+
+
+def fit_power_law(positions: Floats, losses: Floats, weights: Floats) -> PowerLaw:
+    """Weighted least squares with floor and scale not negative, the exponent in ``EXPONENTS``.
+
+    For one exponent the best floor and scale follow from a linear fit, so only the exponent is
+    searched for: on a grid, then between the neighbours of the best.
+
+    Args:
+        positions: From 1, shape ``(bins,)``.
+        losses: Mean losses (nats), same shape, finite.
+        weights: Same shape, above 0.
+    """
+    root = np.sqrt(weights / weights.sum())
+
+    def solve(logarithm: float) -> tuple[NDArray[np.float64], float]:
+        shape = (positions / positions[0]) ** -np.exp(logarithm)
+        return nnls(np.column_stack([root, root * shape]), root * losses)
+
+    grid = np.log(np.geomspace(EXPONENTS[0], EXPONENTS[1], 48))
+    best = int(np.argmin([solve(at)[1] for at in grid]))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    at = float(minimize_scalar(lambda at: solve(at)[1], bounds=bounds, method="bounded").x)
+    (floor, scale), _ = solve(at)
+    exponent = float(np.exp(at))
+    return PowerLaw(float(floor), float(scale * positions[0] ** exponent), exponent)
+
+
+def _law(
+    places: Floats, mean: Floats, draws: Floats, targets: Floats, confidence: float
+) -> tuple[PowerLaw | None, str]:
+    """The law, or why there is none."""
+    if len(places) < 4:
+        return None, f"no power law: {len(places)} bins of position, at least 4 needed"
+    law = fit_power_law(places, mean, targets)
+    known = np.isfinite(draws).all(axis=0)  # bins that every resample has
+    if known.sum() < 4:
+        return None, "no power law: too few documents to say that the loss falls with position"
+    shape, weights = places[known] ** -law.exponent, targets[known]
+    slope = weights * (shape - np.average(shape, weights=weights))
+    if not np.quantile(draws[:, known] @ slope, (1 - confidence) / 2) > 0:
+        return None, "no power law: the loss does not measurably fall with position"
+    smallest, largest = EXPONENTS
+    if not smallest * 1.01 < law.exponent < largest / 1.01:
+        return None, f"no power law: the exponent lies outside {smallest:g} to {largest:g}"
+    return law, ""
+
+
+def _formula(law: PowerLaw, table: pd.DataFrame) -> str:
+    first, last = table["position_from"].iloc[0] + 1, table["position_to"].iloc[-1]
+    short = "" if last >= 4 * first else ", too few octaves to tell floor from exponent"
+    return (
+        f"intact loss = {law.floor:.3f} + {law.scale:.3g} · position^−{law.exponent:.2f} nats"
+        f" (positions {first:,} to {last:,}{short})"
+    )
+
+
+def _sums_by_position(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """Sums of the intact loss by bin of position and document, named as ``to_sums`` wants them."""
+    measured = """scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
+        WHERE s.condition = 'intact'"""
+    first, last = connection.execute(
+        f"SELECT min(s.position - w.start), max(s.position - w.start) FROM {measured}"
+    ).fetchall()[0]
+    if first is None:
+        return pd.DataFrame()
+    edges = np.unique(np.round(np.geomspace(first + 1, last + 2, BINS + 1) - 1).astype(np.int64))
+    offsets = np.arange(first, last + 1)
+    bins = np.searchsorted(edges, offsets, side="right") - 1
+    connection.register("places", pd.DataFrame({"place": offsets, "bin": bins}))
+    rows = connection.execute(
+        f"""SELECT bin, s.document, count(*) AS targets, sum(s.nll::DOUBLE) AS delta_sum
+        FROM places JOIN (SELECT s.document, s.nll, s.position - w.start AS place FROM {measured})
+            s USING (place)
+        GROUP BY bin, s.document ORDER BY bin, s.document"""
+    ).df()
+    connection.unregister("places")
+    bins = rows.pop("bin").to_numpy(dtype=np.int64)
+    return rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
+
+
+def _chart(rows: pd.DataFrame) -> Chart:
+    ends = rows["position_from"].to_numpy(float), rows["position_to"].to_numpy(float)
+    x = (ends[0] + ends[1] - 1) / 2
+    loss, low, high, fitted = (
+        rows[name].to_numpy(float) for name in ("loss", "low", "high", "fit")
+    )
+    titles = [
+        f"positions {between(row, 'position')}: {ranged(row, 'loss')}" for row in records(rows)
+    ]
+    series = [Series("intact loss", x, loss, 0, low, high, titles=titles)]
+    if np.isfinite(fitted).any():
+        series.append(Series("power law", x, fitted, 1, points=False))
+    columns = ["positions", "loss (nats)", "targets"]
+    cells = [
+        [between(row, "position"), ranged(row, "loss"), f"{int(row['targets']):,}"]
+        for row in records(rows)
+    ]
+    return Chart(
+        "Intact loss by position",
+        position_axis(float(x.min()), float(ends[1].max()), "position (tokens)"),
+        linear_axis(np.concatenate([loss, low, high]), "loss (nats a token)"),
+        series,
+        how=(
+            "The loss of intact text should fall, or stay, the more text stands before a token."
+            " Where it rises, delta has no meaning."
+        ),
+        tables=[Table("Intact loss by position in the window", columns, cells)],
+    )
+
+
+def _losses(measured: Losses) -> Table:
+    headers = ["condition", "loss (nats a token)", "perplexity", "intact on the same", "targets"]
+    cells = [
+        [
+            str(row["condition"]),
+            decimals(row["loss"]),
+            decimals(row["perplexity"], 2),
+            decimals(row["intact_loss"]),
+            f"{int(row['targets']):,}",
+        ]
+        for row in records(measured.by_condition)
+    ]
+    return Table("Mean losses; a condition's targets may repeat over runs", headers, cells)

@@ -1,0 +1,1 @@
+"""Protocols: which boundaries and which targets of a window are measured, one a file."""

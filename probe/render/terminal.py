@@ -1,0 +1,62 @@
+"""Findings as text for the terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from probe.findings.base import Finding
+from probe.findings.table import Table
+from probe.text import aligned, in_blocks, printable
+
+
+def answers(findings: Sequence[Finding]) -> Iterator[str]:
+    """The answers of a run: sentence, basis, tables, caveats; several lines each.
+
+    Args:
+        findings: The findings of one run. What others of them could not work out is told with the
+            first answer, where `probe run` works them out too.
+    """
+    notes = [note for one in findings if one.level == "brief" for note in one.notes]
+    for finding in findings:
+        if finding.level == "answer" and finding.shown:
+            yield text(finding, notes)
+            notes = []
+
+
+def details(findings: Sequence[Finding]) -> Iterator[str]:
+    """What else a run says: what is told beside its answer, tables, and what is missing."""
+    others = [one for one in findings if one.level != "answer"]
+    if lines := [printable(line) for one in findings for line in one.headlines]:
+        yield "\n".join(lines)
+    for one in others:
+        yield from (table_text(table) for table in one.tables if table.shown != "page")
+    if notes := [note for one in others if one.level == "detail" for note in one.notes]:
+        yield bullets(notes)
+
+
+def text(finding: Finding, notes: Sequence[str] = ()) -> str:
+    """One finding: sentences, what they rest on, tables, caveats.
+
+    Args:
+        finding: The finding.
+        notes: More caveats.
+    """
+    lines = [line for line in (finding.sentence, *finding.more, finding.basis) if line]
+    tables = [table_text(table) for table in finding.tables if table.shown != "page"]
+    return "\n\n".join(
+        part for part in ("\n".join(lines), *tables, bullets([*finding.caveats, *notes])) if part
+    )
+
+
+def table_text(table: Table) -> str:
+    """A table in columns, below its caption."""
+    rows = [table.headers, *table.rows]
+    lines = (
+        in_blocks(rows, rule=table.rule)
+        if table.blocks
+        else aligned(rows, rule=table.rule, numbers=table.numbers)
+    )
+    return f"{table.caption}\n{lines}" if table.captioned else lines
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Remarks, a line each."""
+    return "\n".join(f"- {printable(line)}" for line in lines)
