@@ -34,10 +34,12 @@ class Marks:
         rule: Which tokens these are, in words.
         title: What a token says of itself, ``None`` if it is not marked; by its delta and its
             intact loss (nats).
+        rows: SQL: which rows of the view ``targets`` take part.
     """
 
     rule: str
     title: Callable[[float, float], str | None]
+    rows: str = "NOT grey"
 
 
 @dataclass(frozen=True, eq=False)

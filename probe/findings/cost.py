@@ -1,12 +1,12 @@
 """Cost and identity of a run: what was measured with what, and what it took."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probe.analysis.answer import counts
-from probe.analysis.summary import Summary
-from probe.report.explained import Section, Table, decimals
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import Finding, register
+from probe.findings.curve import counts
+from probe.findings.table import Table, decimals
 
 _MEANINGS = {
     "tokens": "tokens forwarded; a prefix that branches share counts once",
@@ -21,11 +21,17 @@ _MEANINGS = {
 """What the costs in ``run.json`` are."""
 
 
-def cost_section(summary: Summary) -> Section:
-    """Model, data, seeds, versions, the self-check and the cost."""
-    record = summary.run.record
+@register("cost", order=900)
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Model, data, seeds, versions, the self-check and the cost.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    record = run.record
     costs = _part(record, "costs")
-    tables = [Table("The run", ["what", "value"], _facts(summary))]
+    tables = [Table("The run", ["what", "value"], _facts(run))]
     if costs:
         headers = ["what", "value", "meaning"]
         tables.append(Table("Cost, all calls of the run together", headers, _costs(costs)))
@@ -34,29 +40,23 @@ def cost_section(summary: Summary) -> Section:
     if versions := _part(record, "versions"):
         cells = [[str(name), str(version)] for name, version in versions.items()]
         tables.append(Table("Versions", ["package", "version"], cells))
-    finding = ", ".join(counts(summary))
+    sentence = ", ".join(counts(run))
     seconds = costs.get("run_seconds") or costs.get("seconds")
     if isinstance(seconds, int | float):
-        finding += f"; {_time(seconds)}"
-    return Section("run", "Cost and identity of the run", f"{finding}.", [], tables)
+        sentence += f"; {_time(seconds)}"
+    return Finding("run", "Cost and identity of the run", f"{sentence}.", tables=tables)
 
 
-def configuration(summary: Summary) -> str:
-    """The resolved configuration as text, empty where the run keeps none."""
-    config = summary.run.record.get("config")
-    return json.dumps(config, indent=1, ensure_ascii=False) if config else ""
-
-
-def _facts(summary: Summary) -> list[list[str]]:
-    record = summary.run.record
+def _facts(run: OpenRun) -> list[list[str]]:
+    record = run.record
     model, data, config = (_part(record, name) for name in ("model", "data", "config"))
     identity, windows = _part(record, "identity"), _part(config, "windows")
     documents = data.get("documents") or []
     left_out = data.get("left_out") or {}
     facts: dict[str, Any] = {
-        "run": summary.run.name,
+        "run": run.name,
         "status": record.get("status"),
-        "model": summary.model,
+        "model": run.model,
         "model path": model.get("path"),
         "model revision": model.get("revision"),
         "class": model.get("class"),
@@ -64,7 +64,7 @@ def _facts(summary: Summary) -> list[list[str]]:
         "dtype": model.get("dtype"),
         "device": model.get("device"),
         "trained positions": model.get("positions"),
-        "data": summary.data,
+        "data": run.data,
         "data revision": _part(identity, "data").get("revision"),
         "documents": len(documents) or None,
         "window length": windows.get("length"),
@@ -74,7 +74,7 @@ def _facts(summary: Summary) -> list[list[str]]:
         "conditions": _inline(config.get("conditions")),
         "first token": config.get("first_token") or identity.get("first_token"),
         "seed": config.get("seed"),
-        "targets": summary.targets,
+        "targets": run.targets,
     }
     if isinstance(left_out, Mapping):
         for reason, found in left_out.items():

@@ -1,24 +1,19 @@
 """The token explorer: which windows are shown, their text, and their losses packed small."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from probe.analysis.answer import conditions_of
 from probe.analysis.floor import without_noise
-from probe.analysis.keys import KeyRule
-from probe.analysis.longppl import is_longppl
-from probe.analysis.summary import Summary
-from probe.report.answers import main_condition
-from probe.report.keys import chooser, key_text, rule_text
-from probe.report.payload import losses, packed
+from probe.render.tokens import Explorer, Token, Window
 from probe.report.text import text_markup, token_markup, token_texts
-from probe.report.tokens import Explorer, Token, Window
-from probe.results.views import connect
 
 MOST_WINDOWS = 6
 MOST_TOKENS = 2048
@@ -32,49 +27,52 @@ STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
 """Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
 
 
-def explore(summary: Summary, *, most_bytes: int = MOST_BYTES) -> Explorer | None:
+def explore(
+    run: OpenRun, marks: Marks | None = None, *, most_bytes: int = MOST_BYTES
+) -> Explorer | None:
     """Choose windows and pack their rows; ``None`` where no condition has a curve.
 
     The first window of each document takes part; those shown stand at even ranks of their mean
     delta, from the lowest to the highest, as many as the room allows.
 
     Args:
-        summary: The run.
+        run: The open run.
+        marks: Tokens to mark, and which rows take part; without them no grey ones.
         most_bytes: Room for tokens and losses; one window is always shown.
 
     Returns:
-        The explorer; grey rows, noise and conditions without a boundary are left out. With
-        protocol longppl far text is as long as the document lets it, and no row is grey.
+        The explorer; noise and conditions without a boundary are left out.
     """
-    main = main_condition(summary)
-    if main is None:
+    main = run.main_condition
+    if main is None or not run.has_length:
         return None
-    conditions = conditions_of(summary)
-    rule = KeyRule() if is_longppl(summary.run.record) else None
-    with connect(summary.run.path / "windows.parquet", summary.run.parts) as connection:
-        kept = "NOT grey" if rule is None else "far > 0"
-        connection.execute(f"CREATE TEMP VIEW usable AS SELECT * FROM targets WHERE {kept}")
-        every = _means(connection, main)
-        if every.empty:
-            return None
-        made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
-        for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
-            ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
-            for rank in ranks:
-                if rank not in made:
-                    made[rank] = _window(connection, every.iloc[rank], conditions, main, rule)
-            found = [made[rank] for rank in ranks]
-            payload = packed({"conditions": conditions, "windows": [data for _, data, _ in found]})
-            if len(payload) + sum(_size(window) for window, _, _ in found) <= most_bytes:
-                break
-    distances = [reached for _, _, reached in found]
+    rows = "NOT grey" if marks is None else marks.rows
+    run.connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW usable AS SELECT * FROM targets WHERE {rows}"
+    )
+    every = _means(run.connection, main)
+    if every.empty:
+        return None
+    made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
+    for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
+        ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
+        for rank in ranks:
+            if rank not in made:
+                made[rank] = _window(run, every.iloc[rank], main, marks)
+        chosen = [made[rank] for rank in ranks]
+        payload = packed(
+            {"conditions": run.curve_conditions, "windows": [data for _, data, _ in chosen]}
+        )
+        if len(payload) + sum(_size(window) for window, _, _ in chosen) <= most_bytes:
+            break
+    distances = [reached for _, _, reached in chosen]
     return Explorer(
         main,
-        [window for window, _, _ in found],
-        summary.windows,
+        [window for window, _, _ in chosen],
+        run.windows,
         (min(low for low, _ in distances), max(high for _, high in distances)),
         payload,
-        None if rule is None else f"{rule_text(rule)}, chosen by {chooser(summary)}",
+        None if marks is None else marks.rule,
     )
 
 
@@ -95,15 +93,11 @@ def _means(connection: duckdb.DuckDBPyConnection, condition: str) -> pd.DataFram
 
 
 def _window(
-    connection: duckdb.DuckDBPyConnection,
-    chosen: "pd.Series[Any]",
-    conditions: Sequence[str],
-    main: str,
-    rule: KeyRule | None,
+    run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | None
 ) -> tuple[Window, dict[str, Any], tuple[int, int]]:
     """A window, its losses for the script, and the range of distances of its colours."""
     key = [str(chosen["document"]), int(chosen["window"])]
-    rows = connection.execute(
+    rows = run.connection.execute(
         """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
         FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
         key,
@@ -116,11 +110,11 @@ def _window(
     first, last = _stretch(offsets, delta.to_numpy(float))
     shown = rows[rows["offset"].between(first, last)]
     levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
-    pieces, before, length, begin = _pieces(connection, key, first, last)
+    pieces, before, length, begin = _pieces(run.connection, key, first, last)
     distances = own["offset"].value_counts().loc[first:last]
     intact = farthest["nll_intact"].to_numpy(float)
-    told = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
-    keys = {} if rule is None else {at: key_text(rule, lsd, nll) for at, lsd, nll in told}
+    losses_of = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
+    keys = {} if marks is None else {at: marks.title(lsd, nll) for at, lsd, nll in losses_of}
     tokens = [
         Token(token_markup(piece), levels.get(place), keys.get(place))
         for place, piece in enumerate(pieces, start=first)
@@ -139,7 +133,11 @@ def _window(
         int((distances == 1).sum()),
     )
     reached = farthest.loc[first:last, "distance"]
-    return window, losses(shown, conditions, first, last), (int(reached.min()), int(reached.max()))
+    return (
+        window,
+        losses(shown, run.curve_conditions, first, last),
+        (int(reached.min()), int(reached.max())),
+    )
 
 
 def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[int, int]:
@@ -174,3 +172,41 @@ def _size(window: Window) -> int:
     return len(window.before) + sum(
         len(token.markup.encode()) + 22 + len(token.key or "") for token in window.tokens
     )
+
+
+# What could end a script element, or be read by an editor as something else than it is.
+_RISKY = re.compile(
+    "[<>&\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def packed(content: Mapping[str, Any]) -> Markup:
+    """JSON that stays one string inside a script element, whatever it holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def losses(rows: pd.DataFrame, conditions: Sequence[str], first: int, last: int) -> dict[str, Any]:
+    """Losses of a window's tokens in thousandths of a nat.
+
+    Args:
+        rows: Columns ``condition, far, offset, nll, nll_intact``, both losses in nats.
+        conditions: Names of the conditions, which become numbers.
+        first: Index in the window of the first token shown.
+        last: Index of the last one.
+
+    Returns:
+        Plain values: intact losses by token; by condition and boundary in blocks.
+    """
+    intact = rows.groupby("offset")["nll_intact"].first().reindex(range(first, last + 1))
+    blocks = []
+    for (condition, far), part in rows.groupby(["condition", "far"], sort=True):
+        nll = part.set_index("offset")["nll"]
+        start, end = int(nll.index.min()), int(nll.index.max())
+        values = _thousandths(nll.reindex(range(start, end + 1)))
+        blocks.append([conditions.index(str(condition)), int(str(far)), start, values])
+    return {"first": first, "intact": _thousandths(intact), "blocks": blocks}
+
+
+def _thousandths(values: "pd.Series[Any]") -> list[int | None]:
+    return [None if np.isnan(value) else round(float(value) * 1000) for value in values]
