@@ -12,6 +12,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.analysis.floor import without_noise
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import Marks
 from probe.render.tokens import Explorer, Token, Window
 from probe.report.text import text_markup, token_markup, token_texts
 
