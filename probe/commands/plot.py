@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from probe.commands._target import FIGURES, Target, parted
-from probe.commands._visible import say
+from probe.commands._visible import note, say
 from probe.errors import ProbeError, UsageError
 from probe.text import printable
 
@@ -65,7 +65,7 @@ def _click_option(option: "Option") -> click.Option:
 def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
     from probe.findings.base import plots
-    from probe.findings.chart import EmptyChartError
+    from probe.findings.chart import Chart, EmptyChartError
 
     known = [plot for plot in plots() if plot.kind == kind]
     wanted = {plot.runs for plot in known}
@@ -88,6 +88,8 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
         own = {option.name: asked[option.name] for option in plot.options}
         try:
             for ending, drawing in plot.charts(opened, **own):
+                for line in drawing.notes if isinstance(drawing, Chart) else drawing[0].notes:
+                    note(line)
                 for file in save(drawing, base.with_name(base.name + ending), formats):
                     say(f"Figure: {file}")
         except EmptyChartError as error:

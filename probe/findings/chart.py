@@ -203,6 +203,7 @@ class Chart:
         file: Name in ``figures/`` of the files that `run` and `report` draw it into; without one
             they do not.
         on_page: Whether the page has it.
+        notes: What it lacks, one line each, told where it is drawn on request.
     """
 
     title: str
@@ -220,6 +221,7 @@ class Chart:
     heading: Sequence[str] = ()
     file: str = ""
     on_page: bool = True
+    notes: Sequence[str] = ()
 
 
 class EmptyChartError(ValueError):
