@@ -237,7 +237,8 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     condition, ids = parse(text), np.arange(200, 260)
     nothing = np.empty(0, dtype=np.int32)
     window = Window("a", 0, 0, ids, None, nothing, nothing)
-    run = TargetRun(boundary, boundary + before, 60)
+    place = slice(0, boundary // 3)
+    run = TargetRun(boundary, boundary + before, 60, passage=place)
     whole = spelled(ids.tolist())
     branch = perturbed(
         window,
@@ -247,7 +248,6 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
         seed=seed,
         sources=SOURCES,
         text=whole,
-        passage=slice(0, boundary // 3),
     ).branch
     near = ids[boundary:]
     assert np.array_equal(branch.ids[-len(near) :], near)
