@@ -13,6 +13,7 @@ from probe.analysis.classes.findings import ClassFindings, class_findings
 from probe.analysis.classes.table import classify, default_classes
 from probe.analysis.classes.user import is_user
 from probe.analysis.curve import fitted_curves
+from probe.analysis.floor import length_caveat
 from probe.analysis.information import Information, information_findings
 from probe.analysis.opened import opened
 from probe.analysis.positions import PositionFit
@@ -147,7 +148,8 @@ def _write(found: Explanation) -> None:
     """Write ``findings.json`` and ``classes.csv``, each whole or not at all."""
     folder = found.summary.run.path
     write_csv(folder / "classes.csv", found.classes)
-    record: dict[str, Any] = {"run": found.summary.run.name, "notes": found.notes}
+    notes = (*filter(None, [length_caveat(found.summary.run.record)]), *found.notes)
+    record: dict[str, Any] = {"run": found.summary.run.name, "notes": notes}
     for field in fields(found):
         value = getattr(found, field.name)
         if isinstance(value, pd.DataFrame) and field.name != "classes":

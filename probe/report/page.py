@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from probe import __version__
+from probe.analysis.floor import length_caveat
 from probe.analysis.summary import Summary
 from probe.errors import ProbeError, UsageError
 from probe.report.answers import answer_section, curve_section
@@ -183,11 +184,19 @@ def _run_page(explained: Explained, prefix: str, room: int, others: Sequence[Sum
     return RunPage(
         prefix,
         summary.run.name,
-        [section for section in found if section is not None],
+        [_with_caveat(section, summary) for section in found if section is not None],
         explorer,
         cost_section(summary),
         configuration(summary),
     )
+
+
+def _with_caveat(section: Section, summary: Summary) -> Section:
+    """A section that says itself where losses go by a sequence's length: it is read alone."""
+    caveat = length_caveat(summary.run.record)
+    if caveat is None or caveat in section.notes:
+        return section
+    return replace(section, notes=[*section.notes, caveat])
 
 
 @cache
