@@ -238,8 +238,18 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
             continue
         finding = entry.work(run, others)
         if finding is not None:
-            found.append(replace(finding, level=finding.level or entry.level, order=entry.order))
+            level = finding.level or entry.level
+            caveats = _with_caveat(run, finding)
+            found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
     return found
+
+
+def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
+    """Caveats that say themselves where losses go by a sequence's length: a finding is read alone."""
+    caveat = run.length_caveat
+    if caveat is None or not finding.shown or caveat in finding.caveats:
+        return finding.caveats
+    return [*finding.caveats, caveat]
 
 
 def register_of_all(

@@ -114,7 +114,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         "classes.csv": found.curves,
         "findings.json": {
             "run": run.name,
-            "notes": [*found.notes, *refused],
+            "notes": [*filter(None, [run.length_caveat]), *found.notes, *refused],
             "class_contexts": records(found.contexts),
             "class_counts": records(found.counts),
         },
