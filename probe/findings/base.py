@@ -245,7 +245,7 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
 
 
 def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
-    """Caveats that say themselves where losses go by a sequence's length: a finding is read alone."""
+    """Its caveats, with that of a sequence's length: a finding may be read alone."""
     caveat = run.length_caveat
     if caveat is None or not finding.shown or caveat in finding.caveats:
         return finding.caveats
