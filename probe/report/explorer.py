@@ -16,7 +16,7 @@ from probe.analysis.summary import Summary
 from probe.report.answers import main_condition
 from probe.report.keys import chooser, key_text, rule_text
 from probe.report.payload import losses, packed
-from probe.report.text import text_markup, token_markup, token_texts
+from probe.render.markup import text_markup, token_markup, token_texts
 from probe.report.tokens import Explorer, Token, Window
 from probe.results.views import connect
 

@@ -37,7 +37,7 @@ from probe.report.patterns import pattern_section
 from probe.report.precision import detectable_section, document_section
 from probe.report.shares import position_section, reading_section, share_section
 from probe.report.suffix import suffix_section
-from probe.report.text import text_markup, visible
+from probe.render.markup import text_markup, visible
 from probe.report.tokens import Explorer
 from probe.report.which import which
 
