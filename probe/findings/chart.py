@@ -12,8 +12,8 @@ from probe.findings.table import Table
 Floats = NDArray[np.float64]
 
 LOOKS = 6
-"""Looks that tell series apart, each a colour, a dash and a mark; behind them the colours come again
-with other dashes and marks."""
+"""Looks that tell series apart, each a colour, a dash and a mark; behind them the colours come
+again with other dashes and marks."""
 THRESHOLD = 0.01
 """Where axes of delta turn logarithmic when no tolerance says better (nats)."""
 
@@ -22,8 +22,8 @@ Role = Literal[
 ]
 """What a series stands for where that is not one of several to be told apart: values that never
 answer, a line that others are held against, full attention, no answer, an answer beyond the reach,
-the shares of a fan of quantiles from the widest to the narrowest. What has no answer is drawn at the
-start of the axis of values, what lies beyond at its end, wherever the value is NaN."""
+the shares of a fan of quantiles from the widest to the narrowest. What has no answer is drawn at
+the start of the axis of values, what lies beyond at its end, wherever the value is NaN."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Series:
 
     @property
     def appearance(self) -> tuple[int, int, int]:
-        """Numbers of its colour, its dashes and its mark: no two of the first 18 looks are equal."""
+        """Numbers of its colour, its dashes and its mark; no two of the first 18 are equal."""
         again = self.look // LOOKS
         colour = self.look if self.colour is None else self.colour
         return colour % LOOKS, (self.look + again) % LOOKS, (self.look + 2 * again) % LOOKS

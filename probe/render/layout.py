@@ -1,4 +1,4 @@
-"""What both back ends agree on: entries of the legend, which ticks and rules have a label, edges."""
+"""What both back ends agree on: entries of the legend, labels that have room, places at edges."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from probe.findings.chart import Axis, Chart, Floats, Rule, Series
 
 Entry = tuple[Series | Rule | str, str]
-"""What an entry of the legend samples (a series, a rule, or a word of ``Chart.legend``), its text."""
+"""What an entry of the legend samples (a series, a rule, a word of ``Chart.legend``), its text."""
 
 GAP = 0.05
 """Labels of rules that would be nearer to one another are left out, as a share of the axis."""
@@ -45,13 +45,22 @@ def rules_inside(chart: Chart) -> list[tuple[Rule, str]]:
     return rules
 
 
-def coordinates(chart: Chart, series: Series) -> tuple[Floats, Floats]:
-    """Places of a series; what has no answer or lies beyond stands at an edge where it is NaN."""
+def coordinates(
+    chart: Chart, series: Series, edges: tuple[float, float] | None = None
+) -> tuple[Floats, Floats]:
+    """Places of a series; what has no answer or lies beyond stands at an edge where it is NaN.
+
+    Args:
+        chart: Its chart.
+        series: The series.
+        edges: Where the axis of values begins and ends, if not where the chart says.
+    """
     x, y = (np.asarray(values, dtype=np.float64) for values in (series.x, series.y))
     if series.role not in ("unresolved", "beyond"):
         return x, y
     axis = value_axis(chart)
-    edge = axis.low if series.role == "unresolved" else axis.high
+    low, high = edges or (axis.low, axis.high)
+    edge = low if series.role == "unresolved" else high
     if chart.horizontal:
         return np.where(np.isnan(x), edge, x), y
     return x, np.where(np.isnan(y), edge, y)
@@ -110,6 +119,12 @@ def name_lines(names: Sequence[str], room: float, character: float) -> list[str]
     if max(map(len, names), default=0) * character <= room:
         return list(names)
     return [name.replace("–", "–\n", 1) for name in names]
+
+
+def name_room(axis: Axis, length: float) -> float:
+    """How much of an axis of this length each of its names has."""
+    places = np.sort(axis.at(axis.ticks)) * length
+    return float(np.diff(places).min(initial=length))
 
 
 def widest(names: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ def visible(text: str) -> str:
 
 
 def shortened(text: str, most: int = 30) -> str:
-    """One visible line of at most *most* characters, the last of which is ``…`` where it was cut."""
+    """One visible line of at most *most* characters, the last of which is ``…`` if it was cut."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
 

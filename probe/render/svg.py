@@ -75,6 +75,8 @@ def _drawn(chart: Chart, entry: Entry) -> list[Markup]:
 def _series(series: Series) -> list[Markup]:
     """What a sample shows of a series: its line and its mark, or its band where it has no line."""
     look = classes(series)
+    if series.role == "beyond":  # of every series that has one
+        return [_mark(SHAPES[2], "point beyond grey")]
     if series.role.startswith("fan"):
         return [element("rect", x=1, y=1, width=26, height=10, class_=f"band {look}")]
     stroke = [_stroke(f"line {look}")] if line_of(series) else []

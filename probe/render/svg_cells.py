@@ -8,13 +8,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.findings.chart import Axis, Cells, Floats
-from probe.render.markup import element
-from probe.render.svg_frame import LINE, TOP, WIDTH, Frame
+from probe.render.markup import element, shortened
+from probe.render.svg_frame import LABEL, LINE, TOP, WIDTH, Frame
 
 TITLED = 2000
 """Cells of a heat map up to which each says its value when it is pointed at."""
 SIZES = tuple(digit * 10.0**power for power in range(-9, 7) for digit in (1, 3))
-"""Where steps of colour may begin; the style sheet has four steps of each sign around the middle."""
+"""Where steps of colour may begin; the style sheet has four of each sign around the middle."""
 
 
 def steps(cells: Cells) -> Floats:
@@ -40,7 +40,9 @@ def cells_parts(frame: Frame) -> list[Markup]:
     if cells is None:
         return []
     colours = levels(cells.values, steps(cells))
-    parts = _titled(frame, cells, colours) if colours.size <= TITLED else _merged(frame, cells, colours)
+    parts = (
+        _titled(frame, cells, colours) if colours.size <= TITLED else _merged(frame, cells, colours)
+    )
     parts += [
         element("circle", cx=float(frame.x(x)), cy=float(frame.y(y)), r=2, class_="dot")
         for x, y in cells.dots
@@ -68,7 +70,7 @@ def _titled(frame: Frame, cells: Cells, colours: NDArray[np.int64]) -> list[Mark
             "height": float(abs(y[row + 1] - y[row])),
         }
         title = element("title", f"{columns[column]}; {rows[row]}: {said}")
-        parts.append(element("rect", title, **size, class_=_class(level)))
+        parts.append(element("rect", title, **size, class_=_class(int(level))))
     return parts
 
 
@@ -115,4 +117,4 @@ def _scale(frame: Frame, cells: Cells) -> list[Markup]:
             parts.append(element("text", said, x=left + 14, y=bottom - index * height + 3.5))
     turned = f"translate({WIDTH - 5:g} {bottom - 4.5 * height:.1f}) rotate(-90)"
     label = {"transform": turned, "text_anchor": "middle", "class_": "label"}
-    return [*parts, element("text", cells.label, **label)]
+    return [*parts, element("text", shortened(cells.label, LABEL), **label)]

@@ -10,6 +10,7 @@ from probe.findings.chart import Axis, Chart, Floats, Rule
 from probe.render.layout import (
     labels,
     name_lines,
+    name_room,
     rules_inside,
     value_axis,
     widest,
@@ -25,8 +26,8 @@ SCALE = 82.0
 """Width of what stands at the right of a heat map."""
 CHARACTER, LINE = 5.8, 11.0
 """Width of a character and height of a line, at most, in the fonts of the style sheet."""
-NAME = 28
-"""Characters of a name beside an axis."""
+LABEL, NAME, RULE = 56, 28, 16
+"""Characters of the label of an axis, of a name at it, and of the label of a rule."""
 ROW, SERIES = 18.0, 10.0
 """Height of a row of a chart with named rows, and of each series in one."""
 
@@ -58,13 +59,15 @@ class Frame:
     @classmethod
     def of(cls, chart: Chart) -> "Frame":
         """The frame that a chart needs."""
-        right = RIGHT if chart.cells is None else SCALE
+        ends = [shortened(rule.label, RULE) for rule in chart.rules if not rule.named]
+        right = RIGHT if chart.horizontal else max(RIGHT, 15 + CHARACTER * widest(ends))
+        right = right if chart.cells is None else SCALE
         y_names = [shortened(name, NAME) for name in chart.y.names]
         left = LEFT
         if y_names:
             left = max(LEFT, 14 + CHARACTER * widest(y_names) + (LINE if chart.y.label else 0))
         x_names = [shortened(name, NAME) for name in chart.x.names]
-        room = (WIDTH - left - right) / max(1, len(x_names))
+        room = name_room(chart.x, WIDTH - left - right)
         lines = name_lines(x_names, room, CHARACTER)
         upright = widest(lines) * CHARACTER > room
         bottom = BOTTOM
@@ -118,12 +121,14 @@ def axes(frame: Frame) -> list[Markup]:
     parts += [*_x_ticks(frame, bottom), *_y_ticks(frame)]
     parts.append(element("line", x1=frame.left, x2=right, y1=bottom, y2=bottom, class_="axis"))
     if chart.horizontal:
-        parts.append(element("line", x1=frame.left, x2=frame.left, y1=TOP, y2=bottom, class_="axis"))
+        parts.append(
+            element("line", x1=frame.left, x2=frame.left, y1=TOP, y2=bottom, class_="axis")
+        )
     below = {"x": (frame.left + right) / 2, "y": frame.height - 6, "text_anchor": "middle"}
-    parts.append(element("text", chart.x.label, **below, class_="label"))
+    parts.append(element("text", shortened(chart.x.label, LABEL), **below, class_="label"))
     turned = f"translate(11 {(TOP + bottom) / 2:.1f}) rotate(-90)"
-    beside = {"transform": turned, "text_anchor": "middle", "class_": "label"}
-    return [*parts, element("text", chart.y.label, **beside)]
+    label = {"transform": turned, "text_anchor": "middle", "class_": "label"}
+    return [*parts, element("text", shortened(chart.y.label, LABEL), **label)]
 
 
 def _grid(frame: Frame, axis: Axis, tick: float) -> Markup:
@@ -152,7 +157,7 @@ def _x_ticks(frame: Frame, bottom: float) -> list[Markup]:
 def _y_ticks(frame: Frame) -> list[Markup]:
     axis = frame.chart.y
     texts = frame.y_names or axis.tick_names()
-    shown = labels(axis, frame.upwards, [LINE] * len(texts))
+    shown = labels(axis, frame.upwards, [LINE - 0.5] * len(texts))
     return [
         element("text", text, x=frame.left - 6, y=place + 3.5, text_anchor="end")
         for place, text, whole in zip(frame.y(axis.ticks), texts, shown, strict=True)
@@ -163,7 +168,8 @@ def _y_ticks(frame: Frame) -> list[Markup]:
 def rules(frame: Frame) -> list[Markup]:
     """Rules across the axes, with labels at their ends where these have room."""
     parts = []
-    for rule, label in rules_inside(frame.chart):
+    for rule, whole in rules_inside(frame.chart):
+        label = shortened(whole, RULE)
         parts.append(frame.line(rule.at, class_=rule_class(rule)))
         if label and frame.chart.horizontal:
             place = {"x": float(frame.x(rule.at)), "y": TOP - 2, "text_anchor": "middle"}
