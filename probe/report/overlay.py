@@ -14,7 +14,7 @@ from probe.report.answers import curve_line, interval, main_condition, threshold
 from probe.report.charts import Chart, Rule
 from probe.report.explained import Section, Table, decimals, figure, pivot, ranged
 from probe.report.svg import LOOKS, delta_scale, distance_scale
-from probe.report.text import visible
+from probe.render.markup import visible
 from probe.results.folder import unique_labels
 
 _LIMITS = (" length", " low", " high")

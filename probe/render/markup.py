@@ -1,7 +1,7 @@
-"""Hostile text made visible: control characters and marks without a shape become labels."""
+"""Markup: hostile text made visible and escaped, and elements written of it."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup, escape
 
@@ -23,6 +23,37 @@ def visible(text: str) -> str:
     return "".join(
         f"[{label}]" if unseen else char for char, unseen, label in _characters(text, inside=True)
     )
+
+
+def shortened(text: str, most: int = 30) -> str:
+    """One visible line of at most *most* characters, the last of which is ``…`` if it was cut."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def element(name: str, *children: str, **attributes: object) -> Markup:
+    """An element of SVG; *name* and the attributes' names are trusted, everything else is escaped.
+
+    Args:
+        name: Name of the element.
+        children: Text, or markup of other elements.
+        attributes: Attributes; ``class_`` is ``class``, other underscores are hyphens, numbers
+            are rounded, ``None`` is left out.
+    """
+    written = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _value(value))
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inside = Markup("").join(
+        child if isinstance(child, Markup) else visible(child) for child in children
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inside)
+
+
+def joined(points: Iterable[tuple[float, float]]) -> str:
+    """Points of a drawing as the attribute ``points`` takes them."""
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def token_markup(piece: str) -> Markup:
@@ -103,3 +134,7 @@ def _characters(text: str, *, inside: bool) -> Iterator[tuple[str, bool, str]]:
         selects = "\ufe00" <= char <= "\ufe0f" and index == 0
         unseen = unicodedata.category(char) in _UNSEEN or char in _BLANK or selects
         yield char, unseen and not joins, f"U+{ord(char):04X}"
+
+
+def _value(value: object) -> object:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value

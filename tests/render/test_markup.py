@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from probe.report.text import text_markup, token_markup, token_texts, visible
+from probe.render.markup import text_markup, token_markup, token_texts, visible
 
 
 def test_unseen_characters_have_labels():
