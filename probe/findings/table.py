@@ -31,6 +31,8 @@ class Table:
         numbers: Whether the terminal lets all columns but the first end, instead of begin, at one
             place.
         blocks: Whether columns that have no room on a line stand below, behind the first once more.
+        indent: Blanks before its lines in the terminal, below the caption.
+        below: Lines that the terminal has below it.
     """
 
     caption: str
@@ -41,6 +43,8 @@ class Table:
     rule: bool = False
     numbers: bool = False
     blocks: bool = False
+    indent: int = 0
+    below: Sequence[str] = ()
 
     @property
     def folded(self) -> bool:
