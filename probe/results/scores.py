@@ -107,12 +107,29 @@ class Store:
         path = self.folder / "windows.parquet"
         if not path.exists():
             return {}
-        columns = ["document", "window", "token_ids"]
+        names = ["document", "window", "token_ids"]
+        schema = pa.schema([WINDOWS.field(name) for name in names])
         try:
-            rows = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pylist()
+            table = pq.read_table(path, columns=names, page_checksum_verification=True)
+            rows = table.cast(schema).to_pylist()
+            if any(column.null_count for column in table.columns):
+                raise pa.ArrowInvalid("a value is missing")
         except (pa.ArrowException, OSError) as error:
             raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
         return {(row["document"], row["window"]): row["token_ids"] for row in rows}
+
+    def put_windows_aside(self) -> Path | None:
+        """Put windows.parquet aside where it cannot be read; what it held can be made again.
+
+        Returns:
+            Its new name, ``None`` where the file is good or was not there.
+        """
+        try:
+            self.read_windows()
+        except ProbeError:
+            path = self.folder / "windows.parquet"
+            return path.rename(path.with_suffix(".unreadable"))
+        return None
 
     def write_windows(self, windows: Iterable[Window]) -> None:
         """Write windows.parquet, whole or not at all."""
@@ -235,7 +252,12 @@ class Store:
 
         Returns:
             The parts that were put aside, under their new names.
+
+        Raises:
+            ProbeError: If ``scores`` is no folder.
         """
+        if self.scores.exists() and not self.scores.is_dir():
+            raise ProbeError(f"'{self.scores}' is a file; allowed: a folder of score parts")
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             if scratch.is_file():
                 scratch.unlink()
