@@ -192,7 +192,7 @@ def _environment() -> Environment:
         return visible(value) if plain else value
 
     environment = Environment(
-        loader=PackageLoader("probe.report", "assets"),
+        loader=PackageLoader("probe.render", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=shown,
