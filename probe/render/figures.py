@@ -33,7 +33,7 @@ from probe.render.figure_scales import (
     y_ticks,
 )
 from probe.render.layout import Entry, legend_entries, widest
-from probe.results.files import write_whole
+from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 300, "metadata": {"Software": None}},
@@ -111,7 +111,7 @@ def save(
         for name, file in zip(formats, files, strict=True):
             content = BytesIO()
             whole.savefig(content, format=name, **FORMATS[name])
-            write_whole(file, content.getvalue())
+            write_bytes(file, content.getvalue())
     return files
 
 
