@@ -32,7 +32,7 @@ shift
 FILL = """
 import sys
 from pathlib import Path
-from test_store import KEYS, columns
+from test_scores import KEYS, columns
 from probe.errors import ProbeError
 from probe.results.scores import Key, Store
 store = Store(Path(sys.argv[1]))
