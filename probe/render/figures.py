@@ -22,13 +22,12 @@ from probe.render.figure_marks import (
     series_marks,
 )
 from probe.render.figure_scales import (
-    ACROSS,
-    BESIDE_SCALE,
     CHARACTER,
     NAME,
     rule_look,
     rules,
     scale,
+    width_of,
     x_ticks,
     y_ticks,
 )
@@ -145,7 +144,7 @@ def _height(chart: Chart, title: Sequence[str]) -> float:
 def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     scale(axes, "x", chart.x, margin=chart.cells is None)
     scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = x_ticks(axes, chart.x, ACROSS if chart.cells is None else BESIDE_SCALE)
+    lower = x_ticks(axes, chart.x, width_of(chart))
     y_ticks(axes, chart.y, (_body(chart) - 0.6) * 72)
     rules(axes, chart)
     if chart.cells is not None:
