@@ -10,8 +10,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerFast
 
 from probe.corpus import documents, tokenise
-from probe.corpus.documents import to_document
 from probe.corpus.records import Record
+from probe.corpus.sample import to_document
 from probe.corpus.tokenise import Tokens, encode, encode_long
 from probe.errors import ProbeError
 

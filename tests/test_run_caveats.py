@@ -22,7 +22,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
-import probe.run
+import probe.runs.run
 from probe.analysis.answer import answer
 from probe.analysis.compare import comparison
 from probe.analysis.explain import explain
@@ -30,8 +30,8 @@ from probe.analysis.floor import length_caveat, length_limit
 from probe.analysis.precision import pilot
 from probe.analysis.summary import summarise
 from probe.commands.main import group
-from probe.errors import ProbeError
 from probe.engine.selfcheck import Report
+from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.render.page import render
 from probe.runs.run import run
@@ -112,7 +112,7 @@ def test_the_longest_window_is_checked(
         seen.append(len(ids))
         return own(model, ids, **given)
 
-    monkeypatch.setattr(probe.run, "check", check)
+    monkeypatch.setattr(probe.runs.run, "check", check)
     protocol = {"kind": "longppl", "context": 32, "stride": 16}
     whole = {"conditions": ["truncate"], "windows": {}, "protocol": protocol}
     folder = run(configured(base, **whole), tmp_path)

@@ -35,7 +35,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.findings.compare.finding import curves_chart, run_table, table_finding
     from probe.render.terminal import text
     from probe.results.csv_files import csv_text
-    from probe.results.files import write_whole
+    from probe.results.files import write_bytes
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
@@ -44,7 +44,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
             say(f"\n{text(comparison_finding(compare(*opened)), wrap=True)}")
         if csv is not None:
             table = csv_text(run_table(opened), digits=None)
-            write_whole(csv, table.encode("utf-8", "backslashreplace"))
+            write_bytes(csv, table.encode("utf-8", "backslashreplace"))
             say(f"\nTable: {csv}")
         if figure is not None and (chart := curves_chart(opened)) is not None:
             from probe.render.figures import save

@@ -12,22 +12,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.analysis.floor import without_noise
-<<<<<<< HEAD:probe/render/explorer.py
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Marks
+from probe.render.markup import text_markup, token_markup, token_texts
 from probe.render.tokens import Explorer, Token, Window
-from probe.render.markup import text_markup, token_markup, token_texts
-=======
-from probe.analysis.keys import KeyRule
-from probe.analysis.longppl import is_longppl
-from probe.analysis.summary import Summary
-from probe.report.answers import main_condition
-from probe.report.keys import chooser, key_text, rule_text
-from probe.report.payload import losses, packed
-from probe.render.markup import text_markup, token_markup, token_texts
-from probe.report.tokens import Explorer, Token, Window
-from probe.results.views import connect
->>>>>>> draw:probe/report/explorer.py
 
 MOST_WINDOWS = 6
 MOST_TOKENS = 2048

@@ -16,8 +16,8 @@ ACROSS, BESIDE_SCALE = 182.0, 155.0
 is known before drawing."""
 CHARACTER, HEIGHT = 4.3, 8.5
 """Width and height of a character of a tick's label (points)."""
-SMALL, TINY = 5.5, 4.5
-"""Sizes of the font of names at an axis, and of those that stand upright (points)."""
+SMALL, TINY, TINIEST = 5.5, 4.5, 3.2
+"""Sizes of the font of names at an axis that are many, and of those that stand upright (points)."""
 LABEL, NAME = 56, 24
 """Characters of the label of an axis, and of a name at it."""
 MARGIN = 0.03
@@ -59,7 +59,16 @@ def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def x_ticks(axes: Axes, axis: Axis, width: float = ACROSS) -> float:
+def width_of(chart: Chart) -> float:
+    """How wide the axes of a chart are in a figure of column width (points), about."""
+    width = ACROSS if chart.cells is None else BESIDE_SCALE
+    if not chart.y.names:
+        return width
+    names = 0.6 * SMALL * min(NAME, widest(chart.y.names))
+    return width - max(0, names - 12) + (0 if chart.y.label else 11)
+
+
+def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
     """Ticks of the axis to the right.
 
     Args:
@@ -78,7 +87,8 @@ def x_ticks(axes: Axes, axis: Axis, width: float = ACROSS) -> float:
     room = name_room(axis, width)
     lines = name_lines(names, room, CHARACTER)
     upright = widest(lines) * CHARACTER > room
-    sizes = [0.95 * TINY if upright else 0.0] * len(names)
+    size = min(TINY, max(TINIEST, 0.82 * room))
+    sizes = [size if upright else 0.0] * len(names)
     shown = labels(axis, width, sizes)
     texts = [
         name if whole else ""
@@ -88,9 +98,9 @@ def x_ticks(axes: Axes, axis: Axis, width: float = ACROSS) -> float:
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
         if upright:
-            label.set(rotation=90, fontsize=TINY)
+            label.set(rotation=90, fontsize=size)
     if upright:
-        return widest(names) * TINY * 0.62 - HEIGHT
+        return widest(names) * size * 0.62 - HEIGHT
     return 10.0 if lines != names else 0
 
 

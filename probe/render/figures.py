@@ -22,18 +22,17 @@ from probe.render.figure_marks import (
     series_marks,
 )
 from probe.render.figure_scales import (
-    ACROSS,
-    BESIDE_SCALE,
     CHARACTER,
     NAME,
     rule_look,
     rules,
     scale,
+    width_of,
     x_ticks,
     y_ticks,
 )
 from probe.render.layout import Entry, legend_entries, widest
-from probe.results.files import write_whole
+from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 300, "metadata": {"Software": None}},
@@ -111,7 +110,7 @@ def save(
         for name, file in zip(formats, files, strict=True):
             content = BytesIO()
             whole.savefig(content, format=name, **FORMATS[name])
-            write_whole(file, content.getvalue())
+            write_bytes(file, content.getvalue())
     return files
 
 
@@ -145,7 +144,7 @@ def _height(chart: Chart, title: Sequence[str]) -> float:
 def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     scale(axes, "x", chart.x, margin=chart.cells is None)
     scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = x_ticks(axes, chart.x, ACROSS if chart.cells is None else BESIDE_SCALE)
+    lower = x_ticks(axes, chart.x, width_of(chart))
     y_ticks(axes, chart.y, (_body(chart) - 0.6) * 72)
     rules(axes, chart)
     if chart.cells is not None:

@@ -6,7 +6,7 @@ from probe.analysis.answer import sentence, short
 from probe.analysis.dense import is_dense, mean_importance
 from probe.analysis.lengths import KL, Lengths, Measure, lengths
 from probe.analysis.lengths_answer import answer
-from probe.analysis.record import records
+from probe.findings.table import records
 from probe.report.bands import noted
 from probe.report.charts import Chart, Line
 from probe.report.explained import Explained, Figure, Section, Table, figure, ranged

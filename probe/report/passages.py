@@ -4,7 +4,7 @@ import pandas as pd
 
 from probe.analysis.answer import in_order
 from probe.analysis.passages import answer, has_passages, passages
-from probe.analysis.record import records
+from probe.findings.table import records
 from probe.report.answers import curve_line, threshold_of
 from probe.report.bands import noted
 from probe.report.charts import Chart

@@ -66,6 +66,8 @@ def run(
         experiment = prepare(config, before["data"]["pool"] if before else None)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
+        if (unread := store.put_windows_aside()) is not None:
+            say(f"{unread.name} was unreadable and is put aside; the file is written again")
         refuse_other_windows(store, experiment.windows)
         experiment.check_sources()
         for aside in store.clean():

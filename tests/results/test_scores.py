@@ -32,7 +32,7 @@ shift
 FILL = """
 import sys
 from pathlib import Path
-from test_store import KEYS, columns
+from test_scores import KEYS, columns
 from probe.errors import ProbeError
 from probe.results.scores import Key, Store
 store = Store(Path(sys.argv[1]))
@@ -338,7 +338,7 @@ def test_record(store: Store) -> None:
 
 
 def test_unreadable_record(store: Store) -> None:
-    """A run.json or windows.parquet that somebody broke is named, not overwritten."""
+    """A run.json or windows.parquet that somebody broke is named by who reads it."""
     store.write_record({})
     for name, read in (("run.json", store.read_record), ("windows.parquet", store.read_windows)):
         (store.folder / name).write_bytes(b'{"name": ')

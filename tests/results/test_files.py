@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from probe.results.files import write_whole
+from probe.results.files import write_bytes
 
 
 def test_a_new_file(tmp_path: Path) -> None:
     """The folders on the way are made, and nothing is left beside it."""
     path = tmp_path / "a" / "b" / "c.txt"
-    write_whole(path, b"one")
-    write_whole(path, b"two")
+    write_bytes(path, b"one")
+    write_bytes(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(path.parent.iterdir()) == [path]
 
@@ -22,7 +22,7 @@ def test_a_link_stays(tmp_path: Path) -> None:
     held, link = tmp_path / "held" / "file", tmp_path / "link"
     link.symlink_to(held)
     for content in (b"one", b"two"):
-        write_whole(link, content)
+        write_bytes(link, content)
         assert link.is_symlink()
         assert held.read_bytes() == content
 
@@ -39,7 +39,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="No space left") as caught:
-        write_whole(path, b"behind")
+        write_bytes(path, b"behind")
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
@@ -48,10 +48,10 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
 def test_devices() -> None:
     """They are written as they are and stay; one that is full is named."""
-    write_whole(Path("/dev/null"), b"gone")
+    write_bytes(Path("/dev/null"), b"gone")
     assert Path("/dev/null").is_char_device()
     with pytest.raises(OSError, match="No space left") as caught:
-        write_whole(Path("/dev/full"), b"too much")
+        write_bytes(Path("/dev/full"), b"too much")
     assert caught.value.filename == "/dev/full"
     assert Path("/dev/full").is_char_device()
 
@@ -61,6 +61,6 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "x.csv"):
         with pytest.raises(OSError, match=r"directory|exists") as caught:
-            write_whole(path, b"content")
+            write_bytes(path, b"content")
         assert caught.value.filename == str(path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
