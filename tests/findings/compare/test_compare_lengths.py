@@ -3,20 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from compare_runs import change_record, step
+from compare_runs import change_record, compared, printed, step
 from simulated import Simulation, write_run
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
-from probe.analysis.compare import compare
-from probe.analysis.compare.lengths import Lengths, context_row, read_length
-from probe.analysis.compare.sums import Unit
-from probe.analysis.compare.words import comparison_text
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance
+from probe.findings.compare.lengths import Lengths, context_row, read_length
+from probe.findings.compare.pair_sums import Unit
 
 HOW = Analysis(tolerances=(parse_tolerance("1%"),), resamples=100)
 EDGES = bin_edges(256)
@@ -134,7 +132,7 @@ def test_planted_lengths_are_compared_whole(tmp_path):
         )
         for at in (32, 64)
     ]
-    found = compare(*folders, analysis=HOW).contexts.set_index("unit")
+    found = compared(*folders, analysis=HOW).contexts.set_index("unit")
     assert found["difference"].to_dict() == {"tokens": 32, "bytes": 128}
     assert (found["low"] <= found["difference"]).all()
     assert (found["high"] >= found["difference"]).all()
@@ -148,10 +146,10 @@ def test_one_document_gives_no_interval_and_no_answer(tmp_path):
         {"truncate": step(32)}, documents=1, windows=1, length=256, boundaries=(128,), reach=128
     )
     folders = [change_record(write_run(tmp_path / name, run), status="running") for name in "ab"]
-    found = compare(*folders, analysis=HOW)
+    found = compared(*folders, analysis=HOW)
     assert (found.contexts["kind"] == "unresolved").all()
     assert found.curve["low"].isna().all()
-    told = comparison_text(found)
+    told = printed(found)
     assert "nan" not in told
     assert "paired: the same 1 window of 1 document;" in told
     assert any("is running" in note for note in found.notes)

@@ -5,12 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from compare_runs import change_record, random_text, retokenise, rows_of, step
+from compare_runs import change_record, compared, random_text, retokenise, rows_of, step
 from simulated import Simulation, write_run
 
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import resample_weights, stretch
-from probe.analysis.compare import compare
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError
 from probe.results.folder import read_folder
@@ -41,12 +40,12 @@ def b(tmp_path_factory):
 @pytest.fixture(scope="module")
 def between(a, b):
     """The comparison of the two; tests only read it."""
-    return compare(a, b, analysis=HOW)
+    return compared(a, b, analysis=HOW)
 
 
 def test_a_run_differs_from_itself_by_exactly_nothing(a):
     """Not by a rounding error: curves, losses, lengths, in tokens and in bytes."""
-    found = compare(a, a)
+    found = compared(a, a)
     assert found.paired
     assert found.pairing == "windows"
     for frame in (found.curve, found.octaves, found.losses):
@@ -129,7 +128,7 @@ def test_losses_are_those_of_a_merge(a, b, between):
 
 def test_the_other_way_round_is_the_negative(a, b, between):
     """B − A and A − B are the same number with its limits turned around."""
-    there, back = between, compare(b, a, analysis=HOW)
+    there, back = between, compared(b, a, analysis=HOW)
     np.testing.assert_allclose(there.curve["difference"], -back.curve["difference"], atol=1e-12)
     np.testing.assert_allclose(there.curve["low"], -back.curve["high"], atol=1e-9)
     numbers = there.contexts["kind"] == "number"
@@ -140,11 +139,11 @@ def test_the_other_way_round_is_the_negative(a, b, between):
 def test_other_windows_are_compared_by_document(a, tmp_path):
     """Longer windows of the same documents: drawn together, on the distances of both."""
     longer = simulation(length=512, boundaries=(256,), reach=256, name="long")
-    found = compare(a, random_text(write_run(tmp_path / "b", longer), seed=1), analysis=HOW)
+    found = compared(a, random_text(write_run(tmp_path / "b", longer), seed=1), analysis=HOW)
     assert found.pairing == "none", "ids are equal, but no text and no data set says the same"
     folder = change_record(shutil.copytree(a, tmp_path / "a"), identity={"data": {"path": "x"}})
     change_record(tmp_path / "b", identity={"data": {"path": "x"}})
-    found = compare(folder, tmp_path / "b", analysis=HOW)
+    found = compared(folder, tmp_path / "b", analysis=HOW)
     assert found.pairing == "documents"
     assert not found.paired
     tokens = found.curve[found.curve["unit"] == "tokens"]
@@ -160,7 +159,7 @@ def test_other_boundaries_are_no_pairs(tmp_path):
     """The same windows under another reach: curves by document, intact losses target by target."""
     a = write_run(tmp_path / "a", simulation(boundaries=(128,)))
     b = write_run(tmp_path / "b", simulation(boundaries=(100,), reach=64))
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     assert (found.pairing, found.paired) == ("documents", False)
     assert any("not their boundaries: intact losses alone" in note for note in found.notes)
     tokens = found.curve.query("unit == 'tokens'")
@@ -174,7 +173,7 @@ def test_unpaired_intervals_are_those_of_two_independent_bootstraps(a, tmp_path)
     """Other data: each run's mean drawn by itself, the difference of draws, quantiles."""
     other = simulation(documents=10, seed=5, data="other")
     b = random_text(write_run(tmp_path / "b", other), seed=9)
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     assert found.pairing == "none"
     assert "8 in A and 10 in B are drawn independently" in "\n".join(found.notes)
     row = found.octaves.query("unit == 'tokens' and condition == 'shuffle' and distance_from == 32")
@@ -198,7 +197,7 @@ def test_other_tokenizers_are_compared_in_bytes_only(tmp_path):
     a = write_run(tmp_path / "a", simulation(curves={"truncate": step(64)}, boundaries=(128,)))
     run = simulation(curves={"truncate": step(32, 0.6)}, boundaries=(128,))
     b = retokenise(write_run(tmp_path / "b", run), 6)
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     assert found.pairing == "documents"
     assert set(found.curve["unit"]) == {"bytes"} == set(found.contexts["unit"])
     assert "the tokenizers differ: compared in bytes only" in found.notes
@@ -215,7 +214,7 @@ def test_other_tokenizers_are_compared_in_bytes_only(tmp_path):
 def test_without_text_tokens_alone_are_compared(tmp_path):
     """Data that came as ids: the same windows pair, bytes are left out, and said so."""
     folders = [write_run(tmp_path / name, simulation(text=False)) for name in "ab"]
-    found = compare(*folders, analysis=HOW)
+    found = compared(*folders, analysis=HOW)
     assert found.paired
     assert set(found.curve["unit"]) == {"tokens"}
     assert "no text in one of the runs: not compared in bytes" in found.notes
@@ -228,17 +227,17 @@ def test_nothing_in_common_is_refused(tmp_path):
     for folder, size in ((a, 100), (b, 200)):
         change_record(folder, model={"vocabulary": size})
     with pytest.raises(ProbeError, match=r"vocabularies of 100 and 200 tokens.*allowed") as caught:
-        compare(a, b, analysis=HOW)
+        compared(a, b, analysis=HOW)
     assert "\n" not in str(caught.value)
     change_record(b, model={"vocabulary": 100})
-    assert "the tokenizers are taken to be the same" in " ".join(compare(a, b, analysis=HOW).notes)
+    assert "the tokenizers are taken to be the same" in " ".join(compared(a, b, analysis=HOW).notes)
 
 
 def test_common_windows_alone_are_used(tmp_path):
     """Twelve documents and the first eight of them: eight are paired, four are left out."""
     a = write_run(tmp_path / "a", simulation(documents=12))
     b = write_run(tmp_path / "b", simulation(documents=8))
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     assert found.paired
     assert "4 of the 12 windows of A are left out: not in both runs" in found.notes
     assert found.curve["documents"].max() == 8
@@ -248,7 +247,7 @@ def test_common_windows_alone_are_used(tmp_path):
 def test_conditions_of_one_run_are_named(a, tmp_path):
     """Only what both scored is compared."""
     b = random_text(write_run(tmp_path / "b", simulation(curves={"truncate": step(32)})))
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     assert set(found.curve["condition"]) == {"truncate"}
     assert "only in A: shuffle" in found.notes
 
@@ -257,7 +256,7 @@ def test_a_curve_that_starts_late_starts_late_in_bytes(tmp_path):
     """No bin in bytes holds a target nearer than the curve's first token."""
     run = simulation(curve_starts={"shuffle": 16})
     a = random_text(write_run(tmp_path / "a", run))
-    found = compare(a, a, analysis=HOW).curve.query("condition == 'shuffle'")
+    found = compared(a, a, analysis=HOW).curve.query("condition == 'shuffle'")
     assert found.loc[found["unit"] == "tokens", "distance_from"].min() == 16
     rows = rows_of(a).query("condition == 'shuffle' and distance < 16")
     first = found.loc[found["unit"] == "bytes", "distance_from"].min()
@@ -268,7 +267,7 @@ def test_repeats_are_averaged(tmp_path):
     """Three draws of a condition are one target."""
     a = write_run(tmp_path / "a", simulation(repeats=3, boundaries=(128,)))
     b = write_run(tmp_path / "b", simulation(boundaries=(128,)))
-    found = compare(a, b, analysis=HOW)
+    found = compared(a, b, analysis=HOW)
     row = found.octaves.query("unit == 'tokens' and condition == 'truncate'").iloc[0]
     rows = rows_of(a).query("condition == 'truncate' and distance < 8")
     assert row["targets"] == 8 * 8

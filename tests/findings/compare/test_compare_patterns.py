@@ -3,11 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from compare_runs import change_record
+from compare_runs import change_record, compared, printed
 from pattern_runs import DELTAS, FIRST, make
-
-from probe.analysis.compare import compare
-from probe.analysis.compare.words import comparison_text
 
 WIDE = "attend(local(w=512, sinks=1))"
 
@@ -33,7 +30,7 @@ def pattern_deltas(folder, condition):
 
 def test_a_planted_difference(runs):
     """Each pattern loses 0.05 nats more in the second run, on the same targets."""
-    found = compare(*runs)
+    found = compared(*runs)
     assert found.paired
     table = found.patterns.set_index("condition")
     assert set(table.index) == set(DELTAS)
@@ -45,11 +42,11 @@ def test_a_planted_difference(runs):
         assert row["low"] < row["difference"] < row["high"]
         assert row["low"] < 0.05 < row["high"]
         assert row["targets"] == a.size().sum()
-    assert "Delta of attention patterns, B − A (nats a token)" in comparison_text(found)
+    assert "Delta of attention patterns, B − A (nats a token)" in printed(found)
 
 
 def test_a_run_differs_from_itself_by_nothing(runs):
-    table = compare(runs[0], runs[0]).patterns
+    table = compared(runs[0], runs[0]).patterns
     assert len(table) == len(DELTAS)
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
 
@@ -60,7 +57,7 @@ def test_runs_without_common_windows(tmp_path, runs):
     rows = pd.read_parquet(other / "windows.parquet")
     rows["token_ids"] = [np.asarray(ids)[::-1] for ids in rows["token_ids"]]
     rows.to_parquet(other / "windows.parquet")
-    found = compare(runs[0], other)
+    found = compared(runs[0], other)
     assert not found.paired
     for row in found.patterns.to_dict("records"):
         means = [
@@ -78,5 +75,5 @@ def test_what_only_one_run_has(tmp_path, runs):
         rows = pd.read_parquet(part).astype({"condition": str})
         rows[rows["condition"] != WIDE].to_parquet(part)
     change_record(folder, attention={})
-    table = compare(runs[0], folder).patterns
+    table = compared(runs[0], folder).patterns
     assert set(table["condition"]) == set(DELTAS) - {WIDE}

@@ -2,16 +2,15 @@
 
 import math
 
-import duckdb
 import numpy as np
 import pytest
-from compare_runs import ALPHABET, random_text, retokenise, rows_of, step
+from compare_runs import ALPHABET, random_text, rows_of, step
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import Simulation, write_run
 
-from probe.analysis.compare.text import bits_per_byte, byte_places, same_tokenizer
-from probe.results.folder import read_folder
+from probe.analysis.open_run import open_run
+from probe.findings.compare.token_bytes import bits_per_byte, byte_places
 
 RUN = Simulation(
     {"truncate": step(32)}, documents=3, windows=1, length=128, boundaries=(64,), reach=64
@@ -49,22 +48,9 @@ def test_bits_per_byte_are_those_of_all_rows(tmp_path):
     folder = random_text(write_run(tmp_path / "a", RUN))
     rows = rows_of(folder).query("condition == 'intact'")
     expected = rows.nll.sum() / math.log(2) / rows.bytes.sum()
-    assert bits_per_byte(read_folder(folder)) == pytest.approx(expected, rel=1e-9)
+    with open_run(folder, write=False) as run:
+        assert bits_per_byte(run) == pytest.approx(expected, rel=1e-9)
+        assert bits_per_byte(run) == pytest.approx(expected, rel=1e-9), "it leaves nothing behind"
     bare = write_run(tmp_path / "b", Simulation(RUN.curves, documents=2, text=False))
-    assert bits_per_byte(read_folder(bare)) is None
-
-
-def test_tokenizers_are_told_apart_by_what_ids_stand_for(tmp_path):
-    """Equal ids for equal characters: the same. For others: not. Without text nothing is known."""
-    folders = {
-        "a": write_run(tmp_path / "a", RUN),
-        "same": write_run(tmp_path / "same", RUN),
-        "other": retokenise(write_run(tmp_path / "other", RUN), 6),
-        "bare": write_run(tmp_path / "bare", Simulation(RUN.curves, text=False)),
-    }
-    with duckdb.connect() as connection:
-        for name, folder in folders.items():
-            connection.read_parquet(str(folder / "windows.parquet")).create_view(name)
-        assert same_tokenizer(connection, "a", "same") is True
-        assert same_tokenizer(connection, "a", "other") is False
-        assert same_tokenizer(connection, "a", "bare") is None
+    with open_run(bare, write=False) as run:
+        assert bits_per_byte(run) is None

@@ -1,18 +1,22 @@
 """What two runs have in common, and which of their windows are compared."""
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from compare_runs import change_record, random_text, retokenise, step, write_windows
 from simulated import Simulation, write_run
 
-from probe.analysis.compare.pair import (
+from probe.analysis.open_run import open_run
+from probe.findings.compare.pair import (
+    bytes_per_token,
     connect_pair,
+    create_rows,
     documents_of,
+    far_range,
     pairing,
     places,
+    same_tokenizer,
 )
-from probe.analysis.compare.rows import bytes_per_token, create_rows, far_range
-from probe.results.folder import read_folder
 
 
 def made(folder, **changes):
@@ -28,9 +32,9 @@ def made(folder, **changes):
 
 def common(a, b, same=True):
     """How the two are paired, the documents and windows used of each."""
-    runs = read_folder(a), read_folder(b)
-    with connect_pair(*runs) as connection:
-        found = pairing(connection, *runs, same)
+    with open_run(a, write=False) as first, open_run(b, write=False) as second:
+        connection = connect_pair(first, second)
+        found = pairing(connection, first, second, same)
         used = [(documents_of(connection, side), places(connection, side)) for side in "ab"]
     return found, used
 
@@ -113,9 +117,25 @@ def test_equal_fingerprints_are_equal_texts(tmp_path):
 def test_what_is_read_of_a_side(tmp_path):
     """Far lengths of rows that can answer; bytes of a token over the windows that are used."""
     a, b = made(tmp_path / "a"), made(tmp_path / "b", boundaries=(64,))
-    runs = read_folder(a), read_folder(b)
-    with connect_pair(*runs) as connection:
-        pairing(connection, *runs, True)
+    with open_run(a, write=False) as first, open_run(b, write=False) as second:
+        connection = connect_pair(first, second)
+        pairing(connection, first, second, True)
         create_rows(connection)
         assert [far_range(connection, side) for side in "ab"] == [(40, 64), (64, 64)]
         assert bytes_per_token(connection, "a") == 4.0
+
+
+def test_tokenizers_are_told_apart_by_what_ids_stand_for(tmp_path):
+    """Equal ids for equal characters: the same. For others: not. Without text nothing is known."""
+    folders = {
+        "a": made(tmp_path / "a"),
+        "same": made(tmp_path / "same"),
+        "other": retokenise(made(tmp_path / "other"), 6),
+        "bare": made(tmp_path / "bare", text=False),
+    }
+    with duckdb.connect() as connection:
+        for name, folder in folders.items():
+            connection.read_parquet(str(folder / "windows.parquet")).create_view(name)
+        assert same_tokenizer(connection, "a", "same") is True
+        assert same_tokenizer(connection, "a", "other") is False
+        assert same_tokenizer(connection, "a", "bare") is None

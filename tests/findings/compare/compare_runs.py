@@ -1,6 +1,7 @@
 """Simulated runs to compare: other tokens over the same text, plain rows to check against."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from simulated import WINDOWS
 
+from probe.analysis.open_run import open_run
+from probe.analysis.settings import Analysis
+from probe.findings.compare.comparison import Comparison, compare
+from probe.findings.compare.comparison_finding import comparison_finding
+from probe.render.terminal import text
+
 ALPHABET = list("abc é漢🎉\n")
 EPSILON = np.log(1.01)
+
+
+def compared(a: Path, b: Path, analysis: Analysis | None = None) -> Comparison:
+    """Open two runs and compare them."""
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(open_run(folder, analysis=analysis, write=False))
+            for folder in (a, b)
+        ]
+        return compare(*opened)
+
+
+def printed(comparison: Comparison) -> str:
+    """The comparison as the terminal has it."""
+    return text(comparison_finding(comparison), wrap=True)
 
 
 def step(at: int, height: float = 0.3):
