@@ -13,10 +13,10 @@ from probe.analysis.floor import without_noise
 from probe.analysis.keys import KeyRule
 from probe.analysis.longppl import is_longppl
 from probe.analysis.summary import Summary
+from probe.render.markup import text_markup, token_markup, token_texts
 from probe.report.answers import main_condition
 from probe.report.keys import chooser, key_text, rule_text
 from probe.report.payload import losses, packed
-from probe.render.markup import text_markup, token_markup, token_texts
 from probe.report.tokens import Explorer, Token, Window
 from probe.results.views import connect
 

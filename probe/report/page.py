@@ -18,6 +18,7 @@ from markupsafe import Markup
 from probe import __version__
 from probe.analysis.summary import Summary
 from probe.errors import ProbeError, UsageError
+from probe.render.markup import text_markup, visible
 from probe.report.answers import answer_section, curve_section
 from probe.report.bands import band_section
 from probe.report.classes import class_section, occurrence_section
@@ -37,7 +38,6 @@ from probe.report.patterns import pattern_section
 from probe.report.precision import detectable_section, document_section
 from probe.report.shares import position_section, reading_section, share_section
 from probe.report.suffix import suffix_section
-from probe.render.markup import text_markup, visible
 from probe.report.tokens import Explorer
 from probe.report.which import which
 
