@@ -1,6 +1,8 @@
 """Text that others wrote, made safe to show: cut where it is long, escaped for a terminal."""
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -211,3 +213,16 @@ def _block(
     if rule:
         rows.insert(1, "  ".join("-" * widths[column] for column in columns))
     return "\n".join(rows)
+
+
+FILE_NAME = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
+
+
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

@@ -13,13 +13,13 @@ from probe.analysis.fit import fitted_curves
 from probe.analysis.information import Information, information_findings
 from probe.analysis.opened import opened
 from probe.analysis.positions import PositionFit
-from probe.analysis.record import plain, records
 from probe.analysis.settings import Analysis
 from probe.analysis.summary import Summary, summarise
 from probe.analysis.sums import document_sums
 from probe.classes.choice import is_user
 from probe.classes.findings import ClassFindings, class_findings
 from probe.classes.table import classify, default_classes
+from probe.findings.table import plain, records
 from probe.results.csv_files import write_csv
 from probe.results.files import write_text
 from probe.results.folder import connected

@@ -51,8 +51,8 @@ def flags(
         longest = int(measured.by_position["position_to"].max())
         if trained is not None and longest > trained:
             lines[-1] += (
-                f"; targets stand at up to {longest:,} tokens, and beyond the {trained:,} that the"
-                " model was trained on delta has no meaning"
+                f"; targets stand at up to {longest:,} tokens, and beyond the length that the model"
+                f" was trained on ({trained:,} by its configuration) delta has no meaning"
             )
     if rows["grey"].any():
         start = int(rows.loc[rows["grey"], "distance_from"].min())

@@ -3,23 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
 from probe.analysis.effective import EffectiveContext, effective_contexts
-from probe.analysis.fit import FittedCurve, fitted_curves, isotonic_stack
-from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
-from probe.analysis.opened import opened
+from probe.analysis.fit import FittedCurve, isotonic_stack
+from probe.analysis.floor import NoiseFloor, is_noise
+from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import document_sums, stacked
 from probe.analysis.tolerance import Tolerance
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
-from probe.results.folder import connected, read_folder
 
 MOST = 64
 """Numbers of documents are tried up to this many times those of the run."""
@@ -44,13 +40,11 @@ class Pilot:
     warnings: tuple[str, ...]
 
 
-def pilot(
-    run_dir: str | Path, octaves: float, tolerances: Sequence[Tolerance] | None = None
-) -> Pilot:
-    """Read a run folder and say how many documents like its own would be enough.
+def pilot(run: OpenRun, octaves: float, tolerances: Sequence[Tolerance] | None = None) -> Pilot:
+    """Say how many documents like those of a run would be enough.
 
     Args:
-        run_dir: The run folder.
+        run: The open run.
         octaves: Half the width that the interval of an effective context may have.
         tolerances: Tolerances to ask for, by default those of the run.
 
@@ -58,27 +52,26 @@ def pilot(
         The run's name, size and table.
 
     Raises:
-        ProbeError: If the folder cannot be read, or holds no condition with a curve.
+        ProbeError: If the run holds no condition with a curve.
         UsageError: If *octaves* is not above 0, or a tolerance cannot be formed from this run.
     """
-    run = read_folder(run_dir)
-    how = Analysis.from_record(run.record)
+    how = run.analysis
     how = how if tolerances is None else replace(how, tolerances=tuple(tolerances))
-    with connected(run) as connection:
-        found = opened(connection, run, how)
-        rows = document_sums(connection, found.edges, found.starts)
-    fitted = fitted_curves(rows, found.documents, found.weights, how.confidence)
-    if not any(not is_noise(condition) for condition in fitted):
-        held = ", ".join(fitted) or "intact"
+    if not any(not is_noise(condition) for condition in run.fitted):
+        names = ", ".join(run.fitted) or "intact"
         raise ProbeError(
-            f"run '{run.path}' has no condition with a curve, only {held}: nothing can be planned"
+            f"run '{run.path}' has no condition with a curve, only {names}: nothing can be planned"
             " from it"
         )
-    floor = noise_floor(rows, found.reach, how.confidence)
     table = documents_needed(
-        fitted, octaves, how, floor=floor, bytes_per_token=found.per_token, length=found.length
+        run.fitted,
+        octaves,
+        how,
+        floor=run.floor,
+        bytes_per_token=run.bytes_per_token,
+        length=run.length_change,
     )
-    return Pilot(run.name, len(found.documents), table, run.warnings)
+    return Pilot(run.name, len(run.documents), table, run.warnings)
 
 
 def documents_needed(
@@ -239,54 +232,3 @@ def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext, clo
     if last.estimate is None:
         return f"needs a longer reach than {last.reach:,}, not more documents"
     return f"> {MOST * now.documents:,}"
-
-
-POWER = 0.8
-
-DETECTABLE_COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "standard_error",
-    "detectable",
-    "documents",
-)
-
-
-def detectable(fitted: Mapping[str, FittedCurve], confidence: float = 0.95) -> pd.DataFrame:
-    """The mean delta that a t-test over the documents of each bin would find with 80 % power.
-
-    ``(t(n−1, (1 + confidence) / 2) + t(n−1, 0.8)) · SE``: a delta this large is told from 0, on
-    both sides, four times out of five. A bin in which nothing was found rules out no less.
-
-    Args:
-        fitted: Curves by condition; the noise control is left out.
-        confidence: One less the level of the two-sided test.
-
-    Returns:
-        One row per condition and bin with the columns ``DETECTABLE_COLUMNS`` (tokens, nats); NaN
-        below two documents in a bin.
-
-    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", chapter 2, with
-        Student's quantiles.
-    """
-    frames = []
-    for name, curve in fitted.items():
-        if is_noise(name):
-            continue
-        documents = (curve.sums.targets > 0).sum(axis=0)
-        freedom = np.where(documents > 1, documents - 1, np.nan)
-        factor = t.ppf((1 + confidence) / 2, freedom) + t.ppf(POWER, freedom)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "condition": name,
-                    "distance_from": curve.sums.lower,
-                    "distance_to": curve.sums.upper,
-                    "standard_error": curve.resampled.standard_error,
-                    "detectable": factor * curve.resampled.standard_error,
-                    "documents": documents,
-                }
-            )
-        )
-    return stacked(frames, DETECTABLE_COLUMNS)

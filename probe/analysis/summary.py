@@ -17,12 +17,12 @@ from probe.analysis.floor import NoiseFloor, is_noise, noise_floor
 from probe.analysis.losses import Losses, losses
 from probe.analysis.opened import Opened, opened
 from probe.analysis.reading import reading
-from probe.analysis.record import write_summary
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums
 from probe.analysis.tails import tails
 from probe.classes.source import groups
 from probe.errors import ProbeError
+from probe.findings.table import write_summary
 from probe.results.folder import RunFolder, protocol_kind, read_folder
 from probe.results.views import connect, measured_edges, refuse_unknown_windows
 

@@ -34,7 +34,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.analysis.compare.words import comparison_text, note_lines, table_text
     from probe.analysis.summary import summarise
     from probe.results.csv_files import csv_text
-    from probe.results.files import write_whole
+    from probe.results.files import write_bytes
 
     summaries = [summarise(folder, write=False) for folder in runs]
     table = summary_table(summaries)
@@ -45,7 +45,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
         say("\n" + comparison_text(compare(*runs)))
     if csv is not None:
         text = csv_text(table, digits=None)
-        write_whole(csv, text.encode("utf-8", "backslashreplace"))
+        write_bytes(csv, text.encode("utf-8", "backslashreplace"))
         say(f"\nTable: {csv}")
     if figure is not None and any(summary.contexts for summary in summaries):
         from probe.plots import curve, save

@@ -87,13 +87,16 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         if octaves is not None:
             raise UsageError(f"--octaves {octaves:g} needs a run to plan from: --from RUN")
         return ""
+    from probe.analysis.open_run import open_run
     from probe.analysis.precision import pilot
     from probe.analysis.tolerance import parse_tolerance
 
     width = OCTAVES if octaves is None else octaves
     if not width > 0:
         raise UsageError(f"--octaves is {width:g}; allowed: a number above 0")
-    found = pilot(finished, width, [parse_tolerance(text) for text in config.analysis.tolerances])
+    tolerances = [parse_tolerance(text) for text in config.analysis.tolerances]
+    with open_run(finished, write=False) as run:
+        found = pilot(run, width, tolerances)
     for line in found.warnings:
         note(line)
     return (

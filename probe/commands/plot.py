@@ -1,7 +1,5 @@
 """`probe plot`: one figure of a run, or of several, for a paper."""
 
-import hashlib
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,16 +9,13 @@ import click
 from click.core import ParameterSource
 
 from probe.commands._target import FIGURES, Target, parted
-from probe.commands._visible import say
+from probe.commands._visible import note, say
 from probe.errors import ProbeError, UsageError
-from probe.text import printable
+from probe.text import slug
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.findings.base import Option, Plot
-
-MOST = 80
-"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
 
 
 class PlotCommand(click.Command):
@@ -65,7 +60,7 @@ def _click_option(option: "Option") -> click.Option:
 def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
     from probe.findings.base import plots
-    from probe.findings.chart import EmptyChartError
+    from probe.findings.chart import Chart, EmptyChartError
 
     known = [plot for plot in plots() if plot.kind == kind]
     wanted = {plot.runs for plot in known}
@@ -88,6 +83,8 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
         own = {option.name: asked[option.name] for option in plot.options}
         try:
             for ending, drawing in plot.charts(opened, **own):
+                for line in drawing.notes if isinstance(drawing, Chart) else drawing[0].notes:
+                    note(line)
                 for file in save(drawing, base.with_name(base.name + ending), formats):
                     say(f"Figure: {file}")
         except EmptyChartError as error:
@@ -146,12 +143,3 @@ def _given(known: Sequence["Plot"], kind: str) -> list[str]:
         if context.params[option.name] != option.default:
             values.append(str(context.params[option.name]))
     return values
-
-
-def slug(text: str) -> str:
-    """What a condition, a class or another name is called in the name of a file."""
-    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
-    cut = short.encode()[:MOST].decode(errors="ignore")
-    if cut == short:
-        return short
-    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

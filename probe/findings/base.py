@@ -34,10 +34,12 @@ class Marks:
         rule: Which tokens these are, in words.
         title: What a token says of itself, ``None`` if it is not marked; by its delta and its
             intact loss (nats).
+        rows: SQL: which rows of the view ``targets`` take part.
     """
 
     rule: str
     title: Callable[[float, float], str | None]
+    rows: str = "NOT grey"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,8 +238,18 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
             continue
         finding = entry.work(run, others)
         if finding is not None:
-            found.append(replace(finding, level=finding.level or entry.level, order=entry.order))
+            level = finding.level or entry.level
+            caveats = _with_caveat(run, finding)
+            found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
     return found
+
+
+def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
+    """Its caveats, with that of a sequence's length: a finding may be read alone."""
+    caveat = run.length_caveat
+    if caveat is None or not finding.shown or caveat in finding.caveats:
+        return finding.caveats
+    return [*finding.caveats, caveat]
 
 
 def register_of_all(

@@ -7,8 +7,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from probe.render.markup import visible
 from probe.report.svg import Floats, Scale, element, marker, polygon, polyline
-from probe.report.text import visible
 
 WIDTH, HEIGHT = 460.0, 290.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 40.0, 10.0, 42.0

@@ -9,8 +9,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from probe.analysis.answer import in_order
-from probe.analysis.record import records
 from probe.analysis.summary import Summary
+from probe.findings.table import records
 from probe.report.charts import Chart, draw, legend
 
 NARROW = 40

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.answer import epsilons, headline, sentence, short
-from probe.analysis.record import records
 from probe.analysis.summary import Summary
 from probe.analysis.tolerance import spaced
+from probe.findings.table import records
+from probe.render.markup import visible
 from probe.report.answers import curve_line, interval, main_condition, threshold_of
 from probe.report.charts import Chart, Rule
 from probe.report.explained import Section, Table, decimals, figure, pivot, ranged
 from probe.report.svg import LOOKS, delta_scale, distance_scale
-from probe.report.text import visible
 from probe.results.folder import unique_labels
 
 _LIMITS = (" length", " low", " high")

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
-from probe.report.text import visible
+from probe.render.markup import visible
 
 Floats = NDArray[np.float64]
 

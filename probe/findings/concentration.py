@@ -1,0 +1,279 @@
+"""What a mean hides: targets helped and hurt, how much a few of them carry, and quantiles."""
+
+import math
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probe.analysis.bins import octave_edges, octave_index
+from probe.analysis.floor import without_noise
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import binned, from_starts, located
+from probe.findings.base import Finding, register
+from probe.findings.chart import Chart, Role, Series, delta_axis, distance_axis
+from probe.findings.curve import threshold_of
+from probe.findings.table import Table, between, decimals, middles, percent, pivot, records
+
+TOP = 0.01
+"""Share of the targets whose part of the sum is given."""
+LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+NAMES = tuple(f"q{level * 100:02.0f}" for level in LEVELS)
+PLACES = ("condition", "distance_from", "distance_to")
+
+LINEAR = 1e-4
+"""Below this (nats) cells have equal width; above it a width of ``1 / CELLS`` of the value."""
+CELLS = 1000
+FAN: Sequence[tuple[Role, str, str, int]] = (
+    ("fan0", "q01", "q99", 98),
+    ("fan1", "q05", "q95", 90),
+    ("fan2", "q25", "q75", 50),
+)
+"""Shares of targets that are drawn over one another, and the quantiles between which they lie."""
+MORE_THAN_ALL = (
+    "More than 100 % in the top 1 %: the other targets together gain from the far text being gone,"
+    " so that the sum is smaller than what its largest parts add."
+)
+
+
+@register("shares", order=140, level="brief")
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Targets helped and hurt, and what the top 1 % of them carry.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    every = run.once(shares)
+    files = {"summary.json": {"tails": records(every)}}
+    rows = without_noise(every)
+    title = "What the mean hides"
+    if rows.empty or not run.has_length:
+        return Finding("shares", title, files=files)
+    names = run.curve_conditions
+    cells = pivot(
+        "Targets that the far text helped / hurt, and the part of the sum in the top 1 %",
+        records(rows),
+        names,
+        by="condition",
+        cell=lambda row: (
+            f"{percent(row['helped'])} / {percent(row['hurt'])}; top {percent(row['top_share'])}"
+        ),
+    )
+    beyond = rows.loc[rows["condition"].isin(names), "top_share"] > 1
+    return Finding(
+        "shares",
+        title,
+        _sentence(rows, run.main_condition or names[0]),
+        tables=[cells, _table(rows)],
+        caveats=[MORE_THAN_ALL] if bool(beyond.any()) else [],
+        files=files,
+    )
+
+
+@register("quantiles", order=141)
+def spread(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Quantiles of delta over targets.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    rows = run.once(quantiles)
+    files = {"findings.json": {"quantiles": records(rows)}}
+    main = run.main_condition
+    if not run.has_length or main is None or not (rows["condition"] == main).any():
+        return Finding("quantiles", "Quantiles of delta", files=files)
+    return Finding("quantiles", "Quantiles of delta", charts=[_chart(run, rows, main)], files=files)
+
+
+def shares(run: OpenRun) -> pd.DataFrame:
+    """Shares of targets helped and hurt, and the part of the sum in the top 1 % of the targets.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        One row per condition and octave of distance, grey rows left out: ``condition,
+        distance_from, distance_to`` (tokens)``, helped, hurt`` (shares of targets with delta above
+        and below 0)``, top_share`` (sum of the largest 1 % of the deltas over the sum of all; NaN
+        where the sum is not above 0, above 1 where the rest adds up to less than 0)``, targets``.
+    """
+    connection, table, edges = run.connection, run.cells, run.edges
+    octaves = octave_edges(run.last_edge)
+    groups = pd.DataFrame({"bin": np.arange(len(edges) - 1), "octave": octave_index(edges[:-1])})
+    connection.register("octaves", groups)
+    frame = connection.execute(
+        f"""SELECT condition, octave, sum(helped) / sum(targets) AS helped,
+            sum(hurt) / sum(targets) AS hurt, sum(delta_sum) AS total,
+            sum(targets)::BIGINT AS targets
+        FROM {table} JOIN octaves USING (bin) WHERE NOT grey
+        GROUP BY condition, octave ORDER BY condition, octave"""
+    ).df()
+    tops = [
+        top
+        for condition, part in frame.groupby("condition", sort=False)
+        for top in _top_sums(connection, table, str(condition), part, octaves)
+    ]
+    connection.unregister("octaves")
+    total = frame.pop("total")
+    frame.insert(4, "top_share", (pd.Series(tops, dtype=float) / total).where(total > 0))
+    numbers = frame.pop("octave").to_numpy(dtype=np.int64)
+    frame.insert(1, "distance_from", octaves[numbers])
+    frame.insert(2, "distance_to", octaves[numbers + 1])
+    return from_starts(frame, run.starts)
+
+
+def quantiles(run: OpenRun) -> pd.DataFrame:
+    """Quantiles of delta over targets, by condition and octave of distance.
+
+    Targets are counted in cells of delta, one thousandth of the value wide, and the quantiles
+    read off the counts: memory does not grow with the rows, and no quantile is further off than
+    a cell.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        One row per condition and octave with the columns ``PLACES``, ``NAMES`` and ``targets``
+        (tokens, nats), grey rows and the noise control left out. A quantile is the delta of a
+        target (inverted distribution function), to 0.1 %.
+    """
+    edges = octave_edges(run.last_edge)
+    with binned(run.connection, edges):
+        cells = run.connection.execute(
+            """SELECT condition, bin, round(asinh(delta / $linear) * $cells)::INTEGER AS cell,
+                count(*) AS targets, avg(delta) AS delta
+            FROM targets JOIN bins USING (distance)
+            WHERE NOT grey AND split_part(condition::VARCHAR, '(', 1) <> 'noise'
+            GROUP BY condition, bin, cell ORDER BY condition, bin, cell""",
+            {"linear": LINEAR, "cells": CELLS},
+        ).df()
+    cells = from_starts(located(cells, edges), run.starts)
+    rows = []
+    for octave, part in cells.groupby(list(PLACES)):
+        counts = part["targets"].to_numpy(dtype=np.int64)
+        values = _read(part["delta"].to_numpy(dtype=np.float64), counts)
+        rows.append((*octave, *values, counts.sum()))
+    return pd.DataFrame(rows, columns=[*PLACES, *NAMES, "targets"])
+
+
+def _read(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Quantiles at ``LEVELS`` of rising *values* that stand *counts* times each."""
+    passed = np.cumsum(counts)
+    at = np.searchsorted(passed, np.array(LEVELS) * passed[-1] * (1 - 1e-12))
+    return np.asarray(values[at])
+
+
+def top_sum(largest: NDArray[np.float64], targets: int) -> float | None:
+    """Sum of the deltas from the quantile 1 - TOP on.
+
+    Args:
+        largest: The largest deltas (nats), in any order, however many are known.
+        targets: Number of all deltas; the quantile is one of them (inverted distribution).
+
+    Returns:
+        The sum (nats), ``None`` where the quantile is not among *largest*.
+    """
+    rank = max(1, targets - math.floor(targets - (1 - TOP) * targets))
+    if len(largest) < targets - rank + 1:
+        return None
+    cut = np.partition(largest, len(largest) - (targets - rank + 1))[-(targets - rank + 1)]
+    return float(largest[largest >= cut].sum())
+
+
+def _top_sums(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    condition: str,
+    rows: pd.DataFrame,
+    octaves: NDArray[np.int64],
+) -> list[float]:
+    """Sum of the largest deltas in each octave of *rows*; the bound of the cells was a guess."""
+    kept = connection.execute(
+        f"""SELECT octave, unnest(tail) AS delta FROM {table} JOIN octaves USING (bin)
+        WHERE condition = $1 AND NOT grey""",
+        [condition],
+    ).fetchnumpy()
+    found = []
+    for octave, targets in zip(rows["octave"], rows["targets"], strict=True):
+        top = top_sum(np.asarray(kept["delta"][kept["octave"] == octave]), int(targets))
+        if top is None:
+            everything = connection.execute(
+                """SELECT delta FROM targets WHERE condition = $1 AND NOT grey
+                AND distance >= $2 AND distance < $3""",
+                [condition, int(octaves[octave]), int(octaves[octave + 1])],
+            ).fetchnumpy()
+            top = top_sum(np.asarray(everything["delta"]), int(targets))
+        found.append(np.nan if top is None else top)
+    return found
+
+
+def _sentence(rows: pd.DataFrame, main: str) -> str:
+    of_main = records(rows[rows["condition"] == main].sort_values("distance_from"))
+    if not of_main:
+        return ""
+    last = of_main[-1]
+    sentence = (
+        f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
+        f" targets and hurt {percent(last['hurt'])}"
+    )
+    top = last["top_share"]
+    return sentence + (
+        f"; 1 % of them carry {percent(top)} of the sum." if top is not None else "."
+    )
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    """By condition and octave, for the terminal: helped, hurt, and the top 1 %'s part."""
+    cells = []
+    for row in rows.to_dict("records"):
+        top = f"{row['top_share']:.0%}" if row["top_share"] == row["top_share"] else "–"
+        octave = f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
+        cells.append(
+            [str(row["condition"]), octave, f"{row['helped']:.0%}", f"{row['hurt']:.0%}", top]
+        )
+    return Table(
+        "Targets that far context helped and hurt",
+        ["condition", "distance", "helped", "hurt", "top 1 % of the sum"],
+        cells,
+        shown="terminal",
+    )
+
+
+def _chart(run: OpenRun, every: pd.DataFrame, main: str) -> Chart:
+    rows = every[every["condition"] == main].sort_values("distance_from")
+    x = middles(rows)
+    series = [
+        Series(
+            f"middle {share} % of targets",
+            x,
+            np.full(len(x), np.nan),
+            0,
+            rows[low].to_numpy(float),
+            rows[high].to_numpy(float),
+            role=role,
+            points=False,
+        )
+        for role, low, high, share in FAN
+    ]
+    series.append(Series("median", x, rows["q50"].to_numpy(float), 0))
+    cells = [
+        [str(row["condition"]), between(row), *(decimals(row[name]) for name in NAMES)]
+        for row in records(without_noise(every))
+    ]
+    headers = ["condition", "distance", *(f"{int(name[1:])} %" for name in NAMES)]
+    return Chart(
+        f"Quantiles of delta under {main}",
+        distance_axis(float(rows["distance_to"].max())),
+        delta_axis(rows[["q01", "q99"]].to_numpy(float), threshold_of(run)),
+        series,
+        how=(
+            "The spread between single targets: most tokens hardly change, a few need the far text"
+            " badly. The mean curve above is carried by the upper tail."
+        ),
+        tables=[Table("Quantiles of delta (nats)", headers, cells)],
+        heading=[run.model, run.data],
+    )

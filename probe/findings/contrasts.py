@@ -1,0 +1,261 @@
+"""Contrasts between conditions on common targets: what deletion, replacement and order add."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from probe.analysis.bootstrap import bootstrap, too_few
+from probe.analysis.intervals import intervals
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
+from probe.findings.base import Finding, register
+from probe.findings.chart import Chart, EmptyChartError, delta_axis, distance_axis
+from probe.findings.curve import curve_series, threshold_of
+from probe.findings.table import Table, between, pivot, ranged, records
+from probe.text import difference
+
+COLUMNS = (
+    "contrast",
+    "minuend",
+    "subtrahend",
+    "scale",
+    "distance_from",
+    "distance_to",
+    "delta",
+    "low",
+    "high",
+    "targets",
+    "documents",
+)
+
+
+@register("contrasts", order=110, level="brief")
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Deletion, content and order by octave.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    table, missing = run.once(contrasts)
+    rows = table[table["scale"] == "octave"]
+    files = {
+        "summary.json": {
+            "contrasts": records(rows.drop(columns="scale")),
+            "warnings": missing,
+        }
+    }
+    title = "Deletion, content and order"
+    notes = missing if run.is_answered_by("curve") else ()
+    if rows.empty or not run.has_length:
+        return Finding("contrasts", title, notes=notes, files=files)
+    names = dict.fromkeys(rows["contrast"].astype(str))
+    sentence = "At the farthest distances: " + "; ".join(_farthest(rows, name) for name in names)
+    return Finding(
+        "contrasts",
+        title,
+        f"{sentence}.",
+        tables=[_table(run, rows)],
+        charts=[chart(run, rows)],
+        notes=notes,
+        files=files,
+    )
+
+
+def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The contrasts that a run's conditions allow, and those that they do not.
+
+    Args:
+        conditions: Canonical texts of the run's conditions.
+
+    Returns:
+        Pairs ``(minuend, subtrahend)`` of ``truncate − intact``, ``replace − truncate`` and
+        ``shuffle − replace``, each with every parameter that was scored; and a line for each of
+        the three that lacks a condition.
+    """
+    by_kind: dict[str, list[str]] = {"intact": ["intact"]}
+    for condition in conditions:
+        by_kind.setdefault(condition.partition("(")[0], []).append(condition)
+    by_kind["intact"] = ["intact"]
+    found, missing = [], []
+    for minuend, subtrahend in (
+        ("truncate", "intact"),
+        ("replace", "truncate"),
+        ("shuffle", "replace"),
+    ):
+        lacking = [kind for kind in (minuend, subtrahend) if kind not in by_kind]
+        if lacking:
+            names = " and ".join(f"'{kind}'" for kind in lacking)
+            missing.append(f"no contrast {minuend} − {subtrahend}: not scored: {names}")
+        else:
+            found += [(a, b) for a in by_kind[minuend] for b in by_kind[subtrahend]]
+    return found, missing
+
+
+def contrasts(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """All contrasts of a run with intervals, by bin and by octave.
+
+    Each may be negative, and they are no shares of a whole. Intervals are pointwise.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        A frame with the columns ``COLUMNS`` (delta and limits in nats, distances in tokens,
+        scale ``bin`` or ``octave``), and a line for each contrast that lacks a condition.
+    """
+    scored, missing = pairs(run.conditions)
+    confidence = run.analysis.confidence
+    frames = []
+    for minuend, subtrahend in scored:
+        rows = contrast_sums(run, minuend, subtrahend)
+        if rows.empty:
+            continue
+        for scale, part in (("bin", rows), ("octave", by_octave(rows, run.last_edge))):
+            sums = to_sums(part, run.documents)
+            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+            frame = intervals(sums, resampled, confidence)
+            frame.insert(0, "scale", scale)
+            frame.insert(0, "subtrahend", subtrahend)
+            frame.insert(0, "minuend", minuend)
+            frame.insert(0, "contrast", f"{minuend} − {subtrahend}")
+            frames.append(frame)
+    return stacked(frames, COLUMNS), tuple(missing)
+
+
+def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
+    """Sums of nll(minuend) − nll(subtrahend) by bin and document, on common targets.
+
+    Targets are common where document, window, position and boundary agree. Grey rows, and bins
+    before the start of either curve, are left out.
+
+    Args:
+        run: The open run.
+        minuend: Canonical text of the first condition.
+        subtrahend: Canonical text of the second; ``intact`` is the target's own intact loss.
+
+    Returns:
+        ``distance_from, distance_to, document, targets, delta_sum`` (nats).
+    """
+    if subtrahend == "intact":
+        frame = run.connection.execute(
+            f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
+            FROM {run.cells} WHERE condition = $1 AND bin >= 0 AND NOT grey
+            GROUP BY bin, document ORDER BY bin, document""",
+            [minuend],
+        ).df()
+    else:
+        frame = _paired(run, minuend, subtrahend)
+    frame = located(frame, run.edges)
+    start = max(run.starts.get(name, 0) for name in (minuend, subtrahend))
+    return frame[frame["distance_from"] >= start].reset_index(drop=True)
+
+
+def _paired(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
+    """Sums of the differences by bin and document: ``bin, document, targets, delta_sum``.
+
+    Where two cells hold the same targets the difference of their sums is the sum of the
+    differences; only where they do not, rows are joined.
+    """
+    connection, table = run.connection, run.cells
+    pairs_of_cells = f"""(SELECT a.bin, a.document, a.targets, a.nll_sum - b.nll_sum AS difference,
+            a.signature = b.signature AND a.targets = b.targets AS same
+        FROM {table} a JOIN {table} b
+            ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
+        WHERE a.condition = $minuend AND b.condition = $subtrahend
+            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey)"""
+    names = {"minuend": minuend, "subtrahend": subtrahend}
+    frame = connection.execute(
+        f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(difference) AS delta_sum,
+            bool_and(same) AS same
+        FROM {pairs_of_cells} GROUP BY bin, document ORDER BY bin, document""",
+        names,
+    ).df()
+    same = frame.pop("same").to_numpy(dtype=bool)
+    if same.all():
+        return frame
+    connection.register("apart", frame.loc[~same, ["bin", "document"]])
+    with binned(connection, run.edges):
+        joined = connection.execute(
+            """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
+            FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
+                JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                    AND a.position = b.position AND a.boundary = b.boundary
+            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
+            GROUP BY bin, a.document""",
+            names,
+        ).df()
+    connection.unregister("apart")
+    frames = [part for part in (frame[same], joined) if len(part)]
+    return pd.concat(frames).sort_values(["bin", "document"], ignore_index=True)
+
+
+def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
+    """The contrasts by octave of distance, with their pointwise intervals.
+
+    Args:
+        run: The run.
+        rows: Rows of :func:`contrasts` by octave.
+
+    Raises:
+        EmptyChartError: If there is no contrast.
+    """
+    if rows.empty:
+        raise EmptyChartError("no contrast to draw")
+    names = list(dict.fromkeys(rows["contrast"].astype(str)))
+    values = rows[["delta", "low", "high"]].to_numpy(float)
+    label = "difference of losses (nats a token)"
+    cells = pivot(
+        "Contrasts (nats a token) by octave of distance (tokens)",
+        records(rows),
+        names,
+        by="contrast",
+        cell=lambda row: ranged(row, "delta"),
+    )
+    return Chart(
+        "Contrasts by distance",
+        distance_axis(float(rows["distance_to"].max())),
+        delta_axis(values, threshold_of(run), label),
+        [
+            curve_series(rows[rows["contrast"] == name], name, look)
+            for look, name in enumerate(names)
+        ],
+        how=(
+            "Each line is one loss less another on the same targets: truncate − intact is what the"
+            " far text gives, replace − truncate what wrong text does beyond missing text, shuffle"
+            " − replace what the right words in the wrong order do. Below 0 the first of the two is"
+            " the better one. They are no shares of a whole."
+        ),
+        tables=[cells],
+        heading=[run.model, run.data],
+    )
+
+
+def _table(run: OpenRun, rows: pd.DataFrame) -> Table:
+    """Contrasts by octave for the terminal; the page has them below the chart."""
+    ordered = rows.sort_values("distance_from", kind="stable").to_dict("records")
+    cells = {
+        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"])
+        for row in ordered
+    }
+    names = list(dict.fromkeys(rows["contrast"].astype(str)))
+    few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
+    return Table(
+        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
+        ["distance", *names],
+        [
+            [octave, *(cells.get((name, octave), "–") for name in names)]
+            for octave in dict.fromkeys(map(_octave, ordered))
+        ],
+        shown="terminal",
+    )
+
+
+def _octave(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
+
+
+def _farthest(rows: pd.DataFrame, name: str) -> str:
+    last = records(rows[rows["contrast"] == name].sort_values("distance_from").iloc[[-1]])[0]
+    return f"{name} is {ranged(last, 'delta')} nats at {between(last)}"

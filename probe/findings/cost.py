@@ -1,0 +1,136 @@
+"""Cost and identity of a run: what was measured with what, and what it took."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import Finding, register
+from probe.findings.curve import counts
+from probe.findings.table import Table, decimals
+
+_MEANINGS = {
+    "tokens": "tokens forwarded; a prefix that branches share counts once",
+    "forwards": "calls of the model's layers",
+    "targets": "losses: a target counts once for each run, condition and repeat, and once intact",
+    "body_seconds": "in the model's layers",
+    "head_seconds": "from the last layer's output to losses",
+    "seconds": "body, head and the sharing of prefixes",
+    "run_seconds": "scoring, with planning and writing; loading the model is not in it",
+    "peak_memory": "bytes of the device's memory at most",
+}
+"""What the costs in ``run.json`` are."""
+
+
+@register("cost", order=900)
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Model, data, seeds, versions, the self-check and the cost.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    record = run.record
+    costs = _part(record, "costs")
+    tables = [Table("The run", ["what", "value"], _facts(run))]
+    if costs:
+        headers = ["what", "value", "meaning"]
+        tables.append(Table("Cost, all calls of the run together", headers, _costs(costs)))
+    if checks := record.get("check"):
+        tables.append(_checks(checks))
+    if versions := _part(record, "versions"):
+        cells = [[str(name), str(version)] for name, version in versions.items()]
+        tables.append(Table("Versions", ["package", "version"], cells))
+    sentence = ", ".join(counts(run))
+    seconds = costs.get("run_seconds") or costs.get("seconds")
+    if isinstance(seconds, int | float):
+        sentence += f"; {_time(seconds)}"
+    return Finding("run", "Cost and identity of the run", f"{sentence}.", tables=tables)
+
+
+def _facts(run: OpenRun) -> list[list[str]]:
+    record = run.record
+    model, data, config = (_part(record, name) for name in ("model", "data", "config"))
+    identity, windows = _part(record, "identity"), _part(config, "windows")
+    documents = data.get("documents") or []
+    left_out = data.get("left_out") or {}
+    facts: dict[str, Any] = {
+        "run": run.name,
+        "status": record.get("status"),
+        "model": run.model,
+        "model path": model.get("path"),
+        "model revision": model.get("revision"),
+        "class": model.get("class"),
+        "parameters": model.get("parameters"),
+        "dtype": model.get("dtype"),
+        "device": model.get("device"),
+        "trained positions": model.get("positions"),
+        "data": run.data,
+        "data revision": _part(identity, "data").get("revision"),
+        "documents": len(documents) or None,
+        "window length": windows.get("length"),
+        "windows a document": windows.get("per_document"),
+        "metadata columns": _inline(_part(config, "data").get("metadata_columns") or None),
+        "protocol": _inline(config.get("protocol")),
+        "conditions": _inline(config.get("conditions")),
+        "first token": config.get("first_token") or identity.get("first_token"),
+        "seed": config.get("seed"),
+        "targets": run.targets,
+    }
+    if isinstance(left_out, Mapping):
+        for reason, found in left_out.items():
+            count = found.get("count") if isinstance(found, Mapping) else found
+            if count:
+                facts[f"left out: {str(reason).replace('_', ' ')}"] = count
+    return [[name, _shown(value)] for name, value in facts.items() if value is not None]
+
+
+def _costs(costs: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, value in costs.items():
+        words = str(name).replace("_", " ")
+        timed = words.endswith("seconds") and isinstance(value, int | float)
+        if timed:
+            words = words.removesuffix("seconds").strip() or "scoring"
+        told = _time(value) if timed else _shown(value)
+        rows.append([words, told, _MEANINGS.get(str(name), "")])
+    return rows
+
+
+def _checks(checks: Any) -> Table:
+    cells = [
+        [
+            str(check.get("technique")),
+            "used" if check.get("passed") else "switched off",
+            decimals(check.get("mean"), 6),
+            decimals(check.get("worst"), 6),
+            str(check.get("reason") or ""),
+        ]
+        for check in checks
+        if isinstance(check, Mapping)
+    ]
+    headers = ["technique", "proved itself", "mean difference (nats)", "worst", "reason"]
+    return Table("Self-check on this model, against whole forwards", headers, cells)
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = record.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _inline(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_inline(part)}" for key, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"

@@ -1,0 +1,302 @@
+"""Ablated information: a condition's loss as a ratio to the loss of all far context."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
+from probe.analysis.fit import in_order
+from probe.analysis.floor import is_noise
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
+from probe.findings import contrasts
+from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
+from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
+from probe.findings.curve import value_series
+from probe.findings.table import between, middles, pivot, ranged, records
+
+COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "ratio",
+    "low",
+    "high",
+    "resolved",
+    "reason",
+    "targets",
+    "documents",
+)
+
+
+def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
+    """Contrasts above ablated information, for `probe plot`.
+
+    Args:
+        runs: One run.
+        condition: Only what it has a part in.
+
+    Raises:
+        EmptyChartError: If there is neither.
+    """
+    (run,) = runs
+    differences, missing = run.once(contrasts.contrasts)
+    differences = differences[differences["scale"] == "octave"]
+    shares, more = run.once(ablated_information)
+    if condition is not None:
+        differences = differences[(differences[["minuend", "subtrahend"]] == condition).any(axis=1)]
+        shares = shares[shares["condition"] == condition]
+    if differences.empty and shares.empty:
+        reasons = "; ".join((*run.warnings, *missing)) or f"'{condition}' is in none"
+        raise EmptyChartError(f"no contrast and no ablated information to draw: {reasons}")
+    drawn = [] if differences.empty else [contrasts.chart(run, differences)]
+    drawn += [] if shares.empty else [chart(run, shares)]
+    notes = [line for line in (*missing, *more) if "not scored" in line]
+    drawn[0] = replace(drawn[0], notes=notes)
+    yield "", drawn if len(drawn) > 1 else drawn[0]
+
+
+@register("information", order=120, plots=[Plot("information", plot, options=[CONDITION])])
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """Each condition's loss over that of truncation.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    rows, notes = run.once(ablated_information)
+    files = {"findings.json": {"notes": notes, "information": records(rows)}}
+    if rows.empty or not run.has_length:
+        return Finding("information", "Ablated information", notes=notes, files=files)
+    names = in_order(rows["condition"].astype(str))
+    return Finding(
+        "information",
+        "Ablated information",
+        _sentence(rows[rows["resolved"].astype(bool)], names),
+        charts=[chart(run, rows)],
+        notes=notes,
+        files=files,
+    )
+
+
+def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """What share of the loss of truncation a condition costs, by octave of distance.
+
+    The ratio is ``(nll_c − nll_intact) / (nll_truncate − nll_intact)``, of the means over common
+    targets (document, window, position and boundary agree). It has no bound: a condition that
+    distracts costs more than truncation, and its ratio exceeds 1; one that helps has a ratio below
+    0. Both means are drawn together with the run's documents. Where the denominator's interval
+    contains 0 the ratio is unresolved: it could be any number.
+
+    Args:
+        run: The open run; a denominator must also lie above its noise floor.
+
+    Returns:
+        A frame with the columns ``COLUMNS`` (distances in tokens; ``ratio, low, high`` NaN and
+        ``reason`` filled where ``resolved`` is false), the noise control and truncation itself
+        left out; and a line where a condition that it needs was not scored.
+
+    Source: O'Connor and Andreas 2021, "What Context Features Can Transformer Language Models
+        Use?", section 3, there between models trained with and without the information; here one
+        model at evaluation time, with truncation for the lack of all of it.
+    """
+    truncations = [name for name in run.conditions if name.partition("(")[0] == "truncate"]
+    others = [name for name in run.conditions if name not in truncations and not is_noise(name)]
+    empty = stacked([], COLUMNS)
+    if not truncations:
+        return empty, ("no ablated information: not scored: 'truncate'",)
+    if not others:
+        return empty, ("no ablated information: nothing was scored beside 'truncate'",)
+    rows = _common_sums(run, truncations[0], others)
+    first = rows["condition"].map(run.starts).fillna(0)
+    first = first.clip(lower=run.starts.get(truncations[0], 0))
+    frames = [
+        _ratios(run, str(condition), part)
+        for condition, part in rows[rows["distance_from"] >= first].groupby("condition")
+    ]
+    return stacked(frames, COLUMNS), ()
+
+
+def ratio_limits(
+    numerators: Floats, denominators: Floats, confidence: float
+) -> tuple[float, float]:
+    """Limits of a ratio from paired draws of its numerator and its denominator.
+
+    They hold every ratio ρ for which the interval of ``numerator − ρ · denominator`` contains 0.
+    Where all denominators are above 0 these are the quantiles of the draws' ratios; the few draws
+    that a denominator significantly above 0 may have on the other side are counted rightly.
+
+    Args:
+        numerators: Draws, shape ``(resamples,)``.
+        denominators: Draws, same shape, their own interval above 0.
+        confidence: Confidence of the interval.
+
+    Returns:
+        Lower and upper limit.
+
+    Source: Fieller 1954, with bootstrap quantiles in place of normal ones.
+    """
+    ratios = numerators / denominators
+    order = np.argsort(ratios)
+    # Draws with numerator ≤ ρ · denominator: those above 0 join as ρ passes them, others leave.
+    above = (denominators < 0).sum() + np.cumsum(np.sign(denominators[order]))
+    tail = (1 - confidence) / 2 * len(ratios) - 1e-9
+    low = int(np.argmax(above >= tail))
+    inside = np.flatnonzero(above <= len(ratios) - tail)
+    high = min(int(inside.max(initial=-1)) + 1, len(ratios) - 1)
+    return float(ratios[order[low]]), float(ratios[order[high]])
+
+
+def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
+    """The ratios by octave of distance; a cross on the axis where one is unresolved.
+
+    Args:
+        run: The run.
+        rows: Rows of :func:`ablated_information`.
+    """
+    names = in_order(rows["condition"].astype(str))
+    known = rows["resolved"].fillna(False).astype(bool)
+    series = [
+        value_series(rows[(rows["condition"] == name) & known], name, look, "ratio")
+        for look, name in enumerate(names)
+        if ((rows["condition"] == name) & known).any()
+    ]
+    # One wide interval must not flatten all the others.
+    shown = np.clip(rows.loc[known, ["ratio", "low", "high"]].to_numpy(float), -1, 5)
+    height = linear_axis(shown, "share of truncation's delta", include=(0, 1))
+    if not known.all():
+        x = np.unique(middles(rows[~known]))
+        y = np.full(len(x), height.low)
+        series.append(Series("unresolved", x, y, role="unresolved", joined=False))
+    cells = pivot(
+        "Ablated information by octave of distance (tokens)",
+        records(rows),
+        names,
+        by="condition",
+        cell=lambda row: (
+            ranged(row, "ratio", 2)
+            if row.get("resolved")
+            else f"unresolved ({row.get('reason') or 'the interval of truncation contains 0'})"
+        ),
+    )
+    return Chart(
+        "Ablated information by distance",
+        distance_axis(float(rows["distance_to"].max())),
+        height,
+        series,
+        [Rule(1.0, "truncate")],
+        how=(
+            "How much of what truncation costs is also lost under the condition: 0 keeps all of it,"
+            " 1 loses as much as cutting the text off, above 1 is worse than no far text at all. No"
+            " bound. Octaves where truncation's own interval contains 0 have no ratio."
+        ),
+        tables=[cells],
+        heading=[run.model, run.data],
+    )
+
+
+def _common_sums(run: OpenRun, truncation: str, others: Sequence[str]) -> pd.DataFrame:
+    """Sums of both deltas by condition, octave and document, on targets that both scored.
+
+    Where two cells hold the same targets their sums are those of the common ones; only where they
+    do not, rows are joined.
+    """
+    names = {"truncation": truncation, "others": list(others)}
+    connection, table = run.connection, run.cells
+    rows = connection.execute(
+        f"""SELECT a.condition, a.bin, a.document, sum(a.targets)::BIGINT AS targets,
+            sum(a.delta_sum) AS numerator, sum(b.delta_sum) AS denominator,
+            bool_and(a.signature = b.signature AND a.targets = b.targets) AS same
+        FROM {table} a JOIN {table} b
+            ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
+        WHERE b.condition = $truncation AND a.condition IN $others
+            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey
+        GROUP BY a.condition, a.bin, a.document""",
+        names,
+    ).df()
+    same = rows.pop("same").to_numpy(dtype=bool)
+    frames = [rows[same]]
+    if not same.all():
+        connection.register("apart", rows.loc[~same, ["condition", "bin", "document"]])
+        with binned(connection, run.edges):
+            frames.append(
+                connection.execute(
+                    """SELECT a.condition, bin, a.document, count(*) AS targets,
+                        sum(a.delta) AS numerator, sum(b.delta) AS denominator
+                    FROM targets a JOIN bins USING (distance)
+                        SEMI JOIN apart USING (condition, bin, document)
+                        JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                            AND a.position = b.position AND a.boundary = b.boundary
+                    WHERE b.condition = $truncation AND a.condition IN $others AND NOT a.grey
+                    GROUP BY a.condition, bin, a.document""",
+                    names,
+                ).df()
+            )
+        connection.unregister("apart")
+    joined = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
+    return by_octave(located(joined, run.edges), run.last_edge)
+
+
+def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """One condition's rows, octave by octave."""
+    floor, confidence = run.floor, run.analysis.confidence
+    above = to_sums(rows.rename(columns={"numerator": "delta_sum"}), run.documents)
+    below = to_sums(rows.rename(columns={"denominator": "delta_sum"}), run.documents)
+    numerator = bootstrap(above.sums, above.targets, run.weights, confidence)
+    denominator = bootstrap(below.sums, below.targets, run.weights, confidence)
+    lows, highs = pointwise_band(denominator, confidence)
+    noise = np.zeros(len(lows)) if floor is None else np.nan_to_num(floor.at(below.lower))
+    counted = (below.targets > 0).sum(axis=0)
+    found = []
+    for octave in range(len(lows)):
+        reason = _reason(int(counted[octave]), lows[octave], highs[octave], noise[octave])
+        limits = np.nan, np.nan
+        if not reason:
+            drawn = numerator.draws[:, octave], denominator.draws[:, octave]
+            known = np.isfinite(drawn[0])
+            limits = ratio_limits(drawn[0][known], drawn[1][known], confidence)
+        point = np.nan if reason else numerator.mean[octave] / denominator.mean[octave]
+        found.append((point, *limits, not reason, reason))
+    frame = pd.DataFrame(found, columns=["ratio", "low", "high", "resolved", "reason"])
+    frame.insert(0, "condition", condition)
+    frame.insert(1, "distance_from", below.lower)
+    frame.insert(2, "distance_to", below.upper)
+    return frame.assign(targets=below.targets.sum(axis=0).astype(np.int64), documents=counted)
+
+
+def _reason(documents: int, low: float, high: float, noise: float) -> str:
+    """Why a ratio with such a denominator says nothing; empty where it does."""
+    if few := too_few(documents):
+        return few
+    limits = f"{low:+.2g} to {high:+.2g}".replace("-", "−")
+    interval = f"the interval of truncate − intact, {limits} nats,"
+    if high < 0:
+        return f"{interval} lies below 0: there is no loss to take a share of"
+    if not low > 0:
+        return f"{interval} contains 0"
+    if low <= noise:
+        return f"{interval} reaches down to the noise floor {noise:.2g}"
+    return ""
+
+
+def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """The farthest ratio of each condition, the highest first, and on which side of 1 it lies."""
+    of_each = [rows[rows["condition"] == name].sort_values("distance_from") for name in names]
+    last = [records(each.iloc[[-1]])[0] for each in of_each if len(each)]
+    if not last:
+        return "No ratio is resolved: the interval of truncation contains 0 everywhere."
+    parts = []
+    for row in sorted(last, key=lambda row: -row["ratio"]):
+        low, high = (row[name] for name in ("low", "high"))
+        side = "which is not told from 1"
+        if low is not None and low > 1:
+            side = "worse than no far text at all"
+        elif high is not None and high < 1:
+            side = "less than what deletion costs"
+        parts.append(
+            f"{row['condition']} loses {ranged(row, 'ratio', 2)} times what truncation does at"
+            f" {between(row)}, {side}"
+        )
+    return "At the farthest distances: " + "; ".join(parts) + "."

@@ -1,0 +1,119 @@
+"""The minimum detectable delta: what the documents of a run would show, had it been there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from probe.analysis.fit import in_order
+from probe.analysis.floor import is_noise
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import stacked
+from probe.findings.base import Finding, register
+from probe.findings.chart import Chart, Rule, delta_axis, distance_axis
+from probe.findings.curve import threshold_of, value_series
+from probe.findings.table import between, decimals, pivot, records
+
+POWER = 0.8
+COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "standard_error",
+    "detectable",
+    "documents",
+)
+
+
+@register("detectable", order=180)
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """The smallest delta that this run would have shown, by distance.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    rows = detectable(run)
+    files = {"findings.json": {"detectable": records(rows)}}
+    title = "What could be found"
+    if rows.empty or not run.has_length:
+        return Finding("detectable", title, files=files)
+    main = run.main_condition
+    last = records(rows[rows["condition"] == main].sort_values("distance_from"))[-1:]
+    sentence = "".join(
+        f"Under {main} a delta of {decimals(row['detectable'])} nats would be found at"
+        f" {between(row)}."
+        for row in last
+    )
+    return Finding("detectable", title, sentence, charts=[_chart(run, rows)], files=files)
+
+
+def detectable(run: OpenRun) -> pd.DataFrame:
+    """The mean delta that a t-test over the documents of each bin would find with 80 % power.
+
+    ``(t(n−1, (1 + confidence) / 2) + t(n−1, 0.8)) · SE``: a delta this large differs significantly
+    from 0, on either side, four times out of five. A bin in which nothing was found rules out no
+    less.
+
+    Args:
+        run: The open run; its confidence is one less the level of the two-sided test.
+
+    Returns:
+        One row per condition and bin with the columns ``COLUMNS`` (tokens, nats); NaN
+        below two documents in a bin.
+
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", chapter 2, with
+        Student's quantiles.
+    """
+    frames = []
+    for name, curve in run.fitted.items():
+        if is_noise(name):
+            continue
+        documents = (curve.sums.targets > 0).sum(axis=0)
+        freedom = np.where(documents > 1, documents - 1, np.nan)
+        factor = t.ppf((1 + run.analysis.confidence) / 2, freedom) + t.ppf(POWER, freedom)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "condition": name,
+                    "distance_from": curve.sums.lower,
+                    "distance_to": curve.sums.upper,
+                    "standard_error": curve.resampled.standard_error,
+                    "detectable": factor * curve.resampled.standard_error,
+                    "documents": documents,
+                }
+            )
+        )
+    return stacked(frames, COLUMNS)
+
+
+def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
+    names = in_order(rows["condition"].astype(str))
+    threshold = threshold_of(run)
+    cells = pivot(
+        "Smallest detectable delta (nats a token) by distance (tokens)",
+        records(rows),
+        names,
+        by="condition",
+        cell=lambda row: decimals(row["detectable"]),
+    )
+    return Chart(
+        "Smallest delta that would be found",
+        distance_axis(float(rows["distance_to"].max())),
+        delta_axis(
+            rows["detectable"].to_numpy(float), threshold, "detectable delta (nats a token)"
+        ),
+        [
+            value_series(rows[rows["condition"] == name], name, look, "detectable")
+            for look, name in enumerate(names)
+        ],
+        [Rule(threshold)],
+        how=(
+            "A mean delta of this size would be found with 80 % power at"
+            f" {100 - 100 * run.analysis.confidence:g} % (two-sided) with these"
+            " documents. Above the dotted line, the smallest tolerance, a run needs more documents."
+        ),
+        tables=[cells],
+        heading=[run.model, run.data],
+    )

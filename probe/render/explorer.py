@@ -1,0 +1,214 @@
+"""The token explorer: which windows are shown, their text, and their losses packed small."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from probe.analysis.floor import without_noise
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import Marks
+from probe.render.markup import text_markup, token_markup, token_texts
+from probe.render.tokens import Explorer, Token, Window
+
+MOST_WINDOWS = 6
+MOST_TOKENS = 2048
+"""Tokens of one window that are shown."""
+MOST_BYTES = 750_000
+"""What tokens and losses of one run may take of the page."""
+FAR_CHARACTERS = 8000
+"""Characters of the text before the shown tokens that can be read."""
+
+STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
+"""Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
+
+
+def explore(
+    run: OpenRun, marks: Marks | None = None, *, most_bytes: int = MOST_BYTES
+) -> Explorer | None:
+    """Choose windows and pack their rows; ``None`` where no condition has a curve.
+
+    The first window of each document takes part; those shown stand at even ranks of their mean
+    delta, from the lowest to the highest, as many as the room allows.
+
+    Args:
+        run: The open run.
+        marks: Tokens to mark, and which rows take part; without them no grey ones.
+        most_bytes: Room for tokens and losses; one window is always shown.
+
+    Returns:
+        The explorer; noise and conditions without a boundary are left out.
+    """
+    main = run.main_condition
+    if main is None or not run.has_length:
+        return None
+    rows = "NOT grey" if marks is None else marks.rows
+    run.connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW usable AS SELECT * FROM targets WHERE {rows}"
+    )
+    every = _means(run.connection, main)
+    if every.empty:
+        return None
+    made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
+    for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
+        ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
+        for rank in ranks:
+            if rank not in made:
+                made[rank] = _window(run, every.iloc[rank], main, marks)
+        chosen = [made[rank] for rank in ranks]
+        payload = packed(
+            {"conditions": run.curve_conditions, "windows": [data for _, data, _ in chosen]}
+        )
+        if len(payload) + sum(_size(window) for window, _, _ in chosen) <= most_bytes:
+            break
+    distances = [reached for _, _, reached in chosen]
+    return Explorer(
+        main,
+        [window for window, _, _ in chosen],
+        run.windows,
+        (min(low for low, _ in distances), max(high for _, high in distances)),
+        payload,
+        None if marks is None else marks.rule,
+    )
+
+
+def level(delta: float) -> int:
+    """The level of a delta on the colour scale, 0 (far text hurts most) to 8 (helps most)."""
+    return int(np.digitize(delta, STEPS))
+
+
+def _means(connection: duckdb.DuckDBPyConnection, condition: str) -> pd.DataFrame:
+    """The first scored window of each document, by rising mean delta (nats)."""
+    return connection.execute(
+        """SELECT document, "window", avg(delta) AS mean FROM usable
+        WHERE condition = ? GROUP BY document, "window"
+        QUALIFY row_number() OVER (PARTITION BY document ORDER BY "window") = 1
+        ORDER BY mean, document""",
+        [condition],
+    ).df()
+
+
+def _window(
+    run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | None
+) -> tuple[Window, dict[str, Any], tuple[int, int]]:
+    """A window, its losses for the script, and the range of distances of its colours."""
+    key = [str(chosen["document"]), int(chosen["window"])]
+    rows = run.connection.execute(
+        """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
+        FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
+        key,
+    ).df()
+    rows = without_noise(rows)
+    own = rows[rows["condition"] == main].sort_values(["offset", "distance"])
+    farthest = own.groupby("offset").tail(1).set_index("offset")
+    delta = farthest["nll"] - farthest["nll_intact"]
+    offsets = delta.index.to_numpy(dtype=np.int64)
+    first, last = _stretch(offsets, delta.to_numpy(float))
+    shown = rows[rows["offset"].between(first, last)]
+    levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
+    pieces, before, length, begin = _pieces(run.connection, key, first, last)
+    distances = own["offset"].value_counts().loc[first:last]
+    intact = farthest["nll_intact"].to_numpy(float)
+    losses_of = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
+    keys = {} if marks is None else {at: marks.title(lsd, nll) for at, lsd, nll in losses_of}
+    tokens = [
+        Token(token_markup(piece), levels.get(place), keys.get(place))
+        for place, piece in enumerate(pieces, start=first)
+    ]
+    cut = len(before) > FAR_CHARACTERS
+    window = Window(
+        str(chosen["document"]),
+        int(chosen["window"]),
+        float(chosen["mean"]),
+        first,
+        length,
+        text_markup(before[-FAR_CHARACTERS:]),
+        cut,
+        tokens,
+        begin,
+        int((distances == 1).sum()),
+    )
+    reached = farthest.loc[first:last, "distance"]
+    return (
+        window,
+        losses(shown, run.curve_conditions, first, last),
+        (int(reached.min()), int(reached.max())),
+    )
+
+
+def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[int, int]:
+    """The tokens to show: all targets, or the stretch in which far text helps most."""
+    first, last = int(offsets.min()), int(offsets.max())
+    if last - first < MOST_TOKENS:
+        return first, last
+    sums = np.zeros(last - first + 2)
+    sums[offsets - first + 1] = delta
+    sums = sums.cumsum()
+    start = int(np.argmax(sums[MOST_TOKENS:] - sums[:-MOST_TOKENS]))
+    return first + start, first + start + MOST_TOKENS - 1
+
+
+def _pieces(
+    connection: duckdb.DuckDBPyConnection, key: Sequence[Any], first: int, last: int
+) -> tuple[list[str], str, int, int]:
+    """The text of each token shown, that before them, the window's length and its start."""
+    ids, starts, ends, text, start = connection.execute(
+        """SELECT token_ids, char_start, char_end, text, start FROM windows
+        WHERE document = ? AND "window" = ?""",
+        list(key),
+    ).fetchall()[0]
+    if text is None or starts is None or ends is None:
+        return [f" #{ids[place]}" for place in range(first, last + 1)], "", len(ids), start
+    shown = token_texts(text, starts, ends, first, last)
+    return shown, text[: starts[first]], len(ids), start
+
+
+def _size(window: Window) -> int:
+    """About how many bytes a window takes on the page beside its losses."""
+    return len(window.before) + sum(
+        len(token.markup.encode()) + 22 + len(token.key or "") for token in window.tokens
+    )
+
+
+# What could end a script element, or be read by an editor as something else than it is.
+_RISKY = re.compile(
+    "[<>&\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def packed(content: Mapping[str, Any]) -> Markup:
+    """JSON that stays one string inside a script element, whatever it holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def losses(rows: pd.DataFrame, conditions: Sequence[str], first: int, last: int) -> dict[str, Any]:
+    """Losses of a window's tokens in thousandths of a nat.
+
+    Args:
+        rows: Columns ``condition, far, offset, nll, nll_intact``, both losses in nats.
+        conditions: Names of the conditions, which become numbers.
+        first: Index in the window of the first token shown.
+        last: Index of the last one.
+
+    Returns:
+        Plain values: intact losses by token; by condition and boundary in blocks.
+    """
+    intact = rows.groupby("offset")["nll_intact"].first().reindex(range(first, last + 1))
+    blocks = []
+    for (condition, far), part in rows.groupby(["condition", "far"], sort=True):
+        nll = part.set_index("offset")["nll"]
+        start, end = int(nll.index.min()), int(nll.index.max())
+        values = _thousandths(nll.reindex(range(start, end + 1)))
+        blocks.append([conditions.index(str(condition)), int(str(far)), start, values])
+    return {"first": first, "intact": _thousandths(intact), "blocks": blocks}
+
+
+def _thousandths(values: "pd.Series[Any]") -> list[int | None]:
+    return [None if np.isnan(value) else round(float(value) * 1000) for value in values]
