@@ -131,6 +131,7 @@ def doubtful_offsets(path: Path) -> bool:
 
 
 def column_names(footer: pq.FileMetaData) -> list[str]:
+    """The column that each leaf of a parquet file belongs to."""
     names = (footer.schema.column(number).path for number in range(footer.num_columns))
     return [name.partition(".")[0] for name in names]
 
