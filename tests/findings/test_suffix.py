@@ -10,7 +10,6 @@ from scipy.stats import norm, t
 from simulated import Simulation, write_run
 from tiny_run import scores
 
-from probe.analysis.compare.pair import connect_pair
 from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.base import plots
@@ -209,9 +208,6 @@ def test_distractors_are_no_losses_of_the_targets(run):
     assert run.contexts == ()
     with connect(run.path / "windows.parquet", run.folder.parts) as connection:
         held = connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
-    assert sorted(held) == [("intact",), ("truncate",)]
-    with connect_pair(run.folder, run.folder) as connection:
-        held = connection.execute("SELECT DISTINCT condition FROM b_scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
 
 
