@@ -48,7 +48,18 @@ def scale(axes: Axes, which: Literal["x", "y"], axis: Axis, *, margin: bool) -> 
         wider = ends + np.array([-MARGIN, MARGIN]) * (ends[1] - ends[0])
         low, high = transform.inverted().transform(wider)
     set_limits(low, high)
-    getattr(axes, f"set_{which}label")(style.short(axis.label, LABEL), parse_math=False)
+    getattr(axes, f"set_{which}label")(style.short(_label(axis), LABEL), parse_math=False)
+
+
+def _label(axis: Axis) -> str:
+    """The label of an axis, of shares with the unit that their ticks have no room for."""
+    if not axis.percent:
+        return axis.label
+    return f"{axis.label[:-1]}, %)" if axis.label.endswith(")") else f"{axis.label} (%)"
+
+
+def _number(text: str) -> str:
+    return text.removesuffix(" %")
 
 
 def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
@@ -80,8 +91,8 @@ def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
         How much lower than one line the labels reach (points).
     """
     if not axis.names:
-        sizes = [CHARACTER * (len(name) + 1) for name in axis.tick_names()]
-        ticks(axes.xaxis, axis.ticks, labels(axis, width, sizes))
+        sizes = [CHARACTER * (len(_number(name)) + 1) for name in axis.tick_names()]
+        ticks(axes.xaxis, axis.ticks, [_number(name) for name in labels(axis, width, sizes)])
         return 0
     names = [style.short(name, NAME) for name in axis.names]
     room = name_room(axis, width)
@@ -114,7 +125,7 @@ def y_ticks(axes: Axes, axis: Axis, height: float) -> None:
     """
     if not axis.names:
         texts = labels(axis, height, [HEIGHT] * len(axis.ticks))
-        ticks(axes.yaxis, axis.ticks, texts)
+        ticks(axes.yaxis, axis.ticks, [_number(text) for text in texts])
         return
     room = name_room(axis, height)
     size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
