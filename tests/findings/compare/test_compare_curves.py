@@ -48,7 +48,7 @@ def test_comparisons_leave_out_what_is_grey(tmp_path):
     context = 20
     run = write_run(tmp_path / "run", simulation(boundaries=(60,), reach=context + 1))
     change_record(run, config={"protocol": {"kind": "dense", "context": context}})
-    found = compare(run, run).curve
+    found = compared(run, run).curve
     tokens = found[found["unit"] == "tokens"]
     assert tokens["distance_to"].max() == context // 2 + 1
 

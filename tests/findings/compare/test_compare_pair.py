@@ -32,8 +32,11 @@ def made(folder, **changes):
 
 def common(a, b, same=True):
     """How the two are paired, the documents and windows used of each."""
-    with open_run(a, write=False) as first, open_run(b, write=False) as second:
-        connection = connect_pair(first, second)
+    with (
+        open_run(a, write=False) as first,
+        open_run(b, write=False) as second,
+        connect_pair(first, second) as connection,
+    ):
         found = pairing(connection, first, second, same)
         used = [(documents_of(connection, side), places(connection, side)) for side in "ab"]
     return found, used
@@ -45,8 +48,7 @@ def test_alternatives_are_no_losses_of_the_targets(tmp_path):
     folder = made(tmp_path / "a", curves={"truncate": step(32), name: step(32)}, noise_spread=None)
     choice = {"kind": "suffix", "prefixes": [0], "tokens": 64, "candidates": 2, "at": None}
     change_record(folder, config={"protocol": choice})
-    run = read_folder(folder)
-    with connect_pair(run, run) as connection:
+    with open_run(folder, write=False) as run, connect_pair(run, run) as connection:
         held = connection.execute("SELECT DISTINCT condition FROM b_scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
 
@@ -129,8 +131,11 @@ def test_equal_fingerprints_are_equal_texts(tmp_path):
 def test_what_is_read_of_a_side(tmp_path):
     """Far lengths of rows that can answer; bytes of a token over the windows that are used."""
     a, b = made(tmp_path / "a"), made(tmp_path / "b", boundaries=(64,))
-    with open_run(a, write=False) as first, open_run(b, write=False) as second:
-        connection = connect_pair(first, second)
+    with (
+        open_run(a, write=False) as first,
+        open_run(b, write=False) as second,
+        connect_pair(first, second) as connection,
+    ):
         pairing(connection, first, second, True)
         create_rows(connection)
         assert [far_range(connection, side) for side in "ab"] == [(40, 64), (64, 64)]

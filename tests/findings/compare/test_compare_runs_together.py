@@ -139,14 +139,11 @@ def test_the_page_has_the_answer_of_each_run(tmp_path):
     assert not together.caveats
 
 
-def test_the_answer_leads_whatever_stands_before_it(tmp_path):
-    """A finding of a lower order that is no answer is not the run's sentence; none is no line."""
-    before, answer = (
-        Finding("x", "X", "before", level="brief"),
-        Finding("y", "Y", "it", level="answer"),
-    )
+def test_a_run_that_says_nothing_has_no_line(tmp_path):
+    """The first sentence of a run's findings is its answer; files alone have none."""
+    files, answer = Finding("x", "X"), Finding("y", "Y", "it")
     with opened(made(tmp_path / "a", name="one"), made(tmp_path / "b", name="two")) as runs:
-        (together,) = findings_of_all(runs, [[before, answer], []])
+        (together,) = findings_of_all(runs, [[files, answer], [files]])
     assert together.more == ["one: it"]
 
 
