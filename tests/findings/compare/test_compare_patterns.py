@@ -1,10 +1,13 @@
 """Attention patterns of two runs: a planted difference, a plain oracle, what is left out."""
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 from compare_runs import change_record, compared, printed
 from pattern_runs import DELTAS, FIRST, make
+
+from probe.findings.compare.differences import patterns
 
 WIDE = "attend(local(w=512, sinks=1))"
 
@@ -77,3 +80,19 @@ def test_what_only_one_run_has(tmp_path, runs):
     change_record(folder, attention={})
     table = compared(runs[0], folder).patterns
     assert set(table["condition"]) == set(DELTAS) - {WIDE}
+
+
+def test_single_heads_are_left_out():
+    """They may be hundreds; several heads, or heads beside another pattern, are a pattern."""
+    names = [
+        "attend(heads(gaussian, layers=[0], heads=[1, 2]))",
+        "attend(heads(gaussian, layers=[0], heads=[1]) + local(w=4, sinks=1))",
+        "attend(heads(gaussian, layers=[0], heads=[1]) + heads(dense, layers=[1], heads=[0]))",
+        "attend(local(w=4, sinks=1))",
+    ]
+    single = ["attend(heads(gaussian, layers=[0], heads=[1]))"]
+    single += ["attend(heads(dilated(block=4, gap=2), layers=[12], heads=[3]))"]
+    with duckdb.connect() as connection:
+        frame = pd.DataFrame({"condition": [*names, *single, "truncate"], "boundary": -1})
+        connection.register("a_scores", frame)
+        assert patterns(connection, "a") == sorted(names)
