@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from probe.analysis.answer import answer
+from probe.analysis.explain import explain
+from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from test_selfcheck import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -23,12 +26,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
 import probe.runs.run
-from probe.analysis.answer import answer
-from probe.analysis.explain import explain
 from probe.analysis.floor import length_caveat, length_limit
 from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
-from probe.analysis.summary import summarise
 from probe.commands.main import group
 from probe.engine.selfcheck import Report
 from probe.errors import ProbeError

@@ -329,13 +329,13 @@ def open_run(
         UsageError: If there is no run folder, or a tolerance is not understood.
         ProbeError: If it cannot be read, or holds no score.
     """
-    folder = read_folder(path, checked=False, reading=registry.reading)
+    folder = read_folder(path, checked=False, reading=registry.reading, needs=registry.needs)
     asked = classes or (None if analysis is None else analysis.classes)
     try:
         return _open(folder, analysis, asked, write)
     except (duckdb.Error, _DoubtfulRowsError):
         # Reads every part: what is wrong is named, or left out.
-        folder = read_folder(path, reading=registry.reading)
+        folder = read_folder(path, reading=registry.reading, needs=registry.needs)
         try:
             return _open(folder, analysis, asked, write)
         except (duckdb.Error, _DoubtfulRowsError) as error:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import plain_logp, tiny
 from numpy.typing import NDArray
+from plans import BOS_IN_FRONT, longppl
+from plans import windows as settings
+from probe.analysis.keys import KeyRule, key_spans
+from probe.analysis.longppl import longppl as answered
+from probe.analysis.summary import summarise
+from pydantic import ValidationError
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
     base_configuration,
@@ -29,13 +36,12 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from probe.analysis.keys import KeyRule, key_spans
-from probe.analysis.longppl import longppl as answered
-from probe.analysis.summary import summarise
 from probe.config import Config, check
+from probe.corpus.windows import Document, whole
 from probe.errors import UsageError
 from probe.models.load import open_source
-from probe.protocol import LongPPL, longppl
+from probe.protocols.base import ANY_MODEL
+from probe.protocols.longppl import LongPPLPlan
 from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
@@ -78,10 +84,17 @@ def published(
     return found
 
 
+def text_of_length(tokens: int) -> Document:
+    """A document of token ids."""
+    none = np.zeros(0, dtype=np.int32)
+    return Document("d", np.arange(tokens), None, none, none)
+
+
 @given(st.integers(8, 200), st.integers(1, 40), st.integers(2, 40), st.integers(0, 1))
 def test_runs(length: int, context: int, stride: int, extra: int) -> None:
     """Every token from index K on is a target once; the indices are those of the published loop."""
-    plan = LongPPL(length, context, stride, extra)
+    model = BOS_IN_FRONT if extra else ANY_MODEL
+    plan = LongPPLPlan(settings(length, 1), model, context=context, stride=stride)
     runs, stop = plan.runs(True), length + extra
     starts = list(range(0, stop - context, stride))
     assert [run.boundary + extra for run in runs[1:]] == starts[1:]
@@ -93,7 +106,9 @@ def test_runs(length: int, context: int, stride: int, extra: int) -> None:
         distances = {later.first - later.boundary, later.stop - 1 - later.boundary}
         assert min(distances) == context
         assert max(distances) < plan.reach
-    assert plan.within(9, 1) == LongPPL(9, context, stride, 1)
+    short = plan.of_window(whole(text_of_length(9)), text_of_length(9), 0)
+    assert short.length == 9
+    assert short.runs(True) == replace(plan, settings=settings(9, 1)).runs(True)
 
 
 @pytest.mark.parametrize("first_token", ["published", "keep", "none"])
@@ -348,7 +363,8 @@ def test_defaults() -> None:
     config = check({**least, "protocol": {"kind": "longppl"}})
     assert config.windows.model_dump() == {"length": None, "per_document": 1, "skip": 0}
     assert config.conditions == ["truncate"]
-    assert config.plan == LongPPL(4096 + 2048, 4096, 1024)
+    assert config.plan == longppl(None, context=4096, stride=1024)
+    assert config.plan.length == 4096 + 2048
     assert Config.model_validate(config.model_dump()) == config
     limited = check({**least, "protocol": {"kind": "longppl"}, "windows": {"length": 8192}})
     assert limited.plan == longppl(8192)
@@ -394,11 +410,13 @@ def test_context_beyond_the_positions(content: dict[str, Any]) -> None:
 
 
 def test_functions_refuse() -> None:
-    """The factory says what is wrong where no configuration stands before it."""
-    with pytest.raises(UsageError, match=r"protocol\.stride is 1; allowed: at least 2"):
-        longppl(None, 64, 1)
-    with pytest.raises(UsageError, match=r"protocol\.context is 0; allowed: 1 to 7"):
-        longppl(9, 0, 4)
+    """The protocol says what is wrong where no configuration stands before it."""
+    with pytest.raises(ValidationError, match=r"stride\n.* greater than or equal to 2"):
+        longppl(None, context=64, stride=1)
+    with pytest.raises(ValidationError, match=r"context\n.* greater than 0"):
+        longppl(9, context=0, stride=4)
+    with pytest.raises(UsageError, match=r"protocol\.context is 8; allowed: 1 to 7"):
+        longppl(9, context=8, stride=4)
 
 
 def test_a_notebooks_model(content: dict[str, Any], tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probe.branches import FirstToken, Scored, intact, perturbed
 from probe.corpus.windows import Window
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocol import Run
+from probe.protocols.branches import FirstToken, Scored, TargetRun, intact, perturbed
 
 LENGTH, START, BOS = 60, 1000, 7
 CONDITIONS = (
@@ -44,28 +43,28 @@ def window(index: int = 0, document: str = "a") -> Window:
     return Window(document, index, START, IDS.copy(), None, nothing, nothing)
 
 
-def apply(condition: str, run: Run, mode: str = "keep", **how: int) -> Scored:
+def apply(condition: str, run: TargetRun, mode: str = "keep", **how: int) -> Scored:
     given = {"seed": 0, **how}
     return perturbed(
         window(), run, parse(condition), first_token=FIRST_TOKENS[mode], sources=SOURCES, **given
     )
 
 
-def far_of(scored: Scored, run: Run) -> NDArray[np.int64]:
+def far_of(scored: Scored, run: TargetRun) -> NDArray[np.int64]:
     """What stands before the near text, kept first token included."""
     return scored.branch.ids[: len(scored.branch.ids) - (run.stop - run.boundary)]
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> Run:
+def runs(draw: st.DrawFn) -> TargetRun:
     boundary = draw(st.integers(1, LENGTH - 2))
     first = draw(st.integers(boundary, LENGTH - 2))
-    return Run(boundary, first, draw(st.integers(first + 2, LENGTH)))
+    return TargetRun(boundary, first, draw(st.integers(first + 2, LENGTH)))
 
 
 @settings(deadline=None)  # the first example loads the perturbations
 @given(st.sampled_from(CONDITIONS), runs(), st.sampled_from(list(FIRST_TOKENS)))
-def test_near_is_untouched(condition: str, run: Run, mode: str) -> None:
+def test_near_is_untouched(condition: str, run: TargetRun, mode: str) -> None:
     """Near tokens and targets are the window's, the last tokens of every branch."""
     given_window = window()
     scored = perturbed(
@@ -85,7 +84,7 @@ def test_near_is_untouched(condition: str, run: Run, mode: str) -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(CONDITIONS), runs(), st.sampled_from(list(FIRST_TOKENS)))
-def test_columns(condition: str, run: Run, mode: str) -> None:
+def test_columns(condition: str, run: TargetRun, mode: str) -> None:
     """Position, far_start and boundary are indices in the document; distance follows from them."""
     scored = apply(condition, run, mode)
     branch = scored.branch
@@ -103,7 +102,7 @@ def test_columns(condition: str, run: Run, mode: str) -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(CONDITIONS), runs(), st.sampled_from(list(FIRST_TOKENS)))
-def test_targets_have_a_predictor(condition: str, run: Run, mode: str) -> None:
+def test_targets_have_a_predictor(condition: str, run: TargetRun, mode: str) -> None:
     """A target is dropped only where nothing at all stands before it."""
     branch = apply(condition, run, mode).branch
     assert branch.first >= 1
@@ -114,7 +113,7 @@ def test_targets_have_a_predictor(condition: str, run: Run, mode: str) -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(CONDITIONS), runs(), st.sampled_from(list(FIRST_TOKENS)))
-def test_intact_holds_every_target(condition: str, run: Run, mode: str) -> None:
+def test_intact_holds_every_target(condition: str, run: TargetRun, mode: str) -> None:
     """The targets of a condition are targets of intact, at the place that origin says."""
     whole = intact(window(), (run.first, run.stop), FIRST_TOKENS[mode]).branch
     branch = apply(condition, run, mode).branch
@@ -126,7 +125,7 @@ def test_intact_holds_every_target(condition: str, run: Run, mode: str) -> None:
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_first_token_keep(condition: str) -> None:
     """The BOS stands in front of intact and of every condition, and far text may all change."""
-    run = Run(30, 40, 50)
+    run = TargetRun(30, 40, 50)
     scored = apply(condition, run)
     assert scored.branch.ids[0] == BOS
     assert BOS not in scored.branch.ids[1:]
@@ -139,7 +138,7 @@ def test_first_token_keep(condition: str) -> None:
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_first_token_without_bos(condition: str) -> None:
     """Without a BOS the window's own first token is kept in front and never perturbed."""
-    scored = apply(condition, Run(30, 40, 50), "own")
+    scored = apply(condition, TargetRun(30, 40, 50), "own")
     assert scored.branch.ids[0] == IDS[0]
     assert IDS[0] not in scored.branch.ids[1:]
     whole = intact(window(), (20, LENGTH), FIRST_TOKENS["own"]).branch
@@ -149,14 +148,14 @@ def test_first_token_without_bos(condition: str) -> None:
 
 def test_first_token_without_bos_perturbs_all_else() -> None:
     """A replacement leaves the kept token alone and no other one of the far text."""
-    branch = apply("replace(source='vocabulary')", Run(30, 40, 50), "own").branch
+    branch = apply("replace(source='vocabulary')", TargetRun(30, 40, 50), "own").branch
     assert (branch.ids[1:30] >= 10_000).all()
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_first_token_none(condition: str) -> None:
     """Nothing stands in front: the branch is far and near alone."""
-    run = Run(30, 40, 50)
+    run = TargetRun(30, 40, 50)
     far = far_of(apply(condition, run, "none"), run)
     assert BOS not in far
     assert len(far) <= 30
@@ -164,7 +163,7 @@ def test_first_token_none(condition: str) -> None:
 
 def test_first_token_none_truncated() -> None:
     """With nothing in front, the token at distance 0 of truncated text is no target."""
-    scored = apply("truncate", Run(30, 30, 50), "none")
+    scored = apply("truncate", TargetRun(30, 30, 50), "none")
     assert np.array_equal(scored.branch.ids, IDS[30:50])
     assert (scored.branch.first, scored.branch.origin) == (1, 31)
     assert scored.position == START + 31
@@ -180,7 +179,7 @@ def test_first_token_none_intact() -> None:
 @pytest.mark.parametrize(("mode", "first"), [("published", BOS), ("published, own", IDS[0])])
 def test_first_token_published(mode: str, first: int) -> None:
     """As published: in front of intact and where far text remains, not of truncated text."""
-    run = Run(30, 40, 50)
+    run = TargetRun(30, 40, 50)
     assert intact(window(), (20, LENGTH), FIRST_TOKENS[mode]).branch.ids[0] == first
     assert apply("shuffle", run, mode).branch.ids[0] == first
     assert np.array_equal(apply("truncate", run, mode).branch.ids, IDS[30:50])
@@ -192,7 +191,7 @@ def test_nested_far_texts(condition: str, mode: str, data: st.DataObject) -> Non
     """A longer far text begins with what a shorter one became: boundaries share their prefix."""
     skip = FIRST_TOKENS[mode].kept
     boundaries = sorted(data.draw(st.sets(st.integers(0, 13), min_size=2)))
-    cuts = [Run(skip + 4 * n, LENGTH - 2, LENGTH) for n in boundaries if n]  # whole spans
+    cuts = [TargetRun(skip + 4 * n, LENGTH - 2, LENGTH) for n in boundaries if n]  # whole spans
     keys = []
     for run in cuts:
         branch = apply(condition, run, mode).branch
@@ -204,7 +203,7 @@ def test_nested_far_texts(condition: str, mode: str, data: st.DataObject) -> Non
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_draws_do_not_depend_on_order(condition: str) -> None:
     """A boundary's draw is the same whichever boundaries were drawn before it."""
-    some = [Run(boundary, 50, 60) for boundary in (10, 33, 47)]
+    some = [TargetRun(boundary, 50, 60) for boundary in (10, 33, 47)]
     forth = [apply(condition, run).branch.ids for run in some]
     back = [apply(condition, run).branch.ids for run in reversed(some)]
     for one, other in zip(forth, reversed(back), strict=True):
@@ -213,7 +212,7 @@ def test_draws_do_not_depend_on_order(condition: str) -> None:
 
 def test_draws_differ() -> None:
     """Another seed, repeat, window or document is another draw."""
-    run, condition = Run(40, 40, 60), parse("shuffle")
+    run, condition = TargetRun(40, 40, 60), parse("shuffle")
     cases = [
         (window(), 0, 0),
         (window(), 1, 0),
@@ -234,7 +233,7 @@ def test_draws_differ() -> None:
 def test_noise_shares_with_noise_alone(mode: str) -> None:
     """Keys of noise agree with no key of intact; two noise branches share their far text only."""
     whole = intact(window(), (20, LENGTH), FIRST_TOKENS[mode]).branch
-    one, other = (apply("noise", Run(b, b, LENGTH), mode).branch for b in (30, 40))
+    one, other = (apply("noise", TargetRun(b, b, LENGTH), mode).branch for b in (30, 40))
     before = 30 + FIRST_TOKENS[mode].extra
     assert np.array_equal(one.ids, whole.ids)
     assert not np.isin(one.keys, whole.keys).any()
@@ -246,7 +245,7 @@ def test_noise_shares_with_noise_alone(mode: str) -> None:
 @pytest.mark.parametrize("mode", FIRST_TOKENS)
 def test_nothing_far(mode: str, condition: str) -> None:
     """A boundary at the window's start cuts nothing off: the branch is how intact begins."""
-    scored = apply(condition, Run(0, 40, 50), mode)
+    scored = apply(condition, TargetRun(0, 40, 50), mode)
     whole = intact(window(), (0, LENGTH), FIRST_TOKENS[mode]).branch
     assert np.array_equal(scored.branch.ids, whole.ids[: len(scored.branch.ids)])
     assert scored.branch.stop == 50 + FIRST_TOKENS[mode].extra

@@ -1,43 +1,37 @@
-"""Protocols: which distances are measured, how often, and inside which bounds."""
+"""Protocol sweep: which distances are measured, how often, and inside which bounds."""
 
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import sweep
+from pydantic import ValidationError
 
 from probe.errors import UsageError
-from probe.protocol import DEFAULT_RUNS, Grid, Run, Sweep, grid, sweep
+from probe.protocols.branches import TargetRun
+from probe.protocols.sweep import DEFAULT_RUNS, SweepPlan
 
 SPREADS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])
 DIVISORS = st.dictionaries(st.integers(2, 100), st.integers(1, 20), max_size=3)
 
 
 @st.composite
-def sweeps(draw: st.DrawFn) -> Sweep:
+def sweeps(draw: st.DrawFn) -> SweepPlan:
     length = draw(st.integers(2, 3000))
     insist = draw(st.booleans())
     reach = draw(st.integers(1, length - 1 if insist else length // 2))
     runs = {1: 1, **draw(DIVISORS)}
-    return sweep(length, reach, lengths=runs, spread=draw(SPREADS), insist=insist)
+    return sweep(length, reach, runs=runs, spread=draw(SPREADS), insist=insist)
 
 
-@st.composite
-def grids(draw: st.DrawFn) -> Grid:
-    count, end_offset = draw(st.integers(1, 20)), draw(st.integers(0, 50))
-    first = draw(st.integers(1, 500))
-    distances = draw(st.lists(st.integers(0, first - 1), min_size=1, max_size=20))
-    length = first + count + end_offset
-    return grid(length, distances, count=count, end_offset=end_offset)
-
-
-def distances(run: Run) -> list[int]:
+def distances(run: TargetRun) -> list[int]:
     """Distance of each target of a run, by the definition of distance."""
     return [target - run.boundary for target in range(run.first, run.stop)]
 
 
 @given(sweeps())
-def test_sweep_long_run(plan: Sweep) -> None:
+def test_sweep_long_run(plan: SweepPlan) -> None:
     """The long run measures each distance below reach exactly once, over all that is behind it."""
     long, *_ = plan.runs(shared=True)
     assert distances(long) == list(range(plan.reach))
@@ -46,7 +40,7 @@ def test_sweep_long_run(plan: Sweep) -> None:
 
 
 @given(sweeps())
-def test_sweep_boundaries(plan: Sweep) -> None:
+def test_sweep_boundaries(plan: SweepPlan) -> None:
     """No boundary is used twice, and each has length − reach tokens before it or more."""
     boundaries = [run.boundary for run in plan.runs(shared=True)]
     assert len(set(boundaries)) == len(boundaries)
@@ -54,21 +48,21 @@ def test_sweep_boundaries(plan: Sweep) -> None:
 
 
 @given(sweeps())
-def test_sweep_targets(plan: Sweep) -> None:
+def test_sweep_targets(plan: SweepPlan) -> None:
     """Every run starts at distance 0 and lies within the targets of the intact pass."""
     first, stop = plan.targets
     assert 1 <= first < stop == plan.length
     for run in plan.runs(shared=True):
         assert run.boundary == run.first
         assert first <= run.first < run.stop <= stop
-        assert run.stop - run.first in {plan.reach // divisor for divisor in plan.lengths}
+        assert run.stop - run.first in {plan.reach // divisor for divisor in plan.counts}
 
 
 @given(sweeps())
-def test_sweep_runs_are_what_was_asked_for(plan: Sweep) -> None:
+def test_sweep_runs_are_what_was_asked_for(plan: SweepPlan) -> None:
     """No more runs than asked for of each length."""
     asked: Counter[int] = Counter()
-    for divisor, count in plan.lengths.items():
+    for divisor, count in plan.counts.items():
         asked[plan.reach // divisor] += count
     assert Counter(run.stop - run.first for run in plan.runs(shared=True)) <= asked
 
@@ -92,40 +86,17 @@ def test_sweep_all_runs() -> None:
 
 def test_sweep_single_run() -> None:
     """A sweep of the long run alone shows every distance of it."""
-    plan = sweep(512, lengths={1: 1})
-    assert plan.runs(shared=True) == (Run(256, 256, 512),)
+    plan = sweep(512, runs={1: 1})
+    assert plan.runs(shared=True) == (TargetRun(256, 256, 512),)
     assert plan.curve_start(False) == 0
-
-
-@given(grids())
-def test_grid(plan: Grid) -> None:
-    """Targets stand still; each distance is that of the first target, the longest first."""
-    runs = plan.runs(shared=True)
-    first, stop = plan.targets
-    assert (stop - first, plan.length - stop) == (plan.count, plan.end_offset)
-    assert all((run.first, run.stop) == (first, stop) for run in runs)
-    assert [first - run.boundary for run in runs] == sorted(set(plan.distances), reverse=True)
-    assert all(1 <= run.boundary <= first for run in runs)
-    assert runs == plan.runs(shared=False)
-
-
-@given(grids())
-def test_grid_reach(plan: Grid) -> None:
-    """Reach is one more than the longest distance of any target."""
-    assert plan.reach == 1 + max(max(distances(run)) for run in plan.runs(shared=True))
-    assert plan.curve_start(True) == plan.curve_start(False) == 0
 
 
 @pytest.mark.parametrize(
     ("make", "value", "allowed"),
     [
         (lambda: sweep(100, 51), "51", "1 to 50"),
-        (lambda: sweep(100, 0), "0", "1 to 50"),
+        (lambda: sweep(1, None), "0", "1 to 0"),
         (lambda: sweep(100, 100, insist=True), "100", "1 to 99"),
-        (lambda: grid(100, [0, 50]), "[0, 50]", "0 to 49"),
-        (lambda: grid(100, [-1]), "[-1]", "0 to 49"),
-        (lambda: grid(100, []), "[]", "one or more from 0 to 49"),
-        (lambda: grid(50, [0]), "10 targets", "windows of 50 tokens"),
     ],
 )
 def test_mistakes(make: object, value: str, allowed: str) -> None:
@@ -145,3 +116,9 @@ def test_insist() -> None:
     with pytest.raises(UsageError, match="insist"):
         sweep(100, 80)
     assert sweep(100, 80, insist=True).targets == (20, 100)
+
+
+def test_no_reach() -> None:
+    """A reach below 1 is refused before there is a window."""
+    with pytest.raises(ValidationError, match=r"reach\n.* greater than 0"):
+        sweep(100, 0)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models import plain_logp, tiny, tiny_model, tiny_report
+from plans import dense
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     changed,
@@ -28,11 +29,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.config import check
+from probe.engine import branch as tree_parts
 from probe.engine.branch import Branch
 from probe.engine.engine import Engine
-from probe.engine.engine import branch as tree_parts
 from probe.errors import UsageError
-from probe.protocol import Dense, dense
 from probe.results.folder import read_folder
 from probe.runs import rows as row_blocks
 from probe.runs.experiment import prepare
@@ -192,7 +192,7 @@ def test_the_engine_with_an_intact_branch_a_target(
 def branches(text: np.ndarray, context: int, count: int) -> list[Branch]:
     """An intact branch and a truncated one in turn, *count* of each; then truncated ones alone."""
     found = []
-    for one in Dense(len(text), context, count).runs(True):
+    for one in dense(len(text), context, count).runs(True):
         ids = text[one.boundary : one.stop]
         if len(ids) == context + 1:
             found.append(Branch(ids, ids, context, context + 1, one.stop - 1))
@@ -280,7 +280,7 @@ LEAST = {"name": "a", "model": {"path": "m"}, "data": {"path": "text"}}
 def test_defaults() -> None:
     """All targets with so long a context; truncate alone; nll and KL."""
     config = check({**LEAST, "protocol": {"kind": "dense", "context": 512}})
-    assert config.plan == Dense(2048, 512, 1536)
+    assert config.plan == dense(2048, 512, 1536)
     assert (config.conditions, config.measures) == (["truncate"], ["nll", "kl"])
 
 

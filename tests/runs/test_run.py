@@ -37,7 +37,7 @@ from probe.config import Config
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
-from probe.protocol import Run
+from probe.protocols.branches import TargetRun
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import Progress, run
@@ -83,7 +83,7 @@ class Plain:
     def room(self) -> int:
         return max(run.boundary for run in self.runs("noise"))
 
-    def runs(self, condition: str) -> tuple[Run, ...]:
+    def runs(self, condition: str) -> tuple[TargetRun, ...]:
         return self.config.plan.runs(condition not in UNSHARED)
 
     def sampler(self, source: str, document: str, start: int) -> Sampler:
@@ -142,7 +142,7 @@ class Plain:
             document=document, window=index, condition="intact", repeat=0, boundary=-1, far_start=-1
         )
 
-    def rows_of(self, key: tuple[str, int, str, int], run: Run) -> pd.DataFrame:
+    def rows_of(self, key: tuple[str, int, str, int], run: TargetRun) -> pd.DataFrame:
         document, index, condition, repeat = key
         window = self.windows[document, index]
         start, boundary, first = window["start"], run.boundary, run.first

@@ -5,10 +5,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import band, grid
 
 from probe.config import check
 from probe.errors import UsageError
-from probe.protocol import Run, band, grid
+from probe.protocols.branches import TargetRun
 
 LENGTH = 200
 CONTENT = {
@@ -34,7 +35,7 @@ def test_a_band_covers_its_distances_and_nothing_else(edges, count, end_offset, 
         [(t, t + 1) for t in range(first, first + count)] if alone else [(first, first + count)]
     )
     expected = {
-        (near, far): [Run(begin - near, begin, stop, begin - far) for begin, stop in starts]
+        (near, far): [TargetRun(begin - near, begin, stop, begin - far) for begin, stop in starts]
         for near, far in pairwise(edges)
     }
     runs = plan.runs(shared=False)
@@ -51,15 +52,20 @@ def test_targets_alone_have_a_boundary_each():
     plan = grid(LENGTH, [0, 5], count=3, end_offset=10, alone=True)
     first = LENGTH - 13
     assert plan.runs(True) == tuple(
-        Run(first + n - d, first + n, first + n + 1) for d in (5, 0) for n in range(3)
+        TargetRun(first + n - d, first + n, first + n + 1) for d in (5, 0) for n in range(3)
     )
     assert plan.reach == 6
 
 
-@pytest.mark.parametrize("edges", [[], [5], [5, 5], [9, 5], [-1, 5], [0, LENGTH]])
+@pytest.mark.parametrize("edges", [[], [5], [5, 5], [9, 5], [0, LENGTH]])
 def test_edges_that_are_none(edges):
     with pytest.raises(UsageError, match="allowed: two or more rising distances from 0 to 150"):
         band(LENGTH, edges)
+
+
+def test_a_negative_edge():
+    with pytest.raises(UsageError, match=r"edges\.0: .* greater than or equal to 0; got -1"):
+        check({**CONTENT, "protocol": {"kind": "band", "edges": [-1, 5]}})
 
 
 def test_a_configuration_of_bands():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,38 @@ from probe.engine.branch import Attention, Branch
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.text import TokenText
-from probe.protocol import Run
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
 NEAR_LANE = 1 << 41
+
+
+class TargetRun(NamedTuple):
+    """One boundary and the consecutive targets measured behind it, in one sequence.
+
+    Indices count the window's own tokens from 0.
+
+    Args:
+        boundary: Index of the first intact token after the far context.
+        first: Index of the first target.
+        stop: One past the last target.
+        start: Index of the first far token; what stands before it stays intact.
+        name: What the far text is called, where it has a name that sources go by.
+        passage: Place of a passage among the far tokens, where a condition reads it.
+    """
+
+    boundary: int
+    first: int
+    stop: int
+    start: int = 0
+    name: str | None = None
+    passage: slice | None = None
+
+
+class Draw(NamedTuple):
+    """A condition and the number of its draw."""
+
+    condition: Condition
+    repeat: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +122,7 @@ def attended(
 
 def perturbed(
     window: Window,
-    run: Run,
+    run: TargetRun,
     condition: Condition,
     *,
     first_token: FirstToken,
@@ -101,7 +130,6 @@ def perturbed(
     repeat: int = 0,
     sources: Mapping[str, Sampler] | None = None,
     text: TokenText | None = None,
-    passage: slice | None = None,
 ) -> Scored:
     """One run of a condition: far perturbed up to the run's boundary, all else as it is.
 
@@ -116,7 +144,6 @@ def perturbed(
         repeat: Number of the draw.
         sources: Samplers by name.
         text: The text of the whole window, where the condition reads it.
-        passage: Place of a passage among the run's far tokens, where the condition reads it.
     """
     start = max(run.start, first_token.kept)
     rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
@@ -125,7 +152,7 @@ def perturbed(
     targets = window.ids[run.first : run.stop]
     left = None
     if condition.keeps_positions:
-        left = condition.left(far, rng=rng, text=text, targets=targets, passage=passage)
+        left = condition.left(far, rng=rng, text=text, targets=targets, passage=run.passage)
         far = far[left]
     else:
         far = condition.apply(
@@ -134,7 +161,7 @@ def perturbed(
             sources=sources or {},
             text=text,
             targets=targets,
-            passage=passage,
+            passage=run.passage,
         )
     older = window.ids[first_token.kept : start]
     before = np.concatenate([older, far])
@@ -164,7 +191,7 @@ def perturbed(
 
 
 def _kept_positions(
-    start: int, left: NDArray[np.int64], run: Run, first_token: FirstToken, lead: int
+    start: int, left: NDArray[np.int64], run: TargetRun, first_token: FirstToken, lead: int
 ) -> NDArray[np.int64]:
     """The position ids that the tokens of a branch have in the intact text."""
     own = [np.arange(first_token.kept, start), start + left, np.arange(run.boundary, run.stop)]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import plain_logp
+from plans import suffix
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     changed,
@@ -26,11 +27,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM
 
-from probe.candidates import DISTRACTOR, matches, places, windows_of
 from probe.config import check
 from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
-from probe.protocol import Suffix, suffix
+from probe.protocols.suffix import DISTRACTOR, SuffixPlan, SuffixProtocol, matches
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import notes, run
@@ -61,14 +61,15 @@ def test_candidates_lie_apart(
     length: int, tokens: int, candidates: int, skip: int, seed: int
 ) -> None:
     """No candidate overlaps another, the window or what is skipped; long documents have all."""
-    plan = suffix(tokens + 12, [12], tokens=tokens, candidates=candidates)
+    options = {"tokens": tokens, "candidates": candidates}
+    plan = suffix(tokens + 12, [12], per_document=None, skip=skip, **options)
     text = document(length)
-    found = windows_of(text, plan, per_document=None, skip=skip, seed=seed)
-    if length >= skip + plan.needed:
+    found = plan.windows(text, seed)
+    if length >= plan.fewest:
         assert len(found) == (length - skip) // plan.length
     for window in found:
-        starts = places(text, window.start, plan, skip, seed)
-        assert starts.tolist() == places(text, window.start, plan, skip, seed).tolist()
+        starts = plan.places(text, window.start, seed)
+        assert starts.tolist() == plan.places(text, window.start, seed).tolist()
         assert len(starts) == candidates - 1
         taken = [range(0, skip), range(window.start, window.start + plan.length)]
         taken += [range(start, start + tokens) for start in starts]
@@ -83,19 +84,19 @@ def test_at_matches() -> None:
     one = document(len(text), text)
     assert matches(one, "^#").tolist() == list(range(0, 600, 50))
     assert matches(one, "#|#0").tolist() == list(range(0, 600, 50))
-    plan = suffix(130, [100], tokens=30, candidates=5, at="^#")
-    found = windows_of(one, plan, per_document=None, skip=0, seed=3)
+    plan = suffix(130, [100], per_document=None, tokens=30, candidates=5, at="^#")
+    found = plan.windows(one, 3)
     assert found
     for window in found:
         assert (window.start + 100) % 50 == 0
-        starts = places(one, window.start, plan, 0, 3)
+        starts = plan.places(one, window.start, 3)
         assert len(starts) == 4
         assert (starts % 50 == 0).all()
         assert all(s + 30 <= window.start or s >= window.start + 130 for s in starts.tolist())
     spans = sorted(window.start for window in found)
     assert all(b - a >= 130 for a, b in pairwise(spans))
-    many = suffix(130, [100], tokens=30, candidates=13, at="^#")
-    assert windows_of(one, many, per_document=None, skip=0, seed=3) == []
+    many = suffix(130, [100], per_document=None, tokens=30, candidates=13, at="^#")
+    assert many.windows(one, 3) == []
 
 
 def test_token_of_a_match() -> None:
@@ -122,12 +123,14 @@ def test_rows_are_those_of_plain_forwards(
     config = configured(content, **changes)
     found = scores(run(config, tmp_path))
     model = AutoModelForCausalLM.from_pretrained(models[bos]).eval()
-    documents = prepare(config).documents
+    experiment = prepare(config)
+    documents, plan = experiment.documents, experiment.plan
+    assert isinstance(plan, SuffixPlan)
     assert set(found.condition) == {"intact", "truncate", *NAMES}
     for (name, number), window in windows(tmp_path / "suffix").items():
         ids, start = np.array(window["token_ids"]), window["start"]
         whole = documents[name].ids
-        starts = places(documents[name], start, Suffix(64, 16, 0, False, (48,), 4), 0, 0)
+        starts = plan.places(documents[name], start, 0)
         own = {"truncate": ids[48:]} | {
             condition: whole[at : at + TOKENS] for condition, at in zip(NAMES, starts, strict=True)
         }
@@ -220,7 +223,7 @@ def test_defaults_follow_the_prefixes(content: dict[str, Any]) -> None:
     config = configured(content)
     assert (config.windows.length, config.windows.per_document) == (64, 2)
     assert config.conditions == ["truncate"]
-    assert isinstance(config.plan, Suffix)
+    assert isinstance(config.plan, SuffixPlan)
     assert config.plan.reach == 64
     assert [run.boundary for run in config.plan.runs(True)] == [0, 24, 48]
     assert configured(content, windows={"length": 100}).plan.runs(True)[0].boundary == 36
@@ -249,16 +252,17 @@ def test_mistakes(changes: dict[str, Any], said: str, content: dict[str, Any]) -
 
 def test_token_ids_have_no_matches(content: dict[str, Any]) -> None:
     """A regular expression is not looked for in token ids."""
-    plan = suffix(64, [48], tokens=16, candidates=2, at="x")
+    plan = suffix(64, [48], per_document=1, tokens=16, candidates=2, at="x")
     with pytest.raises(UsageError, match="the data came as token ids"):
-        windows_of(document(400), plan, per_document=1, skip=0, seed=0)
+        plan.windows(document(400), 0)
 
 
 def test_no_perturbation_takes_the_name() -> None:
-    """The rows of candidates are told by a condition that no perturbation can have."""
+    """The rows of candidates have a condition that no perturbation can have."""
     from probe.perturbations.registry import register
-    from probe.results.views import DISTRACTOR as beginning
 
-    assert DISTRACTOR.format(1).startswith(beginning)
-    with pytest.raises(ValueError, match="what protocol suffix calls its candidates"):
+    alternatives = SuffixProtocol.reading({}).alternatives
+    assert DISTRACTOR.format(1).startswith(alternatives)
+    assert len(alternatives) > len("distractor")
+    with pytest.raises(ValueError, match="what a protocol calls its candidates"):
         register("distractor")
