@@ -1,6 +1,8 @@
 """Text that others wrote, made safe to show: cut where it is long, escaped for a terminal."""
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -74,6 +76,19 @@ def _pieces(value: Any, most: int) -> Iterator[str]:
         yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
     else:
         yield repr(value)
+
+
+FILE_NAME = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
+
+
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def signed(value: float, digits: int = 4) -> str:

@@ -14,13 +14,16 @@ class Facts:
     Args:
         finding: Name of the finding that answers it.
         has_length: Whether all that lies further than a distance is perturbed.
+        has_same_targets: Whether the same targets are measured at every distance.
     """
 
     finding: str = "curve"
     has_length: bool = True
+    has_same_targets: bool = False
 
 
 _FACTS = {
+    "grid": Facts(has_same_targets=True),
     "band": Facts("bands", False),
     "passages": Facts("passages", False),
     "suffix": Facts("suffix", False),

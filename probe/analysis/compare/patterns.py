@@ -4,13 +4,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from probe.analysis.attended import PREFIX
 from probe.analysis.bootstrap import pointwise_band, ratio
 from probe.analysis.compare.differences import difference
 from probe.analysis.compare.draws import Draws
 from probe.analysis.compare.pair import SIDES
-from probe.analysis.heads import single_head
+from probe.analysis.open_run import PATTERN
 from probe.analysis.sums import Sums
+from probe.findings.patterns.common_targets import single_head
 from probe.results.folder import RunFolder
 
 COLUMNS = ("condition", "a", "b", "difference", "low", "high", "documents", "targets")
@@ -47,7 +47,7 @@ def scored(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
     """Patterns of one side that have no boundary, in order of name, single heads left out."""
     rows = connection.execute(
         f"""SELECT DISTINCT condition::VARCHAR FROM {side}_scores
-        WHERE boundary < 0 AND starts_with(condition, '{PREFIX}') ORDER BY 1"""
+        WHERE boundary < 0 AND starts_with(condition, '{PATTERN}') ORDER BY 1"""
     ).fetchall()
     return [str(name) for (name,) in rows if single_head(str(name)) is None]
 
