@@ -132,6 +132,11 @@ class OpenRun:
         """Whether it perturbs all that lies further than a distance: else no length is read."""
         return registry.facts(self.folder.kind).has_length
 
+    @property
+    def has_same_targets(self) -> bool:
+        """Whether the same targets are measured at every distance."""
+        return registry.facts(self.folder.kind).has_same_targets
+
     def is_answered_by(self, finding: str) -> bool:
         """Whether the finding of this name is the one that answers the run's protocol."""
         return registry.facts(self.folder.kind).finding == finding
