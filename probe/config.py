@@ -322,7 +322,7 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
         UsageError: Every mistake, a line each: its path, the value, what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"configuration {path}: {error.strerror}") from error
     except NO_YAML as error:
@@ -357,6 +357,24 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
         raise UsageError(f"{where} has {error.error_count():,} mistake(s):\n{told}") from error
     config.plan  # noqa: B018 - raises where the protocol does not fit the windows
     return config
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML in which mappings may be merged (``<<``), each pair of keys and values once.
+
+    PyYAML keeps them as often as they are named: some lines that merge one another would multiply
+    without an end while they are read, before there is a value to count.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        # The last of equal keys holds: of pairs named twice the last is kept.
+        last = {id(key): (key, value) for key, value in reversed(node.value)}
+        node.value = list(reversed(last.values()))
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def _refuse_endless(content: object, where: str) -> None:
@@ -400,7 +418,7 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
         if not isinstance(place, dict):
             raise UsageError(f"--set {one_line(setting, MOST)}: {shown(parent)} holds no keys")
     try:
-        place[last] = yaml.safe_load(value)
+        place[last] = _read_yaml(value)
     except NO_YAML as error:
         raise UsageError(
             f"--set {one_line(setting, MOST)}: the value is no YAML: {one_line(error)}"

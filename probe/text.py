@@ -1,8 +1,11 @@
 """Text that others wrote, made safe to show: cut where it is long, escaped for a terminal."""
 
+import hashlib
 import math
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -74,6 +77,19 @@ def _pieces(value: Any, most: int) -> Iterator[str]:
         yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
     else:
         yield repr(value)
+
+
+FILE_NAME = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
+
+
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -148,14 +164,33 @@ WIDTH = 100
 """Most characters of a line, where columns can stand below one another."""
 
 
-def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False, numbers: bool = False) -> str:
+def wrapped(text: str, indent: str = "  ") -> str:
+    """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def aligned(
+    lines: Sequence[Sequence[str]],
+    *,
+    rule: bool = False,
+    numbers: bool | Literal["all"] = False,
+) -> str:
     """Rows of words in columns as wide as their longest word.
 
     Args:
         lines: The rows, the first being the head; equally many words in each, at least one row.
             What a terminal would obey in a word is escaped.
         rule: Whether a line of hyphens follows the head.
-        numbers: Whether all columns but the first end, instead of begin, at one place.
+        numbers: Whether all columns but the first end, instead of begin, at one place; with ``all``
+            the first as well.
 
     Returns:
         One line a row, without blanks at their ends.
@@ -163,8 +198,9 @@ def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False, numbers: bool
     lines = [[printable(word) for word in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     place = str.rjust if numbers else str.ljust
+    first = str.rjust if numbers == "all" else str.ljust
     rows = [
-        "  ".join([line[0].ljust(widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
+        "  ".join([first(line[0], widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
         for line in lines
     ]
     if rule:
@@ -204,3 +240,16 @@ def _block(
     if rule:
         rows.insert(1, "  ".join("-" * widths[column] for column in columns))
     return "\n".join(rows)
+
+
+FILE_NAME = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
+
+
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

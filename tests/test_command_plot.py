@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from simulated import Simulation, write_run
 
-from probe.commands._figures import slug
 from probe.commands.main import group
+from probe.text import slug
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

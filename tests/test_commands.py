@@ -506,6 +506,13 @@ def test_check(models: Mapping[bool, Path], tmp_path: Path) -> None:
     assert last_line(result, 1).startswith("branching is not exact on this model")
 
 
+def test_a_model_of_one_position(tmp_path: Path) -> None:
+    """Too few to try anything on: one line, status 2."""
+    tiny("llama", max_position_embeddings=1).save_pretrained(tmp_path)
+    line = mistake(probe("check", tmp_path, "--device", "cpu"), 2)
+    assert "has 1 positions; allowed: 8 or more" in line
+
+
 def test_unknown_attention(models: Mapping[bool, Path]) -> None:
     """An attention that transformers does not know is told with the model: status 2."""
     line = mistake(probe("check", models[True], "--attention", "abacus", "--device", "cpu"), 2)

@@ -291,6 +291,26 @@ def test_values_without_an_end(tmp_path: Path, text: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_merged_mappings_do_not_multiply(tmp_path: Path) -> None:
+    """Mappings that merge one another, nine times on each of forty levels, are read at once."""
+    lines = ["l0: &l0 {x: 1, y: 2}"]
+    for level in range(1, 40):
+        lines.append(f"l{level}: &l{level} {{<<: [{', '.join([f'*l{level - 1}'] * 9)}]}}")
+    with pytest.raises(UsageError, match=r"name: .*\{'x': 1, 'y': 2\}"):
+        load(written(tmp_path, "\n".join([*lines, "name: *l39"])))
+
+
+@pytest.mark.parametrize("aliases", ["*a, *b, *a", "*b, *a, *b", "*a, *a", "*b"])
+def test_merged_mappings_hold_what_yaml_says(tmp_path: Path, aliases: str) -> None:
+    """A mapping's own keys hold, then those of the first that is merged."""
+    text = f"a: &a {{x: 1, y: 1}}\nb: &b {{x: 2, z: 2}}\nc: {{<<: [{aliases}], y: 3}}"
+    with pytest.raises(UsageError) as caught:
+        load(written(tmp_path, text))
+    line = next(line for line in str(caught.value).splitlines() if line.startswith("  c: "))
+    for key, value in yaml.safe_load(text)["c"].items():
+        assert f"{key!r}: {value}" in line
+
+
 def test_at_most_twenty_mistakes() -> None:
     """Twenty mistakes are told, of the others their number."""
     with pytest.raises(UsageError) as caught:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from plans import grid
 from planted import FREE, CopyRule, planted
+from probe.analysis.answer import answer, sentence
+from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
-from probe.analysis.answer import answer, sentence
-from probe.analysis.summary import summarise
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
 from probe.engine.tree import build, tokens

@@ -22,7 +22,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM, RobertaConfig
 
 from probe.commands.main import group
-from probe.errors import UsageError
+from probe.errors import ProbeError, UsageError
+from probe.models import load
 from probe.models.causal import CausalModel
 from probe.models.load import ModelSource, load_model, open_source
 from probe.runs.run import run
@@ -116,6 +117,73 @@ def test_weights_left_over(folder: Path, base: dict[str, Any], tmp_path: Path) -
     assert json.loads((run_folder / "run.json").read_text())["model"]["warnings"] == [note]
 
 
+def test_experts_that_are_not_there(tmp_path: Path) -> None:
+    """What is made of several parts, one of which is missing, is named in the message itself."""
+    tiny("mixtral").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.1.block_sparse_moe.experts.2.w1.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"1 weight \(model\.layers\.1\.mlp\.experts\.gate_up_pro"):
+        loaded(tmp_path)
+
+
+def test_names_of_weights_are_one_line(folder: Path) -> None:
+    """A name is whatever somebody wrote into the file."""
+    hostile = {"a\x1b[31m\n" + "x" * 500: torch.zeros(2)}
+    (warning,) = loaded(spoil(folder, lambda weights: weights | hostile)).warnings
+    assert warning.isprintable()
+    assert len(warning) < 300
+
+
+def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that lacks a weight is refused by its own name; what is warned of stays told."""
+    gguf = pytest.importorskip("gguf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    names |= {"model.layers.": "blk.", "self_attn.o_proj": "attn_output", "self_attn.": "attn_"}
+    names |= {"mlp.": "ffn_", "input_layernorm": "attn_norm"}
+    names |= {"post_attention_layernorm": "ffn_norm", "_proj": ""}
+
+    def write(file: Path, *without: str) -> str:
+        writer = gguf.GGUFWriter(str(file), "llama")
+        writer.add_block_count(2)
+        writer.add_context_length(64)
+        writer.add_embedding_length(32)
+        writer.add_feed_forward_length(48)
+        writer.add_head_count(4)
+        writer.add_head_count_kv(4)
+        writer.add_layer_norm_rms_eps(1e-6)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list([*(chr(40 + number) for number in range(95)), "()"])
+        writer.add_token_merges(["( )"])
+        writer.add_eos_token_id(1)
+        model = tiny("llama", num_hidden_layers=2, num_key_value_heads=4)
+        for name, weight in model.state_dict().items():
+            for ours, theirs in names.items():
+                name = name.replace(ours, theirs)
+            if name not in without:
+                writer.add_tensor(name, weight.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return str(file)
+
+    def noted(path: str, **given: Any) -> tuple[Any, list[str]]:
+        return own(path, **given)[0], [f"a note on {given.get('gguf_file')}"]
+
+    own = load._weights
+    whole = write(tmp_path / "whole.gguf")
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_weights", noted)
+        open_source(whole)
+    assert load_model(open_source(whole), device="cpu").warnings == ("a note on whole.gguf",)
+    lacking = write(tmp_path / "lacking.gguf", "blk.1.ffn_up.weight")
+    with pytest.raises(UsageError, match=r"lacking\.gguf': the checkpoint lacks 1 weight \(model"):
+        open_source(lacking)
+
+
 def test_tied_weights(tmp_path: Path) -> None:
     """A head that is the embedding is not missing from a checkpoint."""
     tiny("llama", tie_word_embeddings=True).save_pretrained(tmp_path)
@@ -126,9 +194,13 @@ def test_tied_weights(tmp_path: Path) -> None:
 def test_what_transformers_warns_of(folder: Path) -> None:
     """A warning while loading is told, whatever the verbosity."""
     rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "bogus": 3}
-    warnings = loaded(spoil(folder, rope_parameters=rope)).warnings
-    assert [w for w in warnings if "bogus" in w]
-    assert all("\n" not in w for w in warnings)
+    spoil(folder, rope_parameters=rope, eos_token_id=32000)
+    first, second = loaded(folder).warnings, loaded(folder).warnings
+    assert [w for w in first if "bogus" in w]
+    assert [w for w in first if "eos_token_id" in w]  # transformers says so once in a process
+    assert all("\n" not in w for w in first)
+    assert first == second
+    assert len(set(first)) == len(first)
 
 
 @pytest.mark.parametrize("name", ["num_hidden_layers", "max_position_embeddings", "vocab_size"])
@@ -136,6 +208,13 @@ def test_counts_that_are_none(name: str, folder: Path) -> None:
     """They are refused by name before anything is planned with them."""
     with pytest.raises(UsageError, match=rf"config\.json gives {name} -1; allowed: 1 or more"):
         open_source(str(spoil(folder, **{name: -1})))
+
+
+def test_a_reason_on_two_lines(folder: Path) -> None:
+    """What transformers announces with a colon is told with what it announces."""
+    with pytest.raises(ProbeError, match=r"field 'max_position_embeddings': \S") as caught:
+        open_source(str(spoil(folder, max_position_embeddings=True)))
+    assert "\n" not in str(caught.value)
 
 
 def test_positions_behind_the_padding(tmp_path: Path) -> None:

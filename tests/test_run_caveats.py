@@ -1,6 +1,7 @@
 """Models whose losses mean less, or nothing: told with every answer, or refused."""
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from probe.analysis.answer import answer
+from probe.analysis.explain import explain
+from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from test_selfcheck import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -17,17 +21,20 @@ from tiny_run import (  # noqa: F401 (fixtures)
     model_folders,
     no_network,
     text_folder,
+    windows,
 )
 from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
-from probe.analysis.answer import answer
-from probe.analysis.compare import comparison
-from probe.analysis.explain import explain
+import probe.runs.run
 from probe.analysis.floor import length_caveat, length_limit
+from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
-from probe.analysis.summary import summarise
 from probe.commands.main import group
+from probe.engine.selfcheck import Report
 from probe.errors import ProbeError
+from probe.findings.compare.comparison import compare
+from probe.models.causal import CausalModel
+from probe.render.page import render
 from probe.runs.run import run
 
 CHECK = {
@@ -95,6 +102,26 @@ def test_a_run_whose_losses_go_by_the_length(base: dict[str, Any], tmp_path: Pat
     assert any("depends on a sequence's length" in reason for reason in at["1%"].reasons)
 
 
+def test_the_longest_window_is_checked(
+    base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whole documents the longest: what goes wrong beyond a length goes wrong there."""
+    seen: list[int] = []
+    own = probe.run.check
+
+    def check(model: CausalModel, ids: Any, **given: Any) -> Report:
+        seen.append(len(ids))
+        return own(model, ids, **given)
+
+    monkeypatch.setattr(probe.runs.run, "check", check)
+    protocol = {"kind": "longppl", "context": 32, "stride": 16}
+    whole = {"conditions": ["truncate"], "windows": {}, "protocol": protocol}
+    folder = run(configured(base, **whole), tmp_path)
+    lengths = [len(row["token_ids"]) for row in windows(folder).values()]
+    assert lengths[0] < max(lengths)
+    assert seen == [max(lengths) + 1]  # behind the BOS
+
+
 @pytest.mark.parametrize(
     ("limit", "unresolved"), [(0.0049, []), (0.0051, ["1%"]), (0.03, ["1%", "2%", "5%"])]
 )
@@ -122,10 +149,22 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
     needed = pilot(folder, 0.5).needed
     assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
-    pair = comparison.compare(folder, other).contexts
+    with open_run(folder, write=False) as a, open_run(other, write=False) as b:
+        pair = compare(a, b).contexts
     row: pd.Series = pair[pair["tolerance"] == "1%"].iloc[0]
     assert "unresolved" in row["a_text"]
     assert "unresolved" not in row["b_text"]
+
+
+def test_every_section_says_so(tmp_path: Path) -> None:
+    """Each section of the page can be read alone, and so can each file of findings."""
+    folder = simulated(tmp_path / "a", [CHECK])
+    page = render([explain(folder)])
+    sections = page.split("<section")[1:]
+    answers = [part for part in sections if TOLD in unescape(part)]
+    assert len(answers) >= 4
+    for file in ("findings.json", "summary.json"):
+        assert TOLD in (folder / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("check", [[], [CHECK | {"passed": True}], [{"technique": "rows"}]])
@@ -145,5 +184,6 @@ def test_the_trained_length(trained: int | None, named: bool, tmp_path: Path) ->
     record["model"] = {"name": "m", "trained_length": trained}
     (folder / "run.json").write_text(json.dumps(record))
     (line,) = [x for x in summarise(folder, write=False).flags if x.startswith("the intact loss")]
-    assert ("beyond the 100 that the model was trained on delta has no meaning" in line) == named
+    words = "beyond the length that the model was trained on (100 by its configuration) delta has"
+    assert (words in line) == named
     assert ("trained" in line) == named

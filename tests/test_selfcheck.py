@@ -298,6 +298,25 @@ def test_one_token_is_seen() -> None:
         assert not outcome_of(check(model, ids), "causal").passed
 
 
+@pytest.mark.parametrize("size", [2, 4, 32])
+def test_a_block_is_seen(size: int) -> None:
+    """A model that sees the whole of a block of tokens is found out wherever its blocks end."""
+    model = CausalModel(tiny("llama"))
+    own = model.body.forward
+
+    def forward(**given: Any) -> Any:
+        output = own(**given)
+        blocks = torch.split(output.last_hidden_state, size, dim=1)
+        seen = [block + 0.1 * block.mean(dim=1, keepdim=True) for block in blocks]
+        output.last_hidden_state = torch.cat(seen, dim=1)
+        return output
+
+    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+    model.body.forward = forward
+    for length in (96, 97, 192):
+        assert not outcome_of(check(model, random_ids(length)), "causal").passed
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "qwen3_next"])
 def test_float32(family: str) -> None:
     """Meanwhile a bfloat16 model computes as its float32 twin does; its weights stay the same."""
@@ -339,6 +358,33 @@ def test_losses_that_depend_on_the_length(kind: str) -> None:
         error = every.std(ddof=1) / np.sqrt(len(every))
         limits.append(abs(every.mean()) + t.ppf(0.975, len(every) - 1) * error)
     assert outcome.limit == pytest.approx(max(limits), rel=1e-3)
+
+
+def test_a_length_far_below_the_window() -> None:
+    """What a family goes by may be shorter than an eighth of a window, and branches shorter yet."""
+    texts = [random_ids(1000, seed=seed) for seed in range(16)]
+    outcome = outcome_of(check(longrope(), texts[0], more=texts[1:]), "length")
+    assert not outcome.passed
+    assert outcome.targets >= 256
+
+
+def test_length_reads_on_behind_a_text_that_shows_nothing() -> None:
+    """Where one text shows that losses go by the length, others are read whatever they show."""
+    model = CausalModel(tiny("llama"))
+    own = model.body.forward
+
+    def forward(**given: Any) -> Any:
+        output, ids = own(**given), given["input_ids"]
+        if ids[0, 0] == TEXTS[0][0]:
+            output.last_hidden_state = output.last_hidden_state * (1 + ids.shape[1] / 150)
+        return output
+
+    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+    model.body.forward = forward
+    assert sum(ids[0] == TEXTS[0][0] for ids in TEXTS) < len(TEXTS) / 2
+    outcome = outcome_of(check(model, TEXTS[0], more=TEXTS[1:]), "length")
+    assert not outcome.passed
+    assert outcome.targets >= 256
 
 
 def test_length_reads_one_text() -> None:

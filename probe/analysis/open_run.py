@@ -16,7 +16,7 @@ from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
 from probe.analysis.effective import EffectiveContext, effective_contexts, marked
 from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_curves, in_order
-from probe.analysis.floor import NoiseFloor, is_noise, length_limit, noise_floor
+from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts, document_sums
 from probe.errors import ProbeError
@@ -132,6 +132,11 @@ class OpenRun:
         """Whether it perturbs all that lies further than a distance: else no length is read."""
         return registry.facts(self.folder.kind).has_length
 
+    @property
+    def has_same_targets(self) -> bool:
+        """Whether the same targets are measured at every distance."""
+        return registry.facts(self.folder.kind).has_same_targets
+
     def is_answered_by(self, finding: str) -> bool:
         """Whether the finding of this name is the one that answers the run's protocol."""
         return registry.facts(self.folder.kind).finding == finding
@@ -198,6 +203,11 @@ class OpenRun:
     def bytes_per_token(self) -> float | None:
         """Mean UTF-8 bytes of a token, ``None`` for data without text."""
         return bytes_per_token(self.connection)
+
+    @cached_property
+    def length_caveat(self) -> str | None:
+        """What to say where losses depend on a sequence's length; ``None`` where they do not."""
+        return length_caveat(self.record)
 
     @cached_property
     def length_change(self) -> float:

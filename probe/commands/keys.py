@@ -1,5 +1,6 @@
 """`probe keys`: the tokens that a long context helps, LongPPL over them, LSD by distance."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -29,36 +30,31 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
 
     Of a run with another protocol and truncated rows, LSD by distance alone is told.
     """
-    from probe.analysis.key_answer import answer, as_json, table
-    from probe.analysis.keys import KeyRule, key_spans
-    from probe.analysis.longppl import is_longppl, longppl
-    from probe.analysis.lsd import lsd_table
-    from probe.results.files import write_whole
-    from probe.results.folder import read_folder
+    from probe.analysis.open_run import open_run
+    from probe.findings import longppl
+    from probe.findings.key_tokens import KeyRule, key_spans, lsd_table
+    from probe.render.terminal import table_text, text
+    from probe.results.files import write_bytes
     from probe.text import counted
 
     rule = KeyRule(lsd, lcl)
-    opened = read_folder(run)
-    if not is_longppl(opened.record):
-        if scored is not None or export is not None:
-            raise UsageError(f"run '{run}': --score and --export need a run with protocol longppl")
-        say(f"{table(lsd_table(opened, rule), rule)}\n")
-        say(f"LongPPL needs a run with protocol longppl; '{run}' has another.", err=True)
-        return
-    found = longppl(run, scored=scored, rule=rule)
-    say(answer(found))
-    if export is not None:
-        spans = key_spans(opened, rule)
-        write_whole(export, as_json(found, spans).encode("utf-8", "backslashreplace"))
-        say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")
-
-
-def tell(folder: Path) -> None:
-    """Print LongPPL of a run folder and keep it there, in ``longppl.json``."""
-    from probe.analysis.key_answer import answer, write_answer
-    from probe.analysis.longppl import longppl
-
-    found = longppl(folder)
-    say(f"{answer(found)}\n")
-    write_answer(folder / "longppl.json", found)
-    say(f"Numbers: {folder / 'longppl.json'}, {folder / 'summary.json'}")
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_run(run, write=False))
+        if not opened.is_answered_by("longppl"):
+            if scored is not None or export is not None:
+                raise UsageError(
+                    f"run '{run}': --score and --export need a run with protocol longppl"
+                )
+            table = lsd_table(opened, rule)
+            lines = table_text(longppl.lsd_lines(table, rule)) if len(table) else ""
+            say(f"{lines or longppl.NOTHING_CUT}\n")
+            say(f"LongPPL needs a run with protocol longppl; '{run}' has another.", err=True)
+            return
+        other = None if scored is None else stack.enter_context(open_run(scored, write=False))
+        result = longppl.longppl(opened, scored=other, rule=rule)
+        say(text(longppl.alone(result)))
+        if export is not None:
+            spans = key_spans(opened, rule)
+            content = longppl.as_json(result, spans).encode("utf-8", "backslashreplace")
+            write_bytes(export, content)
+            say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")

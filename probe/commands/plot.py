@@ -1,7 +1,5 @@
 """`probe plot`: one figure of a run, or of several, for a paper."""
 
-import hashlib
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +11,11 @@ from click.core import ParameterSource
 from probe.commands._target import FIGURES, Target, parted
 from probe.commands._visible import note, say
 from probe.errors import ProbeError, UsageError
-from probe.text import printable
+from probe.text import slug
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.findings.base import Option, Plot
-
-MOST = 80
-"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
 
 
 class PlotCommand(click.Command):
@@ -148,12 +143,3 @@ def _given(known: Sequence["Plot"], kind: str) -> list[str]:
         if context.params[option.name] != option.default:
             values.append(str(context.params[option.name]))
     return values
-
-
-def slug(text: str) -> str:
-    """What a condition, a class or another name is called in the name of a file."""
-    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
-    cut = short.encode()[:MOST].decode(errors="ignore")
-    if cut == short:
-        return short
-    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

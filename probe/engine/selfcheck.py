@@ -31,7 +31,7 @@ FLOAT32_MAX = 5e-4  # nats, the largest difference of one loss; what is wrong is
 FLOAT32_MEAN = 2e-5  # nats: rounding has no direction
 ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
 UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follows its target
-CUTS = (2, 4, 8)  # shares of a window that are forwarded without what follows
+SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 
 _TECHNIQUES = frozenset(field.name for field in fields(Techniques))
@@ -152,7 +152,8 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
     Raises:
         ProbeError: If the model cannot forward the text.
     """
-    stop = max(2, 2 * len(ids) // 3)
+    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
+    stop = min(2 * len(ids) // 3 | 1, len(ids) - 1)
     start = max(0, stop - TAIL)
     other = ids.clone()
     other[stop:] = (ids[stop:] + 1) % model.vocabulary
@@ -188,14 +189,16 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
     change of the text with that of the length. Of the cuts the one with the largest mean change
     counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
     """
-    found: dict[int, list[torch.Tensor]] = {part: [] for part in CUTS}
-    exact, targets = True, 0
-    for ids in texts:
-        changes, exact = _in_float32(model, partial(_cut, model, ids))
-        for part, change in zip(CUTS, changes, strict=True):
+    first = next(texts)
+    parts = _parts(len(first))
+    found: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
+    exact, changed = True, False
+    for ids in chain([first], texts):
+        changes, exact = _in_float32(model, partial(_cut, model, ids, parts))
+        for part, change in zip(parts, changes, strict=True):
             found[part].append(change)
-        targets = sum(map(len, found[CUTS[-1]]))
-        if targets >= FEWEST_TARGETS or all(change.abs().max() <= UNCHANGED for change in changes):
+        changed = changed or any(change.abs().max() > UNCHANGED for change in changes)
+        if not changed or sum(map(len, found[parts[-1]])) >= FEWEST_TARGETS:
             break
     outcomes = [
         _property("length", torch.cat(changes), exact, "cutting off what follows a target changes")
@@ -204,11 +207,20 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
 
 
-def _cut(model: CausalModel, ids: torch.Tensor) -> list[torch.Tensor]:
+def _parts(length: int) -> list[int]:
+    """Shares of a text that are forwarded without what follows: a half, a quarter, an eighth, ….
+
+    Down to few tokens, since the shortest branches of a run are far shorter than its windows, and
+    what a family goes by may lie between the two.
+    """
+    return [2**power for power in range(1, max(4, 1 + (length // SHORTEST).bit_length()))]
+
+
+def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
     """Changes of the losses before each cut of a text, nats, at most ``TAIL`` of each."""
     changes = []
     whole = model.states(ids[None], keep=False)[0][0]
-    for part in CUTS:
+    for part in parts:
         stop = max(2, len(ids) // part)
         start = max(0, stop - 1 - TAIL)
         labels = ids[start + 1 : stop]

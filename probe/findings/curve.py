@@ -81,7 +81,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             files=files,
             level="brief",
         )
-    if not run.contexts and not names and run.patterns:  # attention alone was limited
+    if not run.contexts and run.patterns:  # attention alone was limited
         return Finding("curve", "Loss by distance", files=files)
     return Finding(
         "answer",
@@ -236,8 +236,8 @@ def warnings_of(run: OpenRun) -> list[str]:
         trained = (run.record.get("model") or {}).get("trained_length")
         if trained is not None and longest > int(trained):
             lines[-1] += (
-                f"; targets stand at up to {longest:,} tokens, and beyond the {int(trained):,} that"
-                " the model was trained on delta has no meaning"
+                f"; targets stand at up to {longest:,} tokens, and beyond the length that the model"
+                f" was trained on ({int(trained):,} by its configuration) delta has no meaning"
             )
     if run.sums["grey"].any():
         start = int(run.sums.loc[run.sums["grey"], "distance_from"].min())

@@ -53,7 +53,8 @@ def detectable(run: OpenRun) -> pd.DataFrame:
     """The mean delta that a t-test over the documents of each bin would find with 80 % power.
 
     ``(t(n−1, (1 + confidence) / 2) + t(n−1, 0.8)) · SE``: a delta this large differs significantly
-    from 0, on either side, four times out of five. A bin in which nothing was found rules out no less.
+    from 0, on either side, four times out of five. A bin in which nothing was found rules out no
+    less.
 
     Args:
         run: The open run; its confidence is one less the level of the two-sided test.

@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.location import Location, locate
+from probe.text import MOST, one_line, printable
 
 Loaded = TypeVar("Loaded")
 _SAMPLE = 1 << 20
@@ -31,6 +34,7 @@ _BEHIND_PADDING = (
 """Families that count positions from behind the id of the padding token."""
 _COUNTS = (*_POSITIONS, "vocab_size", "num_hidden_layers")
 _NAMED = 3  # weights that a message names
+_WARNINGS = "warnings.json"  # beside converted weights: what was warned of while converting
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,12 @@ def open_source(
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     folder = location.path
     resolved, without = None, ""
+    earlier: list[str] = []
     if location.gguf is not None:
         folder = str(_converted(location))
         resolved = _digest(location.file)
+        if (said := Path(folder) / _WARNINGS).is_file():
+            earlier = json.loads(said.read_text(encoding="utf-8"))
     with _warned() as warnings:
         config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
         try:
@@ -137,7 +144,7 @@ def open_source(
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
-    return ModelSource(place, tokenizer, config, resolved, without, tuple(warnings))
+    return ModelSource(place, tokenizer, config, resolved, without, (*earlier, *warnings))
 
 
 def load_model(
@@ -178,14 +185,19 @@ def load_model(
         )
     model.to(place)
     causal = CausalModel(model.eval())
-    causal.warnings = (*source.warnings, *warnings, *unexpected)
+    causal.warnings = tuple(dict.fromkeys((*source.warnings, *warnings, *unexpected)))
     return causal
 
 
-def _weights(path: str, **given: Any) -> tuple[Any, list[str]]:
+def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any, list[str]]:
     """A model whose every weight comes from its checkpoint, and a line on weights left over.
 
     transformers draws at random what a checkpoint lacks, and says so in a warning only.
+
+    Args:
+        path: Where transformers finds them.
+        named: What messages call the place, by default *path*.
+        given: What transformers is given besides.
 
     Raises:
         UsageError: If the checkpoint lacks weights, or holds some in another shape.
@@ -193,18 +205,32 @@ def _weights(path: str, **given: Any) -> tuple[Any, list[str]]:
     # Without ignore_mismatched_sizes transformers raises before it says which weights.
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
-    model, loaded = _reading(path, lambda: load(path, **asked))
+    named = named or path
+
+    def read() -> Any:
+        try:
+            return load(path, **asked)
+        except RuntimeError as error:
+            if not (parted := _unconverted(error)):
+                raise
+            raise UsageError(
+                f"model.path {named!r}: the parts that {_listed(parted)} would be made of do not "
+                "fit together, some are missing or have another shape; allowed: a checkpoint with "
+                "every weight that its config.json asks for, in its shape"
+            ) from error
+
+    model, loaded = _reading(named, read)
     name = type(model).__name__
     if missing := sorted(loaded["missing_keys"]):
         raise UsageError(
-            f"model.path {path!r}: the checkpoint lacks {_listed(missing)} of {name}, which would "
+            f"model.path {named!r}: the checkpoint lacks {_listed(missing)} of {name}, which would "
             "be drawn at random; allowed: a checkpoint with every weight that its config.json asks "
             "for"
         )
     if mismatched := sorted(loaded["mismatched_keys"]):
-        key, held, asked = mismatched[0]
+        keys, (key, held, asked) = [key for key, *_ in mismatched], mismatched[0]
         raise UsageError(
-            f"model.path {path!r}: the checkpoint holds {_listed([key for key, *_ in mismatched])} "
+            f"model.path {named!r}: the checkpoint holds {_listed(keys)} "
             f"of {name} in another shape ({key} is {tuple(held)}, config.json asks for "
             f"{tuple(asked)}); allowed: weights of the shapes that its config.json asks for"
         )
@@ -212,8 +238,19 @@ def _weights(path: str, **given: Any) -> tuple[Any, list[str]]:
     return model, [f"the checkpoint holds {_listed(left)} that {name} has not"] if left else []
 
 
+def _unconverted(error: Exception) -> list[str]:
+    """Weights that transformers could not make of their parts, such as the experts of a layer.
+
+    It names them in a report that it logs, and raises an error that points there.
+    """
+    frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+    reports = [seen["loading_info"] for seen in frames if "loading_info" in seen]
+    return sorted({key for one in reports for key in getattr(one, "conversion_errors", ())})
+
+
 def _listed(keys: list[str]) -> str:
-    named = ", ".join(keys[:_NAMED]) + (", …" if len(keys) > _NAMED else "")
+    first = (printable(one_line(key, MOST)) for key in keys[:_NAMED])
+    named = ", ".join(first) + (", …" if len(keys) > _NAMED else "")
     return f"{len(keys)} weight{'' if len(keys) == 1 else 's'} ({named})"
 
 
@@ -240,6 +277,7 @@ def _warned() -> Iterator[list[str]]:
             if record.funcName != "log_state_dict_report":
                 found[" ".join(record.getMessage().split())] = None
 
+    transformers.utils.logging.warning_once.cache_clear()  # once for each model, not for a process
     logger, handler = transformers.utils.logging.get_logger("transformers"), Collecting()
     before, level = logger.handlers[:], logger.level
     logger.handlers[:] = [handler]
@@ -335,14 +373,19 @@ def _convert(location: Location, folder: Path) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
-    model, _ = _weights(
-        location.path,
-        gguf_file=location.gguf,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-    )
+    with _warned() as warnings:
+        model, unexpected = _weights(
+            location.path,
+            named=str(location.file),
+            gguf_file=location.gguf,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    said = json.dumps([*warnings, *unexpected])
+    (folder / _WARNINGS).write_text(said, encoding="utf-8")
 
 
 def _fingerprint(folder: Path) -> str:
@@ -381,4 +424,7 @@ def _reading(path: str, read: Callable[[], Loaded]) -> Loaded:
 
 
 def _line(error: Exception) -> str:
-    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+    """The first line of what a library says, with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return one_line(" ".join(lines[:count])) or type(error).__name__

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.plots.style import sheet
-from probe.results.files import write_whole
+from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 300, "metadata": {"Software": None}},
@@ -48,5 +48,5 @@ def save(
         for name, file in zip(formats, files, strict=True):
             drawn = BytesIO()
             whole.savefig(drawn, format=name, **FORMATS[name])
-            write_whole(file, drawn.getvalue())
+            write_bytes(file, drawn.getvalue())
     return files

@@ -245,6 +245,8 @@ class Protocol(Part):
     """Name of the finding that answers it."""
     has_length: ClassVar[bool] = True
     """Whether all that lies further than a distance is perturbed, so that a length can be read."""
+    has_same_targets: ClassVar[bool] = False
+    """Whether the same targets are measured at every distance."""
     few_documents: ClassVar[str] = "every length will be unresolved"
     """What fewer documents than an interval needs mean for its answer."""
     allows_patterns: ClassVar[bool] = False

@@ -26,6 +26,7 @@ class GridProtocol(Protocol):
 
     order = 20
     allows_patterns = True
+    has_same_targets = True
     has_single_targets = True
 
     kind: Literal["grid"] = "grid"

@@ -65,6 +65,8 @@ def run(
         experiment = prepare(config, before["data"]["pool"] if before else None)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
+        if (unread := store.put_windows_aside()) is not None:
+            say(f"{unread.name} was unreadable and is put aside; the file is written again")
         refuse_other_windows(store, experiment.windows)
         experiment.check_sources()
         for aside in store.clean():
@@ -195,7 +197,7 @@ def _record_patterns(
 
 
 def check_model(model: CausalModel, experiment: Experiment) -> Report:
-    """The self-check on the first window of a run, as much of it as is ever forwarded at once.
+    """The self-check on the longest window of a run, as much of it as is ever forwarded at once.
 
     Raises:
         ProbeError: If the model sees what follows a token.
@@ -203,7 +205,9 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
             that.
     """
     patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
-    texts = (_forwarded(experiment, window) for window in experiment.windows)
+    places = experiment.windows.places  # of whole documents some are far longer than others
+    order = sorted(range(len(places)), key=lambda at: -places[at].length)
+    texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     report = check(model, ids, lower=any(pattern.first_layer for pattern in patterns), more=texts)
     report.refuse_acausal(model)

@@ -15,6 +15,9 @@ from models import plain_logp, tiny
 from numpy.typing import NDArray
 from plans import BOS_IN_FRONT, longppl
 from plans import windows as settings
+from probe.analysis.keys import KeyRule, key_spans
+from probe.analysis.longppl import longppl as answered
+from probe.analysis.summary import summarise
 from pydantic import ValidationError
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
@@ -33,9 +36,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from probe.analysis.keys import KeyRule, key_spans
-from probe.analysis.longppl import longppl as answered
-from probe.analysis.summary import summarise
 from probe.config import Config, check
 from probe.corpus.windows import Document, whole
 from probe.errors import UsageError

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from models import plain_logp, tiny
@@ -586,6 +588,39 @@ def test_a_part_damaged_behind_its_footer(
     score(small, tmp_path)
     assert parts(folder) == parts(finished)
     assert part.with_suffix(".unreadable").read_bytes() == content
+
+
+def test_damaged_windows(base: dict[str, Any], tmp_path: Path) -> None:
+    """A windows.parquet that cannot be read is put aside, said, and written again."""
+    folder = score(base, tmp_path)
+    path, before = folder / "windows.parquet", parts(folder)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[40:400] = bytes(360)
+    table = pq.read_table(path)
+    texts = table.set_column(1, "window", pa.array(["x"] * len(table)))
+    lacking = table.set_column(1, "window", pa.nulls(len(table), pa.int32()))
+    damaged = [whole[:500], b"", bytes(flipped)]
+    for other in (texts, lacking, table.drop_columns("token_ids")):
+        pq.write_table(other, tmp_path / "other")
+        damaged.append((tmp_path / "other").read_bytes())
+    for content in damaged:
+        path.write_bytes(content)
+        said: list[str] = []
+        run(configured(base), tmp_path, say=said.append)
+        assert "windows.unreadable was unreadable and is put aside; the file is written" in said[0]
+        assert path.read_bytes() == whole
+        assert path.with_suffix(".unreadable").read_bytes() == content
+        assert parts(folder) == before
+
+
+def test_scores_are_a_file(base: dict[str, Any], tmp_path: Path) -> None:
+    """Refused before the model is loaded, in the words of the report."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "scores").touch()
+    with pytest.raises(ProbeError, match=r"scores' is a file; allowed: a folder of score parts"):
+        score(base, tmp_path)
 
 
 def test_a_draw_without_targets_is_scored_once(base: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,370 @@
+"""Key tokens: which they are, LSD by distance, and their transfer to the losses of another run."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from probe.analysis.bins import octave_edges
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import binned, located
+from probe.errors import ProbeError, UsageError
+
+Integers = NDArray[np.int64]
+BINS = 8  # of the distances of a short context, which span less than an octave
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+LSD_COLUMNS = (
+    "distance_from",
+    "distance_to",
+    "mean",
+    *(f"q{round(100 * q):02d}" for q in QUANTILES),
+    "above",
+    "key",
+    "targets",
+    "documents",
+)
+"""Columns of the table of LSD by distance: distances in tokens, LSD in nats, shares of targets."""
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """Which tokens are key: those that a long context helps, and that it makes likely.
+
+    Args:
+        lsd: Above this lies their long-short difference (LSD), the loss in the short context less
+            that in the whole text, nats.
+        lcl: Above this lies their long-context likelihood (LCL), the log-probability in the whole
+            text, nats.
+
+    Source: Fang et al. 2025, where alpha is 2 and beta is -2, both strict.
+    """
+
+    lsd: float = 2.0
+    lcl: float = -2.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not math.isfinite(value):
+                raise UsageError(f"{name} is {value}; allowed: a finite number of nats")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Adjacent key tokens of a window.
+
+    Args:
+        document: Id of the document.
+        window: Number of the window.
+        position: Index of the first of them in the document.
+        tokens: How many they are.
+        char_start: Their first character in the window's text; −1 for data without text.
+        char_end: One past their last character.
+        text: The characters; ``None`` for data without text.
+    """
+
+    document: str
+    window: int
+    position: int
+    tokens: int
+    char_start: int
+    char_end: int
+    text: str | None
+
+
+def key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
+    """Make the view ``candidates``: a row for each truncated target.
+
+    Its columns: ``document, window, position, distance, far, lsd`` (nats)``, nll`` (in the whole
+    text)``, above`` (the rule's LSD)``, key``.
+
+    Args:
+        connection: From :func:`probe.results.views.connect`.
+        rule: Which tokens are key.
+
+    Raises:
+        ProbeError: If the run has no truncated row.
+    """
+    connection.execute(
+        f"""CREATE OR REPLACE VIEW candidates AS
+        SELECT document, "window", position, distance, far, delta AS lsd, nll_intact AS nll,
+            delta > {float(rule.lsd)!r} AS above,
+            delta > {float(rule.lsd)!r} AND -nll_intact > {float(rule.lcl)!r} AS key
+        FROM targets WHERE condition = 'truncate'"""
+    )
+    if not connection.execute("SELECT 1 FROM candidates LIMIT 1").fetchall():
+        raise ProbeError("LSD needs truncated rows: the run has no condition 'truncate'")
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A row of ``windows.parquet``; offsets are empty for data without text."""
+
+    document: str
+    start: int
+    ids: Integers
+    char_start: Integers
+    char_end: Integers
+    text: str | None
+
+
+def read_window(connection: duckdb.DuckDBPyConnection, document: str, number: int) -> Window | None:
+    """One window of a run, ``None`` where it has none."""
+    rows = connection.execute(
+        """SELECT start, token_ids, char_start, char_end, text FROM windows
+        WHERE document = $document AND "window" = $number""",
+        {"document": document, "number": number},
+    ).fetchall()
+    if not rows:
+        return None
+    start, *lists, text = rows[0]
+    ids, char_start, char_end = (np.array(values or [], dtype=np.int64) for values in lists)
+    return Window(document, int(start), ids, char_start, char_end, text)
+
+
+def key_spans(run: OpenRun, rule: KeyRule | None = None) -> list[Span]:
+    """The key tokens of a run, adjacent ones merged.
+
+    Raises:
+        ProbeError: If no row is truncated.
+    """
+    key_view(run.connection, rule or KeyRule())
+    return list(spans(run.connection))
+
+
+def spans(connection: duckdb.DuckDBPyConnection) -> Iterator[Span]:
+    """The key tokens, adjacent ones merged, document by document.
+
+    Args:
+        connection: With the view of :func:`key_view`.
+
+    Yields:
+        Spans in order of document, window and position.
+    """
+    rows = connection.execute(
+        """SELECT document, "window", list(position ORDER BY position) FROM candidates WHERE key
+        GROUP BY ALL ORDER BY ALL"""
+    ).fetchall()
+    for document, number, positions in rows:
+        window = read_window(connection, document, number)
+        if window is None:
+            continue  # the connection has refused a window that is not there
+        at = np.array(positions, dtype=np.int64) - window.start
+        for first, last in merged(at):
+            char_start = char_end = -1
+            if window.text is not None:
+                char_start, char_end = int(window.char_start[first]), int(window.char_end[last])
+            yield Span(
+                document=str(document),
+                window=int(number),
+                position=window.start + first,
+                tokens=last - first + 1,
+                char_start=char_start,
+                char_end=char_end,
+                text=None if window.text is None else window.text[char_start:char_end],
+            )
+
+
+def merged(places: Integers) -> list[tuple[int, int]]:
+    """First and last of each row of consecutive numbers; *places* rise, shape ``(n,)``."""
+    if not len(places):
+        return []
+    breaks = np.flatnonzero(np.diff(places) > 1)
+    firsts = places[np.concatenate([[0], breaks + 1])]
+    lasts = places[np.concatenate([breaks, [len(places) - 1]])]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def inside(
+    char_start: Integers, char_end: Integers, char_spans: list[tuple[int, int]]
+) -> NDArray[np.bool_]:
+    """Which tokens lie wholly inside a span; a token without characters lies in none.
+
+    Args:
+        char_start: First character of each token, shape ``(n,)``.
+        char_end: One past the last character of each token, shape ``(n,)``.
+        char_spans: First character and one past the last of each span, in order, apart.
+    """
+    if not char_spans:
+        return np.zeros(len(char_start), dtype=bool)
+    starts, ends = np.array(char_spans, dtype=np.int64).T
+    # Spans may touch in a character of several tokens, so ends need not lie below the next start.
+    furthest = np.maximum.accumulate(ends)
+    span = np.searchsorted(starts, char_start, side="right") - 1
+    reached = np.where(span >= 0, furthest[np.maximum(span, 0)], -1)
+    return np.asarray((char_end <= reached) & (char_end > char_start))
+
+
+def lsd_by_distance(
+    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
+) -> pd.DataFrame:
+    """The distribution of LSD by distance, over truncated rows of any run.
+
+    Rows in front of which nothing was cut off are left out: their LSD is 0 by construction.
+
+    Args:
+        connection: With the view of :func:`key_view`.
+        edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+
+    Returns:
+        One row a bin with the columns ``LSD_COLUMNS``: mean and quantiles of LSD (nats), shares of
+        targets ``above`` the rule's LSD and ``key``, and their numbers.
+    """
+    with binned(connection, edges):
+        frame = connection.execute(
+            f"""SELECT bin, avg(lsd) AS mean, quantile_cont(lsd, {list(QUANTILES)}) AS quantiles,
+                avg(above::DOUBLE) AS above, avg(key::DOUBLE) AS key, count(*) AS targets,
+                count(DISTINCT document) AS documents
+            FROM candidates JOIN bins USING (distance) WHERE far > 0 GROUP BY bin ORDER BY bin"""
+        ).df()
+    frame = located(frame, edges)
+    quantiles = np.array(frame.pop("quantiles").tolist()).reshape(len(frame), len(QUANTILES))
+    for number, q in enumerate(QUANTILES):
+        frame[f"q{round(100 * q):02d}"] = quantiles[:, number]
+    return frame[list(LSD_COLUMNS)]
+
+
+def lsd_table(run: OpenRun, rule: KeyRule | None = None) -> pd.DataFrame:
+    """LSD by distance of a run, whatever its protocol, in octaves or in eighths of a stride.
+
+    Raises:
+        ProbeError: If no row is truncated.
+    """
+    key_view(run.connection, rule or KeyRule())
+    return lsd_by_distance(run.connection, lsd_edges(run.connection))
+
+
+def lsd_edges(connection: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:
+    """Octaves, or equal bins where the distances span less than one."""
+    ((shortest, longest),) = connection.execute(
+        "SELECT min(distance), max(distance) FROM candidates WHERE far > 0"
+    ).fetchall()
+    if shortest is None:
+        return octave_edges(1)
+    if longest >= 2 * shortest:
+        return octave_edges(longest + 1)
+    edges = np.linspace(shortest, longest + 1, BINS + 1).round()
+    return np.unique(edges.astype(np.int64))
+
+
+def transfer(
+    evaluator: duckdb.DuckDBPyConnection, scored: duckdb.DuckDBPyConnection, path: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Give the key tokens of one run the losses of another.
+
+    Where both have the same tokens, keys are transferred by position; else as character spans, and
+    a token is key when it lies wholly inside one.
+
+    Args:
+        evaluator: The run that chose, with the view of :func:`key_view`.
+        scored: The run whose intact losses count, from :func:`probe.results.views.connect`.
+        path: Its folder, for messages.
+
+    Returns:
+        By document of both runs: ``document, targets, keys, key_sum`` (nats)``, all_tokens,
+        all_sum``, and what is missing, one line each.
+
+    Raises:
+        ProbeError: If the runs have no document in common, or other texts under one name.
+    """
+    chosen = dict(
+        evaluator.execute(
+            "SELECT document, list(position ORDER BY position) FILTER (WHERE key) FROM candidates"
+            " GROUP BY document ORDER BY document"
+        ).fetchall()
+    )
+    places: dict[str, Integers] = {}
+    missing = behind = cut = 0
+    for document, positions in chosen.items():
+        mine, theirs = (read_window(each, document, 0) for each in (evaluator, scored))
+        if mine is None or theirs is None:
+            missing += 1
+            continue
+        at = np.array(positions or [], dtype=np.int64) - mine.start
+        key, lost = _transferred(mine, theirs, at, path)
+        behind += lost
+        cut += not _same_tokens(mine, theirs)
+        places[document] = np.flatnonzero(key) + theirs.start
+    sums = _sums_at(scored, places)
+    if sums.empty:
+        raise ProbeError(f"'{path}' has none of the {len(chosen)} documents whose keys were chosen")
+    warnings = []
+    if missing:
+        warnings.append(f"{missing} of {len(chosen)} documents are not in '{path}': left out")
+    if cut:
+        warnings.append(
+            "the tokenizers cut the text differently: keys are carried over as spans of characters,"
+            " every token that lies wholly inside one counts, and so their number changes"
+        )
+    if behind:
+        warnings.append(f"{behind} key tokens lie behind what '{path}' holds of their documents")
+    return sums, warnings
+
+
+def _transferred(
+    mine: Window, theirs: Window, at: Integers, path: Path
+) -> tuple[NDArray[np.bool_], int]:
+    """Which of *their* tokens are key, and how many of my key tokens lie behind their last one."""
+    key = np.zeros(len(theirs.ids), dtype=bool)
+    common = min(len(mine.ids), len(theirs.ids))
+    if _same_tokens(mine, theirs):
+        key[at[at < common]] = True
+        return key, int((at >= common).sum())
+    if mine.text is None or theirs.text is None:
+        raise ProbeError(
+            f"document {mine.document!r} has other tokens in '{path}', and no text to find the key "
+            "tokens by"
+        )
+    shift = _shift(mine, theirs, path)
+    found = [
+        (int(mine.char_start[first]) + shift, int(mine.char_end[last]) + shift)
+        for first, last in merged(at)
+    ]
+    behind = int((mine.char_end[at] + shift > len(theirs.text)).sum())
+    return inside(theirs.char_start, theirs.char_end, found), behind
+
+
+def _same_tokens(mine: Window, theirs: Window) -> bool:
+    """Whether two windows hold the same tokens, as far as both go."""
+    common = min(len(mine.ids), len(theirs.ids))
+    return bool((mine.ids[:common] == theirs.ids[:common]).all())
+
+
+def _shift(mine: Window, theirs: Window, path: Path) -> int:
+    """How far their text begins behind mine: some tokenizers have no token for leading spaces."""
+    assert mine.text is not None
+    assert theirs.text is not None
+    blank = [len(text) - len(text.lstrip()) for text in (mine.text, theirs.text)]
+    one, other = mine.text[blank[0] :], theirs.text[blank[1] :]
+    common = min(len(one), len(other))
+    if one[:common] != other[:common]:
+        raise ProbeError(f"document {mine.document!r} has another text in '{path}'")
+    return blank[1] - blank[0]
+
+
+def _sums_at(scored: duckdb.DuckDBPyConnection, places: dict[str, Integers]) -> pd.DataFrame:
+    """Tokens, keys and their losses of the scored run, by document.
+
+    Args:
+        scored: The run.
+        places: Positions of the key tokens of each document.
+    """
+    names = [name for name, positions in places.items() for _ in positions]
+    numbers = np.concatenate([np.empty(0, np.int64), *places.values()])
+    document, position = pa.field("document", pa.string()), pa.field("position", pa.int64())
+    scored.register("common", pa.table([list(places)], schema=pa.schema([document])))
+    scored.register("chosen", pa.table([names, numbers], schema=pa.schema([document, position])))
+    sums: pd.DataFrame = scored.execute(
+        """SELECT s.document, count(*) AS targets, count(c.position) AS keys,
+            coalesce(sum(nll::DOUBLE) FILTER (WHERE c.position IS NOT NULL), 0) AS key_sum,
+            count(*) AS all_tokens, sum(nll::DOUBLE) AS all_sum
+        FROM scores s JOIN common ON s.document = common.document
+            LEFT JOIN chosen c ON s.document = c.document AND s.position = c.position
+        WHERE condition = 'intact' GROUP BY s.document ORDER BY s.document"""
+    ).df()
+    return sums
