@@ -9,16 +9,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from probe.analysis.answer import answer, sentence, table
+from probe.analysis.contrasts import contrast_sums, pairs
+from probe.analysis.summary import summarise
+from probe.analysis.tables import contrast_table
 from simulated import Simulation, write_run
 
-from probe.analysis.answer import answer, sentence, table
 from probe.analysis.bins import bin_edges, bin_index
-from probe.analysis.contrasts import contrast_sums, pairs
 from probe.analysis.floor import noise_floor
-from probe.analysis.summary import summarise
 from probe.analysis.sums import document_sums
-from probe.analysis.tables import contrast_table
 from probe.errors import ProbeError, UsageError
+from probe.protocols.registry import reading
 from probe.results.csv_files import read_csv
 from probe.results.folder import read_folder
 from probe.results.record import SCHEMA
@@ -323,9 +324,9 @@ def test_parts_without_far_start(tmp_path, kind):
     (run / "run.json").write_text(json.dumps(record))
     if kind == "band":
         with pytest.raises(ProbeError, match="it lacks the columns far_start"):
-            read_folder(run)
+            read_folder(run, reading=reading)
     else:
-        (told,) = read_folder(run).warnings
+        (told,) = read_folder(run, reading=reading).warnings
         assert told.startswith("2 score parts of 'run' have no column far_start: an older")
 
 

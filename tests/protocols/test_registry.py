@@ -23,6 +23,7 @@ NOT_YET = ("analysis/", "report/", "plots/", "findings/", "commands/_")
 OTHER_MEANING = {
     ("config.py", "dense"),  # how attention patterns are computed: `patterns: dense`
     ("runs/identity.py", "dense"),
+    ("render/svg_frame.py", "grid"),  # a class of style
     ("commands/keys.py", "longppl"),  # the command of its finding
 }
 OWN = '''
