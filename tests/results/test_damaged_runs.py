@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from probe.analysis.explain import explain
 from probe.analysis.keys import read_window
-from probe.analysis.summary import summarise
 from probe.report.page import render
 from simulated import Simulation, write_run
 
+from probe.analysis.explain import explain
+from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.results.checksums import damage
 from probe.results.folder import connected, read_folder

@@ -5,38 +5,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
+from made_sums import floor_of, make_sums
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
-from probe.analysis.documents import document_lengths, leave_one_group_out, spread
 from probe.analysis.effective import effective_context, lower_by_tests
 from probe.analysis.fit import first_below, fit_curve
-from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance
 
 ONE = parse_tolerance("1%")
 EPSILON = math.log(1.01)
-
-
-def make_sums(curve, *, documents=20, reach=512, spread=0.0, targets=100, seed=0, edges=None):
-    """Sums of a curve with a factor by document and an error by document and bin."""
-    edges = bin_edges(reach) if edges is None else edges
-    lower, upper = edges[:-1], edges[1:]
-    rng = np.random.default_rng(seed)
-    counts = np.broadcast_to(targets * (upper - lower), (documents, len(lower))).astype(float)
-    mean = curve((lower + upper - 1) / 2)
-    error = spread * rng.normal(size=counts.shape) / np.sqrt(counts)
-    values = mean * (1 + 0.1 * rng.normal(size=(documents, 1))) + error
-    return Sums(lower, upper, values * counts, counts)
-
-
-def floor_of(limit, reach=512):
-    lower = np.array([0, *(2**k for k in range(3, 20) if 2**k < reach)])
-    ones = np.ones(len(lower))
-    return NoiseFloor("noise", lower, np.append(lower[1:], reach), limit * ones, ones.astype(int))
 
 
 def solve(sums, tolerance=ONE, *, floor=1e-6, resamples=300):
@@ -250,22 +230,3 @@ def test_tests_in_sequence_stop_at_the_first_bin_that_is_not_shown():
         for seed in range(200)
     ]
     assert np.mean(stopped) <= 0.05
-
-
-def test_documents_have_lengths_of_their_own():
-    """A third falls at 8, a third at 64, a third never: quartiles say so."""
-    parts = [
-        make_sums(lambda d, at=at: np.where(d < at, 0.5, 0.0), documents=3) for at in (8, 64, 9999)
-    ]
-    stacked = [np.vstack([getattr(part, name) for part in parts]) for name in ("sums", "targets")]
-    sums = Sums(parts[0].lower, parts[0].upper, *stacked)
-    lengths = document_lengths(sums, [f"d{i}" for i in range(9)], {"1%": EPSILON})
-    assert lengths["length"].fillna(-1).tolist() == [8] * 3 + [64] * 3 + [-1] * 3
-    row = spread(lengths).iloc[0]
-    assert (row["quartile_1"], row["median"], row["beyond_reach"]) == (8, 64, 3)
-    assert pd.isna(row["quartile_3"])
-    groups = ["a"] * 3 + ["b"] * 3 + ["c"] * 3
-    without = leave_one_group_out(sums, groups, {"1%": EPSILON}).set_index("left_out")["length"]
-    assert without["c"] == 64
-    assert without.isna().tolist() == [True, True, False]
-    assert leave_one_group_out(sums, ["a"] * 9, {"1%": EPSILON}).empty

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probe.analysis.explain import explain
-from probe.analysis.summary import summarise
 from probe.report.page import write_page
 from simulated import Simulation, write_run
 
+from probe.analysis.explain import explain
+from probe.analysis.summary import summarise
 from probe.errors import ProbeError
 from probe.results.folder import read_folder
 from probe.results.record import RULES, read_record

@@ -10,12 +10,13 @@ from explained_run import Explained
 from hostile import ATTACK
 from probe.analysis.keys import KeyRule
 from probe.analysis.longppl import longppl
-from probe.analysis.summary import summarise
 from probe.report.explorer import explore
 from probe.report.keys import NOTHING_CUT, key_section, key_text
 from probe.report.page import render
 from simulated import Simulation, write_run
 from test_analysis_longppl import frame, texts, write
+
+from probe.analysis.summary import summarise
 
 
 class Tokens(HTMLParser):

@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from simulated import Simulation, write_run
-from test_analysis_runs import rows_of
+from open_runs import by_id, changed, opened
+from simulated import Simulation, rows_of, write_run
 
-from probe.analysis.ablated import COLUMNS, ablated_information, ratio_limits
-from probe.analysis.bins import bin_edges, octave_edges
+from probe.analysis.bins import octave_edges
 from probe.analysis.bootstrap import resample_weights, stretch, too_few
 from probe.analysis.floor import NoiseFloor
-from probe.results.folder import read_folder
-from probe.results.views import connect, scored_conditions, scored_documents
+from probe.findings.chart import EmptyChartError
+from probe.findings.information import (
+    COLUMNS,
+    ablated_information,
+    chart,
+    plot,
+    ratio_limits,
+)
 
 CURVES = {
     "truncate": lambda d: np.where(d < 64, 0.4, 0.0),
@@ -23,19 +28,8 @@ CURVES = {
 }
 
 
-def found_in(folder, *, resamples=400, **options):
-    run = read_folder(folder)
-    with connect(folder / "windows.parquet", run.parts) as connection:
-        documents = scored_documents(connection)
-        return ablated_information(
-            connection,
-            scored_conditions(connection),
-            bin_edges(256),
-            documents=documents,
-            weights=resample_weights(len(documents), resamples, seed=0),
-            confidence=0.95,
-            **options,
-        )
+def found_in(folder, **parts):
+    return ablated_information(changed(opened(folder, resamples=400), **parts))
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +159,10 @@ def test_few_documents_are_unresolved(documents, tmp_path):
 
 def test_late_starts_are_respected(folder, table):
     """Octaves before the start of either curve are left out."""
-    frame, _ = found_in(folder, curve_starts={"shuffle": 64})
+    frame, _ = found_in(folder, starts={"shuffle": 64})
     assert frame[frame.condition == "shuffle"]["distance_from"].min() == 64
     assert frame[frame.condition != "shuffle"]["distance_from"].min() == 0
-    frame, _ = found_in(folder, curve_starts={"truncate": 32})
+    frame, _ = found_in(folder, starts={"truncate": 32})
     assert (frame.groupby("condition")["distance_from"].min() == 32).all()
     pd.testing.assert_frame_equal(
         frame, table[table.distance_from >= 32].reset_index(drop=True), check_dtype=False
@@ -189,3 +183,42 @@ def test_limits_are_those_of_a_search_over_ratios(mean):
     step = tried[1] - tried[0]
     assert inside.min() == pytest.approx(low, abs=2 * step)
     assert inside.max() == pytest.approx(high, abs=2 * step)
+
+
+def test_the_chart_holds_the_ratios(folder, table):
+    """A line a condition where it is resolved, a cross where it is not, truncation at 1."""
+    run = opened(folder, resamples=400)
+    (drawn,) = by_id(run)["information"].charts
+    *lines, cross = drawn.series
+    assert [line.name for line in lines] == ["replace(source='document')", "shuffle"]
+    for line in lines:
+        own = table[(table["condition"] == line.name) & table["resolved"]]
+        for values, column in ((line.y, "ratio"), (line.low, "low"), (line.high, "high")):
+            np.testing.assert_array_equal(values, own[column])
+    assert cross.role == "unresolved"
+    assert len(cross.x) == table.loc[~table["resolved"], "distance_from"].nunique()
+    assert [(rule.at, rule.label) for rule in drawn.rules] == [(1.0, "truncate")]
+    assert drawn.y.high <= 6  # one wide interval flattens no other
+    assert chart(run, table).title == drawn.title
+
+
+def test_the_plot_has_what_is_there(folder, tmp_path):
+    """Contrasts above ratios; of one condition its part; what lacks both is refused, and why."""
+    ((_, both),) = plot([opened(folder)])
+    assert [one.title for one in both] == [
+        "Contrasts by distance",
+        "Ablated information by distance",
+    ]
+    ((_, of_one),) = plot([opened(folder)], condition="truncate")
+    assert of_one.title == "Contrasts by distance"  # truncation has no share of itself
+    names = [line.name for line in of_one.series]
+    assert names == ["truncate − intact", "replace(source='document') − truncate"]
+    shuffled = opened(write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]})))
+    with pytest.raises(EmptyChartError, match="to draw: no contrast truncate − intact"):
+        list(plot([shuffled]))
+    with pytest.raises(EmptyChartError, match="to draw: 'reverse' is in none"):
+        list(plot([opened(folder)], condition="reverse"))
+    lone = opened(write_run(tmp_path / "lone", Simulation({"truncate": CURVES["truncate"]})))
+    ((_, one),) = plot([lone])
+    assert one.title == "Contrasts by distance"
+    assert "no contrast replace − truncate: not scored: 'replace'" in one.notes

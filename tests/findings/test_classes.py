@@ -5,10 +5,10 @@ from itertools import combinations
 import pandas as pd
 import pytest
 from explained_run import Explained, explained
+from probe.report.which import class_finding, contrasts, last_seen, which
 from simulated import Simulation, write_run
 
 from probe.analysis.summary import summarise
-from probe.report.which import class_finding, contrasts, last_seen, which
 
 LENGTHS = {
     "near": (192, 88, 240),

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from open_runs import answer, opened
 from simulated import Simulation, write_run
 
-from probe.analysis.answer import answer
 from probe.analysis.fit import draws_in_words
-from probe.analysis.summary import summarise
 
 
 def make(tmp_path, repeats):
@@ -17,7 +16,7 @@ def make(tmp_path, repeats):
 
 def test_draws_errors_are_those_of_pandas(tmp_path):
     """Between the repeats of one document: sums over a bin, their variance, added up."""
-    curve = summarise(make(tmp_path, 3)).curve
+    curve = opened(make(tmp_path, 3)).curve
     rows = pd.read_parquet(tmp_path / "run" / "scores")
     rows = rows[rows["boundary"] >= 0]
     starts = pd.read_parquet(tmp_path / "run" / "windows.parquet")[["document", "window", "start"]]
@@ -38,7 +37,7 @@ def test_draws_errors_are_those_of_pandas(tmp_path):
 
 
 def test_one_draw_tells_nothing_of_the_others(tmp_path):
-    curve = summarise(make(tmp_path, 1)).curve
+    curve = opened(make(tmp_path, 1)).curve
     assert curve["draws_error"].isna().all()
     assert curve["standard_error"].notna().all()
     assert draws_in_words(curve) == []
@@ -46,11 +45,11 @@ def test_one_draw_tells_nothing_of_the_others(tmp_path):
 
 def test_the_answer_tells_the_part_of_the_draws(tmp_path):
     """A reader sees whether more draws or more documents would narrow an interval."""
-    summary = summarise(make(tmp_path, 3))
-    known = summary.curve.dropna(subset=["draws_error"])
+    run = opened(make(tmp_path, 3))
+    known = run.curve.dropna(subset=["draws_error"])
     known = known[known["condition"] == "shuffle"]
     share = (known["draws_error"] / known["standard_error"]) ** 2
     assert 0.01 < share.median() < 1
-    (line,) = draws_in_words(summary.curve)
+    (line,) = draws_in_words(run.curve)
     assert f"shuffle: in the median bin the draws cause {share.median() * 100:.0f} % of the" in line
-    assert f"- {line}" in answer(summary)
+    assert f"- {line}" in answer(run)

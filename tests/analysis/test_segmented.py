@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from test_analysis_effective import make_sums
+from made_sums import make_sums
 
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.fit import fit_curve
-from probe.analysis.hinge import COLUMNS, fit_hinges, hinges
+from probe.analysis.segmented import COLUMNS, fit_hinges, hinges
 from probe.analysis.sums import Sums
 from probe.text import counted
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from probe.analysis.information import information_findings
+from probe.analysis.losses import losses
 from simulated import Simulation, write_run
 
 from probe.analysis import ablated, hinge, quantiles, tolerances
 from probe.analysis import precision as detectable
 from probe.analysis.fit import fitted_curves
 from probe.analysis.floor import noise_floor
-from probe.analysis.information import information_findings
-from probe.analysis.losses import losses
 from probe.analysis.opened import opened
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import SCORES, WINDOWS
-
 from probe.analysis.key_answer import answer, basis, sentence, to_record, write_answer
 from probe.analysis.keys import KeyRule, Span, inside, key_spans, merged
 from probe.analysis.longppl import longppl
 from probe.analysis.lsd import COLUMNS, lsd_table
+from simulated import SCORES, WINDOWS
+
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError, UsageError
 from probe.results.folder import read_folder

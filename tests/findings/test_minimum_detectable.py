@@ -2,18 +2,21 @@
 
 import numpy as np
 import pytest
+from made_sums import make_sums
+from open_runs import by_id, of_curves, opened
 from scipy.stats import ttest_1samp
-from test_analysis_effective import make_sums
+from simulated import Simulation, write_run
 
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.fit import fit_curve
-from probe.analysis.precision import DETECTABLE_COLUMNS, detectable
 from probe.analysis.sums import Sums
+from probe.findings.minimum_detectable import COLUMNS, detectable
+from probe.findings.table import decimals
 
 
 def curves(sums, name="truncate"):
     weights = resample_weights(len(sums.sums), 50, seed=0)
-    return {name: fit_curve(name, sums, weights, 0.95)}
+    return of_curves({name: fit_curve(name, sums, weights, 0.95)})
 
 
 def test_by_hand():
@@ -25,7 +28,7 @@ def test_by_hand():
     np.testing.assert_allclose(table["standard_error"], error)
     np.testing.assert_allclose(table["detectable"], (2.364624 + 0.896030) * error, rtol=1e-5)
     assert (table["documents"] == 8).all()
-    assert tuple(table.columns) == DETECTABLE_COLUMNS
+    assert tuple(table.columns) == COLUMNS
 
 
 def test_it_is_found_four_times_out_of_five():
@@ -57,3 +60,19 @@ def test_one_document(documents):
     """No spread, no limit, no warning."""
     table = detectable(curves(make_sums(lambda d: 0 * d, documents=documents, spread=0.5)))
     assert table["detectable"].isna().all()
+
+
+def test_the_section_holds_the_rows(tmp_path):
+    """A line a condition, and the farthest distance in words."""
+    curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 0.2 / (1 + d)}
+    run = opened(write_run(tmp_path / "run", Simulation(curves)))
+    section, rows = by_id(run)["detectable"], detectable(run)
+    (chart,) = section.charts
+    for line in chart.series:
+        np.testing.assert_array_equal(
+            line.y, rows.loc[rows["condition"] == line.name, "detectable"]
+        )
+    last = rows[rows["condition"] == "truncate"]["detectable"].iloc[-1]
+    assert section.sentence == (
+        f"Under truncate a delta of {decimals(last)} nats would be found at 240–255."
+    )
