@@ -7,7 +7,7 @@ A finding is a file of this package. It registers a function from an open run to
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any, Literal
 
 import pandas as pd
@@ -211,8 +211,8 @@ def register(
 def entries() -> list[Entry]:
     """All registered findings in their order; those of this package are imported for that."""
     package = import_module("probe.findings")
-    for module in iter_modules(package.__path__):
-        import_module(f"probe.findings.{module.name}")
+    for module in walk_packages(package.__path__, "probe.findings."):
+        import_module(module.name)
     return sorted(_ENTRIES.values(), key=lambda entry: entry.order)
 
 

@@ -49,6 +49,8 @@ def text(finding: Finding, notes: Sequence[str] = ()) -> str:
 def table_text(table: Table) -> str:
     """A table in columns, below its caption."""
     rows = [table.headers, *table.rows]
+    if table.listed:
+        rows = [["", *row] for row in table.rows]
     lines = (
         in_blocks(rows, rule=table.rule)
         if table.blocks

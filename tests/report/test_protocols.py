@@ -15,7 +15,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.analysis import bands, dense, lengths, passages, suffix
+from probe.analysis import bands
 from probe.analysis.explain import explain
 from probe.commands.main import group
 from probe.report.explained import decimals
@@ -82,35 +82,6 @@ def test_bands(folders, tmp_path):
         assert decimals(delta) in text
     assert "Delta of each band" in text
     assert "no contrast" not in text
-
-
-def test_passages(folders, tmp_path):
-    """The page opens with the passages by name, and by distance."""
-    page, text = page_of(folders["passages"], tmp_path)
-    found = passages.passages(folders["passages"], write=False)
-    assert passages.answer(found).partition("\n")[0] in " ".join(page.words)
-    assert "curve" not in page.ids
-    for delta in [*found.by_name["delta"], *found.by_distance["delta"]]:
-        assert decimals(delta) in text
-
-
-def test_suffix(folders, tmp_path):
-    """The page opens with the accuracy; no curve, no explorer of distractors."""
-    page, _ = page_of(folders["suffix"], tmp_path)
-    assert suffix.suffix(folders["suffix"], write=False).windows
-    assert "Choices among candidates, by the length of the prefix (tokens)" in page.words
-    assert not {"curve", "explorer", "classes"} & {*page.ids}
-
-
-def test_dense(folders, tmp_path):
-    """The page opens with importance by distance and loss by length; its curve stands below."""
-    page, text = page_of(folders["dense"], tmp_path)
-    found = lengths.lengths(folders["dense"], write=False)
-    shown = dense.mean_importance(found).set_index("distance")["importance"]
-    for distance in (1, 2, 4, 8, 12):
-        assert decimals(shown[distance], 4) in text
-    assert decimals(found.table.set_index("context")["nll"][12], 4) in text
-    assert page.ids.index("answer") < page.ids.index("curve")
 
 
 @pytest.mark.parametrize("kind", ["band", "passages", "suffix", "dense"])

@@ -5,10 +5,9 @@ from typing import Any, Literal
 import duckdb
 
 from probe.analysis.compare.text import create_token_bytes
-from probe.analysis.suffix import is_suffix
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.results.folder import RunFolder
-from probe.results.views import DISTRACTOR, far_tokens, parquet_rows, row, window_rows
+from probe.results.views import far_tokens, parquet_rows, row, window_rows
 
 Pairing = Literal["windows", "documents", "none"]
 """What two runs have in common: the same windows, the same documents, or nothing."""
@@ -38,8 +37,8 @@ def connect_pair(a: RunFolder, b: RunFolder) -> duckdb.DuckDBPyConnection:
         windows = run.path / "windows.parquet"
         window_rows(connection, windows).create_view(f"{side}_windows")
         rows = parquet_rows(connection, run.parts)
-        if is_suffix(run.record):
-            rows = rows.filter(f"NOT starts_with(condition, '{DISTRACTOR}')")
+        if alternatives := run.reading.alternatives:
+            rows = rows.filter(f"NOT starts_with(condition, '{alternatives}')")
         rows.create_view(f"{side}_scores")
         meaning = far_tokens(run.path)
         connection.execute(

@@ -1,23 +1,32 @@
 """Suffix identification read from a run: every number against a loop over its rows."""
 
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
 import pytest
-from figures import assert_readable, labels
 from scipy.stats import norm, t
 from simulated import Simulation, write_run
 from tiny_run import scores
 
-from probe import plots
 from probe.analysis.compare.pair import connect_pair
-from probe.analysis.suffix import COLUMNS, proportion_interval, suffix
-from probe.analysis.suffix_answer import answer, sentence
-from probe.analysis.summary import summarise
+from probe.analysis.open_run import open_run
 from probe.errors import UsageError
-from probe.plots.style import EmptyFigureError
-from probe.report.suffix import suffix_section
+from probe.findings.base import plots
+from probe.findings.chart import EmptyChartError
+from probe.findings.files import write_files
+from probe.findings.positions import losses
+from probe.findings.suffix import (
+    COLUMNS,
+    chart,
+    finding,
+    plot,
+    proportion_interval,
+    sentence,
+    suffixes,
+)
+from probe.render.terminal import text
 from probe.results.csv_files import read_csv
 from probe.results.views import connect
 
@@ -47,9 +56,19 @@ def write(folder, *, curves=None, **changes):
     return folder
 
 
-@pytest.fixture(scope="module", name="folder")
+@pytest.fixture(scope="module", name="run")
 def one_run(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("choices") / "run")
+    with open_run(write(tmp_path_factory.mktemp("choices") / "run")) as run:
+        yield run
+
+
+@pytest.fixture(name="opened")
+def open_runs(tmp_path):
+    """A function that writes a run and opens it until the test ends."""
+    with ExitStack() as stack:
+        yield lambda folder="run", **changes: stack.enter_context(
+            open_run(write(tmp_path / folder, **changes))
+        )
 
 
 def choices(folder):
@@ -67,9 +86,9 @@ def choices(folder):
     return pd.DataFrame(rows, columns=names)
 
 
-def test_the_table_is_that_of_a_loop(folder):
+def test_the_table_is_that_of_a_loop(run):
     """Accuracy, margin, losses and counts by prefix; the file holds the same."""
-    found, expected = suffix(folder), choices(folder)
+    found, expected = suffixes(run), choices(run.path)
     assert list(found.table.columns) == list(COLUMNS)
     assert found.table["prefix"].tolist() == list(PREFIXES)
     for row in found.table.to_dict("records"):
@@ -87,15 +106,15 @@ def test_the_table_is_that_of_a_loop(folder):
     assert gain == pytest.approx(last - first)
     assert low < gain < high
     assert (found.windows, found.documents, found.chance) == (27, 9, 0.25)
-    written = read_csv(folder / "suffix.csv")
+    assert write_files(run, [finding(run)]) == [run.path / "suffix.csv"]
+    written = read_csv(run.path / "suffix.csv")
     pd.testing.assert_frame_equal(written, found.table, check_dtype=False, rtol=1e-6)
 
 
-def test_equal_losses_are_a_blind_choice(tmp_path):
+def test_equal_losses_are_a_blind_choice(opened):
     """Where all candidates are equal, each is chosen as likely: accuracy is chance."""
     equal = {name: flat(0) for name in ["truncate", *NAMES]}
-    run = write(tmp_path / "run", curves=equal, token_spread=0.0)
-    found = suffix(run)
+    found = suffixes(opened(curves=equal, token_spread=0.0))
     assert found.table["accuracy"].tolist() == [0.25] * 3
     assert found.table["margin"].tolist() == [0.0] * 3
 
@@ -134,56 +153,64 @@ def test_the_interval_covers():
     assert covered >= 930
 
 
-def test_few_documents_have_no_interval(tmp_path):
+def test_few_documents_have_no_interval(opened):
     """Below six documents the value stands alone, and says why."""
-    found = suffix(write(tmp_path / "run", documents=5))
+    run = opened(documents=5)
+    found = suffixes(run)
     assert found.table[["low", "high", "margin_low", "margin_high"]].isna().all(axis=None)
     assert found.gain is None
-    assert "(interval unresolved: 5 documents, at least 6 needed)" in sentence(found)
+    assert "(interval unresolved: 5 documents, at least 6 needed)" in sentence(run)
 
 
-def test_the_answer_says_it(folder):
+def test_a_run_without_a_choice(opened):
+    """Gold continuations alone are no choice: that is said, and nothing is drawn."""
+    run = opened(curves={"truncate": flat(0)})
+    found = finding(run)
+    assert found.sentence == "tiny-model on made-up: no choice among candidates was scored."
+    assert (list(found.tables), list(found.charts)) == ([], [])
+    assert list(found.files["suffix.csv"]) == list(COLUMNS)
+    with pytest.raises(EmptyChartError, match="no choice among candidates to draw"):
+        chart([run])
+
+
+def test_the_answer_says_it(run):
     """The longest prefix, its interval, chance, the gain, the table; a name is no escape code."""
-    found = suffix(folder)
-    last = found.table.iloc[-1]
-    text = answer(found)
+    last = suffixes(run).table.iloc[-1]
+    said = text(finding(run))
     share = f"{100 * last['accuracy']:.1f} %"
-    assert text.startswith(
+    assert said.startswith(
         f"tiny-model on made-up picks the gold continuation of 10 tokens among 4 in {share} of "
         f"windows after 128 tokens (95 % interval {100 * last['low']:.1f}–"
         f"{100 * last['high']:.1f} %); chance is 25.0 %. That is +"
     )
-    assert "Measured on 27 windows of 9 documents; the other candidates are from elsewhere" in text
-    lines = text.split("\n\n")[1].splitlines()
+    assert "Measured on 27 windows of 9 documents; the other candidates are from elsewhere" in said
+    lines = said.split("\n\n")[1].splitlines()
     assert [line.split()[0] for line in lines] == ["prefix", "0", "32", "128"]
-    assert text.endswith("below 0 the model prefers another text")
+    assert [line[:6] for line in lines] == ["prefix", "     0", "    32", "   128"]
+    assert said.endswith("below 0 the model prefers another text")
 
 
-def test_names_are_shown_plainly(tmp_path):
-    """What a terminal or a page would obey is escaped."""
-    run = write(tmp_path / "run", model=f"\x1b[31m{ATTACK}", data="\x1b[2J")
-    assert "\x1b" not in answer(suffix(run))
-
-    class Explained:
-        summary = summarise(run, write=False)
-        notes = ()
-
-    section = suffix_section(Explained())
-    assert section.figures[0].tables[0].rows[-1][0] == "128"
-    assert "<script" not in str(section.figures[0].svg)
-    assert_readable(plots.accuracy(suffix(run)))
+def test_names_are_shown_plainly(opened):
+    """What a terminal would obey is escaped; the page and the figures escape what a chart holds."""
+    run = opened(model=f"\x1b[31m{ATTACK}", data="\x1b[2J")
+    found = finding(run)
+    assert "\x1b" not in text(found)
+    (drawn,) = found.charts
+    assert drawn.tables[0].rows[-1][0] == "128"
+    assert drawn.tables[0].caption == (
+        "Choices among candidates, by the length of the prefix (tokens)"
+    )
 
 
-def test_distractors_are_no_losses_of_the_targets(folder):
+def test_distractors_are_no_losses_of_the_targets(run):
     """Nothing else that reads the run sees their rows, and no length is read off it."""
-    found = summarise(folder, write=False)
-    assert set(found.curve["condition"]) == {"truncate"}
-    assert set(found.losses.by_condition["condition"]) == {"intact", "truncate"}
-    assert found.contexts == ()
-    with connect(found.run.path / "windows.parquet", found.run.parts) as connection:
+    assert set(run.curve["condition"]) == {"truncate"}
+    assert set(losses(run).by_condition["condition"]) == {"intact", "truncate"}
+    assert run.contexts == ()
+    with connect(run.path / "windows.parquet", run.folder.parts) as connection:
         held = connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
-    with connect_pair(found.run, found.run) as connection:
+    with connect_pair(run.folder, run.folder) as connection:
         held = connection.execute("SELECT DISTINCT condition FROM b_scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
 
@@ -199,29 +226,36 @@ def test_other_conditions_stay(name, tmp_path):
 
 def test_other_runs_are_refused(tmp_path):
     """A sweep has no candidates."""
-    run = write_run(tmp_path / "run", Simulation({"truncate": flat(0.1)}))
-    with pytest.raises(UsageError, match="has another protocol; allowed: suffix"):
-        suffix(run)
-
-    class Explained:
-        summary = summarise(run, write=False)
-
-    assert suffix_section(Explained()) is None
+    with open_run(write_run(tmp_path / "run", Simulation({"truncate": flat(0.1)}))) as run:
+        with pytest.raises(UsageError, match="has another protocol; allowed: suffix"):
+            suffixes(run)
+        assert finding(run) is None
 
 
-def test_the_figure_shows_accuracy_and_chance(folder, tmp_path):
-    """Points in percent over prefixes, the band, a dashed line at chance; several runs in one."""
-    found = suffix(folder)
-    axes = plots.accuracy(found)
-    assert_readable(axes)
-    points, chance = axes.lines[0].get_xydata(), axes.lines[1].get_ydata()
-    assert points[:, 0].tolist() == list(PREFIXES)
-    assert points[:, 1] == pytest.approx(100 * found.table["accuracy"].to_numpy())
-    assert list(chance) == [25.0, 25.0]
-    assert labels(axes) == ["tiny-model", "chance, 25.0 %"]
-    other = suffix(write(tmp_path / "other", name="other", model="two", seed=1))
-    axes = plots.accuracy([found, other])
-    assert_readable(axes)
-    assert labels(axes) == ["simulated: tiny-model", "other: two", "chance, 25.0 %"]
-    with pytest.raises(EmptyFigureError):
-        plots.accuracy([])
+def test_the_chart_shows_accuracy_and_chance(run, opened):
+    """Points over prefixes, the band, a dashed line at chance; several runs in one."""
+    table = suffixes(run).table
+    (drawn,) = finding(run).charts
+    assert (drawn.file, drawn.y.percent) == ("curve", True)
+    (line,) = drawn.series
+    assert line.name == "tiny-model"
+    assert line.x.tolist() == list(PREFIXES)
+    for column, values in (("accuracy", line.y), ("low", line.low), ("high", line.high)):
+        assert values.tolist() == table[column].tolist()
+    assert [(rule.at, rule.label, rule.named) for rule in drawn.rules] == [
+        (0.25, "chance, 25.0 %", True)
+    ]
+    assert list(drawn.heading) == ["made-up", "continuations of 10 tokens among 4"]
+    ((_, both),) = plot([run, opened("other", name="other", model="two", seed=1)])
+    assert [line.name for line in both.series] == ["simulated: tiny-model", "other: two"]
+    assert len(both.rules) == 1
+    assert both.file == ""
+    with pytest.raises(EmptyChartError):
+        chart([])
+
+
+def test_plot_has_no_condition(run):
+    """It takes any number of runs; a condition is refused."""
+    assert [(one.kind, one.runs) for one in plots() if one.finding == "suffix"] == [("curve", None)]
+    with pytest.raises(UsageError, match=r"--condition 'x': protocol suffix has none; allowed"):
+        list(plot([run], condition="x"))
