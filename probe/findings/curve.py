@@ -77,7 +77,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "curve",
             "Loss by distance",
             _ends(run, run.main_condition or names[0]) if names else "",
-            charts=charts,
+            charts=[replace(each, file="") for each in charts],  # the answer has its own figure
             files=files,
             level="brief",
         )
