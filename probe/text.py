@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -148,6 +149,19 @@ def greater(lower: int | None, estimate: int | None, bound: int) -> str:
 
 WIDTH = 100
 """Most characters of a line, where columns can stand below one another."""
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def aligned(

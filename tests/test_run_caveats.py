@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from probe.analysis.compare import comparison
 from simulated import Simulation, write_run
 from test_selfcheck import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -24,7 +25,6 @@ from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
 import probe.runs.run
 from probe.analysis.answer import answer
-from probe.analysis.compare import comparison
 from probe.analysis.explain import explain
 from probe.analysis.floor import length_caveat, length_limit
 from probe.analysis.precision import pilot

@@ -184,8 +184,25 @@ class Entry:
     plots: Sequence[Plot]
 
 
+WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
+
+
+@dataclass(frozen=True)
+class EntryOfAll:
+    """A registered finding about several runs together.
+
+    Args:
+        work: From the runs, and the findings of each, to the finding; ``None`` where it says
+            nothing of them.
+        plots: What can be drawn of it on request.
+    """
+
+    work: WorkOfAll
+    plots: Sequence[Plot]
+
+
 _ENTRIES: dict[str, Entry] = {}
-_OF_ALL: dict[str, Callable[[Sequence[OpenRun]], Finding | None]] = {}
+_OF_ALL: dict[str, EntryOfAll] = {}
 
 
 def register(
@@ -218,7 +235,8 @@ def entries() -> list[Entry]:
 
 def plots() -> list[Plot]:
     """All that can be drawn on request, in the order of the findings."""
-    return [plot for entry in entries() for plot in entry.plots]
+    of_one = [plot for entry in entries() for plot in entry.plots]
+    return of_one + [plot for entry in _OF_ALL.values() for plot in entry.plots]
 
 
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
@@ -252,32 +270,30 @@ def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
     return [*finding.caveats, caveat]
 
 
-def register_of_all(
-    name: str,
-) -> Callable[
-    [Callable[[Sequence[OpenRun]], Finding | None]], Callable[[Sequence[OpenRun]], Finding | None]
-]:
+def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkOfAll], WorkOfAll]:
     """Register a function as a finding about several runs together.
 
     Args:
         name: Its name; one that comes again is replaced.
+        plots: What `probe plot` can draw of it.
     """
 
-    def enter(
-        work: Callable[[Sequence[OpenRun]], Finding | None],
-    ) -> Callable[[Sequence[OpenRun]], Finding | None]:
-        _OF_ALL[name] = work
+    def enter(work: WorkOfAll) -> WorkOfAll:
+        _OF_ALL[name] = EntryOfAll(work, [replace(plot, finding=name) for plot in plots])
         return work
 
     return enter
 
 
-def findings_of_all(runs: Sequence[OpenRun]) -> list[Finding]:
+def findings_of_all(
+    runs: Sequence[OpenRun], findings_of_each: Sequence[Sequence[Finding]]
+) -> list[Finding]:
     """What is to be said of several runs together.
 
     Args:
         runs: The open runs.
+        findings_of_each: The findings of each.
     """
     entries()
-    found = (work(runs) for work in _OF_ALL.values())
-    return [finding for finding in found if finding is not None]
+    together = (entry.work(runs, findings_of_each) for entry in _OF_ALL.values())
+    return [finding for finding in together if finding is not None]

@@ -34,6 +34,8 @@ class Table:
             place; with ``all`` the first as well.
         blocks: Whether columns that have no room on a line stand below, behind the first once more.
         listed: Whether the terminal has its rows without their head, a little to the right.
+        indent: Blanks before its lines in the terminal, below the caption.
+        below: Lines that the terminal has below it.
     """
 
     caption: str
@@ -45,6 +47,8 @@ class Table:
     numbers: bool | Literal["all"] = False
     blocks: bool = False
     listed: bool = False
+    indent: int = 0
+    below: Sequence[str] = ()
 
     @property
     def folded(self) -> bool:

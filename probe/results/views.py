@@ -10,13 +10,16 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.errors import ProbeError
-from probe.results.windows_file import OFFSETS, doubtful_offsets
 from probe.text import counted
 
+OFFSETS = ("char_start", "char_end")
+LISTS = ("token_ids", *OFFSETS)
+"""Columns of ``windows.parquet`` that hold a list a window."""
 SAMPLE = 16
 """Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
 DISTRACTOR = "distractor(number="
@@ -114,6 +117,30 @@ def window_rows(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Duc
         value = name if name in rows.columns else "NULL"
         columns.append(f"CASE WHEN {usable} THEN {value}::{kind} END AS {name}")
     return rows.project(", ".join(columns))
+
+
+def doubtful_offsets(path: Path) -> bool:
+    """Whether some window may not have an offset for each of its tokens, by the file's footer."""
+    footer = pq.read_metadata(path)
+    leaves = column_names(footer)
+    if not set(LISTS) <= set(leaves):
+        return True
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    sizes = [{group.column(leaves.index(name)).num_values for name in LISTS} for group in groups]
+    return any(len(size) > 1 for size in sizes) or any(may_lack(footer, name) for name in OFFSETS)
+
+
+def column_names(footer: pq.FileMetaData) -> list[str]:
+    """The column that each leaf of a parquet file belongs to."""
+    names = (footer.schema.column(number).path for number in range(footer.num_columns))
+    return [name.partition(".")[0] for name in names]
+
+
+def may_lack(footer: pq.FileMetaData, name: str) -> bool:
+    """Whether a list, or a number in it, may be missing; an empty list counts as one, too."""
+    at = column_names(footer).index(name)
+    found = [footer.row_group(n).column(at).statistics for n in range(footer.num_row_groups)]
+    return not all(one is not None and one.has_null_count and not one.null_count for one in found)
 
 
 def usable_offsets(columns: Sequence[str]) -> str:

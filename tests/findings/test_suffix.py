@@ -6,11 +6,11 @@ from contextlib import ExitStack
 import numpy as np
 import pandas as pd
 import pytest
+from probe.analysis.compare.pair import connect_pair
 from scipy.stats import norm, t
 from simulated import Simulation, write_run
 from tiny_run import scores
 
-from probe.analysis.compare.pair import connect_pair
 from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.base import plots

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from explained_run import Explained
+from probe.report.page import write_page
 from test_page import Page
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -19,7 +20,6 @@ from probe.analysis import bands
 from probe.analysis.explain import explain
 from probe.commands.main import group
 from probe.report.explained import decimals
-from probe.report.page import write_page
 
 PROTOCOLS = {
     "band": {

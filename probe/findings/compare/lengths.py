@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from probe.analysis.answer import short
 from probe.analysis.bootstrap import Floats, ratio
-from probe.analysis.compare.sums import Unit
 from probe.analysis.effective import EffectiveContext, effective_context, lower_by_tests
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.tolerance import Tolerance
+from probe.findings.compare.pair_sums import Unit
+from probe.findings.curve import short
 from probe.text import signed
 
 COLUMNS = (
@@ -87,16 +87,16 @@ def read_length(
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
     fixed = tolerance.nats(bytes_per_token=per)
     epsilon: float | Floats = fixed if fixed is not None else np.nan
-    own: float | Floats = epsilon
+    of_documents: float | Floats = epsilon
     if fixed is None:
         epsilon = tolerance.amount * curve.resampled.draws[:, 0]
         first = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
-        own = tolerance.amount * np.where(np.isnan(first), curve.resampled.mean[0], first)
+        of_documents = tolerance.amount * np.where(np.isnan(first), curve.resampled.mean[0], first)
     index = first_below(curve.fits, epsilon, lower, reach)
     below, above = _edges(curve)
     tail = (1 - curve.confidence) / 2
     limit = int(_lower_quantile(index.astype(np.float64), tail))
-    tested = min(lower_by_tests(curve.sums, own, curve.confidence), limit)
+    tested = min(lower_by_tests(curve.sums, of_documents, curve.confidence), limit)
     return Lengths(
         context,
         _estimate(context, int(lower[0])),
@@ -148,10 +148,10 @@ def context_row(
     if not isinstance(a, Lengths) or not isinstance(b, Lengths):
         which = [name for name, side in (("A", a), ("B", b)) if not isinstance(side, Lengths)]
         return row | {"kind": "unresolved", "text": f"{' and '.join(which)} unresolved"}
-    told = {}
+    words = {}
     for name, form in (("difference", _plain), ("octaves", _octaves)):
         exact, limits = _difference(a, b, form, confidence)
-        told[name] = _words(exact, limits, 2 if name == "octaves" else 0)
+        words[name] = _words(exact, limits, 2 if name == "octaves" else 0)
         finite = [value for value in exact if np.isfinite(value)]
         prefix = "" if name == "difference" else "octaves_"
         row[name] = finite[0] if finite else None
@@ -160,8 +160,8 @@ def context_row(
         )
         kind = "number" if exact[0] == exact[1] else ("bound" if finite else "open")
     texts = {
-        "number": f"{told['difference']}; {told['octaves']} octaves",
-        "bound": told["difference"],
+        "number": f"{words['difference']}; {words['octaves']} octaves",
+        "bound": words["difference"],
         "open": _open(contexts, unit),
     }
     return row | {"kind": kind, "text": texts[kind]}

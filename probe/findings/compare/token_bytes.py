@@ -1,7 +1,7 @@
-"""Tokens as bytes of text: where each starts, how many it stands for, whose tokenizer made it."""
+"""Tokens as bytes of text: where each starts, and how many it stands for."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from probe.results.folder import RunFolder
-from probe.results.views import parquet_rows
+from probe.analysis.open_run import OpenRun
+from probe.results.views import row
 
 Integers = NDArray[np.int64]
 
-SAMPLE = 64
-"""Windows of each run that are looked at to tell whether two tokenizers are the same."""
-
-ALIKE = 0.9
-"""Share of the token ids in both samples that must stand for the same characters."""
+BATCH = 64
+"""Windows whose tokens are placed at a time."""
 
 
 def byte_places(text: str, char_start: ArrayLike) -> tuple[Integers, Integers]:
@@ -60,7 +57,7 @@ def create_token_bytes(connection: duckdb.DuckDBPyConnection, name: str, windows
     )
     columns = ["document", "window", "start", "char_start", "text"]
     with pq.ParquetFile(windows) as file:
-        for batch in file.iter_batches(SAMPLE, columns=columns):
+        for batch in file.iter_batches(BATCH, columns=columns):
             frames = list(_token_bytes(batch.to_pylist()))
             if frames:
                 connection.register("batch", pd.concat(frames, ignore_index=True))
@@ -68,59 +65,18 @@ def create_token_bytes(connection: duckdb.DuckDBPyConnection, name: str, windows
                 connection.unregister("batch")
 
 
-def bits_per_byte(run: RunFolder) -> float | None:
+def bits_per_byte(run: OpenRun) -> float | None:
     """Intact loss of a run in bits per byte of its targets; ``None`` for data without text."""
-    windows = run.path / "windows.parquet"
-    with duckdb.connect() as connection:
-        create_token_bytes(connection, "token_bytes", windows)
-        parquet_rows(connection, run.parts).create_view("scores")
-        found = connection.execute(
-            """SELECT sum(nll::DOUBLE), sum(bytes)
-            FROM scores JOIN token_bytes USING (document, "window", position)
-            WHERE condition = 'intact'"""
-        ).fetchall()
-    nats, size = found[0]
+    connection = run.connection
+    create_token_bytes(connection, "token_bytes", run.path / "windows.parquet")
+    nats, size = row(
+        connection,
+        """SELECT sum(nll::DOUBLE), sum(bytes)
+        FROM scores JOIN token_bytes USING (document, "window", position)
+        WHERE condition = 'intact'""",
+    )
+    connection.execute("DROP TABLE token_bytes")
     return float(nats) / math.log(2) / float(size) if size else None
-
-
-def same_tokenizer(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> bool | None:
-    """Whether equal token ids stand for equal characters in two runs.
-
-    Only tokens with characters of their own are looked at: parts of a character show the whole.
-
-    Args:
-        connection: One that has both runs' windows.
-        a: Name of the first run's windows.
-        b: Name of the second's.
-
-    Returns:
-        The answer, ``None`` where it cannot be told: no text, or no token id in both samples.
-    """
-    first, second = (_vocabulary(connection, name) for name in (a, b))
-    shared = first.keys() & second.keys()
-    if not shared:
-        return None
-    alike = sum(not first[token].isdisjoint(second[token]) for token in shared)
-    return alike >= ALIKE * len(shared)
-
-
-def _vocabulary(connection: duckdb.DuckDBPyConnection, windows: str) -> Mapping[int, set[str]]:
-    """The characters that each token id stands for in the first windows."""
-    rows = connection.execute(
-        f"""SELECT token_ids, char_start, char_end, text FROM {windows}
-        WHERE text IS NOT NULL ORDER BY document, "window" LIMIT {SAMPLE}"""
-    ).fetchall()
-    found: dict[int, set[str]] = {}
-    for ids, starts, ends, text in rows:
-        if not len(ids) == len(starts) == len(ends):
-            continue
-        for at, token in enumerate(ids):
-            alone = (at == 0 or ends[at - 1] <= starts[at]) and (
-                at + 1 == len(ids) or ends[at] <= starts[at + 1]
-            )
-            if alone:
-                found.setdefault(token, set()).add(text[starts[at] : ends[at]])
-    return found
 
 
 def _token_bytes(windows: list[dict[str, Any]]) -> Iterator[pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Sums of both runs by condition, bin and document, in tokens or in bytes of text."""
+"""Sums of both runs by condition, bin and document, and how their documents are resampled."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_edges
-from probe.analysis.compare.draws import Draws
-from probe.analysis.compare.pair import SIDES
+from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums, distance_bins, to_sums
+from probe.findings.compare.pair import SIDES, Pairing
 
 UnitName = Literal["tokens", "bytes"]
 
@@ -46,6 +45,21 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
+class Draws:
+    """How the documents of two runs are resampled: together, or independently.
+
+    Args:
+        pairing: What the runs have in common.
+        documents: Documents of each run, in order of name.
+        weights: How often each is drawn: of each run ``(resamples, documents)``.
+    """
+
+    pairing: Pairing
+    documents: tuple[list[str], list[str]]
+    weights: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, eq=False)
 class PairSums:
     """One condition in both runs, on the bins that both measured.
 
@@ -62,6 +76,15 @@ class PairSums:
     a: Sums
     b: Sums
     targets: NDArray[np.int64]
+
+
+def draw(documents: tuple[list[str], list[str]], pairing: Pairing, how: Analysis) -> Draws:
+    """Resample the documents of both runs, together where both have them, else independently."""
+    first = resample_weights(len(documents[0]), how.resamples, how.seed)
+    if pairing != "none":
+        return Draws(pairing, documents, (first, first))
+    second = resample_weights(len(documents[1]), how.resamples, how.seed + 1)
+    return Draws(pairing, documents, (first, second))
 
 
 def reaches(
@@ -96,26 +119,23 @@ def pair_sums(
     condition: str,
     unit: Unit,
     draws: Draws,
-    reach: int,
+    edges: NDArray[np.int64],
     start: int,
-    how: Analysis,
 ) -> PairSums | None:
     """Sum the deltas of one condition in both runs.
 
     Args:
-        connection: With the views of :func:`probe.analysis.compare.rows.create_rows`.
+        connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
         condition: Canonical text of the condition.
         unit: What distances are counted in.
         draws: The documents in their order; paired ``windows`` give sums over the targets that
             both runs have.
-        reach: End of the last bin, in the unit.
+        edges: Edges of the bins, in the unit, shape ``(bins + 1,)``.
         start: First distance (tokens) of the condition's curve.
-        how: Bins per octave.
 
     Returns:
         The sums; ``None`` without a bin that both measured. Grey rows are left out.
     """
-    edges = bin_edges(reach, how.bins_per_octave)
     first = _first_distance(connection, condition, unit, start)
     connection.register("bins", distance_bins(edges))
     if draws.pairing == "windows":
@@ -156,7 +176,7 @@ def floors(
     connection: duckdb.DuckDBPyConnection, unit: Unit, confidence: float
 ) -> tuple[NoiseFloor | None, NoiseFloor | None]:
     """Noise floor of each run by octave of the unit (nats a token)."""
-    found = []
+    limits = []
     for side in SIDES:
         rows = connection.execute(
             f"""SELECT condition, distance AS distance_from, document, count(*) AS targets,
@@ -165,8 +185,8 @@ def floors(
             WHERE condition = 'noise' OR starts_with(condition, 'noise(') GROUP BY ALL"""
         ).df()
         reach = 1 if rows.empty else int(rows["distance_from"].max()) + 1
-        found.append(noise_floor(rows, reach, confidence))
-    return found[0], found[1]
+        limits.append(noise_floor(rows, reach, confidence))
+    return limits[0], limits[1]
 
 
 def _first_distance(

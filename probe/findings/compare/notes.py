@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from probe.analysis.compare.pair import Pairing
-from probe.analysis.compare.sums import MOST, Unit
+from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
-from probe.analysis.summary import Summary
-from probe.results.folder import RunFolder, unique_labels
+from probe.findings.compare.pair import Pairing
+from probe.findings.compare.pair_sums import MOST, Unit
+from probe.results.folder import unique_labels
 from probe.text import counted
 
 SETTINGS = {
@@ -22,10 +22,10 @@ SETTINGS = {
     "first_token": ("config", "first_token"),
     "seed": ("config", "seed"),
 }
-"""What is told where two runs differ in it, and where ``run.json`` has it."""
+"""What is named where two runs differ in it, and where ``run.json`` has it."""
 
 
-def differing(a: RunFolder, b: RunFolder) -> Iterator[str]:
+def differing(a: OpenRun, b: OpenRun) -> Iterator[str]:
     """What the runs differ in, one line each."""
     for name, keys in SETTINGS.items():
         values = [_at(run.record, keys) for run in (a, b)]
@@ -36,18 +36,18 @@ def differing(a: RunFolder, b: RunFolder) -> Iterator[str]:
 def read_with(a: Analysis, b: Analysis) -> Iterator[str]:
     """That both runs are read with the settings of A, where those of B are others."""
     first, second = _settings(a), _settings(b)
-    told = [f"{name} {first[name]} (in B {second[name]})" for name in _unequal([first, second])]
-    if told:
-        yield f"both are read with the analysis settings of A: {', '.join(told)}"
+    unequal = [f"{name} {first[name]} (in B {second[name]})" for name in _unequal([first, second])]
+    if unequal:
+        yield f"both are read with the analysis settings of A: {', '.join(unequal)}"
 
 
-def settings_apart(summaries: Sequence[Summary]) -> Iterator[str]:
+def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
     """The analysis settings that the rows of a table do not share, one line each."""
-    every = [_settings(summary.analysis) for summary in summaries]
-    names = unique_labels([summary.run for summary in summaries])
+    every = [_settings(run.analysis) for run in runs]
+    labels = unique_labels([run.folder for run in runs])
     for setting in _unequal(every):
         values = ", ".join(
-            f"{own[setting]} in {name}" for own, name in zip(every, names, strict=True)
+            f"{settings[setting]} in {label}" for settings, label in zip(every, labels, strict=True)
         )
         yield f"{setting}: {values}; each row of the table is read with its own"
 
@@ -64,7 +64,7 @@ def _settings(how: Analysis) -> dict[str, str]:
 
 
 def _unequal(every: Sequence[Mapping[str, str]]) -> list[str]:
-    return [name for name in every[0] if len({own[name] for own in every}) > 1]
+    return [name for name in every[0] if len({settings[name] for settings in every}) > 1]
 
 
 def matched(
@@ -139,8 +139,8 @@ def reached(condition: str, unit: Unit, ends: tuple[int, int]) -> str | None:
 
 def lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
     """Conditions that only one of the runs has."""
-    for name, own, other in (("A", a, b), ("B", b, a)):
-        if alone := sorted(set(own) - set(other)):
+    for name, conditions, others in (("A", a, b), ("B", b, a)):
+        if alone := sorted(set(conditions) - set(others)):
             yield f"only in {name}: {', '.join(alone)}"
 
 
