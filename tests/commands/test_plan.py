@@ -1,4 +1,4 @@
-"""`probe plan`: what a run would cost, and with `--from RUN` how many documents its answers need."""
+"""`probe plan`: what a run would cost, and with `--from` how many documents its answers need."""
 
 import json
 import re
@@ -112,7 +112,9 @@ def test_mistakes(
     assert result.stderr.count("\n") == 1
 
 
-def test_what_is_planned_is_forwarded(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_is_what_is_forwarded(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is planned without any weight is what the run then forwards, to the token."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("probe.models.load.load_model", None)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from simulated import Simulation, write_run
 
-from probe.commands._figures import slug
 from probe.commands.main import group
+from probe.text import slug
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -153,7 +153,7 @@ MISTAKES = {
     ),
     "class": (("--kind", "classes", "--class", "coppy"), 2, "'coppy'; did you mean 'copy'"),
     "one run": (("--kind", "compare"), 2, "compare takes two runs; got 1"),
-    "noise": (("--condition", "noise"), 1, "--kind curve of .*: no summary with a curve to draw"),
+    "noise": (("--condition", "noise"), 1, "--kind curve of .*: no run with a curve to draw"),
 }
 
 

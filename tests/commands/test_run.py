@@ -26,11 +26,11 @@ from command_line import (  # noqa: F401 (a fixture among them)
 from models import tiny
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
+    character_tokenizer,
     model_folders,
     no_network,
-    text_folder,
-    character_tokenizer,
     parts,
+    text_folder,
     text_of,
 )
 
