@@ -248,7 +248,7 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
         brief: Only what `probe run` tells and keeps.
 
     Returns:
-        The findings in their order.
+        The findings in their order, those that answer the run before all others.
     """
     found = []
     for entry in entries():
@@ -259,7 +259,7 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
             level = finding.level or entry.level
             caveats = _with_caveat(run, finding)
             found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
-    return found
+    return sorted(found, key=lambda finding: finding.level != "answer")  # stable
 
 
 def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:

@@ -44,6 +44,16 @@ def between(a, b):
     return compare(a, b, analysis=HOW)
 
 
+def test_comparisons_leave_out_what_is_grey(tmp_path):
+    """Of runs of protocol dense: lengths that may answer, up to half of the longest."""
+    context = 20
+    run = write_run(tmp_path / "run", simulation(boundaries=(60,), reach=context + 1))
+    change_record(run, config={"protocol": {"kind": "dense", "context": context}})
+    found = compare(run, run).curve
+    tokens = found[found["unit"] == "tokens"]
+    assert tokens["distance_to"].max() == context // 2 + 1
+
+
 def test_a_run_differs_from_itself_by_exactly_nothing(a):
     """Not by a rounding error: curves, losses, lengths, in tokens and in bytes."""
     found = compare(a, a)

@@ -35,6 +35,18 @@ def common(a, b, same=True):
     return found, used
 
 
+def test_alternatives_are_no_losses_of_the_targets(tmp_path):
+    """Other texts in the targets' place, of protocol suffix, are left out."""
+    name = "distractor(number=1)"
+    folder = made(tmp_path / "a", curves={"truncate": step(32), name: step(32)}, noise_spread=None)
+    choice = {"kind": "suffix", "prefixes": [0], "tokens": 64, "candidates": 2, "at": None}
+    change_record(folder, config={"protocol": choice})
+    run = read_folder(folder)
+    with connect_pair(run, run) as connection:
+        held = connection.execute("SELECT DISTINCT condition FROM b_scores").fetchall()
+    assert sorted(held) == [("intact",), ("truncate",)]
+
+
 def test_equal_windows_are_paired(tmp_path):
     """Document, window, start, token ids and text are equal: all windows, of both."""
     found, used = common(made(tmp_path / "a"), made(tmp_path / "b"))

@@ -210,9 +210,6 @@ def test_distractors_are_no_losses_of_the_targets(run):
     with connect(run.path / "windows.parquet", run.folder.parts) as connection:
         held = connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
-    with connect_pair(run.folder, run.folder) as connection:
-        held = connection.execute("SELECT DISTINCT condition FROM b_scores").fetchall()
-    assert sorted(held) == [("intact",), ("truncate",)]
 
 
 @pytest.mark.parametrize("name", ["[drop(rate=0.5), shuffle]", "truncate", "delete", "zebra"])
