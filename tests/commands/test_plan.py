@@ -25,6 +25,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
+from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
 
 CURVES = {
@@ -59,7 +60,8 @@ def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
         "truncate   6             6",
         "- shuffle at 1%: needs a longer reach than 256, not more documents",
     ]
-    needed = pilot(run, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
+    with open_run(run, write=False) as opened:
+        needed = pilot(opened, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
     assert needed["truncate", "1%"] == 6
 
 
