@@ -77,6 +77,8 @@ def _pieces(value: Any, most: int) -> Iterator[str]:
         yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
     else:
         yield repr(value)
+
+
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign: ``+0.0123``, ``−0.0400``; ``0.0000`` where nothing is left.
 

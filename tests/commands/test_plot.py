@@ -153,7 +153,7 @@ MISTAKES = {
     ),
     "class": (("--kind", "classes", "--class", "coppy"), 2, "'coppy'; did you mean 'copy'"),
     "one run": (("--kind", "compare"), 2, "compare takes two runs; got 1"),
-    "noise": (("--condition", "noise"), 1, "--kind curve of .*: no summary with a curve to draw"),
+    "noise": (("--condition", "noise"), 1, "--kind curve of .*: no run with a curve to draw"),
 }
 
 

@@ -1,10 +1,11 @@
-"""``--data``: other data than those of a configuration, as a folder, a file, a glob or a name."""
+"""Options that commands share: ``--data`` by folder, file, glob or name, and ``--set``."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_line import mistake, mistakes, probe
 
 from probe.commands.options import read
 from probe.config import check
@@ -83,3 +84,21 @@ def test_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert read(Path("a.yaml"), (), data="~/a.jsonl").data.data_files == ["/home/me/a.jsonl"]
     assert read(Path("a.yaml"), (), data="~/books").data.path == "/home/me/books"
+
+
+@pytest.mark.parametrize("setting", ["windows.length", "=8", ""])
+def test_setting_without_equals(setting: str) -> None:
+    """``--set`` takes KEY=VALUE, and says so."""
+    line = mistake(probe("run", "a.yaml", "--set", setting), 2)
+    assert line == f"--set {setting}: allowed: KEY=VALUE, such as windows.length=8192"
+
+
+def test_settings_are_checked() -> None:
+    """A key given by ``--set`` or by its twin is checked like one in the file."""
+    told, *lines = mistakes(
+        probe("run", "a.yaml", "--set", "windows.stride=8", "--dtype", "float8"), 2
+    )
+    assert told.endswith("2 mistake(s):")
+    assert lines[0].startswith("  model.dtype: ")
+    assert lines[0].endswith("got 'float8'")
+    assert lines[1] == "  windows.stride: unknown key (value 8)"
