@@ -12,6 +12,8 @@ HERE = Path(__file__).parent
 UNFINISHED = "unfinished"
 """The run ``finished`` as it was when five of its twelve windows were scored."""
 RUNS = (*CONFIGURATIONS, UNFINISHED)
+UNREPORTED = ("finished", "longppl-near")
+"""Runs that are there for another one: ``unfinished`` and ``longppl`` say the same."""
 MISTAKES = """
 name: no/name
 model: {path: models/writer, dtype: float3}
@@ -62,8 +64,8 @@ SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")
 
 CASES: dict[str, list[str]] = {
-    **{f"report-{run}": ["report", f"runs/{run}"] for run in RUNS},
-    "report-several": ["report", "runs/sweep", "runs/sweep-writer", "runs/sweep-pairs"],
+    **{f"report-{run}": ["report", f"runs/{run}"] for run in RUNS if run not in UNREPORTED},
+    "report-several": ["report", "runs/sweep-pairs", "runs/few", "--output", "several"],
     "report-asked": [
         "report",
         "runs/few",
@@ -80,15 +82,15 @@ CASES: dict[str, list[str]] = {
     "compare-by-document": _compare("sweep-writer", "sweep-pairs", more=["--csv", "table.csv"]),
     "compare-patterns": _compare("attend", "attend-near"),
     "compare-protocols": _compare("sweep", "grid"),
-    "compare-many": _compare("sweep", "grid", "classes", "few", "band", "suffix", "longppl"),
+    "compare-many": _compare("sweep-pairs", "grid", "few", "band", "suffix", "longppl"),
     "compare-longppl": _compare("longppl", "longppl-near"),
     "compare-suffix": _compare("suffix", "suffix-at"),
     "plot-default": ["plot", "runs/sweep"],
     "plot-condition": ["plot", "runs/grid", "--condition", "truncate", *SVG],
     "plot-curves": _plot("curve", "sweep", "sweep-writer", more=SVG),
     "plot-classes": _plot("classes", "classes", more=["--class", "genre", *SVG]),
-    "plot-information": _plot("information", "sweep", more=SVG),
-    "plot-tolerance": _plot("tolerance", "sweep", more=SVG),
+    "plot-information": _plot("information", "grid", more=SVG),
+    "plot-tolerance": _plot("tolerance", "sweep-pairs", more=SVG),
     "plot-heatmap": _plot("heatmap", "sweep", more=SVG),
     "plot-position": _plot("heatmap", "grid", more=["--by", "position", *SVG]),
     "plot-compare": _plot("compare", "sweep", "sweep-writer", more=SVG),
@@ -103,7 +105,7 @@ CASES: dict[str, list[str]] = {
     "plot-bands": _plot("curve", "band", more=SVG),
     "plot-passages": _plot("curve", "passages", more=SVG),
     "plot-suffix": _plot("curve", "suffix", "suffix-at", more=SVG),
-    "plot-nothing": _plot("classes", "longppl", more=SVG),
+    "plot-nothing": _plot("tradeoff", "few", more=SVG),
     "keys": ["keys", "runs/longppl"],
     "keys-scored": [
         "keys",
@@ -120,7 +122,7 @@ CASES: dict[str, list[str]] = {
     **{f"plan-{name}": ["plan", f"{name}.yaml"] for name in ("sweep", "suffix", "pool")},
     "plan-from": ["plan", "sweep.yaml", "--from", "runs/sweep", "--no-time"],
     "plan-mistakes": ["plan", "mistakes.yaml"],
-    "check": ["check", "models/near"],
+    "check": ["check", "models/near", "--dtype", "float32", "--length", "96"],
     "help": ["--help"],
     **{f"help-{name}": [name, "--help"] for name in COMMANDS},
 }
@@ -130,6 +132,8 @@ CASES: dict[str, list[str]] = {
 def place_inputs(folder: Path) -> None:
     """Put models and texts into a folder; texts that are there already stay."""
     write_models(folder / "models")
+    if (HERE / "models").exists():
+        shutil.copytree(HERE / "models", folder / "models", dirs_exist_ok=True)
     if not (folder / "inputs").exists():
         if (HERE / "inputs").exists():
             shutil.copytree(HERE / "inputs", folder / "inputs")

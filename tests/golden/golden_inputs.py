@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from models import tiny
-from tiny_run import ALPHABET, character_tokenizer, text_of
+from tiny_run import ALPHABET, character_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -157,8 +157,9 @@ BASE: dict[str, Any] = {
     "protocol": {"kind": "sweep", "reach": 32, "runs": {1: 1, 4: 2}},
     "conditions": ["noise", "truncate"],
     "batch": 64,  # one part of scores
-    "analysis": {"resamples": 100},
+    "analysis": {"resamples": 100, "bins_per_octave": 2, "classes": ["frequency"]},
 }
+FULL = {"resamples": 100, "bins_per_octave": 8, "classes": None}
 NEARBY = {"model": {"path": "models/near"}}
 MAIN = ["noise", "truncate", "shuffle", "replace(source='document')"]
 LONGPPL = {
@@ -174,7 +175,12 @@ SUFFIX = {
 }
 FIXED = {"count": 8, "end_offset": 4}
 CHANGES: dict[str, dict[str, Any]] = {
-    "sweep": {**NEARBY, "conditions": MAIN, "measures": ["nll", "kl", "top1", "entropy"]},
+    "sweep": {
+        **NEARBY,
+        "conditions": MAIN,
+        "measures": ["nll", "kl", "top1", "entropy"],
+        "analysis": FULL,
+    },
     "sweep-writer": {"conditions": MAIN[:3]},
     "sweep-pairs": {
         "model": {"path": "models/pairs"},
@@ -284,11 +290,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "heads": {
         "windows": {"per_document": 1},
+        "protocol": {"reach": 24},
         "conditions": [
             "attend(heads(zero, layers=each(2), heads=each(4)))",
             "attend(heads(mean, layers=each(2), heads=each(4)))",
             "attend(gaussian)",
-        ]
+        ],
     },
     "finished": {
         "data": {"max_documents": 6},

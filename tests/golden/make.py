@@ -5,9 +5,11 @@
     python tests/golden/make.py --expected [CASE …]  # what commands print of the kept runs, anew
 
 ``runs`` holds what a run has measured (run.json, scores, windows, frequencies), ``expected`` what
-the commands of ``golden_cases.py`` print and write of it, a folder a case. ``inputs`` holds the
-texts: they were drawn from a model, and another CPU might draw another letter. Models are not kept;
-their weights come from a seed.
+the commands of ``golden_cases.py`` print and write of it, a folder a case; ``printed`` is what
+``probe run`` printed, for the eye. ``inputs`` holds the texts: they were drawn from a model, and
+another CPU might draw another letter. ``models`` holds all files but the weights, which come from
+a seed: another version of transformers would write other ones, and a run whose model has changed
+is not resumed.
 """
 
 import argparse
@@ -47,7 +49,7 @@ def make(folder: Path) -> None:
 
 
 def keep(folder: Path) -> None:
-    """Copy what was measured to ``runs``, what was printed, and the texts to ``inputs``."""
+    """Copy what was measured to ``runs``, and what else is kept beside it."""
     shutil.rmtree(HERE / "runs", ignore_errors=True)
     for name in CONFIGURATIONS:
         for pattern in MEASURED:
@@ -56,8 +58,9 @@ def keep(folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     keep_unfinished(HERE / "runs" / "finished", HERE / "runs" / UNFINISHED)
-    shutil.copytree(folder / "printed", HERE / "printed", dirs_exist_ok=True)
-    shutil.copytree(folder / "inputs", HERE / "inputs", dirs_exist_ok=True)
+    for name in ("models", "printed", "inputs"):
+        weights = shutil.ignore_patterns("*.safetensors")
+        shutil.copytree(folder / name, HERE / name, dirs_exist_ok=True, ignore=weights)
 
 
 def expect(names: list[str]) -> None:
@@ -67,14 +70,15 @@ def expect(names: list[str]) -> None:
         inputs.mkdir()
         place_inputs(inputs)
         for name in names or CASES:
-            started = time.perf_counter()
+            started = time.process_time()
             found = outputs(CASES[name], case_folder(name, Path(scratch) / name, inputs))
             place = HERE / "expected" / name
             shutil.rmtree(place, ignore_errors=True)
             for file, text in found.items():
                 (place / file).parent.mkdir(parents=True, exist_ok=True)
                 (place / file).write_text(text, encoding="utf-8")
-            print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
+            failed = ", unexpected" if "unexpected" in found[PRINTED] else ""
+            print(f"{name}: {time.process_time() - started:.1f} s{failed}", flush=True)
     for place in [] if names else sorted((HERE / "expected").iterdir()):
         if place.name not in CASES:
             shutil.rmtree(place)
