@@ -12,8 +12,16 @@ HERE = Path(__file__).parent
 UNFINISHED = "unfinished"
 """The run ``finished`` as it was when five of its twelve windows were scored."""
 RUNS = (*CONFIGURATIONS, UNFINISHED)
-UNREPORTED = ("finished", "longppl-near")
-"""Runs that are there for another one: ``unfinished`` and ``longppl`` say the same."""
+UNREPORTED = (
+    "finished",
+    "longppl-near",
+    "sweep-writer",
+    "sweep-pairs",
+    "few",
+    "suffix-at",
+    "attend-near",
+)
+"""Runs without a report of their own: others say the same, or they stand in one of several."""
 MISTAKES = """
 name: no/name
 model: {path: models/writer, dtype: float3}
@@ -82,12 +90,12 @@ CASES: dict[str, list[str]] = {
     "compare-by-document": _compare("sweep-writer", "sweep-pairs", more=["--csv", "table.csv"]),
     "compare-patterns": _compare("attend", "attend-near"),
     "compare-protocols": _compare("sweep", "grid"),
-    "compare-many": _compare("sweep-pairs", "grid", "few", "band", "suffix", "longppl"),
+    "compare-many": _compare("sweep-pairs", "few", "band", "suffix", "longppl"),
     "compare-longppl": _compare("longppl", "longppl-near"),
     "compare-suffix": _compare("suffix", "suffix-at"),
     "plot-default": ["plot", "runs/sweep"],
     "plot-condition": ["plot", "runs/grid", "--condition", "truncate", *SVG],
-    "plot-curves": _plot("curve", "sweep", "sweep-writer", more=SVG),
+    "plot-curves": _plot("curve", "sweep-pairs", "few"),
     "plot-classes": _plot("classes", "classes", more=["--class", "genre", *SVG]),
     "plot-information": _plot("information", "grid", more=SVG),
     "plot-tolerance": _plot("tolerance", "sweep-pairs", more=SVG),

@@ -87,7 +87,9 @@ def _short(value: Any) -> Any:
         return {key: _short(one) for key, one in value.items()}
     if not isinstance(value, list):
         return value
-    if len(value) > 1 and all(isinstance(one, dict) and one.keys() == value[0].keys() for one in value):
+    if len(value) > 1 and all(
+        isinstance(one, dict) and one.keys() == value[0].keys() for one in value
+    ):
         return {"columns": list(value[0]), "rows": [_short(list(one.values())) for one in value]}
     return [_short(one) for one in value]
 
