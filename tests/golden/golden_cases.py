@@ -20,6 +20,7 @@ UNREPORTED = (
     "few",
     "suffix-at",
     "attend-near",
+    "prompts",
 )
 """Runs without a report of their own: others say the same, or they stand in one of several."""
 MISTAKES = """
@@ -90,7 +91,7 @@ CASES: dict[str, list[str]] = {
     "compare-by-document": _compare("sweep-writer", "sweep-pairs", more=["--csv", "table.csv"]),
     "compare-patterns": _compare("attend", "attend-near"),
     "compare-protocols": _compare("sweep", "grid"),
-    "compare-many": _compare("sweep-pairs", "few", "band", "suffix", "longppl"),
+    "compare-many": _compare("few", "suffix", "longppl"),
     "compare-longppl": _compare("longppl", "longppl-near"),
     "compare-suffix": _compare("suffix", "suffix-at"),
     "plot-default": ["plot", "runs/sweep"],
@@ -111,7 +112,7 @@ CASES: dict[str, list[str]] = {
     "plot-beside": _plot("beside", "beside", more=SVG),
     "plot-heads": _plot("heads", "heads"),
     "plot-bands": _plot("curve", "band", more=SVG),
-    "plot-passages": _plot("curve", "passages", more=SVG),
+    "plot-passages": _plot("curve", "prompts", more=SVG),
     "plot-suffix": _plot("curve", "suffix", "suffix-at", more=SVG),
     "plot-nothing": _plot("tradeoff", "few", more=SVG),
     "keys": ["keys", "runs/longppl"],

@@ -157,9 +157,20 @@ BASE: dict[str, Any] = {
     "protocol": {"kind": "sweep", "reach": 32, "runs": {1: 1, 4: 2}},
     "conditions": ["noise", "truncate"],
     "batch": 64,  # one part of scores
-    "analysis": {"resamples": 100, "bins_per_octave": 2, "classes": ["frequency"]},
+    "analysis": {
+        "resamples": 100,
+        "bins_per_octave": 2,
+        "tolerances": ["2%", "10%"],
+        "classes": ["frequency"],
+    },
 }
-FULL = {"resamples": 100, "bins_per_octave": 8, "classes": None}
+FULL = {
+    "resamples": 100,
+    "bins_per_octave": 8,
+    "tolerances": ["1%", "2%", "5%", "10%"],
+    "classes": None,
+}
+"""The default, but for the draws."""
 NEARBY = {"model": {"path": "models/near"}}
 MAIN = ["noise", "truncate", "shuffle", "replace(source='document')"]
 LONGPPL = {

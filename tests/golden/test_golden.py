@@ -23,7 +23,7 @@ from tiny_run import no_network  # noqa: F401 (fixture)
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 NATS = 1e-4
-ANEW = ("few", "grid-alone", "band", "longppl-near", "suffix-at", "dense", "prompts", "heads")
+ANEW = ("band", "longppl-near", "suffix-at", "dense", "prompts", "pool", "heads")
 KEY = ["document", "window", "condition", "repeat", "boundary", "position"]
 Found = Callable[[str], dict[str, str]]
 
@@ -168,7 +168,7 @@ def test_resumed(inputs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ANEW)
 def test_scored_anew(name: str, inputs: Path, tmp_path: Path) -> None:
-    """A run of each protocol, and of patterns, that is scored anew has the kept rows."""
+    """A run of each protocol but sweep, which is resumed above, and of patterns, that is scored anew has the kept rows."""
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     outputs(["run", f"{name}.yaml"], tmp_path)
     now, then = rows(tmp_path / "results" / name), rows(HERE / "runs" / name)
