@@ -13,6 +13,7 @@ UNFINISHED = "unfinished"
 """The run ``finished`` as it was when five of its twelve windows were scored."""
 RUNS = (*CONFIGURATIONS, UNFINISHED)
 UNREPORTED = (
+    UNFINISHED,
     "finished",
     "longppl-near",
     "sweep-writer",
@@ -22,7 +23,7 @@ UNREPORTED = (
     "attend-near",
     "prompts",
 )
-"""Runs without a report of their own: others say the same, or they stand in one of several."""
+"""Runs without a case ``report-…``: others say the same, or a case of another name has them."""
 MISTAKES = """
 name: no/name
 model: {path: models/writer, dtype: float3}
@@ -77,7 +78,7 @@ CASES: dict[str, list[str]] = {
     "report-several": ["report", "runs/sweep-pairs", "runs/few", "--output", "several"],
     "report-asked": [
         "report",
-        "runs/few",
+        "runs/unfinished",
         "--class",
         "frequency(top=0.2)",
         "--class",

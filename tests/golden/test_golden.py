@@ -168,7 +168,7 @@ def test_resumed(inputs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ANEW)
 def test_scored_anew(name: str, inputs: Path, tmp_path: Path) -> None:
-    """A run of each protocol but sweep, which is resumed above, and of patterns, that is scored anew has the kept rows."""
+    """A run that is scored anew has the kept rows; sweep alone is not here, but resumed above."""
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     outputs(["run", f"{name}.yaml"], tmp_path)
     now, then = rows(tmp_path / "results" / name), rows(HERE / "runs" / name)
