@@ -79,19 +79,6 @@ def _pieces(value: Any, most: int) -> Iterator[str]:
         yield repr(value)
 
 
-FILE_NAME = 80
-"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
-
-
-def slug(text: str) -> str:
-    """What a condition, a class or another name is called in the name of a file."""
-    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
-    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
-    if cut == short:
-        return short
-    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
-
-
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign: ``+0.0123``, ``−0.0400``; ``0.0000`` where nothing is left.
 

@@ -218,8 +218,8 @@ def test_reported(folder: Path) -> None:
     assert "truncate" in told
 
 
-def page_and_figure(folder: Path) -> None:
-    """Its page and its figure are those of any curve (a test once the renderers are there)."""
+def test_page_and_figure(folder: Path) -> None:
+    """Its page and its figure are those of any curve."""
     printed = probe("report", folder, "--output", folder / "page.html").stdout
     assert f"{WINDOWS} windows" in printed
     page = (folder / "page.html").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hostile import SPLIT, hostile_run, renamed
+from longppl_run import texts, write
 from reported import page_of, reported
-from test_analysis_longppl import texts, write
 
 from probe.render.page import write_page
 
