@@ -26,30 +26,9 @@ OTHER_MEANING = {
     ("render/svg_frame.py", "grid"),  # a class of style
     ("commands/keys.py", "longppl"),  # the command of its finding
 }
-OWN = '''
-from dataclasses import dataclass
-from typing import Literal
-
-from probe.protocols.base import Plan, Protocol
-from probe.protocols.branches import TargetRun
-from probe.protocols.registry import register
-
-
-@register
-class Middle(Protocol):
-    """Far text ends in the middle of the window."""
-
-    kind: Literal["middle"] = "middle"
-
-    def plan(self, windows, model=None):
-        return MiddlePlan(windows, model)
-
-
-@dataclass(frozen=True)
-class MiddlePlan(Plan):
-    def runs(self, shared):
-        return (TargetRun(self.length // 2, self.length - 8, self.length),)
-'''
+README = (PROBE.parent / "README.md").read_text(encoding="utf-8")
+OWN = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "Middle" in code)
+"""The protocol that the README shows, as a user has it in a file."""
 LEAST: dict[str, Any] = {
     "name": "a",
     "model": {"path": "m"},
@@ -126,8 +105,8 @@ def test_a_file_named_in_the_configuration(file: str) -> None:
     """It is run once, before its kind is looked up, and kept in the configuration."""
     config = check({**LEAST, "protocols": [file], "protocol": {"kind": "middle"}})
     assert config.protocols == [file]
-    assert config.protocol.model_dump() == {"kind": "middle"}
-    assert (config.plan.reach, config.plan.targets) == (1024, (2040, 2048))
+    assert config.protocol.model_dump() == {"kind": "middle", "targets": 64}
+    assert (config.plan.reach, config.plan.targets) == (1024, (1984, 2048))
     plain = config.model_dump(mode="json")
     assert check(plain).model_dump(mode="json") == plain
     with pytest.raises(UsageError, match=r"protocol\.edges: unknown key \(value 3\)"):
@@ -143,7 +122,8 @@ def test_without_its_file_the_kind_is_unknown() -> None:
 def test_listed(file: str) -> None:
     """A file given on the command line is as good as one of this package."""
     listed = CliRunner().invoke(listing.command, ["--protocols", file]).stdout
-    assert re.search(r"\n  middle +Far text ends in the middle of the window\.\n", listed)
+    assert re.search(r"\n  middle +Far text ends in the middle of the window, the last", listed)
+    assert re.search(r"\n    targets: 64 +how many\n", listed)
 
 
 @pytest.mark.parametrize(
