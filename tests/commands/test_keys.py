@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from models import tiny
+from open_runs import opened
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
     base_configuration,
@@ -22,10 +23,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe import config_protocols
-from probe.analysis.key_answer import answer
-from probe.analysis.longppl import longppl
 from probe.commands import list as listing
 from probe.commands.main import group
+from probe.findings.longppl import alone, longppl
+from probe.render.terminal import text as text_of
 
 
 def probe(*arguments: object) -> Result:
@@ -42,6 +43,10 @@ def mistake(result: Result, status: int) -> str:
     assert "Traceback" not in result.output
     (line,) = result.stderr.splitlines()
     return line.removeprefix("Error: ")
+
+
+def answer(folder: Path) -> str:
+    return text_of(alone(longppl(opened(folder))))
 
 
 @pytest.fixture(scope="module", name="content")
@@ -68,10 +73,10 @@ def test_run_and_report(content: dict[str, Any], tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
     folder = tmp_path / "results" / "mine"
     text = good(probe("run", config, "--results", folder.parent))
-    assert text.startswith(answer(longppl(folder)))
+    assert text.startswith(answer(folder))
     assert text.endswith(f"Numbers: {folder / 'longppl.json'}, {folder / 'summary.json'}\n")
     held = json.loads((folder / "longppl.json").read_text(encoding="utf-8"))
-    assert held["longppl"] == longppl(folder).perplexity
+    assert held["longppl"] == pytest.approx(longppl(opened(folder)).perplexity)
     before = parts(folder)
     assert good(probe("run", config, "--results", folder.parent)) == text
     assert parts(folder) == before
@@ -91,7 +96,7 @@ def test_plan(content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
 def test_keys(results: Path) -> None:
     """The answer of the run itself, and with other limits."""
     folder = results / "mine"
-    assert good(probe("keys", folder)) == f"{answer(longppl(folder))}\n"
+    assert good(probe("keys", folder)) == f"{answer(folder)}\n"
     text = good(probe("keys", folder, "--lsd", "0.5", "--lcl", "-9"))
     rows = scores(folder)
     rows = rows[rows.condition == "truncate"]

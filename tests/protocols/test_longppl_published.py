@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import plain_logp, tiny
 from numpy.typing import NDArray
+from open_runs import opened
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
     base_configuration,
@@ -29,14 +30,12 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from probe.analysis.keys import KeyRule, key_spans
-from probe.analysis.longppl import longppl as answered
-from probe.analysis.summary import summarise
 from probe.config import Config, check
 from probe.errors import UsageError
+from probe.findings.key_tokens import KeyRule, key_spans
+from probe.findings.longppl import longppl as answered
 from probe.models.load import open_source
 from probe.protocol import LongPPL, longppl
-from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import run
@@ -184,11 +183,13 @@ def test_longppl_is_that_of_the_published_code(
         assert sorted(rows.position + extra) == [i for i in sorted(lsd) if i < len(ids) + extra]
         expected = np.array([lsd[index] for index in rows.position + extra])
         assert np.abs(rows.nll - rows.nll_intact - expected).max() <= 2e-5
-    spans = key_spans(read_folder(folder), rule)
+    spans = key_spans(opened(folder), rule)
     assert chosen == {(s.document, s.position + n) for s in spans for n in range(s.tokens)}
     assert 8 <= len(chosen) < 0.9 * (found.condition == "truncate").sum()
-    answers = [answered(folder, scored=losses, rule=rule)]
-    answers += [] if extra else [answered(folder, rule=rule)]  # nothing added: the same losses
+    answers = [answered(opened(folder), scored=opened(losses), rule=rule)]
+    answers += (
+        [] if extra else [answered(opened(folder), rule=rule)]
+    )  # nothing added: the same losses
     for answer in answers:
         assert answer.keys == len(nlls)
         assert answer.loss == pytest.approx(np.mean(nlls), abs=1e-5)
@@ -319,17 +320,17 @@ def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
         score(content, tmp_path, protocol__stride=16)
 
 
-def test_summarise(content: dict[str, Any], tmp_path: Path) -> None:
-    """The usual summary of such a run: a curve from K on, or none where all far texts are short."""
+def test_the_curve(content: dict[str, Any], tmp_path: Path) -> None:
+    """The usual reading of such a run: a curve from K on, or none where all far texts are short."""
     folder = score(content, tmp_path, conditions=["noise", "truncate"], measures=["nll", "kl"])
-    summary = summarise(folder)
-    curve = summary.curve[(summary.curve.condition == "truncate") & ~summary.curve.grey]
+    run = opened(folder)
+    curve = run.curve[(run.curve.condition == "truncate") & ~run.curve.grey]
     assert (curve.distance_from.min(), curve.distance_to.max()) == (K, K + STRIDE)
-    assert summary.documents == len(LENGTHS)
+    assert len(run.documents) == len(LENGTHS)
     short = score(content, tmp_path, name="short", protocol__context=400)
-    assert summarise(short).contexts == ()
+    assert opened(short).contexts == ()
     alone = score(content, tmp_path, name="alone", protocol__stride=1000)  # one short context
-    assert summarise(alone).targets == sum(LENGTHS)
+    assert opened(alone).targets == sum(LENGTHS)
 
 
 # -- the configuration --------------------------------------------------------------------------

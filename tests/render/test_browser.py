@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from explained_run import Explained, explained
 from hostile import ATTACK, SPLIT, hostile_run, renamed
-from test_analysis_longppl import texts, write
+from longppl_runs import texts, write
+from probe.report.page import write_page
 
 from probe.analysis.summary import summarise
-from probe.report.page import write_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")

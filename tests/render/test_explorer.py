@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from probe.report.explorer import explore, level, packed
 from simulated import Simulation, write_run
 
 from probe.analysis.summary import summarise
 from probe.report import explorer
-from probe.report.explorer import explore, level, packed
 
 CURVES = {
     "truncate": lambda d: 1.5 / (1 + d),

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from explained_run import Explained, explained
 from hostile import ATTACK, hostile_run
+from probe.report.explorer import STEPS
+from probe.report.page import write_page
 from simulated import Simulation, write_run
 
 from probe.analysis.answer import basis, sentence
 from probe.analysis.summary import summarise
 from probe.errors import ProbeError, UsageError
 from probe.plots.style import COLOURS
-from probe.report.explorer import STEPS
-from probe.report.page import write_page
 
 EXAMPLE = Path(__file__).parents[2] / "results" / "example"
 ASSETS = Path(__file__).parents[2] / "probe" / "report" / "assets"
