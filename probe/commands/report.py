@@ -58,7 +58,7 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
             else:
                 say(f"Page: {write_page([run], [own], page)}")
         if len(runs) > 1:
-            together = findings_of_all(opened)
+            together = findings_of_all(opened, found)
             say()
             for one in together:
                 draw(one, (page.parent if output else runs[0] / "figures"), "All runs")

@@ -26,7 +26,7 @@ from probe.findings.chart import (
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
 from probe.findings.table import Table, between, length, percent, ranged, records
-from probe.text import slug
+from probe.text import one_line, slug
 
 APART = (
     "Values are told apart where their intervals do not meet, each at its own confidence; of many"
@@ -293,7 +293,7 @@ def class_chart(
         for row in records(rows)
     ]
     headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
-    absent = [("grey", f"{value}: unresolved") for value in values if value not in measured]
+    absent = [("grey", _label(value, "unresolved")) for value in values if value not in measured]
     scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
     epsilon = _epsilon(tolerance)
     return Chart(
@@ -352,12 +352,17 @@ def _fitted(
 ) -> Series:
     """The fit of a class value where there is one, else its means; bands where few overlap."""
     unresolved = answer is None
-    text = "unresolved" if unresolved else answer
-    line = curve_series(rows, f"{value}: {text}" if text else value, look)
+    text = "unresolved" if answer is None else answer
+    line = curve_series(rows, _label(value, text), look)
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
     y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
     role: Role = "grey" if unresolved else "series"
     return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role)
+
+
+def _label(value: str, answer: str) -> str:
+    """A value with its answer; where both are too long for a legend, the value is cut."""
+    return f"{one_line(value, max(8, 42 - len(answer)))}: {answer}" if answer else value
 
 
 def _too_small(found: ClassCurves, name: str, condition: str) -> list[str]:

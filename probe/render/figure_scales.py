@@ -18,8 +18,8 @@ CHARACTER, HEIGHT = 4.3, 8.5
 """Width and height of a character of a tick's label (points)."""
 SMALL, TINY, TINIEST = 5.5, 4.5, 3.2
 """Sizes of the font of names at an axis that are many, and of those that stand upright (points)."""
-LABEL, NAME = 56, 24
-"""Characters of the label of an axis, and of a name at it."""
+LABEL, NAME, ROW = 56, 24, 18
+"""Characters of the label of an axis, of a name at it, and of a name beside a heat map."""
 MARGIN = 0.03
 """Empty share of an axis at either end, so that points there are seen whole."""
 
@@ -48,7 +48,18 @@ def scale(axes: Axes, which: Literal["x", "y"], axis: Axis, *, margin: bool) -> 
         wider = ends + np.array([-MARGIN, MARGIN]) * (ends[1] - ends[0])
         low, high = transform.inverted().transform(wider)
     set_limits(low, high)
-    getattr(axes, f"set_{which}label")(style.short(axis.label, LABEL), parse_math=False)
+    getattr(axes, f"set_{which}label")(style.short(_label(axis), LABEL), parse_math=False)
+
+
+def _label(axis: Axis) -> str:
+    """The label of an axis, of shares with the unit that their ticks have no room for."""
+    if not axis.percent:
+        return axis.label
+    return f"{axis.label[:-1]}, %)" if axis.label.endswith(")") else f"{axis.label} (%)"
+
+
+def _number(text: str) -> str:
+    return text.removesuffix(" %")
 
 
 def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
@@ -64,8 +75,18 @@ def width_of(chart: Chart) -> float:
     width = ACROSS if chart.cells is None else BESIDE_SCALE
     if not chart.y.names:
         return width
-    names = 0.6 * SMALL * min(NAME, widest(chart.y.names))
+    names = 0.6 * SMALL * names_width(chart)
     return width - max(0, names - 12) + (0 if chart.y.label else 11)
+
+
+def longest_name(chart: Chart) -> int:
+    """Characters that a name at the left has room for."""
+    return NAME if chart.cells is None else ROW
+
+
+def names_width(chart: Chart) -> int:
+    """Characters of the widest name at the left, as it is drawn."""
+    return min(longest_name(chart), widest(chart.y.names))
 
 
 def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
@@ -80,8 +101,8 @@ def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
         How much lower than one line the labels reach (points).
     """
     if not axis.names:
-        sizes = [CHARACTER * (len(name) + 1) for name in axis.tick_names()]
-        ticks(axes.xaxis, axis.ticks, labels(axis, width, sizes))
+        sizes = [CHARACTER * (len(_number(name)) + 1) for name in axis.tick_names()]
+        ticks(axes.xaxis, axis.ticks, [_number(name) for name in labels(axis, width, sizes)])
         return 0
     names = [style.short(name, NAME) for name in axis.names]
     room = name_room(axis, width)
@@ -104,23 +125,24 @@ def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
     return 10.0 if lines != names else 0
 
 
-def y_ticks(axes: Axes, axis: Axis, height: float) -> None:
+def y_ticks(axes: Axes, chart: Chart, height: float) -> None:
     """Ticks of the axis upwards.
 
     Args:
         axes: The axes.
-        axis: The axis.
-        height: How high it is drawn (points), as far as that is known.
+        chart: What is drawn in them.
+        height: How high they are drawn (points), as far as that is known.
     """
+    axis = chart.y
     if not axis.names:
         texts = labels(axis, height, [HEIGHT] * len(axis.ticks))
-        ticks(axes.yaxis, axis.ticks, texts)
+        ticks(axes.yaxis, axis.ticks, [_number(text) for text in texts])
         return
     room = name_room(axis, height)
     size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
     shown = labels(axis, height, [TINY] * len(axis.ticks))
     names = [
-        style.short(name, NAME) if whole else ""
+        style.short(name, longest_name(chart)) if whole else ""
         for name, whole in zip(axis.names, shown, strict=True)
     ]
     ticks(axes.yaxis, axis.ticks, names)

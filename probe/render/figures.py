@@ -23,7 +23,7 @@ from probe.render.figure_marks import (
 )
 from probe.render.figure_scales import (
     CHARACTER,
-    NAME,
+    names_width,
     rule_look,
     rules,
     scale,
@@ -41,7 +41,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 """The formats, with what makes their bytes depend on nothing but the figure."""
 TITLE = 56
-"""Characters of a line of a title."""
+"""Characters of a line of a title, where no names at the side move it to the right."""
 
 Drawing = Chart | Sequence[Chart]
 """A chart, or several that stand below one another."""
@@ -120,7 +120,8 @@ def _titles(charts: Sequence[Chart]) -> list[list[str]]:
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        titles.append([style.short(line, TITLE) for line in lines if line])
+        room = TITLE - int(1.2 * max(0, names_width(chart) - 6))
+        titles.append([style.short(line, room) for line in lines if line])
         above = heading
     return titles
 
@@ -130,7 +131,7 @@ def _body(chart: Chart) -> float:
     rows = len(chart.y.names)
     below = 0.04 * min(widest(chart.x.names), 24) if len(chart.x.names) > 8 else 0
     if chart.cells is not None:
-        return 0.95 + below + min(max(0.11 * (rows or chart.cells.values.shape[0]), 1.2), 4.5)
+        return 0.95 + below + min(max(0.11 * len(chart.cells.values), 1.2), 4.5)
     if chart.horizontal and rows:
         return 0.75 + 0.22 * rows * max(1, len(chart.series) / 2)
     return 2.2 + below
@@ -145,7 +146,7 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     scale(axes, "x", chart.x, margin=chart.cells is None)
     scale(axes, "y", chart.y, margin=chart.cells is None)
     lower = x_ticks(axes, chart.x, width_of(chart))
-    y_ticks(axes, chart.y, (_body(chart) - 0.6) * 72)
+    y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
     rules(axes, chart)
     if chart.cells is not None:
         cells_marks(axes, chart.cells)
@@ -158,7 +159,7 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     axes.set_title("\n".join(title), loc="left", parse_math=False, pad=above)
     handles = [_handle(chart, entry) for entry in legend_entries(chart)]
     if handles:
-        left = max(26.0, CHARACTER * min(NAME, widest(chart.y.names)))
+        left = max(26.0, CHARACTER * names_width(chart))
         _legend(axes, handles, left, 32 + lower)
 
 

@@ -54,9 +54,14 @@ def _class(level: int) -> str:
     return "cell none" if level < 0 else f"cell c{level}"
 
 
+def _edges(frame: Frame, cells: Cells) -> tuple[Floats, Floats]:
+    """Edges of columns and rows, rounded as they are written: neighbours leave no gap."""
+    return np.round(frame.x(cells.x), 1), np.round(frame.y(cells.y), 1)
+
+
 def _titled(frame: Frame, cells: Cells, colours: NDArray[np.int64]) -> list[Markup]:
     """A rectangle a cell, which says where it is and its value."""
-    x, y = frame.x(cells.x), frame.y(cells.y)
+    x, y = _edges(frame, cells)
     columns = [between(frame.chart.x, *ends) for ends in pairwise(cells.x)]
     rows = [between(frame.chart.y, *ends) for ends in pairwise(cells.y)]
     parts = []
@@ -76,13 +81,13 @@ def _titled(frame: Frame, cells: Cells, colours: NDArray[np.int64]) -> list[Mark
 
 def _merged(frame: Frame, cells: Cells, colours: NDArray[np.int64]) -> list[Markup]:
     """A path a colour, in which neighbours of a row are one rectangle: a map of many cells."""
-    x, y = frame.x(cells.x), frame.y(cells.y)
+    x, y = _edges(frame, cells)
     shapes: dict[int, list[str]] = {}
     for row, line in enumerate(colours):
         edges = [0, *(np.flatnonzero(np.diff(line)) + 1), len(line)]
         for start, end in pairwise(edges):
             width, height = x[end] - x[start], y[row + 1] - y[row]
-            shape = f"M{x[start]:.1f} {y[row]:.2f}h{width:.1f}v{height:.2f}h{-width:.1f}Z"
+            shape = f"M{x[start]:.1f} {y[row]:.1f}h{width:.1f}v{height:.1f}h{-width:.1f}Z"
             shapes.setdefault(int(line[start]), []).append(shape)
     return [
         element("path", d="".join(shapes[level]), class_=_class(level)) for level in sorted(shapes)

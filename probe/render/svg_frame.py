@@ -22,11 +22,11 @@ WIDTH = 460.0
 """Width of a chart; all of its numbers are shares of it, as it takes the width of the page."""
 HEIGHT = 290.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 40.0, 10.0, 42.0
-SCALE = 82.0
+SCALE = 88.0
 """Width of what stands at the right of a heat map."""
-CHARACTER, LINE = 5.8, 11.0
+CHARACTER, LINE = 6.6, 11.5
 """Width of a character and height of a line, at most, in the fonts of the style sheet."""
-LABEL, NAME, RULE = 56, 28, 16
+LABEL, NAME, RULE = 56, 24, 16
 """Characters of the label of an axis, of a name at it, and of the label of a rule."""
 ROW, SERIES = 18.0, 10.0
 """Height of a row of a chart with named rows, and of each series in one."""

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longppl_runs import STRIDE, TEXT, K, frame, keys_of, texts, write
+from longppl_run import STRIDE, TEXT, K, frame, keys_of, texts, write
 from open_runs import opened
 
 from probe.errors import ProbeError, UsageError

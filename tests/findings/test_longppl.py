@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from longppl_runs import TEXT, K, frame, keys_of, texts, write
+from longppl_run import TEXT, K, frame, keys_of, texts, write
 from open_runs import by_id, opened
 from simulated import SCORES, Simulation, write_run
 

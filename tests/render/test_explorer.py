@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from probe.report.explorer import explore, level, packed
 from simulated import Simulation, write_run
 
-from probe.analysis.summary import summarise
-from probe.report import explorer
+from probe.analysis.open_run import open_run
+from probe.render import explorer
+from probe.render.explorer import explore, level, packed
 
 CURVES = {
     "truncate": lambda d: 1.5 / (1 + d),
@@ -21,8 +21,8 @@ CURVES = {
 }
 
 
-@pytest.fixture(scope="module", name="summary")
-def summary_of_a_run(tmp_path_factory):
+@pytest.fixture(scope="module", name="run")
+def open_run_of_a_simulation(tmp_path_factory):
     simulation = Simulation(
         CURVES,
         documents=9,
@@ -32,23 +32,23 @@ def summary_of_a_run(tmp_path_factory):
         repeats=2,
         token_spread=0.5,
     )
-    return summarise(write_run(tmp_path_factory.mktemp("explorer") / "run", simulation))
+    return open_run(write_run(tmp_path_factory.mktemp("explorer") / "run", simulation))
 
 
-def rows_of(summary):
+def rows_of(run):
     """All rows with a boundary, repeats averaged, as pandas sees them."""
-    frames = [pq.read_table(part).to_pandas() for part in summary.run.parts]
+    frames = [pq.read_table(part).to_pandas() for part in run.folder.parts]
     frame = pd.concat(frames).astype({"document": str, "condition": str})
     frame = frame[(frame["boundary"] >= 0) & (frame["condition"] != "noise")]
     keys = ["document", "window", "position", "boundary", "distance", "condition"]
     return frame.astype({"nll": float}).groupby(keys, as_index=False)[["nll", "nll_intact"]].mean()
 
 
-def test_every_row_of_a_window_is_there(summary):
+def test_every_row_of_a_window_is_there(run):
     """Unpacked, the losses are those of the parquet files to half a thousandth of a nat."""
-    found = explore(summary)
+    found = explore(run)
     payload = json.loads(found.payload)
-    rows = rows_of(summary)
+    rows = rows_of(run)
     for window, data in zip(found.windows, payload["windows"], strict=True):
         own = rows[(rows["document"] == window.document) & (rows["window"] == window.number)]
         start = 96 * window.number
@@ -70,11 +70,11 @@ def test_every_row_of_a_window_is_there(summary):
             assert abs(value / 1000 - intact[start + data["first"] + place]) <= 0.0005 + 1e-6
 
 
-def test_a_token_has_the_colour_of_its_farthest_distance(summary):
+def test_a_token_has_the_colour_of_its_farthest_distance(run):
     """Delta of the headline condition at the longest distance measured for the token."""
-    found = explore(summary)
+    found = explore(run)
     assert found.condition == "truncate"
-    rows = rows_of(summary)
+    rows = rows_of(run)
     for window in found.windows:
         own = rows[
             (rows["document"] == window.document)
@@ -90,10 +90,10 @@ def test_a_token_has_the_colour_of_its_farthest_distance(summary):
     assert found.distances == (0, 31)
 
 
-def test_windows_stand_at_even_ranks(summary):
+def test_windows_stand_at_even_ranks(run):
     """One a document, the lowest and the highest mean delta among them, in order."""
-    found = explore(summary)
-    rows = rows_of(summary)
+    found = explore(run)
+    rows = rows_of(run)
     first = rows[(rows["window"] == 0) & (rows["condition"] == "truncate")]
     means = (first["nll"] - first["nll_intact"]).groupby(first["document"]).mean().sort_values()
     ranks = [0, 2, 3, 5, 6, 8]
@@ -102,25 +102,25 @@ def test_windows_stand_at_even_ranks(summary):
     assert found.of == 18
 
 
-def test_the_text_is_that_of_the_window(summary):
+def test_the_text_is_that_of_the_window(run):
     """Tokens shown and the text before them join to the window's text."""
-    window = explore(summary).windows[0]
+    window = explore(run).windows[0]
     shown = window.before + "".join(token.markup for token in window.tokens)
     assert shown == "abé" * 96
     assert (window.first, window.length, window.before_cut) == (32, 96, False)
 
 
-def test_fewer_windows_where_there_is_less_room(summary):
+def test_fewer_windows_where_there_is_less_room(run):
     """One window is always shown."""
-    assert len(explore(summary).windows) == 6
-    assert len(explore(summary, most_bytes=1).windows) == 1
-    room = len(explore(summary).payload)
-    found = explore(summary, most_bytes=room)
+    assert len(explore(run).windows) == 6
+    assert len(explore(run, most_bytes=1).windows) == 1
+    room = len(explore(run).payload)
+    found = explore(run, most_bytes=room)
     assert 1 < len(found.windows) < 6
     assert len(found.payload) < room
 
 
-def test_of_a_long_window_the_stretch_where_far_text_helps_most(summary, monkeypatch):
+def test_of_a_long_window_the_stretch_where_far_text_helps_most(run, monkeypatch):
     """Against all stretches tried one by one."""
     monkeypatch.setattr(explorer, "MOST_TOKENS", 20)
     rng = np.random.default_rng(0)
@@ -131,13 +131,13 @@ def test_of_a_long_window_the_stretch_where_far_text_helps_most(summary, monkeyp
     sums = {at: delta[(offsets >= at) & (offsets < at + 20)].sum() for at in starts}
     assert found[1] - found[0] == 19
     assert sums[found[0]] == pytest.approx(max(sums.values()))
-    assert all(len(window.tokens) == 20 for window in explore(summary).windows)
+    assert all(len(window.tokens) == 20 for window in explore(run).windows)
 
 
 def test_a_run_without_text_shows_ids(tmp_path):
     """Tokenised data has no text."""
     path = write_run(tmp_path / "run", Simulation({"truncate": CURVES["truncate"]}, text=False))
-    window = explore(summarise(path, write=False)).windows[0]
+    window = explore(open_run(path, write=False)).windows[0]
     assert window.tokens[0].markup == " #256"
     assert window.before == ""
 
@@ -145,7 +145,7 @@ def test_a_run_without_text_shows_ids(tmp_path):
 def test_a_run_without_a_curve_has_no_explorer(tmp_path):
     """Noise alone is no condition to look at."""
     path = write_run(tmp_path / "run", Simulation({}))
-    assert explore(summarise(path, write=False)) is None
+    assert explore(open_run(path, write=False)) is None
 
 
 @given(st.text())

@@ -169,6 +169,16 @@ def test_length_against_tolerance():
     assert legend_texts(axes) == ["truncate", "beyond reach", "shuffle", "unresolved"]
 
 
+def test_shares_have_their_unit_in_the_label():
+    """So that more ticks have room; without a unit of its own the label gets brackets."""
+    axes = figures.draw(SAMPLES["tolerance"]())
+    assert axes.get_xlabel() == "tolerance (rise of perplexity, %)"
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50", "100"]
+    axes = figures.draw(SAMPLES["suffix"]())
+    assert axes.get_ylabel() == "gold continuation chosen (%)"
+
+
 def test_classes_are_drawn_with_their_lengths():
     """What has no answer is a grey line without marks; a note has no sample."""
     axes = figures.draw(SAMPLES["classes"]())
