@@ -89,7 +89,7 @@ def plot(
         EmptyChartError: If no class has a curve.
     """
     (run,) = runs
-    found = read_classes(run, None if name is None else [name])
+    found = run.once(classes)[0] if name is None else read_classes(run, [name])
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
