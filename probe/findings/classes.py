@@ -184,8 +184,8 @@ def read_classes(run: OpenRun, names: Sequence[str] | None) -> ClassCurves:
         run: The open run.
         names: The classes; ``None`` is the built-in ones that need nothing else.
     """
-    chosen = default_classes(run.folder) if names is None else names
-    return class_curves(run, classify(run.folder, chosen, write=run.write))
+    chosen = default_classes(run) if names is None else names
+    return class_curves(run, classify(run, chosen, write=run.write))
 
 
 def which(run: OpenRun, found: ClassCurves) -> list[str]:
