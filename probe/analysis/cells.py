@@ -48,7 +48,7 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
 
     Returns:
         Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
-        shared, document, targets, known`` (targets in a window that is known)``, delta_sum,
+        shared, document, targets, known`` (targets in a window that is known and holds them)``, delta_sum,
         delta_squares, nll_sum, helped, hurt, far_min, far_max`` (of rows without a boundary the
         first and last place)``, window_bits`` (a bit for each window)``, signature``. Three more
         begin with its name, all of rows with a boundary: ``_windows`` has ``condition, document,
@@ -104,6 +104,8 @@ def place_index(bins: Integers, first: int, last: int, way: str) -> Integers:
         last: The last place of all.
         way: One of :func:`place_edges`.
     """
+    if not len(bins):
+        return bins
     known = place_edges(first, last)
     begins = _place_bins(known)[PLACES - bins]
     return np.asarray(np.searchsorted(known[way], begins, side="right") - 1, dtype=np.int64)
@@ -115,7 +117,7 @@ def _place_bins(known: Mapping[str, Integers]) -> Integers:
 
 
 def doubtful(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a row belongs to an unknown window, or a loss is missing or no finite number."""
+    """Whether a row lies outside all known windows, or a loss is missing or no finite number."""
     found, *_ = row(
         connection,
         f"""SELECT coalesce(bool_or(known < targets OR NOT isfinite(coalesce(nll_sum, 0))

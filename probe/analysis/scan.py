@@ -47,7 +47,7 @@ class Block:
         window: Number of its window in the document.
         condition: Number of its condition, see :attr:`Scan.conditions`.
         start: First token of its window in the document; 0 where the window is not known.
-        known: Whether its window is known.
+        known: Whether its window is known, and holds all its targets.
         position: Of each row, in the document; shape ``(rows,)``, as all that follow.
         boundary: First intact token after the far context, in the document; below 0 for none.
         distance: Tokens from the boundary.
@@ -118,13 +118,16 @@ class Scan:
             connection, "SELECT parts, context, alternatives FROM reading"
         )
         self._documents, self._conditions = _Names(), _Names()
-        found = connection.execute('SELECT document, "window", start FROM windows').fetchnumpy()
+        found = connection.execute(
+            'SELECT document, "window", start, len(token_ids) AS tokens FROM windows'
+        ).fetchnumpy()
         numbers = np.asarray(found["window"], dtype=np.int64)
         self._step = int(numbers.max(initial=0)) + 1
         keys = self._documents.numbers(found["document"]) * self._step + numbers
         order = np.argsort(keys)
         self._keys = keys[order]
         self._starts = np.asarray(found["start"], dtype=np.int64)[order]
+        self._tokens = np.asarray(found["tokens"], dtype=np.int64)[order]
 
     @property
     def documents(self) -> list[str]:
@@ -203,6 +206,7 @@ class Scan:
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         known = (self._keys[at] == keys) & (window < self._step)
         start = np.where(known, self._starts[at], 0)
+        known &= np.maximum.reduceat(columns["position"], first) < start + self._tokens[at]
         return Block(first, document, window, condition, start, known, **columns)
 
     def _other_texts(self) -> list[int]:
