@@ -280,7 +280,9 @@ def chart(run: OpenRun) -> Chart:
     return replace(overlay([run]), how=how, tables=tables)
 
 
-def overlay(runs: Sequence[OpenRun], *, condition: str | None = None) -> Chart:
+def overlay(
+    runs: Sequence[OpenRun], *, condition: str | None = None, answered: bool = False
+) -> Chart:
     """Delta by distance of one run, one line a condition, or of several over one another.
 
     Of several runs the colour tells the run, dash and mark the condition.
@@ -288,12 +290,17 @@ def overlay(runs: Sequence[OpenRun], *, condition: str | None = None) -> Chart:
     Args:
         runs: The runs.
         condition: Only this condition.
+        answered: Whether each run is drawn under the condition of its answer alone.
 
     Raises:
         EmptyChartError: If none has a curve.
     """
     labels = unique_labels([run.folder for run in runs])
-    curves = [only(run.curve, "condition", condition, "--condition") for run in runs]
+    of_each = [_answered(run) if answered else condition for run in runs]
+    curves = [
+        only(run.curve, "condition", name, "--condition")
+        for run, name in zip(runs, of_each, strict=True)
+    ]
     curves = [rows[~rows["condition"].map(is_noise).astype(bool)] for rows in curves]
     names = in_order(str(name) for rows in curves for name in rows["condition"].unique())
     if not names:
@@ -309,11 +316,13 @@ def overlay(runs: Sequence[OpenRun], *, condition: str | None = None) -> Chart:
     rules = {value: text for run in runs for value, text in epsilons(run).items()}
     floors = [floor for run in runs if (floor := run.floor) is not None]
     threshold = min(rules, default=THRESHOLD)
+    # Where the first bins are far, as on a grid, the near ones are no empty half of the picture.
+    nearest = float(shown["distance_from"].min())
     # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
     lows = np.maximum(shown["low"].to_numpy(np.float64), -3 * threshold)
     return Chart(
         "Delta against distance" + ("" if len(runs) == 1 else ", by run"),
-        distance_axis(float(shown["distance_to"].max())),
+        distance_axis(float(shown["distance_to"].max()), low=nearest if nearest > 1 else 0),
         delta_axis([*lows, *shown["delta"], *shown["high"]], threshold),
         series,
         [Rule(value, text) for value, text in rules.items()],
@@ -482,7 +491,8 @@ def _lines(rows: pd.DataFrame, names: Sequence[str], run: str | None, number: in
         colour = None if run is None else number
         label = name if run is None else f"{run}: {name}"
         if grey.any():
-            lines.append(curve_series(own[grey], "", look, role="grey", colour=colour))
+            grey_line = curve_series(own[grey], label, look, role="grey", colour=colour)
+            lines.append(replace(grey_line, name=""))  # one entry of the legend stands for all
         if not grey.all():
             lines.append(curve_series(own[~grey], label, look, colour=colour))
     return lines
@@ -496,6 +506,12 @@ def _marked(run: OpenRun, condition: str | None) -> EffectiveContext | None:
     """The answer that is drawn: the headline, or that of the one condition that is."""
     found = run.headline(condition or "truncate")
     return found if found is None or condition in (None, found.condition) else None
+
+
+def _answered(run: OpenRun) -> str | None:
+    """The condition of a run's answer; ``None``, all of them, without one."""
+    found = run.headline()
+    return None if found is None else found.condition
 
 
 def _strip(floor: NoiseFloor) -> Strip:
