@@ -10,12 +10,13 @@ import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
+from probe.findings.answer import short
 from probe.findings.base import Finding, register_of_all
 from probe.findings.chart import Chart
 from probe.findings.compare.comparison_finding import PLOT
 from probe.findings.compare.notes import settings_apart
 from probe.findings.compare.token_bytes import bits_per_byte
-from probe.findings.curve import overlay, short
+from probe.findings.curve import overlay
 from probe.findings.positions import losses
 from probe.findings.table import Table, pivot, ranged, records
 from probe.results.folder import unique_labels

@@ -8,10 +8,10 @@ import pandas as pd
 
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.answer import counts, sentence, short, warnings_of
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, delta_axis, distance_axis, linear_axis
 from probe.findings.curve import chart as curve_chart
-from probe.findings.curve import counts, sentence, short, warnings_of
 from probe.findings.dense.importance import PLOT, mean_importance
 from probe.findings.dense.lengths import KL, Measure, lengths
 from probe.findings.table import Table, ranged, records
