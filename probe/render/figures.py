@@ -131,7 +131,7 @@ def _body(chart: Chart) -> float:
     rows = len(chart.y.names)
     below = 0.04 * min(widest(chart.x.names), 24) if len(chart.x.names) > 8 else 0
     if chart.cells is not None:
-        return 0.95 + below + min(max(0.11 * chart.cells.values.shape[0], 1.2), 4.5)
+        return 0.95 + below + min(max(0.11 * len(chart.cells.values), 1.2), 4.5)
     if chart.horizontal and rows:
         return 0.75 + 0.22 * rows * max(1, len(chart.series) / 2)
     return 2.2 + below

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from probe import config
 from probe.classes import registry as classes
 from probe.commands import list as listing
-from probe.engine.engine import losses
+from probe.engine import losses
 from probe.perturbations import registry
 from probe.perturbations.samplers import SOURCES
 
