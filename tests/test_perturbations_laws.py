@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from stub_spacy import forget, install
 from token_texts import spelled
 
-from probe.branches import FirstToken, perturbed
 from probe.corpus.windows import Window
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.perturbations.trials import nested
-from probe.protocol import Run
+from probe.protocols.branches import FirstToken, TargetRun, perturbed
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),
@@ -238,7 +237,7 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     condition, ids = parse(text), np.arange(200, 260)
     nothing = np.empty(0, dtype=np.int32)
     window = Window("a", 0, 0, ids, None, nothing, nothing)
-    run = Run(boundary, boundary + before, 60)
+    run = TargetRun(boundary, boundary + before, 60)
     whole = spelled(ids.tolist())
     branch = perturbed(
         window,

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from probe.attention.patterns import Pattern
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Intact:
         self.known = np.zeros(high - self.low, dtype=bool)
         self.states: torch.Tensor | None = None
 
-    def keep(self, place: int, states: torch.Tensor) -> None:
+    def keep(self, place: int, states: "torch.Tensor") -> None:
         """Keep what predicts consecutive targets.
 
         Args:

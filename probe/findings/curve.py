@@ -81,7 +81,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             files=files,
             level="brief",
         )
-    if not run.contexts and not names and run.patterns:  # attention alone was limited
+    if not run.contexts and run.patterns:  # attention alone was limited
         return Finding("curve", "Loss by distance", files=files)
     return Finding(
         "answer",

@@ -23,9 +23,13 @@ def answers(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def details(findings: Sequence[Finding]) -> Iterator[str]:
-    """What else a run says: what is told beside its answer, tables, and what is missing."""
+    """What else a run says: what is told beside its answer, tables, and what is missing.
+
+    Args:
+        findings: The findings of one run. Sentences of its answers are not told again.
+    """
     others = [one for one in findings if one.level != "answer"]
-    if lines := [printable(line) for one in findings for line in one.headlines]:
+    if lines := [printable(line) for one in others for line in one.headlines]:
         yield "\n".join(lines)
     for one in others:
         yield from (table_text(table) for table in one.tables if table.shown != "page")

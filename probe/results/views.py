@@ -4,7 +4,6 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.errors import ProbeError
+from probe.results.record import Reading
 from probe.text import counted
 
 OFFSETS = ("char_start", "char_end")
@@ -23,24 +23,8 @@ LISTS = ("token_ids", *OFFSETS)
 SAMPLE = 16
 """Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
 DISTRACTOR = "distractor(number="
-"""How the conditions of protocol suffix begin that are other texts in the targets' place."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What reading the rows of a run must know of its protocol.
-
-    Args:
-        needs_far_start: Whether a length is read from the column ``far_start``.
-        far_tokens: SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and
-            ``start`` of the window.
-        alternatives: How the conditions begin that are other texts in the targets' place, which are
-            no losses of the targets; empty where there are none.
-    """
-
-    needs_far_start: bool = False
-    far_tokens: str = "boundary - start"
-    alternatives: str = ""
+"""How conditions begin that are other texts in the targets' place (for readers without a
+:class:`Reading`)."""
 
 
 def connect(
@@ -286,23 +270,20 @@ def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path)
 
 
 def longest_context(record: Mapping[str, Any]) -> int | None:
-    """Longest context (tokens) of a run with protocol dense, ``None`` for any other.
+    """Longest context (tokens) of a run that measures every context, ``None`` for any other.
 
     Args:
         record: Content of its ``run.json``.
     """
-    protocol = (record.get("config") or {}).get("protocol") or {}
-    context = protocol.get("context")
-    if protocol.get("kind") != "dense" or type(context) is not int:
-        return None
-    return context
+    from probe.protocols.dense import longest_context as longest  # until findings ask it themselves
+
+    return longest(record)
 
 
 def far_tokens(folder: Path) -> str:
     """SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and ``start``.
 
-    Far text begins with the window (``start``); with protocol dense it begins with the longest
-    context of the target, which is what the target's loss is compared with.
+    For readers without a :class:`Reading`.
 
     Args:
         folder: The run folder; without a readable ``run.json`` far text begins with the window.

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 import numpy as np
 import pandas as pd
 import pytest
-from probe.analysis.compare.pair import connect_pair
 from scipy.stats import norm, t
 from simulated import Simulation, write_run
 from tiny_run import scores

@@ -1,6 +1,7 @@
 """Differences B − A of curves, intact losses and attention patterns, intervals over documents."""
 
 import math
+import re
 from collections.abc import Iterable
 
 import duckdb
@@ -17,7 +18,6 @@ from probe.analysis.bootstrap import (
     pointwise_band,
     ratio,
 )
-from probe.analysis.heads import single_head
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
@@ -41,6 +41,10 @@ CURVE_COLUMNS = (
 LOSS_COLUMNS = ("unit", "a", "b", "difference", "low", "high", "documents", "targets")
 
 PATTERN_COLUMNS = ("condition", "a", "b", "difference", "low", "high", "documents", "targets")
+
+_SINGLE_HEAD = re.compile(
+    r"attend\(heads\(((?! \+ ).)+, layers=\[[0-9]{1,9}\], heads=\[[0-9]{1,9}\]\)\)"
+)
 
 
 def difference(a: Sums, b: Sums, draws: Draws, confidence: float) -> Bootstrap:
@@ -189,7 +193,7 @@ def patterns(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
         f"""SELECT DISTINCT condition::VARCHAR FROM {side}_scores
         WHERE boundary < 0 AND starts_with(condition, '{PATTERN}') ORDER BY 1"""
     ).fetchall()
-    return [str(name) for (name,) in rows if single_head(str(name)) is None]
+    return [str(name) for (name,) in rows if not _SINGLE_HEAD.fullmatch(str(name))]
 
 
 def _intact(connection: duckdb.DuckDBPyConnection, draws: Draws) -> list[pd.DataFrame]:

@@ -53,7 +53,7 @@ def finding(
     answers = [
         f"{label}: {sentence}"
         for label, findings in zip(labels, findings_of_each, strict=True)
-        if (sentence := _leading_sentence(findings))
+        for sentence in [one.sentence for one in findings if one.sentence][:1]
     ]
     chart = curves_chart(runs)
     return replace(
@@ -214,9 +214,3 @@ def _short_revision(revision: object) -> str:
     """A revision short enough for a table: eight digits of a hash, else the name itself."""
     text = str(revision or "–")
     return text[:8] if re.fullmatch(r"[0-9a-f]{12,}", text) else text
-
-
-def _leading_sentence(findings: Sequence[Finding]) -> str:
-    """The sentence of the finding that answers a run, else of the first that has one."""
-    ordered = sorted(findings, key=lambda finding: finding.level != "answer")
-    return next((finding.sentence for finding in ordered if finding.sentence), "")
