@@ -1,6 +1,7 @@
 """The answer of a run with protocol dense: loss by context length, lengths, mean importance."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, delta_axis, distance_axis, linear_axis
-from probe.findings.curve import counts, sentence, short, warnings_of
+from probe.findings.curve import counts, overlay, sentence, short, warnings_of
 from probe.findings.dense.importance import PLOT, mean_importance
 from probe.findings.dense.lengths import KL, Measure, lengths
 from probe.findings.table import Table, ranged, records
@@ -30,6 +31,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         return None
     by_length = run.once(lengths)
     tolerated = _tolerated(run)
+    charts = [chart for chart in (_importances(run), _losses(run)) if chart.series]
+    if run.contexts:  # the page has the curve in a section of its own
+        charts.append(replace(overlay([run]), on_page=False))
     return Finding(
         "answer",
         "The answer",
@@ -37,7 +41,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         f"Measured on {', '.join(counts(run))}, each at every context length from 1 to"
         f" {by_length.context:,} tokens; compared with the longest.",
         tables=[_loss_by_length(run), *([tolerated] if tolerated.rows else [])],
-        charts=[chart for chart in (_importances(run), _losses(run)) if chart.series],
+        charts=charts,
         caveats=_caveats(run),
         # The curve writes the last two; they are named with the numbers of this answer.
         files={"contexts.csv": by_length.table, "summary.json": {}, "curve.csv": run.curve},
