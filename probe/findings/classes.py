@@ -357,7 +357,8 @@ def _fitted(
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
     y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
     role: Role = "grey" if unresolved else "series"
-    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role)
+    points = False if unresolved else None  # a thin line, behind those with an answer
+    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)
 
 
 def _label(value: str, answer: str) -> str:

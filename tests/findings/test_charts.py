@@ -190,6 +190,7 @@ def test_classes_are_told_with_their_lengths(run):
     np.testing.assert_allclose(grey.x, (own["distance_from"] + own["distance_to"] - 1) / 2)
     np.testing.assert_allclose(grey.y, own["fit"])
     assert grey.low is None
+    assert grey.points is False
     assert all(series.low is not None for series in chart.series if series.role == "series")
     assert_drawn(chart)
 
