@@ -163,7 +163,7 @@ def overlay(
     curves = [rows[~rows["condition"].map(is_noise).astype(bool)] for rows in curves]
     names = in_order(str(name) for rows in curves for name in rows["condition"].unique())
     if not names:
-        if all(run.patterns for run in runs):
+        if runs and all(run.patterns for run in runs):
             raise EmptyChartError("it limits attention alone; allowed: --kind tradeoff, heads")
         raise EmptyChartError("no run with a curve to draw")
     series = [
