@@ -23,9 +23,10 @@ from plans import Plan, grid, sweep
 from planted import CopyRule, planted
 
 from probe.corpus.windows import Window
+from probe.engine import tree, walk
+from probe.engine import tree as packing
 from probe.engine.branch import Branch
-from probe.engine.engine import Engine, Techniques, tree, walk
-from probe.engine.engine import tree as packing
+from probe.engine.engine import Engine, Techniques
 from probe.engine.losses import MEASURES, Losses
 from probe.engine.selfcheck import check
 from probe.engine.walk import Walk
