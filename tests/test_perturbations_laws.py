@@ -15,7 +15,7 @@ from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.perturbations.trials import nested
-from probe.protocols.branches import FirstToken, TargetRun, perturbed
+from probe.protocols.branches import Draw, FirstToken, TargetRun, perturbed
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),
@@ -243,9 +243,8 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     branch = perturbed(
         window,
         run,
-        condition,
-        first_token=first_token,
-        seed=seed,
+        Draw(condition, seed=seed),
+        first_token,
         sources=SOURCES,
         text=whole,
     ).branch

@@ -129,9 +129,7 @@ class DensePlan(Plan):
         condition, asked = parse(TRUNCATE), bool(list(draws))
         scored = []
         for run in self.runs(shared=True):
-            one = perturbed(
-                window, run, condition, first_token=self.model.first_token, seed=inputs.seed
-            )
+            one = perturbed(window, run, Draw(condition), self.model.first_token)
             if run.stop - 1 - run.boundary == self.context:
                 scored.append(_longest(one))
             if asked:

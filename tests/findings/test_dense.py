@@ -292,7 +292,7 @@ def test_the_answer(run: OpenRun) -> None:
 
 def test_the_charts(run: OpenRun) -> None:
     """Mean importance by distance, loss by length; the page folds numbers below each."""
-    importances, losses = answer_of(run).charts
+    importances, losses, _ = answer_of(run).charts
     for line, measure in zip(importances.series, ("nll", "kl"), strict=True):
         means = mean_importance(run, measure).dropna(subset="importance")
         assert line.x.tolist() == means.distance.tolist()
@@ -314,8 +314,9 @@ def test_the_curve_stands_below(run: OpenRun) -> None:
     """Loss by distance is a section of its own, and the figure of the run."""
     answer, curve = findings(run, brief=True)[:2]
     assert (curve.title, curve.level, answer.level) == ("Loss by distance", "brief", "answer")
-    assert curve.charts[0].file == "curve"
-    assert not any(drawn.file for drawn in answer.charts)
+    assert [drawn.file for drawn in curve.charts] == [""]
+    assert [drawn.file for drawn in answer.charts if drawn.on_page] == ["", ""]
+    assert [drawn.file for drawn in answer.charts if not drawn.on_page] == ["curve"]
 
 
 def drawn_of(run: OpenRun, **asked: Any) -> Chart:
