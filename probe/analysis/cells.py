@@ -6,7 +6,7 @@ contrasts, shares, quantiles and losses are then made.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -29,8 +29,6 @@ TAIL = 0.025
 """Share of the sample's deltas above the bound from which on single deltas are kept."""
 PLACE_BINS = 32
 """Bins of position at most, in even steps of the logarithm."""
-_ADDED = ("delta_sum", "delta_squares", "nll_sum")
-_COUNTED = ("targets", "known", "helped", "hurt")
 
 
 def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> str:
@@ -53,9 +51,9 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
         first and last place)``, window_bits`` (a bit for each window)``, signature``. Three more
         begin with its name, all of rows with a boundary: ``_windows`` has ``condition, document,
         window, grey, targets, delta_sum``; ``_deltas`` has ``condition, octave, targets,
-        delta_sum`` in the order of delta, see :class:`probe.analysis.deltas.Deltas`; ``_tails`` has
-        ``condition, octave, delta``, the deltas above a bound taken from a sample. The last two
-        lack grey rows, and ``_deltas`` the noise control.
+        delta_sum`` of each cell of delta, see :class:`probe.analysis.deltas.Deltas`; ``_tails`` the
+        same of single deltas above a bound taken from a sample. The last two lack grey rows, and
+        ``_deltas`` the noise control.
 
     Raises:
         OSError: If a part cannot be read, or a page is not what was written.
@@ -191,13 +189,9 @@ def _make(
     for part in scan.each(counter.count):
         for column, values in part.items():
             counted[column].append(values)
-    _sum_up(connection, name, _table(scan, counted, "document", "condition"))
-    tails = {column: counter.tails[column] for column in ("condition", "octave", "delta")}
-    for ending, table in (
-        ("tails", _table(scan, tails, "condition")),
-        ("deltas", _table(scan, counter.deltas.columns(), "condition")),
-    ):
-        connection.register("counted", table)
+    _sum_up(connection, name, _table(scan, _CELL, counted))
+    for ending, columns in (("tails", counter.tails()), ("deltas", counter.deltas.columns())):
+        connection.register("counted", _table(scan, _DELTA, columns))
         connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE {name}_{ending} AS
             SELECT * REPLACE (condition::VARCHAR AS condition) FROM counted"""
@@ -205,15 +199,36 @@ def _make(
         connection.unregister("counted")
 
 
-def _table(scan: Scan, columns: Mapping[str, list[NDArray[Any]]], *texts: str) -> pa.Table:
-    """Columns with the names that some of their numbers stand for."""
+_CELL: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys(("condition", "document", "window"), np.int32),
+    "bin": np.int16,
+    **dict.fromkeys(("grey", "shared"), np.bool_),
+    **dict.fromkeys(("targets", "known", "helped", "hurt"), np.int64),
+    **dict.fromkeys(("delta_sum", "delta_squares", "nll_sum"), np.float64),
+    **dict.fromkeys(("far_min", "far_max"), np.int32),
+    "signature": np.uint64,
+}
+_DELTA: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys(("condition", "octave"), np.int32),
+    "targets": np.int64,
+    "delta_sum": np.float64,
+}
+
+
+def _table(
+    scan: Scan,
+    kinds: Mapping[str, type[np.generic]],
+    columns: Mapping[str, Sequence[NDArray[Any]]],
+) -> pa.Table:
+    """Columns of these kinds, with the names of documents and conditions for their numbers."""
     whole: dict[str, Any] = {
-        name: np.concatenate(parts or [np.empty(0, np.int64)]) for name, parts in columns.items()
+        name: np.concatenate([np.empty(0, kind), *columns.get(name, ())]).astype(kind, copy=False)
+        for name, kind in kinds.items()
     }
-    for name in texts:
-        names = scan.documents if name == "document" else scan.conditions
-        numbers = pa.array(whole[name], pa.int32())
-        whole[name] = pa.DictionaryArray.from_arrays(numbers, pa.array(names, pa.string()))
+    for name, names in (("document", scan.documents), ("condition", scan.conditions)):
+        if name in whole:
+            numbers = pa.array(whole[name])
+            whole[name] = pa.DictionaryArray.from_arrays(numbers, pa.array(names, pa.string()))
     return pa.table(whole)
 
 
@@ -222,12 +237,13 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, name: str, counted: pa.Table)
     connection.register("counted", counted)
     last = int(row(connection, 'SELECT max("window") FROM windows')[0] or 0)
     bits = f'bitstring_agg("window", 0, {last})' if last > 63 else 'bit_or(1::UBIGINT << "window")'
-    added = ", ".join(f"sum({column}) AS {column}" for column in _ADDED)
-    numbers = ", ".join(f"sum({column})::BIGINT AS {column}" for column in _COUNTED)
+    sums = {"int64": "sum({0})::BIGINT AS {0}", "float64": "sum({0}) AS {0}"}
+    kinds = ((column, np.dtype(kind).name) for column, kind in _CELL.items())
+    added = ", ".join(sums[kind].format(column) for column, kind in kinds if kind in sums)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE {name} AS
         SELECT condition::VARCHAR AS condition, bin, grey, shared, document::VARCHAR AS document,
-            {numbers}, {added}, min(far_min) AS far_min, max(far_max) AS far_max,
+            {added}, min(far_min) AS far_min, max(far_max) AS far_max,
             {bits} AS window_bits, bit_xor(signature) AS signature
         FROM counted GROUP BY ALL"""
     )
@@ -251,7 +267,6 @@ class _Counter:
 
     Attributes:
         deltas: How many of the rows have which delta.
-        tails: Deltas above the bounds, with their condition's number and octave.
     """
 
     def __init__(
@@ -277,10 +292,15 @@ class _Counter:
         self._bounds = _bounds(connection, octaves, size)
         self._shared = _shared(connection)
         self.deltas = Deltas(size)
-        self.tails: dict[str, list[NDArray[Any]]] = {
-            "condition": [np.empty(0, np.int64)],
-            "octave": [np.empty(0, np.int64)],
-            "delta": [np.empty(0)],
+        self._tails: list[tuple[int, Integers, Floats]] = []
+
+    def tails(self) -> dict[str, list[NDArray[Any]]]:
+        """The deltas above the bounds, with octave and number of the condition; each is a target."""
+        return {
+            "condition": [np.full(len(deltas), number) for number, _, deltas in self._tails],
+            "octave": [octaves for _, octaves, _ in self._tails],
+            "targets": [np.ones(len(deltas), np.int64) for _, _, deltas in self._tails],
+            "delta_sum": [deltas for _, _, deltas in self._tails],
         }
 
     def count(self, blocks: Iterable[Block]) -> dict[str, NDArray[Any]]:
@@ -289,25 +309,20 @@ class _Counter:
         for block in blocks:
             for name, values in self._count(block).items():
                 columns[name].append(values)
-        return {name: np.concatenate(parts) for name, parts in columns.items()}
+        return {
+            name: np.concatenate(parts).astype(_CELL[name]) for name, parts in columns.items()
+        }
 
     def _count(self, block: Block) -> dict[str, NDArray[Any]]:
-        free = block.boundary < 0
-        bounded = not free.any()
-        key = block.distance if bounded else np.where(free, -1 - block.place, block.distance)
-        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
-        far = (
-            block.far
-            if self._scan.context is None
-            else self._scan.context - block.distance
-        )
-        grey = block.distance > far
+        bounded = not block.free.any()
+        key, far, delta = block.distance, block.far, block.delta
         shared = self._is_shared(block)
         if not bounded:
-            far, grey, shared = np.where(free, block.place, far), grey & ~free, shared & ~free
-        delta = block.nll - block.nll_intact
-        self._keep(block, self._octave.take(at), grey, delta)
-        group = 4 * self._bin.take(at) + 2 * grey + shared
+            key = np.where(block.free, -1 - block.place, key)
+            far, shared = np.where(block.free, block.place, far), shared & ~block.free
+        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
+        self._keep(block, self._octave.take(at))
+        group = 4 * self._bin.take(at) + 2 * block.grey + shared
         begins = np.zeros(len(group), dtype=bool)
         begins[block.first] = True
         begins[1:] |= group[1:] != group[:-1]
@@ -329,22 +344,20 @@ class _Counter:
     def _is_shared(self, block: Block) -> Flags:
         if self._shared is None:
             return np.ones(len(block.boundary), dtype=bool)
-        return np.asarray(self._shared.take(block.far, mode="clip"))
+        return np.asarray(self._shared.take(block.beyond, mode="clip"))
 
-    def _keep(self, block: Block, octave: Integers, grey: Flags, delta: Floats) -> None:
+    def _keep(self, block: Block, octave: Integers) -> None:
         """Keep what is known of single deltas."""
-        usable = (octave >= 0) & ~grey
+        usable = (octave >= 0) & ~block.grey
         names = self._scan.conditions
         for number, rows in _by_condition(block):
             noise = is_noise(names[number])
             chosen = usable[rows]
-            octaves, deltas = octave[rows], delta[rows]
+            octaves, deltas = octave[rows], block.delta[rows]
             if not chosen.all():
                 octaves, deltas = octaves[chosen], deltas[chosen]
             high = np.flatnonzero(deltas >= self._bounds[noise].take(octaves))
-            self.tails["condition"].append(np.full(len(high), number))
-            self.tails["octave"].append(octaves[high])
-            self.tails["delta"].append(deltas[high])
+            self._tails.append((number, octaves[high], deltas[high]))
             if not noise:
                 self.deltas.add(number, octaves, deltas)
 
@@ -382,10 +395,10 @@ def _joined(
     chosen = order[first]
     stretch, group = stretch[chosen], group[chosen]
     return {
-        "condition": block.condition[stretch].astype(np.int32),
-        "document": block.document[stretch].astype(np.int32),
-        "window": block.window[stretch].astype(np.int32),
-        "bin": (group >> 2).astype(np.int16),
+        "condition": block.condition[stretch],
+        "document": block.document[stretch],
+        "window": block.window[stretch],
+        "bin": group >> 2,
         "grey": (group & 2) > 0,
         "shared": (group & 1) > 0,
         "known": np.where(block.known[stretch], found["targets"], 0),

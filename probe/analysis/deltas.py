@@ -1,6 +1,6 @@
 """How many targets have which delta, counted in cells a thousandth of the value wide."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from threading import Lock
 from typing import Any
 
@@ -80,13 +80,11 @@ class Deltas:
                 self._counts[condition] = counts, sums
 
     def columns(self) -> dict[str, list[NDArray[Any]]]:
-        """``condition, octave, targets, delta_sum`` of each cell with a target, by rising delta."""
+        """``condition, octave, targets, delta_sum`` of each cell with a target."""
         for condition, waiting in self._waiting.items():
             self._count(condition, waiting)
         self._waiting.clear()
-        columns: dict[str, list[NDArray[Any]]] = {
-            name: [np.empty(0, np.int64)] for name in ("condition", "octave", "targets")
-        } | {"delta_sum": [np.empty(0)]}
+        columns: dict[str, list[NDArray[Any]]] = defaultdict(list)
         for condition, (counts, sums) in sorted(self._counts.items()):
             filled = np.flatnonzero(counts)
             columns["condition"].append(np.full(len(filled), condition))

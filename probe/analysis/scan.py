@@ -48,11 +48,13 @@ class Block:
         condition: Number of its condition, see :attr:`Scan.conditions`.
         start: First token of its window in the document; 0 where the window is not known.
         known: Whether its window is known, and holds all its targets.
+        token: Number of its window's first token among the tokens of all windows in their order.
         position: Of each row, in the document; shape ``(rows,)``, as all that follow.
         boundary: First intact token after the far context, in the document; below 0 for none.
         distance: Tokens from the boundary.
         nll: Loss (nats).
         nll_intact: Loss of the same target in intact text (nats).
+        context: Tokens of the longest context, see :class:`probe.results.record.Reading`.
     """
 
     first: Integers
@@ -61,11 +63,13 @@ class Block:
     condition: Integers
     start: Integers
     known: Flags
+    token: Integers
     position: Places
     boundary: Places
     distance: Places
     nll: Floats
     nll_intact: Floats
+    context: int | None
 
     @cached_property
     def lengths(self) -> Integers:
@@ -83,9 +87,29 @@ class Block:
 
 
     @cached_property
-    def far(self) -> Places:
+    def free(self) -> Flags:
+        """Whether a row has no boundary."""
+        return np.asarray(self.boundary < 0)
+
+    @cached_property
+    def beyond(self) -> Places:
         """Tokens between the start of each row's window and the boundary."""
         return np.asarray(self.boundary - self.spread(self.start.astype(np.int32)))
+
+    @cached_property
+    def far(self) -> Places:
+        """Tokens of each row's far context."""
+        return self.beyond if self.context is None else np.asarray(self.context - self.distance)
+
+    @cached_property
+    def grey(self) -> Flags:
+        """Whether a row's distance is longer than its far context: delta is 0 by construction."""
+        return np.asarray(self.distance > self.far) & ~self.free
+
+    @cached_property
+    def delta(self) -> Floats:
+        """What a row's loss is above that of intact text (nats)."""
+        return np.asarray(self.nll - self.nll_intact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +132,12 @@ class Scan:
         connection: From :func:`probe.results.views.connect`.
 
     Attributes:
-        context: Tokens of the longest context, where far text begins that far before its target;
-            ``None`` where it begins with the window.
+        tokens: Tokens of all windows.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._parts, self.context, self._alternatives = row(
+        self._parts, self._context, self._alternatives = row(
             connection, "SELECT parts, context, alternatives FROM reading"
         )
         self._documents, self._conditions = _Names(), _Names()
@@ -127,7 +150,9 @@ class Scan:
         order = np.argsort(keys)
         self._keys = keys[order]
         self._starts = np.asarray(found["start"], dtype=np.int64)[order]
-        self._tokens = np.asarray(found["tokens"], dtype=np.int64)[order]
+        tokens = np.asarray(found["tokens"], dtype=np.int64)
+        self.tokens = int(tokens.sum())
+        self._tokens, self._offsets = tokens[order], (np.cumsum(tokens) - tokens)[order]
 
     @property
     def documents(self) -> list[str]:
@@ -138,6 +163,11 @@ class Scan:
     def conditions(self) -> list[str]:
         """Names of the conditions by their numbers."""
         return list(self._conditions.known)
+
+    def document_of_tokens(self) -> Integers:
+        """Number of the document of each token of all windows."""
+        order = np.argsort(self._offsets)
+        return np.repeat((self._keys // self._step)[order], self._tokens[order])
 
     def each(self, count: Callable[[Iterator[Block]], Made]) -> Iterator[Made]:
         """What a function makes of the blocks of each part, in the order of the parts.
@@ -207,7 +237,12 @@ class Scan:
         known = (self._keys[at] == keys) & (window < self._step)
         start = np.where(known, self._starts[at], 0)
         known &= np.maximum.reduceat(columns["position"], first) < start + self._tokens[at]
-        return Block(first, document, window, condition, start, known, **columns)
+        token = self._offsets[at]
+        return Block(
+            *(first, document, window, condition, start, known, token),
+            **columns,
+            context=self._context,
+        )
 
     def _other_texts(self) -> list[int]:
         """Numbers of the conditions that are no losses of the targets."""

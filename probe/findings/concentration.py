@@ -183,7 +183,7 @@ def _top_sums(
 ) -> list[float]:
     """Sum of the largest deltas in each octave of *rows*; the bound of the cells was a guess."""
     kept = connection.execute(
-        f"SELECT octave, delta FROM {table}_tails WHERE condition = $1",
+        f"SELECT octave, delta_sum AS delta FROM {table}_tails WHERE condition = $1",
         [condition],
     ).fetchnumpy()
     found = []
