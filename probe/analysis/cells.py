@@ -6,7 +6,7 @@ contrasts, shares, quantiles and losses are then made.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -292,16 +292,15 @@ class _Counter:
         self._bounds = _bounds(connection, octaves, size)
         self._shared = _shared(connection)
         self.deltas = Deltas(size)
-        self._tails: list[tuple[int, Integers, Floats]] = []
+        self._tails: list[tuple[Integers, Integers, Floats]] = []
 
     def tails(self) -> dict[str, list[NDArray[Any]]]:
         """The deltas above the bounds, with octave and number of the condition; each is a target."""
-        return {
-            "condition": [np.full(len(deltas), number) for number, _, deltas in self._tails],
-            "octave": [octaves for _, octaves, _ in self._tails],
-            "targets": [np.ones(len(deltas), np.int64) for _, _, deltas in self._tails],
-            "delta_sum": [deltas for _, _, deltas in self._tails],
-        }
+        conditions, octaves, deltas = zip(*self._tails, strict=True) if self._tails else ((),) * 3
+        ones = [np.ones(len(part), np.int64) for part in deltas]
+        return dict(
+            zip(_DELTA, ([*conditions], [*octaves], ones, [*deltas]), strict=True)
+        )
 
     def count(self, blocks: Iterable[Block]) -> dict[str, NDArray[Any]]:
         """Columns of the cells, of each window apart, with numbers for documents and conditions."""
@@ -348,28 +347,29 @@ class _Counter:
 
     def _keep(self, block: Block, octave: Integers) -> None:
         """Keep what is known of single deltas."""
-        usable = (octave >= 0) & ~block.grey
+        rows = np.flatnonzero((octave >= 0) & ~block.grey)
+        octave, delta = octave[rows], block.delta[rows]
         names = self._scan.conditions
-        for number, rows in _by_condition(block):
-            noise = is_noise(names[number])
-            chosen = usable[rows]
-            octaves, deltas = octave[rows], block.delta[rows]
-            if not chosen.all():
-                octaves, deltas = octaves[chosen], deltas[chosen]
-            high = np.flatnonzero(deltas >= self._bounds[noise].take(octaves))
-            self._tails.append((number, octaves[high], deltas[high]))
-            if not noise:
-                self.deltas.add(number, octaves, deltas)
-
-
-def _by_condition(block: Block) -> Iterator[tuple[int, slice]]:
-    """The rows of a block by the number of their condition."""
-    changes = np.flatnonzero(np.diff(block.condition)) + 1
-    ends = [*block.first[changes].tolist(), len(block.position)]
-    begin = 0
-    for at, end in zip([0, *changes.tolist()], ends, strict=True):
-        yield int(block.condition[at]), slice(begin, end)
-        begin = end
+        noise = np.array([is_noise(names[number]) for number in block.condition])
+        bounds = self._bounds[False].take(octave)
+        if noise.any():
+            bounds = np.where(block.spread(noise)[rows], self._bounds[True].take(octave), bounds)
+        high = np.flatnonzero(delta >= bounds)
+        stretch = np.searchsorted(block.first, rows[high], side="right") - 1
+        self._tails.append((block.condition[stretch], octave[high], delta[high]))
+        # Stretches of one condition that follow one another are one.
+        begins = np.flatnonzero(np.diff(block.condition, prepend=-1))
+        ends = np.append(block.first[begins], len(block.position))
+        ends = np.searchsorted(rows, ends).tolist()
+        self.deltas.add(
+            octave,
+            delta,
+            {
+                (first, last): int(block.condition[at])
+                for at, first, last in zip(begins, ends, ends[1:], strict=False)
+                if not noise[at]
+            },
+        )
 
 
 _JOINED = {

@@ -1,6 +1,7 @@
 """How many targets have which delta, counted in cells a thousandth of the value wide."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
@@ -24,6 +25,10 @@ def _bits(values: NDArray[np.float32]) -> NDArray[np.int32]:
 _ZERO = int(_bits(np.array([LINEAR]))[0])
 _SIDE = int(_bits(np.array([_HIGHEST]))[0]) - _ZERO + 1
 """Cells on either side of the one that holds 0."""
+_CELLS = 2 * _SIDE + 1
+
+
+_Waiting = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 class Deltas:
@@ -36,38 +41,41 @@ class Deltas:
     """
 
     def __init__(self, octaves: int) -> None:
-        self._size = octaves * (2 * _SIDE + 1)
-        self._waiting: dict[int, list[tuple[NDArray[np.int32], NDArray[np.float64]]]] = {}
+        self._size = octaves * _CELLS
+        self._waiting: dict[int, list[_Waiting]] = defaultdict(list)
         self._rows: Counter[int] = Counter()
         self._counts: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         self._lock = Lock()
 
     def add(
-        self, condition: int, octaves: NDArray[np.int64], deltas: NDArray[np.float64]
+        self,
+        octaves: NDArray[np.integer[Any]],
+        deltas: NDArray[np.float64],
+        conditions: Mapping[tuple[int, int], int],
     ) -> None:
-        """Count some rows of one condition; any thread may.
+        """Count some rows; any thread may.
 
         Args:
-            condition: Number of the condition.
             octaves: Octave of each row's distance, shape ``(rows,)``.
             deltas: Delta of each row (nats), same shape.
+            conditions: Number of the condition, by the first of its rows and the one behind them.
         """
         small = deltas.astype(np.float32)
         cells = np.minimum(_bits(np.abs(small) + LINEAR) - _ZERO, _SIDE)
-        keys = octaves.astype(np.int32) * (2 * _SIDE + 1) + _SIDE
+        keys = octaves.astype(np.int32) * _CELLS + _SIDE
         keys += np.where(small < 0, -cells, cells)
+        full = {}
         with self._lock:
-            waiting = self._waiting.setdefault(condition, [])
-            waiting.append((keys, deltas))
-            self._rows[condition] += len(keys)
-            if self._rows[condition] < _TOGETHER:
-                return
-            del self._waiting[condition], self._rows[condition]
-        self._count(condition, waiting)
+            for (first, last), condition in conditions.items():
+                self._waiting[condition].append((keys[first:last], deltas[first:last]))
+                self._rows[condition] += last - first
+                if self._rows[condition] >= _TOGETHER:
+                    full[condition] = self._waiting.pop(condition)
+                    del self._rows[condition]
+        for condition, waiting in full.items():
+            self._count(condition, waiting)
 
-    def _count(
-        self, condition: int, waiting: list[tuple[NDArray[np.int32], NDArray[np.float64]]]
-    ) -> None:
+    def _count(self, condition: int, waiting: list[_Waiting]) -> None:
         keys, deltas = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
         counts = np.bincount(keys, minlength=self._size)
         sums = np.bincount(keys, deltas, minlength=self._size)
@@ -88,7 +96,7 @@ class Deltas:
         for condition, (counts, sums) in sorted(self._counts.items()):
             filled = np.flatnonzero(counts)
             columns["condition"].append(np.full(len(filled), condition))
-            columns["octave"].append(filled // (2 * _SIDE + 1))
+            columns["octave"].append(filled // _CELLS)
             columns["targets"].append(counts[filled])
             columns["delta_sum"].append(sums[filled])
         return columns

@@ -164,10 +164,12 @@ class Scan:
         """Names of the conditions by their numbers."""
         return list(self._conditions.known)
 
-    def document_of_tokens(self) -> Integers:
-        """Number of the document of each token of all windows."""
-        order = np.argsort(self._offsets)
-        return np.repeat((self._keys // self._step)[order], self._tokens[order])
+    def tokens_of_documents(self) -> Iterator[Integers]:
+        """Numbers of the tokens of each document with a window."""
+        document = self._keys // self._step  # in order, as the keys are
+        for windows in np.split(np.arange(len(document)), np.flatnonzero(np.diff(document)) + 1):
+            spans = zip(self._offsets[windows], self._tokens[windows], strict=True)
+            yield np.concatenate([np.arange(first, first + count) for first, count in spans])
 
     def each(self, count: Callable[[Iterator[Block]], Made]) -> Iterator[Made]:
         """What a function makes of the blocks of each part, in the order of the parts.

@@ -1,5 +1,6 @@
 """Sums and counts by token class, in one pass over the score rows."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Any
@@ -37,8 +38,7 @@ class ClassSums:
     """
 
     def __init__(self, run: OpenRun, table: ClassTable) -> None:
-        self._run = run
-        self._labels = table.labels()
+        self._run, self._classes, self._labels = run, table.classes, table.labels()
         scan = Scan(run.connection)
         counter = _Counter(scan, run.edges, self._labels)
         try:
@@ -48,8 +48,7 @@ class ClassSums:
             raise run.unreadable(error) from error
         numbers = {name: number for number, name in enumerate(scan.documents)}
         self._documents = np.array([numbers[name] for name in run.documents], dtype=np.int64)
-        self._document = scan.document_of_tokens()
-        self._scored = counter.scored
+        self._scan, self._scored = scan, counter.scored
         self._known = {
             (scan.conditions[number], name): arrays for (number, name), arrays in counter.known()
         }
@@ -94,21 +93,24 @@ class ClassSums:
             order of the table; values are in the order of the number they begin with, else of
             their name.
         """
-        scored = np.flatnonzero(self._scored)
-        document = self._document[scored]
-        rows: list[tuple[Any, ...]] = []
+        whole = int(self._scored.sum())
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in self._classes}
         for one in self._labels.combined:
-            numbers = one.numbers[scored]
+            sizes = [len(label) for label in one.label.values()]
+            found = [
+                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=sizes[0])
+                for tokens in self._scan.tokens_of_documents()
+            ]
             for name, values in one.values.items():
-                keys = document * (len(values) + 1) + one.label[name].take(numbers)
-                shape = (-1, len(values) + 1)
-                size = int(document.max(initial=0) + 1) * (len(values) + 1)
-                by_document = np.bincount(keys, minlength=size).reshape(shape)
-                targets, documents = by_document.sum(axis=0), (by_document > 0).sum(axis=0)
+                by_document = np.array(
+                    [np.bincount(one.label[name], own, len(values) + 1) for own in found]
+                ).reshape(-1, len(values) + 1)
+                targets = by_document.sum(axis=0).astype(np.int64)
+                documents = (by_document > 0).sum(axis=0)
                 for at in sorted(range(len(values)), key=lambda at: _natural(values[at])):
-                    share = targets[at] / len(scored) if len(scored) else np.nan
-                    rows.append((name, values[at], targets[at], share, documents[at]))
-        return pd.DataFrame(rows, columns=[*COUNTS])
+                    share = targets[at] / whole if whole else np.nan
+                    rows[name].append((name, values[at], targets[at], share, documents[at]))
+        return pd.DataFrame(itertools.chain(*rows.values()), columns=[*COUNTS])
 
 
 class _Counter:

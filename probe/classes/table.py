@@ -18,7 +18,7 @@ from probe.analysis.open_run import OpenRun
 from probe.classes.builtin import DEFAULTS
 from probe.classes.choice import Chosen, choose
 from probe.classes.labels import Labels, read_labels
-from probe.classes.source import batches, digest, groups, metadata, token_counts
+from probe.classes.source import batches, digest, groups, metadata, token_counts, window_counts
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
 from probe.results.files import atomic_write, warn_unwritten
@@ -247,7 +247,7 @@ def classify(run: OpenRun, names: Sequence[str], *, write: bool = True) -> Class
     old = {
         text: version for text, version in (kept or {}).items() if text.casefold() not in renewed
     }
-    rows = Rows(run, counts, state, missing, table.path, old)
+    rows = Rows(run, counts or window_counts(run), state, missing, table.path, old)
     try:
         return _written(table, rows, write)
     except UnusableError:

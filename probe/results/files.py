@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probe.errors import ProbeError, UnwrittenWarning
-
-_ROWS = 1 << 10  # few enough that the texts of so many windows fit
+_BYTES = 1 << 23
+"""What is decoded at once of a file whose checksums are verified."""
 
 
 @contextlib.contextmanager
@@ -130,8 +130,10 @@ def damaged_pages(path: Path) -> str | None:
 
 
 def _damage(file: pq.ParquetFile, columns: list[str] | None) -> str | None:
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    row = sum(group.total_byte_size for group in groups) // max(file.metadata.num_rows, 1)
     try:
-        for _ in file.iter_batches(_ROWS, columns=columns):
+        for _ in file.iter_batches(max(1, _BYTES // max(row, 1)), columns=columns):
             pass
     except (OSError, pa.ArrowException) as error:
         changed = "CRC" in str(error)
