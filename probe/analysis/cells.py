@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from probe.analysis.bins import bin_index, octave_edges, octave_index
 from probe.analysis.deltas import Deltas
 from probe.analysis.floor import is_noise
-from probe.analysis.scan import Block, Flags, Floats, Integers, Places, Scan
+from probe.analysis.scan import Block, Counter, Flags, Floats, Integers, Places, Scan
 from probe.results.views import row
 
 OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
@@ -31,7 +31,9 @@ PLACE_BINS = 32
 """Bins of position at most, in even steps of the logarithm."""
 
 
-def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> str:
+def cells(
+    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64], along: Sequence[Counter] = ()
+) -> str:
     """The cells of a run for these bins; made once a connection.
 
     A cell holds the rows of one condition, bin and document, the grey ones apart, and apart those
@@ -43,6 +45,7 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     Args:
         connection: From :func:`probe.results.views.connect`.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+        along: What else counts the rows as they are read.
 
     Returns:
         Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
@@ -63,7 +66,7 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     if made.fetchall():
         return name
     guess = _places(connection, "sample")
-    _make(connection, name, edges, guess)
+    _make(connection, name, edges, guess, along)
     first, last = row(
         connection, f"SELECT min(far_min), max(far_max) FROM {name} WHERE bin <= {UNBOUNDED}"
     )
@@ -180,13 +183,19 @@ def _places(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int
 
 
 def _make(
-    connection: duckdb.DuckDBPyConnection, name: str, edges: Integers, places: tuple[int, int]
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    edges: Integers,
+    places: tuple[int, int],
+    along: Sequence[Counter] = (),
 ) -> None:
     """Read the rows, and sum up what was counted of each window."""
     scan = Scan(connection)
     counter = _Counter(scan, connection, edges, places)
+    for other in along:
+        other.begin(scan)
     counted: dict[str, list[NDArray[Any]]] = defaultdict(list)
-    for part in scan.each(counter.count):
+    for part in scan.each(lambda blocks: counter.count(blocks, along)):
         for column, values in part.items():
             counted[column].append(values)
     _sum_up(connection, name, _table(scan, _CELL, counted))
@@ -302,12 +311,16 @@ class _Counter:
             zip(_DELTA, ([*conditions], [*octaves], ones, [*deltas]), strict=True)
         )
 
-    def count(self, blocks: Iterable[Block]) -> dict[str, NDArray[Any]]:
+    def count(
+        self, blocks: Iterable[Block], along: Sequence[Counter] = ()
+    ) -> dict[str, NDArray[Any]]:
         """Columns of the cells, of each window apart, with numbers for documents and conditions."""
         columns: dict[str, list[NDArray[Any]]] = defaultdict(list)
         for block in blocks:
             for name, values in self._count(block).items():
                 columns[name].append(values)
+            for other in along:
+                other.count(block)
         return {
             name: np.concatenate(parts).astype(_CELL[name]) for name, parts in columns.items()
         }

@@ -18,6 +18,7 @@ from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and
 from probe.analysis.effective import EffectiveContext, effective_contexts, marked
 from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_curves, in_order
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
+from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import curve_starts, document_sums
 from probe.errors import ProbeError
@@ -58,6 +59,7 @@ class OpenRun:
         self.analysis = analysis
         self.classes = None if classes is None else tuple(classes)
         self.write = write
+        self._along: Sequence[Counter] = ()
         self._known: dict[Callable[..., Any], Any] = {}
 
     def __enter__(self) -> Self:
@@ -156,7 +158,7 @@ class OpenRun:
     @cached_property
     def cells(self) -> str:
         """Name of the table of pre-aggregated counts, see :func:`probe.analysis.cells.cells`."""
-        return cells(self.connection, self.edges)
+        return cells(self.connection, self.edges, self._along)
 
     @cached_property
     def _scored(self) -> tuple[list[str], list[str]]:
@@ -311,12 +313,17 @@ class OpenRun:
         )
 
 
+Along = Callable[[OpenRun], Sequence[Counter]]
+"""From an open run, of which nothing has been counted yet, to what counts along."""
+
+
 def open_run(
     path: str | Path,
     *,
     analysis: Analysis | None = None,
     classes: Sequence[str] | None = None,
     write: bool = True,
+    along: Along | None = None,
 ) -> OpenRun:
     """Open a run folder and read its rows once.
 
@@ -330,6 +337,7 @@ def open_run(
             ``my.py:rare``; by default those of *analysis*, else those of its configuration that are
             no code, else the built-in ones that need nothing else.
         write: Whether files may be written into the folder.
+        along: What counts the rows as they are read, for findings that would read them again.
 
     Raises:
         UsageError: If there is no run folder, or a tolerance is not understood.
@@ -338,12 +346,12 @@ def open_run(
     folder = read_folder(path, checked=False, reading=registry.reading, needs=registry.needs)
     asked = classes or (None if analysis is None else analysis.classes)
     try:
-        return _open(folder, analysis, asked, write)
+        return _open(folder, analysis, asked, write, along)
     except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError):
         # Reads every part: what is wrong is named, or left out.
         folder = read_folder(path, reading=registry.reading, needs=registry.needs)
         try:
-            return _open(folder, analysis, asked, write, checked=True)
+            return _open(folder, analysis, asked, write, along, checked=True)
         except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
             raise ProbeError(f"the scores of '{folder.path}' cannot be read: {error}") from error
 
@@ -357,6 +365,7 @@ def _open(
     analysis: Analysis | None,
     classes: Sequence[str] | None,
     write: bool,
+    along: Along | None,
     checked: bool = False,
 ) -> OpenRun:
     windows = folder.path / "windows.parquet"
@@ -364,6 +373,7 @@ def _open(
     connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
     try:
         run = OpenRun(folder, connection, how, classes=classes, write=write)
+        run._along = [] if along is None else along(run)
         if doubtful(connection, run.cells):
             refuse_unknown_windows(connection, windows)
             raise _DoubtfulRowsError("a loss is no finite number")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import duckdb
 import numpy as np
@@ -110,6 +110,16 @@ class Block:
     def delta(self) -> Floats:
         """What a row's loss is above that of intact text (nats)."""
         return np.asarray(self.nll - self.nll_intact)
+
+
+class Counter(Protocol):
+    """What counts rows along with the cells, in their pass."""
+
+    def begin(self, scan: "Scan") -> None:
+        """Get ready for a pass; called once."""
+
+    def count(self, block: Block) -> None:
+        """Count a block; called in several threads."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """Sums and counts by token class, in one pass over the score rows."""
 
 import itertools
-from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -15,7 +14,7 @@ from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.scan import Block, Floats, Integers, Scan
 from probe.analysis.sums import Sums
-from probe.classes.labels import DISTANCES, Labels
+from probe.classes.labels import DISTANCES
 from probe.classes.table import ClassTable
 
 COUNTS = ("class", "value", "targets", "share", "documents")
@@ -26,32 +25,99 @@ WHERE = ("nowhere", "near", "far")
 class ClassSums:
     """Sums of delta by condition, bin, document and what a token is.
 
-    Rows that are grey, of the noise control or without a boundary are in no sum. A target in no
-    class of a kind is in no sum of that class.
+    It counts along as a run is opened, or else reads the rows when it is first asked. Rows that are
+    grey, of the noise control or without a boundary are in no sum; a target in no class of a kind
+    is in no sum of that class.
 
     Args:
         run: The open run.
         table: Its class table.
 
     Raises:
-        ProbeError: If the scores or the table cannot be read.
+        ProbeError: If the table or, once it is asked, the scores cannot be read.
     """
 
     def __init__(self, run: OpenRun, table: ClassTable) -> None:
-        self._run, self._classes, self._labels = run, table.classes, table.labels()
-        scan = Scan(run.connection)
-        counter = _Counter(scan, run.edges, self._labels)
-        try:
-            for _ in scan.each(counter.count):
-                pass
-        except (OSError, pa.ArrowException) as error:
-            raise run.unreadable(error) from error
-        numbers = {name: number for number, name in enumerate(scan.documents)}
-        self._documents = np.array([numbers[name] for name in run.documents], dtype=np.int64)
-        self._scan, self._scored = scan, counter.scored
-        self._known = {
-            (scan.conditions[number], name): arrays for (number, name), arrays in counter.known()
-        }
+        self.table = table
+        self._run, self._labels = run, table.labels()
+        self._known_scan: Scan | None = None
+        self._documents = 0
+        self._scored = np.zeros(self._labels.tokens, dtype=bool)
+        self._arrays: dict[tuple[int, str], tuple[NDArray[np.int32], Floats]] = {}
+        self._lock = Lock()
+        edges, octaves = run.edges, octave_edges(run.last_edge)
+        distances = np.arange(edges[0], edges[-1])
+        # Looked up by distance; both ends are all others.
+        self._lowest = int(edges[0]) - 1
+        self._bin = np.concatenate([[-1], bin_index(distances, edges), [-1]])
+        self._octave = np.concatenate([[-1], bin_index(distances, octaves), [-1]])
+        self._values = {
+            name: list(values)
+            for one in self._labels.combined
+            for name, values in one.values.items()
+        } | dict.fromkeys(DISTANCES, list(WHERE))
+        self._edges = dict.fromkeys(self._values, edges) | dict.fromkeys(DISTANCES, octaves)
+
+    def begin(self, scan: Scan) -> None:
+        """Get ready for the rows of a pass."""
+        self._known_scan, self._documents = scan, len(scan.documents)
+
+    def count(self, block: Block) -> None:
+        """Count a block of rows; any thread may."""
+        token = block.spread(block.token) + block.place
+        self._scored[token] = True
+        names = self._scan.conditions
+        noise = np.array([is_noise(names[number]) for number in block.condition])
+        at = np.clip(block.distance - self._lowest, 0, len(self._bin) - 1)
+        bins = self._bin.take(at)
+        rows = np.flatnonzero(~(block.grey | block.free | block.spread(noise) | (bins < 0)))
+        curves, curve = np.unique(
+            block.condition * self._documents + block.document, return_inverse=True
+        )
+        curve, token, delta = block.spread(curve)[rows], token[rows], block.delta[rows]
+        place = curve * (len(self._run.edges) - 1) + bins[rows]
+        for one in self._labels.combined:
+            numbers = one.numbers.take(token)
+            for name, label in one.label.items():
+                self._add(curves, name, place, label.take(numbers), delta)
+        place = curve * (len(self._edges[DISTANCES[0]]) - 1) + self._octave.take(at)[rows]
+        distance = block.distance[rows]
+        for name, known in self._labels.back.items():
+            back = known.take(token)
+            self._add(curves, name, place, (back >= 0) + (back > distance).view(np.int8), delta)
+
+    def _add(
+        self, curves: Integers, name: str, place: Integers, label: NDArray[Any], delta: Floats
+    ) -> None:
+        """Add rows to the arrays of a class; one label more than it has is none."""
+        bins, values = len(self._edges[name]) - 1, len(self._values[name])
+        shape = (len(curves), bins, values + 1)
+        keys = place * (values + 1) + label
+        targets = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
+        sums = np.bincount(keys, delta, minlength=int(np.prod(shape))).reshape(shape)
+        with self._lock:
+            for number, curve in enumerate(curves.tolist()):
+                condition, document = divmod(curve, self._documents)
+                if (condition, name) not in self._arrays:
+                    whole = (self._documents, bins, values)
+                    self._arrays[condition, name] = np.zeros(whole, np.int32), np.zeros(whole)
+                known = self._arrays[condition, name]
+                known[0][document] += targets[number, :, :values]
+                known[1][document] += sums[number, :, :values]
+
+    @property
+    def _scan(self) -> Scan:
+        """The pass in which the rows are, or were, counted."""
+        if self._known_scan is None:
+            scan = Scan(self._run.connection)
+            self.begin(scan)
+            try:
+                for _ in scan.each(lambda blocks: [self.count(block) for block in blocks]):
+                    pass
+            except (OSError, pa.ArrowException) as error:
+                raise self._run.unreadable(error) from error
+            return scan
+        return self._known_scan
 
     def conditions(self, name: str) -> list[str]:
         """Conditions with a sum, in order.
@@ -59,7 +125,8 @@ class ClassSums:
         Args:
             name: A class, or one of ``DISTANCES``.
         """
-        return sorted(condition for condition, other in self._known if other == name)
+        names = self._scan.conditions
+        return sorted(names[number] for number, other in self._arrays if other == name)
 
     def sums(self, name: str, value: str, condition: str) -> Sums:
         """The sums of one value under one condition, from the start of the condition's curve on.
@@ -69,20 +136,18 @@ class ClassSums:
             value: Of the class, or one of ``WHERE``.
             condition: Canonical text of the condition.
         """
-        edges = octave_edges(self._run.last_edge) if name in DISTANCES else self._run.edges
-        known = self._known.get((condition, name))
+        scan, edges = self._scan, self._edges[name]
+        numbers = {text: number for number, text in enumerate(scan.conditions)}
+        known = self._arrays.get((numbers.get(condition, -1), name))
         if known is None:
-            return Sums(edges[:0], edges[:0], *np.zeros((2, len(self._documents), 0)))
-        number = (WHERE if name in DISTANCES else self._values(name)).index(value)
-        targets, sums = (values[self._documents, :, number] for values in known)
+            return Sums(edges[:0], edges[:0], *np.zeros((2, len(self._run.documents), 0)))
+        numbers = {text: number for number, text in enumerate(scan.documents)}
+        documents = [numbers[text] for text in self._run.documents]
+        at = self._values[name].index(value)
+        targets, sums = (values[documents, :, at].astype(np.float64) for values in known)
         start = self._run.starts.get(condition, 0)
         bins = np.flatnonzero((targets.sum(axis=0) > 0) & (edges[:-1] >= start))
-        return Sums(
-            edges[bins], edges[bins + 1], sums[:, bins], targets[:, bins].astype(np.float64)
-        )
-
-    def _values(self, name: str) -> list[str]:
-        return next(list(one.values[name]) for one in self._labels.combined if name in one.values)
+        return Sums(edges[bins], edges[bins + 1], sums[:, bins], targets[:, bins])
 
     def counts(self) -> pd.DataFrame:
         """How many scored targets each value has; one counts once, whatever was scored of it.
@@ -93,13 +158,13 @@ class ClassSums:
             order of the table; values are in the order of the number they begin with, else of
             their name.
         """
+        scan, rows = self._scan, dict[str, list[tuple[Any, ...]]]()
         whole = int(self._scored.sum())
-        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in self._classes}
         for one in self._labels.combined:
-            sizes = [len(label) for label in one.label.values()]
+            size = len(next(iter(one.label.values())))
             found = [
-                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=sizes[0])
-                for tokens in self._scan.tokens_of_documents()
+                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=size)
+                for tokens in scan.tokens_of_documents()
             ]
             for name, values in one.values.items():
                 by_document = np.array(
@@ -107,97 +172,13 @@ class ClassSums:
                 ).reshape(-1, len(values) + 1)
                 targets = by_document.sum(axis=0).astype(np.int64)
                 documents = (by_document > 0).sum(axis=0)
-                for at in sorted(range(len(values)), key=lambda at: _natural(values[at])):
-                    share = targets[at] / whole if whole else np.nan
-                    rows[name].append((name, values[at], targets[at], share, documents[at]))
-        return pd.DataFrame(itertools.chain(*rows.values()), columns=[*COUNTS])
-
-
-class _Counter:
-    """Counts blocks of rows, in several threads.
-
-    Args:
-        scan: Where the blocks come from.
-        edges: Edges of the bins (tokens).
-        labels: What each token is.
-
-    Attributes:
-        scored: Whether a token is a target of any row.
-    """
-
-    def __init__(self, scan: Scan, edges: Integers, labels: Labels) -> None:
-        self._scan, self._labels = scan, labels
-        distances = np.arange(int(edges[0]), int(edges[-1]))
-        octaves = octave_edges(int(edges[-1]))
-        outside = [-1]
-        self._bin = np.concatenate([outside, bin_index(distances, edges), outside])
-        self._octave = np.concatenate([outside, bin_index(distances, octaves), outside])
-        self._lowest, self._bins = int(edges[0]) - 1, len(edges) - 1
-        self._documents = len(scan.documents)
-        self._shapes = {
-            name: (len(edges) - 1, len(values))
-            for one in labels.combined
-            for name, values in one.values.items()
-        } | dict.fromkeys(DISTANCES, (len(octaves) - 1, len(WHERE)))
-        self._arrays: dict[tuple[int, str], tuple[NDArray[np.int32], Floats]] = {}
-        self._lock = Lock()
-        self.scored = np.zeros(labels.tokens, dtype=bool)
-
-    def known(self) -> Iterator[tuple[tuple[int, str], tuple[NDArray[np.int32], Floats]]]:
-        """Targets and sums by document, bin and value, of each condition's number and class."""
-        yield from self._arrays.items()
-
-    def count(self, blocks: Iterable[Block]) -> None:
-        """Count some blocks."""
-        for block in blocks:
-            token = block.spread(block.token) + block.place
-            self.scored[token] = True
-            self._count(block, token)
-
-    def _count(self, block: Block, token: Integers) -> None:
-        names = self._scan.conditions
-        noise = np.array([is_noise(names[number]) for number in block.condition])
-        at = np.clip(block.distance - self._lowest, 0, len(self._bin) - 1)
-        bins = self._bin.take(at)
-        rows = np.flatnonzero(~(block.grey | block.free | block.spread(noise) | (bins < 0)))
-        curves, curve = np.unique(
-            block.condition * self._documents + block.document, return_inverse=True
-        )
-        groups = list(zip(*map(np.ndarray.tolist, np.divmod(curves, self._documents)), strict=True))
-        curve, token, delta = block.spread(curve)[rows], token[rows], block.delta[rows]
-        place = curve * self._bins + bins[rows]
-        for one in self._labels.combined:
-            numbers = one.numbers.take(token)
-            for name, label in one.label.items():
-                self._add(groups, name, place, label.take(numbers), delta)
-        place = curve * self._shapes[DISTANCES[0]][0] + self._octave.take(at)[rows]
-        distance = block.distance[rows]
-        for name, known in self._labels.back.items():
-            back = known.take(token)
-            self._add(groups, name, place, (back >= 0) + (back > distance).view(np.int8), delta)
-
-    def _add(
-        self,
-        groups: list[tuple[int, int]],
-        name: str,
-        place: Integers,
-        label: NDArray[Any],
-        delta: Floats,
-    ) -> None:
-        """Add the rows of some conditions and documents to the arrays of a class."""
-        bins, values = self._shapes[name]
-        shape = (len(groups), bins, values + 1)
-        keys = place * (values + 1) + label
-        targets = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
-        sums = np.bincount(keys, delta, minlength=int(np.prod(shape))).reshape(shape)
-        with self._lock:
-            for number, (condition, document) in enumerate(groups):
-                if (condition, name) not in self._arrays:
-                    whole = (self._documents, bins, values)
-                    self._arrays[condition, name] = np.zeros(whole, np.int32), np.zeros(whole)
-                known = self._arrays[condition, name]
-                known[0][document] += targets[number, :, :values]
-                known[1][document] += sums[number, :, :values]
+                rows[name] = [
+                    (name, values[at], targets[at], targets[at] / max(whole, 1), documents[at])
+                    for at in sorted(range(len(values)), key=lambda at: _natural(values[at]))
+                ]
+        ordered = itertools.chain(*(rows[name] for name in self.table.classes))
+        frame = pd.DataFrame(ordered, columns=[*COUNTS])
+        return frame if whole else frame.assign(share=np.nan)
 
 
 def _natural(value: str) -> tuple[int, int, str]:

@@ -20,7 +20,6 @@ from probe.analysis.sums import Sums, stacked
 from probe.analysis.tolerance import Tolerance
 from probe.classes.class_sums import WHERE, ClassSums
 from probe.classes.labels import DISTANCES
-from probe.classes.table import ClassTable
 from probe.corpus.windows import FEWEST_DOCUMENTS
 
 MOST_VALUES = 30
@@ -95,18 +94,17 @@ class ClassCurves:
     notes: tuple[str, ...]
 
 
-def class_curves(run: OpenRun, table: ClassTable) -> ClassCurves:
+def class_curves(run: OpenRun, sums: ClassSums) -> ClassCurves:
     """Curves and answers of each value of each class; the noise control has none.
 
     Args:
         run: The open run.
-        table: From :func:`probe.classes.table.classify`.
+        sums: Its sums by class.
 
     Returns:
         Curves, answers, counts and tables.
     """
-    reader, sums = ClassReader(run), ClassSums(run, table)
-    counts = sums.counts()
+    reader, counts, table = ClassReader(run), sums.counts(), sums.table
     curves, contexts = _by_value(counts, sums, measured_bins(run), reader)
     return ClassCurves(
         curves,

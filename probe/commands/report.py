@@ -40,12 +40,15 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
     """
     page = _page(runs, output)
     from probe.analysis.open_run import open_run
-    from probe.findings.base import findings, findings_of_all
+    from probe.findings.base import counters, findings, findings_of_all
     from probe.render.page import write_page
     from probe.render.terminal import details
 
     with noting_unwritten(), ExitStack() as stack:
-        opened = [stack.enter_context(open_run(folder, classes=classes)) for folder in runs]
+        opened = [
+            stack.enter_context(open_run(folder, classes=classes, along=counters))
+            for folder in runs
+        ]
         found = [findings(run, [other for other in opened if other is not run]) for run in opened]
         for number, (run, own) in enumerate(zip(opened, found, strict=True)):
             if number:

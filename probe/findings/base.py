@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from probe.analysis.open_run import OpenRun
+from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
@@ -175,6 +176,7 @@ class Entry:
         order: Its place among the findings.
         level: When it is worked out.
         plots: What can be drawn of it on request.
+        counts: What counts the rows for it, so that it need not read them again.
     """
 
     name: str
@@ -182,6 +184,7 @@ class Entry:
     order: int
     level: Level
     plots: Sequence[Plot]
+    counts: Callable[[OpenRun], Counter] | None = None
 
 
 WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
@@ -206,7 +209,12 @@ _OF_ALL: dict[str, EntryOfAll] = {}
 
 
 def register(
-    name: str, *, order: int, level: Level = "detail", plots: Sequence[Plot] = ()
+    name: str,
+    *,
+    order: int,
+    level: Level = "detail",
+    plots: Sequence[Plot] = (),
+    counts: Callable[[OpenRun], Counter] | None = None,
 ) -> Callable[[Work], Work]:
     """Register a function as the finding of this name; a name that comes again is replaced.
 
@@ -215,11 +223,12 @@ def register(
         order: Its place among the findings; the answer is below 100.
         level: When it is worked out.
         plots: What `probe plot` can draw of it.
+        counts: What counts the rows for it as a run is opened.
     """
 
     def enter(work: Work) -> Work:
         own = tuple(replace(plot, finding=name) for plot in plots)
-        _ENTRIES[name] = Entry(name, work, order, level, own)
+        _ENTRIES[name] = Entry(name, work, order, level, own, counts)
         return work
 
     return enter
@@ -231,6 +240,11 @@ def entries() -> list[Entry]:
     for module in walk_packages(package.__path__, "probe.findings."):
         import_module(module.name)
     return sorted(_ENTRIES.values(), key=lambda entry: entry.order)
+
+
+def counters(run: OpenRun) -> list[Counter]:
+    """What counts the rows for all findings, to be handed to ``open_run``."""
+    return [entry.counts(run) for entry in entries() if entry.counts is not None]
 
 
 def plots() -> list[Plot]:

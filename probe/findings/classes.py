@@ -11,6 +11,7 @@ from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
 from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.classes.choice import is_user
+from probe.classes.class_sums import ClassSums
 from probe.classes.curves import ClassCurves, class_curves
 from probe.classes.table import classify, default_classes
 from probe.findings.base import CONDITION, Drawn, Files, Finding, Option, Plot, only, register
@@ -90,7 +91,7 @@ def plot(
         EmptyChartError: If no class has a curve.
     """
     (run,) = runs
-    found = run.once(classes)[0] if name is None else read_classes(run, [name])
+    found = run.once(classes)[0] if name is None else class_curves(run, _sums(run, [name]))
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
@@ -102,7 +103,25 @@ def plot(
         yield "" if name else f"-{slug(str(each))}", chart
 
 
-@register("classes", order=100, plots=[Plot("classes", plot, options=[CONDITION, CLASS])])
+def asked(run: OpenRun) -> ClassSums:
+    """Sums of the token classes that are asked for, to be counted as the run is opened."""
+    names = run.classes
+    if names is None:
+        names = [name for name in run.analysis.classes or () if not is_user(name)] or None
+    return _sums(run, names)
+
+
+def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:
+    chosen = default_classes(run) if names is None else names
+    return ClassSums(run, classify(run, chosen, write=run.write))
+
+
+@register(
+    "classes",
+    order=100,
+    plots=[Plot("classes", plot, options=[CONDITION, CLASS])],
+    counts=lambda run: run.once(asked),
+)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """Curves, effective contexts and counts by class.
 
@@ -165,27 +184,16 @@ def classes(run: OpenRun) -> tuple[ClassCurves, tuple[str, ...]]:
     Args:
         run: The open run.
     """
+    found = class_curves(run, run.once(asked))
     if run.classes is not None:
-        return read_classes(run, run.classes), ()
-    names = run.analysis.classes or ()
+        return found, ()
     refused = tuple(
         f"token class {name!r} is named by run.json and was not run, because it is code; to run "
         f"it: --class {name}"
-        for name in names
+        for name in run.analysis.classes or ()
         if is_user(name)
     )
-    return read_classes(run, [name for name in names if not is_user(name)] or None), refused
-
-
-def read_classes(run: OpenRun, names: Sequence[str] | None) -> ClassCurves:
-    """Curves and answers of some token classes.
-
-    Args:
-        run: The open run.
-        names: The classes; ``None`` is the built-in ones that need nothing else.
-    """
-    chosen = default_classes(run) if names is None else names
-    return class_curves(run, classify(run, chosen, write=run.write))
+    return found, refused
 
 
 def which(run: OpenRun, found: ClassCurves) -> list[str]:

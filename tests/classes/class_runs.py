@@ -14,6 +14,7 @@ from simulated import WINDOWS, Simulation, write_run
 from probe.analysis.open_run import open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.tolerance import parse_tolerance
+from probe.classes.class_sums import ClassSums
 from probe.classes.curves import ClassCurves, class_curves
 from probe.classes.table import ClassTable
 from probe.classes.tokens import TokenCounts, WindowTokens
@@ -119,4 +120,5 @@ def simulation(**changes: Any) -> Simulation:
 def curves_of(run: RunFolder, table: ClassTable, how: Analysis = HOW) -> ClassCurves:
     """What is said of the classes of a run that has no noise floor, and three bytes a token."""
     opened = open_run(run.path, analysis=how, write=False)
-    return class_curves(changed(opened, floor=None, bytes_per_token=3.0), table)
+    made = changed(opened, floor=None, bytes_per_token=3.0)
+    return class_curves(made, ClassSums(made, table))
