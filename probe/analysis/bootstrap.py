@@ -55,10 +55,10 @@ def resample_weights(documents: int, resamples: int, seed: int) -> Floats:
         Counts, shape ``(resamples, documents)``, float64; each row adds up to *documents*.
     """
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(documents, size=(resamples, documents))
-    cells = drawn + documents * np.arange(resamples)[:, None]
-    counts = np.bincount(cells.ravel(), minlength=resamples * documents)
-    return counts.reshape(resamples, documents).astype(np.float64)
+    weights = np.empty((resamples, documents))
+    for row in weights:  # of thousands of documents all draws at once would not fit beside them
+        row[:] = np.bincount(rng.integers(documents, size=documents), minlength=documents)
+    return weights
 
 
 def stretch(documents: int, confidence: float) -> float:

@@ -4,8 +4,8 @@ A run may have a hundred million rows. They are read once into *cells*, from whi
 contrasts, shares, quantiles and losses are then made.
 """
 
+import itertools
 import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,12 +21,16 @@ from probe.analysis.floor import is_noise
 from probe.analysis.scan import Block, Counter, Flags, Floats, Integers, Places, Scan
 from probe.results.views import row
 
+Columns = Mapping[str, NDArray[Any]]
+
 OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
 """Bins below 0: of the rows whose distance has no bin; of those without a boundary (an intact row
 and its like); from PLACES down they are those of :func:`place_index`."""
 
 TAIL = 0.025
 """Share of the sample's deltas above the bound from which on single deltas are kept."""
+TOGETHER = 32
+"""Parts whose counts are in memory at once."""
 PLACE_BINS = 32
 """Bins of position at most, in even steps of the logarithm."""
 
@@ -194,18 +198,21 @@ def _make(
     counter = _Counter(scan, connection, edges, places)
     for other in along:
         other.begin(scan)
-    counted: dict[str, list[NDArray[Any]]] = defaultdict(list)
-    for part in scan.each(lambda blocks: counter.count(blocks, along)):
-        for column, values in part.items():
-            counted[column].append(values)
-    _sum_up(connection, name, _table(scan, _CELL, counted))
-    for ending, columns in (("tails", counter.tails()), ("deltas", counter.deltas.columns())):
-        connection.register("counted", _table(scan, _DELTA, columns))
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE {name}_{ending} AS
-            SELECT * REPLACE (condition::VARCHAR AS condition) FROM counted"""
+    for ending in ("", "_windows", "_tails", "_deltas", "_parts"):
+        connection.execute(f"DROP TABLE IF EXISTS {name}{ending}")
+    parts = scan.each(lambda blocks: counter.count(blocks, along))
+    # Some parts at a time: what is counted of each window apart is much in a large run.
+    while some := list(itertools.islice(parts, TOGETHER)):
+        _add(
+            connection, name, _table(scan, _CELL, [part for counted, _ in some for part in counted])
         )
-        connection.unregister("counted")
+        _put(
+            connection,
+            f"{name}_tails",
+            _table(scan, _DELTA, [high for _, tails in some for high in tails]),
+        )
+    _put(connection, f"{name}_deltas", _table(scan, _DELTA, counter.deltas.columns()))
+    _sum_up(connection, name)
 
 
 _CELL: Mapping[str, type[np.generic]] = {
@@ -225,13 +232,11 @@ _DELTA: Mapping[str, type[np.generic]] = {
 
 
 def _table(
-    scan: Scan,
-    kinds: Mapping[str, type[np.generic]],
-    columns: Mapping[str, Sequence[NDArray[Any]]],
+    scan: Scan, kinds: Mapping[str, type[np.generic]], parts: Sequence[Mapping[str, NDArray[Any]]]
 ) -> pa.Table:
     """Columns of these kinds, with the names of documents and conditions for their numbers."""
     whole: dict[str, Any] = {
-        name: np.concatenate([np.empty(0, kind), *columns.get(name, ())]).astype(kind, copy=False)
+        name: np.concatenate([np.empty(0, kind), *(part[name].astype(kind) for part in parts)])
         for name, kind in kinds.items()
     }
     for name, names in (("document", scan.documents), ("condition", scan.conditions)):
@@ -241,28 +246,57 @@ def _table(
     return pa.table(whole)
 
 
-def _sum_up(connection: duckdb.DuckDBPyConnection, name: str, counted: pa.Table) -> None:
-    """Make the tables of cells and of windows."""
+def _add(connection: duckdb.DuckDBPyConnection, name: str, counted: pa.Table) -> None:
+    """Add what was counted of some windows to the tables of windows and of parts."""
     connection.register("counted", counted)
     last = int(row(connection, 'SELECT max("window") FROM windows')[0] or 0)
     bits = f'bitstring_agg("window", 0, {last})' if last > 63 else 'bit_or(1::UBIGINT << "window")'
-    sums = {"int64": "sum({0})::BIGINT AS {0}", "float64": "sum({0}) AS {0}"}
-    kinds = ((column, np.dtype(kind).name) for column, kind in _CELL.items())
-    added = ", ".join(sums[kind].format(column) for column, kind in kinds if kind in sums)
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {name} AS
-        SELECT condition::VARCHAR AS condition, bin, grey, shared, document::VARCHAR AS document,
-            {added}, min(far_min) AS far_min, max(far_max) AS far_max,
-            {bits} AS window_bits, bit_xor(signature) AS signature
-        FROM counted GROUP BY ALL"""
+    _insert(
+        connection,
+        f"{name}_parts",
+        f"""SELECT condition::VARCHAR AS condition, bin, grey, shared,
+            document::VARCHAR AS document, {_SUMS}, {bits} AS window_bits
+        FROM counted GROUP BY ALL""",
     )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {name}_windows AS
-        SELECT condition::VARCHAR AS condition, document::VARCHAR AS document, "window", grey,
+    _insert(
+        connection,
+        f"{name}_windows",
+        f"""SELECT condition::VARCHAR AS condition, document::VARCHAR AS document, "window", grey,
             sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
-        FROM counted WHERE bin >= {OUTSIDE} GROUP BY ALL"""
+        FROM counted WHERE bin >= {OUTSIDE} GROUP BY ALL""",
     )
     connection.unregister("counted")
+
+
+def _put(connection: duckdb.DuckDBPyConnection, table: str, counted: pa.Table) -> None:
+    """Add rows of deltas to a table."""
+    connection.register("counted", counted)
+    _insert(connection, table, "SELECT * REPLACE (condition::VARCHAR AS condition) FROM counted")
+    connection.unregister("counted")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: str) -> None:
+    connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} AS FROM ({rows}) LIMIT 0")
+    connection.execute(f"INSERT INTO {table} {rows}")
+
+
+def _sum_up(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Make the table of cells; those of a document whose windows are in two parts are added up."""
+    connection.execute(
+        f"""CREATE TEMP TABLE {name} AS
+        SELECT condition, bin, grey, shared, document, {_SUMS}, bit_or(window_bits) AS window_bits
+        FROM {name}_parts GROUP BY ALL"""
+    )
+    connection.execute(f"DROP TABLE {name}_parts")
+
+
+_SUMS = ", ".join(
+    [
+        *(f"sum({name})::BIGINT AS {name}" for name in ("targets", "known", "helped", "hurt")),
+        *(f"sum({name}) AS {name}" for name in ("delta_sum", "delta_squares", "nll_sum")),
+        "min(far_min) AS far_min, max(far_max) AS far_max, bit_xor(signature) AS signature",
+    ]
+)
 
 
 class _Counter:
@@ -301,31 +335,24 @@ class _Counter:
         self._bounds = _bounds(connection, octaves, size)
         self._shared = _shared(connection)
         self.deltas = Deltas(size)
-        self._tails: list[tuple[Integers, Integers, Floats]] = []
-
-    def tails(self) -> dict[str, list[NDArray[Any]]]:
-        """The deltas above the bounds, with octave and number of the condition; each is a target."""
-        conditions, octaves, deltas = zip(*self._tails, strict=True) if self._tails else ((),) * 3
-        ones = [np.ones(len(part), np.int64) for part in deltas]
-        return dict(
-            zip(_DELTA, ([*conditions], [*octaves], ones, [*deltas]), strict=True)
-        )
 
     def count(
         self, blocks: Iterable[Block], along: Sequence[Counter] = ()
-    ) -> dict[str, NDArray[Any]]:
-        """Columns of the cells, of each window apart, with numbers for documents and conditions."""
-        columns: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    ) -> tuple[list[Columns], list[Columns]]:
+        """Columns of the cells of each window apart, and of the deltas above the bounds.
+
+        Documents and conditions are numbers in them.
+        """
+        cells_, tails = [], []
         for block in blocks:
-            for name, values in self._count(block).items():
-                columns[name].append(values)
+            counted, high = self._count(block)
+            cells_.append(counted)
+            tails.append(high)
             for other in along:
                 other.count(block)
-        return {
-            name: np.concatenate(parts).astype(_CELL[name]) for name, parts in columns.items()
-        }
+        return cells_, tails
 
-    def _count(self, block: Block) -> dict[str, NDArray[Any]]:
+    def _count(self, block: Block) -> tuple[Columns, Columns]:
         bounded = not block.free.any()
         key, far, delta = block.distance, block.far, block.delta
         shared = self._is_shared(block)
@@ -333,7 +360,7 @@ class _Counter:
             key = np.where(block.free, -1 - block.place, key)
             far, shared = np.where(block.free, block.place, far), shared & ~block.free
         at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
-        self._keep(block, self._octave.take(at))
+        tails = self._keep(block, self._octave.take(at))
         group = 4 * self._bin.take(at) + 2 * block.grey + shared
         begins = np.zeros(len(group), dtype=bool)
         begins[block.first] = True
@@ -351,15 +378,15 @@ class _Counter:
             "far_max": np.maximum.reduceat(far, first),
             "signature": np.bitwise_xor.reduceat(_hashes(block.position, block.boundary), first),
         }
-        return _joined(block, stretch, group[first], sums)
+        return _joined(block, stretch, group[first], sums), tails
 
     def _is_shared(self, block: Block) -> Flags:
         if self._shared is None:
             return np.ones(len(block.boundary), dtype=bool)
         return np.asarray(self._shared.take(block.beyond, mode="clip"))
 
-    def _keep(self, block: Block, octave: Integers) -> None:
-        """Keep what is known of single deltas."""
+    def _keep(self, block: Block, octave: Integers) -> Columns:
+        """Count single deltas, and give those above the bounds."""
         rows = np.flatnonzero((octave >= 0) & ~block.grey)
         octave, delta = octave[rows], block.delta[rows]
         names = self._scan.conditions
@@ -369,7 +396,12 @@ class _Counter:
             bounds = np.where(block.spread(noise)[rows], self._bounds[True].take(octave), bounds)
         high = np.flatnonzero(delta >= bounds)
         stretch = np.searchsorted(block.first, rows[high], side="right") - 1
-        self._tails.append((block.condition[stretch], octave[high], delta[high]))
+        tails = {
+            "condition": block.condition[stretch],
+            "octave": octave[high],
+            "targets": np.ones(len(high), dtype=np.int64),
+            "delta_sum": delta[high],
+        }
         # Stretches of one condition that follow one another are one.
         begins = np.flatnonzero(np.diff(block.condition, prepend=-1))
         ends = np.append(block.first[begins], len(block.position))
@@ -380,9 +412,10 @@ class _Counter:
             {
                 (first, last): int(block.condition[at])
                 for at, first, last in zip(begins, ends, ends[1:], strict=False)
-                if not noise[at]
+                if first < last and not noise[at]
             },
         )
+        return tails
 
 
 _JOINED = {
@@ -392,9 +425,7 @@ _JOINED = {
 }
 
 
-def _joined(
-    block: Block, stretch: Integers, group: Integers, sums: Mapping[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
+def _joined(block: Block, stretch: Integers, group: Integers, sums: Columns) -> Columns:
     """Sums by stretch and group, of which each occurs once."""
     span = int(group.max() - group.min()) + 1
     keys = stretch * span + group

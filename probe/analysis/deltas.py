@@ -14,7 +14,7 @@ _DROPPED = 13
 """Bits of a float32 that a cell leaves open: ten of its 23 digits make cells of a thousandth."""
 _HIGHEST = np.float32(256)
 """From this on (nats) all deltas are in one cell."""
-_TOGETHER = 1 << 20
+_TOGETHER = 1 << 19
 """Rows of a condition that wait to be counted together."""
 
 
@@ -87,16 +87,20 @@ class Deltas:
             else:
                 self._counts[condition] = counts, sums
 
-    def columns(self) -> dict[str, list[NDArray[Any]]]:
-        """``condition, octave, targets, delta_sum`` of each cell with a target."""
+    def columns(self) -> list[dict[str, NDArray[Any]]]:
+        """``condition, octave, targets, delta_sum`` of each cell with a target, by condition."""
         for condition, waiting in self._waiting.items():
             self._count(condition, waiting)
         self._waiting.clear()
-        columns: dict[str, list[NDArray[Any]]] = defaultdict(list)
+        columns = []
         for condition, (counts, sums) in sorted(self._counts.items()):
             filled = np.flatnonzero(counts)
-            columns["condition"].append(np.full(len(filled), condition))
-            columns["octave"].append(filled // _CELLS)
-            columns["targets"].append(counts[filled])
-            columns["delta_sum"].append(sums[filled])
+            columns.append(
+                {
+                    "condition": np.full(len(filled), condition),
+                    "octave": filled // _CELLS,
+                    "targets": counts[filled],
+                    "delta_sum": sums[filled],
+                }
+            )
         return columns

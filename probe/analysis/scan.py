@@ -28,8 +28,8 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Made = TypeVar("Made")
 
-BLOCK = 1 << 16
-"""Rows of a block: few enough that an array of them stays in a core's cache."""
+BLOCK = 1 << 18
+"""Rows of a block: enough that threads work on arrays, not on their turns at the interpreter."""
 _VECTORS = BLOCK // 2048
 """The same in what the database counts by."""
 TEXTS = ("document", "condition")
@@ -84,7 +84,6 @@ class Block:
     def place(self) -> Places:
         """Index of each row's target in its window."""
         return np.asarray(self.position - self.spread(self.start.astype(np.int32)))
-
 
     @cached_property
     def free(self) -> Flags:
@@ -205,6 +204,7 @@ class Scan:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        pa.default_memory_pool().release_unused()
 
     def _averaged(self) -> Iterator[pa.RecordBatch]:
         """The mean of each target's repeats."""

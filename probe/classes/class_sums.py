@@ -20,6 +20,11 @@ from probe.classes.table import ClassTable
 COUNTS = ("class", "value", "targets", "share", "documents")
 WHERE = ("nowhere", "near", "far")
 """Where something stands relative to the boundary."""
+_WHERE_HAS = np.concatenate(
+    [np.repeat(np.eye(3), 3, axis=0), np.tile(np.eye(3), (3, 1))], axis=1, dtype=np.float64
+)
+"""Which of them each of the two ``DISTANCES`` has, by three times that of the first plus that of
+the second."""
 
 
 class ClassSums:
@@ -77,33 +82,40 @@ class ClassSums:
         curve, token, delta = block.spread(curve)[rows], token[rows], block.delta[rows]
         place = curve * (len(self._run.edges) - 1) + bins[rows]
         for one in self._labels.combined:
-            numbers = one.numbers.take(token)
-            for name, label in one.label.items():
-                self._add(curves, name, place, label.take(numbers), delta)
+            self._add(curves, list(one.values), place, one.numbers.take(token), one.has, delta)
         place = curve * (len(self._edges[DISTANCES[0]]) - 1) + self._octave.take(at)[rows]
-        distance = block.distance[rows]
-        for name, known in self._labels.back.items():
+        where, distance = np.zeros(len(rows), dtype=np.int8), block.distance[rows]
+        for known in self._labels.back.values():
             back = known.take(token)
-            self._add(curves, name, place, (back >= 0) + (back > distance).view(np.int8), delta)
+            where = 3 * where + (back >= 0) + (back > distance)
+        self._add(curves, list(DISTANCES), place, where, _WHERE_HAS, delta)
 
     def _add(
-        self, curves: Integers, name: str, place: Integers, label: NDArray[Any], delta: Floats
+        self,
+        curves: Integers,
+        names: list[str],
+        place: Integers,
+        number: NDArray[Any],
+        has: Floats,
+        delta: Floats,
     ) -> None:
-        """Add rows to the arrays of a class; one label more than it has is none."""
-        bins, values = len(self._edges[name]) - 1, len(self._values[name])
-        shape = (len(curves), bins, values + 1)
-        keys = place * (values + 1) + label
-        targets = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
-        sums = np.bincount(keys, delta, minlength=int(np.prod(shape))).reshape(shape)
+        """Add rows to the arrays of some classes, by the number of their labels together."""
+        bins, size = len(self._edges[names[0]]) - 1, len(has)
+        keys, most = place * size + number, len(curves) * bins * size
+        shape = (len(curves), bins, size)
+        targets = np.bincount(keys, minlength=most).reshape(shape) @ has
+        sums = np.bincount(keys, delta, minlength=most).reshape(shape) @ has
+        ends = np.cumsum([len(self._values[name]) for name in names]).tolist()
         with self._lock:
-            for number, curve in enumerate(curves.tolist()):
+            for number_, curve in enumerate(curves.tolist()):
                 condition, document = divmod(curve, self._documents)
-                if (condition, name) not in self._arrays:
-                    whole = (self._documents, bins, values)
-                    self._arrays[condition, name] = np.zeros(whole, np.int32), np.zeros(whole)
-                known = self._arrays[condition, name]
-                known[0][document] += targets[number, :, :values]
-                known[1][document] += sums[number, :, :values]
+                for name, first, last in zip(names, [0, *ends], ends, strict=False):
+                    if (condition, name) not in self._arrays:
+                        whole = (self._documents, bins, last - first)
+                        self._arrays[condition, name] = np.zeros(whole, np.int32), np.zeros(whole)
+                    known = self._arrays[condition, name]
+                    known[0][document] += targets[number_, :, first:last].astype(np.int32)
+                    known[1][document] += sums[number_, :, first:last]
 
     @property
     def _scan(self) -> Scan:
@@ -161,15 +173,13 @@ class ClassSums:
         scan, rows = self._scan, dict[str, list[tuple[Any, ...]]]()
         whole = int(self._scored.sum())
         for one in self._labels.combined:
-            size = len(next(iter(one.label.values())))
             found = [
-                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=size)
+                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=len(one.has))
                 for tokens in scan.tokens_of_documents()
             ]
-            for name, values in one.values.items():
-                by_document = np.array(
-                    [np.bincount(one.label[name], own, len(values) + 1) for own in found]
-                ).reshape(-1, len(values) + 1)
+            ends = np.cumsum([len(values) for values in one.values.values()])[:-1]
+            parts = np.split(np.array(found) @ one.has, ends, axis=1)
+            for (name, values), by_document in zip(one.values.items(), parts, strict=True):
                 targets = by_document.sum(axis=0).astype(np.int64)
                 documents = (by_document > 0).sum(axis=0)
                 rows[name] = [

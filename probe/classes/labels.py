@@ -1,7 +1,7 @@
 """The labels of all tokens of a run as small numbers, for passes that need them of every row."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 DISTANCES = ("last_occurrence_distance", "copy_distance")
 """Columns of the class table that hold tokens back, −1 for nowhere."""
 _BATCH = 1 << 18
-_MOST = np.iinfo(np.int16).max
+_MOST = 64
+"""Combinations of labels that are counted together: a table of them by bin fits a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +27,13 @@ class Combined:
     Args:
         values: The labels of each class.
         numbers: By token, shape ``(tokens,)``.
-        label: By class, the label that a number stands for, as an index of *values*; one behind
-            their last is none.
+        has: Whether a number stands for a label, 0 or 1: shape ``(numbers, labels)``, the labels of
+            all classes one behind the other.
     """
 
     values: Mapping[str, Sequence[str]]
     numbers: NDArray[Any]
-    label: Mapping[str, NDArray[np.int64]]
+    has: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,12 @@ class Labels:
     Args:
         tokens: Number of tokens, in the order of ``windows.parquet``.
         combined: Their labels; each class is in one of these.
-        back: Tokens back to what ``DISTANCES`` name, shape ``(tokens,)``.
+        back: Tokens back to what ``DISTANCES`` name, shape ``(tokens,)``, of 16 bits where they fit.
     """
 
     tokens: int
     combined: Sequence[Combined]
-    back: Mapping[str, NDArray[np.int32]]
+    back: Mapping[str, NDArray[np.integer[Any]]]
 
 
 def read_labels(path: Path, classes: Sequence[str]) -> Labels:
@@ -69,13 +70,13 @@ def read_labels(path: Path, classes: Sequence[str]) -> Labels:
         return Labels(tokens, combined, dict(zip(DISTANCES, back, strict=True)))
 
 
-def _distances(path: Path, tokens: int, name: str) -> NDArray[np.int32]:
-    found = np.empty(tokens, dtype=np.int32)
-    at = 0
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        for batch in file.iter_batches(_BATCH, columns=[name], use_threads=False):
-            found[at : at + len(batch)] = batch.column(name).to_numpy()
-            at += len(batch)
+def _distances(path: Path, tokens: int, name: str) -> NDArray[np.integer[Any]]:
+    found: NDArray[np.integer[Any]] = np.empty(tokens, dtype=np.int16)
+    for at, column in _columns(path, name):
+        values = column.to_numpy()
+        if found.dtype == np.int16 and values.max(initial=0) > np.iinfo(np.int16).max:
+            found = found.astype(np.int32)
+        found[at : at + len(values)] = values
     return found
 
 
@@ -83,37 +84,41 @@ def _numbered(path: Path, tokens: int, name: str) -> tuple[list[str], NDArray[An
     """The labels of a class, and the index of each token's; one behind the last is none."""
     values: dict[str, int] = {}
     found: NDArray[Any] = np.empty(tokens, dtype=np.int16)
-    at = 0
-    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=[name]) as file:
-        for batch in file.iter_batches(_BATCH, columns=[name], use_threads=False):
-            column: pa.DictionaryArray = batch.column(name)
-            numbers = [values.setdefault(one, len(values)) for one in column.dictionary.to_pylist()]
-            if len(values) >= _MOST and found.dtype == np.int16:
-                found = found.astype(np.int32)
-            places = column.indices.fill_null(len(numbers)).to_numpy()
-            found[at : at + len(batch)] = np.array([*numbers, -1], dtype=found.dtype)[places]
-            at += len(batch)
+    for at, column in _columns(path, name):
+        numbers = [values.setdefault(one, len(values)) for one in column.dictionary.to_pylist()]
+        if found.dtype == np.int16 and len(values) >= np.iinfo(np.int16).max:
+            found = found.astype(np.int32)
+        places = column.indices.fill_null(len(numbers)).to_numpy()
+        found[at : at + len(places)] = np.array([*numbers, -1], dtype=found.dtype)[places]
     found[found < 0] = len(values)
     return list(values), found
 
 
+def _columns(path: Path, name: str) -> Iterator[tuple[int, pa.Array]]:
+    """A column piece by piece, each with the number of its first token."""
+    at = 0
+    with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=[name]) as file:
+        for batch in file.iter_batches(_BATCH, columns=[name], use_threads=False):
+            yield at, batch.column(0)
+            at += len(batch)
+
+
 def _combined(known: dict[str, tuple[list[str], NDArray[Any]]]) -> list[Combined]:
-    """As few arrays as hold all classes, each of numbers that fit 16 bits or of one class."""
+    """As few arrays as hold all classes, each of few numbers or of one class."""
     found: list[Combined] = []
     while known:
-        sizes: dict[str, int] = {}
-        numbers: NDArray[Any] | None = None
-        values = {}
-        for name in list(known):
-            size = len(known[name][0]) + 1
-            if numbers is None or np.prod([*sizes.values(), size]) <= _MOST:
-                values[name], own = known.pop(name)
-                numbers = own if numbers is None else numbers * numbers.dtype.type(size) + own
-                sizes[name] = size
-        assert numbers is not None
-        every = np.arange(np.prod(list(sizes.values())))
-        label = {}
-        for name, size in reversed(sizes.items()):
-            every, label[name] = np.divmod(every, size)
-        found.append(Combined(values, numbers, label))
+        name, (values, numbers) = next(iter(known.items()))
+        del known[name]
+        classes, size = {name: values}, len(values) + 1
+        for other in list(known):
+            more = len(known[other][0]) + 1
+            if size * more <= _MOST:
+                classes[other], own = known.pop(other)
+                numbers, size = numbers * numbers.dtype.type(more) + own, size * more
+        has, every = [], np.arange(size)
+        for values in reversed(classes.values()):
+            every, label = np.divmod(every, len(values) + 1)
+            has.insert(0, label[:, None] == np.arange(len(values)))
+        small = numbers.astype(np.uint8) if size <= _MOST else numbers
+        found.append(Combined(classes, small, np.concatenate(has, axis=1).astype(np.float64)))
     return found

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probe.errors import ProbeError, UnwrittenWarning
+
 _BYTES = 1 << 23
 """What is decoded at once of a file whose checksums are verified."""
 
