@@ -1,18 +1,19 @@
-"""How long a large run takes to summarise, and how much memory: rows made up, same schema.
+"""How long `probe report` takes on a large run, and how much memory: rows made up, same schema.
 
     python benchmarks/rows.py --rows 100000000 --folder /tmp/rows
 
 Writes a run folder of about that many score rows, as the store writes them: windows of 4,096
 tokens, four a document, the default sweep to 2,048, one part for each ``--batch`` windows, the
-conditions intact, truncate, shuffle and replace, and noise on four windows. Then ``summarise``
-reads it in a fresh process, which tells its seconds and the most memory it held.
+conditions intact, truncate, shuffle and replace, and noise on four windows. Then fresh processes
+read it, checksums and all: what `probe run` works out at its end (the run opened, and its brief
+findings), and the whole of `probe report`, once as it labels all tokens and then as it finds their
+labels kept. Each tells its seconds, those of the processor, and the most memory it held; where
+others use the machine, compare those of the processor.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,7 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=spawned) as pool:
         written = sum(pool.map(partial(write_part, folder, batch), range(parts), chunksize=16))
     write_windows(folder, parts * batch)
+    Store(folder).write_frequencies(lambda: np.arange(4096, 0, -1))
     documents = [{"id": f"book-{n:05d}.txt"} for n in range(-(-parts * batch // PER_DOCUMENT))]
     record = {
         "name": folder.name,
@@ -157,18 +159,44 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
     return written
 
 
-def summarise_here(folder: Path) -> None:
-    """Summarise in this process and print what it took."""
-    from probe.analysis.summary import summarise
+def answer_here(folder: Path) -> None:
+    """Open the run and work out its brief findings in this process."""
+    from probe.analysis.open_run import open_run
+    from probe.findings.base import findings
 
+    with open_run(folder) as run:
+        findings(run, brief=True)
+        print(*(context.text() for context in run.contexts), sep="; ")
+
+
+def report_here(folder: Path) -> None:
+    """`probe report` in this process, without what it prints."""
+    from probe.commands.main import group
+
+    group(["report", str(folder)], standalone_mode=False)
+
+
+PARTS = {"answer": answer_here, "report": report_here}
+
+
+def measure(part: str, folder: Path) -> str:
+    """What a fresh process takes for a part; returns what it prints."""
+    load = os.getloadavg()[0]
+    command = [sys.executable, __file__, "--only", part, "--folder", str(folder)]
     started = time.perf_counter()
-    summary = summarise(folder)
-    taken = {
-        "seconds": time.perf_counter() - started,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "answers": [context.text() for context in summary.contexts],
-    }
-    print(json.dumps(taken, ensure_ascii=False))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)  # of this child alone, unlike getrusage
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{part} failed")
+    print(
+        f"{part}: {time.perf_counter() - started:.1f} s, of processors {used.ru_utime:.1f} s and"
+        f" {used.ru_stime:.1f} s of the system; {used.ru_maxrss / 1024:.0f} MiB at most; load"
+        f" before {load:.1f}"
+    )
+    return printed
 
 
 def main() -> None:
@@ -176,12 +204,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--batch", type=int, default=8, help="windows of a part")
     parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="keep the folder, and use it again")
-    parser.add_argument("--summarise", action="store_true", help="only read the folder, in place")
+    parser.add_argument("--only", choices=PARTS, help="only read the folder, in this process")
     args = parser.parse_args()
-    if args.summarise:
-        summarise_here(args.folder)
+    if args.only:
+        PARTS[args.only](args.folder)
         return
     if not args.folder.exists():
         started = time.perf_counter()
@@ -190,18 +218,12 @@ def main() -> None:
     parts = list(args.folder.glob("scores/*.parquet"))
     size = sum(part.stat().st_size for part in parts) / 2**30
     print(f"{len(parts):,} parts, {size:.2f} GiB, {os.cpu_count()} cores")
-    for _ in range(args.repeats):
-        load = os.getloadavg()[0]
-        command = [sys.executable, __file__, "--summarise", "--folder", str(args.folder)]
-        started = time.perf_counter()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        whole = time.perf_counter() - started
-        taken = json.loads(done.stdout)
-        print(
-            f"summarise {taken['seconds']:.1f} s (the process {whole:.1f} s),"
-            f" {taken['peak_mib']:.0f} MiB at most; load before {load:.1f}"
-        )
-    print(*taken["answers"], sep="; ")
+    answers = [measure("answer", args.folder) for _ in range(args.repeats)]
+    for _ in range(args.repeats + 1):
+        kept = (args.folder / "classes.parquet").exists()
+        print("labels kept," if kept else "labels worked out,", end=" ")
+        measure("report", args.folder)
+    print(*answers[:1])
     if not args.keep:
         shutil.rmtree(args.folder)
 

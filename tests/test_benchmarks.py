@@ -1,14 +1,16 @@
 """The scripts behind the figures that are told: what they write, and what they count."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from open_runs import opened
 
 from benchmarks import coverage, rows
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.summary import summarise
+from probe.findings.positions import losses
 from probe.results.folder import read_folder
 
 ANSWER = EffectiveContext(
@@ -24,11 +26,21 @@ def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     """Every part is whole, rows are as many as said, and the planted curves come back."""
     written = rows.write_run(tmp_path / "run", 200_000, batch=8)
     assert read_folder(tmp_path / "run").warnings == ()
-    found = summarise(tmp_path / "run", write=False)
-    assert found.losses.by_condition["targets"].sum() == written
-    assert (found.documents, found.windows, found.targets) == (4, 16, 16 * 2048)
+    found = opened(tmp_path / "run")
+    assert losses(found).by_condition["targets"].sum() == written
+    assert (len(found.documents), found.windows, found.targets) == (4, 16, 16 * 2048)
     near = found.curve[(found.curve["condition"] == "replace(source='document')")].iloc[0]
     assert near["delta"] == pytest.approx(1.6, rel=0.5)
+
+
+def test_a_part_is_measured_in_a_process_of_its_own(tmp_path, capsys):
+    """What it prints comes back, what it took is said."""
+    rows.write_run(tmp_path / "run", 200_000, batch=8)
+    assert rows.measure("answer", tmp_path / "run").startswith("unresolved (4 documents")
+    assert re.fullmatch(
+        r"answer: .* s, of processors .* s and .* s of the system; \d+ MiB .*\n",
+        capsys.readouterr().out,
+    )
 
 
 @pytest.mark.parametrize(
