@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from probe.attention.text import expand
+from probe.attention.parse import expand
 from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
 from probe.errors import UsageError
 from probe.options import (
@@ -27,7 +27,8 @@ from probe.options import (
     WindowsConfig,
     allowed,
 )
-from probe.perturbations.condition import Condition, load_file, parse
+from probe.perturbations.condition import Condition, parse
+from probe.perturbations.register import load_file
 from probe.protocol import Plan
 from probe.text import MOST, one_line, shown
 

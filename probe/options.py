@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from probe.corpus.options import DataOptions, file_format
+from probe.corpus.data_files import expand_home
+from probe.corpus.dataset import DataOptions, file_format
 from probe.errors import UsageError
-from probe.models.location import at_home
 from probe.text import shown
 
 
@@ -54,7 +54,7 @@ class ModelConfig(Part):
 
 
 class DataConfig(Part):
-    """Which documents; the keys are those of `probe.corpus.options.DataOptions`."""
+    """Which documents; the keys are those of `probe.corpus.dataset.DataOptions`."""
 
     path: str
     name: str | None = None
@@ -81,7 +81,7 @@ class DataConfig(Part):
         path = content.get("path") if isinstance(content, dict) else None
         if not isinstance(path, str):
             return content
-        path = str(at_home(path)) if path.startswith("~") else path
+        path = str(expand_home(path)) if path.startswith("~") else path
         try:
             found = None if content.get("data_files") else file_format(path)
         except OSError as error:

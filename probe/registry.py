@@ -19,10 +19,6 @@ from probe.text import one_line, shown
 Function = Callable[..., Any]
 
 
-LIMITS = {"characters": 10_000, "signs of addition": 500}
-"""How much of each a text that names functions may have: nobody writes more by hand."""
-
-
 class Named(Protocol):
     """What a registry holds of a function, at least."""
 
@@ -133,21 +129,6 @@ class Registry(Generic[Entry]):
                 f"parameter named; got {inspect.signature(function)}"
             )
         return tuple(named.values())
-
-
-def refuse_long(text: str, kind: str) -> None:
-    """Refuse a text that is too long to be read, before anything is done with it.
-
-    Args:
-        text: What was written.
-        kind: What it is, for the error.
-
-    Raises:
-        UsageError: If it has more of something than ``LIMITS`` allow.
-    """
-    for (what, most), count in zip(LIMITS.items(), (len(text), text.count("+")), strict=True):
-        if count > most:
-            raise UsageError(f"{kind} {shown(text)} has {count:,} {what}; allowed: up to {most:,}")
 
 
 def summary(function: Function) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from probe.analysis.bands import answer, bands
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     model_folders,
@@ -18,7 +19,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM
 
-from probe.analysis.bands import answer, bands
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.commands._answers import tell
 from probe.errors import ProbeError

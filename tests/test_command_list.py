@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from probe import config
 from probe.classes import registry as classes
 from probe.commands import list as listing
-from probe.engine.engine import losses
-from probe.perturbations import registry
+from probe.engine import losses
+from probe.perturbations import register as registry
 from probe.perturbations.samplers import SOURCES
 
 

@@ -17,7 +17,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.corpus.records import LONGEST, described
 from probe.corpus.sample import Corpus, load_corpus
 from probe.errors import UsageError

@@ -13,7 +13,7 @@ from corpus_fixtures import books, byte_tokenizer, offline  # noqa: F401 (fixtur
 from datasets.exceptions import DatasetNotFoundError
 from tokenizers import normalizers
 
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.corpus.sample import load_corpus
 from probe.errors import ProbeError, UsageError
 

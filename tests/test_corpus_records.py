@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_fixtures import books, offline  # noqa: F401 (fixtures)
 
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.corpus.records import Record, records, shuffled
 
 pytestmark = pytest.mark.usefixtures("offline", "books")

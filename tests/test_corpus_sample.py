@@ -16,7 +16,7 @@ from corpus_fixtures import (
 from transformers import ByT5Tokenizer
 
 from probe.corpus import sample
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.corpus.records import Record
 from probe.corpus.sample import NAMED, Corpus, load_corpus, to_document
 from probe.errors import UsageError

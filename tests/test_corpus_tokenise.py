@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from probe.corpus.sample import to_document
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from probe.corpus import documents, tokenise
-from probe.corpus.documents import to_document
+from probe.corpus import sample, tokenise
 from probe.corpus.records import Record
 from probe.corpus.tokenise import Tokens, encode, encode_long
 from probe.errors import ProbeError
@@ -119,7 +119,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(tokenise, "encode", noted)
     monkeypatch.setattr(tokenise, "PIECE", PIECE)
-    monkeypatch.setattr(documents, "PIECE", PIECE)
+    monkeypatch.setattr(sample, "PIECE", PIECE)
     monkeypatch.setattr(tokenise, "OVERLAP", OVERLAP)
     return found
 

@@ -24,8 +24,10 @@ from planted import CopyRule, planted
 from probe.branches import FirstToken, intact, perturbed
 from probe.corpus.windows import Window
 from probe.engine.branch import Branch
-from probe.engine.engine import Engine, Techniques, tree, walk
-from probe.engine.engine import tree as packing
+from probe.engine import tree, walk
+from probe.engine.engine import Engine
+from probe.engine.walk import Techniques
+from probe.engine import tree as packing
 from probe.engine.losses import MEASURES, Losses
 from probe.engine.selfcheck import check
 from probe.engine.walk import Walk
@@ -149,7 +151,7 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
         How often each was taken.
     """
     monkeypatch.setattr(walk, "SHORT", 30)
-    monkeypatch.setattr(packing, "TOGETHER", 70)
+    monkeypatch.setattr(packing, "PACK", 70)
     monkeypatch.setattr(walk, "PIECE", 27)
     monkeypatch.setattr(walk, "ALONE", 40)
     monkeypatch.setattr(walk, "build", partial(tree.build, shared_at_least=6))

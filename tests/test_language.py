@@ -8,7 +8,7 @@ from stub_spacy import Pipeline, forget, install
 from token_texts import written
 
 from probe.errors import UsageError
-from probe.perturbations import text as language
+from probe.perturbations import language
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from probe.engine.engine import losses
-from probe.engine.losses import MEASURES, Losses, token_losses
+from probe.engine import losses
+from probe.engine.losses import MEASURES, Losses, Reference, token_losses
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 
@@ -40,7 +40,7 @@ def measure(
         logits,
         labels,
         measures=MEASURES,
-        reference=intact,
+        reference=Reference(intact),
         vocabulary=vocabulary,
     )
 
@@ -79,7 +79,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> No
         return states
 
     monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * SIZE)
-    found = token_losses(head, logits, LABELS, measures=MEASURES, reference=intact, vocabulary=SIZE)
+    found = token_losses(head, logits, LABELS, measures=MEASURES, reference=Reference(intact), vocabulary=SIZE)
     assert max(sizes) == min(rows, TARGETS)
     whole = measure(logits, intact, LABELS, vocabulary=1)
     for name in MEASURES:

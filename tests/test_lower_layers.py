@@ -16,11 +16,12 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.attention.apply import installed
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern
+from probe.attention.parse import parse
 from probe.engine.branch import Attention, Branch, by_attention
-from probe.engine.engine import Engine, Techniques
-from probe.engine.lower_layers import Layers, beneath, share
+from probe.engine.engine import Engine
+from probe.engine.walk import Techniques
+from probe.engine.lower_layers import Layers, computed_share, shared_lower_layers
 from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
 from probe.runs.experiment import prepare
@@ -61,7 +62,7 @@ def test_losses_are_those_of_whole_forwards(family: str) -> None:
         for text, losses, other in zip((None, *TEXTS), own, whole, strict=True):
             np.testing.assert_array_equal(losses.nll, other.nll)
             if text is not None:
-                with installed(model.model, parse(text)):
+                with apply_pattern(model.model, parse(text)):
                     logp = plain_logp(model.model, ids)
                     targets = logp[np.arange(len(ids) - 1), ids[1:]]
                     np.testing.assert_allclose(losses.nll, -targets, atol=1e-4)
@@ -115,10 +116,10 @@ def test_what_is_done_in_place_spoils_nothing() -> None:
     handle = last.register_forward_pre_hook(lambda _, given: given[0].add_(1.0))
     with torch.inference_mode():
         expected, _ = model.states(ids, keep=False)
-        with layers.kept([1]) as outputs:
+        with layers.recorded([1]) as outputs:
             model.states(ids, keep=False)
         for _ in range(2):
-            with layers.below(2, outputs):
+            with layers.skipped(2, outputs):
                 found, _ = model.states(ids, keep=False)
             assert torch.equal(found, expected)
     handle.remove()
@@ -129,15 +130,15 @@ def test_whether_it_is_worth_a_forward() -> None:
     one, two = "heads(zero, layers=[1])", "heads(zero, layers=[2])"
     batch = [[branch(None), branch(one), branch(two), branch("zero"), branch(one, IDS[::-1])]]
     groups = by_attention(batch[0])
-    assert beneath(batch, groups, 3) == []  # the text read backwards shares its pattern
+    assert shared_lower_layers(batch, groups, 3) == []  # the text read backwards shares its pattern
     batch[0].pop()
     groups = by_attention(batch[0])
-    assert beneath(batch, groups, 3) == []  # three layers are saved, three are forwarded
-    (found,) = beneath(batch, groups, 2)
-    assert found.kept == {0, 1}
+    assert shared_lower_layers(batch, groups, 3) == []  # three layers are saved, three are forwarded
+    (found,) = shared_lower_layers(batch, groups, 2)
+    assert found.outputs == {0, 1}
     assert {a.pattern.text: first for a, first in found.first.items()} == {one: 1, two: 2}
-    assert share(1, 3) == pytest.approx(2 / 3)
-    assert share(1, 0) == 1.0
+    assert computed_share(1, 3) == pytest.approx(2 / 3)
+    assert computed_share(1, 0) == 1.0
 
 
 def test_a_run_and_its_plan(base, tmp_path, monkeypatch) -> None:
@@ -149,7 +150,7 @@ def test_a_run_and_its_plan(base, tmp_path, monkeypatch) -> None:
     record = recorded(folder)
     assert counted.tokens == record["costs"]["tokens"] < counted.plain_tokens
     assert [o["technique"] for o in record["check"] if o["passed"]][-1] == "lower"
-    monkeypatch.setattr("probe.engine.engine.beneath", lambda *_: [])
+    monkeypatch.setattr("probe.engine.engine.shared_lower_layers", lambda *_: [])
     plain = score(base, tmp_path / "plain", **content)
     assert recorded(plain)["costs"]["tokens"] > record["costs"]["tokens"]
     assert scores(folder).equals(scores(plain))

@@ -10,7 +10,7 @@ from probe.branches import FirstToken, perturbed
 from probe.corpus.windows import Window
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
-from probe.models.positions import heeds_positions, hides, refuse_unheeded
+from probe.models.position_ids import omission_hides, refuse_ignored_positions, uses_position_ids
 from probe.perturbations.condition import parse
 from probe.protocol import Run
 
@@ -75,25 +75,25 @@ def test_what_a_family_makes_of_positions(family: str) -> None:
     """Found out on the model: ALiBi heeds none, windows and recurrent layers hide nothing."""
     model, ids = tiny_model(family), IDS
     ignored = (*ALIBI, "mamba", "mamba2")
-    assert heeds_positions(model, ids) == (family not in ignored)
-    assert hides(model, ids) == (family not in (*ALIBI, *SLIDING, *RECURRENT))
+    assert uses_position_ids(model, ids) == (family not in ignored)
+    assert omission_hides(model, ids) == (family not in (*ALIBI, *SLIDING, *RECURRENT))
 
 
 @pytest.mark.parametrize("family", SLIDING)
 def test_a_window_longer_than_the_text_is_none(family: str) -> None:
     """A layer that sees all of the text by its window hides as any other."""
     model = CausalModel(tiny(family, sliding_window=128))
-    assert hides(model, IDS)
+    assert omission_hides(model, IDS)
 
 
 def test_what_is_not_heeded_is_refused() -> None:
     """The condition, the model and what is allowed are named; the others go through."""
-    refuse_unheeded(
+    refuse_ignored_positions(
         tiny_model("llama"), IDS, {"hide": "hide", "delete(positions='kept')": "delete"}
     )
-    refuse_unheeded(tiny_model("mistral"), IDS, {"delete(positions='kept')": "delete"})
-    refuse_unheeded(tiny_model("bloom"), IDS, {})
+    refuse_ignored_positions(tiny_model("mistral"), IDS, {"delete(positions='kept')": "delete"})
+    refuse_ignored_positions(tiny_model("bloom"), IDS, {})
     with pytest.raises(ProbeError, match=r"'delete\(positions='kept'\)|\"delete.*BloomForCausalLM"):
-        refuse_unheeded(tiny_model("bloom"), IDS, {"delete(positions='kept')": "delete"})
+        refuse_ignored_positions(tiny_model("bloom"), IDS, {"delete(positions='kept')": "delete"})
     with pytest.raises(ProbeError, match=r"'hide': MistralForCausalLM .* not hidden; allowed"):
-        refuse_unheeded(tiny_model("mistral"), IDS, {"hide": "hide"})
+        refuse_ignored_positions(tiny_model("mistral"), IDS, {"hide": "hide"})

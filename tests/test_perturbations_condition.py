@@ -8,16 +8,16 @@ import sys
 import numpy as np
 import pytest
 
-from probe.attention.text import expand
-from probe.attention.text import parse as parse_pattern
+from probe.attention.parse import expand
+from probe.attention.parse import parse as parse_pattern
 from probe.errors import UsageError
-from probe.perturbations import registry
+from probe.perturbations import register as registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.content import replace
 from probe.perturbations.order import reverse, shuffle
 from probe.perturbations.removal import drop
 from probe.perturbations.samplers import vocabulary
-from probe.perturbations.trials import nested
+from probe.perturbations.traits import is_nested
 
 
 @pytest.fixture
@@ -127,20 +127,20 @@ def test_a_draw_is_the_same_in_every_process_and_version():
 )
 def test_nesting_is_found_out(text, expected):
     """What a longer far context begins with is seen by trying both."""
-    assert nested(parse(text)) is expected
+    assert is_nested(parse(text)) is expected
 
 
 def test_permuted_spans_are_never_taken_for_nested():
     """Long spans often agree by luck in one trial; several trials tell."""
     spans = [1, 2, 100, 341, 512, 600, 1000, 1024, 1500, 2000, 2047]
-    assert not any(nested(parse(f"shuffle_spans(span={span})")) for span in spans)
+    assert not any(is_nested(parse(f"shuffle_spans(span={span})")) for span in spans)
 
 
 def test_nesting_is_asked_for_the_boundaries_at_hand():
     """Spans of 2,000 tokens are nested where the boundaries are 4,000 and 6,000."""
-    assert nested(parse("shuffle(span=2000)"), m=4000, n=6000)
+    assert is_nested(parse("shuffle(span=2000)"), shorter=4000, longer=6000)
     with pytest.raises(ValueError, match="n must be an integer >= 11; got 10"):
-        nested(parse("shuffle"), m=10, n=10)
+        is_nested(parse("shuffle"), shorter=10, longer=10)
 
 
 def test_nesting_of_a_users_function_is_found_out(register):
@@ -154,8 +154,8 @@ def test_nesting_of_a_users_function_is_found_out(register):
     def next_id(far, *, rng):
         return far + 1
 
-    assert not nested(parse("rotate"))
-    assert nested(parse("next_id"))
+    assert not is_nested(parse("rotate"))
+    assert is_nested(parse("next_id"))
 
 
 @pytest.mark.parametrize(
@@ -208,15 +208,15 @@ def test_a_limit_is_the_last_that_is_allowed():
 )
 def test_nesting_is_no_crash(front, middle, back, depth):
     """However deep a text nests, wherever it stands, it is refused in one line."""
-    nested_text = front * depth + middle + back * depth
-    for text in (nested_text, f"attend({nested_text})", f"shuffle({nested_text})"):
+    deep_text = front * depth + middle + back * depth
+    for text in (deep_text, f"attend({deep_text})", f"shuffle({deep_text})"):
         with pytest.raises(UsageError) as caught:
             parse(text)
         assert len(str(caught.value)) < 1_000
     with pytest.raises(UsageError):
-        parse_pattern(nested_text)
+        parse_pattern(deep_text)
     with pytest.raises(UsageError):
-        parse_pattern(f"heads(each({nested_text}), layers=each({nested_text}))")
+        parse_pattern(f"heads(each({deep_text}), layers=each({deep_text}))")
 
 
 def test_long_texts_are_not_written_out():

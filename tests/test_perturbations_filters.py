@@ -11,10 +11,10 @@ from stub_spacy import POS, forget, install
 from token_texts import spelled, written
 
 from probe.errors import UsageError
-from probe.perturbations.condition import marks, parse
+from probe.perturbations.condition import code_versions, parse
 from probe.perturbations.filters import KINDS, keep
 from probe.perturbations.removal import drop
-from probe.perturbations.text import TAGS
+from probe.perturbations.units import TAGS
 
 TOKENS = ["Anna", " Sm", "ith", " saw", "\n", " the", " old", " cats", ",", " and", " she", "."]
 PLACES = list(range(len(TOKENS)))
@@ -105,7 +105,7 @@ def test_a_run_is_marked_with_the_pipeline(monkeypatch):
     conditions = ["keep(what='NOUN+rare')", "drop(what='entity', model='own')", "shuffle"]
     conditions += ["keep(what='common')", "drop(rate=0.5)"]
     expected = {"keep(model='en_core_web_sm')": "1, en_core_web_sm", "drop(model='own')": "1, own"}
-    assert marks(map(parse, conditions)) == expected
+    assert code_versions(map(parse, conditions)) == expected
 
 
 @pytest.mark.parametrize("condition", ["keep(what='NOUN')", "drop(what='entity+rare')"])

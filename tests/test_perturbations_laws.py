@@ -12,10 +12,10 @@ from token_texts import spelled
 
 from probe.branches import FirstToken, perturbed
 from probe.corpus.windows import Window
-from probe.perturbations import registry
+from probe.perturbations import register as registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
-from probe.perturbations.trials import nested
+from probe.perturbations.traits import is_nested
 from probe.protocol import Run
 
 SOURCES = {
@@ -220,7 +220,7 @@ def test_a_shuffle_inside_groups_is_nested_up_to_whole_groups(text, ids, seed, d
 def test_what_is_nested_is_found_out(text):
     """Far contexts that begin alike share their prefix, others do not."""
     expected = text in PREFIXED or text in WITHIN or text == "paste"
-    assert nested(parse(text), m=1008, n=2016) is expected
+    assert is_nested(parse(text), shorter=1008, longer=2016) is expected
 
 
 @RUN

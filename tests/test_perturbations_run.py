@@ -21,10 +21,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.errors import UsageError
-from probe.perturbations import registry
+from probe.perturbations import register as registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import unigram, vocabulary
-from probe.perturbations.text import TokenText, common_types, pre_tokens
+from probe.perturbations.units import TokenText, common_types, pre_tokens
 
 DISTANCES, COUNT, OFFSET, LENGTH = (0, 6, 20), 2, 3, 64
 CONDITIONS = [
@@ -154,7 +154,7 @@ OWN = '''
 
 import numpy as np
 
-from probe.perturbations.registry import register
+from probe.perturbations.register import register
 
 
 @register("rotate_for_a_run")

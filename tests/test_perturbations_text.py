@@ -9,7 +9,7 @@ from stub_spacy import forget, install
 from token_texts import spelled, written
 
 from probe.classes.tokens import TokenCounts
-from probe.perturbations.text import MadeUp, TokenText, common_types, pre_tokens
+from probe.perturbations.units import SyntheticText, TokenText, common_types, pre_tokens
 
 TOKENS = ("Hel", "lo", " wor", "ld", ".", " It", " rains", "!", "\n\n", "We", " stay")
 WORDS = [0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 7]  # white space belongs to the word behind it
@@ -55,7 +55,7 @@ def test_units_never_fall(ids):
 
 def test_another_unit_is_refused():
     """Also by the text that stands in for others."""
-    for text in (written(TOKENS), MadeUp(4)):
+    for text in (written(TOKENS), SyntheticText(4)):
         with pytest.raises(
             ValueError, match="unit must be one of 'token', 'word', 'sentence'; got 'x'"
         ):

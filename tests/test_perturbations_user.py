@@ -8,12 +8,13 @@ from probe.commands import list as listing
 from probe.commands import show
 from probe.config import check
 from probe.errors import UsageError
-from probe.perturbations import registry
-from probe.perturbations.condition import load_file, marks, parse
+from probe.perturbations import register as registry
+from probe.perturbations.condition import code_versions, parse
+from probe.perturbations.register import load_file
 
 ROTATE = '''
 import numpy as np
-from probe.perturbations.registry import register
+from probe.perturbations.register import register
 
 @register("rotate_for_a_test")
 def rotate(far, *, rng, by: int = 1):
@@ -72,12 +73,12 @@ def test_its_mark_changes_with_its_code(file, tmp_path):
         parse("[drop(0.5), rotate_for_a_test]"),
         parse("shuffle"),
     ]
-    before = marks(conditions)
+    before = code_versions(conditions)
     assert list(before) == ["rotate_for_a_test"]
     (tmp_path / "own.py").write_text(ROTATE.replace("np.roll(far, by)", "np.roll(far, -by)"))
     load_file(file)
-    assert marks(conditions).keys() == before.keys()
-    assert marks(conditions) != before
+    assert code_versions(conditions).keys() == before.keys()
+    assert code_versions(conditions) != before
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from probe.engine.branch import Branch
-from probe.engine.engine import Engine, Techniques
+from probe.engine.engine import Engine
+from probe.engine.walk import Techniques
 from probe.engine.selfcheck import Outcome, Report, check
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel

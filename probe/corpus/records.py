@@ -15,18 +15,18 @@ import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from probe.corpus.files import (
+from probe.corpus.data_files import (
     as_text_files,
     data_files,
     document_names,
     is_address,
     is_empty,
+    is_local,
     not_utf8,
 )
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
-from probe.models.location import is_local
 from probe.text import one_line, shown
 
 Files = Mapping[str, tuple[str, ...]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.corpus.options import STDLIB, DataOptions
+from probe.corpus.dataset import STDLIB, DataOptions
 from probe.corpus.records import Record, records
 from probe.corpus.spans import pieces, to_tokens
 from probe.corpus.stdlib import Sources, python_sources

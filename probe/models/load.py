@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.location import Location, locate
-from probe.printable import MOST, one_line, printable
+from probe.text import MOST, one_line, printable
 
 Loaded = TypeVar("Loaded")
 _SAMPLE = 1 << 20

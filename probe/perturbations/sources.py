@@ -12,7 +12,7 @@ from probe.errors import UsageError
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unigram, vocabulary
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 
 class Sources:

@@ -11,7 +11,7 @@ from probe import __version__
 from probe.config import Config
 from probe.corpus.windows import Window
 from probe.errors import UsageError
-from probe.perturbations.condition import marks
+from probe.perturbations.condition import code_versions
 from probe.results.scores import Store, identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
@@ -165,7 +165,7 @@ def begin(
         refuse_other(before["identity"], mine, folder)
         refuse_other_documents(before["data"], data, folder)
     earlier = before["plan"]["conditions"] if before else {}
-    own = marks(config.parsed)
+    own = code_versions(config.parsed)
     if before is not None:
         refuse_other_code(before.get("perturbations", {}), own, folder)
         own = before.get("perturbations", {}) | own

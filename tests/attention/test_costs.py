@@ -7,8 +7,8 @@ import pytest
 from models import tiny
 from plain_attention import SEES, double_loop
 
-from probe.attention.costs import Own, Shape, cost, keys_per_query
-from probe.attention.text import parse
+from probe.attention.costs import LayerLimits, Shape, cost, keys_per_query
+from probe.attention.parse import parse
 from probe.errors import UsageError
 
 LENGTH = 40
@@ -25,13 +25,13 @@ def test_keys_are_counted(text: str, symmetric: bool, window: int | None) -> Non
     if window is not None:
         index = np.arange(LENGTH)
         mask &= np.abs(index[:, None] - index[None]) < window
-    found = keys_per_query(parse(text).part(0, 0), LENGTH, symmetric=symmetric, own=Own(window))
+    found = keys_per_query(parse(text).rule(0, 0), LENGTH, symmetric=symmetric, limits=LayerLimits(window))
     assert np.array_equal(found, mask.sum(axis=1))
 
 
 def test_long_windows_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pairs are looked at together, the counts are the same."""
-    part = parse("local(5) + strided(3)").part(0, 0)
+    part = parse("local(5) + strided(3)").rule(0, 0)
     whole = keys_per_query(part, LENGTH)
     monkeypatch.setattr("probe.attention.costs._PAIRS", 100)
     assert np.array_equal(keys_per_query(part, LENGTH), whole)
@@ -59,19 +59,19 @@ def test_full_patterns_cost_what_the_model_costs(text: str) -> None:
 )
 def test_a_cache_keeps_what_later_queries_see(text: str) -> None:
     """No later query misses a key that the formula lets go."""
-    masks = parse(text).part(0, 0).masks
+    masks = parse(text).rule(0, 0).masks
     for length in (9, 17, 31):
         key = np.arange(length)
-        kept = np.any([one.kept(key, length) for one in masks], axis=0)
+        kept = np.any([one.cached(key, length) for one in masks], axis=0)
         later = np.arange(length, length + 60)[:, None]
-        seen = parse(text).part(0, 0).allowed(later, key[None]).any(axis=0)
+        seen = parse(text).rule(0, 0).allowed(later, key[None]).any(axis=0)
         assert not (seen & ~kept).any()
 
 
 def test_low_rank_by_hand() -> None:
     """Near queries see the first token, what stands in for far, and near; far ones are exact."""
     boundary, near = 30, 10
-    part = parse("pool(5)").part(0, 0)
+    part = parse("pool(5)").rule(0, 0)
     found = keys_per_query(part, LENGTH, boundary=boundary)
     expected = [*range(1, 31), *(1 + 5 + i for i in range(1, near + 1))]
     assert list(found) == expected
@@ -118,7 +118,7 @@ def test_hard_coded_heads() -> None:
     gaussian = cost(parse("gaussian(offset=-1)"), LENGTH, SHAPE)
     assert gaussian.keys_per_query <= 8  # the middle, six before it and one behind
     assert gaussian.kv_bytes == 3 * 2 * 8 * 2 * 8 * 2
-    away = keys_per_query(parse("gaussian(offset=-20)").part(0, 0), LENGTH)
+    away = keys_per_query(parse("gaussian(offset=-20)").rule(0, 0), LENGTH)
     assert away.min() == 1, "early queries look at the first key"
 
 

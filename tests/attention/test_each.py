@@ -2,7 +2,7 @@
 
 import pytest
 
-from probe.attention.text import expand
+from probe.attention.parse import expand
 from probe.config import check
 from probe.errors import UsageError
 

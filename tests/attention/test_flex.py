@@ -8,9 +8,9 @@ import torch
 from models import plain_logp, random_ids, tiny
 
 from probe.attention import hook as flex
-from probe.attention.apply import installed
-from probe.attention.hook import FlexPut, Put
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern
+from probe.attention.hook import FlexHook, PatternHook
+from probe.attention.parse import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 
@@ -28,10 +28,10 @@ def test_block_masks_are_dense_masks(family: str, text: str) -> None:
         with (
             torch.inference_mode(),
             torch.compiler.set_stance("force_eager"),  # compiled it takes half a minute
-            installed(model.model, parse(text), flex=asked) as put,
+            apply_pattern(model.model, parse(text), flex=asked) as hook,
         ):
-            assert isinstance(put, FlexPut) is asked
-            assert put.note == ""
+            assert isinstance(hook, FlexHook) is asked
+            assert hook.note == ""
             states, cache = model.states(ids[:, :150])
             found.append(torch.cat([states, model.states(ids[:, 150:], cache)[0]], dim=1))
     assert (found[1] - found[0]).abs().max() < 1e-4
@@ -46,12 +46,12 @@ def test_where_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(flex, "flex_attention_forward", no_compiler)
     model = tiny("llama")
-    with installed(model, parse("local(5)")):
+    with apply_pattern(model, parse("local(5)")):
         expected = plain_logp(model, IDS)
-    with installed(model, parse("local(5)"), flex=True) as put:
-        assert type(put) is Put
-        assert put.note.startswith("flex_attention does not serve here, dense masks do: ")
-        assert put.note.endswith("no C++ compiler")
+    with apply_pattern(model, parse("local(5)"), flex=True) as hook:
+        assert type(hook) is PatternHook
+        assert hook.note.startswith("flex_attention does not serve here, dense masks do: ")
+        assert hook.note.endswith("no C++ compiler")
         assert np.array_equal(plain_logp(model, IDS), expected)
 
 
@@ -61,10 +61,10 @@ def test_where_it_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_patterns_that_no_block_mask_has(text: str) -> None:
     """What differs between heads, or has weights of its own, is a dense mask's, and told."""
     model, pattern = tiny("llama"), parse(text)
-    with installed(model, pattern, boundary=3):
+    with apply_pattern(model, pattern, boundary=3):
         expected = plain_logp(model, IDS)
-    with installed(model, pattern, boundary=3, flex=True) as put:
-        assert "a block mask serves all heads alike" in put.note
+    with apply_pattern(model, pattern, boundary=3, flex=True) as hook:
+        assert "a block mask serves all heads alike" in hook.note
         assert np.array_equal(plain_logp(model, IDS), expected)
 
 
@@ -80,11 +80,11 @@ def test_one_kernel_for_all_patterns() -> None:
     model, took = tiny("llama"), []
     with torch.inference_mode():
         for text in ("local(5)", "blocks(9)", "heads(local(20), layers=[1])", "local(100)"):
-            with installed(model, parse(text), flex=True) as put:
-                assert put.note == ""
+            with apply_pattern(model, parse(text), flex=True) as hook:
+                assert hook.note == ""
                 found = plain_logp(model, IDS)
             took.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-            with installed(model, parse(text)):
+            with apply_pattern(model, parse(text)):
                 assert np.abs(plain_logp(model, IDS) - found).max() < 1e-4
     assert len(set(took)) == 1
 
@@ -99,8 +99,8 @@ def test_more_shapes_than_torch_keeps_by_itself() -> None:
         torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True),
     ):
         for length in (40, 70, 110):
-            with installed(model, parse("local(5)"), flex=True) as put:
-                assert put.note == ""
+            with apply_pattern(model, parse("local(5)"), flex=True) as hook:
+                assert hook.note == ""
                 plain_logp(model, IDS[:length])
 
 
@@ -108,6 +108,6 @@ def test_models_that_take_no_notice() -> None:
     """Asking for flex lets no model through that heeds no pattern."""
     with (
         pytest.raises(UsageError, match="cannot be put on BloomForCausalLM"),
-        installed(tiny("bloom"), parse("local(3)"), flex=True),
+        apply_pattern(tiny("bloom"), parse("local(3)"), flex=True),
     ):
         pytest.fail("it was let through")

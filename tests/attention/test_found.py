@@ -6,12 +6,12 @@ import torch
 from models import plain_logp, random_ids
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from probe.attention.apply import heeded, installed
+from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape, cost, keys_per_query
-from probe.attention.forward import Heads, Seen, attend
+from probe.attention.forward import Heads, Visible, attend
+from probe.attention.parse import parse
 from probe.attention.rotary import Rotary
-from probe.attention.terms.mask import grid
-from probe.attention.text import parse
+from probe.attention.terms.random_links import is_grid
 from probe.errors import UsageError
 from probe.perturbations.condition import parse as parse_condition
 from probe.runs.pattern_costs import first_changed
@@ -82,14 +82,14 @@ def latent() -> DeepseekV2ForCausalLM:
 def test_costs_go_by_what_attention_is_handed() -> None:
     """Dimensions of keys and values, not what the configuration names a head's dimension."""
     model = latent()
-    known = heeded(model, parse("svd(4)"))
-    assert known.cached == (2, 16, 10)
-    shape = Shape.of(model.config, number_bytes=4, cached=known.cached)
+    support = check_support(model, parse("svd(4)"))
+    assert support.cached == (2, 16, 10)
+    shape = Shape.of(model.config, number_bytes=4, cached=support.cached)
     assert shape.dims == (16, 10)
     assert cost(None, 40, shape).kv_bytes == 2 * 2 * 40 * (16 + 10) * 4
     intact = plain_logp(model, IDS)
     for k, changed in ((4, True), (16, False)):
-        with installed(model, parse(f"svd({k})"), boundary=60):
+        with apply_pattern(model, parse(f"svd({k})"), boundary=60):
             apart = np.abs(plain_logp(model, IDS) - intact).max()
         assert bool(apart > 1e-3) is changed
         assert first_changed(parse(f"svd({k})"), 120, shape, 60) == (60 if changed else None)
@@ -99,8 +99,8 @@ def test_chunks_of_a_model_are_its_own() -> None:
     """A window as wide as a layer's own chunk hides nothing from it, and spares nothing."""
     shape = Shape(2, 2, 2, 8, 2, (None, None), chunks=(16, 16))
     mask = np.tri(40, dtype=bool) & (np.arange(40)[:, None] // 16 == np.arange(40)[None] // 16)
-    part = parse("local(16)").part(0, 0)
-    assert np.array_equal(keys_per_query(part, 40, own=shape.own[0]), mask.sum(axis=1))
+    part = parse("local(16)").rule(0, 0)
+    assert np.array_equal(keys_per_query(part, 40, limits=shape.limits[0]), mask.sum(axis=1))
     assert first_changed(parse("local(16)"), 40, shape, 1) is None
     assert first_changed(parse("local(15)"), 40, shape, 1) == 31  # the last of a chunk, no sink
     assert cost(parse("local(16)"), 40, shape).flops == cost(None, 40, shape).flops
@@ -109,7 +109,7 @@ def test_chunks_of_a_model_are_its_own() -> None:
 
 def test_a_gaussian_beyond_sight_counts_the_nearest_key() -> None:
     """In a decoder all its weight falls on the query's own key, which is read."""
-    part = parse("gaussian(offset=10)").part(0, 0)
+    part = parse("gaussian(offset=10)").rule(0, 0)
     assert (keys_per_query(part, 30) >= 1).all()
 
 
@@ -127,11 +127,11 @@ def test_segments_weigh_their_size_in_half_precision() -> None:
     zeros = torch.zeros((1, 1, length, 4), dtype=torch.bfloat16)
     value = zeros.clone()
     value[:, :, 1 : far + 1] = 1.0
-    heads = Heads(zeros[:, :, -1:], zeros, value, (0,), None, None)
+    heads = Heads(zeros[:, :, -1:], zeros, value, 0, (0,), 1, None, None)
     own = torch.ones((1, 1, 1, length), dtype=torch.bool)
-    seen = Seen(own, torch.tensor([length - 1]), torch.arange(length))
-    part = parse("pool(16)").part(0, 0)
-    found = attend(heads, part, seen, layer=0, numbers=(0,), boundary=far + 1)
+    visible = Visible(own, torch.tensor([length - 1]), torch.arange(length))
+    rule = parse("pool(16)").rule(0, 0)
+    found = attend(heads, rule, visible, boundary=far + 1)
     assert found.dtype == torch.bfloat16
     assert float(found[0, 0, 0, 0]) == pytest.approx(far / length, abs=1.5e-3)
 
@@ -139,7 +139,7 @@ def test_segments_weigh_their_size_in_half_precision() -> None:
 def test_grids_are_told() -> None:
     """A column and a row of consecutive numbers, and nothing else."""
     index = torch.arange(5)
-    assert grid(index[:, None], index[None] + 3)
-    assert not grid(index[:, None], index[None].flip(1))
-    assert not grid(index[:, None], index[:, None])
-    assert not grid(3, index[None])
+    assert is_grid(index[:, None], index[None] + 3)
+    assert not is_grid(index[:, None], index[None].flip(1))
+    assert not is_grid(index[:, None], index[:, None])
+    assert not is_grid(3, index[None])

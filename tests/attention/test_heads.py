@@ -19,11 +19,11 @@ from plain_attention import (
     zero_head,
 )
 
-from probe.attention.apply import installed
+from probe.attention.apply import apply_pattern
+from probe.attention.parse import parse
 from probe.attention.terms.hardcoded import Gaussian
 from probe.attention.terms.lowrank import Pool, Project, Svd
-from probe.attention.terms.mask import Random
-from probe.attention.text import parse
+from probe.attention.terms.random_links import Random
 
 LENGTH, BOUNDARY = 20, 13
 IDS = random_ids(LENGTH)
@@ -74,7 +74,7 @@ def test_hard_coded_heads(family: str, text: str) -> None:
     """Two heads of one layer get weights that go by position; the others attend as ever."""
     model = tiny(family)
     expected = plain_heads(model, IDS, HEADS[text], layers=(1,), heads=(0, 3))
-    with installed(model, parse(f"heads({text}, layers=[1], heads=[0, 3])")):
+    with apply_pattern(model, parse(f"heads({text}, layers=[1], heads=[0, 3])")):
         found = plain_logp(model, IDS)
     assert np.abs(found - expected).max() < 1e-4
     assert np.abs(plain_logp(model, IDS) - expected).max() > 0.1, "it changes something"
@@ -87,7 +87,7 @@ def test_random_links_of_each_layer_and_head(family: str) -> None:
     model = tiny(family)
     head = masked_head(lambda i, j, layer, own: bool(term.allowed(i, j, layer=layer, head=own)))
     expected = plain_heads(model, IDS, head, layers=(0, 1, 2), heads=(1, 3))
-    with installed(model, parse("heads(random(2, seed=1), heads=[1, 3])")):
+    with apply_pattern(model, parse("heads(random(2, seed=1), heads=[1, 3])")):
         found = plain_logp(model, IDS)
     assert np.abs(found - expected).max() < 1e-4
 
@@ -110,7 +110,7 @@ def test_low_rank_far_context(
     model = tiny(family)
     head = compressed_head(compress, BOUNDARY)
     expected = plain_heads(model, IDS, head, layers=(0, 2), heads=heads)
-    with installed(
+    with apply_pattern(
         model, parse(f"heads({text}, layers=[0, 2], heads={list(heads)})"), boundary=BOUNDARY
     ):
         found = plain_logp(model, IDS)
@@ -143,7 +143,7 @@ def test_a_middle_out_of_sight(text: str, nearest: Head) -> None:
     """Renormalised, all weight falls on the nearest key that is seen; nothing becomes NaN."""
     model = tiny("gpt2")
     expected = plain_heads(model, IDS, nearest, layers=(0, 1, 2), heads=(0,))
-    with installed(model, parse(f"heads({text}, heads=[0])")):
+    with apply_pattern(model, parse(f"heads({text}, heads=[0])")):
         assert np.abs(plain_logp(model, IDS) - expected).max() < 1e-4
 
 

@@ -19,8 +19,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from probe.attention.apply import heeded, installed
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern, check_support
+from probe.attention.parse import parse
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 
@@ -95,7 +95,7 @@ def test_masks(family: str, text: str) -> None:
     """A pattern is what a mask filled in by hand is, together with the model's own window."""
     model = tiny(family)
     expected = masked_logp(model, SEES[text])
-    with installed(model, parse(text)):
+    with apply_pattern(model, parse(text)):
         found = plain_logp(model, IDS)
     assert np.abs(found - expected).max() < 1e-4
     assert np.abs(found - plain_logp(model, IDS)).max() > 0.1, "it hides something"
@@ -107,9 +107,9 @@ def test_masks_of_encoders(text: str) -> None:
     model = tiny_bert()
     mask = additive(double_loop(SEES[text], LENGTH, symmetric=True))
     expected = states(model, IDS, attention_mask=mask)
-    with installed(model, parse(text)) as put:
+    with apply_pattern(model, parse(text)) as hook:
         found = states(model, IDS)
-    assert put.symmetric
+    assert hook.symmetric
     assert np.abs(found - expected).max() < 1e-5
     assert np.abs(found - states(model, IDS)).max() > 0.01
 
@@ -121,7 +121,7 @@ def test_last_token_heads_of_encoders() -> None:
     other[0] = (IDS[0] - 3 + 1) % (VOCABULARY - 3) + 3
     last = IDS.copy()
     last[-1] = (IDS[-1] - 3 + 1) % (VOCABULARY - 3) + 3
-    with installed(model, parse("last_token")):
+    with apply_pattern(model, parse("last_token")):
         before, after, changed = (states(model, ids) for ids in (IDS, other, last))
     assert np.abs(after[1:] - before[1:]).max() < 1e-6
     assert np.abs(after[0] - before[0]).max() > 0.01
@@ -137,7 +137,7 @@ def test_full_patterns_are_intact(family: str, text: str) -> None:
     model = tiny(family)
     length = 16 if text == "random(400)" else LENGTH
     intact = plain_logp(model, IDS[:length])
-    with installed(model, parse(text)):
+    with apply_pattern(model, parse(text)):
         assert np.abs(plain_logp(model, IDS[:length]) - intact).max() < 1e-5
 
 
@@ -146,7 +146,7 @@ def test_full_patterns_leave_encoders_intact(text: str) -> None:
     """Nor any hidden state of BERT."""
     model = tiny_bert()
     intact = states(model, IDS)
-    with installed(model, parse(text)):
+    with apply_pattern(model, parse(text)):
         assert np.abs(states(model, IDS) - intact).max() < 1e-5
 
 
@@ -157,7 +157,7 @@ def test_low_rank_at_full_size_is_intact(family: str, text: str) -> None:
     model = tiny(family)
     pattern, _, boundary = text.partition("@")
     intact = plain_logp(model, IDS)
-    with installed(model, parse(pattern), boundary=int(boundary or BOUNDARY)):
+    with apply_pattern(model, parse(pattern), boundary=int(boundary or BOUNDARY)):
         assert np.abs(plain_logp(model, IDS) - intact).max() < 1e-5
 
 
@@ -165,7 +165,7 @@ def test_low_rank_at_full_size_is_intact(family: str, text: str) -> None:
 def test_no_query_sees_a_later_key(family: str, text: str) -> None:
     """Later tokens that are others leave the losses before them as they were."""
     model = tiny(family)
-    with installed(model, parse(text), boundary=BOUNDARY):
+    with apply_pattern(model, parse(text), boundary=BOUNDARY):
         before = plain_logp(model, IDS)
         for changed in (12, 40):
             other = np.concatenate([IDS[:changed], random_ids(LENGTH - changed, seed=changed)])
@@ -179,7 +179,7 @@ def test_going_on_from_a_cache(family: str, text: str) -> None:
     """Forwarded in pieces, each token stands where it stands in the whole text."""
     model = CausalModel(tiny(family))
     ids = torch.from_numpy(IDS)[None]
-    with torch.inference_mode(), installed(model.model, parse(text), boundary=BOUNDARY):
+    with torch.inference_mode(), apply_pattern(model.model, parse(text), boundary=BOUNDARY):
         whole, _ = model.states(ids, keep=False)
         cache, pieces = None, []
         for piece in torch.split(ids, [26, 1, 9, 12], dim=1):
@@ -193,7 +193,7 @@ def test_rows_of_a_batch(text: str) -> None:
     """Each row of a batch is what it is alone."""
     model = tiny("llama")
     rows = np.stack([IDS, random_ids(LENGTH, seed=9)])
-    with installed(model, parse(text), boundary=BOUNDARY):
+    with apply_pattern(model, parse(text), boundary=BOUNDARY):
         both = plain_logp(model, rows)
         alone = [plain_logp(model, row) for row in rows]
     assert np.abs(both - np.stack(alone)).max() < 1e-5
@@ -210,13 +210,13 @@ def test_a_mask_of_ones_own(text: str, dtype: torch.dtype) -> None:
     mask = np.tri(len(packed), dtype=bool)
     mask[prefix + one :, prefix : prefix + one] = False
     places = np.concatenate([np.arange(prefix + one), prefix + np.arange(two)])
-    with torch.inference_mode(), installed(model, parse(text)) as put:
+    with torch.inference_mode(), apply_pattern(model, parse(text)) as hook:
         index = torch.from_numpy(places)
         given = additive(mask) if dtype == torch.float32 else torch.from_numpy(mask)[None, None]
         logits = model(
             input_ids=torch.from_numpy(packed)[None],
             position_ids=index[None],
-            attention_mask=put.place(given, index, index),
+            attention_mask=hook.place(given, index, index),
             use_cache=False,
         ).logits[0]
         found = torch.log_softmax(logits.double(), -1).numpy()
@@ -233,7 +233,7 @@ def test_models_that_take_no_notice(family: str) -> None:
     before, intact = model.config._attn_implementation, plain_logp(model, IDS)
     with (
         pytest.raises(UsageError, match=rf"cannot be put on {type(model).__name__}: ") as caught,
-        installed(model, parse("local(5)")),
+        apply_pattern(model, parse("local(5)")),
     ):
         pytest.fail("it was let through")
     assert "\n" not in str(caught.value)
@@ -248,7 +248,7 @@ def test_every_family_is_one_of_them() -> None:
     for family in ("opt", "cohere", "granite"):
         model = tiny(family)
         expected = masked_logp(model, SEES["local(w=5)"])
-        with installed(model, parse("local(w=5)")):
+        with apply_pattern(model, parse("local(w=5)")):
             assert np.abs(plain_logp(model, IDS) - expected).max() < 1e-4
 
 
@@ -259,13 +259,13 @@ def test_restored(family: str, implementation: str) -> None:
     model = tiny(family)
     model.set_attn_implementation(implementation)
     intact = plain_logp(model, IDS)
-    with installed(model, parse("local(4)")):
+    with apply_pattern(model, parse("local(4)")):
         assert not np.array_equal(plain_logp(model, IDS), intact)
-        with installed(model, parse("zero")):
+        with apply_pattern(model, parse("zero")):
             zero = plain_logp(model, IDS)
         assert not np.array_equal(plain_logp(model, IDS), zero), "the outer one is back"
     assert np.array_equal(plain_logp(model, IDS), intact)
-    with pytest.raises(RuntimeError, match="in the middle"), installed(model, parse("local(4)")):
+    with pytest.raises(RuntimeError, match="in the middle"), apply_pattern(model, parse("local(4)")):
         raise RuntimeError("in the middle")
     assert model.config._attn_implementation == implementation
     assert np.array_equal(plain_logp(model, IDS), intact)
@@ -284,7 +284,7 @@ def test_restored(family: str, implementation: str) -> None:
 def test_patterns_that_do_not_go_with_a_model(text: str, message: str) -> None:
     """A pattern that a model cannot have is refused before anything is scored."""
     model = tiny("llama")
-    with pytest.raises(UsageError, match=re.escape(message)), installed(model, parse(text)):
+    with pytest.raises(UsageError, match=re.escape(message)), apply_pattern(model, parse(text)):
         pytest.fail("it was let through")
     assert model.config._attn_implementation == "sdpa"
 
@@ -293,10 +293,10 @@ def test_models_that_cannot_be_probed() -> None:
     """An encoder with a decoder, and a model in training, are refused."""
     config = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     both = T5ForConditionalGeneration(config).eval()
-    with pytest.raises(UsageError, match="encoder and decoder"), installed(both, parse("local(3)")):
+    with pytest.raises(UsageError, match="encoder and decoder"), apply_pattern(both, parse("local(3)")):
         pytest.fail("it was let through")
     training = tiny("llama").train()
-    with pytest.raises(UsageError, match="training mode"), installed(training, parse("local(3)")):
+    with pytest.raises(UsageError, match="training mode"), apply_pattern(training, parse("local(3)")):
         pytest.fail("it was let through")
 
 
@@ -304,12 +304,12 @@ def test_low_rank_needs_layers_that_see_all_of_far() -> None:
     """A sliding layer is refused by its number; the full layer of Gemma 3 is compressed."""
     model = tiny("gemma3")
     with (
-        installed(model, parse("pool(3)"), boundary=BOUNDARY),
+        apply_pattern(model, parse("pool(3)"), boundary=BOUNDARY),
         pytest.raises(UsageError, match=r"pool\(k=3\) .* layer 0 hides some of them"),
     ):
         plain_logp(model, IDS)
     intact = plain_logp(model, IDS)
-    with installed(model, parse("heads(pool(3), layers=[1])"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("heads(pool(3), layers=[1])"), boundary=BOUNDARY):
         found = plain_logp(model, IDS)
     assert np.abs(found - intact)[:BOUNDARY].max() < 1e-5
     assert np.abs(found - intact)[BOUNDARY:].max() > 0.01
@@ -319,7 +319,7 @@ def test_the_mean_of_what_a_head_gave_needs_all_of_it() -> None:
     """Nothing keeps what a head gave before a cache: it is refused, and only there."""
     model = CausalModel(tiny("llama"))
     ids = torch.from_numpy(IDS)[None]
-    with torch.inference_mode(), installed(model.model, parse("mean")):
+    with torch.inference_mode(), apply_pattern(model.model, parse("mean")):
         _, cache = model.states(ids[:, :9])
         with pytest.raises(UsageError, match="mean needs what the head gave before"):
             model.states(ids[:, 9:], cache)
@@ -330,11 +330,11 @@ def test_without_a_trial() -> None:
     model = tiny("llama")
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
-    with installed(model, parse("local(3)")):
+    with apply_pattern(model, parse("local(3)")):
         assert len(forwards) == 2  # does every layer call, does it read by attention alone
-    known = heeded(model, parse("local(3)"))
-    assert (known.layers, known.heads, known.symmetric, len(forwards)) == (3, 4, False, 4)
-    with installed(model, parse("local(3)"), known=known):
+    support = check_support(model, parse("local(3)"))
+    assert (support.layers, support.heads, support.symmetric, len(forwards)) == (3, 4, False, 4)
+    with apply_pattern(model, parse("local(3)"), support=support):
         assert len(forwards) == 4
     handle.remove()
 
@@ -347,7 +347,7 @@ def test_a_model_that_attends_eagerly_goes_on_so(family: str, dtype: torch.dtype
     sdpa = plain_logp(model, IDS)
     model.set_attn_implementation("eager")
     intact = plain_logp(model, IDS)
-    with installed(model, "local(999)"):
+    with apply_pattern(model, "local(999)"):
         assert np.array_equal(plain_logp(model, IDS), intact)
     if dtype == torch.bfloat16:
         assert not np.array_equal(sdpa, intact)
@@ -356,14 +356,14 @@ def test_a_model_that_attends_eagerly_goes_on_so(family: str, dtype: torch.dtype
 def test_what_is_no_pattern_or_no_model() -> None:
     """A text is parsed; what cannot be is refused in a line, and so is what is no model."""
     model = tiny("llama")
-    with installed(model, "local(3)") as put:
-        assert put.pattern == parse("local(3)")
+    with apply_pattern(model, "local(3)") as hook:
+        assert hook.pattern == parse("local(3)")
     for pattern, told in (("attend(local(3))", "allowed here: the pattern in it"), (3, "text")):
-        with pytest.raises(UsageError, match=told), installed(model, pattern):  # type: ignore
+        with pytest.raises(UsageError, match=told), apply_pattern(model, pattern):  # type: ignore
             pytest.fail("it was let through")
     with (
         pytest.raises(UsageError, match="cannot be put on Linear; allowed: a model"),
-        installed(torch.nn.Linear(2, 2), parse("local(3)")),  # type: ignore[arg-type]
+        apply_pattern(torch.nn.Linear(2, 2), parse("local(3)")),  # type: ignore[arg-type]
     ):
         pytest.fail("it was let through")
 
@@ -373,9 +373,9 @@ def test_half_precision() -> None:
     model = tiny("llama", dtype=torch.bfloat16)
     intact = plain_logp(model, IDS)
     for text in ("local(99)", "pool(99)", "svd(8)", "heads(local(99), heads=[1])"):
-        with installed(model, parse(text), boundary=BOUNDARY):
+        with apply_pattern(model, parse(text), boundary=BOUNDARY):
             assert np.abs(plain_logp(model, IDS) - intact).mean() < 0.05
-    with installed(model, parse("gaussian")):
+    with apply_pattern(model, parse("gaussian")):
         assert np.isfinite(plain_logp(model, IDS)).all()
 
 
@@ -386,9 +386,9 @@ def test_a_model_that_reads_beside_attention_is_refused() -> None:
     handle = mlp.register_forward_hook(lambda _, given, out: out + given[0].cumsum(dim=1))
     with (
         pytest.raises(UsageError, match="text reaches a token although attention hides it"),
-        installed(model, parse("local(3)")),
+        apply_pattern(model, parse("local(3)")),
     ):
         pass
     handle.remove()
-    with installed(model, parse("local(3)")):
+    with apply_pattern(model, parse("local(3)")):
         pass

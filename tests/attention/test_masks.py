@@ -7,8 +7,8 @@ import pytest
 import torch
 from plain_attention import SEES, double_loop
 
-from probe.attention.terms.mask import Random
-from probe.attention.text import parse
+from probe.attention.parse import parse
+from probe.attention.terms.random_links import Random
 
 LENGTH = 33
 
@@ -18,7 +18,7 @@ LENGTH = 33
 def test_mask_is_its_definition(text: str, symmetric: bool) -> None:
     """A pattern allows what a double loop over its definition allows, in numpy and in torch."""
     expected = double_loop(SEES[text], LENGTH, symmetric=symmetric)
-    part = parse(text).part(0, 0)
+    part = parse(text).rule(0, 0)
     index = np.arange(LENGTH)
     found = part.allowed(index[:, None], index[None], symmetric=symmetric)
     assert np.array_equal(found, expected)
@@ -105,5 +105,5 @@ def test_random_is_symmetric_in_encoders(symmetric: bool) -> None:
 def test_full_patterns_hide_nothing(text: str) -> None:
     """A window as long as the text is causal attention."""
     index = np.arange(LENGTH)
-    found = parse(text).part(0, 0).allowed(index[:, None], index[None])
+    found = parse(text).rule(0, 0).allowed(index[:, None], index[None])
     assert np.array_equal(found, np.tri(LENGTH, dtype=bool))

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from probe.attention.patterns import Part
-from probe.attention.registry import names
+from probe.attention.parse import parse
+from probe.attention.pattern import HeadRule
+from probe.attention.term import names
 from probe.attention.terms.hardcoded import Gaussian
 from probe.attention.terms.lowrank import Pool
 from probe.attention.terms.mask import Dilated, Local
-from probe.attention.text import parse
 from probe.errors import UsageError
 
 
@@ -53,7 +53,7 @@ def test_canonical_text(text: str, canonical: str) -> None:
         ("local(2, w=3)", "'w' is given twice"),
         ("local(2, gap=3)", "unknown parameter 'gap'"),
         ("local(n)", "the value of 'w' must be a number or a list of them"),
-        ("local(**{})", "unknown parameter None"),
+        ("local(**{})", "'**' is not allowed"),
         ("locale(2)", "unknown pattern 'locale'; did you mean 'local'?"),
         ("local(2", "cannot be read"),
         ("local(2) * 2", "cannot be read"),
@@ -102,31 +102,31 @@ def test_no_text() -> None:
 def test_terms_say_nothing_about_other_heads() -> None:
     """Longformer's dilation on chosen heads: elsewhere there is the plain window alone."""
     pattern = parse("local(4) + heads(dilated(4, 1), layers=[1], heads=[0])")
-    assert pattern.parts(0, 2) == {Part((Local(4),)): [0, 1]}
+    assert pattern.rules(0, 2) == {HeadRule((Local(4),)): [0, 1]}
     # In the order of the text.
-    assert pattern.parts(1, 2) == {
-        Part((Dilated(4, 1), Local(4))): [0],
-        Part((Local(4),)): [1],
+    assert pattern.rules(1, 2) == {
+        HeadRule((Dilated(4, 1), Local(4))): [0],
+        HeadRule((Local(4),)): [1],
     }
     alone = parse("heads(gaussian, layers=[1], heads=[0])")
-    assert alone.parts(0, 2) == {Part(): [0, 1]}
-    assert alone.parts(1, 2) == {Part(weights=Gaussian()): [0], Part(): [1]}
+    assert alone.rules(0, 2) == {HeadRule(): [0, 1]}
+    assert alone.rules(1, 2) == {HeadRule(weights=Gaussian()): [0], HeadRule(): [1]}
 
 
 def test_masks_and_hard_coded_heads_go_together() -> None:
     """A hard-coded head can be limited to what a mask lets through."""
     pattern = parse("local(4) + heads(gaussian, heads=[1])")
-    assert pattern.part(0, 1) == Part((Local(4),), Gaussian())
+    assert pattern.rule(0, 1) == HeadRule((Local(4),), Gaussian())
 
 
 @pytest.mark.parametrize("text", ["zero + mean", "local(3) + pool(2)", "pool(2) + svd(2)"])
 def test_clashes(text: str) -> None:
     """Two terms that cannot both hold in a head are refused, apart they are not."""
     with pytest.raises(UsageError, match="layer 0, head 0 has"):
-        parse(text).part(0, 0)
+        parse(text).rule(0, 0)
     one, other = text.split(" + ")
     apart = parse(f"heads({one}, heads=[0]) + heads({other}, heads=[1])")
-    assert len(apart.parts(0, 2)) == 2
+    assert len(apart.rules(0, 2)) == 2
 
 
 def test_layers_and_heads_that_are_not_there() -> None:
@@ -146,7 +146,7 @@ def test_what_needs_what() -> None:
     assert not parse("local(3) + gaussian").needs_boundary
     assert parse("last_token").bidirectional
     assert not parse("first_token").bidirectional
-    assert parse("pool(3)").part(0, 0) == Part(lowrank=Pool(3))
+    assert parse("pool(3)").rule(0, 0) == HeadRule(lowrank=Pool(3))
 
 
 def test_all_are_listed() -> None:

@@ -10,8 +10,8 @@ from models import plain_logp, random_ids, tiny
 from plain_attention import compressed_head, plain_heads
 from transformers import PreTrainedModel
 
-from probe.attention.apply import installed
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern
+from probe.attention.parse import parse
 from probe.errors import UsageError
 
 IDS, BOUNDARY = random_ids(44), 30
@@ -49,10 +49,10 @@ def test_against_complex_numbers(k: int) -> None:
     model = tiny("llama")
     head = compressed_head(pooled_before(k, base=10_000.0), BOUNDARY)
     expected = plain_heads(model, IDS, head, layers=(0, 1, 2), heads=(0, 1, 2, 3))
-    with installed(model, parse(f"pool({k}, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse(f"pool({k}, before_rope=True)"), boundary=BOUNDARY):
         found = plain_logp(model, IDS)
     assert np.abs(found - expected).max() < 1e-4
-    with installed(model, parse(f"pool({k})"), boundary=BOUNDARY):
+    with apply_pattern(model, parse(f"pool({k})"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - found)[BOUNDARY:].max() > 1e-3
 
 
@@ -61,9 +61,9 @@ def test_at_full_size_it_is_exact(family: str) -> None:
     """Whatever pairs of dimensions a family turns, and however many of them."""
     model = tiny(family)
     intact = plain_logp(model, IDS)
-    with installed(model, parse("pool(29, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(29, before_rope=True)"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - intact).max() < 1e-4
-    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - intact)[BOUNDARY:].max() > 0.01
 
 
@@ -74,7 +74,7 @@ def test_without_rotation_it_is_refused(family: str, told: str) -> None:
     """A model that learned its positions has none to take keys out of."""
     with (
         pytest.raises(UsageError, match=rf"cannot be put on \w+, which has {told}; allowed: "),
-        installed(tiny(family), parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+        apply_pattern(tiny(family), parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
     ):
         pytest.fail("it was let through")
 
@@ -97,11 +97,11 @@ def test_a_layer_of_another_rotation_is_refused(hook: Callable[..., Any]) -> Non
     handle = attention.register_forward_pre_hook(hook, with_kwargs=True)
     with (
         pytest.raises(UsageError, match="keys in layer 1 that are not those of its rotary"),
-        installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+        apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
     ):
         pytest.fail("it was let through")
     handle.remove()
-    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
         pass
 
 

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from probe import checks
-from probe.attention.registry import LARGEST, Term, register
+from probe.attention.term import LARGEST, Term, register
 
 if TYPE_CHECKING:  # parsing a pattern needs no torch
     import torch
 
 Turn = Callable[..., "torch.Tensor"]
+"""Turns keys to positions, as a model's rotary embedding does; see `LowRank.compress`."""
+_MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
 
 
 class LowRank(Term):
@@ -74,9 +78,6 @@ class LowRank(Term):
             dims: Dimensions of a key, and of a value.
         """
         return sum(dims) * self.seen(far)
-
-
-_MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
 
 
 @register("pool")
@@ -172,7 +173,6 @@ class Project(LowRank):
         turn: Turn | None = None,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Multiply; see `LowRank.compress`."""
-        import numpy as np
         import torch
 
         rng = np.random.default_rng([self.seed, layer])

@@ -1,4 +1,4 @@
-"""Whether a model heeds what is installed: several accept it and go on as before."""
+"""Whether a model supports patterns: several accept them and go on attending as before."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from probe.errors import UsageError
 from probe.text import shown
 
-TOKENS = 8  # of the trial forward
+TOKENS = 8  # of a probe forward
 
 
 @dataclass(frozen=True)
-class Heeded:
-    """What a trial found of a model that heeds patterns.
+class Support:
+    """What probe forwards showed of a model that supports patterns.
 
     Args:
         layers: Number of its layers.
@@ -31,8 +31,8 @@ class Heeded:
     cached: tuple[int, int, int]
 
 
-class Calls:
-    """Which layers called the installed attention function, and with how many heads."""
+class LayerCalls:
+    """Which layers called the attention function of a hook, and with how many heads."""
 
     def __init__(self) -> None:
         self.heads = 0
@@ -59,15 +59,15 @@ class Calls:
         return self._layers[module]
 
 
-def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
-    """Forward a few tokens and refuse a model of which a layer did not call.
+def refuse_unsupported(model: PreTrainedModel, calls: LayerCalls, pattern: str) -> int:
+    """Forward a few tokens and refuse a model of which a layer did not call the hook.
 
     Such a layer sees what the pattern hides: no attention function reaches Bloom, MPT, Falcon and
     Mamba, which would all show that hiding costs nothing.
 
     Args:
-        model: The model, with the pattern installed.
-        calls: Where the installed function notes its calls.
+        model: The model, with a hook attached.
+        calls: Where the hook notes its calls.
         pattern: The pattern's text.
 
     Returns:
@@ -78,7 +78,7 @@ def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
     """
     family = type(model).__name__
     try:
-        forward(model)
+        probe_forward(model)
     except UsageError:
         raise
     except Exception as error:  # whatever a family does with a mask that it did not expect
@@ -90,9 +90,8 @@ def refuse_unheeded(model: PreTrainedModel, calls: Calls, pattern: str) -> int:
         which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
         raise UsageError(
             f"pattern {shown(pattern)} cannot be put on {family}: {which} of its {layers} layers "
-            "uses "
-            "transformers' attention interface; allowed: models of which every layer does, such as "
-            "Llama or GPT-2"
+            "uses transformers' attention interface; allowed: models of which every layer does, "
+            "such as Llama or GPT-2"
         )
     return layers
 
@@ -104,7 +103,7 @@ def refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     (Falcon-H1) go on remembering what a pattern hides, and delta would say that hiding is free.
 
     Args:
-        model: The model, with ``local(1, sinks=0)`` installed.
+        model: The model, under ``local(1, sinks=0)``.
         pattern: Text of the pattern that it is asked for.
 
     Raises:
@@ -112,25 +111,24 @@ def refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     """
     ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
     ids[1, 0] = 1  # another first token must not move what is said behind the last
-    last = forward(model, ids)[:, -1].float()
+    last = probe_forward(model, ids)[:, -1].float()
     scale = max(1e-6, float(last.abs().max()))
     if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
         raise UsageError(
             f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
-            "token"
-            " although attention hides it, as through recurrent layers; allowed: models that read"
-            " by attention alone, such as Llama or GPT-2"
+            "token although attention hides it, as through recurrent layers; allowed: models that "
+            "read by attention alone, such as Llama or GPT-2"
         )
 
 
-def settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
+def attention_settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
     """Every configuration of a model and its parts, outer ones first, with its attention."""
-    found: dict[int, PretrainedConfig] = {}
+    by_id: dict[int, PretrainedConfig] = {}
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             for config in _nested(module.config):
-                found.setdefault(id(config), config)
-    return [(config, config._attn_implementation) for config in found.values()]
+                by_id.setdefault(id(config), config)
+    return [(config, config._attn_implementation) for config in by_id.values()]
 
 
 def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
@@ -141,11 +139,11 @@ def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
 
 
 @torch.inference_mode()
-def forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
+def probe_forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
     """The first output of a forward, by default of eight equal tokens, ``(batch, tokens, n)``."""
     if ids is None:
         ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
     caches = "use_cache" in inspect.signature(model.forward).parameters
     output = model(input_ids=ids, **({"use_cache": False} if caches else {}))
-    found: torch.Tensor = output[0]
-    return found
+    first: torch.Tensor = output[0]
+    return first

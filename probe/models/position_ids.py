@@ -1,4 +1,4 @@
-"""Whether leaving tokens out, with the positions of the others kept, hides them on a model."""
+"""Whether a model goes by position ids, so that a token that is left out can be called hidden."""
 
 from collections.abc import Mapping
 
@@ -16,8 +16,8 @@ SAME = 1e-6  # nats: below it a gap in the position ids made no difference at al
 
 
 @torch.inference_mode()
-def heeds_positions(model: CausalModel, text: NDArray[np.int64]) -> bool:
-    """Find out whether a gap in the position ids changes what a model says.
+def uses_position_ids(model: CausalModel, text: NDArray[np.int64]) -> bool:
+    """Find out whether a gap in the position ids changes a model's losses.
 
     Families with ALiBi count keys and take no notice of position ids, though some accept them.
 
@@ -29,17 +29,18 @@ def heeds_positions(model: CausalModel, text: NDArray[np.int64]) -> bool:
         return False
     ids = torch.from_numpy(text).to(model.device)
     near = _near(ids)
-    left = torch.cat([ids[:4], ids[near:]])
+    remaining = torch.cat([ids[:4], ids[near:]])
     places = torch.cat([torch.arange(4), torch.arange(near, len(ids))]).to(ids.device)
-    kept, closed = (
-        _nll(model, left, len(ids) - near, places=some) for some in (places, _counted(left))
+    with_gap, closed = (
+        _nll(model, remaining, len(ids) - near, positions)
+        for positions in (places, _counted(remaining))
     )
-    return bool((kept - closed).abs().max() > SAME)
+    return bool((with_gap - closed).abs().max() > SAME)
 
 
 @torch.inference_mode()
-def hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
-    """Compare leaving the middle of a window out with an attention mask over all of it.
+def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
+    """Find out whether tokens that are left out are as good as hidden by an attention mask.
 
     They are the same where attention alone carries text along and finds its way by position ids;
     not with windows that are shorter than the text, ALiBi or recurrent layers.
@@ -54,16 +55,16 @@ def hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
     if not model.takes_positions:
         return False
     ids = torch.from_numpy(text).to(model.device)
-    near, kept = _near(ids), 4
-    places = torch.cat([torch.arange(kept), torch.arange(near, len(ids))]).to(ids.device)
-    left_out = _nll(model, ids[places], len(ids) - near, places=places)
+    near, first = _near(ids), 4
+    places = torch.cat([torch.arange(first), torch.arange(near, len(ids))]).to(ids.device)
+    left_out = _nll(model, ids[places], len(ids) - near, places)
     seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device).tril()
-    seen[near:, kept:near] = False
+    seen[near:, first:near] = False
     dtype = model.model.dtype
     mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
     mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)
     try:
-        masked = _nll(model, ids, len(ids) - near, places=_counted(ids), mask=mask[None, None])
+        masked = _nll(model, ids, len(ids) - near, _counted(ids), mask[None, None])
     except (ValueError, RuntimeError, TypeError, IndexError):  # some families take no such mask
         return False
     difference = left_out - masked
@@ -72,7 +73,7 @@ def hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
     return bool(difference.mean().abs() <= ROUNDED)
 
 
-def refuse_unheeded(
+def refuse_ignored_positions(
     model: CausalModel, text: NDArray[np.int64], names: Mapping[str, str | None]
 ) -> None:
     """Refuse conditions that keep positions where the model does not go by them.
@@ -88,12 +89,12 @@ def refuse_unheeded(
     """
     family = type(model.model).__name__
     for condition, name in names.items():
-        if not heeds_positions(model, text):
+        if not uses_position_ids(model, text):
             raise ProbeError(
                 f"condition {shown(condition)} keeps positions, and {family} takes no notice of "
                 "position ids; allowed: positions='closed'"
             )
-        if name == "hide" and not hides(model, text):
+        if name == "hide" and not omission_hides(model, text):
             raise ProbeError(
                 f"condition {shown(condition)}: {family} has layers that do not go by position ids "
                 "alone (sliding windows shorter than the text, recurrent layers): what is left out "
@@ -113,16 +114,9 @@ def _nll(
     model: CausalModel,
     ids: torch.Tensor,
     targets: int,
-    *,
-    places: torch.Tensor,
+    positions: torch.Tensor,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Losses of the last *targets* tokens but the first of them, float32."""
-    states, _ = model.states(ids[None], positions=places[None], mask=mask, keep=False)
-    rows, labels = states[0, -targets:-1], ids[-targets + 1 :]
-    return torch.cat(
-        [
-            -torch.log_softmax(model.head(some).float(), -1).gather(1, own[:, None])[:, 0]
-            for some, own in zip(torch.split(rows, 128), torch.split(labels, 128), strict=True)
-        ]
-    )
+    states, _ = model.states(ids[None], positions=positions[None], mask=mask, keep=False)
+    return model.nll(states[0, -targets:-1], ids[-targets + 1 :])

@@ -1,149 +1,23 @@
-"""A text beside its tokens: which word and which sentence each token belongs to."""
+"""The words and sentences that the tokens of a text belong to, found when they are asked for."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.errors import UsageError
 from probe.perturbations.ids import Ids
+from probe.perturbations.language import MODEL, TAGS, Labels, entities, parts_of_speech, pipeline
 from probe.text import shown
 
-MODEL = "en_core_web_sm"
-EXTRA = "pip install 'context-probe[nlp]'"
-
-Labels = list[str | None]
-
-
-def parts_of_speech(
-    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
-) -> Labels:
-    """Part of speech of the word that each token belongs to, universal tags.
-
-    A token belongs to the spaCy token that holds its first character that is no space.
-
-    Args:
-        text: The text.
-        char_start: First character of each token, shape ``(n,)``.
-        char_end: One past its last character.
-        model: Name or folder of a spaCy pipeline.
-
-    Returns:
-        A tag such as ``NOUN``, n of them; ``None`` for white space.
-
-    Raises:
-        UsageError: If spaCy or the pipeline is missing, or it assigns no parts of speech.
-    """
-    document = analysed(model, text)
-    if len(document) and not document.has_annotation("POS"):
-        raise UsageError(f"spaCy pipeline {shown(model)} assigns no parts of speech{_parts(model)}")
-    tags = [token.pos_ or None for token in document]
-    at = aligned(text, char_start, char_end, document)
-    return [None if place < 0 else tags[place] for place in at]
-
-
-def entities(
-    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
-) -> Labels:
-    """Kind of the named entity that each token is part of.
-
-    Args:
-        text: The text.
-        char_start: First character of each token, shape ``(n,)``.
-        char_end: One past its last character.
-        model: Name or folder of a spaCy pipeline.
-
-    Returns:
-        A label such as ``PERSON``, empty for no entity, n of them; ``None`` for white space.
-
-    Raises:
-        UsageError: If spaCy or the pipeline is missing, or it looks for no entities.
-    """
-    document = analysed(model, text)
-    if len(document) and not document.has_annotation("ENT_IOB"):
-        raise UsageError(f"spaCy pipeline {shown(model)} looks for no entities{_parts(model)}")
-    kinds = [token.ent_type_ for token in document]
-    at = aligned(text, char_start, char_end, document)
-    return [None if place < 0 else kinds[place] for place in at]
-
-
-@lru_cache(maxsize=4)
-def pipeline(model: str) -> Any:
-    """Load a spaCy pipeline, once in a process.
-
-    Args:
-        model: Its name or folder.
-
-    Raises:
-        UsageError: If spaCy is not installed or the pipeline cannot be loaded.
-    """
-    try:
-        import spacy
-    except ImportError as error:
-        raise UsageError(f"parts of speech and named entities need spaCy: {EXTRA}") from error
-    try:
-        return spacy.load(model)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"spaCy pipeline {shown(model)} cannot be loaded; allowed: a folder, or an installed "
-            f"one (python -m spacy download {model})"
-        ) from error
-
-
-def pipeline_version(model: str = MODEL) -> str:
-    """The versions of spaCy and of a pipeline; empty where one of them is not there."""
-    meta = Path(model) / "meta.json"
-    try:
-        own = hashlib.sha256(meta.read_bytes()).hexdigest() if meta.is_file() else version(model)
-        return f"spacy {version('spacy')}, {own}"
-    except (PackageNotFoundError, ValueError, OSError):
-        return ""
-
-
-@lru_cache(maxsize=1)
-def analysed(model: str, text: str) -> Any:
-    """The pipeline's view of a text; all that ask about one window share it."""
-    nlp = pipeline(model)
-    nlp.max_length = max(nlp.max_length, len(text))
-    return nlp(text)
-
-
-def aligned(
-    text: str, char_start: NDArray[Any], char_end: NDArray[Any], document: Any
-) -> list[int]:
-    """Which spaCy token holds the first character of each token that is no space; −1 for none."""
-    at = np.full(len(text) + 1, -1, dtype=np.int64)
-    for token in document:
-        if not token.is_space:
-            at[token.idx : token.idx + len(token)] = token.i
-    found = []
-    for first, end in zip(char_start.tolist(), char_end.tolist(), strict=True):
-        own = text[first:end]
-        bare = own.lstrip()
-        found.append(int(at[first + len(own) - len(bare)]) if bare else -1)
-    return found
-
-
-def _parts(model: str) -> str:
-    names = ", ".join(pipeline(model).pipe_names) or "none"
-    return f"; its parts: {names}"
-
-
-UNITS = ("token", "word", "sentence")
-TAGS = (
-    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
-    *("PUNCT", "SCONJ", "SPACE", "SYM", "VERB", "X"),
-)
-"""The universal parts of speech, and ``SPACE`` for white space."""
-LANGUAGE = "en"
+TYPICAL = {"token": 1, "word": 2, "sentence": 16}
+"""Tokens of a unit in a text that stands in for any other."""
+UNITS = tuple(TYPICAL)
+"""What a perturbation can move."""
 # White space belongs to the word behind it.
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
@@ -162,10 +36,14 @@ class TokenText:
         ids: Token ids, shape ``(n,)``, int64.
         words: Gives the spans of the words of a text; by default runs of letters and single signs,
             each with the white space before it.
-        language: Code of the language that sentences are found in.
         common: Which token ids are common, shape ``(v,)``, bool (`common_types`); by default the
             text's own counts tell.
+
+    Attributes:
+        language: Code of the language that sentences are found in.
     """
+
+    language = "en"
 
     def __init__(
         self,
@@ -175,10 +53,9 @@ class TokenText:
         ids: Ids,
         *,
         words: Callable[[str], Spans] | None = None,
-        language: str = LANGUAGE,
         common: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.text, self.ids, self.language = text, ids, language
+        self.text, self.ids = text, ids
         self.char_start, self.char_end = char_start, char_end
         self._words, self._common = words or _plain_words, common
         self._labels: dict[tuple[str, str], Labels] = {}
@@ -255,9 +132,9 @@ class TokenText:
             UsageError: If spaCy or the pipeline is missing, or does not tell.
         """
         if (kind, model) not in self._labels:
-            find = {"pos": parts_of_speech, "entity": entities}[kind]
-            found = find(self.text, self.char_start, self.char_end, model=model)
-            self._labels[kind, model] = found
+            label = {"pos": parts_of_speech, "entity": entities}[kind]
+            labels = label(self.text, self.char_start, self.char_end, model=model)
+            self._labels[kind, model] = labels
         return self._labels[kind, model]
 
     @property
@@ -276,15 +153,15 @@ class TokenText:
     def _sentence_of_each(self) -> Ids:
         from sentencex import get_sentence_boundaries
 
-        found = get_sentence_boundaries(self.language, self.text)
+        parts = get_sentence_boundaries(self.language, self.text)
         # A break between paragraphs belongs to the sentence before it.
-        return self._place([b["start_index"] for b in found if not b["is_paragraph_break"]])
+        return self._place([p["start_index"] for p in parts if not p["is_paragraph_break"]])
 
     def _place(self, starts: Sequence[int]) -> Ids:
         """The unit that holds a token's last character: its first may be a space between two."""
         last = np.maximum(self.char_start, self.char_end - 1)
-        found = np.searchsorted(np.asarray(starts, dtype=np.int64), last, side="right")
-        return np.maximum.accumulate(found.astype(np.int64))
+        units = np.searchsorted(np.asarray(starts, dtype=np.int64), last, side="right")
+        return np.maximum.accumulate(units.astype(np.int64))
 
 
 class _Part(TokenText):
@@ -297,7 +174,6 @@ class _Part(TokenText):
             whole.char_end[part],
             whole.ids[part],
             words=whole._words,
-            language=whole.language,
         )
         self._whole, self._at = whole, part
 
@@ -313,6 +189,57 @@ class _Part(TokenText):
     def common(self) -> NDArray[np.bool_]:
         """See :class:`TokenText`."""
         return self._whole.common[self._at]
+
+
+class SyntheticText(TokenText):
+    """A text that stands in for any other where a perturbation is only tried.
+
+    Args:
+        tokens: Its tokens; units of `TYPICAL` size, every tenth type common.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        ids = np.arange(tokens)
+        super().__init__("", ids, ids + 1, ids)
+
+    def units(self, unit: str) -> Ids:
+        """See :class:`TokenText`."""
+        if unit not in UNITS:
+            return super().units(unit)
+        return np.arange(len(self)) // TYPICAL[unit]
+
+    def labels(self, kind: str, model: str = MODEL) -> Labels:
+        """See :class:`TokenText`; the pipeline must be there though it is not asked."""
+        pipeline(model)
+        names = TAGS if kind == "pos" else ("", "", "PERSON")
+        return [names[place % len(names)] for place in range(len(self))]
+
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """See :class:`TokenText`."""
+        common: NDArray[np.bool_] = np.arange(len(self)) % 10 == 0
+        return common
+
+
+def text_of(far: Ids, text: TokenText | None, what: str) -> TokenText:
+    """Check that the text of a far context is there.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``.
+        text: What was given as its text.
+        what: What it is needed for, for the error.
+
+    Raises:
+        ValueError: If there is none, or it is of another number of tokens.
+    """
+    if text is None:
+        raise ValueError(
+            f"{shown(what)} is found in the text of the far context, and there is none; allowed: "
+            "data with text, or text=TokenText.of(text, tokenizer)"
+        )
+    if len(text) != len(far):
+        raise ValueError(f"text must be that of the {len(far)} far tokens; got {len(text)} tokens")
+    return text
 
 
 def common_types(counts: ArrayLike, *, top: float = 0.1) -> NDArray[np.bool_]:
@@ -353,34 +280,4 @@ def pre_tokens(tokenizer: Any) -> Callable[[str], Spans] | None:
 
 
 def _plain_words(text: str) -> Spans:
-    return [found.span() for found in _WORD.finditer(text)]
-
-
-class MadeUp(TokenText):
-    """A text that stands in for any other where a perturbation is only tried.
-
-    Args:
-        tokens: Its tokens; words of 2, sentences of 16, every tenth type common.
-    """
-
-    def __init__(self, tokens: int) -> None:
-        ids = np.arange(tokens)
-        super().__init__("", ids, ids + 1, ids)
-
-    def units(self, unit: str) -> Ids:
-        """See :class:`TokenText`."""
-        if unit not in UNITS:
-            return super().units(unit)
-        return np.arange(len(self)) // {"token": 1, "word": 2, "sentence": 16}[unit]
-
-    def labels(self, kind: str, model: str = MODEL) -> Labels:
-        """See :class:`TokenText`; the pipeline must be there though it is not asked."""
-        pipeline(model)
-        names = TAGS if kind == "pos" else ("", "", "PERSON")
-        return [names[place % len(names)] for place in range(len(self))]
-
-    @property
-    def common(self) -> NDArray[np.bool_]:
-        """See :class:`TokenText`."""
-        common: NDArray[np.bool_] = np.arange(len(self)) % 10 == 0
-        return common
+    return [match.span() for match in _WORD.finditer(text)]

@@ -1,4 +1,4 @@
-"""Data files on this machine: globs to paths, paths to names, and what is wrong with a file."""
+"""Paths and data files of this machine: what a path can be, the files of a glob, their names."""
 
 import glob
 import os
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from probe.corpus.options import DataOptions
+from probe.corpus.dataset import DataOptions
 from probe.errors import UsageError
 
 FILE_FORMATS = frozenset({"text", "json", "csv", "parquet", "arrow"})
@@ -72,8 +72,8 @@ def _matches(pattern: str) -> list[str]:
         return [pattern]
     if Path(pattern).is_file():  # a name may hold the signs of a glob
         return [Path(pattern).as_posix()]
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
-    files = [Path(path).as_posix() for path in found if Path(path).is_file()]
+    paths = glob.glob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
+    files = [Path(path).as_posix() for path in paths if Path(path).is_file()]
     if not files:
         raise UsageError(f"data.data_files: {pattern!r} matches no file, seen from {Path.cwd()}")
     return files
@@ -82,6 +82,23 @@ def _matches(pattern: str) -> list[str]:
 def is_address(path: str) -> bool:
     """Say whether a path is an address (``https://...``, ``hf://...``), not a file here."""
     return "://" in path
+
+
+def expand_home(path: str) -> Path:
+    """A path with the user's home in place of ``~``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody has that name
+        return Path(path)
+
+
+def is_local(path: str) -> bool:
+    """Say whether a text can only be a path of this machine, not a name on the hub.
+
+    A name there is one word, or two with a slash between them.
+    """
+    outright = path.startswith(("/", "./", "../", "~")) or path in (".", "..")
+    return "://" not in path and (outright or path.endswith("/") or path.count("/") > 1)
 
 
 def document_names(paths: Sequence[str]) -> tuple[str, ...]:

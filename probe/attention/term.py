@@ -1,4 +1,4 @@
-"""The attention patterns by name: what a term of a pattern is, registering one, finding one."""
+"""The terms that attention patterns are made of: what a term is, and each kind by its name."""
 
 import dataclasses
 import inspect
@@ -11,7 +11,7 @@ from probe.registry import Registry, summary
 
 BUILTINS = (
     "probe.attention.terms.mask",
-    "probe.attention.terms.mask",
+    "probe.attention.terms.random_links",
     "probe.attention.terms.hardcoded",
     "probe.attention.terms.lowrank",
 )
@@ -40,16 +40,16 @@ class Term(ABC):
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # each of them is a dataclass
         given = {field.name: getattr(self, field.name) for field in fields}
-        shown = [
+        written = [
             f"{field.name}={_plain(given[field.name])!r}"
             for field in fields
             if field.name == "sinks" or given[field.name] != field.default
         ]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
+        return f"{self.name}({', '.join(written)})" if written else self.name
 
 
 @dataclass(frozen=True)
-class Entry:
+class TermEntry:
     """What is known of a kind of pattern.
 
     Args:
@@ -65,14 +65,14 @@ class Entry:
     parameters: tuple[inspect.Parameter, ...]
 
 
-REGISTRY = Registry[Entry](
+REGISTRY = Registry[TermEntry](
     "pattern", "a frozen dataclass", BUILTINS, ", and heads(pattern, layers=[...], heads=[...])"
 )
 names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
-Kind = TypeVar("Kind", bound=Term)
+TermType = TypeVar("TermType", bound=Term)
 
 
-def register(name: str) -> Callable[[type[Kind]], type[Kind]]:
+def register(name: str) -> Callable[[type[TermType]], type[TermType]]:
     """Give a kind of pattern its name.
 
     Args:
@@ -88,11 +88,11 @@ def register(name: str) -> Callable[[type[Kind]], type[Kind]]:
     if name not in KEYWORDS:
         REGISTRY.check_name(name)
 
-    def decorate(kind: type[Kind]) -> type[Kind]:
+    def decorate(kind: type[TermType]) -> type[TermType]:
         REGISTRY.check_free(name, kind)
         kind.name = name
         parameters = tuple(inspect.signature(kind).parameters.values())
-        REGISTRY.entries[name] = Entry(name, kind, summary(kind), parameters)
+        REGISTRY.entries[name] = TermEntry(name, kind, summary(kind), parameters)
         return kind
 
     return decorate

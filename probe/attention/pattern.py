@@ -1,4 +1,4 @@
-"""Patterns: terms on layers and heads, added up, as canonical text, `global(...) + local(w=64)`.
+"""Attention patterns: terms on layers and heads, added up; what each head does under them.
 
 A term says nothing about a head that it does not name, and a head that no term names keeps the
 model's own attention. Terms that hide keys add up to what any of them lets through.
@@ -7,20 +7,20 @@ model's own attention. Terms that hide keys add up to what any of them lets thro
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from probe.attention.registry import Index, Term, Truth
+from probe.attention.term import Index, Term, Truth
 from probe.attention.terms.hardcoded import Weights
 from probe.attention.terms.lowrank import LowRank
 from probe.attention.terms.mask import Mask
 from probe.errors import UsageError
 from probe.text import one_line, shown
 
-Chosen = tuple[int, ...] | None
+Selection = tuple[int, ...] | None
 """Numbers of layers or heads; ``None`` is all of them."""
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A term on some layers and heads.
+class PlacedTerm:
+    """A term on chosen layers and heads.
 
     Args:
         term: The term.
@@ -29,8 +29,8 @@ class Placed:
     """
 
     term: Term
-    layers: Chosen = None
-    heads: Chosen = None
+    layers: Selection = None
+    heads: Selection = None
 
     def holds(self, layer: int, head: int) -> bool:
         """Whether it says something about this head of this layer."""
@@ -39,17 +39,19 @@ class Placed:
         )
 
     def __str__(self) -> str:
-        chosen = [
-            f", {name}={list(some)}"
-            for name, some in (("layers", self.layers), ("heads", self.heads))
-            if some is not None
+        selected = [
+            f", {name}={list(numbers)}"
+            for name, numbers in (("layers", self.layers), ("heads", self.heads))
+            if numbers is not None
         ]
-        return f"heads({self.term}{''.join(chosen)})" if chosen else str(self.term)
+        return f"heads({self.term}{''.join(selected)})" if selected else str(self.term)
 
 
 @dataclass(frozen=True)
-class Part:
-    """What happens in one head, or in several at once.
+class HeadRule:
+    """What a pattern makes of a head: masks, weights of its own, or compressed far keys.
+
+    Equal for heads that do the same, which can then be computed together.
 
     Args:
         masks: What may be seen: a key that any of them allows; none of them is no limit.
@@ -63,7 +65,7 @@ class Part:
 
     @property
     def varies(self) -> bool:
-        """Whether two layers or heads with this part may see different keys."""
+        """Whether two layers or heads with this rule may see different keys."""
         return any(mask.varies for mask in self.masks)
 
     def allowed(
@@ -88,7 +90,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Pattern:
-    """An attention pattern; made by `probe.attention.text.parse`, equal where its text is.
+    """An attention pattern; made by `probe.attention.parse.parse`, equal where its text is.
 
     Args:
         text: The canonical text.
@@ -96,7 +98,7 @@ class Pattern:
     """
 
     text: str
-    placed: tuple[Placed, ...] = field(compare=False, repr=False)
+    placed: tuple[PlacedTerm, ...] = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.text
@@ -109,7 +111,9 @@ class Pattern:
     @property
     def turns_keys(self) -> bool:
         """Whether it needs the model's rotary embedding."""
-        return any(isinstance(one.term, LowRank) and one.term.turns_keys for one in self.placed)
+        return any(
+            isinstance(placed.term, LowRank) and placed.term.turns_keys for placed in self.placed
+        )
 
     @property
     def bidirectional(self) -> bool:
@@ -121,9 +125,9 @@ class Pattern:
     @property
     def first_layer(self) -> int:
         """The lowest layer that it says something about."""
-        return min(0 if one.layers is None else one.layers[0] for one in self.placed)
+        return min(0 if placed.layers is None else placed.layers[0] for placed in self.placed)
 
-    def part(self, layer: int, head: int) -> Part:
+    def rule(self, layer: int, head: int) -> HeadRule:
         """What happens in one head.
 
         Args:
@@ -144,19 +148,19 @@ class Pattern:
                 f"pattern {shown(self.text)}: layer {layer}, head {head} has {clash}; allowed: "
                 "masks with at most one hard-coded head, or one low-rank term alone"
             )
-        return Part(masks, next(iter(weights), None), next(iter(lowrank), None))
+        return HeadRule(masks, next(iter(weights), None), next(iter(lowrank), None))
 
-    def parts(self, layer: int, heads: int) -> dict[Part, list[int]]:
-        """What happens in a layer: each part with its heads, rising.
+    def rules(self, layer: int, heads: int) -> dict[HeadRule, list[int]]:
+        """What happens in a layer: each rule with the heads that follow it, rising.
 
         Args:
             layer: Number of the layer.
             heads: Number of query heads.
         """
-        found: dict[Part, list[int]] = {}
+        by_rule: dict[HeadRule, list[int]] = {}
         for head in range(heads):
-            found.setdefault(self.part(layer, head), []).append(head)
-        return found
+            by_rule.setdefault(self.rule(layer, head), []).append(head)
+        return by_rule
 
     def refuse_unknown(self, layers: int, heads: int) -> None:
         """Refuse layers and heads that a model does not have, and terms that clash.
@@ -165,18 +169,18 @@ class Pattern:
             UsageError: Naming the first of them.
         """
         for placed in self.placed:
-            chosen = (("layers", placed.layers, layers), ("heads", placed.heads, heads))
-            for name, some, count in chosen:
-                if some is not None and some[-1] >= count:
+            selected = (("layers", placed.layers, layers), ("heads", placed.heads, heads))
+            for name, numbers, count in selected:
+                if numbers is not None and numbers[-1] >= count:
                     raise UsageError(
-                        f"pattern {shown(self.text)}: {name} holds {some[-1]}; allowed: 0 to "
+                        f"pattern {shown(self.text)}: {name} holds {numbers[-1]}; allowed: 0 to "
                         f"{count - 1}"
                     )
         for layer in range(layers):
-            self.parts(layer, heads)
+            self.rules(layer, heads)
 
     def refuse_windows(self, windows: Sequence[int | None], length: int) -> None:
-        """Refuse to press far keys where the model's own sliding window hides some of them.
+        """Refuse to compress far keys where the model's own sliding window hides some of them.
 
         Args:
             windows: The sliding window or chunk of each layer, keys; ``None`` is full attention.
@@ -187,10 +191,10 @@ class Pattern:
         """
         for layer, window in enumerate(windows):
             for placed in self.placed:
-                pressed = isinstance(placed.term, LowRank) and (
+                compressed = isinstance(placed.term, LowRank) and (
                     placed.layers is None or layer in placed.layers
                 )
-                if pressed and window is not None and window < length:
+                if compressed and window is not None and window < length:
                     raise UsageError(
                         f"pattern {shown(self.text)} compresses far keys, and layer {layer} hides "
                         f"some of them by itself (window or chunk of {window} keys); allowed: "
@@ -208,22 +212,21 @@ class Pattern:
             UsageError: Naming the first layer of that kind.
         """
         for layer in range(layers):
-            part, *others = self.parts(layer, heads)
-            if others or part.varies or part.weights is not None or part.lowrank is not None:
+            rule, *others = self.rules(layer, heads)
+            if others or rule.varies or rule.weights is not None or rule.lowrank is not None:
                 raise UsageError(
                     f"pattern {shown(self.text)}, layer {layer}: a block mask serves all heads "
-                    "alike "
-                    "and holds no weights; allowed: masks but random, on all heads of a layer"
+                    "alike and holds no weights; allowed: masks but random, on all heads of a layer"
                 )
 
 
-def add(placed: Sequence[Placed]) -> Pattern:
+def add(placed: Sequence[PlacedTerm]) -> Pattern:
     """Add terms up, each once, in the order of their texts: no order means anything else."""
-    by_text = {str(one): one for one in placed}
+    by_text = {str(term): term for term in placed}
     texts = sorted(by_text)
     return Pattern(" + ".join(texts), tuple(by_text[text] for text in texts))
 
 
-def restrict(pattern: Pattern, *, layers: Chosen, heads: Chosen) -> Pattern:
+def restrict(pattern: Pattern, *, layers: Selection, heads: Selection) -> Pattern:
     """Put a pattern on chosen layers and heads only."""
     return add([replace(placed, layers=layers, heads=heads) for placed in pattern.placed])
