@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from simulated import Simulation, write_run
-from test_selfcheck import LONGROPE, SMALL
+from models import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     character_tokenizer,

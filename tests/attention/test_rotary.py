@@ -8,13 +8,15 @@ import pytest
 import torch
 from models import plain_logp, random_ids, tiny
 from plain_attention import compressed_head, plain_heads
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from probe.attention.apply import apply_pattern
 from probe.attention.parse import parse
+from probe.attention.rotary import Rotary
 from probe.errors import UsageError
 
 IDS, BOUNDARY = random_ids(44), 30
+LONG = random_ids(120)
 ROTATED = ("llama", "gpt_neox", "cohere", "granite")
 
 
@@ -111,3 +113,43 @@ def test_its_text() -> None:
     assert parse("pool(3, before_rope=False)").text == "pool(k=3)"
     with pytest.raises(UsageError, match="before_rope"):
         parse("pool(3, before_rope=2)")
+
+
+ROPES = {
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+        "original_max_position_embeddings": 64,
+        "factor": 2.0,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64},
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_keys_are_turned_back_by_the_angles_of_the_whole_text(kind: str) -> None:
+    """Some embeddings choose their angles by the length of the text: far keys are not alone."""
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        rope_parameters={"rope_theta": 100.0, **ROPES[kind]},
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+    true, cached = [], []
+    attention = model.model.layers[0].self_attn
+    attention.k_proj.register_forward_hook(lambda *given: true.append(given[2]))
+    with torch.inference_mode():
+        output = model(torch.from_numpy(LONG)[None], use_cache=True)
+        cached.append(output.past_key_values.layers[0].keys)
+        rotary, places = Rotary(model, "pool"), torch.arange(1, 60)
+        back = rotary.turn(attention, 0, cached[0][:, :, 1:60], places, length=len(LONG), back=True)
+    plain = true[0].unflatten(-1, (2, 8)).transpose(1, 2)
+    assert (back - plain[:, :, 1:60]).abs().max() < 1e-5 * plain.abs().max()

@@ -5,6 +5,17 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from builtin_conditions import (
+    AGAIN,
+    CONTROLS,
+    CUTTING,
+    EVERY,
+    KEEPING,
+    ORDER,
+    PREFIXED,
+    REMOVING,
+    WITHIN,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_spacy import forget, install
@@ -15,7 +26,6 @@ from probe.corpus.windows import Window
 from probe.perturbations import register as registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
-from probe.perturbations.traits import is_nested
 from probe.protocol import Run
 
 SOURCES = {
@@ -28,33 +38,6 @@ SOURCES = {
     "pad": vocabulary([7000]),
     "mask": vocabulary([7001]),
 }
-WITHIN = ["shuffle(span=2)", "shuffle(span=7)", "shuffle(within='sentence')"]
-WITHIN += ["shuffle(within='word')", "shuffle(unit='word', within='sentence')"]
-WITHIN += ["shuffle(span=3, within='sentence')", "shuffle_spans(span=3, within='sentence')"]
-ORDER = ["shuffle", "shuffle(unit='word')", "shuffle(unit='sentence')", "shuffle_spans(span=1)"]
-ORDER += ["shuffle_spans(span=7)", "reverse", "reverse(unit='word')", "reverse(unit='sentence')"]
-ORDER += ["move", "move(to='first')"]
-CONTROLS = ["intact", "noise", "noise(windows=3)", "attend(local(w=8, sinks=1))"]
-REPLACING = [f"replace(source={name!r})" for name in SOURCES]
-REPLACING += ["replace(source=5)", "replace(source='document', rate=0.3)"]
-FILTERS = ["keep(what='NOUN+VERB')", "keep(what='content')", "keep(what='function+PUNCT')"]
-FILTERS += ["keep(what='common')", "keep(what='entity+SPACE')", "drop(what='rare')"]
-FILTERS += ["drop(what='NOUN', positions='kept')"]
-DROPPING = ["drop(rate=0.3)", "drop(rate=1.0)", "drop(rate=0.3, positions='kept')"]
-CUTTING = ["truncate", "delete", "delete(sinks=3)", "delete(sinks=3, positions='kept')"]
-CUTTING += ["hide", "hide(sinks=3)"]
-TARGETED = ["replace_target(source='unigram')", "replace_target(source=5)"]
-MATCHED = ["drop_target(matched=True)", "replace_target(source='unigram', matched=True)"]
-
-PREFIXED = [*CONTROLS, *REPLACING, *FILTERS, *DROPPING, *CUTTING, *TARGETED, "drop_target"]
-PREFIXED += ["[drop(rate=0.3), replace(source='document')]", "[keep(what='rare'), drop(rate=0.5)]"]
-REMOVING = [*FILTERS, *DROPPING, *CUTTING, "drop_target", MATCHED[0], "[drop(rate=0.5), shuffle]"]
-KEEPING = [*ORDER, *WITHIN, *CONTROLS, *REPLACING, *TARGETED, MATCHED[1], "paste"]
-KEEPING += ["[reverse, shuffle(span=3)]"]
-EVERY = [*KEEPING, *REMOVING, *(text for text in PREFIXED if text.startswith("["))]
-AGAIN = [*CUTTING, "keep(what='common')", "drop(what='rare')", "drop(rate=1.0)", "paste"]
-AGAIN += [*CONTROLS, "drop_target", "replace(source='pad')", "replace_target(source=5)"]
-
 IDS = st.integers(0, 300)
 ANY_IDS = st.lists(IDS, max_size=200)
 SEEDS = st.integers(0, 2**32)
@@ -214,13 +197,6 @@ def test_a_shuffle_inside_groups_is_nested_up_to_whole_groups(text, ids, seed, d
         whole = int(np.searchsorted(groups, groups[whole])) if same else whole
     short, long = apply(text, ids[:m], seed, whole=ids), apply(text, ids, seed)
     assert long[:whole] == short[:whole]
-
-
-@pytest.mark.parametrize("text", EVERY)
-def test_what_is_nested_is_found_out(text):
-    """Far contexts that begin alike share their prefix, others do not."""
-    expected = text in PREFIXED or text in WITHIN or text == "paste"
-    assert is_nested(parse(text), shorter=1008, longer=2016) is expected
 
 
 @RUN

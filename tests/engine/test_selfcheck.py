@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import FAMILIES, plain_logp, random_ids, tiny, tiny_report
+from models import FAMILIES, LONGROPE, SMALL, plain_logp, random_ids, tiny, tiny_report
 from planted import CopyRule, planted
 from scipy.stats import t
 from transformers import (
@@ -21,8 +21,8 @@ from transformers import (
 
 from probe.engine.branch import Branch
 from probe.engine.engine import Engine
-from probe.engine.walk import Techniques
 from probe.engine.selfcheck import Outcome, Report, check
+from probe.engine.walk import Techniques
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 
@@ -230,21 +230,6 @@ def test_report_as_json() -> None:
 
 # -- the model itself --------------------------------------------------------------------------
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "pad_token_id": 2,
-    "initializer_range": 0.2,
-}
-LONGROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0] * 4,
-    "long_factor": [4.0] * 4,
-}
 TEXTS = [random_ids(150, seed=seed) for seed in range(40)]
 
 

@@ -265,7 +265,10 @@ def test_restored(family: str, implementation: str) -> None:
             zero = plain_logp(model, IDS)
         assert not np.array_equal(plain_logp(model, IDS), zero), "the outer one is back"
     assert np.array_equal(plain_logp(model, IDS), intact)
-    with pytest.raises(RuntimeError, match="in the middle"), apply_pattern(model, parse("local(4)")):
+    with (
+        pytest.raises(RuntimeError, match="in the middle"),
+        apply_pattern(model, parse("local(4)")),
+    ):
         raise RuntimeError("in the middle")
     assert model.config._attn_implementation == implementation
     assert np.array_equal(plain_logp(model, IDS), intact)
@@ -293,10 +296,16 @@ def test_models_that_cannot_be_probed() -> None:
     """An encoder with a decoder, and a model in training, are refused."""
     config = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     both = T5ForConditionalGeneration(config).eval()
-    with pytest.raises(UsageError, match="encoder and decoder"), apply_pattern(both, parse("local(3)")):
+    with (
+        pytest.raises(UsageError, match="encoder and decoder"),
+        apply_pattern(both, parse("local(3)")),
+    ):
         pytest.fail("it was let through")
     training = tiny("llama").train()
-    with pytest.raises(UsageError, match="training mode"), apply_pattern(training, parse("local(3)")):
+    with (
+        pytest.raises(UsageError, match="training mode"),
+        apply_pattern(training, parse("local(3)")),
+    ):
         pytest.fail("it was let through")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from probe.corpus.sample import to_document
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from probe.corpus import sample, tokenise
 from probe.corpus.records import Record
+from probe.corpus.sample import to_document
 from probe.corpus.tokenise import Tokens, encode, encode_long
 from probe.errors import ProbeError
 

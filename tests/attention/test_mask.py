@@ -8,7 +8,7 @@ import torch
 from plain_attention import SEES, double_loop
 
 from probe.attention.parse import parse
-from probe.attention.terms.random_links import Random
+from probe.attention.terms.random_links import Random, is_grid
 
 LENGTH = 33
 
@@ -107,3 +107,12 @@ def test_full_patterns_hide_nothing(text: str) -> None:
     index = np.arange(LENGTH)
     found = parse(text).rule(0, 0).allowed(index[:, None], index[None])
     assert np.array_equal(found, np.tri(LENGTH, dtype=bool))
+
+
+def test_grids_are_told() -> None:
+    """A column and a row of consecutive numbers, and nothing else."""
+    index = torch.arange(5)
+    assert is_grid(index[:, None], index[None] + 3)
+    assert not is_grid(index[:, None], index[None].flip(1))
+    assert not is_grid(index[:, None], index[:, None])
+    assert not is_grid(3, index[None])

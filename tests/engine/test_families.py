@@ -6,8 +6,8 @@ from models import CONFIGS, random_ids, tiny
 from test_engine import Paths, Plain, branches_of, paths, window
 
 from probe.engine.engine import Engine
-from probe.engine.walk import Techniques
 from probe.engine.selfcheck import check
+from probe.engine.walk import Techniques
 from probe.models.causal import CausalModel
 
 __all__ = ["paths"]  # a fixture

@@ -23,14 +23,12 @@ from planted import CopyRule, planted
 
 from probe.branches import FirstToken, intact, perturbed
 from probe.corpus.windows import Window
-from probe.engine.branch import Branch
 from probe.engine import tree, walk
+from probe.engine.branch import Branch
 from probe.engine.engine import Engine
-from probe.engine.walk import Techniques
-from probe.engine import tree as packing
 from probe.engine.losses import MEASURES, Losses
 from probe.engine.selfcheck import check
-from probe.engine.walk import Walk
+from probe.engine.walk import Techniques, Walk
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
@@ -151,7 +149,7 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
         How often each was taken.
     """
     monkeypatch.setattr(walk, "SHORT", 30)
-    monkeypatch.setattr(packing, "PACK", 70)
+    monkeypatch.setattr(tree, "PACK", 70)
     monkeypatch.setattr(walk, "PIECE", 27)
     monkeypatch.setattr(walk, "ALONE", 40)
     monkeypatch.setattr(walk, "build", partial(tree.build, shared_at_least=6))
@@ -180,7 +178,7 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Paths:
 def tree_tokens(windows: Sequence[Sequence[Branch]], techniques: Techniques) -> int:
     """Tokens that windows of equal shape take, by their tree."""
     keys = [np.stack([w[number].keys for w in windows]) for number in range(len(windows[0]))]
-    roots = walk.build(keys) if techniques.branching else packing.without_tree(keys)
+    roots = walk.build(keys) if techniques.branching else tree.without_tree(keys)
     return tree.tokens(roots) * len(windows)
 
 

@@ -104,7 +104,7 @@ def expected_rows(folder, base):
                     }
                     places = list(range(at))
                     if condition.keeps_positions:
-                        places = condition.left(ids[:at], **given).tolist()
+                        places = condition.remaining(ids[:at], **given).tolist()
                         far = ids[places].tolist()
                     else:
                         far = condition.apply(ids[:at], sources=sources, **given).tolist()

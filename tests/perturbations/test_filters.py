@@ -77,7 +77,7 @@ def test_positions_are_kept_where_asked():
         closed = parse(call.format(""))
         kept = parse(call.format(", positions='kept'"))
         assert (closed.keeps_positions, kept.keeps_positions) == (False, True)
-        places = kept.left(ids, rng=5, text=text)
+        places = kept.remaining(ids, rng=5, text=text)
         assert ids[places].tolist() == closed.apply(ids, rng=5, text=text).tolist()
 
 

@@ -79,7 +79,9 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> No
         return states
 
     monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * SIZE)
-    found = token_losses(head, logits, LABELS, measures=MEASURES, reference=Reference(intact), vocabulary=SIZE)
+    found = token_losses(
+        head, logits, LABELS, measures=MEASURES, reference=Reference(intact), vocabulary=SIZE
+    )
     assert max(sizes) == min(rows, TARGETS)
     whole = measure(logits, intact, LABELS, vocabulary=1)
     for name in MEASURES:

@@ -20,9 +20,9 @@ from probe.attention.apply import apply_pattern
 from probe.attention.parse import parse
 from probe.engine.branch import Attention, Branch, by_attention
 from probe.engine.engine import Engine
-from probe.engine.walk import Techniques
 from probe.engine.lower_layers import Layers, computed_share, shared_lower_layers
 from probe.engine.selfcheck import check
+from probe.engine.walk import Techniques
 from probe.models.causal import CausalModel
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
@@ -133,7 +133,9 @@ def test_whether_it_is_worth_a_forward() -> None:
     assert shared_lower_layers(batch, groups, 3) == []  # the text read backwards shares its pattern
     batch[0].pop()
     groups = by_attention(batch[0])
-    assert shared_lower_layers(batch, groups, 3) == []  # three layers are saved, three are forwarded
+    assert (
+        shared_lower_layers(batch, groups, 3) == []
+    )  # three layers are saved, three are forwarded
     (found,) = shared_lower_layers(batch, groups, 2)
     assert found.outputs == {0, 1}
     assert {a.pattern.text: first for a, first in found.first.items()} == {one: 1, two: 2}

@@ -17,7 +17,6 @@ from probe.perturbations.content import replace
 from probe.perturbations.order import reverse, shuffle
 from probe.perturbations.removal import drop
 from probe.perturbations.samplers import vocabulary
-from probe.perturbations.traits import is_nested
 
 
 @pytest.fixture
@@ -105,57 +104,6 @@ def test_a_draw_is_the_same_in_every_process_and_version():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == [5821558954818504561, 2793245225766152004]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("intact", True),
-        ("truncate", True),
-        ("drop(rate=0.5)", True),
-        ("drop(rate=1.0)", True),
-        ("replace(source='document')", True),
-        ("shuffle(span=2)", True),
-        ("shuffle(span=1000)", True),
-        ("shuffle(span=1024)", True),
-        ("shuffle(span=2000)", False),  # cut at 1024 it is another permutation
-        ("shuffle", False),
-        ("reverse", False),
-        ("[drop(rate=0.5), replace(source='self')]", True),
-        ("[drop(rate=0.5), shuffle]", False),
-    ],
-)
-def test_nesting_is_found_out(text, expected):
-    """What a longer far context begins with is seen by trying both."""
-    assert is_nested(parse(text)) is expected
-
-
-def test_permuted_spans_are_never_taken_for_nested():
-    """Long spans often agree by luck in one trial; several trials tell."""
-    spans = [1, 2, 100, 341, 512, 600, 1000, 1024, 1500, 2000, 2047]
-    assert not any(is_nested(parse(f"shuffle_spans(span={span})")) for span in spans)
-
-
-def test_nesting_is_asked_for_the_boundaries_at_hand():
-    """Spans of 2,000 tokens are nested where the boundaries are 4,000 and 6,000."""
-    assert is_nested(parse("shuffle(span=2000)"), shorter=4000, longer=6000)
-    with pytest.raises(ValueError, match="n must be an integer >= 11; got 10"):
-        is_nested(parse("shuffle"), shorter=10, longer=10)
-
-
-def test_nesting_of_a_users_function_is_found_out(register):
-    """Nothing is declared: a rotation is not nested, adding one to each id is."""
-
-    @register("rotate")
-    def rotate(far, *, rng):
-        return np.roll(far, 1)
-
-    @register("next_id")
-    def next_id(far, *, rng):
-        return far + 1
-
-    assert not is_nested(parse("rotate"))
-    assert is_nested(parse("next_id"))
 
 
 @pytest.mark.parametrize(
