@@ -159,7 +159,9 @@ def literal(node: ast.expr) -> Any:
 
 def listed(parameters: Sequence[inspect.Parameter]) -> str:
     """Parameters with their defaults, without their types: ``span=None, unit='token'``."""
-    return ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in parameters)
+    return ", ".join(
+        str(parameter.replace(annotation=inspect.Parameter.empty)) for parameter in parameters
+    )
 
 
 def refuse_long(text: str, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Functions by name: registering one with a decorator, finding one, listing all."""
+"""Functions by name: registering one, finding one, listing all; running a file that has some."""
 
 import difflib
 import hashlib
@@ -27,11 +27,11 @@ class Named(Protocol):
         """The function, with the module and the name that it was written with."""
 
 
-Entry = TypeVar("Entry", bound=Named)
+Registered = TypeVar("Registered", bound=Named)
 
 
 @dataclass(eq=False)
-class Registry(Generic[Entry]):
+class Registry(Generic[Registered]):
     """Functions of one kind by name.
 
     Args:
@@ -46,14 +46,14 @@ class Registry(Generic[Entry]):
     face: str
     builtins: tuple[str, ...]
     others: str = ""
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Registered] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         """All names that are registered, in alphabetical order."""
         self.load_builtins()
         return tuple(sorted(self.entries))
 
-    def get(self, name: str) -> Entry:
+    def get(self, name: str) -> Registered:
         """What is registered under a name.
 
         Raises:

@@ -10,20 +10,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers"}
+SLOW = {*HEAVY, "datasets", "spacy", "wordfreq", "sentencex"}
+"""Libraries that take seconds to load or may be missing: a function may import them."""
 CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
-# Lowest first: a module imports from its own layer and from lower ones.
-LAYERS = [
-    "probe errors text registry",
-    "perturbations attention checks",
-    "corpus models engine branches protocol contexts",
-    "config config_protocols candidates cutting room runs analysis plots classes results options",
-    "report",
-    "commands",
-]
-PLACES = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
+# The rooms from the ground up: a module imports from its own room and from lower ones,
+# inside functions too, without exceptions.
+LAYERS = (
+    *("errors", "text", "checks", "registry", "calls"),
+    *("corpus", "models", "results"),
+    *("attention", "perturbations", "engine"),
+    *("options", "protocols", "analysis", "classes", "findings", "render"),
+    *("config", "runs", "commands"),
+)
+PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
+# For the lead: these rooms are being ported. What stands in them is not held to the order yet, and
+# what will be gone has no place. When both sets are empty, delete them and what asks for them.
+PORTING = {*LAYERS[LAYERS.index("options") :], "results"}
+LEAVING = {"branches", "candidates", "config_protocols", "contexts", "cutting", "plots", "protocol"}
+LEAVING |= {"report", "room"}
 READERS = {"results", "analysis", "classes", "plots", "report"}
-ALLOWED: set[tuple[str, str]] = set()
 
 
 def modules() -> dict[str, Path]:
@@ -109,26 +115,49 @@ def loaded(code: str) -> list[str]:
 
 
 def test_every_module_has_a_place() -> None:
-    """A new file has to be put into a layer, and a name leaves the table with its file."""
+    """A new room has to be put into the list, and leaves it with its folder."""
     names = {place(module) for module in MODULES}
-    missing = sorted(names - PLACES.keys())
+    missing = sorted(names - PLACES.keys() - LEAVING)
     assert not missing, f"no place in LAYERS of {Path(__file__).name}: {', '.join(missing)}"
-    gone = sorted(PLACES.keys() - names)
+    gone = sorted(PLACES.keys() - names - PORTING)
     assert not gone, f"in LAYERS of {Path(__file__).name}, but not in probe/: {', '.join(gone)}"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if place(module) in PLACES])
+HELD = [module for module in MODULES if place(module) in PLACES.keys() - PORTING]
+
+
+@pytest.mark.parametrize("module", HELD)
 def test_imports_go_down(module: str) -> None:
-    """No module imports from a higher layer; nothing but commands imports commands."""
-    layer = PLACES[place(module)]
+    """No module imports from a room above its own."""
     for target in sorted(ARROWS[module] & MODULES.keys()):
-        upwards = PLACES.get(place(target), layer) > layer and (module, target) not in ALLOWED
-        assert not upwards, f"{module} imports {target}, which lies in a higher layer"
+        upwards = PLACES.get(place(target), len(LAYERS) + 1) > PLACES[place(module)]
+        assert not upwards, f"{module} imports {target}, which lies in a room above"
 
 
-def test_exceptions_are_in_use() -> None:
-    """An exception that no import needs any more is taken back."""
-    assert {(module, target) for module, target in ALLOWED if target in ARROWS[module]} == ALLOWED
+@pytest.mark.parametrize("module", HELD)
+def test_no_import_comes_back(module: str) -> None:
+    """No module imports itself by way of others."""
+    assert module not in reached(module)
+
+
+@pytest.mark.parametrize("module", HELD)
+def test_functions_import_slow_libraries_alone(module: str) -> None:
+    """All else is imported where a reader looks for it, at the top of the file."""
+    tree = ast.parse(MODULES[module].read_text("utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for statement in (found for function in functions for found in statements(function)):
+        names = [alias.name for alias in statement.names]
+        if isinstance(statement, ast.ImportFrom):
+            names = [statement.module or "."]
+        for name in names:
+            assert name.partition(".")[0] in SLOW, f"{module}, line {statement.lineno}"
+
+
+def test_no_file_has_the_name_of_another() -> None:
+    """A reader who looks for a file by its name finds one."""
+    names = [MODULES[module].name for module in HELD if not module.endswith("__init__")]
+    twice = {name for name in names if names.count(name) > 1} - {"__init__.py"}
+    assert not twice
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if place(module) in READERS])
@@ -171,6 +200,6 @@ def slow():
         from probe.models.causal import CausalModel
 """
     assert {module_of(name) for name in imported(source, "probe.analysis")} == {
-        *("typing", "pandas", "probe", "probe.results.scores", "probe.runs.run", "probe.errors"),
+        *("typing", "pandas", "probe", "probe.results.scores", "probe.runs", "probe.errors"),
         *("probe.analysis.floor", "probe.models.causal"),
     }

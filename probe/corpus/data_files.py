@@ -115,30 +115,3 @@ def document_names(paths: Sequence[str]) -> tuple[str, ...]:
     names = (path if counts[Path(path).name] > 1 else Path(path).name for path in paths)
     # A name that is no UTF-8 comes with surrogates, which no results file can hold.
     return tuple(name.encode("utf-8", "backslashreplace").decode() for name in names)
-
-
-def not_utf8(paths: Sequence[str]) -> str | None:
-    """Find the first file that is not UTF-8, or ``None``."""
-    for path in paths:
-        if not is_address(path):
-            try:
-                Path(path).read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                return path
-    return None
-
-
-def is_empty(path: str) -> bool:
-    """Say whether a file of this machine holds no byte, or as Parquet no row."""
-    if is_address(path):
-        return False
-    if Path(path).stat().st_size == 0:
-        return True
-    if Path(path).suffix != ".parquet":
-        return False
-    from pyarrow.parquet import read_metadata
-
-    try:
-        return int(read_metadata(path).num_rows) == 0
-    except ValueError:  # pyarrow's error for a file that is no Parquet
-        return False

@@ -128,9 +128,11 @@ class Pool(LowRank):
         part = torch.arange(length, device=keys.device) * parts // max(1, length)
         sizes = torch.bincount(part, minlength=parts).float()
 
-        def pooled(some: "torch.Tensor") -> "torch.Tensor":
-            sums = some.new_zeros((*some.shape[:-2], parts, some.shape[-1]), dtype=torch.float32)
-            sums.index_add_(-2, part, some.float())
+        def pooled(numbers: "torch.Tensor") -> "torch.Tensor":
+            sums = numbers.new_zeros(
+                (*numbers.shape[:-2], parts, numbers.shape[-1]), dtype=torch.float32
+            )
+            sums.index_add_(-2, part, numbers.float())
             return sums / sizes[:, None]
 
         mixed = pooled(keys)
@@ -179,7 +181,7 @@ class Project(LowRank):
         shape = (keys.shape[1], self.k, keys.shape[2])
         matrix = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) / self.k**0.5)
         matrix = matrix.to(keys.device)
-        mixed = [(matrix @ some.float()).to(some.dtype) for some in (keys, values)]
+        mixed = [(matrix @ each.float()).to(each.dtype) for each in (keys, values)]
         return mixed[0], mixed[1], torch.zeros(self.k, device=keys.device)
 
     def seen(self, far: int) -> int:
@@ -215,14 +217,14 @@ class Svd(LowRank):
         """Project on the leading right singular vectors; see `LowRank.compress`."""
         import torch
 
-        def lowered(some: "torch.Tensor") -> "torch.Tensor":
-            if self.k >= min(some.shape[-2:]):
-                return some
-            exact = some.double()
+        def lowered(matrix: "torch.Tensor") -> "torch.Tensor":
+            if self.k >= min(matrix.shape[-2:]):
+                return matrix
+            exact = matrix.double()
             # The right singular vectors, of a d × d matrix however long the text is.
             _, vectors = torch.linalg.eigh(exact.mT @ exact)
             leading = vectors[..., -self.k :]
-            low: torch.Tensor = (exact @ leading @ leading.mT).to(some.dtype)
+            low: torch.Tensor = (exact @ leading @ leading.mT).to(matrix.dtype)
             return low
 
         return lowered(keys), lowered(values), torch.zeros(keys.shape[-2], device=keys.device)
