@@ -62,10 +62,10 @@ def main() -> None:
     ids, pattern = window(args.length), parse(args.pattern)
     seconds: dict[str, list[float]] = {"full": [], "dense mask": [], "flex": []}
     compiled = float("nan")
-    known = check_support(model.model, pattern)
-    with apply_pattern(model.model, pattern, flex=True, known=known) as put:
-        if put.note:
-            print(put.note)
+    support = check_support(model.model, pattern)
+    with apply_pattern(model.model, pattern, flex=True, support=support) as hook:
+        if hook.note:
+            print(hook.note)
             del seconds["flex"]
         else:
             compiled, _ = forward(model, ids)
@@ -74,7 +74,7 @@ def main() -> None:
                 took, flexed = forward(model, ids)
                 seconds["flex"].append(took)
             # Nested: the inner pattern is put in the outer's place, and taken off again.
-            with apply_pattern(model.model, pattern, known=known):
+            with apply_pattern(model.model, pattern, support=support):
                 took, dense = forward(model, ids)
             seconds["dense mask"].append(took)
     for _ in range(args.turns):
