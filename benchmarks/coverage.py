@@ -43,7 +43,8 @@ from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
 from probe.analysis.tolerance import parse_tolerance
-from probe.protocol import sweep
+from probe.options import WindowsConfig
+from probe.protocols.sweep import SweepProtocol
 
 TOLERANCE = parse_tolerance("1%")
 EPSILON = math.log(1.01)
@@ -71,7 +72,7 @@ class Truth:
 
 def truth(curve: Callable[[np.ndarray], np.ndarray]) -> Truth:
     edges = bin_edges(REACH)
-    runs = sweep(2 * REACH, REACH).runs(shared=True)
+    runs = SweepProtocol(reach=REACH).plan(WindowsConfig(length=2 * REACH)).runs(shared=True)
     distances = np.concatenate([np.arange(run.stop - run.boundary) for run in runs])
     bins = bin_index(distances, edges)
     targets = np.bincount(bins).astype(float)

@@ -83,8 +83,8 @@ def chosen(scored: list, starts: int | None, window) -> list:
     """
     if starts is None:
         return scored
-    from probe.branches import Scored
     from probe.engine.branch import Branch
+    from probe.protocols.branches import Scored
 
     targets = [one.branch.origin for one in scored if one.condition == "intact"]
     half = (targets[0] + len(window.ids)) // 2

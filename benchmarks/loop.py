@@ -26,13 +26,13 @@ import numpy as np
 import psutil
 import torch
 
-from probe.branches import Scored
 from probe.config import check
 from probe.corpus.windows import Window
 from probe.engine.engine import Engine
 from probe.engine.losses import Losses
 from probe.models.causal import CausalModel
 from probe.models.load import load_model
+from probe.protocols.branches import Scored
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.plan import octave, octave_name
 

@@ -26,10 +26,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probe.protocol import sweep
+from probe.options import WindowsConfig
+from probe.protocols.sweep import SweepProtocol
 from probe.results.scores import SCHEMA, WINDOWS, Key, Store
 
 LENGTH, REACH, PER_DOCUMENT = 4096, 2048, 4
+PLAN = SweepProtocol(reach=REACH).plan(WindowsConfig(length=LENGTH))
 CONDITIONS = {"truncate": 1.0, "shuffle": 2.2, "replace(source='document')": 1.6}
 SHARED = {"replace(source='document')"}  # the conditions whose short runs cost little
 NOISE = "noise(windows=4)"
@@ -37,7 +39,7 @@ NOISE = "noise(windows=4)"
 
 def rows_of_window(condition: str) -> tuple[np.ndarray, np.ndarray]:
     """Boundary and position inside the window of each row of a condition."""
-    runs = sweep(LENGTH, REACH).runs(condition in SHARED or condition == NOISE)
+    runs = PLAN.runs(condition in SHARED or condition == NOISE)
     boundary = np.concatenate([np.full(run.stop - run.first, run.boundary) for run in runs])
     position = np.concatenate([np.arange(run.first, run.stop) for run in runs])
     return boundary, position
@@ -147,8 +149,7 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
         "data": {"name": "made-up", "documents": documents},
         "plan": {
             "conditions": {
-                name: {"curve_start": sweep(LENGTH, REACH).curve_start(name in SHARED)}
-                for name in CONDITIONS
+                name: {"curve_start": PLAN.curve_start(name in SHARED)} for name in CONDITIONS
             }
         },
     }

@@ -17,11 +17,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from probe.branches import Scored
 from probe.config import check
 from probe.engine.engine import Engine
 from probe.engine.losses import Losses
 from probe.models.load import load_model
+from probe.protocols.branches import Scored
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.run import check_model
 

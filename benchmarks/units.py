@@ -25,11 +25,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import probe.results.scores
 import probe.runs.run
 from probe.analysis.summary import summarise
-from probe.branches import Scored
 from probe.config import check
 from probe.engine.engine import Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import Report
+from probe.protocols.branches import Scored
 from probe.results.folder import read_folder
 from probe.runs.experiment import Experiment
 from probe.runs.plan import Unit

@@ -10,37 +10,190 @@ from pydantic import (
     BeforeValidator,
     Field,
     PositiveInt,
+    SerializeAsAny,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from probe.attention.parse import expand
-from probe.config_protocols import ProtocolConfig, SweepConfig, with_windows
+from probe.corpus.data_files import expand_home
+from probe.corpus.dataset import DataOptions, file_format
 from probe.errors import UsageError
-from probe.options import (
-    AnalysisConfig,
-    DataConfig,
-    ModelConfig,
-    Part,
-    WindowsConfig,
-    allowed,
-)
+from probe.options import Part, WindowsConfig, allowed
 from probe.perturbations.condition import Condition, parse
 from probe.perturbations.register import load_file
-from probe.protocol import Plan
+from probe.protocols import registry
+from probe.protocols.base import Plan, Protocol
+from probe.protocols.sweep import SweepProtocol
 from probe.text import MOST, one_line, shown
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
 NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 NLL: tuple[Measure, ...] = ("nll",)
+UNKNOWN_KIND = "unknown_kind"
 MOST_TOLD = 20
 """Mistakes that are told one by one."""
 MOST_VALUES = 1_000_000
 """Values that a configuration may hold."""
+DataFiles = str | list[str] | dict[str, str | list[str]]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
+
+
+class ModelConfig(Part):
+    """Which model, and how it is loaded."""
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    attention: str = "sdpa"
+    trust_remote_code: bool = False
+
+
+class DataConfig(Part):
+    """Which documents; the keys are those of `probe.corpus.dataset.DataOptions`."""
+
+    path: str
+    name: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    options: dict[str, Any] = Field(default_factory=dict)
+    data_files: Annotated[
+        DataFiles | None, allowed("a path or glob, a list of them, or such a list for each split")
+    ] = None
+    text_column: str = "text"
+    ids_column: str | None = None
+    max_documents: PositiveInt | None = None
+    group_column: str | None = None
+    metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
+    spans_column: str | None = None
+    prompt_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
+    answer_column: str | None = None
+    streaming: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files(cls, content: Any) -> Any:
+        """A path that names files or a glob of them is written out: their format, and the files."""
+        path = content.get("path") if isinstance(content, dict) else None
+        if not isinstance(path, str):
+            return content
+        path = str(expand_home(path)) if path.startswith("~") else path
+        try:
+            found = None if content.get("data_files") else file_format(path)
+        except OSError as error:
+            raise ValueError(f"path: {error.strerror}") from error
+        files = {} if found is None else {"data_files": [path]}
+        return {**content, "path": found or path, **files}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "DataConfig":
+        if bool(self.prompt_columns) != (self.answer_column is not None):
+            raise ValueError("prompt_columns and answer_column go together; one of them is missing")
+        if self.prompt_columns and (self.spans_column or self.ids_column):
+            raise ValueError(
+                "prompt_columns make their own passages; allowed without: spans_column, ids_column"
+            )
+        if self.spans_column and self.ids_column:
+            raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
+        return self
+
+    @field_validator("metadata_columns")
+    @classmethod
+    def _free(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        from probe.classes.choice import check_columns
+
+        check_columns(columns)
+        read = info.data.get("ids_column") or info.data.get("text_column")
+        if read in columns:
+            raise ValueError(
+                f"{shown(read)} holds the documents themselves; allowed: other columns"
+            )
+        return columns
+
+    def as_options(self) -> DataOptions:
+        """The same, as the corpus takes it."""
+        return DataOptions(**self.model_dump())
+
+
+class AnalysisConfig(Part):
+    """How the rows are summarised; no part of a run's identity."""
+
+    tolerances: list[str] = Field(default=["1%", "2%", "5%", "10%"], min_length=1)
+    bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    simultaneous: bool = False
+    classes: list[str] | None = None
+
+    @field_validator("tolerances")
+    @classmethod
+    def _readable(cls, tolerances: list[str]) -> list[str]:
+        from probe.analysis.tolerance import parse_tolerance
+
+        for text in tolerances:
+            parse_tolerance(text)
+        return tolerances
+
+    @field_validator("classes")
+    @classmethod
+    def _known(cls, classes: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        from probe.classes.choice import choose
+
+        if classes:
+            columns = (info.context or {}).get("metadata_columns", ())
+            choose(classes, {column: {} for column in columns})
+        return classes
+
+
+class _RunFile(str):
+    """A file that has been run, and what was wrong with it."""
+
+    error: UsageError | None = None
+
+
+def _run(file: Any) -> Any:
+    """Run a file of the user's own; what is wrong with it is kept for the field's own check."""
+    if not isinstance(file, str) or isinstance(file, _RunFile):
+        return file
+    known = _RunFile(file)
+    try:
+        load_file(file)
+    except UsageError as error:
+        known.error = error
+    return known
+
+
+def _was_run(file: Any) -> Any:
+    if isinstance(file, _RunFile) and file.error is not None:
+        raise file.error
+    return str(file) if isinstance(file, str) else file
+
+
+def _kind(protocol: Mapping[str, Any]) -> Any:
+    """The kind that a configuration asks for; a sweep where it does not say."""
+    return protocol.get("kind", SweepProtocol().kind)
+
+
+def _by_kind(protocol: Any) -> Any:
+    """The protocol of a kind, of plain values."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    if not isinstance(protocol, Mapping):
+        raise PydanticKnownError("model_attributes_type")
+    kind = _kind(protocol)
+    found = registry.protocol_of(kind)
+    if found is None:
+        known = ", ".join(map(repr, registry.kinds()))
+        words = {"words": f"is {shown(kind)}; allowed: {known}"}
+        unknown = PydanticCustomError(UNKNOWN_KIND, "{words}", words)
+        mistake = InitErrorDetails(type=unknown, loc=("kind",), input=kind)
+        raise ValidationError.from_exception_data("protocol", [mistake])
+    return found.model_validate(protocol)
 
 
 class Config(Part):
@@ -50,7 +203,8 @@ class Config(Part):
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
-    protocol: Annotated[ProtocolConfig, Field(discriminator="kind")] = SweepConfig()
+    protocols: list[Annotated[str, BeforeValidator(_was_run)]] = Field(default_factory=list)
+    protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_by_kind)] = SweepProtocol()
     perturbations: list[Annotated[str, AfterValidator(load_file)]] = Field(default_factory=list)
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
@@ -65,19 +219,21 @@ class Config(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_windows(cls, content: Any) -> Any:
-        return with_windows(content) if isinstance(content, Mapping) else content
-
-    @field_validator("protocol", mode="before")
-    @classmethod
-    def _sweep_by_default(cls, protocol: Any) -> Any:
-        return {"kind": "sweep", **protocol} if isinstance(protocol, dict) else protocol
+    def _completed(cls, content: Any) -> Any:
+        """What was not said and follows from the protocol, once the files that have it are run."""
+        if not isinstance(content, Mapping):
+            return content
+        if isinstance(files := content.get("protocols"), list | tuple):
+            content = {**content, "protocols": [_run(file) for file in files]}
+        protocol = content.get("protocol")
+        known = registry.protocol_of(_kind(protocol)) if isinstance(protocol, Mapping) else None
+        return known.defaults(content) if known else content
 
     @field_validator("measures")
     @classmethod
     def _each_once(cls, measures: list[Measure], info: ValidationInfo) -> list[Measure]:
-        if "kl" in measures and getattr(info.data.get("protocol"), "kind", None) == "suffix":
-            raise ValueError("allowed with protocol suffix: nll, top1, entropy; candidates differ")
+        if (protocol := info.data.get("protocol")) is not None:
+            protocol.check_measures(measures)
         return list(dict.fromkeys(measures))
 
     @field_validator("conditions", mode="before")
@@ -97,32 +253,20 @@ class Config(Part):
         known.pop("intact", None)
         if not known:
             raise ValueError("allowed: one condition or more besides intact")
-        texts, every = list(known), known.values()
-        others = [one for one in every if one.text != "truncate" and not one.is_noise]
-        kind = getattr(info.data.get("protocol"), "kind", None)
-        if kind in ("longppl", "suffix") and (others or "truncate" not in known):
-            raise ValueError(f"allowed with protocol {kind}: truncate, and noise beside it")
-        if kind != "passages" and any("passage" in one.reads | one.sources for one in every):
-            raise ValueError("allowed with protocol passages alone: move, source='passage'")
-        if kind == "dense" and texts != ["truncate"]:
-            raise ValueError("allowed with protocol dense: truncate")
-        patterns = [one.text for one in every if one.pattern is not None]
-        if patterns and kind not in ("sweep", "grid"):
-            raise ValueError(f"{patterns[0]}: allowed with protocol sweep or grid")
-        return texts
+        if (protocol := info.data.get("protocol")) is not None:
+            _check_conditions(protocol, list(known.values()))
+        return list(known)
 
     @model_validator(mode="after")
     def _sequences_alone(self) -> "Config":
-        targets = getattr(self.protocol, "targets", None)
-        if not (getattr(targets, "alone", False) or getattr(targets, "count", 0) == 1):
-            for condition in self.parsed:
-                if condition.alone:
-                    raise ValueError(
-                        f"conditions: {shown(condition.text)} depends on its target, and targets "
-                        "that "
-                        "share a sequence would share its far context; allowed: protocol grid or "
-                        "band with targets: {alone: true}"
-                    )
+        dependent = [condition for condition in self.parsed if condition.alone]
+        if dependent and not self.protocol.alone:
+            kinds = " or ".join(registry.kinds(lambda one: one.has_single_targets))
+            raise ValueError(
+                f"conditions: {shown(dependent[0].text)} depends on its target, and targets that "
+                f"share a sequence would share its far context; allowed: protocol {kinds} with "
+                "targets: {alone: true}"
+            )
         return self
 
     @property
@@ -138,6 +282,23 @@ class Config(Part):
             UsageError: If it does not fit them.
         """
         return self.protocol.plan(self.windows)
+
+
+def _check_conditions(protocol: Protocol, conditions: Sequence[Condition]) -> None:
+    """Refuse what a protocol does not measure.
+
+    Raises:
+        ValueError: If a condition is not allowed, or one is missing.
+    """
+    protocol.check_conditions(conditions)
+    named = any("passage" in one.reads | one.sources for one in conditions)
+    if named and not protocol.has_passages:
+        kinds = " or ".join(registry.kinds(lambda one: one.has_passages))
+        raise ValueError(f"allowed with protocol {kinds} alone: move, source='passage'")
+    patterns = [one.text for one in conditions if one.pattern is not None]
+    if patterns and not protocol.allows_patterns:
+        kinds = " or ".join(registry.kinds(lambda one: one.allows_patterns))
+        raise ValueError(f"{patterns[0]}: allowed with protocol {kinds}")
 
 
 def _with_controls(conditions: Sequence[str]) -> dict[str, Condition]:
@@ -269,16 +430,14 @@ def _mistake(detail: Any) -> str:
     """One pydantic error as one line in the words of the file."""
     if not detail["loc"]:  # of keys together: it names them itself
         return str(detail["msg"]).removeprefix("Value error, ")
-    kind = 1 if detail["loc"][0] == "protocol" else None  # the tag that pydantic puts in there
-    path = one_line(".".join(str(part) for at, part in enumerate(detail["loc"]) if at != kind))
+    path = one_line(".".join(map(str, detail["loc"])))
     value = shown(detail["input"])
     if detail["type"] == "extra_forbidden":
         return f"{path}: unknown key (value {value})"
     if detail["type"] == "missing":
         return f"{path}: is missing"
-    if detail["type"] == "union_tag_invalid":
-        tag, tags = detail["ctx"]["tag"], detail["ctx"]["expected_tags"]
-        return f"{path}.kind: is {shown(tag)}; allowed: {tags}"
+    if detail["type"] == UNKNOWN_KIND:
+        return f"{path}: {detail['msg']}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     said = detail["type"] == "value_error" and value in message
     return f"{path}: {message}" + ("" if said else f"; got {value}")

@@ -3,8 +3,9 @@
 import hashlib
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 MOST = 200
 """Characters of a value that a message shows."""
@@ -134,14 +135,33 @@ def greater(lower: int | None, estimate: int | None, bound: int) -> str:
     return f"> {lower:,} (estimate {estimate:,}; open above)"
 
 
-def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False, numbers: bool = False) -> str:
+def wrapped(text: str, indent: str = "  ") -> str:
+    """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def aligned(
+    lines: Sequence[Sequence[str]],
+    *,
+    rule: bool = False,
+    numbers: bool | Literal["all"] = False,
+) -> str:
     """Rows of words in columns as wide as their longest word.
 
     Args:
         lines: The rows, the first being the head; equally many words in each, at least one row.
             What a terminal would obey in a word is escaped.
         rule: Whether a line of hyphens follows the head.
-        numbers: Whether all columns but the first end, instead of begin, at one place.
+        numbers: Whether all columns but the first end, instead of begin, at one place; with ``all``
+            the first as well.
 
     Returns:
         One line a row, without blanks at their ends.
@@ -149,8 +169,9 @@ def aligned(lines: Sequence[Sequence[str]], *, rule: bool = False, numbers: bool
     lines = [[printable(word) for word in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     place = str.rjust if numbers else str.ljust
+    first = str.rjust if numbers == "all" else str.ljust
     rows = [
-        "  ".join([line[0].ljust(widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
+        "  ".join([first(line[0], widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
         for line in lines
     ]
     if rule:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -109,6 +110,15 @@ def write_run(folder: Path, simulation: Simulation) -> Path:
     pq.write_table(pa.Table.from_pylist(windows, schema=WINDOWS), folder / "windows.parquet")
     (folder / "run.json").write_text(json.dumps(_record(simulation)), encoding="utf-8")
     return folder
+
+
+def rows_of(folder: Path) -> pd.DataFrame:
+    """All score rows of a run, with the start of their window: for what is worked out in pandas."""
+    parts = sorted((folder / "scores").glob("*.parquet"))
+    frame = pd.concat([pq.read_table(part).to_pandas() for part in parts], ignore_index=True)
+    frame = frame.astype({"document": str, "condition": str, "nll": float, "nll_intact": float})
+    windows = pq.read_table(folder / "windows.parquet").to_pandas()
+    return frame.merge(windows[["document", "window", "start"]], on=["document", "window"])
 
 
 def _window(simulation: Simulation, document: str, window: int, start: int) -> dict[str, Any]:

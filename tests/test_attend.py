@@ -19,8 +19,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from probe.analysis.attended import attended
+from probe.analysis.open_run import open_run
 from probe.errors import UsageError
+from probe.findings.patterns.tradeoff import tradeoff
 from probe.runs.run import run
 
 LENGTH, REACH = 64, 32
@@ -194,9 +195,10 @@ def test_the_record_tells_what_patterns_cost(folder):
 
 def test_the_answer_and_the_table(folder):
     """A run with text perturbed and attention limited has both answers."""
-    found = attended(folder, write=False)
-    assert set(found.table["condition"]) == {*PATTERNS, WIDE, *PRESSED, "truncate"}
-    table, rows = found.table.set_index("condition"), scores(folder)
+    with open_run(folder, write=False) as opened:
+        table, contexts = opened.once(tradeoff).set_index("condition"), opened.contexts
+    assert set(table.index) == {*PATTERNS, WIDE, *PRESSED, "truncate"}
+    rows = scores(folder)
     for name in (WIDE, PRESSED[1]):
         assert abs(table.loc[name, "delta"]) < 1e-6
         assert table.loc[name, "idle"]
@@ -212,8 +214,9 @@ def test_the_answer_and_the_table(folder):
         delta = (own["nll"].astype(float) - own["nll_intact"]).mean()
         assert table.loc[name, "targets"] == len(own) > 0
         assert table.loc[name, "delta"] == pytest.approx(delta)
-    contexts = {context.condition for context in found.summary.contexts}
-    assert contexts == {"truncate"}  # a pattern is no context that is cut off
+    assert {context.condition for context in contexts} == {
+        "truncate"
+    }  # a pattern is no context that is cut off
     assert table.loc["truncate", "keys"] == REACH  # BOS and near text; the last token is no query
     assert table.loc["truncate", "kv_share"] == pytest.approx((1 + REACH) / (1 + LENGTH))
     assert not table.loc[[WIDE, PRESSED[1]], "frontier"].any()
@@ -232,7 +235,8 @@ def test_a_run_with_block_masks(base, tmp_path, monkeypatch):
     assert costs[PATTERNS[0]]["forward_share"] > 0
     assert "seconds" not in costs["attend(gaussian)"]
     assert any("a block mask serves all heads alike" in line for line in said)
-    table = attended(flex, write=False).table.set_index("condition")
+    with open_run(flex, write=False) as opened:
+        table = opened.once(tradeoff).set_index("condition")
     assert np.isfinite(table.loc[PATTERNS[0], "forward_share"])
     with pytest.raises(UsageError, match="patterns was 'dense', is 'flex'"):
         run(configured(base, patterns="flex", **content), tmp_path / "dense")

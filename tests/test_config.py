@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from plans import grid, sweep
 
 from probe.config import Config, check, load
 from probe.errors import UsageError
-from probe.protocol import grid, sweep
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 LEAST: dict[str, Any] = {
@@ -40,7 +40,7 @@ def written(folder: Path, text: str) -> Path:
 def test_least() -> None:
     """Name, model, data and conditions are enough; the rest are the defaults of the design."""
     config = check(LEAST)
-    assert config.plan == sweep(2048, 1024, lengths={1: 1, 4: 2, 8: 2, 64: 16})
+    assert config.plan == sweep(2048, 1024, runs={1: 1, 4: 2, 8: 2, 64: 16})
     assert (config.first_token, config.repeats, config.measures) == ("keep", 1, ["nll"])
     assert config.analysis.tolerances == ["1%", "2%", "5%", "10%"]
 
@@ -140,7 +140,7 @@ def test_protocols() -> None:
     """Each kind gives its protocol; without a kind it is a sweep."""
     windows = {"length": 64}
     given = {"reach": 40, "insist": True, "runs": {1: 1, 4: 3}, "spread": 0.5, "all_runs": True}
-    expected = sweep(64, 40, lengths={1: 1, 4: 3}, spread=0.5, all_runs=True, insist=True)
+    expected = sweep(64, 40, runs={1: 1, 4: 3}, spread=0.5, all_runs=True, insist=True)
     for protocol in (given, {"kind": "sweep", **given}):
         assert check({**LEAST, "windows": windows, "protocol": protocol}).plan == expected
     protocol = {"kind": "grid", "distances": [5, 9], "targets": {"count": 3, "end_offset": 2}}

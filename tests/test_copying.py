@@ -4,18 +4,18 @@ import re
 
 import numpy as np
 import pytest
+from plans import grid
 from planted import FREE, CopyRule, planted
+from probe.analysis.answer import answer, sentence
+from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
-from probe.analysis.answer import answer, sentence
-from probe.analysis.summary import summarise
-from probe.branches import intact, perturbed
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
 from probe.engine.tree import build, tokens
 from probe.perturbations.condition import parse
-from probe.protocol import grid
+from probe.protocols.branches import intact, perturbed
 
 COUNT = 5
 

@@ -24,12 +24,11 @@ LAYERS = (
     *("config", "runs", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
-# For the lead: these rooms are being ported. What stands in them is not held to the order yet, and
-# what will be gone has no place. When both sets are empty, delete them and what asks for them.
-PORTING = {*LAYERS[LAYERS.index("options") :], "results"}
-LEAVING = {"branches", "candidates", "config_protocols", "contexts", "cutting", "plots", "protocol"}
-LEAVING |= {"report", "room"}
-READERS = {"results", "analysis", "classes", "plots", "report"}
+# For the lead: what stands in these rooms is not held to the order, or to imports at the top, yet.
+# When it is, delete the two names and what asks for them.
+UPWARDS = {"results"}
+IN_FUNCTIONS = {"results", "config"}
+READERS = {"results", "analysis", "classes", "findings", "render"}
 
 
 def modules() -> dict[str, Path]:
@@ -117,13 +116,13 @@ def loaded(code: str) -> list[str]:
 def test_every_module_has_a_place() -> None:
     """A new room has to be put into the list, and leaves it with its folder."""
     names = {place(module) for module in MODULES}
-    missing = sorted(names - PLACES.keys() - LEAVING)
+    missing = sorted(names - PLACES.keys())
     assert not missing, f"no place in LAYERS of {Path(__file__).name}: {', '.join(missing)}"
-    gone = sorted(PLACES.keys() - names - PORTING)
+    gone = sorted(PLACES.keys() - names)
     assert not gone, f"in LAYERS of {Path(__file__).name}, but not in probe/: {', '.join(gone)}"
 
 
-HELD = [module for module in MODULES if place(module) in PLACES.keys() - PORTING]
+HELD = [module for module in MODULES if place(module) not in UPWARDS]
 
 
 @pytest.mark.parametrize("module", HELD)
@@ -140,7 +139,10 @@ def test_no_import_comes_back(module: str) -> None:
     assert module not in reached(module)
 
 
-@pytest.mark.parametrize("module", HELD)
+# Commands are loaded for `probe --help`, and import what they need when they are run.
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if place(module) not in IN_FUNCTIONS | {"commands"}]
+)
 def test_functions_import_slow_libraries_alone(module: str) -> None:
     """All else is imported where a reader looks for it, at the top of the file."""
     tree = ast.parse(MODULES[module].read_text("utf-8"))
@@ -153,19 +155,29 @@ def test_functions_import_slow_libraries_alone(module: str) -> None:
             assert name.partition(".")[0] in SLOW, f"{module}, line {statement.lineno}"
 
 
+# For the lead: names above the engine that still stand twice.
+TWICE = {"files", "finding", "lengths", "longppl", "options", "passages", "plan", "registry"}
+TWICE |= {"base", "run", "suffix", "table", "tokens"}
+
+
 def test_no_file_has_the_name_of_another() -> None:
-    """A reader who looks for a file by its name finds one."""
-    names = [MODULES[module].name for module in HELD if not module.endswith("__init__")]
-    twice = {name for name in names if names.count(name) > 1} - {"__init__.py"}
-    assert not twice
+    """A reader who looks for a file by its name finds it."""
+    names = [path.stem.lstrip("_") for path in MODULES.values() if path.stem != "__init__"]
+    assert {name for name in names if names.count(name) > 1} <= TWICE
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if place(module) in READERS])
 def test_readers_stay_light(module: str) -> None:
-    """What reads results reaches no torch, and none of what scores, not even in a function."""
+    """What reads results reaches no torch, and none of what scores, not even in a function.
+
+    But for what a protocol is made of: a branch as plain values, and the terms of a pattern, of
+    which the low-rank ones import torch when they are computed.
+    """
     for target, source in reached(module).items():
-        assert target not in HEAVY, f"{module} reaches {target} by way of {source}"
+        light = source == "probe.attention.terms.lowrank"
+        assert light or target not in HEAVY, f"{module} reaches {target} by way of {source}"
         scores = target in MODULES and place(target) in {"engine", "models", "runs"}
+        scores = scores and target not in {"probe.engine", "probe.engine.branch"}
         assert not scores, f"{module} reaches {target} by way of {source}"
 
 

@@ -1,4 +1,4 @@
-"""A run of protocol `passages`, from the data set to the tables, against whole forwards."""
+"""A run of protocol `passages`, from the data set to its rows, against whole forwards."""
 
 import json
 from itertools import pairwise
@@ -6,44 +6,23 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from passage_rows import CONDITIONS, NAMES, make_row, score_passages
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
-    changed,
     configured,
     model_folders,
     no_network,
-    score,
     scores,
     text_folder,
-    text_of,
     windows,
 )
 from transformers import AutoModelForCausalLM
 
-from probe.analysis.passages import answer, passages
-from probe.commands._answers import tell
 from probe.corpus.records import Record
 from probe.corpus.sample import to_document
 from probe.corpus.spans import TextSpan, pieces, read_spans, to_tokens
-from probe.errors import ProbeError, UsageError
+from probe.errors import UsageError
 from probe.perturbations.condition import draw_rng, parse
-from probe.plots import passages as draw
-
-NAMES = ("question", "first", "second", "third")
-CONDITIONS = ["delete", "shuffle", "replace(source='passage')", "move", "move(to='first')"]
-
-
-def make_row(number):
-    """Four passages with a little text between them, and an answer."""
-    text, spans = "", []
-    for at, name in enumerate(NAMES):
-        text += text_of(5, 100 * number + at)
-        start = len(text)
-        text += text_of(9 + (number + 3 * at) % 7, 1000 * number + at)
-        spans.append({"name": name, "start": start, "end": len(text)})
-    text += text_of(4, number)
-    spans.append({"name": "answer", "start": len(text), "end": len(text) + 6})
-    return {"text": text + text_of(6, 7 + number), "spans": spans}
 
 
 @pytest.fixture(scope="module", name="rows")
@@ -53,16 +32,12 @@ def data_rows():
 
 @pytest.fixture(scope="module", name="folder")
 def run_folder(base, rows, tmp_path_factory):
-    file = tmp_path_factory.mktemp("data") / "qa.jsonl"
     without = [{"text": "no answer here", "spans": [{"name": "first", "start": 0, "end": 5}]}]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows + without))
-    return score(
+    return score_passages(
         base,
         tmp_path_factory.mktemp("passages"),
+        [*rows, *without],
         name="passages",
-        data={"path": "json", "data_files": str(file), "spans_column": "spans"},
-        windows={},
-        protocol={"kind": "passages"},
         conditions=CONDITIONS,
     )
 
@@ -134,55 +109,9 @@ def test_rows_are_those_of_whole_forwards(folder, base, rows):
     assert checked == 8 * 18
 
 
-def test_tables_are_means_of_the_rows(folder):
-    """By passage and by octave of the distance from the passage's end to the target."""
-    found = passages(folder)
-    record = json.loads((folder / "run.json").read_text())
-    spans = {
-        (one["id"], name): (start, stop)
-        for one in record["data"]["documents"]
-        for name, start, stop in one["spans"]
-    }
-    rows = scores(folder)
-    rows = rows[rows["boundary"] >= 0].assign(delta=rows["nll"] - rows["nll_intact"])
-    for row in found.by_name.to_dict("records"):
-        own = rows[rows["condition"] == row["condition"]]
-        begins, ends = np.array([spans[name, row["passage"]] for name in own["document"]]).T
-        side = own["far_start"] == begins if row["condition"] == "move" else own["boundary"] == ends
-        assert row["delta"] == pytest.approx(own[side]["delta"].mean(), abs=1e-6)
-        assert row["targets"] == side.sum()
-    assert set(found.by_name["passage"]) == set(NAMES)
-    deleted = rows[rows["condition"] == "delete"]
-    for row in found.by_distance[found.by_distance["condition"] == "delete"].to_dict("records"):
-        inside = deleted["distance"].between(row["distance_from"], row["distance_to"] - 1)
-        assert row["delta"] == pytest.approx(deleted[inside]["delta"].mean(), abs=1e-6)
-    assert found.summary.contexts == ()
-
-
-def test_what_is_said(folder, capsys):
-    tell(folder)
-    said = capsys.readouterr().out
-    for word in (*NAMES, *CONDITIONS, "all but the passage is intact", "passages.csv"):
-        assert word in said
-    assert (folder / "figures" / "passages.png").stat().st_size > 5_000
+def test_documents_without_an_answer_are_left_out(folder):
     record = json.loads((folder / "run.json").read_text())
     assert record["data"]["left_out"]["no_window"]["count"] == 1
-
-
-def test_the_figure_has_every_mark(folder):
-    axes = draw(passages(folder, write=False).by_name)
-    marked = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
-    assert sum(len(line.get_xdata()) for line in marked) == 5 * 4 - 2
-
-
-def test_few_documents_have_no_interval(base, rows, tmp_path):
-    file = tmp_path / "qa.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
-    data = {"path": "json", "data_files": str(file), "spans_column": "spans"}
-    folder = score(
-        base, tmp_path, data=data, windows={}, protocol={"kind": "passages"}, conditions=["delete"]
-    )
-    assert "3 documents: an interval needs 6" in answer(passages(folder))
 
 
 def test_moved_text_and_passages_belong_to_the_protocol(base):
@@ -261,22 +190,6 @@ def test_a_prompt_without_text(value):
         pieces({"context": value, "reply": "x"}, "reply", tokenizer=Chat(), document="d")
 
 
-def test_another_protocol_has_no_passages(base, tmp_path):
-    folder = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])
-    with pytest.raises(ProbeError, match="has no passages; allowed: a run with protocol passages"):
-        passages(folder)
-
-
 def test_one_document_has_no_other_to_take_a_passage_from(base, rows, tmp_path):
-    file = tmp_path / "qa.jsonl"
-    file.write_text(json.dumps(rows[0]) + "\n")
-    data = {"path": "json", "data_files": str(file), "spans_column": "spans"}
     with pytest.raises(UsageError, match="needs a second document with a passage called"):
-        score(
-            base,
-            tmp_path,
-            data=data,
-            windows={},
-            protocol={"kind": "passages"},
-            conditions=["replace(source='passage')"],
-        )
+        score_passages(base, tmp_path, rows[:1], conditions=["replace(source='passage')"])

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from plans import Plan, grid, sweep
 from planted import FREE, CopyRule, NGramRule, Rule, planted, sliding, written_by
 from transformers import PreTrainedModel
 
-from probe.branches import FirstToken, intact, perturbed
 from probe.corpus.windows import Window
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocol import Plan, grid, sweep
+from probe.protocols.branches import FirstToken, intact, perturbed
 
 VOCABULARY, LENGTH, WINDOWS = 64, 96, 24
 CONDITIONS = ("truncate", "shuffle", "replace(source='vocabulary')")

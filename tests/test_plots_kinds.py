@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import assert_readable, labels
-from matplotlib.figure import Figure
 
 from probe import plots
-from probe.plots import scales, style
+from probe.plots import style
 
 EDGES = np.array([*range(8), 8, 16, 32, 64, 128, 256, 512])
 OCTAVES = np.array([0, 8, 16, 32, 64, 128, 256, 512])
@@ -291,46 +290,3 @@ def test_a_heatmap_is_of_one_condition():
         plots.heatmap(pd.concat([frame, frame.assign(condition="shuffle")]))
     with pytest.raises(ValueError, match="no delta"):
         plots.heatmap(frame[:0])
-
-
-# -- compare --------------------------------------------------------------------------------------
-
-
-def comparison(scale):
-    rows = [
-        bins(height=scale * sign, condition=condition, unit=unit)
-        for condition, sign in (("shuffle", -1), ("truncate", 1))
-        for unit in ("tokens", "bytes")
-    ]
-    frame = pd.concat(rows).rename(columns={"delta": "difference"})
-    return frame.assign(low=frame["difference"] - scale / 9, high=frame["difference"] + scale / 9)
-
-
-@pytest.mark.parametrize("scale", [0.004, 3.0])
-@pytest.mark.parametrize(
-    ("unit", "measure"), [("tokens", "nats a token"), ("bytes", "bits per byte")]
-)
-def test_difference_of_two_runs(unit, measure, scale):
-    """Second less first, in the unit's measure; small differences linear, large logarithmic."""
-    axes = plots.compare(comparison(scale), unit=unit, names=("small", "large"))
-    assert axes.get_title(loc="left") == "large − small"
-    assert axes.get_xlabel() == f"distance ({unit})"
-    assert axes.get_ylabel() == f"difference of delta ({measure})"
-    assert labels(axes) == ["truncate", "shuffle"]
-    np.testing.assert_allclose(line_of(axes, style.COLOURS[1])[:, 1], -scale / (1 + EDGES[:-1]))
-    assert axes.get_yscale() == ("linear" if scale < 10 * scales.LINEAR else "symlog")
-    bottom, top = axes.get_ylim()
-    assert bottom < -scale
-    assert top > scale
-    assert_readable(axes)
-
-
-def test_no_difference():
-    """A unit that is none is refused, one without rows has nothing to draw; axes may be given."""
-    frame = comparison(1.0)
-    with pytest.raises(ValueError, match="unit is 'words'; allowed: tokens, bytes"):
-        plots.compare(frame, unit="words")
-    with pytest.raises(ValueError, match="no difference by distance in bytes"):
-        plots.compare(frame[frame["unit"] == "tokens"], unit="bytes")
-    own = Figure().subplots()
-    assert plots.compare(frame, ax=own) is own

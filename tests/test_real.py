@@ -62,7 +62,7 @@ def test_branched_losses_are_those_of_whole_forwards(experiment, dtype, windows)
     if dtype == "float32":
         assert np.abs(difference).max() <= 1e-4
         return
-    runs = len(experiment.protocol.runs(True))
+    runs = len(experiment.plan.runs(True))
     noise = np.concatenate(
         [
             loss.nll - mine[0].nll[branch.origin - branches[0].origin :][: branch.targets]

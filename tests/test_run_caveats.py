@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from probe.analysis.answer import answer
+from probe.analysis.explain import explain
+from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from models import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -22,16 +25,14 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
-import probe.run
-from probe.analysis.answer import answer
-from probe.analysis.compare import comparison
-from probe.analysis.explain import explain
+import probe.runs.run
 from probe.analysis.floor import length_caveat, length_limit
+from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
-from probe.analysis.summary import summarise
 from probe.commands.main import group
-from probe.errors import ProbeError
 from probe.engine.selfcheck import Report
+from probe.errors import ProbeError
+from probe.findings.compare.comparison import compare
 from probe.models.causal import CausalModel
 from probe.render.page import render
 from probe.runs.run import run
@@ -112,7 +113,7 @@ def test_the_longest_window_is_checked(
         seen.append(len(ids))
         return own(model, ids, **given)
 
-    monkeypatch.setattr(probe.run, "check", check)
+    monkeypatch.setattr(probe.runs.run, "check", check)
     protocol = {"kind": "longppl", "context": 32, "stride": 16}
     whole = {"conditions": ["truncate"], "windows": {}, "protocol": protocol}
     folder = run(configured(base, **whole), tmp_path)
@@ -148,7 +149,8 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
     needed = pilot(folder, 0.5).needed
     assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
-    pair = comparison.compare(folder, other).contexts
+    with open_run(folder, write=False) as a, open_run(other, write=False) as b:
+        pair = compare(a, b).contexts
     row: pd.Series = pair[pair["tolerance"] == "1%"].iloc[0]
     assert "unresolved" in row["a_text"]
     assert "unresolved" not in row["b_text"]

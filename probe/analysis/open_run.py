@@ -132,6 +132,11 @@ class OpenRun:
         """Whether it perturbs all that lies further than a distance: else no length is read."""
         return registry.facts(self.folder.kind).has_length
 
+    @property
+    def has_same_targets(self) -> bool:
+        """Whether the same targets are measured at every distance."""
+        return registry.facts(self.folder.kind).has_same_targets
+
     def is_answered_by(self, finding: str) -> bool:
         """Whether the finding of this name is the one that answers the run's protocol."""
         return registry.facts(self.folder.kind).finding == finding
@@ -329,13 +334,13 @@ def open_run(
         UsageError: If there is no run folder, or a tolerance is not understood.
         ProbeError: If it cannot be read, or holds no score.
     """
-    folder = read_folder(path, checked=False, reading=registry.reading)
+    folder = read_folder(path, checked=False, reading=registry.reading, needs=registry.needs)
     asked = classes or (None if analysis is None else analysis.classes)
     try:
         return _open(folder, analysis, asked, write)
     except (duckdb.Error, _DoubtfulRowsError):
         # Reads every part: what is wrong is named, or left out.
-        folder = read_folder(path, reading=registry.reading)
+        folder = read_folder(path, reading=registry.reading, needs=registry.needs)
         try:
             return _open(folder, analysis, asked, write)
         except (duckdb.Error, _DoubtfulRowsError) as error:

@@ -1,12 +1,11 @@
 """The class table: the labels of every token of a run's windows, worked out once and kept."""
 
 import json
-import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from probe.classes.source import batches, digest, groups, metadata, token_counts
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
 from probe.results.checksums import damage
-from probe.results.files import warn_unwritten
+from probe.results.files import atomic_write, warn_unwritten
 from probe.results.folder import RunFolder
 
 LABEL = pa.dictionary(pa.int32(), pa.string())
@@ -240,17 +239,13 @@ def classify(run: RunFolder, names: Sequence[str], *, write: bool = True) -> Cla
 def _written(table: ClassTable, rows: Rows, write: bool) -> ClassTable:
     """Write the table into the run folder, whole or not at all, or else into a temporary one."""
     if write:
-        scratch = table.path.with_name(f".{NAME}.{os.getpid()}.tmp")
         try:
-            write_rows(scratch, rows)
-            scratch.replace(table.path)
+            with atomic_write(table.path) as scratch:
+                write_rows(scratch, rows)
         except OSError as error:
             warn_unwritten(table.path, error)  # the answer needs no file there
         else:
             return table
-        finally:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="context-probe-"))
     temporary = replace(table, path=folder / NAME)
     weakref.finalize(temporary, shutil.rmtree, folder, ignore_errors=True)

@@ -3,8 +3,9 @@
 import click
 
 from probe.commands._visible import note, say
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 
+SHORTEST = 8  # tokens; a model with fewer positions is not tried
 MORE = 32  # texts at most; of them all only where losses depend on a sequence's length
 
 
@@ -40,6 +41,11 @@ def command(
 
     source = open_source(model, trust_remote_code=trust_remote_code)
     length = min(length, source.positions or length)
+    if length < SHORTEST:
+        raise UsageError(
+            f"{source.location.name} has {length} positions; allowed: {SHORTEST} or more, since no "
+            "technique can be tried on fewer tokens"
+        )
     loaded = load_model(
         source,
         dtype=dtype,

@@ -1,5 +1,6 @@
 """`probe compare`: runs in one table; of two runs the differences, paired where they can be."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -28,27 +29,25 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     the same tokenizer, another dtype, another attention), else by document; by distance in tokens
     where the tokenizers are the same, and in bytes of text.
     """
-    from probe.analysis.compare import compare, summary_table
-    from probe.analysis.compare.notes import settings_apart
-    from probe.analysis.compare.table import shown
-    from probe.analysis.compare.words import comparison_text, note_lines, table_text
-    from probe.analysis.summary import summarise
+    from probe.analysis.open_run import open_run
+    from probe.findings.compare.comparison import compare
+    from probe.findings.compare.comparison_finding import comparison_finding
+    from probe.findings.compare.finding import curves_chart, run_table, table_finding
+    from probe.render.terminal import text
     from probe.results.csv_files import csv_text
-    from probe.results.files import write_whole
+    from probe.results.files import write_bytes
 
-    summaries = [summarise(folder, write=False) for folder in runs]
-    table = summary_table(summaries)
-    say(table_text(shown(table)))
-    if own := list(settings_apart(summaries)):
-        say(f"\n{note_lines(own)}")
-    if len(runs) == 2:
-        say("\n" + comparison_text(compare(*runs)))
-    if csv is not None:
-        text = csv_text(table, digits=None)
-        write_whole(csv, text.encode("utf-8", "backslashreplace"))
-        say(f"\nTable: {csv}")
-    if figure is not None and any(summary.contexts for summary in summaries):
-        from probe.plots import curve, save
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        say(text(table_finding(opened), wrap=True))
+        if len(opened) == 2:
+            say(f"\n{text(comparison_finding(compare(*opened)), wrap=True)}")
+        if csv is not None:
+            table = csv_text(run_table(opened), digits=None)
+            write_bytes(csv, table.encode("utf-8", "backslashreplace"))
+            say(f"\nTable: {csv}")
+        if figure is not None and (chart := curves_chart(opened)) is not None:
+            from probe.render.figures import save
 
-        (file,) = save(curve(summaries), *parted(figure))
-        say(f"\nAll runs: {file}")
+            (file,) = save(chart, *parted(figure))
+            say(f"\nAll runs: {file}")

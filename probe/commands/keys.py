@@ -34,7 +34,7 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
     from probe.findings import longppl
     from probe.findings.key_tokens import KeyRule, key_spans, lsd_table
     from probe.render.terminal import table_text, text
-    from probe.results.files import write_whole
+    from probe.results.files import write_bytes
     from probe.text import counted
 
     rule = KeyRule(lsd, lcl)
@@ -56,5 +56,5 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
         if export is not None:
             spans = key_spans(opened, rule)
             content = longppl.as_json(result, spans).encode("utf-8", "backslashreplace")
-            write_whole(export, content)
+            write_bytes(export, content)
             say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")

@@ -9,7 +9,7 @@ import click
 
 from probe.calls import listed
 from probe.commands._visible import say
-from probe.commands.options import own_perturbations
+from probe.commands.options import user_files
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -25,45 +25,10 @@ SOURCES = {
     "unigram": "ordinary tokens, each as often as in the data",
     "document": "consecutive tokens of another document",
     "self": "consecutive older tokens of the same document",
-    "passage": "the passage of the same name of another document (protocol passages)",
+    "passage": "the passage of the same name of another document",
     "newline": "the token of a line break, everywhere",
     "pad": "the tokenizer's padding token, everywhere",
     "mask": "the tokenizer's mask token, everywhere",
-}
-PROTOCOLS = {
-    "sweep": {
-        "reach": "longest distance plus one, tokens; null is half the window",
-        "runs": "how many boundaries have reach / key targets each, by key",
-        "spread": "over which share of reach behind the first boundary the short runs begin",
-        "all_runs": "short runs also for conditions that share no far text between boundaries",
-        "insist": "allow a reach beyond half the window",
-    },
-    "grid": {
-        "distances": "distances of the first target from the boundary, tokens",
-        "targets": "how many, how many tokens before the window's end they end, and whether each"
-        " has a sequence of its own (alone)",
-    },
-    "band": {
-        "edges": "rising distances between which the bands lie, tokens; only a band is perturbed",
-        "targets": "as in grid",
-    },
-    "passages": {
-        "answer": "name of the span or column whose tokens are the targets",
-    },
-    "longppl": {
-        "context": "fewest tokens of a short context; the first of a document are never key",
-        "stride": "by how many tokens the short context moves",
-    },
-    "suffix": {
-        "prefixes": "lengths of the text before the continuations, tokens",
-        "tokens": "tokens of a continuation; windows.length follows if it is not said",
-        "candidates": "the text's own continuation, and others from elsewhere in the document",
-        "at": "regular expression: the continuations begin where the document's text matches",
-    },
-    "dense": {
-        "context": "longest context, tokens: every length from 1 to it is measured",
-        "targets": "how many, the last of a window; null is all that have so long a context",
-    },
 }
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
@@ -94,7 +59,8 @@ Rows = Iterable[tuple[str, str]]
 
 
 @click.command("list", short_help="Perturbations, patterns, protocols, measures, classes.")
-@own_perturbations
+@user_files("perturbations")
+@user_files("protocols")
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.classes import registry as classes
@@ -153,8 +119,16 @@ def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str
     for entry in entries:
         yield signature(entry), entry.summary
         if any(parameter.name == "source" for parameter in entry.parameters):
-            for name, text in SOURCES.items():
-                yield f"  source={name!r}", text
+            yield from _sources()
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    from probe.protocols import registry
+
+    with_passages = " or ".join(registry.kinds(lambda protocol: protocol.has_passages))
+    for name, text in SOURCES.items():
+        where = f" (protocol {with_passages})" if name == "passage" else ""
+        yield f"  source={name!r}", f"{text}{where}"
 
 
 def _patterns() -> Iterator[tuple[str, str]]:
@@ -170,15 +144,13 @@ def _classes(entries: Iterable["ClassEntry"]) -> Iterator[tuple[str, str]]:
 
 
 def _protocols() -> Iterator[tuple[str, str]]:
-    from typing import get_args
+    from probe.protocols import registry
 
-    from probe.config_protocols import ProtocolConfig
-
-    for config in get_args(ProtocolConfig):
-        (name,) = get_args(config.model_fields["kind"].annotation)
-        yield name, inspect.getdoc(config) or ""
-        for key, text in PROTOCOLS[name].items():
-            yield f"  {_key(key, config.model_fields[key])}", text
+    for protocol in registry.protocols():
+        yield registry.kind_of(protocol), (inspect.getdoc(protocol) or "").partition("\n")[0]
+        for key, field in protocol.model_fields.items():
+            if key != "kind":
+                yield f"  {_key(key, field)}", field.description or ""
 
 
 def _key(key: str, field: "FieldInfo") -> str:

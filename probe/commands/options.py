@@ -43,24 +43,28 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("config", type=click.Path(path_type=Path))(command)
 
 
-def own_perturbations(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--perturbations FILE``, whose files are run before it."""
+def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option whose files of the user's own are run before it.
+
+    Args:
+        what: What the files register, and what the option is called: ``perturbations``.
+    """
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
         from probe.perturbations.register import load_file
 
         for file in files:
-            load_file(file, "--perturbations")
+            load_file(file, f"--{what}")
 
     return click.option(
-        "--perturbations",
+        f"--{what}",
         multiple=True,
         metavar="FILE",
         expose_value=False,
         callback=load,
         is_eager=True,
-        help="A Python file that registers perturbations of your own.",
-    )(command)
+        help=f"A Python file that registers {what} of your own.",
+    )
 
 
 def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":

@@ -62,7 +62,7 @@ def command(
         note(line)
     say(
         f"{counted(len(experiment.documents), 'document')}, {counted(cost.windows, 'window')} of "
-        f"{window_tokens(experiment)} tokens, reach {experiment.protocol.reach}\n"
+        f"{window_tokens(experiment)} tokens, reach {experiment.plan.reach}\n"
         f"{cost.branches:,} branches, {cost.tokens:,} tokens to forward; the plain way, one "
         f"whole forward per branch: {cost.plain_tokens:,} "
         f"({cost.plain_tokens / cost.tokens:.1f} times as many)\n\n"

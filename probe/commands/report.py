@@ -58,7 +58,7 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
             else:
                 say(f"Page: {write_page([run], [own], page)}")
         if len(runs) > 1:
-            together = findings_of_all(opened)
+            together = findings_of_all(opened, found)
             say()
             for one in together:
                 draw(one, (page.parent if output else runs[0] / "figures"), "All runs")
@@ -79,9 +79,9 @@ def tell(run: "OpenRun", found: Sequence["Finding"]) -> None:
         say(f"{text}\n")
     for finding in found:
         draw(finding, run.path / "figures")
-    written = write_files(run, found)
-    numbers = {name for one in found if one.level == "answer" for name in one.files}
-    if there := [str(file) for file in written if file.name in numbers]:
+    written = {file.name: file for file in write_files(run, found)}
+    numbers = dict.fromkeys(name for one in found if one.level == "answer" for name in one.files)
+    if there := [str(written[name]) for name in numbers if name in written]:
         say(f"Numbers: {', '.join(there)}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands.options import own_perturbations
+from probe.commands.options import user_files
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -43,7 +43,7 @@ _ORIGINS = {
     help="Index of the first token that stays intact; default: the last quarter does.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@own_perturbations
+@user_files("perturbations")
 def command(
     condition: str, text: str | None, model: str | None, boundary: int | None, seed: int
 ) -> None:

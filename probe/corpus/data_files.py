@@ -61,7 +61,7 @@ def _expand(patterns: str | Sequence[str]) -> tuple[str, ...]:
     matches = {path for pattern in patterns for path in _matches(pattern)}
     # A file with two names is one document; intervals rest on the documents.
     shortest = {
-        path if is_address(path) else os.path.realpath(path): path
+        path if is_address(here := path.removeprefix("file://")) else os.path.realpath(here): path
         for path in sorted(matches, key=lambda path: (-len(path), path))
     }
     return tuple(sorted(shortest.values()))

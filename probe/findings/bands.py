@@ -63,7 +63,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
             *([_few(few)] if few < FEWEST_DOCUMENTS else []),
             *run.warnings,
         ],
-        files={"bands.csv": table},
+        files={"bands.csv": table, "summary.json": {}},  # counts and losses stand there as well
     )
 
 

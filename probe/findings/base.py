@@ -7,7 +7,7 @@ A finding is a file of this package. It registers a function from an open run to
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any, Literal
 
 import pandas as pd
@@ -184,8 +184,25 @@ class Entry:
     plots: Sequence[Plot]
 
 
+WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
+
+
+@dataclass(frozen=True)
+class EntryOfAll:
+    """A registered finding about several runs together.
+
+    Args:
+        work: From the runs, and the findings of each, to the finding; ``None`` where it says
+            nothing of them.
+        plots: What can be drawn of it on request.
+    """
+
+    work: WorkOfAll
+    plots: Sequence[Plot]
+
+
 _ENTRIES: dict[str, Entry] = {}
-_OF_ALL: dict[str, Callable[[Sequence[OpenRun]], Finding | None]] = {}
+_OF_ALL: dict[str, EntryOfAll] = {}
 
 
 def register(
@@ -211,14 +228,15 @@ def register(
 def entries() -> list[Entry]:
     """All registered findings in their order; those of this package are imported for that."""
     package = import_module("probe.findings")
-    for module in iter_modules(package.__path__):
-        import_module(f"probe.findings.{module.name}")
+    for module in walk_packages(package.__path__, "probe.findings."):
+        import_module(module.name)
     return sorted(_ENTRIES.values(), key=lambda entry: entry.order)
 
 
 def plots() -> list[Plot]:
     """All that can be drawn on request, in the order of the findings."""
-    return [plot for entry in entries() for plot in entry.plots]
+    of_one = [plot for entry in entries() for plot in entry.plots]
+    return of_one + [plot for entry in _OF_ALL.values() for plot in entry.plots]
 
 
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
@@ -230,7 +248,7 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
         brief: Only what `probe run` tells and keeps.
 
     Returns:
-        The findings in their order.
+        The findings in their order, those that answer the run before all others.
     """
     found = []
     for entry in entries():
@@ -241,7 +259,7 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
             level = finding.level or entry.level
             caveats = _with_caveat(run, finding)
             found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
-    return found
+    return sorted(found, key=lambda finding: finding.level != "answer")  # stable
 
 
 def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
@@ -252,32 +270,30 @@ def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
     return [*finding.caveats, caveat]
 
 
-def register_of_all(
-    name: str,
-) -> Callable[
-    [Callable[[Sequence[OpenRun]], Finding | None]], Callable[[Sequence[OpenRun]], Finding | None]
-]:
+def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkOfAll], WorkOfAll]:
     """Register a function as a finding about several runs together.
 
     Args:
         name: Its name; one that comes again is replaced.
+        plots: What `probe plot` can draw of it.
     """
 
-    def enter(
-        work: Callable[[Sequence[OpenRun]], Finding | None],
-    ) -> Callable[[Sequence[OpenRun]], Finding | None]:
-        _OF_ALL[name] = work
+    def enter(work: WorkOfAll) -> WorkOfAll:
+        _OF_ALL[name] = EntryOfAll(work, [replace(plot, finding=name) for plot in plots])
         return work
 
     return enter
 
 
-def findings_of_all(runs: Sequence[OpenRun]) -> list[Finding]:
+def findings_of_all(
+    runs: Sequence[OpenRun], findings_of_each: Sequence[Sequence[Finding]]
+) -> list[Finding]:
     """What is to be said of several runs together.
 
     Args:
         runs: The open runs.
+        findings_of_each: The findings of each.
     """
     entries()
-    found = (work(runs) for work in _OF_ALL.values())
-    return [finding for finding in found if finding is not None]
+    together = (entry.work(runs, findings_of_each) for entry in _OF_ALL.values())
+    return [finding for finding in together if finding is not None]

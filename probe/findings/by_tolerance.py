@@ -15,7 +15,15 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.segmented import hinges
 from probe.analysis.tolerance import Tolerance
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
-from probe.findings.chart import Axis, Chart, EmptyChartError, Rule, Series, distance_axis
+from probe.findings.chart import (
+    Axis,
+    Chart,
+    EmptyChartError,
+    Role,
+    Rule,
+    Series,
+    distance_axis,
+)
 from probe.findings.table import Table, by_condition, decimals, length, pivot, records
 
 _DECADE = (
@@ -140,6 +148,8 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         for look, name in enumerate(names)
         for line in _lines(rows[rows["condition"] == name].sort_values("tolerance"), look, reach)
     ]
+    lengths = rows.loc[resolved, ["length", "low", "high"]].astype("Float64")
+    shortest = float(np.nanmin(np.append(lengths.to_numpy(np.float64, na_value=np.nan), reach)))
     low, high = float(rows["tolerance"].min()), float(rows["tolerance"].max())
     cells = pivot(
         "Effective context (tokens) by tolerance",
@@ -162,7 +172,11 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             [tick for tick in TICKS if low <= tick <= high],
             percent=True,
         ),
-        distance_axis(reach * 1.25, label="effective context (tokens)"),
+        distance_axis(
+            reach * 1.25,
+            label="effective context (tokens)",
+            low=0 if shortest < 8 else 2 ** int(np.log2(shortest)),
+        ),
         series,
         [Rule(reach, "reach")],
         legend=legend,
@@ -185,11 +199,9 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
     lengths = columns.to_numpy(dtype=np.float64, na_value=np.nan)
     drawn = np.where(known[:, None], np.where(np.isnan(lengths), reach, lengths), np.nan)
     titles = [f"{name}, {_rise(row)}: {_answer(row)}" for row in records(rows)]
-    series = [
-        Series(
-            name, share, drawn[:, 0], look, drawn[:, 1], drawn[:, 2], titles=titles, points=False
-        )
-    ]
+    role: Role = "series" if known.any() else "grey"  # its name alone: there is nothing to draw
+    y, low, high = drawn.T
+    series = [Series(name, share, y, look, low, high, titles=titles, role=role, points=False)]
     # Some only, and others for the next condition: none hides those of another.
     some = slice(2 * (look % 3), None, 6)
     beyond = share[known & np.isnan(lengths[:, 0])][some]
@@ -198,7 +210,7 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
         at = np.full(len(beyond), reach)
         series.append(Series("", beyond, at, look, role="beyond", joined=False))
     if len(missing):
-        at = np.zeros(len(missing))
+        at = np.full(len(missing), np.nan)
         series.append(Series("", missing, at, look, role="unresolved", joined=False))
     return series
 

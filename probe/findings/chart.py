@@ -12,7 +12,8 @@ from probe.findings.table import Table
 Floats = NDArray[np.float64]
 
 LOOKS = 6
-"""Looks that tell series apart, each a colour, a dash and a mark; behind them they come again."""
+"""Looks that tell series apart, each a colour, a dash and a mark; behind them the colours come
+again with other dashes and marks."""
 THRESHOLD = 0.01
 """Where axes of delta turn logarithmic when no tolerance says better (nats)."""
 
@@ -21,7 +22,8 @@ Role = Literal[
 ]
 """What a series stands for where that is not one of several to be told apart: values that never
 answer, a line that others are held against, full attention, no answer, an answer beyond the reach,
-the shares of a fan of quantiles from the widest to the narrowest."""
+the shares of a fan of quantiles from the widest to the narrowest. What has no answer is drawn at
+the start of the axis of values, what lies beyond at its end, wherever the value is NaN."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ class Series:
         titles: What each point says when it is pointed at.
         role: What it stands for; ``series`` is one of several that look apart.
         points: Whether points are marked; ``None`` marks some of many.
-        joined: Whether a line joins the points and limits are a band; else each point stands for
-            itself, and its limits are a bar.
+        joined: Whether a line joins the points; else each point stands for itself.
         colour: Number of its colour, where that is not the one of *look*.
+        bars: Whether limits are a bar at each point and not a band; ``None`` says so of points that
+            no line joins.
     """
 
     name: str
@@ -108,6 +111,19 @@ class Series:
     points: bool | None = None
     joined: bool = True
     colour: int | None = None
+    bars: bool | None = None
+
+    @property
+    def barred(self) -> bool:
+        """Whether limits are bars."""
+        return not self.joined if self.bars is None else self.bars
+
+    @property
+    def appearance(self) -> tuple[int, int, int]:
+        """Numbers of its colour, its dashes and its mark; no two of the first 18 are equal."""
+        again = self.look // LOOKS
+        colour = self.look if self.colour is None else self.colour
+        return colour % LOOKS, (self.look + again) % LOOKS, (self.look + 2 * again) % LOOKS
 
 
 @dataclass(frozen=True)
@@ -172,6 +188,7 @@ class Cells:
         values: Shape ``(rows, columns)``; NaN is grey.
         label: What the colours are, with their unit.
         dots: Places (x, y) of single cells that are marked.
+        threshold: Size of the values up to which colours are linear, and logarithmic from there.
     """
 
     x: Floats
@@ -179,6 +196,7 @@ class Cells:
     values: Floats
     label: str
     dots: Sequence[tuple[float, float]] = ()
+    threshold: float = THRESHOLD
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +213,7 @@ class Chart:
         floor: The noise floor.
         cells: A heat map in place of series.
         legend: More entries of the legend: what is sampled (``floor``, ``grey``, ``answer``,
-            ``dot``, or nothing) and its text.
+            ``dot``, ``unresolved``, ``beyond``, or nothing) and its text.
         horizontal: Whether limits and rules are of x, and rows are named along y.
         how: How to read it, in plain words.
         tables: The numbers behind it, folded below it on the page.

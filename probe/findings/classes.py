@@ -17,6 +17,7 @@ from probe.findings.chart import (
     LOOKS,
     Chart,
     EmptyChartError,
+    Role,
     Rule,
     Series,
     delta_axis,
@@ -25,7 +26,7 @@ from probe.findings.chart import (
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
 from probe.findings.table import Table, between, length, percent, ranged, records
-from probe.text import slug
+from probe.text import one_line, slug
 
 APART = (
     "Values are told apart where their intervals do not meet, each at its own confidence; of many"
@@ -127,7 +128,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     names = dict.fromkeys(
         [*found.curves["class"].astype(str), *found.contexts["class"].astype(str)]
     )
-    charts = (class_chart(run, found, name, main) for name in names)
+    charts = (
+        class_chart(run, found, name, main, without=_too_small(found, name, main)) for name in names
+    )
     return Finding(
         "classes",
         title,
@@ -232,34 +235,44 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
     return sorted(best.values(), key=lambda pair: -pair.apart)
 
 
-def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | None) -> Chart | None:
+def class_chart(
+    run: OpenRun,
+    found: ClassCurves,
+    name: str,
+    condition: str | None,
+    without: Sequence[str] = (),
+) -> Chart | None:
     """The non-increasing fits of one token class under one condition, a line a value.
 
-    A value without an answer at any tolerance is not drawn, and named in the caveats.
+    A value that is unresolved at the tolerance of the chart is grey. Of many values those with
+    answers and most targets are drawn, and the others named.
 
     Args:
         run: The run.
         found: Its token classes.
         name: The class.
         condition: The condition; ``None`` is the run's main one.
+        without: Values that are left out.
     """
     condition = condition or run.main_condition or ""
     rows = found.curves
     rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
     if rows.empty:
         return None
-    unclear = _too_small(found, name, condition)
-    values = [str(value) for value in dict.fromkeys(rows["value"]) if str(value) not in unclear]
     answers, tolerance = _answers(found, name, condition)
+    values, others = _values(rows, answers, without)
+    measured = [value for value in values if (rows["value"].astype(str) == value).any()]
+    resolved = [value for value in measured if answers.get(value, "") is not None]
     series = [
         _fitted(
             rows[rows["value"].astype(str) == value],
             value,
             look,
-            banded=len(values) <= BANDS,
+            banded=len(resolved) <= BANDS,
             answer=answers.get(value, ""),
         )
-        for look, value in enumerate(values[:LOOKS])
+        for look, value in enumerate(values)
+        if value in measured
     ]
     if not series:
         return None
@@ -268,9 +281,8 @@ def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | No
         "One never-rising fit a value of the class, which its length is read from; the means of"
         " the bins are in the table."
     )
-    if len(values) > LOOKS:
-        how += f" {len(values) - LOOKS} more values are in the table alone."
-    others = [*values[LOOKS:], *unclear]
+    if len(others) > len(without):
+        how += f" {len(others) - len(without)} more values are in the table alone."
     cells = [
         [
             str(row["value"]),
@@ -281,28 +293,52 @@ def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | No
         for row in records(rows)
     ]
     headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
+    absent = [("grey", _label(value, "unresolved")) for value in values if value not in measured]
+    scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
+    epsilon = _epsilon(tolerance)
     return Chart(
         f"{name}: delta under {condition}",
         distance_axis(float(rows["distance_to"].max())),
-        delta_axis(np.concatenate([line.y for line in series]), threshold),
+        delta_axis(np.concatenate(scaled), epsilon or threshold),
         series,
-        [Rule(_epsilon(tolerance) or threshold, spaced(tolerance or ""))],
-        legend=[("", f"not drawn: {', '.join(others)}")] if others else [],
+        [] if epsilon is None else [Rule(epsilon, spaced(str(tolerance)))],
+        legend=[*absent, *([("", f"not drawn: {', '.join(others)}")] if others else [])],
         how=how,
         tables=[Table(f"{name} under {condition}", headers, cells)],
         heading=[run.model, run.data, f"{name}: {condition}"],
     )
 
 
-def _answers(found: ClassCurves, name: str, condition: str) -> tuple[dict[str, str], str | None]:
-    """The answer of each value at the first tolerance at which any has one, and that tolerance."""
+def _answers(
+    found: ClassCurves, name: str, condition: str
+) -> tuple[dict[str, str | None], str | None]:
+    """The answer of each value at the first tolerance at which any has one, and that tolerance.
+
+    A value without an answer there has ``None``.
+    """
     rows = found.contexts
     rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
-    resolved = rows[rows["kind"] != "unresolved"]
-    first = [*resolved["tolerance"], *rows["tolerance"]][:1]
-    at = resolved[resolved["tolerance"].isin(first)]
-    texts = {str(value): str(text) for value, text in zip(at["value"], at["text"], strict=True)}
+    first = [*rows.loc[rows["kind"] != "unresolved", "tolerance"], *rows["tolerance"]][:1]
+    texts: dict[str, str | None] = {}
+    for row in records(rows[rows["tolerance"].isin(first)]):
+        texts[str(row["value"])] = None if row["kind"] == "unresolved" else str(row["text"])
     return texts, str(first[0]) if first else None
+
+
+def _values(
+    rows: pd.DataFrame, answers: Mapping[str, str | None], without: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The values to draw, those with answers first, and the others."""
+
+    def unresolved(value: str) -> bool:
+        return answers.get(value, "") is None
+
+    known = list(dict.fromkeys([*rows["value"].astype(str), *answers]))
+    targets = rows.groupby(rows["value"].astype(str))["targets"].sum().to_dict()
+    ranked = sorted(known, key=lambda value: (unresolved(value), -targets.get(value, 0)))
+    best = [value for value in ranked if value not in without][:LOOKS]
+    drawn = sorted((value for value in known if value in best), key=unresolved)
+    return drawn, [value for value in ranked if value not in best]
 
 
 def _epsilon(tolerance: str | None) -> float | None:
@@ -311,12 +347,22 @@ def _epsilon(tolerance: str | None) -> float | None:
     return parsed.nats() if parsed is not None and parsed.unit in ("perplexity", "nats") else None
 
 
-def _fitted(rows: pd.DataFrame, value: str, look: int, *, banded: bool, answer: str) -> Series:
+def _fitted(
+    rows: pd.DataFrame, value: str, look: int, *, banded: bool, answer: str | None
+) -> Series:
     """The fit of a class value where there is one, else its means; bands where few overlap."""
-    line = curve_series(rows, f"{value}: {answer}" if answer else value, look)
-    limits = (line.low, line.high) if banded else (None, None)
+    unresolved = answer is None
+    text = "unresolved" if answer is None else answer
+    line = curve_series(rows, _label(value, text), look)
+    limits = (line.low, line.high) if banded and not unresolved else (None, None)
     y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
-    return replace(line, y=y, fit=None, low=limits[0], high=limits[1])
+    role: Role = "grey" if unresolved else "series"
+    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role)
+
+
+def _label(value: str, answer: str) -> str:
+    """A value with its answer; where both are too long for a legend, the value is cut."""
+    return f"{one_line(value, max(8, 42 - len(answer)))}: {answer}" if answer else value
 
 
 def _too_small(found: ClassCurves, name: str, condition: str) -> list[str]:

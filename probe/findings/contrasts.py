@@ -1,8 +1,10 @@
 """Contrasts between conditions on common targets: what deletion, replacement and order add."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from probe.analysis.bootstrap import bootstrap, too_few
@@ -10,8 +12,15 @@ from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 from probe.findings.base import Finding, register
-from probe.findings.chart import Chart, EmptyChartError, delta_axis, distance_axis
-from probe.findings.curve import curve_series, threshold_of
+from probe.findings.chart import (
+    Chart,
+    EmptyChartError,
+    Floats,
+    Series,
+    delta_axis,
+    distance_axis,
+)
+from probe.findings.curve import threshold_of, value_series
 from probe.findings.table import Table, between, pivot, ranged, records
 from probe.text import difference
 
@@ -215,14 +224,15 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
     return Chart(
         "Contrasts by distance",
-        distance_axis(float(rows["distance_to"].max())),
+        distance_axis(float(rows["distance_to"].max()), low=1),
         delta_axis(values, threshold_of(run), label),
         [
-            curve_series(rows[rows["contrast"] == name], name, look)
+            octave_series(rows[rows["contrast"] == name], name, look, len(names), "delta")
             for look, name in enumerate(names)
         ],
         how=(
-            "Each line is one loss less another on the same targets: truncate − intact is what the"
+            "Each mark is one loss less another on the same targets of an octave, its bar the"
+            " interval over documents: truncate − intact is what the"
             " far text gives, replace − truncate what wrong text does beyond missing text, shuffle"
             " − replace what the right words in the wrong order do. Below 0 the first of the two is"
             " the better one. They are no shares of a whole."
@@ -230,6 +240,37 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         tables=[cells],
         heading=[run.model, run.data],
     )
+
+
+def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: str) -> Series:
+    """Points with bars at the octaves of distance, beside those of the other series.
+
+    Args:
+        rows: ``distance_from, distance_to, low, high`` and the column *value*, a row an octave.
+        name: Its name in the legend.
+        look: Which of the series it is, and the number of its look.
+        count: How many series there are.
+        value: The column that is drawn.
+    """
+    rows = rows.sort_values("distance_from")
+    x = octave_middles(rows, look, count)
+    return replace(value_series(rows, name, look, value, bars=True), x=x)
+
+
+def octave_middles(rows: pd.DataFrame, place: int, count: int) -> Floats:
+    """Geometric middles of octaves, moved so that bars of several series hide none of the others.
+
+    The first octave is taken to begin at 1: its middle has no place nearer to 0.
+
+    Args:
+        rows: ``distance_from, distance_to``.
+        place: Which of the series it is.
+        count: How many series there are; none comes near the next octave.
+    """
+    first, end = (rows[f"distance_{name}"].to_numpy(np.float64) for name in ("from", "to"))
+    apart = min(0.18, 0.8 / count)
+    moved = 2 ** (apart * (place - (count - 1) / 2))
+    return np.asarray(np.sqrt(np.maximum(first, 1) * end) * moved, dtype=np.float64)
 
 
 def _table(run: OpenRun, rows: pd.DataFrame) -> Table:

@@ -77,11 +77,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "curve",
             "Loss by distance",
             _ends(run, run.main_condition or names[0]) if names else "",
-            charts=charts,
+            charts=[replace(each, file="") for each in charts],  # the answer has its own figure
             files=files,
             level="brief",
         )
-    if not run.contexts and not names and run.patterns:  # attention alone was limited
+    if not run.contexts and run.patterns:  # attention alone was limited
         return Finding("curve", "Loss by distance", files=files)
     return Finding(
         "answer",
@@ -308,10 +308,13 @@ def overlay(runs: Sequence[OpenRun], *, condition: str | None = None) -> Chart:
     shown = pd.concat(curves)
     rules = {value: text for run in runs for value, text in epsilons(run).items()}
     floors = [floor for run in runs if (floor := run.floor) is not None]
+    threshold = min(rules, default=THRESHOLD)
+    # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
+    lows = np.maximum(shown["low"].to_numpy(np.float64), -3 * threshold)
     return Chart(
         "Delta against distance" + ("" if len(runs) == 1 else ", by run"),
         distance_axis(float(shown["distance_to"].max())),
-        delta_axis(shown[["delta", "high"]].to_numpy(float), min(rules, default=THRESHOLD)),
+        delta_axis([*lows, *shown["delta"], *shown["high"]], threshold),
         series,
         [Rule(value, text) for value, text in rules.items()],
         [mark for number, run in enumerate(runs) if (mark := _mark(runs, number, condition))],

@@ -14,8 +14,7 @@ from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
-from probe.findings.curve import value_series
-from probe.findings.table import between, middles, pivot, ranged, records
+from probe.findings.table import between, pivot, ranged, records
 
 COLUMNS = (
     "condition",
@@ -158,18 +157,21 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     """
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
+    of_each = {name: rows["condition"] == name for name in names}
     series = [
-        value_series(rows[(rows["condition"] == name) & known], name, look, "ratio")
-        for look, name in enumerate(names)
-        if ((rows["condition"] == name) & known).any()
+        contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
+        for look, (name, own) in enumerate(of_each.items())
+        if (own & known).any()
     ]
-    # One wide interval must not flatten all the others.
-    shown = np.clip(rows.loc[known, ["ratio", "low", "high"]].to_numpy(float), -1, 5)
-    height = linear_axis(shown, "share of truncation's delta", include=(0, 1))
     if not known.all():
-        x = np.unique(middles(rows[~known]))
-        y = np.full(len(x), height.low)
-        series.append(Series("unresolved", x, y, role="unresolved", joined=False))
+        x = np.concatenate(
+            [
+                contrasts.octave_middles(rows[own & ~known], look, len(names))
+                for look, own in enumerate(of_each.values())
+            ]
+        )
+        nothing = np.full(len(x), np.nan)
+        series.append(Series("unresolved", x, nothing, role="unresolved", joined=False))
     cells = pivot(
         "Ablated information by octave of distance (tokens)",
         records(rows),
@@ -183,18 +185,27 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
     return Chart(
         "Ablated information by distance",
-        distance_axis(float(rows["distance_to"].max())),
-        height,
+        distance_axis(float(rows["distance_to"].max()), low=1),
+        linear_axis(_limits(rows[known]), "ablated information", include=(0, 1)),
         series,
         [Rule(1.0, "truncate")],
         how=(
             "How much of what truncation costs is also lost under the condition: 0 keeps all of it,"
             " 1 loses as much as cutting the text off, above 1 is worse than no far text at all. No"
-            " bound. Octaves where truncation's own interval contains 0 have no ratio."
+            " bound. A cross stands where truncation's own interval contains 0: there is no ratio."
         ),
         tables=[cells],
         heading=[run.model, run.data],
     )
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the axis: a bar that is longer than all ratios together is cut."""
+    ratio = rows["ratio"].to_numpy(dtype=np.float64)
+    lowest, highest = min(ratio.min(initial=0), 0), max(ratio.max(initial=1), 1)
+    low = max(float(np.nanmin(np.append(rows["low"], lowest))), 2 * lowest - highest)
+    high = min(float(np.nanmax(np.append(rows["high"], highest))), 2 * highest - lowest)
+    return low, high
 
 
 def _common_sums(run: OpenRun, truncation: str, others: Sequence[str]) -> pd.DataFrame:

@@ -15,6 +15,8 @@ MOST_STACKED = 48
 """Rows of a table whose cells stand in lines there."""
 LONG = 30
 """Rows from which on a table is folded on the page."""
+Shown = Literal["page", "terminal", "both"]
+"""Where a table is shown."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,24 @@ class Table:
         captioned: Whether the terminal has its caption above it.
         rule: Whether the terminal has a line of hyphens below its head.
         numbers: Whether the terminal lets all columns but the first end, instead of begin, at one
-            place.
+            place; with ``all`` the first as well.
         blocks: Whether columns that have no room on a line stand below, behind the first once more.
+        listed: Whether the terminal has its rows without their head, a little to the right.
+        indent: Blanks before its lines in the terminal, below the caption.
+        below: Lines that the terminal has below it.
     """
 
     caption: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
-    shown: Literal["page", "terminal", "both"] = "page"
+    shown: Shown = "page"
     captioned: bool = True
     rule: bool = False
-    numbers: bool = False
+    numbers: bool | Literal["all"] = False
     blocks: bool = False
+    listed: bool = False
+    indent: int = 0
+    below: Sequence[str] = ()
 
     @property
     def folded(self) -> bool:

@@ -424,4 +424,7 @@ def _reading(path: str, read: Callable[[], Loaded]) -> Loaded:
 
 
 def _line(error: Exception) -> str:
-    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+    """The first line of what a library says, with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return one_line(" ".join(lines[:count])) or type(error).__name__

@@ -84,7 +84,7 @@ def move(far: Ids, *, rng: Generator, to: str = "last", passage: slice | None = 
     """
     checks.one_of("to", to, PLACES)
     if passage is None:
-        raise ValueError("move needs the place of a passage; a run with protocol passages has it")
+        raise ValueError("move needs the place of a passage; a run that perturbs passages has it")
     rest = np.delete(far, passage)
     moved = [rest, far[passage]] if to == "last" else [far[passage], rest]
     return np.concatenate(moved)

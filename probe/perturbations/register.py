@@ -154,7 +154,7 @@ def register(
     REGISTRY.check_name(name)
 
     if name in RESERVED:
-        raise ValueError(f"{name!r} is what protocol suffix calls its candidates; choose another")
+        raise ValueError(f"{name!r} is what a protocol calls its candidates; choose another")
 
     def decorate(function: Callable[..., Any]) -> Perturbation:
         REGISTRY.check_free(name, function)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from probe.analysis.floor import without_noise
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Marks
+from probe.render.markup import text_markup, token_markup, token_texts
 from probe.render.tokens import Explorer, Token, Window
-from probe.report.text import text_markup, token_markup, token_texts
 
 MOST_WINDOWS = 6
 MOST_TOKENS = 2048

@@ -20,10 +20,10 @@ from probe.findings.base import Finding
 from probe.findings.chart import Chart
 from probe.findings.table import Table, decimals
 from probe.render.explorer import MOST_BYTES, STEPS, explore
+from probe.render.markup import text_markup, visible
 from probe.render.svg import draw, legend
 from probe.render.tokens import Explorer
-from probe.report.text import text_markup, visible
-from probe.results.files import write_whole
+from probe.results.files import write_bytes
 from probe.results.folder import unique_labels
 
 _STYLES = ("colours.css", "page.css", "tables.css", "explorer.css", "print.css")
@@ -118,7 +118,7 @@ def write_page(
     # A surrogate that slipped through must not cost the page.
     content = render(runs, findings, together).encode("utf-8", "backslashreplace")
     try:
-        write_whole(target, content)
+        write_bytes(target, content)
     except OSError as error:
         raise ProbeError(f"cannot write {target}: {error.strerror or error}") from error
     return target
@@ -192,7 +192,7 @@ def _environment() -> Environment:
         return visible(value) if plain else value
 
     environment = Environment(
-        loader=PackageLoader("probe.report", "assets"),
+        loader=PackageLoader("probe.render", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=shown,

@@ -1,10 +1,11 @@
 """Findings as text for the terminal."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from probe.findings.base import Finding
 from probe.findings.table import Table
-from probe.text import aligned, in_blocks, printable
+from probe.text import aligned, in_blocks, printable, wrapped
 
 
 def answers(findings: Sequence[Finding]) -> Iterator[str]:
@@ -22,9 +23,13 @@ def answers(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def details(findings: Sequence[Finding]) -> Iterator[str]:
-    """What else a run says: what is told beside its answer, tables, and what is missing."""
+    """What else a run says: what is told beside its answer, tables, and what is missing.
+
+    Args:
+        findings: The findings of one run. Sentences of its answers are not told again.
+    """
     others = [one for one in findings if one.level != "answer"]
-    if lines := [printable(line) for one in findings for line in one.headlines]:
+    if lines := [printable(line) for one in others for line in one.headlines]:
         yield "\n".join(lines)
     for one in others:
         yield from (table_text(table) for table in one.tables if table.shown != "page")
@@ -32,31 +37,38 @@ def details(findings: Sequence[Finding]) -> Iterator[str]:
         yield bullets(notes)
 
 
-def text(finding: Finding, notes: Sequence[str] = ()) -> str:
+def text(finding: Finding, notes: Sequence[str] = (), *, wrap: bool = False) -> str:
     """One finding: sentences, what they rest on, tables, caveats.
 
     Args:
         finding: The finding.
         notes: More caveats.
+        wrap: Whether long caveats go on in a line below.
     """
     lines = [line for line in (finding.sentence, *finding.more, finding.basis) if line]
     tables = [table_text(table) for table in finding.tables if table.shown != "page"]
-    return "\n\n".join(
-        part for part in ("\n".join(lines), *tables, bullets([*finding.caveats, *notes])) if part
-    )
+    caveats = bullets([*finding.caveats, *notes], wrap=wrap)
+    return "\n\n".join(part for part in ("\n".join(lines), *tables, caveats) if part)
 
 
 def table_text(table: Table) -> str:
     """A table in columns, below its caption."""
     rows = [table.headers, *table.rows]
+    if table.listed:
+        rows = [["", *row] for row in table.rows]
     lines = (
         in_blocks(rows, rule=table.rule)
         if table.blocks
         else aligned(rows, rule=table.rule, numbers=table.numbers)
     )
-    return f"{table.caption}\n{lines}" if table.captioned else lines
+    lines = textwrap.indent(lines, " " * table.indent)
+    parts = [f"{table.caption}\n{lines}" if table.captioned else lines]
+    if table.below:
+        parts.append("\n".join(map(wrapped, table.below)))
+    return "\n\n".join(parts)
 
 
-def bullets(lines: Sequence[str]) -> str:
-    """Remarks, a line each."""
-    return "\n".join(f"- {printable(line)}" for line in lines)
+def bullets(lines: Sequence[str], *, wrap: bool = False) -> str:
+    """Remarks, a line each, or several where it is to be wrapped."""
+    remarks = [f"- {printable(line)}" for line in lines]
+    return "\n".join(map(wrapped, remarks) if wrap else remarks)

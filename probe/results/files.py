@@ -1,4 +1,4 @@
-"""Files of a run folder: whole or not there at all, and a failing disk told in one line."""
+"""Atomic writes: a file is there whole or not at all, and a failing disk is one line."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from probe.errors import ProbeError, UnwrittenWarning
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, and rename it when everything is on disk.
 
     Args:
@@ -22,22 +22,22 @@ def whole(path: Path) -> Iterator[Path]:
         The temporary name beside it, which is gone behind the ``with``.
 
     Raises:
-        ProbeError: If it cannot be written.
+        OSError: If it cannot be written.
     """
-    scratch = path.with_name(f"{path.name}.tmp")
-    with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield scratch
-            with scratch.open("rb") as stream:
-                os.fsync(stream.fileno())
-            scratch.replace(path)
-        finally:
+    scratch = path.with_name(f".probe.{os.getpid()}.tmp")  # short: the name may be a long one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield scratch
+        with scratch.open("rb") as stream:
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn a failing disk into one line.
 
     Args:
@@ -57,8 +57,8 @@ def told(path: Path) -> Iterator[None]:
         raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary name; missing folders are made.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that a user names; missing folders are made.
 
     What a link leads to is replaced, and the link stays. A device or a pipe is written as it is.
 
@@ -73,9 +73,33 @@ def write_whole(path: Path, content: bytes) -> None:
         if _is_stream(path):
             path.write_bytes(content)
         else:
-            _replace(Path(os.path.realpath(path)), content)
+            with atomic_write(Path(os.path.realpath(path))) as scratch:
+                scratch.write_bytes(content)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a run folder that may be somebody else's, read-only, or on a full disk.
+
+    That costs the file alone, and is a :class:`probe.errors.UnwrittenWarning`.
+
+    Args:
+        path: The file.
+        text: What it shall hold; a lone surrogate, of a folder's name, is escaped.
+    """
+    try:
+        with atomic_write(path) as scratch:
+            scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        warn_unwritten(path, error)
+
+
+def warn_unwritten(path: Path, error: OSError) -> None:
+    """Warn that a file could not be written."""
+    # In pyarrow's own words a temporary name stands.
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)
 
 
 def _is_stream(path: Path) -> bool:
@@ -85,41 +109,3 @@ def _is_stream(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return not stat.S_ISREG(mode) or path.is_relative_to("/dev")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".probe.{os.getpid()}.tmp")  # short: the name may be a long one
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file of a run folder by way of a temporary name, so that nobody meets half of it.
-
-    The folder may be somebody else's, read-only, or on a full disk: that costs the file alone, and
-    is a :class:`probe.errors.UnwrittenWarning`.
-
-    Args:
-        path: The file.
-        text: What it shall hold; a lone surrogate, of a folder's name, is escaped.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        warn_unwritten(path, error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def warn_unwritten(path: Path, error: OSError) -> None:
-    """Warn that a file could not be written."""
-    # In pyarrow's own words a temporary name stands.
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)

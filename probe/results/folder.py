@@ -10,8 +10,8 @@ import duckdb
 
 from probe.errors import ProbeError, UsageError
 from probe.results.parts import check_parts, score_parts
-from probe.results.record import older_schema, read_record
-from probe.results.views import Reading, connect
+from probe.results.record import Needs, Reading, older_schema, read_record
+from probe.results.views import connect
 from probe.results.windows_file import check_windows
 from probe.text import counted
 
@@ -84,6 +84,7 @@ def read_folder(
     *,
     checked: bool = True,
     reading: Callable[[Mapping[str, Any]], Reading] | None = None,
+    needs: Needs | None = None,
 ) -> RunFolder:
     """Open a run folder and check every score part of it.
 
@@ -92,6 +93,7 @@ def read_folder(
         checked: Read the rows of every part too, for damage and losses that are no number; without,
             only the parts' footers are read.
         reading: From its ``run.json`` to how its rows are read.
+        needs: See :func:`probe.results.record.read_record`.
 
     Returns:
         The run; what can be read is used, what cannot is named in ``warnings``.
@@ -104,7 +106,7 @@ def read_folder(
     folder = Path(path)
     if not folder.is_dir():
         raise UsageError(f"no run folder at '{folder}'")
-    record = read_record(folder / "run.json")
+    record = read_record(folder / "run.json", _needs if needs is None else needs)
     older = older_schema(folder, record)
     windows = check_windows(folder / "windows.parquet")
     found = score_parts(folder)
@@ -115,7 +117,7 @@ def read_folder(
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
-        *filter(None, [_length_caveat(record)]),
+        *filter(None, [_length_caveat(record), how.caveat]),
         *(
             f"scores/{part.name} is left out: {problems[part]}"
             for part in found
@@ -187,6 +189,13 @@ def _reading(record: Mapping[str, Any]) -> Reading:
     from probe.protocols.registry import reading
 
     return reading(record)
+
+
+def _needs(kind: str | None) -> Mapping[str, int]:
+    """For callers that do not say what (until all take an open run)."""
+    from probe.protocols.registry import needs
+
+    return needs(kind)
 
 
 def _length_caveat(record: Mapping[str, Any]) -> str | None:

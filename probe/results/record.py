@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,38 @@ SCHEMA = 1
 _MOST_TOLD = 20
 _LARGEST = 2**31 - 1
 Fits = Callable[[Any], bool]
+Needs = Callable[[str | None], Mapping[str, int]]
+"""What a protocol's answer is worked out with, by its kind: whole numbers that cannot be missing,
+each with the lowest allowed."""
 
 
-def read_record(path: Path) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Reading:
+    """What reading the rows of a run must know of its protocol.
+
+    Args:
+        needs_far_start: Whether a length is read from the column ``far_start``.
+        far_tokens: SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and
+            ``start`` of the window.
+        alternatives: How the conditions begin that are other texts in the targets' place, which are
+            no losses of the targets; empty where there are none.
+        caveat: What limits the reading, empty where nothing does.
+    """
+
+    needs_far_start: bool = False
+    far_tokens: str = "boundary - start"
+    alternatives: str = ""
+    caveat: str = ""
+
+
+def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     """The content of a run's ``run.json``.
 
     A lone surrogate, which no UTF-8 file can hold, is named in it as pages do: ``[U+D800]``.
+
+    Args:
+        path: The file.
+        needs: From the kind of its protocol to what must stand under ``config.protocol``.
 
     Raises:
         UsageError: If it is missing.
@@ -39,7 +66,7 @@ def read_record(path: Path) -> Mapping[str, Any]:
         raise ProbeError(f"'{path}' cannot be read: its brackets are too deep") from error
     if not isinstance(record, dict):
         raise ProbeError(f"'{path}' holds {_shown(record)}; allowed: an object")
-    if mistakes := list(_mistakes(record)):
+    if mistakes := list(_mistakes(record, needs)):
         raise ProbeError(_told(path, mistakes))
     return record
 
@@ -166,15 +193,9 @@ _ITEMS = (
     "config.analysis.classes.*",
 )
 """Where null is none of the values."""
-_OF_PROTOCOL: Mapping[str, Mapping[str, tuple[str, Fits]]] = {
-    "suffix": {"tokens": _whole(1, _LARGEST), "candidates": _whole(2, _LARGEST)},
-    "longppl": {"context": _whole(1, _LARGEST), "stride": _whole(1, _LARGEST)},
-    "dense": {"context": _whole(1, _LARGEST)},
-}
-"""What a protocol's answer is worked out with: it cannot be missing."""
 
 
-def _mistakes(record: Mapping[str, Any]) -> Iterator[str]:
+def _mistakes(record: Mapping[str, Any], needs: Needs) -> Iterator[str]:
     wrong: set[str] = set()
     for path, (allowed, fits) in RULES.items():
         for where, value in _at(record, path.split(".")):
@@ -188,7 +209,8 @@ def _mistakes(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}.id is missing; allowed: {TEXT[0]}"
     for _, protocol in _at(record, ["config", "protocol"]):
         kind = protocol.get("kind") if isinstance(protocol, dict) else None
-        for name, (allowed, fits) in _OF_PROTOCOL.get(str(kind), {}).items():
+        for name, lowest in needs(kind).items() if isinstance(protocol, dict) else ():
+            allowed, fits = _whole(lowest, _LARGEST)
             if not fits(protocol.get(name)):
                 value = _shown(protocol[name]) if name in protocol else "missing"
                 yield f"config.protocol.{name} is {value}; allowed: {allowed}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.corpus.windows import Window
 from probe.errors import ProbeError, UsageError
-from probe.results.files import told, whole
+from probe.results.files import atomic_write, disk_errors
 
 SCHEMA = pa.schema(
     [
@@ -97,7 +97,10 @@ class Store:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        with whole(self.folder / "run.json") as scratch:
+        with (
+            disk_errors(self.folder / "run.json"),
+            atomic_write(self.folder / "run.json") as scratch,
+        ):
             scratch.write_text(text, encoding="utf-8")
 
     # -- windows.parquet --------------------------------------------------------------------
@@ -107,12 +110,29 @@ class Store:
         path = self.folder / "windows.parquet"
         if not path.exists():
             return {}
-        columns = ["document", "window", "token_ids"]
+        names = ["document", "window", "token_ids"]
+        schema = pa.schema([WINDOWS.field(name) for name in names])
         try:
-            rows = pq.read_table(path, columns=columns, page_checksum_verification=True).to_pylist()
+            table = pq.read_table(path, columns=names, page_checksum_verification=True)
+            rows = table.cast(schema).to_pylist()
+            if any(column.null_count for column in table.columns):
+                raise pa.ArrowInvalid("a value is missing")
         except (pa.ArrowException, OSError) as error:
             raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
         return {(row["document"], row["window"]): row["token_ids"] for row in rows}
+
+    def put_windows_aside(self) -> Path | None:
+        """Put windows.parquet aside where it cannot be read; what it held can be made again.
+
+        Returns:
+            Its new name, ``None`` where the file is good or was not there.
+        """
+        try:
+            self.read_windows()
+        except ProbeError:
+            path = self.folder / "windows.parquet"
+            return path.rename(path.with_suffix(".unreadable"))
+        return None
 
     def write_windows(self, windows: Iterable[Window]) -> None:
         """Write windows.parquet, whole or not at all."""
@@ -129,7 +149,10 @@ class Store:
             for w in windows
         ]
         table = pa.Table.from_pylist(rows, schema=WINDOWS)
-        with whole(self.folder / "windows.parquet") as scratch:
+        with (
+            disk_errors(self.folder / "windows.parquet"),
+            atomic_write(self.folder / "windows.parquet") as scratch,
+        ):
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- frequencies.parquet ----------------------------------------------------------------
@@ -147,7 +170,7 @@ class Store:
         found = counts()
         ids = np.flatnonzero(found)
         table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
-        with whole(path) as scratch:
+        with disk_errors(path), atomic_write(path) as scratch:
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- scores -----------------------------------------------------------------------------
@@ -182,8 +205,10 @@ class Store:
         held = json.dumps([list(key) for key in keys], ensure_ascii=False)
         name = hashlib.sha256(held.encode()).hexdigest()[:16]
         said = {HOLDS: held} | ({} if self.identity is None else {IDENTITY: self.identity})
+        path = self.scores / f"{kind}-{name}.parquet"
         with (
-            whole(self.scores / f"{kind}-{name}.parquet") as scratch,
+            disk_errors(path),
+            atomic_write(path) as scratch,
             pq.ParquetWriter(
                 scratch, schema.with_metadata(said), compression="zstd", write_page_checksum=True
             ) as writer,
@@ -235,7 +260,12 @@ class Store:
 
         Returns:
             The parts that were put aside, under their new names.
+
+        Raises:
+            ProbeError: If ``scores`` is no folder.
         """
+        if self.scores.exists() and not self.scores.is_dir():
+            raise ProbeError(f"'{self.scores}' is a file; allowed: a folder of score parts")
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             if scratch.is_file():
                 scratch.unlink()
@@ -279,7 +309,7 @@ class Store:
         except ImportError:  # no such locks on Windows
             yield
             return
-        with told(self.folder):
+        with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             stream = (self.folder / ".lock").open("w")
         with stream:

@@ -4,40 +4,27 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.errors import ProbeError
-from probe.results.windows_file import OFFSETS, doubtful_offsets
+from probe.results.record import Reading
 from probe.text import counted
 
+OFFSETS = ("char_start", "char_end")
+LISTS = ("token_ids", *OFFSETS)
+"""Columns of ``windows.parquet`` that hold a list a window."""
 SAMPLE = 16
 """Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
 DISTRACTOR = "distractor(number="
-"""How the conditions of protocol suffix begin that are other texts in the targets' place."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What reading the rows of a run must know of its protocol.
-
-    Args:
-        needs_far_start: Whether a length is read from the column ``far_start``.
-        far_tokens: SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and
-            ``start`` of the window.
-        alternatives: How the conditions begin that are other texts in the targets' place, which are
-            no losses of the targets; empty where there are none.
-    """
-
-    needs_far_start: bool = False
-    far_tokens: str = "boundary - start"
-    alternatives: str = ""
+"""How conditions begin that are other texts in the targets' place (for readers without a
+:class:`Reading`)."""
 
 
 def connect(
@@ -114,6 +101,30 @@ def window_rows(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Duc
         value = name if name in rows.columns else "NULL"
         columns.append(f"CASE WHEN {usable} THEN {value}::{kind} END AS {name}")
     return rows.project(", ".join(columns))
+
+
+def doubtful_offsets(path: Path) -> bool:
+    """Whether some window may not have an offset for each of its tokens, by the file's footer."""
+    footer = pq.read_metadata(path)
+    leaves = column_names(footer)
+    if not set(LISTS) <= set(leaves):
+        return True
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    sizes = [{group.column(leaves.index(name)).num_values for name in LISTS} for group in groups]
+    return any(len(size) > 1 for size in sizes) or any(may_lack(footer, name) for name in OFFSETS)
+
+
+def column_names(footer: pq.FileMetaData) -> list[str]:
+    """The column that each leaf of a parquet file belongs to."""
+    names = (footer.schema.column(number).path for number in range(footer.num_columns))
+    return [name.partition(".")[0] for name in names]
+
+
+def may_lack(footer: pq.FileMetaData, name: str) -> bool:
+    """Whether a list, or a number in it, may be missing; an empty list counts as one, too."""
+    at = column_names(footer).index(name)
+    found = [footer.row_group(n).column(at).statistics for n in range(footer.num_row_groups)]
+    return not all(one is not None and one.has_null_count and not one.null_count for one in found)
 
 
 def usable_offsets(columns: Sequence[str]) -> str:
@@ -259,23 +270,20 @@ def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path)
 
 
 def longest_context(record: Mapping[str, Any]) -> int | None:
-    """Longest context (tokens) of a run with protocol dense, ``None`` for any other.
+    """Longest context (tokens) of a run that measures every context, ``None`` for any other.
 
     Args:
         record: Content of its ``run.json``.
     """
-    protocol = (record.get("config") or {}).get("protocol") or {}
-    context = protocol.get("context")
-    if protocol.get("kind") != "dense" or type(context) is not int:
-        return None
-    return context
+    from probe.protocols.dense import longest_context as longest  # until findings ask it themselves
+
+    return longest(record)
 
 
 def far_tokens(folder: Path) -> str:
     """SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and ``start``.
 
-    Far text begins with the window (``start``); with protocol dense it begins with the longest
-    context of the target, which is what the target's loss is compared with.
+    For readers without a :class:`Reading`.
 
     Args:
         folder: The run folder; without a readable ``run.json`` far text begins with the window.

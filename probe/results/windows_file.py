@@ -10,10 +10,17 @@ import pyarrow.parquet as pq
 
 from probe.errors import ProbeError
 from probe.results.checksums import damage
+from probe.results.views import (
+    LISTS,
+    column_names,
+    doubtful_offsets,
+    may_lack,
+    parquet_rows,
+    row,
+    usable_offsets,
+)
 
 NEEDED = ("document", "window", "start", "token_ids", "text")
-OFFSETS = ("char_start", "char_end")
-_LISTS = ("token_ids", *OFFSETS)
 _AGAIN = (
     "copy it back, or call probe run with its configuration again, which writes the file and scores"
     " nothing anew"
@@ -69,38 +76,27 @@ def _looked_at(path: Path, state: tuple[int, ...]) -> WindowFile:
         schema, footer = file.schema_arrow, file.metadata
         if missing := sorted(set(NEEDED) - set(schema.names)):
             return WindowFile(problem=f"lacks the columns {', '.join(missing)}")
-        for name in (*NEEDED, *_LISTS):
+        for name in (*NEEDED, *LISTS):
             if name in schema.names and (words := _other_kind(name, schema.field(name).type)):
                 return WindowFile(
                     problem=f"has a column {name} of {schema.field(name).type}; allowed: {words}"
                 )
         if wrong := damage(path, footer):
             return WindowFile(problem=f"is damaged: {wrong}")
-        at = [n for n, name in enumerate(_leaves(footer)) if name == "token_ids"]
+        at = [n for n, name in enumerate(column_names(footer)) if name == "token_ids"]
         groups = map(footer.row_group, range(footer.num_row_groups))
         tokens = sum(group.column(at[0]).num_values for group in groups)
-        lists = [name for name in _LISTS if name in schema.names and _may_lack(footer, name)]
+        lists = [name for name in LISTS if name in schema.names and may_lack(footer, name)]
     if problem := _wrong_rows(path, lists):
         return WindowFile(problem=problem)
     return WindowFile(tokens, _without_offsets(path) if doubtful_offsets(path) else 0)
-
-
-def doubtful_offsets(path: Path) -> bool:
-    """Whether some window may not have an offset for each of its tokens, by the file's footer."""
-    footer = pq.read_metadata(path)
-    leaves = _leaves(footer)
-    if not set(_LISTS) <= set(leaves):
-        return True
-    groups = map(footer.row_group, range(footer.num_row_groups))
-    sizes = [{group.column(leaves.index(name)).num_values for name in _LISTS} for group in groups]
-    return any(len(size) > 1 for size in sizes) or any(_may_lack(footer, name) for name in OFFSETS)
 
 
 def _other_kind(name: str, kind: pa.DataType) -> str | None:
     """What a column should hold, where it holds something else."""
     if name in ("window", "start"):
         return None if pa.types.is_integer(kind) else "whole numbers"
-    if name in _LISTS:
+    if name in LISTS:
         lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         fits = lists and pa.types.is_integer(kind.value_type)
         return None if fits else "lists of whole numbers"
@@ -110,18 +106,6 @@ def _other_kind(name: str, kind: pa.DataType) -> str | None:
     return None if fits else "text"
 
 
-def _leaves(footer: pq.FileMetaData) -> list[str]:
-    names = (footer.schema.column(number).path for number in range(footer.num_columns))
-    return [name.partition(".")[0] for name in names]
-
-
-def _may_lack(footer: pq.FileMetaData, name: str) -> bool:
-    """Whether a list, or a number in it, may be missing; an empty list counts as one, too."""
-    at = _leaves(footer).index(name)
-    found = [footer.row_group(n).column(at).statistics for n in range(footer.num_row_groups)]
-    return not all(one is not None and one.has_null_count and not one.null_count for one in found)
-
-
 def _wrong_rows(path: Path, lists: list[str]) -> str | None:
     """What is missing of a window, or that one stands there twice.
 
@@ -129,8 +113,6 @@ def _wrong_rows(path: Path, lists: list[str]) -> str | None:
         path: The file.
         lists: The lists in which something may be missing.
     """
-    from probe.results.views import parquet_rows, row  # which imports this module
-
     missing = {name: f'"{name}" IS NULL' for name in ("document", "window", "start")}
     missing |= {name: f"list_count({name}) < len({name})" for name in lists}
     if "token_ids" in missing:
@@ -160,8 +142,6 @@ def _wrong_rows(path: Path, lists: list[str]) -> str | None:
 
 def _without_offsets(path: Path) -> int:
     """Number of windows that have text, but not an offset for each token."""
-    from probe.results.views import parquet_rows, row, usable_offsets
-
     with duckdb.connect() as connection:
         rows = parquet_rows(connection, [path])
         rows.create_view("windows")

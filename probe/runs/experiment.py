@@ -4,20 +4,16 @@ Everything here is decided before the model's weights are loaded, so that `plan`
 same branches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.branches import FirstToken, Scored, attended, intact, perturbed
-from probe.candidates import GOLD, candidates, places
 from probe.config import Config
-from probe.contexts import contexts
-from probe.corpus.sample import Corpus, load_corpus
-from probe.corpus.windows import Window, token_counts
-from probe.cutting import fewest, usable, windows
+from probe.corpus.sample import Corpus, Omitted, load_corpus
+from probe.corpus.windows import Document, Place, Window, Windows, token_counts
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition
@@ -25,17 +21,9 @@ from probe.perturbations.samplers import Sampler
 from probe.perturbations.sources import Sources, check_texts, ordinary_ids
 from probe.perturbations.traits import is_nested, is_random
 from probe.perturbations.units import TokenText, common_types, pre_tokens
-from probe.protocol import Dense, Passages, Plan, Run, Suffix
+from probe.protocols.base import Inputs, ModelFacts, Plan
+from probe.protocols.branches import Draw, FirstToken, Scored
 from probe.results.scores import Key
-from probe.room import check_positions, fitted, longest_forward, longest_window
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A condition and the number of its draw."""
-
-    condition: Condition
-    repeat: int
 
 
 class Experiment:
@@ -58,25 +46,18 @@ class Experiment:
     ) -> None:
         self.config, self.source, self.corpus = config, source, corpus
         self.first_token = first_token(config, source)
-        self.protocol: Plan = fitted(config, source, self.first_token.extra)
+        plan = config.protocol.plan(config.windows, ModelFacts(source.positions, self.first_token))
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
-        self.windows = windows(
-            corpus.documents,
-            self.protocol,
-            config.windows,
-            longest=longest_window(config, source, self.first_token.extra),
-            seed=config.seed,
-        )
-        if isinstance(self.protocol, Passages):
-            longest = max(place.length for place in self.windows.places)
-            self.protocol = self.protocol.within(longest, self.first_token.extra)
-        check_positions(config, self.protocol, source, self.first_token)
+        self.windows = windows(corpus.documents, plan, config.seed)
+        self.plan = plan.with_longest(max(place.length for place in self.windows.places))
+        refuse_unknown_bos(self.first_token, source)
+        self.plan.check_positions()
 
     @cached_property
     def shared(self) -> dict[str, bool]:
         """Whether a condition's far context is shared between boundaries, by its text."""
-        boundaries = [run.boundary for run in self.protocol.runs(True)]
+        boundaries = [run.boundary for run in self.plan.runs(True)]
         shortest, longest = min(boundaries), max(boundaries)
         if shortest == longest:
             return {condition.text: True for condition in self.config.parsed}
@@ -90,7 +71,7 @@ class Experiment:
     @cached_property
     def draws(self) -> tuple[Draw, ...]:
         """Conditions and repeats, in order; a condition that draws nothing is scored once."""
-        longest = max(run.boundary for run in self.protocol.runs(True))
+        longest = max(run.boundary for run in self.plan.runs(True))
         return tuple(
             Draw(condition, repeat)
             for condition in self.config.parsed
@@ -121,74 +102,32 @@ class Experiment:
             UsageError: If a source has no text for some window, or a condition none to read.
         """
         for window in self.windows:
+            document = self.documents[window.document]
+            plan = self.plan.of_window(window, document, self.config.seed)
+            names = dict.fromkeys(run.name for run in plan.runs(True))
             for draw in self.draws_of(window):
-                for name in self._passage_names(window):
+                for name in names:
                     self._bound(draw.condition, window, name)
         check_texts(self.config.parsed, map(self._text, self.windows))
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
-        """The intact branch, then every run of each draw; with protocol dense, both by start."""
-        protocol = self.protocol.within(len(window.ids), self.first_token.extra)
-        if isinstance(protocol, Dense):
-            names = [draw.condition.text for draw in draws]
-            return contexts(window, protocol, names, self.first_token)
-        if isinstance(protocol, Passages):
-            protocol = protocol.within_document(self.documents[window.document].spans)
-        scored = [intact(window, protocol.targets, self.first_token)]
-        text = self._text(window)
-        for condition, repeat in ((draw.condition, draw.repeat) for draw in draws):
-            if condition.is_attended:
-                scored.append(attended(window, protocol.targets, self.first_token, condition))
-                continue
-            runs = [
-                perturbed(
-                    window,
-                    run,
-                    condition,
-                    first_token=self.first_token,
-                    seed=self.config.seed,
-                    repeat=repeat,
-                    sources=self._bound(condition, window, name),
-                    text=text,
-                    passage=place,
-                )
-                for run, name, place in self._runs(protocol, condition)
-            ]
-            scored += [*runs, *(self._candidates(window, runs) if condition.text == GOLD else ())]
-        return [one for one in scored if one.branch.targets > 0]
+        """What is scored of a window under some of its draws, and its intact text."""
+        return self.plan.branches(window, draws, self._inputs(window))
 
-    def _candidates(self, window: Window, gold: Sequence[Scored]) -> list[Scored]:
-        """The distractors of protocol suffix, behind each prefix; none with any other."""
-        plan, document = self.protocol, self.documents[window.document]
-        if not isinstance(plan, Suffix):
-            return []
-        skip, seed = self.config.windows.skip, self.config.seed
-        return candidates(gold, document, places(document, window.start, plan, skip, seed), plan)
-
-    def _passage_names(self, window: Window) -> Sequence[str | None]:
-        """Names of the passages that are perturbed; one of none with any other protocol."""
-        if not isinstance(self.protocol, Passages):
-            return (None,)
-        spans = self.documents[window.document].spans
-        return [span.name for span in self.protocol.within_document(spans).passages]
-
-    def _runs(
-        self, protocol: Plan, condition: Condition
-    ) -> Iterator[tuple[Run, str | None, slice | None]]:
-        """Runs of a condition; with protocol passages each with the name and place of one."""
-        if not isinstance(protocol, Passages):
-            yield from ((run, None, None) for run in protocol.runs(self.shared[condition.text]))
-        elif "passage" in condition.reads:
-            yield from protocol.moved(condition.steps[0].parameters.get("to", "last"))
-        else:
-            for span, run in zip(protocol.passages, protocol.runs(True), strict=True):
-                yield run, span.name, None
+    def _inputs(self, window: Window) -> Inputs:
+        return Inputs(
+            document=self.documents[window.document],
+            seed=self.config.seed,
+            shared=self.shared,
+            sources=lambda condition, name: self._bound(condition, window, name),
+            text=self._text(window),
+        )
 
     def _bound(
-        self, condition: Condition, window: Window, passage: str | None = None
+        self, condition: Condition, window: Window, name: str | None
     ) -> Mapping[str, Sampler]:
         document = self.documents[window.document]
-        return self._sources.bind(condition.sources, window, document, passage)
+        return self._sources.bind(condition.sources, window, document, name)
 
     def _text(self, window: Window) -> TokenText | None:
         """The window's text beside its tokens; ``None`` where the data came as token ids."""
@@ -211,11 +150,6 @@ class Experiment:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
         return len(self.windows) if asked is None else int(asked)
 
-    @property
-    def longest(self) -> int | None:
-        """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
-        return longest_forward(self.config, self.protocol, self.first_token)
-
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:
         places = self.windows.places
@@ -223,7 +157,7 @@ class Experiment:
 
     @cached_property
     def _sources(self) -> Sources:
-        room = max(run.boundary for run in self.protocol.runs(True))
+        room = max(run.boundary for run in self.plan.runs(True))
         pool = [self.documents[name] for name in self.pool]
         size = self.source.vocabulary
         tokenizer = self.source.tokenizer
@@ -252,16 +186,65 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    protocol = fitted(config, source, first_token(config, source).extra)
+    facts = ModelFacts(source.positions, first_token(config, source))
+    plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
         config.data.as_options(),
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
-        minimum=fewest(protocol, config.windows),
+        minimum=plan.fewest,
         seed=config.seed,
     )
-    corpus = usable(corpus, protocol, config.windows, config.seed)
-    return Experiment(config, source, corpus, pool)
+    return Experiment(config, source, _with_usable(corpus, plan, config.seed), pool)
+
+
+def _with_usable(corpus: Corpus, plan: Plan, seed: int) -> Corpus:
+    """Leave out the documents that the protocol can do nothing with, and count them."""
+    usable = tuple(plan.usable(corpus.documents, seed))
+    names = {document.id for document in usable}
+    omitted = [document.id for document in corpus.documents if document.id not in names]
+    left_out = replace(corpus.left_out, no_window=Omitted.of(omitted))
+    return replace(corpus, documents=usable, left_out=left_out)
+
+
+def windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
+    """Windows of all documents: each one's first, then each one's second, and so on.
+
+    Args:
+        documents: The documents, each long enough.
+        plan: Which windows.
+        seed: Seed of the run.
+    """
+    by_document = [
+        [
+            Place(document.id, window.index, window.start, len(window.ids))
+            for window in plan.windows(document, seed)
+        ]
+        for document in documents
+    ]
+    return Windows(
+        {document.id: document for document in documents},
+        (
+            places[index]
+            for index in range(max(map(len, by_document)))
+            for places in by_document
+            if index < len(places)
+        ),
+    )
+
+
+def refuse_unknown_bos(first_token: FirstToken, source: ModelSource) -> None:
+    """Refuse a BOS that the model does not know.
+
+    Raises:
+        UsageError: If so.
+    """
+    bos, size = first_token.bos, source.vocabulary
+    if bos is not None and bos >= size and first_token.extra:
+        raise UsageError(
+            f"first_token is {first_token.mode!r}: the tokenizer's BOS has the id {bos}; "
+            f"the model knows 0 to {size - 1}"
+        )
 
 
 def first_token(config: Config, source: ModelSource) -> FirstToken:

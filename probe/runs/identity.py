@@ -1,6 +1,7 @@
 """What two runs must share to stand in one folder, and the refusal of what does not."""
 
 import hashlib
+import inspect
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,8 @@ from probe.config import Config
 from probe.corpus.windows import Window
 from probe.errors import UsageError
 from probe.perturbations.condition import code_versions
+from probe.protocols import registry
+from probe.protocols.branches import TargetRun
 from probe.results.scores import Store, identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
@@ -41,12 +44,17 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "windows": config.windows.model_dump(mode="json"),
         "protocol": _grown(config.protocol.model_dump(mode="json")),
         # What the protocol's keys mean may change with a version: rows of both must not mix.
-        "runs": [list(run if run.start else run[:3]) for run in experiment.protocol.runs(True)],
+        "runs": [_indices(run) for run in experiment.plan.runs(True)],
         "seed": config.seed,
         "first_token": config.first_token,
         "measures": sorted(config.measures),
         "patterns": config.patterns,
     }
+
+
+def _indices(run: TargetRun) -> list[int]:
+    """Boundary, first target and one past the last; where far begins, if not with the window."""
+    return [run.boundary, run.first, run.stop, *([run.start] if run.start else [])]
 
 
 def _grown(part: dict[str, Any]) -> dict[str, Any]:
@@ -117,17 +125,39 @@ def refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: 
         )
 
 
-def refuse_other_code(before: dict[str, str], now: dict[str, str], folder: Path) -> None:
-    """Refuse a folder that was scored with another version of a perturbation of one's own.
+def refuse_other_code(what: str, before: dict[str, str], now: dict[str, str], folder: Path) -> None:
+    """Refuse a folder that was scored with another version of code of the user's own.
+
+    Args:
+        what: What the code is of: ``perturbation``, ``protocol``.
+        before: Hashes by name, as the folder has them.
+        now: As they are now.
+        folder: The run folder.
 
     Raises:
-        UsageError: If so: rows of both would mix under one name.
+        UsageError: If one differs: rows of both would mix under one name.
     """
     if other := [name for name, mark in now.items() if before.get(name, mark) != mark]:
         raise UsageError(
-            f"{folder} was scored with other code of perturbation {other[0]!r}; choose another "
+            f"{folder} was scored with other code of {what} {other[0]!r}; choose another "
             "name for it or for the run"
         )
+
+
+def protocol_marks(experiment: Experiment) -> dict[str, str]:
+    """A hash of the source of a protocol of the user's own, and of its plan.
+
+    Returns:
+        By kind; empty with a protocol of this package, and where the source is not to be had.
+    """
+    protocol = type(experiment.config.protocol)
+    if registry.is_builtin(protocol):
+        return {}
+    try:
+        sources = [inspect.getsource(part) for part in (protocol, type(experiment.plan))]
+    except (OSError, TypeError):
+        return {}
+    return {registry.kind_of(protocol): hashlib.sha256("\n".join(sources).encode()).hexdigest()}
 
 
 SCHEMA_VERSION = 1
@@ -165,10 +195,12 @@ def begin(
         refuse_other(before["identity"], mine, folder)
         refuse_other_documents(before["data"], data, folder)
     earlier = before["plan"]["conditions"] if before else {}
-    own = code_versions(config.parsed)
+    code = {"perturbation": code_versions(config.parsed), "protocol": protocol_marks(experiment)}
     if before is not None:
-        refuse_other_code(before.get("perturbations", {}), own, folder)
-        own = before.get("perturbations", {}) | own
+        for what, now in code.items():
+            earlier_code = before.get(f"{what}s", {})
+            refuse_other_code(what, earlier_code, now, folder)
+            code[what] = earlier_code | now
     return {
         "schema": SCHEMA_VERSION,
         "name": config.name,
@@ -177,7 +209,8 @@ def begin(
         "identity": mine,
         # Kept: a later version may know more of what a run is, and would name the same run anew.
         "identity_hash": (before or {}).get("identity_hash") or identity_hash(mine),
-        "perturbations": own,
+        "perturbations": code["perturbation"],
+        **({"protocols": code["protocol"]} if code["protocol"] else {}),
         "versions": _versions(),
         "model": {
             "name": experiment.source.location.name,
@@ -192,8 +225,8 @@ def begin(
         | ({k: before["model"][k] for k in _OF_WEIGHTS if k in before["model"]} if before else {}),
         "data": data,
         "plan": {
-            "reach": experiment.protocol.reach,
-            "targets": list(experiment.protocol.targets),
+            "reach": experiment.plan.reach,
+            "targets": list(experiment.plan.targets),
             "windows": len(experiment.windows),
             "conditions": earlier
             | {
@@ -215,7 +248,7 @@ def _start(experiment: Experiment, text: str, shared: bool) -> int:
     """
     condition = next(one for one in experiment.config.parsed if one.text == text)
     late = condition.pattern is not None and condition.pattern.needs_boundary
-    return max(experiment.protocol.curve_start(shared), int(late))
+    return max(experiment.plan.curve_start(shared), int(late))
 
 
 def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:

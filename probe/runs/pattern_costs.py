@@ -40,7 +40,7 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     extra = experiment.first_token.extra
     length = max(place.length for place in experiment.windows.places) + extra
     own = cost(None, length, shape)
-    first, stop = experiment.protocol.targets
+    first, stop = experiment.plan.targets
     asked = slice(max(0, first + extra - 1), stop + extra - 1)
     found = {}
     boundary = far_end(experiment) + extra
@@ -136,7 +136,7 @@ def far_end(experiment: Experiment) -> int:
 
     That with the most targets behind it, the last of several.
     """
-    runs = experiment.protocol.runs(False)
+    runs = experiment.plan.runs(False)
     return max(runs, key=lambda run: (run.stop - run.first, run.boundary)).boundary
 
 

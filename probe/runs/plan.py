@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probe.branches import Scored
 from probe.config import Config
 from probe.corpus.windows import Window
 from probe.engine.branch import Attention, by_attention, columns, has_several, tree_groups
@@ -17,8 +16,9 @@ from probe.engine.losses import token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.engine.tree import build, tokens, without_tree
 from probe.models.causal import CausalModel
+from probe.protocols.branches import Draw, Scored
 from probe.results.scores import Key
-from probe.runs.experiment import Draw, Experiment
+from probe.runs.experiment import Experiment
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.branches import Scored
 from probe.engine.losses import Losses
+from probe.protocols.branches import Scored
 from probe.results.scores import SCHEMA, Key
 from probe.runs.experiment import Experiment
 from probe.runs.plan import Unit
@@ -149,7 +149,7 @@ class FarEnd:
         first = [d.condition for d in experiment.draws if not d.condition.is_noise][:1]
         self.condition = first[0].text if first else None
         self.is_far = not (first and first[0].is_attended)
-        self.start = experiment.protocol.reach // 2
+        self.start = experiment.plan.reach // 2
         self.sum, self.count = 0.0, 0
 
     def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
-from probe.branches import Scored
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.engine.engine import Costs, Engine
@@ -22,7 +21,7 @@ from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
 from probe.models.position_ids import refuse_ignored_positions
-from probe.protocol import LongPPL, Suffix
+from probe.protocols.branches import Scored
 from probe.results.scores import Key, Store
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin, readable, refuse_other_windows
@@ -66,6 +65,8 @@ def run(
         experiment = prepare(config, before["data"]["pool"] if before else None)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
+        if (unread := store.put_windows_aside()) is not None:
+            say(f"{unread.name} was unreadable and is put aside; the file is written again")
         refuse_other_windows(store, experiment.windows)
         experiment.check_sources()
         for aside in store.clean():
@@ -106,11 +107,8 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
             yield f"left out, {words}: {reason.count} ({named})"
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
         documents = f"{count} document{'' if count == 1 else 's'}"
-        found = "every length will be unresolved"
-        if isinstance(experiment.protocol, LongPPL | Suffix):
-            longppl = isinstance(experiment.protocol, LongPPL)
-            found = f"{'LongPPL' if longppl else 'accuracy'} will have none"
-        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {found}"
+        then = experiment.config.protocol.few_documents
+        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if 0 < left < len(experiment.windows):
         yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
 
@@ -227,7 +225,7 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
     """The tokens of a window, as many as are forwarded at once, behind what stands in front."""
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-    return np.concatenate([lead, window.ids[: experiment.longest]])
+    return np.concatenate([lead, window.ids[: experiment.plan.longest_forward]])
 
 
 def batch_size(config: Config, model: CausalModel) -> int:

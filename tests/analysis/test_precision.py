@@ -6,13 +6,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from made_sums import floor_of, make_sums
+from open_runs import opened
 from simulated import Simulation, write_run
-from test_analysis_effective import floor_of, make_sums
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import resample_weights
 from probe.analysis.effective import effective_context
 from probe.analysis.fit import fit_curve
+from probe.analysis.open_run import open_run
 from probe.analysis.precision import COLUMNS, documents_needed, half_width, pilot, with_documents
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
@@ -164,29 +166,29 @@ CURVES = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}
 def test_a_run_folder_is_read(tmp_path):
     """Its own tolerances or those asked for; a run that is unfinished says so."""
     folder = write_run(tmp_path / "run", Simulation(CURVES))
-    found = pilot(folder, 0.5)
+    found = pilot(opened(folder), 0.5)
     assert (found.name, found.documents, found.warnings) == ("simulated", 8, ())
     assert found.needed["tolerance"].tolist() == ["1%", "2%", "5%", "10%"]
     assert (found.needed["needed"] == 6).all()
-    asked = pilot(folder, 0.5, [parse_tolerance("0.1 nats")])
+    asked = pilot(opened(folder), 0.5, [parse_tolerance("0.1 nats")])
     assert asked.needed["tolerance"].tolist() == ["0.1 nats"]
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
-    assert "is unfinished" in pilot(folder, 0.5).warnings[0]
+    assert "is unfinished" in pilot(opened(folder), 0.5).warnings[0]
 
 
 def test_mistakes_are_one_line(tmp_path):
     """No folder, no curve, no width."""
     with pytest.raises(ProbeError, match="no run folder at"):
-        pilot(tmp_path / "nowhere", 0.5)
+        open_run(tmp_path / "nowhere")
     noise = write_run(tmp_path / "noise", Simulation({}))
     with pytest.raises(ProbeError, match="has no condition with a curve, only noise: nothing"):
-        pilot(noise, 0.5)
+        pilot(opened(noise), 0.5)
     intact = write_run(tmp_path / "intact", Simulation({}, noise_spread=None))
     with pytest.raises(ProbeError, match="only intact"):
-        pilot(intact, 0.5)
+        pilot(opened(intact), 0.5)
     run = write_run(tmp_path / "run", Simulation(CURVES, text=False))
     with pytest.raises(UsageError, match="octaves is 0: a number above 0"):
-        pilot(run, 0.0)
+        pilot(opened(run), 0.0)
     with pytest.raises(UsageError, match="only token ids"):
-        pilot(run, 0.5, [parse_tolerance("0.02 bpb")])
+        pilot(opened(run), 0.5, [parse_tolerance("0.02 bpb")])

@@ -1,22 +1,32 @@
-"""`probe plan --from RUN`: how many documents the answers need, beside what they cost."""
+"""`probe plan`: what a run would cost, and with `--from` how many documents its answers need."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command_line import (  # noqa: F401 (a fixture among them)
+    Finished,
+    finished_run,
+    good,
+    probe,
+)
 from simulated import Simulation, write_run
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     model_folders,
     no_network,
+    parts,
+    scores,
     text_folder,
 )
 
+from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
-from probe.commands.main import group
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -25,8 +35,7 @@ CURVES = {
 
 
 def plan(config: Path, *arguments: object) -> Result:
-    given = [str(argument) for argument in ("plan", config, "--no-time", *arguments)]
-    return CliRunner().invoke(group, given)
+    return probe("plan", config, "--no-time", *arguments)
 
 
 @pytest.fixture
@@ -51,7 +60,8 @@ def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
         "truncate   6             6",
         "- shuffle at 1%: needs a longer reach than 256, not more documents",
     ]
-    needed = pilot(run, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
+    with open_run(run, write=False) as opened:
+        needed = pilot(opened, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
     assert needed["truncate", "1%"] == 6
 
 
@@ -102,3 +112,66 @@ def test_mistakes(
     assert result.stdout == ""
     assert result.stderr.startswith(f"Error: {words.format(tmp=tmp_path)}")
     assert result.stderr.count("\n") == 1
+
+
+def test_plan_is_what_is_forwarded(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is planned without any weight is what the run then forwards, to the token."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("probe.models.load.load_model", None)
+    text = good(probe("plan", finished.config, "--no-time"))
+    found = re.search(
+        r"^([\d,]+) branches, ([\d,]+) tokens to forward; .*: ([\d,]+) \(", text, re.M
+    )
+    assert found is not None, text
+    branches, tokens, plain = (int(number.replace(",", "")) for number in found.groups())
+    record = json.loads((finished.folder / "run.json").read_text(encoding="utf-8"))
+    assert tokens == record["costs"]["tokens"]
+    assert plain > tokens
+    rows = scores(finished.folder)
+    run = ["document", "window", "condition", "repeat", "boundary"]
+    assert branches == len(rows.drop_duplicates(run))
+    assert targets_of(text) == {
+        (condition, octave): count
+        for (condition, octave), count in rows.groupby(["condition", rows.distance.map(octave_of)])
+        .size()
+        .items()
+    }
+    assert not list(tmp_path.iterdir())
+
+
+def targets_of(text: str) -> dict[tuple[str, str], int]:
+    """The table of a plan: targets by condition and octave."""
+    lines = iter(text.split("\nTargets\n")[1].split("\n\n")[0].splitlines())
+    _, *conditions = next(lines).split()
+    rows = [line.replace(",", "").split() for line in lines]
+    return {
+        (condition, octave): int(count)
+        for octave, *counts in rows
+        for condition, count in zip(conditions, counts, strict=True)
+        if count != "–"
+    }
+
+
+def octave_of(distance: int) -> str:
+    """The distances that share their number of binary digits with one."""
+    if distance < 2:
+        return str(distance) if distance >= 0 else "none"
+    first = 1 << (distance.bit_length() - 1)
+    return f"{first}–{2 * first - 1}"
+
+
+def test_estimated_time(finished: Finished) -> None:
+    """Behind what it counts, a plan says how long that takes and on what; it scores nothing."""
+    before = parts(finished.folder)
+    text = good(probe("plan", finished.config))
+    counted = good(probe("plan", finished.config, "--no-time"))
+    assert text.startswith(counted)
+    estimate = text.removeprefix(counted).strip()
+    assert re.fullmatch(
+        r"About \d+ s on cpu in float32 \([\d,]+ tokens/s, [\d,]+ targets/s\), "
+        r"[\d,]+ MiB of weights and [\d,]+ MiB of cache a window",
+        estimate,
+    ), estimate
+    assert parts(finished.folder) == before

@@ -70,6 +70,7 @@ class TestText:
         (tmp_path / "a link to emma.txt").symlink_to(tmp_path / "books" / "emma.txt")
         spelled = ["books/emma.txt", "./books/emma.txt", "books/../books/emma.txt"]
         spelled += [str(tmp_path / "books" / "emma.txt"), "books/e*.txt", "a link to emma.txt"]
+        spelled += [f"file://{tmp_path / 'books' / 'emma.txt'}"]
         found = texts(read(path="text", data_files=spelled, streaming=streaming))
         assert found == {"emma.txt": "Emma Woodhouse,\nhandsome, clever, and rich"}
 

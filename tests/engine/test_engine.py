@@ -19,9 +19,9 @@ from models import (
     tiny_report,
 )
 from numpy.typing import NDArray
+from plans import Plan, grid, sweep
 from planted import CopyRule, planted
 
-from probe.branches import FirstToken, intact, perturbed
 from probe.corpus.windows import Window
 from probe.engine import tree, walk
 from probe.engine.branch import Branch
@@ -32,11 +32,11 @@ from probe.engine.walk import Techniques, Walk
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocol import Plan, grid, sweep
+from probe.protocols.branches import FirstToken, intact, perturbed
 
 LENGTH = 64
 PLANS: dict[str, Plan] = {
-    "sweep": sweep(LENGTH, 28, lengths={1: 1, 4: 2}, all_runs=True),
+    "sweep": sweep(LENGTH, 28, runs={1: 1, 4: 2}, all_runs=True),
     "grid": grid(LENGTH, [0, 1, 24], count=4, end_offset=3),
 }
 FIRST_TOKENS = {

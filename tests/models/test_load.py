@@ -22,7 +22,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM, RobertaConfig
 
 from probe.commands.main import group
-from probe.errors import UsageError
+from probe.errors import ProbeError, UsageError
 from probe.models import load
 from probe.models.causal import CausalModel
 from probe.models.load import ModelSource, load_model, open_source
@@ -208,6 +208,13 @@ def test_counts_that_are_none(name: str, folder: Path) -> None:
     """They are refused by name before anything is planned with them."""
     with pytest.raises(UsageError, match=rf"config\.json gives {name} -1; allowed: 1 or more"):
         open_source(str(spoil(folder, **{name: -1})))
+
+
+def test_a_reason_on_two_lines(folder: Path) -> None:
+    """What transformers announces with a colon is told with what it announces."""
+    with pytest.raises(ProbeError, match=r"field 'max_position_embeddings': \S") as caught:
+        open_source(str(spoil(folder, max_position_embeddings=True)))
+    assert "\n" not in str(caught.value)
 
 
 def test_positions_behind_the_padding(tmp_path: Path) -> None:

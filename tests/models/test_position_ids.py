@@ -6,17 +6,16 @@ import torch
 from models import BOS, FAMILIES, RECURRENT, SLIDING, random_ids, tiny, tiny_model
 from numpy.typing import NDArray
 
-from probe.branches import FirstToken, perturbed
 from probe.corpus.windows import Window
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.models.position_ids import omission_hides, refuse_ignored_positions, uses_position_ids
 from probe.perturbations.condition import parse
-from probe.protocol import Run
+from probe.protocols.branches import FirstToken, TargetRun, perturbed
 
 ALIBI = ("bloom", "falcon", "mpt")
 IDS = random_ids(80)
-RUN = Run(50, 55, 80)
+RUN = TargetRun(50, 55, 80)
 
 
 def window() -> Window:

@@ -21,12 +21,11 @@ from hypothesis import strategies as st
 from stub_spacy import forget, install
 from token_texts import spelled
 
-from probe.branches import FirstToken, perturbed
 from probe.corpus.windows import Window
 from probe.perturbations import register as registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
-from probe.protocol import Run
+from probe.protocols.branches import FirstToken, TargetRun, perturbed
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),
@@ -214,7 +213,7 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     condition, ids = parse(text), np.arange(200, 260)
     nothing = np.empty(0, dtype=np.int32)
     window = Window("a", 0, 0, ids, None, nothing, nothing)
-    run = Run(boundary, boundary + before, 60)
+    run = TargetRun(boundary, boundary + before, 60)
     whole = spelled(ids.tolist())
     branch = perturbed(
         window,

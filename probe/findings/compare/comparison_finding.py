@@ -1,0 +1,226 @@
+"""The comparison of two runs as a finding, and its chart."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from probe.analysis.fit import in_order
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import CONDITION, Drawn, Finding, Option, Plot, only
+from probe.findings.chart import (
+    THRESHOLD,
+    Chart,
+    EmptyChartError,
+    delta_axis,
+    distance_axis,
+    linear_axis,
+)
+from probe.findings.compare.comparison import Comparison, compare
+from probe.findings.compare.lengths import SHOWN
+from probe.findings.curve import value_series
+from probe.findings.table import Table
+from probe.text import difference, printable
+
+LINEAR = 10 * THRESHOLD
+"""Differences that are all smaller than this are drawn to a linear scale."""
+UNIT = Option(
+    "--unit",
+    "unit",
+    "compare: what distances are counted in; default: tokens, if both runs have the same.",
+    choices=list(SHOWN),
+)
+
+
+def comparison_finding(comparison: Comparison) -> Finding:
+    """The whole comparison: losses, differences by octave, effective contexts, then the notes.
+
+    Args:
+        comparison: What :func:`probe.findings.compare.comparison.compare` gives.
+    """
+    share = f"{comparison.confidence * 100:g} % intervals over documents"
+    how = "paired" if comparison.paired else "unpaired"
+    tables = [_losses(comparison)]
+    for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
+        tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
+    tables.append(_patterns(comparison))
+    return Finding(
+        "comparison",
+        "The difference of two runs",
+        basis=(
+            f"B − A, {how} ({share})\nA: {printable(comparison.a)}\nB: {printable(comparison.b)}"
+        ),
+        tables=[table for table in tables if table.rows],
+        caveats=comparison.notes,
+    )
+
+
+def difference_plot(
+    runs: Sequence[OpenRun], *, condition: str | None = None, unit: str | None = None
+) -> Drawn:
+    """The difference of delta between two runs by distance, for `probe plot`.
+
+    Args:
+        runs: Both runs.
+        condition: Only this condition.
+        unit: What distances are counted in, ``tokens`` or ``bytes``; without, tokens where both
+            runs have the same.
+
+    Raises:
+        EmptyChartError: If there is no difference in this unit.
+        UsageError: If not both runs have the condition.
+    """
+    comparison = compare(*runs)
+    rows = only(comparison.curve, "condition", condition, "--condition")
+    if unit is None:
+        unit = "tokens" if (rows["unit"] == "tokens").any() else "bytes"
+    labels = comparison.a, comparison.b
+    heading = [
+        f"{label}: {run.model} on {run.data}" for label, run in zip(labels, runs, strict=True)
+    ]
+    yield "", chart(rows, labels, unit, heading)
+
+
+PLOT = Plot("compare", difference_plot, 2, [CONDITION, UNIT])
+
+
+def chart(
+    rows: pd.DataFrame,
+    labels: tuple[str, str] = ("A", "B"),
+    unit: str = "tokens",
+    heading: Sequence[str] = (),
+) -> Chart:
+    """The difference of delta between two runs, one line a condition, with pointwise bands.
+
+    Args:
+        rows: The difference of the second run and the first, columns ``condition, unit,
+            distance_from, distance_to, difference, low, high``.
+        labels: The names of the first run and of the second.
+        unit: What distances are counted in, ``tokens`` or ``bytes``.
+        heading: Lines above it that say what the runs are.
+
+    Raises:
+        EmptyChartError: If no row has this unit.
+        ValueError: If *unit* is neither.
+    """
+    if unit not in SHOWN:
+        raise ValueError(f"unit is {unit!r}; allowed: {', '.join(SHOWN)}")
+    rows = rows[rows["unit"] == unit].sort_values("distance_from", kind="stable")
+    if rows.empty:
+        raise EmptyChartError(f"no difference by distance in {unit} to draw")
+    title = f"{labels[1]} − {labels[0]}"
+    values = rows[["difference", "low", "high"]].to_numpy(float)
+    label = f"difference of delta ({SHOWN[unit]})"
+    small = not (abs(values) > LINEAR).any()  # NaN where there is no interval
+    return Chart(
+        title,
+        distance_axis(
+            float(rows["distance_to"].max()),
+            label=f"distance ({unit})",
+            low=float(rows["distance_from"].min()),
+        ),
+        linear_axis(values, label, include=[0]) if small else delta_axis(values, label=label),
+        [
+            value_series(rows[rows["condition"] == name], name, look, "difference")
+            for look, name in enumerate(in_order(rows["condition"].astype(str)))
+        ],
+        how=(
+            "Each line is the delta of the second run less that of the first: above 0 the second"
+            " run needs the text further back more."
+        ),
+        heading=[*heading, title],
+    )
+
+
+def _losses(comparison: Comparison) -> Table:
+    rows = [
+        [str(row["unit"]), f"{row['a']:.4f}", f"{row['b']:.4f}", _interval(row)]
+        for row in comparison.losses.to_dict("records")
+    ]
+    headers = ["intact loss", "A", "B", "B − A"]
+    return Table("Intact loss", headers, rows, shown="terminal", captioned=False, blocks=True)
+
+
+def _patterns(comparison: Comparison) -> Table:
+    """What each attention pattern of both runs loses, and the difference."""
+    rows = [
+        [str(row["condition"]), f"{row['a']:+.4f}", f"{row['b']:+.4f}", _interval(row)]
+        for row in comparison.patterns.to_dict("records")
+    ]
+    caption = "Delta of attention patterns, B − A (nats a token)"
+    return Table(caption, ["pattern", "A", "B", "B − A"], rows, shown="terminal", blocks=True)
+
+
+def _octaves(comparison: Comparison, unit: str) -> Table:
+    rows = comparison.octaves[comparison.octaves["unit"] == unit]
+    names = in_order(rows["condition"].astype(str))
+    cells = {
+        (str(row["condition"]), int(row["distance_from"])): _interval(row)
+        for row in rows.to_dict("records")
+    }
+    spans = sorted(zip(rows["distance_from"], rows["distance_to"], strict=True))
+    ends = {int(start): int(end) for start, end in spans}
+    return Table(
+        f"Delta, B − A ({SHOWN[unit]})",
+        [f"distance ({unit})", *names],
+        [
+            [f"{start:,}–{end - 1:,}", *(cells.get((name, start), "–") for name in names)]
+            for start, end in ends.items()
+        ],
+        shown="terminal",
+        blocks=True,
+    )
+
+
+def _contexts(comparison: Comparison, unit: str) -> Iterator[Table]:
+    """Two tables a condition: the lengths of both runs, then their differences."""
+    rows = comparison.contexts[comparison.contexts["unit"] == unit]
+    names = in_order(rows["condition"].astype(str))
+    last = []
+    for name in names:
+        of_condition = rows[rows["condition"] == name]
+        if (of_condition["kind"] != "number").any():
+            last.append(f"{printable(name)}: {_last_delta(of_condition.iloc[0], unit)}")
+    if last:
+        last.insert(0, "where a length has no difference, that of delta at the longest distances:")
+    for name in names:
+        heading = f"Effective context, B − A ({unit})\n" if name == names[0] else ""
+        of_condition = rows[rows["condition"] == name]
+        sides = {"a_text": "A", "b_text": "B"}
+        yield _by_tolerance(of_condition, sides, f"{heading}{printable(name)}")
+        below = last if name == names[-1] else []
+        yield _by_tolerance(of_condition, {"text": "B − A"}, below=below)
+
+
+def _by_tolerance(
+    rows: pd.DataFrame,
+    columns: Mapping[str, str],
+    caption: str = "",
+    below: Sequence[str] = (),
+) -> Table:
+    """Some columns of one condition, the tolerances that agree in all of them in one row."""
+    texts: dict[tuple[str, ...], list[str]] = {}
+    for row in rows.to_dict("records"):
+        key = tuple(str(row[name]) for name in columns)
+        texts.setdefault(key, []).append(str(row["tolerance"]))
+    return Table(
+        caption,
+        ["tolerance", *columns.values()],
+        [[", ".join(tolerances), *cells] for cells, tolerances in texts.items()],
+        shown="terminal",
+        captioned=bool(caption),
+        blocks=True,
+        indent=2,
+        below=below,
+    )
+
+
+def _last_delta(row: "pd.Series[Any]", unit: str) -> str:
+    """The difference of delta at the longest distances that both runs measured."""
+    at = f"{int(row['delta_from']):,}–{int(row['delta_to']) - 1:,}"
+    value, low, high = (float(row[f"delta_{name}"]) for name in ("difference", "low", "high"))
+    return f"{difference(value, low, high)} {SHOWN[unit]} at {at}"
+
+
+def _interval(row: Mapping[Hashable, Any]) -> str:
+    return difference(row["difference"], row["low"], row["high"])

@@ -1,0 +1,216 @@
+"""Several runs together: one table of models × data × revisions, their curves over one another."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.fit import in_order
+from probe.analysis.floor import without_noise
+from probe.analysis.open_run import OpenRun
+from probe.findings.base import Finding, register_of_all
+from probe.findings.chart import Chart
+from probe.findings.compare.comparison_finding import PLOT
+from probe.findings.compare.notes import settings_apart
+from probe.findings.compare.token_bytes import bits_per_byte
+from probe.findings.curve import overlay, short
+from probe.findings.positions import losses
+from probe.findings.table import Table, pivot, ranged, records
+from probe.results.folder import unique_labels
+
+COLUMNS = (
+    "run",
+    "model",
+    "revision",
+    "dtype",
+    "attention",
+    "data",
+    "documents",
+    "windows",
+    "targets",
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "condition",
+)
+"""Columns in front of the tolerances: loss is the intact one (nats a token)."""
+
+
+@register_of_all("runs", plots=[PLOT])
+def finding(
+    runs: Sequence[OpenRun], findings_of_each: Sequence[Sequence[Finding]]
+) -> Finding | None:
+    """The runs as a table, their curves over one another, and the answer of each.
+
+    Args:
+        runs: The runs.
+        findings_of_each: The findings of each.
+    """
+    labels = unique_labels([run.folder for run in runs])
+    answers = [
+        f"{label}: {sentence}"
+        for label, findings in zip(labels, findings_of_each, strict=True)
+        for sentence in [one.sentence for one in findings if one.sentence][:1]
+    ]
+    chart = curves_chart(runs)
+    return replace(
+        table_finding(runs),
+        sentence=f"{len(runs)} runs, each in full below.",
+        more=answers,
+        charts=[] if chart is None else [chart],
+    )
+
+
+def table_finding(runs: Sequence[OpenRun]) -> Finding:
+    """The table of the runs alone, with the analysis settings that its rows do not share.
+
+    Args:
+        runs: The runs.
+    """
+    return Finding(
+        "runs", "The runs", tables=[_table(run_table(runs))], caveats=list(settings_apart(runs))
+    )
+
+
+def curves_chart(runs: Sequence[OpenRun]) -> Chart | None:
+    """The curves of the runs that have lengths over one another, ``None`` where no run has.
+
+    Args:
+        runs: The runs.
+    """
+    drawn = [run for run in runs if run.contexts]  # other protocols have no curve of lengths
+    if not drawn:
+        return None
+    labels = unique_labels([run.folder for run in drawn])
+    rows = pd.concat(
+        [
+            curve.assign(series=f"{label}: " + curve["condition"].astype(str))
+            for label, run in zip(labels, drawn, strict=True)
+            for curve in [without_noise(run.curve[~run.curve["grey"].astype(bool)])]
+        ]
+    )
+    numbers = pivot(
+        "Delta (nats a token) by distance (tokens)",
+        records(rows),
+        [
+            f"{label}: {name}"
+            for label, run in zip(labels, drawn, strict=True)
+            for name in run.curve_conditions
+        ],
+        by="series",
+        cell=lambda row: ranged(row, "delta"),
+    )
+    how = (
+        "One line a run and condition; diamonds are effective contexts. Runs of different text or"
+        " tokenizer are not paired: probe compare gives the difference with its interval."
+    )
+    return replace(overlay(drawn), how=how, tables=[numbers], file="curves")
+
+
+def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
+    """One row a run: what it is, its intact loss, its effective contexts.
+
+    The lengths are those of ``truncate``; where no run has it, of the first condition that most
+    runs have.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The columns ``COLUMNS``, and for each tolerance ``1%`` (the answer in words) with
+        ``1% length, 1% low, 1% high`` (tokens, missing beyond reach or where unresolved).
+    """
+    condition = _condition(runs)
+    labels = unique_labels([run.folder for run in runs])
+    rows = []
+    for run, label in zip(runs, labels, strict=True):
+        model = run.record.get("model") or {}
+        by_condition = run.once(losses).by_condition
+        intact = by_condition.loc[by_condition["condition"] == "intact", "loss"]
+        loss = float(intact.iloc[0]) if len(intact) else np.nan
+        row: dict[str, object] = {
+            "run": label,
+            "model": run.model,
+            "revision": _short_revision(model.get("revision")),
+            "dtype": str(model.get("dtype") or "–"),
+            "attention": _attention(run),
+            "data": run.data,
+            "documents": len(run.documents),
+            "windows": run.windows,
+            "targets": run.targets,
+            "loss": loss,
+            "perplexity": math.exp(loss),
+            "bits_per_byte": run.once(bits_per_byte),
+            "condition": condition,
+        }
+        rows.append(row | _answers(run, condition))
+    tolerances = dict.fromkeys(
+        tolerance.text for run in runs for tolerance in run.analysis.tolerances
+    )
+    ends = ("", " length", " low", " high")
+    columns = [*COLUMNS, *(f"{text}{end}" for text in tolerances for end in ends)]
+    frame = pd.DataFrame(rows, columns=columns)
+    whole = [f"{text}{end}" for text in tolerances for end in ends[1:]]
+    frame = frame.astype(dict.fromkeys(whole, "Int64") | {"bits_per_byte": "float64"})
+    frame[list(tolerances)] = frame[list(tolerances)].fillna("–")
+    return frame
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """The runs in words and rounded numbers, lengths without columns of their limits.
+
+    The attention has a column where the runs differ in it.
+    """
+    tolerances = [name for name in frame.columns if f"{name} length" in frame.columns]
+    alike = frame["attention"].nunique() < 2
+    names = [*(name for name in COLUMNS if name != "attention" or not alike), *tolerances]
+    shown = frame[names].copy()
+    for name, form in (("loss", "{:.4f}"), ("perplexity", "{:.2f}"), ("bits_per_byte", "{:.4f}")):
+        shown[name] = [form.format(value) if value == value else "–" for value in frame[name]]
+    for name in ("documents", "windows", "targets"):
+        shown[name] = [f"{value:,}" for value in frame[name]]
+    return Table(
+        "The runs",
+        [name.replace("_", " ") for name in names],
+        shown.astype(str).to_numpy().tolist(),
+        shown="both",
+        captioned=False,
+        rule=True,
+        blocks=True,
+    )
+
+
+def _answers(run: OpenRun, condition: str) -> dict[str, object]:
+    """The effective context at each tolerance: in words, the length and its limits."""
+    cells: dict[str, object] = {}
+    for tolerance in run.analysis.tolerances:
+        context = run.context(condition, tolerance.text)
+        cells[tolerance.text] = short(context)
+        if context is not None:
+            for name, tokens in zip(("length", "low", "high"), context.lengths, strict=True):
+                cells[f"{tolerance.text} {name}"] = tokens
+    return cells
+
+
+def _attention(run: OpenRun) -> str:
+    """The attention that the configuration names, ``–`` where it names none."""
+    config = run.record.get("config") or {}
+    return str((config.get("model") or {}).get("attention") or "–")
+
+
+def _condition(runs: Sequence[OpenRun]) -> str:
+    """The condition of the table's lengths."""
+    conditions = [{context.condition for context in run.contexts} for run in runs]
+    ordered = in_order(name for names in conditions for name in names)
+    if not ordered or "truncate" in ordered:
+        return "truncate"
+    return max(ordered, key=lambda name: sum(name in names for names in conditions))
+
+
+def _short_revision(revision: object) -> str:
+    """A revision short enough for a table: eight digits of a hash, else the name itself."""
+    text = str(revision or "–")
+    return text[:8] if re.fullmatch(r"[0-9a-f]{12,}", text) else text

@@ -1,0 +1,337 @@
+"""Two runs in one connection: what they have in common, and the rows of it that are compared."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import duckdb
+
+from probe.analysis.floor import is_noise
+from probe.analysis.open_run import OpenRun
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.compare.token_bytes import create_token_bytes
+from probe.results.views import parquet_rows, row, window_rows
+
+Pairing = Literal["windows", "documents", "none"]
+"""What two runs have in common: the same windows, the same documents, or nothing."""
+
+SIDES = ("a", "b")
+
+PIECE = 64
+"""Characters of one run's window that must stand in the other's to call a document the same."""
+
+SAMPLE = 64
+"""Windows of each run that are looked at to tell whether two tokenizers are the same."""
+
+ALIKE = 0.9
+"""Share of the token ids in both samples that must stand for the same characters."""
+
+SAME = 0.5
+"""Share of the boundaries of either run that must agree to compare target by target."""
+
+
+def connect_pair(a: OpenRun, b: OpenRun) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that sees two runs.
+
+    It has the views ``a_windows``, ``a_scores`` (columns of the results contract), the table
+    ``a_bytes`` (from :func:`probe.findings.compare.token_bytes.create_token_bytes`), and the same
+    of ``b``. :func:`pairing` says what to compare of them.
+
+    Args:
+        a: The first run.
+        b: The second.
+
+    Returns:
+        The connection; use it in a ``with``.
+    """
+    connection = duckdb.connect()
+    for side, run in zip(SIDES, (a, b), strict=True):
+        windows = run.path / "windows.parquet"
+        window_rows(connection, windows).create_view(f"{side}_windows")
+        rows, reading = parquet_rows(connection, run.folder.parts), run.folder.reading
+        if reading.alternatives:
+            rows = rows.filter(f"NOT starts_with(condition, '{reading.alternatives}')")
+        rows.create_view(f"{side}_scores")
+        connection.execute(
+            f"CREATE MACRO {side}_far_tokens(boundary, distance, start) AS {reading.far_tokens}"
+        )
+        connection.execute(
+            f"""CREATE TABLE {side}_scored AS SELECT document, "window", start FROM {side}_windows
+            SEMI JOIN (SELECT DISTINCT document, "window" FROM {side}_scores)
+                USING (document, "window")"""
+        )
+        create_token_bytes(connection, f"{side}_bytes", windows)
+    return connection
+
+
+def same_tokenizer(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> bool | None:
+    """Whether equal token ids stand for equal characters in two runs.
+
+    Only tokens with characters of their own are looked at: parts of a character show the whole.
+
+    Args:
+        connection: One that has both runs' windows.
+        a: Name of the first run's windows.
+        b: Name of the second's.
+
+    Returns:
+        The answer, ``None`` where it cannot be told: no text, or no token id in both samples.
+    """
+    first, second = (_vocabulary(connection, name) for name in (a, b))
+    shared = first.keys() & second.keys()
+    if not shared:
+        return None
+    alike = sum(not first[token].isdisjoint(second[token]) for token in shared)
+    return alike >= ALIKE * len(shared)
+
+
+def pairing(
+    connection: duckdb.DuckDBPyConnection, a: OpenRun, b: OpenRun, same: bool | None
+) -> Pairing:
+    """What the runs have in common, and with that which of their windows are compared.
+
+    Windows are the same where document, window, start, token ids and text are. A document is in
+    both runs where its id is and its text: by its fingerprint, by the data set, or by a piece of
+    one run's window that stands in the other's. What is in common is used where it is enough for an
+    interval (six documents) or all that the smaller run has. The tables ``a_places`` and
+    ``b_places`` (``document, "window", start, place``) then hold the windows to compare, and
+    ``a_places_bytes`` and ``b_places_bytes`` (``place, position, byte_from, bytes``) their tokens.
+
+    Args:
+        connection: From :func:`connect_pair`.
+        a: The first run.
+        b: The second.
+        same: Whether both have the same tokenizer.
+
+    Returns:
+        ``windows``, ``documents`` or ``none``.
+    """
+    chosen = _choose(connection, a, b, same)
+    shared = {
+        "windows": 'SEMI JOIN same_windows USING (document, "window")',
+        "documents": "SEMI JOIN same_documents USING (document)",
+        "none": "",
+    }
+    for side in SIDES:
+        # Windows of the same place have the same number on both sides, where they are paired.
+        connection.execute(
+            f"""CREATE TABLE {side}_places AS
+            SELECT document, "window", start,
+                (row_number() OVER (ORDER BY document, "window"))::INTEGER AS place
+            FROM {side}_scored {shared[chosen]}"""
+        )
+        connection.execute(
+            f"""CREATE TABLE {side}_places_bytes AS SELECT place, position, byte_from, bytes
+            FROM {side}_bytes JOIN {side}_places USING (document, "window")"""
+        )
+        connection.execute(f"DROP TABLE {side}_bytes")
+    return chosen
+
+
+def documents_of(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
+    """Documents of one side that are compared, in order of name."""
+    rows = connection.execute(f"SELECT DISTINCT document FROM {side}_places").fetchall()
+    return sorted(str(row[0]) for row in rows)
+
+
+def places(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
+    """Windows of one side that are compared, and all that it has."""
+    used, *_ = row(connection, f"SELECT count(*) FROM {side}_places")
+    scored, *_ = row(connection, f"SELECT count(*) FROM {side}_scored")
+    return int(used), int(scored)
+
+
+def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the views of the rows to compare, behind :func:`pairing`.
+
+    ``a_tokens`` has one row per target, boundary and condition, repeats averaged, of the windows
+    in ``a_places``: ``place, document, position, boundary, condition, tokens`` (distance in
+    tokens)``, distance`` (the same)``, weight`` (1)``, delta`` (nats)`` and ``grey``. ``a_text``
+    is the same with distance and weight in bytes of text; targets without text are not in it.
+    ``a_intact`` has ``place, document, position, nll, bytes`` (missing without text). The table
+    ``a_spans`` has a row per place, condition and boundary: ``place, document, condition,
+    boundary, far`` (tokens)``, reach`` and ``bytes_reach`` (of the last target that is not grey,
+    missing without one or without text). The same of ``b``.
+    """
+    for side in SIDES:
+        nll, intact, grouping = "s.nll::DOUBLE", "s.nll_intact::DOUBLE", ""
+        if row(connection, f"SELECT max(repeat) FROM {side}_scores")[0]:
+            nll, intact, grouping = f"avg({nll})", f"avg({intact})", "GROUP BY ALL"
+        connection.execute(
+            f"""CREATE VIEW {side}_tokens AS
+            SELECT place, document, position, boundary, condition, distance AS tokens, distance,
+                1 AS weight, nll - nll_intact AS delta,
+                distance > {side}_far_tokens(boundary, distance, start) AS grey
+            FROM (
+                SELECT p.place, s.document, s.position, s.boundary, s.distance, s.condition,
+                    p.start, {nll} AS nll, {intact} AS nll_intact
+                FROM {side}_scores s
+                JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
+                WHERE s.boundary >= 0 {grouping}
+            )"""
+        )
+        connection.execute(_spans(side))
+        connection.execute(
+            f"""CREATE VIEW {side}_text AS
+            SELECT r.place, r.document, r.position, r.boundary, r.condition, r.tokens,
+                t.byte_from - f.byte_from AS distance, t.bytes AS weight, r.delta, r.grey
+            FROM {side}_tokens r
+            JOIN {side}_places_bytes t ON r.place = t.place AND r.position = t.position
+            JOIN {side}_boundaries f ON r.place = f.place AND r.boundary = f.boundary"""
+        )
+        connection.execute(
+            f"""CREATE VIEW {side}_intact AS
+            SELECT p.place, s.document, s.position, s.nll::DOUBLE AS nll, t.bytes
+            FROM {side}_scores s
+            JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
+            LEFT JOIN {side}_places_bytes t ON p.place = t.place AND s.position = t.position
+            WHERE s.condition = 'intact'"""
+        )
+
+
+def same_boundaries(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether paired windows have most of their boundaries in common, condition by condition.
+
+    Another protocol or reach puts them elsewhere: then the same distances stand behind other
+    targets, and what few rows agree by chance are no comparison.
+    """
+    agreeing, *_ = row(
+        connection,
+        "SELECT count(*) FROM a_spans JOIN b_spans USING (place, condition, boundary)",
+    )
+    having = [
+        row(
+            connection,
+            f"SELECT count(*) FROM {side}_spans SEMI JOIN {other}_spans USING (condition)",
+        )[0]
+        for side, other in (SIDES, SIDES[::-1])
+    ]
+    return bool(agreeing >= SAME * min(having))
+
+
+def conditions(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
+    """Conditions of one side that have a boundary, in order of name, noise left out."""
+    rows = connection.execute(f"SELECT DISTINCT condition FROM {side}_spans").fetchall()
+    return sorted(str(row[0]) for row in rows if not is_noise(str(row[0])))
+
+
+def far_range(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
+    """Shortest and longest far context (tokens) of one side's rows that can answer."""
+    shortest, longest = row(
+        connection, f"SELECT min(far), max(far) FROM {side}_spans WHERE reach IS NOT NULL"
+    )
+    return (0, 0) if shortest is None else (int(shortest), int(longest))
+
+
+def bytes_per_token(connection: duckdb.DuckDBPyConnection, side: str) -> float | None:
+    """Mean bytes of a token in the windows of one side, ``None`` without text."""
+    size, tokens = row(connection, f"SELECT sum(bytes), count(*) FROM {side}_places_bytes")
+    return float(size) / float(tokens) if size else None
+
+
+def _choose(
+    connection: duckdb.DuckDBPyConnection, a: OpenRun, b: OpenRun, same: bool | None
+) -> Pairing:
+    """What is in common; makes the tables ``same_windows`` and ``same_documents``."""
+    connection.execute(
+        """CREATE TABLE same_windows AS SELECT a.document, a."window"
+        FROM a_windows a JOIN b_windows b ON a.document = b.document AND a."window" = b."window"
+            AND a.start = b.start AND a.token_ids = b.token_ids
+            AND coalesce(a.text = b.text, true)
+        SEMI JOIN a_scored s ON a.document = s.document AND a."window" = s."window"
+        SEMI JOIN b_scored r ON b.document = r.document AND b."window" = r."window\""""
+    )
+    connection.execute("CREATE TABLE same_documents (document VARCHAR)")
+    connection.executemany(
+        "INSERT INTO same_documents VALUES (?)",
+        [[name] for name in sorted(_same_documents(connection, a, b, same))] or [[None]],
+    )
+    enough = min(FEWEST_DOCUMENTS, *(_count(connection, f"{side}_scored") for side in SIDES))
+    if _count(connection, "same_windows") >= max(enough, 1):
+        return "windows"
+    return "documents" if _count(connection, "same_documents") >= max(enough, 1) else "none"
+
+
+def _same_documents(
+    connection: duckdb.DuckDBPyConnection, a: OpenRun, b: OpenRun, same: bool | None
+) -> set[str]:
+    names = [
+        {row[0] for row in connection.execute(f"SELECT document FROM {side}_scored").fetchall()}
+        for side in SIDES
+    ]
+    marks = [_fingerprints(run) for run in (a, b)]
+    both = names[0] & names[1]
+    if _data(a) and _data(a) == _data(b):
+        by_data = both
+    else:
+        by_data = {
+            row[0]
+            for row in connection.execute(
+                f"""SELECT DISTINCT document FROM a_windows a JOIN b_windows b USING (document)
+                WHERE length(a.text) >= {2 * PIECE} AND length(b.text) >= {2 * PIECE}
+                    AND (contains(b.text, substr(a.text, 1 + length(a.text) // 2, {PIECE}))
+                    OR contains(a.text, substr(b.text, 1 + length(b.text) // 2, {PIECE})))"""
+            ).fetchall()
+        }
+    known = {name for name in both if name in marks[0] and name in marks[1]}
+    equal = {name for name in known if marks[0][name] == marks[1][name]}
+    # Fingerprints are those of token ids: unequal ones say nothing across tokenizers.
+    return equal | (both & (by_data - known if same else by_data))
+
+
+def _fingerprints(run: OpenRun) -> dict[str, str]:
+    documents = (run.record.get("data") or {}).get("documents") or []
+    return {
+        str(document["id"]): str(document["sha256"])
+        for document in documents
+        if isinstance(document, dict) and document.get("sha256") and "id" in document
+    }
+
+
+def _data(run: OpenRun) -> Any:
+    """The data set as the run's identity has it."""
+    identity = run.record.get("identity") or {}
+    return identity.get("data") if isinstance(identity, dict) else None
+
+
+def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    return int(row(connection, f"SELECT count(DISTINCT document) FROM {table}")[0])
+
+
+def _vocabulary(connection: duckdb.DuckDBPyConnection, windows: str) -> Mapping[int, set[str]]:
+    """The characters that each token id stands for in the first windows."""
+    rows = connection.execute(
+        f"""SELECT token_ids, char_start, char_end, text FROM {windows}
+        WHERE text IS NOT NULL ORDER BY document, "window" LIMIT {SAMPLE}"""
+    ).fetchall()
+    known: dict[int, set[str]] = {}
+    for ids, starts, ends, text in rows:
+        if not len(ids) == len(starts) == len(ends):
+            continue
+        for at, token in enumerate(ids):
+            alone = (at == 0 or ends[at - 1] <= starts[at]) and (
+                at + 1 == len(ids) or ends[at] <= starts[at + 1]
+            )
+            if alone:
+                known.setdefault(token, set()).add(text[starts[at] : ends[at]])
+    return known
+
+
+def _spans(side: str) -> str:
+    """SQL of ``a_spans``, and of ``a_boundaries`` (where in the text each boundary lies)."""
+    return f"""
+        CREATE TABLE {side}_lasts AS
+        SELECT p.place, s.document, s.condition, s.boundary, s.boundary - p.start AS far,
+            max(s.position) FILTER (
+                WHERE s.distance <= {side}_far_tokens(s.boundary, s.distance, p.start)) AS last
+        FROM {side}_scores s
+        JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
+        WHERE s.boundary >= 0 GROUP BY ALL;
+        CREATE TABLE {side}_boundaries AS
+        SELECT DISTINCT l.place, l.boundary, t.byte_from FROM {side}_lasts l
+        JOIN {side}_places_bytes t ON l.place = t.place AND l.boundary = t.position;
+        CREATE TABLE {side}_spans AS
+        SELECT l.place, l.document, l.condition, l.boundary, l.far, l.last - l.boundary AS reach,
+            t.byte_from - f.byte_from AS bytes_reach
+        FROM {side}_lasts l
+        LEFT JOIN {side}_places_bytes t ON l.place = t.place AND l.last = t.position
+        LEFT JOIN {side}_boundaries f ON l.place = f.place AND l.boundary = f.boundary"""

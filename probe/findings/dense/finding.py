@@ -1,0 +1,163 @@
+"""The answer of a run with protocol dense: loss by context length, lengths, mean importance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.open_run import OpenRun
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.base import Finding, register
+from probe.findings.chart import Chart, Series, delta_axis, distance_axis, linear_axis
+from probe.findings.curve import counts, sentence, short, warnings_of
+from probe.findings.dense.importance import PLOT, mean_importance
+from probe.findings.dense.lengths import KL, Measure, lengths
+from probe.findings.table import Table, ranged, records
+from probe.text import counted
+
+_NAMES: dict[Measure, str] = {"nll": "loss", "kl": KL}
+
+
+@register("dense", order=10, level="answer", plots=[PLOT])
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
+    """The answer of a run that measures every target behind every length of its context.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    if not run.is_answered_by("dense"):
+        return None
+    by_length = run.once(lengths)
+    tolerated = _tolerated(run)
+    return Finding(
+        "answer",
+        "The answer",
+        sentence(run),
+        f"Measured on {', '.join(counts(run))}, each at every context length from 1 to"
+        f" {by_length.context:,} tokens; compared with the longest.",
+        tables=[_loss_by_length(run), *([tolerated] if tolerated.rows else [])],
+        charts=[chart for chart in (_importances(run), _losses(run)) if chart.series],
+        caveats=_caveats(run),
+        # The curve writes the last two; they are named with the numbers of this answer.
+        files={"contexts.csv": by_length.table, "summary.json": {}, "curve.csv": run.curve},
+    )
+
+
+def _loss_by_length(run: OpenRun) -> Table:
+    """Loss and KL at 0, 1, 2, 4, … and the longest context; the page folds it below the chart."""
+    by_length = run.once(lengths)
+    shown = by_length.table.set_index("context").loc[[0, *_powers(by_length.context)]]
+    rows = [
+        ["0 (unigram)" if length == 0 else f"{length:,}", *(_value(row, name) for name in _NAMES)]
+        for length, row in shown.iterrows()
+    ]
+    return Table(
+        "Loss and KL (nats a token) by context (tokens)",
+        ["context", *_NAMES.values()],
+        rows,
+        shown="terminal",
+        captioned=False,
+        rule=True,
+    )
+
+
+def _tolerated(run: OpenRun) -> Table:
+    """Smallest lengths from which delta, and KL, stay below each tolerance."""
+    tolerances = [tolerance.text for tolerance in run.analysis.tolerances]
+    rows = []
+    for name, contexts in (("delta", run.contexts), (KL, run.once(lengths).kl_contexts)):
+        by_tolerance = {context.tolerance: context for context in contexts}
+        if by_tolerance:
+            rows.append([name, *(short(by_tolerance.get(text)) for text in tolerances)])
+    return Table(
+        "Context length (tokens) from which each stays below a tolerance",
+        ["below the tolerance from", *tolerances],
+        rows,
+        shown="both",
+        captioned=False,
+        rule=True,
+    )
+
+
+def _caveats(run: OpenRun) -> list[str]:
+    by_length, number = run.once(lengths), len(run.documents)
+    lines = []
+    if number < FEWEST_DOCUMENTS:
+        lines.append(f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}")
+    for name, contexts in {"delta": run.contexts, KL: by_length.kl_contexts}.items():
+        reasons = dict.fromkeys(reason for context in contexts for reason in context.reasons)
+        lines += [f"{name} has an unresolved length: {reason}" for reason in reasons]
+    # There is no noise condition in this protocol.
+    lines += [line for line in warnings_of(run) if not line.startswith("no noise floor")]
+    if by_length.table["nll"].isna().any():
+        lines.append("no unigram estimate: frequencies.parquet is missing or cannot be read")
+    return [*lines, *run.warnings]
+
+
+def _importances(run: OpenRun) -> Chart:
+    """Mean importance of the token at each distance, a line a measure."""
+    by_length = run.once(lengths)
+    tables = {
+        name: mean_importance(run, measure).dropna(subset="importance")
+        for measure, name in _NAMES.items()
+        if measure in by_length.sums
+    }
+    rows = pd.concat(table.assign(measure=name) for name, table in tables.items())
+    cells = [
+        [f"{int(row['distance']):,}", str(row["measure"]), ranged(row, "importance", 4)]
+        for row in records(rows[rows["distance"].isin(_powers(by_length.context))])
+    ]
+    caption = "Mean importance (nats) at some distances (tokens)"
+    label = "distance (tokens; 1 is the last)"
+    return Chart(
+        "Mean importance of the token at each distance",
+        distance_axis(float(by_length.context), label=label),
+        delta_axis(rows[["importance", "low", "high"]].to_numpy(float), label="nats"),
+        [
+            _line(table, "distance", "importance", f"of the {name}", look)
+            for look, (name, table) in enumerate(tables.items())
+            if len(table)
+        ],
+        how=(
+            "What the loss, or the KL to the longest context, falls by when the context grows by"
+            " the token at this distance, over all targets; bands: interval over documents. The"
+            " importance of single tokens of a window is drawn by probe plot --kind importance."
+        ),
+        tables=[Table(caption, ["distance", "of the", "importance"], cells)],
+        heading=[run.model, run.data],
+    )
+
+
+def _losses(run: OpenRun) -> Chart:
+    by_length = run.once(lengths)
+    known = by_length.table.dropna(subset="nll")
+    rows = known.rename(columns={"nll_low": "low", "nll_high": "high"})
+    label = "context (tokens; 0 is the unigram estimate)"
+    return Chart(
+        "Loss by length of the context",
+        distance_axis(float(by_length.context), label=label),
+        linear_axis(rows[["nll", "low", "high"]].to_numpy(float), "loss (nats a token)"),
+        [_line(rows, "context", "nll", "loss", 0)],
+        how="Each target with every length of context before it; bands: interval over documents.",
+        tables=[_loss_by_length(run)],
+        heading=[run.model, run.data],
+    )
+
+
+def _line(rows: pd.DataFrame, across: str, value: str, name: str, look: int) -> Series:
+    x, y, low, high = (rows[key].to_numpy(float) for key in (across, value, "low", "high"))
+    titles = [f"{name}, {int(row[across]):,}: {ranged(row, value, 4)}" for row in records(rows)]
+    return Series(name, x, y, look, low, high, titles=titles)
+
+
+def _powers(context: int) -> list[int]:
+    """1, 2, 4, … and the longest context."""
+    return [*dict.fromkeys([*(1 << power for power in range(context.bit_length())), context])]
+
+
+def _value(row: "pd.Series[float]", name: str) -> str:
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if np.isnan(value):
+        return "–"
+    return f"{value:.4f}" if np.isnan(low) else f"{value:.4f} ({low:.4f}–{high:.4f})"

@@ -1,0 +1,1 @@
+"""What limiting attention costs: patterns against their cost, windows, single heads."""

@@ -1,0 +1,237 @@
+"""What attention must see: with how few keys the loss stays, and what each pattern costs."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from probe.analysis.intervals import in_words
+from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.tolerance import Tolerance, spaced
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.base import Finding, Plot, register
+from probe.findings.curve import subject
+from probe.findings.patterns import equal_width, heads, tradeoff
+from probe.findings.patterns.common_targets import common_targets
+from probe.findings.patterns.tradeoff import cheapest, effective, is_constant, with_ranges
+from probe.findings.table import Table
+from probe.text import counted, printable
+
+WIDEST = 60
+"""Characters of a pattern in a printed table; of a longer one each term has a line."""
+PLOTS = (
+    Plot("tradeoff", tradeoff.plot),
+    Plot("beside", equal_width.plot),
+    Plot("heads", heads.plot),
+)
+
+
+@register("patterns", order=20, level="answer", plots=PLOTS)
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
+    """What limiting attention costs, of a run with patterns.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    if not run.patterns or not run.has_length:
+        return None
+    table, ranked, widths = (
+        run.once(work)
+        for work in (tradeoff.tradeoff, heads.single_heads, equal_width.at_equal_width)
+    )
+    if table.empty and ranked.empty:
+        return None
+    first, *more = sentences(run, table, ranked)
+    files = {"patterns.csv": table, "heads.csv": ranked, "beside.csv": widths}
+    tables = list(_tables(table)) if len(table) else []
+    if len(widths):
+        tables.append(replace(equal_width.table(widths), shown="terminal"))
+    charts = [tradeoff.chart(run, table)] if (table["kv_share"] > 0).any() else []
+    charts += [heads.chart(run, rows) for _, rows in ranked.groupby("kind", sort=False)]
+    charts += [equal_width.chart(run, widths)] if len(widths) else []
+    return Finding(
+        "attention",
+        "What attention must see",
+        first,
+        tables=[*tables, *heads.tables(ranked, 1 - run.analysis.confidence)],
+        charts=charts,
+        caveats=list(_caveats(run, table, ranked)),
+        more=more,
+        headlines=[first],
+        files={name: rows for name, rows in files.items() if len(rows)},
+    )
+
+
+def sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+    """What holds at each tolerance: of one pattern at the strictest, of none at all of them.
+
+    Args:
+        run: The run.
+        table: Of :func:`probe.findings.patterns.tradeoff.tradeoff`.
+        ranked: Of :func:`probe.findings.patterns.heads.single_heads`.
+
+    Returns:
+        One at least.
+    """
+    if table.empty:
+        return [f"{len(ranked):,} single heads were replaced, one at a time."]
+    lines: dict[str, str] = {}
+    without = []
+    for tolerance in filter(is_constant, run.analysis.tolerances):
+        best = cheapest(table, tolerance)
+        if best is None:
+            without.append(tolerance)
+        else:
+            lines.setdefault(str(best["condition"]), _stays(run, tolerance, best))
+    every = [*([_no_pattern(run, table, without)] if without else []), *lines.values()]
+    return every or ["Patterns of attention, and what they cost."]
+
+
+def _stays(run: OpenRun, tolerance: Tolerance, best: "pd.Series[Any]") -> str:
+    """With how many keys this model on this text loses less than a tolerance."""
+    share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
+    keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
+    return (
+        f"{subject(run)} loses less than {_at([tolerance])}{keys} ({_pattern(best)}:"
+        f" {in_words(best)} nats a token)."
+    )
+
+
+def _no_pattern(run: OpenRun, table: pd.DataFrame, tolerances: Sequence[Tolerance]) -> str:
+    """That no pattern is known to lose less, and what the best of them does."""
+    at, documents = _at(tolerances), len(run.documents)
+    if documents < FEWEST_DOCUMENTS:
+        few = counted(documents, "document")
+        return f"{subject(run)}: unresolved at {at}: {few}, an interval needs {FEWEST_DOCUMENTS}."
+    said = f"{subject(run)}: no pattern of this run is known to lose less than {at}"
+    rows = effective(table)
+    if rows.empty:
+        return f"{said}."
+    least = rows.sort_values("delta").iloc[0]
+    return f"{said}; the least is lost by {_pattern(least)}: {in_words(least)} nats a token."
+
+
+def _pattern(row: "pd.Series[Any]") -> str:
+    return printable(with_ranges(str(row["condition"])))
+
+
+def _at(tolerances: Sequence[Tolerance]) -> str:
+    """Tolerances in a sentence: ``1 %, 2 % or 5 % of perplexity or 0.1 nats``."""
+    shares = [spaced(one.text) for one in tolerances if one.unit == "perplexity"]
+    nats = [spaced(one.text) for one in tolerances if one.unit == "nats"]
+    parts = [f"{_either(shares)} of perplexity"] if shares else []
+    return _either([*parts, _either(nats)] if nats else parts)
+
+
+def _either(texts: Sequence[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _tables(table: pd.DataFrame) -> Iterator[Table]:
+    """Every pattern with its keys, its shares and its delta, the smallest cache first.
+
+    The terminal breaks long patterns, and leaves the number of targets to the page.
+    """
+    caption = "Patterns, the smallest cache first"
+    headers, cells = _costs(table)
+    marks = ["frontier" if best else "" for best in table["frontier"]]
+    lines = []
+    for (name, *costs), mark in zip(cells, marks, strict=True):
+        term, *terms = name.split(" + ") if len(name) > WIDEST else [name]
+        lines.append([term, *costs, mark])
+        lines += [[f"  + {term}", *[""] * len(headers)] for term in terms]
+    yield Table(caption, [*headers, ""], lines, shown="terminal", captioned=False, rule=True)
+    rows = [
+        [*costs, f"{targets:,}", mark]
+        for costs, targets, mark in zip(cells, table["targets"], marks, strict=True)
+    ]
+    yield Table(caption, [*headers, "targets", ""], rows)
+
+
+def _costs(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """The head of the table of patterns, and a row of cells for each pattern."""
+    shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward"}
+    if table["forward_share"].isna().all():
+        del shares["forward_share"]
+    cells = [
+        [
+            _described(str(row["condition"])),
+            "–" if math.isnan(row["keys"]) else f"{row['keys']:,.0f}",
+            *(
+                "–"
+                if math.isnan(row[name])
+                else f"{100 * row[name]:.{0 if name == 'forward_share' else 1}f} %"
+                for name in shares
+            ),
+            in_words(row),  # type: ignore[arg-type]
+        ]
+        for row in table.to_dict("records")
+    ]
+    return ["pattern", "keys", *shares.values(), "delta (nats a token)"], cells
+
+
+def _described(condition: str) -> str:
+    """A pattern as its table names it, marked where the model never learned anything like it."""
+    if not condition.startswith(PATTERN):
+        return f"{condition}, far text cut off"
+    pattern = with_ranges(condition[len(PATTERN) : -1])
+    if "project(" in pattern:
+        return f"{pattern} (untrained, a lower baseline)"
+    return f"{pattern} (untrained, an upper bound)" if _is_hard_coded(pattern) else pattern
+
+
+def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterator[str]:
+    """What a reader must know of the tables, one line each."""
+    if len(ranked):
+        yield (
+            "single heads: those told from 0 (Holm's p below"
+            f" {1 - run.analysis.confidence:.2g}) come first, then those that cost most; limits"
+            " hold for all of a kind together (Bonferroni) and are a little wider than p says;"
+            " heads.csv has all"
+        )
+    if len(table):
+        yield (
+            "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
+            " attention by formula, as shares of full attention at this window's length"
+        )
+    if table["frontier"].any():
+        yield (
+            "frontier: neither another pattern of the run nor full attention keeps as little of the"
+            " cache and loses as little, by estimates"
+        )
+    if table["forward_share"].notna().any():
+        yield (
+            "forward: the time of a forward of one window whose hidden blocks are skipped, the"
+            " smaller of two, as a share of that with full attention; a few per cent are noise, and"
+            " blocks are 128 keys wide, so that short windows have little to skip"
+        )
+    if len(ranked) and ranked["kind"].nunique() > 1:
+        yield "the last columns: what the other kinds cost in place of the same head"
+    if any(map(_is_hard_coded, [*table["condition"].astype(str), *ranked["kind"].astype(str)])):
+        yield (
+            "hard-coded heads in a model that was not trained with them: what they cost is an upper"
+            " bound, all heads at once above all"
+        )
+    no_keys = table.loc[table["kv_share"] == 0, "condition"].astype(str).tolist()
+    if no_keys:
+        yield f"keep no keys, and stand on no logarithmic axis: {', '.join(no_keys)}"
+    if left_out := run.once(common_targets).left_out:
+        yield (
+            f"{counted(left_out, 'target')} of each pattern left out: they are compared on the"
+            " targets that every one of them hides something from"
+        )
+    if idle := table.loc[table["idle"].astype(bool), "condition"].astype(str).tolist():
+        yield (
+            "hide nothing in windows of this length; no answer, what they lose is the noise of the"
+            f" patterns' arithmetic: {', '.join(idle)}"
+        )
+
+
+def _is_hard_coded(name: str) -> bool:
+    """Whether a pattern replaces a head's weights by fixed ones."""
+    return re.search(r"\b(gaussian|(first|last)_token|zero|mean|uniform)\b", name) is not None

@@ -1,0 +1,388 @@
+"""Suffix identification: how often the gold continuation has the lowest loss, prefix by prefix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm, t
+
+from probe.analysis.bootstrap import (
+    Bootstrap,
+    Floats,
+    bootstrap,
+    pointwise_band,
+    resample_weights,
+    standard_error,
+    too_few,
+)
+from probe.analysis.open_run import OpenRun
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.errors import UsageError
+from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
+from probe.findings.chart import Axis, Chart, EmptyChartError, Rule, Series, distance_axis
+from probe.findings.curve import subject
+from probe.findings.table import Table
+from probe.results.folder import unique_labels
+from probe.text import counted, signed
+
+COLUMNS = (
+    "prefix",
+    "accuracy",
+    "low",
+    "high",
+    "chance",
+    "margin",
+    "margin_low",
+    "margin_high",
+    "gold",
+    "best_distractor",
+    "windows",
+    "documents",
+)
+"""Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats a token; limits are
+missing with fewer documents than an interval needs."""
+MARGIN = (
+    "margin: mean loss of the best distractor less that of the gold continuation (nats a token);"
+    " below 0 the model prefers another text"
+)
+TENTHS = tuple(number / 10 for number in range(0, 11, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Suffixes:
+    """How well a model tells the gold continuation from others.
+
+    Args:
+        tokens: Tokens of a continuation.
+        candidates: Continuations to choose among.
+        table: One row a length of the prefix, columns :data:`COLUMNS`.
+        gain: Accuracy behind the longest prefix less that behind the shortest, and its limits, of
+            the same documents; ``None`` with one prefix, or too few documents for an interval.
+        windows: Windows, each a choice behind each prefix.
+        documents: Their documents, the unit of the intervals.
+    """
+
+    tokens: int
+    candidates: int
+    table: pd.DataFrame
+    gain: tuple[float, float, float] | None
+    windows: int
+    documents: int
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a blind choice."""
+        return 1 / self.candidates
+
+
+def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
+    """Accuracy by the length of the prefix of one run or several, for `probe plot`.
+
+    Args:
+        runs: The runs.
+        condition: Not allowed: all rows are of one condition and its alternatives.
+
+    Raises:
+        UsageError: If a condition is asked for.
+    """
+    if condition is not None:
+        raise UsageError(f"--condition '{condition}': protocol suffix has none; allowed: no option")
+    yield "", chart(runs)
+
+
+@register("suffix", order=10, level="answer", plots=[Plot("curve", plot, None, [CONDITION])])
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
+    """The answer of a run that lets a model choose among continuations.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    if not run.is_answered_by("suffix"):
+        return None
+    choices = run.once(suffixes)
+    scored = len(choices.table) > 0
+    return Finding(
+        "answer",
+        "The answer",
+        sentence(run),
+        _basis(run),
+        tables=[_table(run)] if scored else [],
+        charts=[chart([run])] if scored else [],
+        caveats=[MARGIN, *run.warnings],
+        files={"suffix.csv": choices.table},
+    )
+
+
+def suffixes(run: OpenRun) -> Suffixes:
+    """Accuracy and margin behind each prefix.
+
+    The candidate with the lowest mean loss is the model's choice; of equal ones each is chosen as
+    likely. A window counts once for each prefix.
+
+    Args:
+        run: A run with protocol suffix.
+
+    Raises:
+        UsageError: If the run has another protocol.
+
+    Source: Sun et al. 2021, section 5; Sun, Thai and Iyyer 2022.
+    """
+    if not run.is_answered_by("suffix"):
+        raise UsageError(f"run '{run.path}' has another protocol; allowed: suffix")
+    protocol = run.record["config"]["protocol"]
+    tokens, candidates = int(protocol["tokens"]), int(protocol["candidates"])
+    choices = choices_of(run, tokens)
+    table, gain = _by_prefix(run, choices)
+    table.insert(COLUMNS.index("chance"), "chance", 1 / candidates)
+    windows = choices[["document", "window"]].drop_duplicates()
+    documents = choices["document"].nunique()
+    return Suffixes(tokens, candidates, table, gain, len(windows), documents)
+
+
+def choices_of(run: OpenRun, tokens: int) -> pd.DataFrame:
+    """One row a window and prefix: what the model chose.
+
+    Args:
+        run: A run of protocol suffix.
+        tokens: Tokens of a continuation.
+
+    Returns:
+        ``document, window, prefix`` (tokens), ``gold`` and ``best_distractor`` (mean losses, nats)
+        and ``correct``: 1, 0, or the share of the gold one among equal losses.
+    """
+    # Equal texts have equal losses; rounded, so that the order of a sum does not part them.
+    return run.connection.execute(
+        """WITH candidates AS (
+            SELECT document::VARCHAR AS document, "window", condition = 'truncate' AS is_gold,
+                condition, boundary, max(distance) + 1 - $tokens AS prefix,
+                round(avg(nll::DOUBLE), 9) AS loss
+            FROM rows
+            WHERE condition = 'truncate' OR starts_with(condition, $alternatives)
+            GROUP BY ALL),
+        choices AS (
+            SELECT document, "window", prefix, min(loss) FILTER (is_gold) AS gold,
+                min(loss) FILTER (NOT is_gold) AS best_distractor, list(loss) AS losses
+            FROM candidates GROUP BY document, "window", prefix)
+        SELECT document, "window", prefix, gold, best_distractor,
+            CASE WHEN gold > best_distractor THEN 0.0
+                ELSE 1.0 / len(list_filter(losses, lambda x: x = gold)) END AS correct
+        FROM choices WHERE gold IS NOT NULL AND best_distractor IS NOT NULL
+        ORDER BY ALL""",
+        {"tokens": tokens, "alternatives": run.folder.reading.alternatives},
+    ).df()
+
+
+def proportion_interval(hits: Floats, trials: Floats, confidence: float) -> tuple[float, float]:
+    """Interval of a share, of which documents are the unit.
+
+    Wilson's interval for as many independent trials as have the variance that is seen between
+    documents, but for no more than there are trials; where all or none hit, nothing is seen and
+    the documents themselves are counted. Unlike a bootstrap it has a width there.
+
+    Args:
+        hits: Hits by document, shape ``(documents,)``.
+        trials: Trials by document, each at least 1.
+        confidence: Confidence of the interval.
+
+    Source: Korn and Graubard 1998; Wilson 1927.
+    """
+    total, share = float(trials.sum()), float(hits.sum() / trials.sum())
+    documents = len(hits)
+    error = float(standard_error(hits[:, None], trials[:, None])[0])
+    effective = min(total, share * (1 - share) / error**2) if error > 0 else float(documents)
+    quantile = (1 + confidence) / 2
+    z = float(norm.ppf(quantile))
+    effective *= (z / float(t.ppf(quantile, documents - 1))) ** 2
+    middle = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    half = z * np.sqrt(share * (1 - share) / effective + (z / (2 * effective)) ** 2)
+    half /= 1 + z**2 / effective
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def sentence(run: OpenRun) -> str:
+    """Accuracy behind the longest prefix with its interval, and what the prefix adds to it."""
+    choices = run.once(suffixes)
+    if choices.table.empty:
+        return f"{subject(run)}: no choice among candidates was scored."
+    last, first = choices.table.iloc[-1], choices.table.iloc[0]
+    text = (
+        f"{subject(run)} picks the gold continuation of {choices.tokens:,} tokens among"
+        f" {choices.candidates} in {_share(last['accuracy'])} of windows after"
+        f" {counted(int(last['prefix']), 'token')}"
+        f" ({_interval(run, last)}); chance is {_share(choices.chance)}"
+    )
+    if choices.gain is None:
+        return f"{text}."
+    gain, low, high = (signed(100 * value, 1) for value in choices.gain)
+    shortest = counted(int(first["prefix"]), "token")
+    return f"{text}. That is {gain} points ({low} to {high}) against {shortest}."
+
+
+def chart(runs: Sequence[OpenRun]) -> Chart:
+    """How often the gold continuation is chosen, one line a run, with its interval and chance.
+
+    Args:
+        runs: The runs.
+
+    Raises:
+        EmptyChartError: If no run has a choice to draw.
+    """
+    drawn = [run for run in runs if len(run.once(suffixes).table)]
+    if not drawn:
+        raise EmptyChartError("no choice among candidates to draw")
+    labels = unique_labels([run.folder for run in drawn])
+    several = len(drawn) > 1
+    series = [
+        _line(run, f"{label}: {run.model}" if several else run.model, look)
+        for look, (label, run) in enumerate(zip(labels, drawn, strict=True))
+    ]
+    choices = drawn[0].once(suffixes)
+    longest = max(float(run.once(suffixes).table["prefix"].max()) for run in drawn)
+    how = (
+        f"Each window is a choice among {choices.candidates} continuations of"
+        f" {choices.tokens:,} tokens behind the same prefix; the one with the lowest mean loss is"
+        " chosen. The band is the interval over documents, the dashed line blind choice."
+    )
+    return Chart(
+        "Gold continuation chosen, by the length of the prefix",
+        distance_axis(longest, label="prefix (tokens)"),
+        # Marks at all or none of the windows have room.
+        Axis("gold continuation chosen", 0, 1.04, "linear", TENTHS, percent=True),
+        series,
+        [
+            Rule(chance, f"chance, {_share(chance)}", named=True)
+            for chance in sorted({run.once(suffixes).chance for run in drawn})
+        ],
+        how=how,
+        tables=[] if several else [_table(drawn[0])],
+        heading=[
+            drawn[0].data,
+            f"continuations of {choices.tokens:,} tokens among {choices.candidates}",
+        ],
+        file="" if several else "curve",
+    )
+
+
+def _line(run: OpenRun, name: str, look: int) -> Series:
+    table = run.once(suffixes).table
+    x, y, low, high = (
+        table[column].to_numpy(float) for column in ("prefix", "accuracy", "low", "high")
+    )
+    titles = [f"{row[0]} tokens: {row[1]} ({row[2]})" for row in _table(run).rows]
+    return Series(name, x, y, look, low, high, titles=titles, points=True)
+
+
+def _basis(run: OpenRun) -> str:
+    """What the answer rests on, and where the other candidates come from."""
+    choices = run.once(suffixes)
+    windows, documents = counted(choices.windows, "window"), counted(choices.documents, "document")
+    at = run.record["config"]["protocol"].get("at")
+    where = "elsewhere in the same document" if at is None else "other matches in the same document"
+    return f"Measured on {windows} of {documents}; the other candidates are from {where}."
+
+
+def _table(run: OpenRun) -> Table:
+    """One row a prefix; the page folds it below the chart."""
+    level = f"{run.analysis.confidence * 100:g} % interval"
+    rows = []
+    for row in run.once(suffixes).table.to_dict("records"):
+        margins = _between(row["margin_low"], row["margin_high"], "{:+.3f}")
+        accuracies = _between(100 * row["low"], 100 * row["high"], "{:.1f}")
+        accuracy, margin = _share(row["accuracy"]), signed(row["margin"], 3)
+        numbers = [f"{row['windows']:,}", f"{row['documents']:,}"]
+        rows.append([f"{row['prefix']:,}", accuracy, accuracies, margin, margins, *numbers])
+    return Table(
+        "Choices among candidates, by the length of the prefix (tokens)",
+        ["prefix", "accuracy", level, "margin", level, "windows", "documents"],
+        rows,
+        shown="terminal",
+        captioned=False,
+        numbers="all",
+    )
+
+
+def _interval(run: OpenRun, row: "pd.Series[Any]") -> str:
+    """The interval of an accuracy in words."""
+    if np.isnan(row["low"]):
+        return f"interval unresolved: {too_few(int(row['documents']))}"
+    level = f"{run.analysis.confidence * 100:g} % interval"
+    return f"{level} {100 * row['low']:.1f}–{_share(row['high'])}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _between(low: float, high: float, form: str) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return "–"
+    return f"{form.format(low)} to {form.format(high)}".replace("-", "−")
+
+
+def _by_prefix(
+    run: OpenRun, choices: pd.DataFrame
+) -> tuple[pd.DataFrame, tuple[float, float, float] | None]:
+    """Accuracy and margin by prefix, and the gain from the shortest to the longest."""
+    names = [name for name in COLUMNS if name != "chance"]
+    if choices.empty:
+        return pd.DataFrame(columns=names), None
+    # Not those of the run: a document may have a score, but no choice.
+    documents = sorted(set(choices["document"]))
+    weights = resample_weights(len(documents), run.analysis.resamples, run.analysis.seed)
+    confidence = run.analysis.confidence
+    prefixes = sorted(set(choices["prefix"]))
+    columns = {name: _sums(choices, documents, prefixes, name) for name in ("correct", "count")}
+    margin = choices["best_distractor"] - choices["gold"]
+    margins = _sums(choices.assign(margin=margin), documents, prefixes, "margin")
+    counts = columns["count"]
+    accuracy = bootstrap(columns["correct"], counts, weights, confidence)
+    apart = bootstrap(margins, counts, weights, confidence)
+    low, high = pointwise_band(apart, confidence)
+    rows = []
+    for number, prefix in enumerate(prefixes):
+        own = choices[choices["prefix"] == prefix]
+        scored = counts[:, number] > 0
+        enough = int(scored.sum()) >= FEWEST_DOCUMENTS
+        limits = (np.nan, np.nan)
+        if enough:
+            hits, trials = columns["correct"][scored, number], counts[scored, number]
+            limits = proportion_interval(hits, trials, confidence)
+        rows.append(
+            {
+                "prefix": int(prefix),
+                "accuracy": accuracy.mean[number],
+                "low": limits[0],
+                "high": limits[1],
+                "margin": apart.mean[number],
+                "margin_low": low[number] if enough else np.nan,
+                "margin_high": high[number] if enough else np.nan,
+                "gold": own["gold"].mean(),
+                "best_distractor": own["best_distractor"].mean(),
+                "windows": len(own),
+                "documents": own["document"].nunique(),
+            }
+        )
+    few = accuracy.documents < FEWEST_DOCUMENTS
+    gain = None if few else _gain(accuracy, confidence)
+    return pd.DataFrame(rows, columns=names), gain
+
+
+def _gain(accuracy: Bootstrap, confidence: float) -> tuple[float, float, float] | None:
+    """Accuracy behind the longest prefix less that behind the shortest, document by document."""
+    if len(accuracy.mean) < 2:
+        return None
+    difference = accuracy.draws[:, -1] - accuracy.draws[:, 0]
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.nanquantile(difference, tails)
+    return float(accuracy.mean[-1] - accuracy.mean[0]), float(low), float(high)
+
+
+def _sums(choices: pd.DataFrame, documents: list[str], prefixes: list[int], name: str) -> Floats:
+    """Sum of a column by document and prefix, shape ``(documents, prefixes)``."""
+    counted = choices.assign(count=1.0)
+    summed = counted.pivot_table(index="document", columns="prefix", values=name, aggfunc="sum")
+    whole = summed.reindex(index=documents, columns=prefixes).fillna(0.0)
+    return np.asarray(whole.to_numpy(dtype=np.float64))

@@ -1,0 +1,428 @@
+"""A protocol: the options of one way to measure; and its plan: which boundaries, which targets.
+
+A protocol is a file of this package, or of the user's own: a :class:`Protocol` that is registered,
+and a :class:`Plan` that says what is measured of a window. Nothing else knows its kind.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, PositiveInt
+
+from probe.corpus.windows import Document, Window, cut, whole
+from probe.errors import UsageError
+from probe.options import Part, WindowsConfig
+from probe.perturbations.condition import Condition
+from probe.perturbations.samplers import Sampler
+from probe.perturbations.units import TokenText
+from probe.protocols.branches import (
+    Draw,
+    FirstToken,
+    Scored,
+    TargetRun,
+    attended,
+    intact,
+    perturbed,
+)
+from probe.results.record import Reading
+
+TRUNCATE = "truncate"
+NOTHING = FirstToken("none", None)
+"""Nothing stands in front of a window."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a plan must know of the model.
+
+    Args:
+        positions: Positions that the model has, ``None`` where nothing limits them.
+        first_token: What stands in front of every window.
+    """
+
+    positions: int | None = None
+    first_token: FirstToken = NOTHING
+
+
+ANY_MODEL = ModelFacts()
+"""A model that limits nothing, for a plan before the model is known."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the branches of a window are made of, besides the window.
+
+    Args:
+        document: The window's document.
+        seed: Seed of the run.
+        shared: Whether a condition's far context is shared between boundaries, by its text.
+        sources: From a condition and the name of a far text to the samplers that it needs.
+        text: The window's text, ``None`` where the data came as token ids.
+    """
+
+    document: Document
+    seed: int
+    shared: Mapping[str, bool]
+    sources: Callable[[Condition, str | None], Mapping[str, Sampler]]
+    text: TokenText | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of every window, on a model.
+
+    All that a plan needs is :meth:`runs`; the rest follows from it, unless a protocol knows better.
+
+    Args:
+        settings: Which windows.
+        model: The model that it is fitted to.
+    """
+
+    settings: WindowsConfig
+    model: ModelFacts
+
+    def runs(self, shared: bool) -> tuple[TargetRun, ...]:
+        """Boundaries and their targets, of any window.
+
+        Args:
+            shared: Whether a condition's far context is shared between boundaries, so that a
+                further boundary costs little.
+        """
+        raise NotImplementedError
+
+    @property
+    def length(self) -> int:
+        """Tokens of a window."""
+        return self.settings.fixed
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """First target, and one past the last."""
+        runs = self.runs(True)
+        return min(run.first for run in runs), max(run.stop for run in runs)
+
+    @property
+    def reach(self) -> int:
+        """Longest distance plus one."""
+        return max(run.stop - run.boundary for run in self.runs(True))
+
+    def curve_start(self, shared: bool) -> int:
+        """First distance from which on a condition's curve is shown."""
+        return 0
+
+    @property
+    def fewest(self) -> int:
+        """Fewest tokens that a document must have, those that are skipped among them."""
+        return self.settings.skip + self.length
+
+    @property
+    def longest_forward(self) -> int | None:
+        """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
+        return self.settings.length
+
+    def check_positions(self, named: str = "windows.length is") -> None:
+        """Refuse what the model has too few positions for.
+
+        Args:
+            named: What takes so many tokens, for the error.
+
+        Raises:
+            UsageError: If more tokens are forwarded at once.
+        """
+        positions, extra = self.model.positions, self.model.first_token.extra
+        if positions is None or (self.longest_forward or 0) + extra <= positions:
+            return
+        kept = " and the kept first token" if extra else ""
+        raise UsageError(
+            f"{named} {self.longest_forward}{kept}: the model has {positions} positions; "
+            f"allowed: up to {positions - extra}"
+        )
+
+    def usable(self, documents: Sequence[Document], seed: int) -> Sequence[Document]:
+        """The documents that something can be measured of.
+
+        Args:
+            documents: Documents that are long enough.
+            seed: Seed of the run.
+
+        Raises:
+            ProbeError: If there is none.
+        """
+        return documents
+
+    def windows(self, document: Document, seed: int) -> list[Window]:
+        """The windows of a document, in order of position.
+
+        Args:
+            document: A document that is long enough.
+            seed: Seed of the run.
+        """
+        many, skip = self.settings.per_document, self.settings.skip
+        return cut(document, length=self.length, per_document=many, skip=skip, seed=seed)
+
+    def with_longest(self, tokens: int) -> Self:
+        """The same, now that the longest window is known.
+
+        Args:
+            tokens: Tokens of it.
+        """
+        return self
+
+    def of_window(self, window: Window, document: Document, seed: int) -> Self:
+        """The plan of one window.
+
+        Args:
+            window: The window.
+            document: Its document.
+            seed: Seed of the run.
+        """
+        return self
+
+    def runs_of(self, condition: Condition, shared: bool) -> Sequence[TargetRun]:
+        """Boundaries and their targets under a condition, in a plan of one window.
+
+        Args:
+            condition: The condition.
+            shared: See :meth:`runs`.
+        """
+        return self.runs(shared)
+
+    def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
+        """What is scored of a window: the intact branch, then every run of each draw.
+
+        Args:
+            window: The window.
+            draws: Conditions and repeats.
+            inputs: What else branches are made of.
+        """
+        plan = self.of_window(window, inputs.document, inputs.seed)
+        first_token = self.model.first_token
+        scored = [intact(window, plan.targets, first_token)]
+        for draw in draws:
+            if draw.condition.is_attended:
+                scored.append(attended(window, plan.targets, first_token, draw.condition))
+            else:
+                scored += plan.perturbed(window, draw, inputs)
+        return [one for one in scored if one.branch.targets > 0]
+
+    def perturbed(self, window: Window, draw: Draw, inputs: Inputs) -> list[Scored]:
+        """Every run of a draw, in a plan of one window.
+
+        Args:
+            window: The window.
+            draw: A condition and its repeat.
+            inputs: What else branches are made of.
+        """
+        condition = draw.condition
+        return [
+            perturbed(
+                window,
+                run,
+                condition,
+                first_token=self.model.first_token,
+                seed=inputs.seed,
+                repeat=draw.repeat,
+                sources=inputs.sources(condition, run.name),
+                text=inputs.text,
+            )
+            for run in self.runs_of(condition, inputs.shared[condition.text])
+        ]
+
+
+class Protocol(Part):
+    """What a configuration says under ``protocol``.
+
+    A field is a key; its description stands in ``probe list``, as the first line of the class does.
+    """
+
+    kind: str
+    """A :class:`typing.Literal` of one name in every protocol."""
+
+    order: ClassVar[int] = 1000
+    """Its place where all are listed."""
+    finding: ClassVar[str] = "curve"
+    """Name of the finding that answers it."""
+    has_length: ClassVar[bool] = True
+    """Whether all that lies further than a distance is perturbed, so that a length can be read."""
+    has_same_targets: ClassVar[bool] = False
+    """Whether the same targets are measured at every distance."""
+    few_documents: ClassVar[str] = "every length will be unresolved"
+    """What fewer documents than an interval needs mean for its answer."""
+    allows_patterns: ClassVar[bool] = False
+    """Whether conditions may limit attention."""
+    has_passages: ClassVar[bool] = False
+    """Whether named passages are perturbed, which conditions may move or take from others."""
+    has_single_targets: ClassVar[bool] = False
+    """Whether each target can be asked to have a sequence of its own."""
+    needs: ClassVar[Mapping[str, int]] = {}
+    """Keys without which its rows cannot be read: whole numbers, with the lowest allowed."""
+
+    @classmethod
+    def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Complete a configuration with what this protocol has of its own.
+
+        Args:
+            content: What the file says, not checked yet.
+
+        Returns:
+            The same, with what was not said.
+        """
+        return content
+
+    @classmethod
+    def reading(cls, options: Mapping[str, Any]) -> Reading:
+        """How rows of it are read.
+
+        Args:
+            options: What ``run.json`` says under ``config.protocol``.
+        """
+        return Reading()
+
+    @property
+    def alone(self) -> bool:
+        """Whether each target has a sequence, and so a far context, of its own."""
+        return False
+
+    def check_conditions(self, conditions: Sequence[Condition]) -> None:
+        """Refuse conditions that nothing can be said of.
+
+        Args:
+            conditions: All but ``intact``, each once.
+
+        Raises:
+            ValueError: If one is not allowed, or one is missing.
+        """
+
+    def check_measures(self, measures: Sequence[str]) -> None:
+        """Refuse measures that mean nothing.
+
+        Args:
+            measures: Their names.
+
+        Raises:
+            ValueError: If one is not allowed.
+        """
+
+    def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> Plan:
+        """What is measured of such windows.
+
+        Args:
+            windows: Which windows.
+            model: The model, as far as it is known.
+
+        Raises:
+            UsageError: If it does not fit the windows or the model's positions.
+        """
+        raise NotImplementedError
+
+
+def check_truncate_and_noise(kind: str, conditions: Sequence[Condition]) -> None:
+    """Refuse all but ``truncate``, which must be there, and ``noise``.
+
+    Raises:
+        ValueError: If so.
+    """
+    others = [one for one in conditions if one.text != TRUNCATE and not one.is_noise]
+    if others or TRUNCATE not in [one.text for one in conditions]:
+        raise ValueError(f"allowed with protocol {kind}: truncate, and noise beside it")
+
+
+class TargetsConfig(Part):
+    """The fixed targets of every window; ``alone`` gives each a sequence of its own."""
+
+    count: PositiveInt = 10
+    end_offset: Annotated[int, Field(ge=0)] = 40
+    alone: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether no two share a sequence."""
+        return self.alone or self.count == 1
+
+
+@dataclass(frozen=True)
+class FixedTargetsPlan(Plan):
+    """Some consecutive targets near the end of each window.
+
+    Args:
+        fixed: How many, and where.
+    """
+
+    fixed: TargetsConfig
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """First target, and one past the last."""
+        stop = self.length - self.fixed.end_offset
+        return stop - self.fixed.count, stop
+
+    def sequences(self) -> tuple[tuple[int, int], ...]:
+        """First target, and one past the last, of each sequence."""
+        first, stop = self.targets
+        alone = ((target, target + 1) for target in range(first, stop))
+        return tuple(alone) if self.fixed.alone else ((first, stop),)
+
+    def tokens_before(self) -> int:
+        """Tokens before the first target: the longest distance that can be asked for.
+
+        Raises:
+            UsageError: If the targets do not fit the window.
+        """
+        first, _ = self.targets
+        if first < 1:
+            raise UsageError(
+                f"protocol.targets: {self.fixed.count} targets ending {self.fixed.end_offset} "
+                f"tokens before the end do not fit windows of {self.length} tokens"
+            )
+        return first
+
+
+class WholeDocumentsProtocol(Protocol):
+    """A protocol whose windows are whole documents."""
+
+    @classmethod
+    def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Windows are whole documents, where nothing else is said."""
+        windows = content.get("windows", {})
+        if not isinstance(windows, Mapping):
+            return content
+        return {**content, "windows": {"length": None, "per_document": 1, **windows}}
+
+    def refuse_parts(self, windows: WindowsConfig) -> None:
+        """Refuse windows that are no whole documents.
+
+        Raises:
+            UsageError: If so.
+        """
+        if (windows.per_document, windows.skip) != (1, 0):
+            raise UsageError(
+                f"windows.per_document is {windows.per_document}, windows.skip {windows.skip}; "
+                f"allowed with protocol {self.kind}, which measures whole documents: 1, 0"
+            )
+
+
+@dataclass(frozen=True)
+class WholeDocumentsPlan(Plan):
+    """Every document is one window, cut off where the model has no more positions.
+
+    Args:
+        tokens: Tokens of the window at hand, or of the longest; ``None`` before one is known.
+    """
+
+    tokens: int | None = None
+
+    @property
+    def cut_off(self) -> int | None:
+        """Tokens at which documents are cut off, ``None`` where nothing limits them."""
+        if self.settings.length is not None or self.model.positions is None:
+            return self.settings.length
+        return self.model.positions - self.model.first_token.extra
+
+    def windows(self, document: Document, seed: int) -> list[Window]:
+        """The document, as much of it as there are positions for."""
+        return [whole(document, length=self.cut_off)]
+
+    def of_window(self, window: Window, document: Document, seed: int) -> Self:
+        """The plan of one document."""
+        return replace(self, tokens=len(window.ids))

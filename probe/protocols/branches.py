@@ -1,0 +1,208 @@
+"""Windows × conditions × boundaries → branches for the engine, and the rows they will become."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.corpus.windows import Window
+from probe.engine.branch import Attention, Branch
+from probe.perturbations.condition import Condition, draw_rng
+from probe.perturbations.samplers import Sampler
+from probe.perturbations.units import TokenText
+
+FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
+NEAR_LANE = 1 << 41
+
+
+class TargetRun(NamedTuple):
+    """One boundary and the consecutive targets measured behind it, in one sequence.
+
+    Indices count the window's own tokens from 0.
+
+    Args:
+        boundary: Index of the first intact token after the far context.
+        first: Index of the first target.
+        stop: One past the last target.
+        start: Index of the first far token; what stands before it stays intact.
+        name: What the far text is called, where it has a name that sources go by.
+        passage: Place of a passage among the far tokens, where a condition reads it.
+    """
+
+    boundary: int
+    first: int
+    stop: int
+    start: int = 0
+    name: str | None = None
+    passage: slice | None = None
+
+
+class Draw(NamedTuple):
+    """A condition and the number of its draw."""
+
+    condition: Condition
+    repeat: int
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """What stands in front of every branch (design §2, ``first_token``).
+
+    Args:
+        mode: ``keep``: in intact and every condition; ``none``: nothing; ``published``: in intact
+            and where far text remains, but not before truncated text.
+        bos: The token put in front: with ``keep`` the tokenizer's BOS; with ``published`` what the
+            tokenizer itself puts in front of a text, which may be nothing though it has a BOS
+            (GPT-2, Qwen, SmolLM2). ``None``: then the window's own first token is kept.
+    """
+
+    mode: str
+    bos: int | None
+
+    @property
+    def extra(self) -> int:
+        """Tokens put in front of the window: 1 with a BOS, else 0."""
+        return int(self.mode != "none" and self.bos is not None)
+
+    @property
+    def kept(self) -> int:
+        """Tokens of the window itself that are kept in front: 1 without a BOS, else 0."""
+        return int(self.mode != "none" and self.bos is None)
+
+    def lead(self, window: Window, far: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The kept tokens before *far*, shape ``(0,)`` or ``(1,)``."""
+        if self.mode == "none" or (self.mode == "published" and len(far) == 0):
+            return window.ids[:0]
+        return window.ids[:1] if self.bos is None else np.array([self.bos], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A branch, and what its rows in ``scores`` are to say.
+
+    Args:
+        branch: Goes to the engine.
+        condition: Canonical text.
+        repeat: Number of the draw.
+        position: Index of the first target in its document.
+        far_start: First perturbed token (``truncate``: first visible), index in the document.
+        boundary: First intact token, index in the document; −1 for ``intact`` and for patterns of
+            attention that tell no far from near.
+    """
+
+    branch: Branch
+    condition: str
+    repeat: int
+    position: int
+    far_start: int
+    boundary: int
+
+
+def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) -> Scored:
+    """The whole window as it is; the targets of all conditions are among its targets."""
+    first, stop = targets
+    lead = first_token.lead(window, window.ids)[: first_token.extra]
+    ids = np.concatenate([lead, window.ids[:stop]])
+    first = max(first, 1 - len(lead))  # nothing predicts the first token of all
+    branch = Branch(ids, ids, first + len(lead), len(ids), first)
+    return Scored(branch, "intact", 0, window.start + first, -1, -1)
+
+
+def attended(
+    window: Window, targets: tuple[int, int], first_token: FirstToken, condition: Condition
+) -> Scored:
+    """The whole window as it is, attended to by a pattern without a boundary."""
+    assert condition.pattern is not None
+    whole = intact(window, targets, first_token)
+    branch = replace(whole.branch, attention=Attention(condition.pattern))
+    return replace(whole, branch=branch, condition=condition.text)
+
+
+def perturbed(
+    window: Window,
+    run: TargetRun,
+    condition: Condition,
+    *,
+    first_token: FirstToken,
+    seed: int,
+    repeat: int = 0,
+    sources: Mapping[str, Sampler] | None = None,
+    text: TokenText | None = None,
+) -> Scored:
+    """One run of a condition: far perturbed up to the run's boundary, all else as it is.
+
+    The draw depends on seed, document, window, condition and repeat, not on the boundary.
+
+    Args:
+        window: The window.
+        run: The boundary, the targets and where far begins.
+        condition: The condition.
+        first_token: What stands in front.
+        seed: Seed of the run.
+        repeat: Number of the draw.
+        sources: Samplers by name.
+        text: The text of the whole window, where the condition reads it.
+    """
+    start = max(run.start, first_token.kept)
+    rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
+    far = window.ids[start : run.boundary]
+    text = None if text is None else text[start : run.boundary]
+    targets = window.ids[run.first : run.stop]
+    left = None
+    if condition.keeps_positions:
+        left = condition.remaining(far, rng=rng, text=text, targets=targets, passage=run.passage)
+        far = far[left]
+    else:
+        far = condition.apply(
+            far,
+            rng=rng,
+            sources=sources or {},
+            text=text,
+            targets=targets,
+            passage=run.passage,
+        )
+    older = window.ids[first_token.kept : start]
+    before = np.concatenate([older, far])
+    lead = first_token.lead(window, before)
+    if run.boundary == 0:  # nothing is cut off: the intact text up to the run's end
+        lead = first_token.lead(window, window.ids)[: first_token.extra]
+    ids = np.concatenate([lead, before, window.ids[run.boundary : run.stop]])
+    near = len(lead) + len(before)
+    first = max(run.first, run.boundary + 1 - near)  # nothing predicts the first token of all
+    branch = Branch(
+        ids,
+        _exempt(ids, near, run.boundary) if condition.is_noise else ids,
+        near + first - run.boundary,
+        len(ids),
+        first,
+        None if left is None else _kept_positions(start, left, run, first_token, len(lead)),
+        None if condition.pattern is None else Attention(condition.pattern, near),
+    )
+    return Scored(
+        branch,
+        condition.text,
+        repeat,
+        window.start + first,
+        window.start + (start if len(before) else run.boundary),
+        window.start + run.boundary,
+    )
+
+
+def _kept_positions(
+    start: int, left: NDArray[np.int64], run: TargetRun, first_token: FirstToken, lead: int
+) -> NDArray[np.int64]:
+    """The position ids that the tokens of a branch have in the intact text."""
+    own = [np.arange(first_token.kept, start), start + left, np.arange(run.boundary, run.stop)]
+    return np.concatenate([np.arange(lead), first_token.extra + np.concatenate(own)])
+
+
+def _exempt(ids: NDArray[np.int64], before: int, boundary: int) -> NDArray[np.int64]:
+    """Keys that share far text among the noise branches only, and near text with nothing.
+
+    The intact text then takes the path through the tree that a replaced text takes.
+    """
+    keys = ids + FAR_LANE
+    keys[before:] = NEAR_LANE + (boundary << 20) + np.arange(len(ids) - before)
+    return keys

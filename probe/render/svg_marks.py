@@ -1,0 +1,139 @@
+"""What SVG charts are drawn of: lines, bands, bars, points, answers, the noise floor."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from probe.findings.chart import Floats, Interval, Series
+from probe.render.layout import coordinates, marked
+from probe.render.markup import element, joined
+from probe.render.svg_frame import Frame
+
+SHAPES = (
+    "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",
+    "M-2.7 -2.7H2.7V2.7H-2.7Z",
+    "M0 -3.4L3.3 2.6H-3.3Z",
+    "M0 -3.7L3.7 0L0 3.7L-3.7 0Z",
+    "M0 3.4L3.3 -2.6H-3.3Z",
+    "M-1.2 -3.4H1.2V-1.2H3.4V1.2H1.2V3.4H-1.2V1.2H-3.4V-1.2H-1.2Z",
+)
+"""A mark for each look: what tells series apart without colour and dashes."""
+CROSS = "M-2.8 -2.8L2.8 2.8M-2.8 2.8L2.8 -2.8"
+DIAMOND = "M0 -5L5 0L0 5L-5 0Z"
+ARROW = "M0 -5L8 0L0 5Z"
+
+
+def classes(series: Series) -> str:
+    """Classes of the style sheet for the colour and the dashes of a series, and for its role."""
+    colour, dash, _ = series.appearance
+    names = [f"s{dash}"] if colour == dash else [f"s{dash}", f"k{colour}"]
+    return " ".join(names if series.role == "series" else [*names, series.role])
+
+
+def marker(series: Series, x: float, y: float, title: str = "") -> Markup:
+    """The mark of a series at a place, with what it says when it is pointed at."""
+    shape = SHAPES[series.appearance[2]]
+    if series.role in ("full", "unresolved"):
+        shape = CROSS
+    elif series.role == "beyond":
+        shape = SHAPES[2]
+    says = [element("title", title)] if title else []
+    place = f"translate({x:.1f} {y:.1f})"
+    return element("path", *says, d=shape, transform=place, class_=f"point {classes(series)}")
+
+
+def line_of(series: Series) -> bool:
+    """Whether a line joins the points of a series."""
+    return series.joined and series.role not in ("unresolved", "beyond", "full")
+
+
+def series_parts(frame: Frame, series: Series) -> list[Markup]:
+    """A series: its band or bars, its fit, its line and its points."""
+    x, y = coordinates(frame.chart, series)
+    across, up = frame.x(x), frame.y(y)
+    look = classes(series)
+    parts = _limits(frame, series, up if frame.chart.horizontal else across)
+    if series.fit is not None:
+        fit = (frame.x if frame.chart.horizontal else frame.y)(series.fit)
+        ends = (fit, up) if frame.chart.horizontal else (across, fit)
+        parts += _polylines(*ends, f"fit {look}")
+    if line_of(series):
+        parts += _polylines(across, up, f"{'line thin' if series.barred else 'line'} {look}")
+    for index in range(len(x))[marked(series)]:
+        if np.isfinite(across[index]) and np.isfinite(up[index]):
+            title = series.titles[index] if len(series.titles) else ""
+            parts.append(marker(series, across[index], up[index], title))
+    return parts
+
+
+def _limits(frame: Frame, series: Series, along: Floats) -> list[Markup]:
+    """Limits as bars, or as a band along the axis of places."""
+    if series.low is None or series.high is None:
+        return []
+    ends = frame.x if frame.chart.horizontal else frame.y
+    low, high, look = ends(series.low), ends(series.high), classes(series)
+    known = np.isfinite(low) & np.isfinite(high) & np.isfinite(along)
+    if series.barred:
+        names = ("y1", "y2", "x1", "x2") if frame.chart.horizontal else ("x1", "x2", "y1", "y2")
+        return [
+            element(
+                "line",
+                **dict(zip(names, map(float, (at, at, start, end)), strict=True)),
+                class_=f"line limits {look}",
+            )
+            for at, start, end in zip(along[known], low[known], high[known], strict=True)
+        ]
+    parts = []
+    for run in _runs(known):
+        outline = np.concatenate([high[run], low[run][::-1]])
+        there_and_back = np.concatenate([along[run], along[run][::-1]])
+        pairs = (outline, there_and_back) if frame.chart.horizontal else (there_and_back, outline)
+        points = joined(zip(*pairs, strict=True))
+        parts.append(element("polygon", points=points, class_=f"band {look}"))
+    return parts
+
+
+def _polylines(x: Floats, y: Floats, class_: str) -> Iterable[Markup]:
+    for run in _runs(np.isfinite(x) & np.isfinite(y)):
+        points = joined(zip(x[run], y[run], strict=True))
+        yield element("polyline", points=points, class_=class_)
+
+
+def _runs(known: NDArray[np.bool_]) -> list[slice]:
+    """Stretches of neighbours that are all known."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], known.astype(np.int8), [0]])))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def floor_parts(frame: Frame) -> list[Markup]:
+    """The noise floor: a strip around 0, stepwise over its edges, never too thin to be seen."""
+    floor = frame.chart.floor
+    if floor is None:
+        return []
+    parts = []
+    for start, end, limit in zip(floor.edges[:-1], floor.edges[1:], floor.limits, strict=True):
+        if np.isfinite(limit):
+            left, right = map(float, frame.x([start, end]))
+            top, bottom = map(float, frame.y([limit, -limit]))
+            height = max(bottom - top, 1.0)
+            size = {"x": left, "y": (top + bottom - height) / 2, "width": right - left}
+            parts.append(element("rect", **size, height=height, class_="floor"))
+    return parts
+
+
+def interval_parts(frame: Frame, interval: Interval) -> list[Markup]:
+    """An answer: its bar, its diamond, and an arrow where it goes on beyond the axis."""
+    start, end = map(float, frame.x([interval.low, interval.high]))
+    y = float(frame.y(interval.y))
+    look = "" if interval.look is None else f" s{interval.look % len(SHAPES)}"
+    title = element("title", interval.title)
+    parts = [element("line", title, x1=start, x2=end, y1=y, y2=y, class_=f"bar{look}")]
+    marks = [(ARROW, end, "arrow")] if interval.beyond else []
+    if interval.at is not None:
+        marks.append((DIAMOND, float(frame.x(interval.at)), "answer"))
+    for shape, x, name in marks:
+        place = f"translate({x:.1f} {y:.1f})"
+        parts.append(element("path", title, d=shape, transform=place, class_=f"{name}{look}"))
+    return parts

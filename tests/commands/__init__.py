@@ -1,0 +1,1 @@
+"""Commands as a user calls them: what they print, write and refuse."""

@@ -1,0 +1,1 @@
+"""Findings: numbers against plain loops, words, and charts as data."""

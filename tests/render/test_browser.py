@@ -1,0 +1,281 @@
+"""The page in a real browser: offline, by mouse and by keyboard, with hostile text."""
+
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hostile import SPLIT, hostile_run, renamed
+from longppl_run import texts, write
+from reported import page_of, reported
+
+from probe.render.page import write_page
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+EXAMPLE = Path(__file__).parents[2] / "results" / "example"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is installed"),
+]
+
+
+@pytest.fixture(scope="module", name="browser")
+def headless_browser():
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module", name="example")
+def example_page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    run, found = reported(shutil.copytree(EXAMPLE, folder / "example"))
+    return run, write_page([run], [found], folder / "report.html")
+
+
+@pytest.fixture(scope="module", name="hostile")
+def hostile_page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    page_of(hostile_run(folder / "run"), folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module", name="keys")
+def page_with_key_tokens(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    page_of(write(folder / "run", texts(9)), folder / "report.html", ["kind"])
+    return folder / "report.html"
+
+
+@pytest.fixture(name="visit")
+def visit_page(browser):
+    """Opens a page without a network; what the console says and what is asked for must be nothing.
+
+    Chromium's own request for the page is all that may happen.
+    """
+    contexts, said, asked = [], [], []
+
+    def opened(path, width=1400, **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, offline=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert len([url for url in asked if url.startswith("file:")]) == len(contexts)
+
+
+def losses_shown(page):
+    """The losses and deltas that are shown, by distance and condition, in nats."""
+    names, *rows = page.locator(".said table tr").evaluate_all(
+        "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
+    )
+    found = {}
+    for distance, *cells in rows:
+        for name, cell in zip(names[1:], cells, strict=True):
+            if cell != "–":
+                numbers = [float(n.replace("−", "-")) for n in re.findall(r"[+−]?\d+\.\d+", cell)]
+                found[int(distance.replace(",", "")), name] = tuple(numbers)
+    return found
+
+
+def test_hover_tells_the_numbers_of_the_parquet(visit, example):
+    """In every window, for tokens from the first to the last: each row, to a thousandth."""
+    run, path = example
+    page = visit(path)
+    rows = pd.concat([pq.read_table(part).to_pandas() for part in run.folder.parts])
+    rows = rows.astype({"document": str, "condition": str})
+    starts = pq.read_table(run.path / "windows.parquet").to_pandas()
+    select = page.locator(".choose select")
+    for number in range(select.locator("option").count()):
+        select.select_option(str(number))
+        window = page.locator(".window").nth(number)
+        document = window.locator(".window-name bdi").text_content()
+        start = int(starts[starts["document"] == document]["start"].iloc[0])
+        for place in (0, 1, 17, 300, 1023):
+            window.locator(".tokens > b").nth(place).hover()
+            own = rows[(rows["document"] == document) & (rows["position"] == start + 1024 + place)]
+            intact = own.loc[own["condition"] == "intact", "nll"].item()
+            own = own[(own["boundary"] >= 0) & ~own["condition"].str.startswith("noise")]
+            found = losses_shown(page)
+            assert len(found) == len(own) > 0
+            for row in own.itertuples():
+                shown = found[row.distance, row.condition]
+                assert shown[0] == pytest.approx(row.nll, abs=0.0006)
+                assert shown[1] == pytest.approx(row.nll - intact, abs=0.0011)
+            assert f"intact loss {intact:.3f}"[:-1] in page.locator(".said p").text_content()
+        assert page.locator(".drawn svg.chart .line").count() >= 3
+
+
+def test_keys_move_and_keep_and_let_go(visit, example):
+    """Arrows walk, Enter keeps a token while others are pointed at, Escape lets it go."""
+    page = visit(example[1])
+    tokens = page.locator(".window >> nth=0 >> .tokens > b")
+    place = "(at => [...at.parentElement.children].indexOf(at))(document.activeElement)"
+    tokens.first.focus()
+    assert page.evaluate(place) == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(place) == 1
+    assert page.locator('.tokens b[tabindex="0"]').count() == 6  # one a window
+    assert "token 1025" in page.locator(".said").text_content()
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate(place)
+    assert below > 1
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(place) < below
+    page.keyboard.press("End")
+    assert page.evaluate(place) == 1023
+    page.keyboard.press("Enter")
+    assert tokens.last.get_attribute("aria-selected") == "true"
+    page.keyboard.press("Home")
+    assert "token 2047" in page.locator(".said").text_content()
+    page.keyboard.press("Escape")
+    assert page.locator(".said").text_content() == "No token is chosen."
+    assert page.locator('[aria-selected="true"]').count() == 0
+
+
+def test_a_click_keeps_and_the_button_lets_go(visit, example):
+    """The same by mouse, on a small screen."""
+    page = visit(example[1], 420)
+    assert page.locator(".details").is_hidden()
+    tokens = page.locator(".window >> nth=0 >> .tokens > b")
+    tokens.nth(5).click()
+    tokens.nth(9).hover()
+    assert "token 1029" in page.locator(".said").text_content()
+    page.locator(".close").click()
+    assert page.locator(".details").is_hidden()
+
+
+def test_a_tapped_token_stands_above_its_panel(visit, example):
+    """On a small screen the panel lies over the text, but not over the token that it tells of."""
+    page = visit(example[1], 420)
+    start = re.search(r"first is token ([\d,]+)", page.locator(".window-name").first.inner_text())[
+        1
+    ]
+    for place in (40, 500, 1000):
+        token = page.locator(".window >> nth=0 >> .tokens > b").nth(place)
+        token.scroll_into_view_if_needed()
+        token.evaluate("e => window.scrollBy(0, e.getBoundingClientRect().top - 600)")
+        token.dispatch_event("click")
+        box, panel = token.bounding_box(), page.locator(".details").bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= panel["y"]
+        told = (
+            f"token {1024 + place} of the window, {int(start.replace(',', '')) + 1024 + place} of"
+        )
+        assert told in page.locator(".said").text_content()
+
+
+def test_wide_tables_stand_in_lines_on_a_small_screen(visit, example):
+    """All but long ones, whose rows keep their names while the rest is scrolled."""
+    page = visit(example[1], 420)
+    page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
+    wide = page.locator(".scroll").evaluate_all(
+        "all => all.filter(e => e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => [e.querySelectorAll('tbody tr').length, e.querySelector('th[scope=row]')])"
+        ".map(([rows, name]) => [rows, getComputedStyle(name).position])"
+    )
+    assert all(rows > 48 and position == "sticky" for rows, position in wide)
+    names = page.locator(".stacks td").first.evaluate(
+        "e => getComputedStyle(e, '::before').content"
+    )
+    assert names not in ("none", "normal", '""')
+
+
+def test_hostile_text_is_shown_and_nothing_runs(visit, hostile):
+    """Script, quotes, bidi marks and control characters stand there as text."""
+    page = visit(hostile)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("script").count() == 2
+    assert page.locator("main img").count() == 0
+    window = page.locator(".window:visible")
+    shown = window.locator(".tokens > b").all_text_contents()
+    assert len(shown) == 64
+    assert shown[6:10] == [SPLIT, "‹2/4›", "‹3/4›", "‹4/4›"]
+    for text in ("<script>", "window.hacked=1", "</script>", "U+202E", "U+0000", "U+2028", "&amp;"):
+        assert text in shown
+    assert "◌\u0301" in shown
+    # Wherever a token stands, its neighbours keep their side: the text runs from left to right.
+    boxes = window.locator(".tokens > b").evaluate_all(
+        "all => all.slice(0, 60).map(b => b.getClientRects()[0]).map(r => [r.top, r.left])"
+    )
+    for (top, left), (next_top, next_left) in pairwise(boxes):
+        assert next_top > top + 2 or next_left >= left
+    place = shown.index("<script>")
+    window.locator(".tokens > b").nth(place).hover()
+    assert page.locator(".said .token").text_content() == "<script>"
+    name = renamed("doc00").partition("doc00")[2].replace("\u202e", "[U+202E]")
+    assert name in window.locator(".window-name bdi").text_content()
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_a_key_token_tells_its_lsd_and_lcl(visit, keys, width):
+    """By mouse and by keyboard; LSD is the delta of its row, LCL less its intact loss."""
+    page = visit(keys, width)
+    window = page.locator(".window:visible")
+    marked = window.locator(".tokens > b.key")
+    assert marked.count() > 1
+    assert f", {marked.count()} key tokens" in window.locator(".window-name").text_content()
+    for focus in (marked.first.hover, marked.last.focus):
+        focus()
+        first, key = page.locator(".said p").all_text_contents()
+        lsd, lcl = (float(n.replace("−", "-")) for n in re.findall(r"−?\d+\.\d+", key))
+        assert key.startswith("Key token: LSD ")
+        assert lsd > 2
+        assert lcl > -2
+        ((_, delta),) = losses_shown(page).values()
+        assert delta == pytest.approx(lsd, abs=0.0015)
+        assert f"intact loss {-lcl:.3f} nats" in first
+    window.locator(".tokens > b:not(.key)").first.focus()
+    assert page.locator(".said p").count() == 1
+    border = marked.first.evaluate("e => getComputedStyle(e).borderBottom")
+    assert border.startswith("3px solid")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 420])
+def test_the_page_fits_in_both_themes(visit, example, width, scheme):
+    """Nothing sticks out sideways; the background follows the theme."""
+    page = visit(example[1], width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 27)"}[scheme]
+
+
+def test_without_javascript_everything_but_the_details_is_there(visit, example):
+    """Tokens with their colours, all windows, charts and tables; no empty panel."""
+    page = visit(example[1], java_script_enabled=False)
+    assert page.locator(".window:visible").count() == 6
+    assert page.locator('.window:visible b[class^="c"]').count() == 6 * 1024
+    assert page.locator("svg.chart:visible").count() > 8
+    assert page.locator(".details:visible, .choose:visible").count() == 0
+    assert page.locator("noscript p").count() == 1
+
+
+def test_paper_is_white_and_without_controls(visit, example):
+    """Also when the screen is dark."""
+    page = visit(example[1], color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.locator("nav:visible, .choose:visible, .details:visible").count() == 0
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(255, 255, 255)"
+    assert page.locator(".tokens >> nth=0").evaluate("e => e.scrollHeight - e.clientHeight") == 0
