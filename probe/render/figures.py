@@ -40,8 +40,8 @@ FORMATS: dict[str, dict[str, Any]] = {
     "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 """The formats, with what makes their bytes depend on nothing but the figure."""
-TITLE = 56
-"""Characters of a line of a title, where no names at the side move it to the right."""
+LEFT = 46
+"""Where axes, and the title above them, begin unless names stand at their left (points)."""
 
 Drawing = Chart | Sequence[Chart]
 """A chart, or several that stand below one another."""
@@ -120,8 +120,8 @@ def _titles(charts: Sequence[Chart]) -> list[list[str]]:
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        room = TITLE - int(1.2 * max(0, names_width(chart) - 6))
-        titles.append([style.short(line, room) for line in lines if line])
+        room = 72 * style.WIDTH - max(LEFT, 6 + CHARACTER * names_width(chart))
+        titles.append([style.fitting(line, room) for line in lines if line])
         above = heading
     return titles
 
