@@ -5,8 +5,10 @@ import inspect
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
+from probe import checks
 from probe.registry import Registry, summary
 
 BUILTINS = (
@@ -26,8 +28,21 @@ Truth = Any
 """What a comparison of such indices gives: a bool, or a bool array or tensor."""
 
 
+class Bounds(NamedTuple):
+    """The least and the largest whole number that a parameter takes."""
+
+    least: int
+    most: int = LARGEST
+
+
+Positive = Annotated[int, Bounds(1)]
+Natural = Annotated[int, Bounds(0)]
+
+
 class Term(ABC):
     """One pattern with its parameters: a frozen dataclass of plain values with a name.
+
+    Whole numbers are checked by the `Bounds` that their types name.
 
     Equal where the text is, which names the parameters that differ from their defaults, and
     ``sinks`` always: a mask without sinks measures their removal.
@@ -37,8 +52,14 @@ class Term(ABC):
     varies: ClassVar[bool] = False
     """Whether two layers or heads may see different keys."""
 
+    def __post_init__(self) -> None:
+        bounds = _bounds(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each is a dataclass
+            if field.name in bounds:
+                checks.count(field.name, getattr(self, field.name), **bounds[field.name]._asdict())
+
     def __str__(self) -> str:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # each of them is a dataclass
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
         given = {field.name: getattr(self, field.name) for field in fields}
         written = [
             f"{field.name}={_plain(given[field.name])!r}"
@@ -96,6 +117,14 @@ def register(name: str) -> Callable[[type[TermType]], type[TermType]]:
         return kind
 
     return decorate
+
+
+@cache
+def _bounds(kind: type[Term]) -> dict[str, Bounds]:
+    """The bounds of a kind's whole numbers, by the name of the parameter."""
+    hints = get_type_hints(kind, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {name: mark[0] for name, mark in marks.items() if mark and isinstance(mark[0], Bounds)}
 
 
 def _plain(value: Any) -> Any:

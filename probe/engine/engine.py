@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -160,7 +160,7 @@ class Engine:
         walk = Walk(
             self.model,
             [[window[number] for number in numbers] for window in batch],
-            Measurement(measurement.measures, references, measurement.intact, measurement.several),
+            replace(measurement, references=references),
             self.techniques.whole() if whole else self.techniques,
         )
         walk.run()

@@ -21,7 +21,7 @@ from probe.perturbations.ids import Ids, Kind
 from probe.perturbations.language import pipeline_version
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
-from probe.perturbations.units import SyntheticText, TokenText
+from probe.perturbations.units import TokenText, synthetic_inputs
 from probe.text import shown
 
 MOST_STEPS = 100
@@ -271,8 +271,8 @@ def _check_values(step: Step, text: str | Sequence[str]) -> None:
             f"condition {shown(text)}: source {shown(step.source)} is unknown; allowed: {known}"
         )
     try:
-        handed = {"text": SyntheticText(4), "targets": np.array([2]), "passage": slice(1, 2)}
-        step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
+        rng, inputs = np.random.default_rng(0), synthetic_inputs(4)
+        step.call([1, 2, 3, 4], rng, any_sources(), inputs)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {shown(text)}: {error}") from error
 

@@ -19,7 +19,7 @@ from probe.errors import UsageError
 from probe.perturbations import register
 from probe.perturbations.ids import Kind
 from probe.perturbations.samplers import Sampler, any_sources
-from probe.perturbations.units import SyntheticText, TokenText
+from probe.perturbations.units import synthetic_inputs
 from probe.text import shown
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
@@ -74,10 +74,10 @@ class Step:
 
     def tried_needs_text(self) -> bool:
         """See whether it refuses to work without a text, and works with one."""
-        return self._refuses(None) and not self._refuses(SyntheticText(2))
+        inputs = synthetic_inputs(2)
+        return self._refuses(inputs | {"text": None}) and not self._refuses(inputs)
 
-    def _refuses(self, text: TokenText | None) -> bool:
-        handed = {"text": text, "targets": np.array([2]), "passage": slice(0, 1)}
+    def _refuses(self, handed: Mapping[str, Any]) -> bool:
         try:
             self.call([1, 2], np.random.default_rng(0), any_sources(), handed)
         except ValueError:

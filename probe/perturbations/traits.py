@@ -11,7 +11,7 @@ from probe.perturbations import register
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import any_sources
-from probe.perturbations.units import SyntheticText
+from probe.perturbations.units import synthetic_inputs
 
 _DRAWS = 16  # permuted spans agree by luck in about every second draw, but not in all
 
@@ -76,11 +76,5 @@ def _declared(condition: Condition, trait: str, *tokens: int) -> bool | None:
 
 def _perturbed(condition: Condition, tokens: int, seed: int) -> Ids:
     """A far context that stands in for any other, under a condition: its own tokens rise from 0."""
-    return condition.apply(
-        np.arange(tokens),
-        rng=seed,
-        sources=any_sources(),
-        text=SyntheticText(tokens),
-        targets=np.array([tokens // 2]),
-        passage=slice(tokens // 4, tokens // 2),
-    )
+    inputs = synthetic_inputs(tokens)
+    return condition.apply(np.arange(tokens), rng=seed, sources=any_sources(), **inputs)

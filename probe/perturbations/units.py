@@ -221,6 +221,15 @@ class SyntheticText(TokenText):
         return common
 
 
+def synthetic_inputs(tokens: int) -> dict[str, Any]:
+    """What a perturbation may be handed beside a far context of some tokens, to try it."""
+    return {
+        "text": SyntheticText(tokens),
+        "targets": np.array([tokens // 2]),
+        "passage": slice(tokens // 4, tokens // 2),
+    }
+
+
 def text_of(far: Ids, text: TokenText | None, what: str) -> TokenText:
     """Check that the text of a far context is there.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe import checks
-from probe.attention.term import LARGEST, Index, Term, Truth, register
+from probe.attention.term import LARGEST, Index, Natural, Positive, Term, Truth, register
 
 
 class Mask(Term):
@@ -67,9 +67,6 @@ class Mask(Term):
         reach = length if self.reach is None else self.reach
         return (key >= length - reach) | (key < self.sinks)
 
-    def _check_sinks(self) -> None:
-        checks.count("sinks", self.sinks, least=0, most=LARGEST)
-
 
 @register("local")
 @dataclass(frozen=True)
@@ -83,12 +80,8 @@ class Local(Mask):
     Source: Child et al. 2019 and Beltagy et al. 2020; with sinks Xiao et al. 2023.
     """
 
-    w: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1, most=LARGEST)
-        self._check_sinks()
+    w: Positive
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -112,12 +105,8 @@ class Blocks(Mask):
     Source: Qiu et al. 2020, block-local attention.
     """
 
-    size: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("size", self.size, least=1, most=LARGEST)
-        self._check_sinks()
+    size: Positive
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -142,14 +131,9 @@ class Dilated(Mask):
     Source: Beltagy et al. 2020, section 3.1.
     """
 
-    w: int
-    gap: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1, most=LARGEST)
-        checks.count("gap", self.gap, least=0, most=LARGEST)
-        self._check_sinks()
+    w: Positive
+    gap: Natural
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -174,12 +158,8 @@ class Strided(Mask):
     Source: Child et al. 2019, section 4.2, whose other half is ``local(stride)``.
     """
 
-    stride: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("stride", self.stride, least=1, most=LARGEST)
-        self._check_sinks()
+    stride: Positive
+    sinks: Natural = 1
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """A multiple of *stride* apart."""
@@ -199,7 +179,7 @@ class Global(Mask):
     """
 
     positions: int | Sequence[int]
-    sinks: int = 1
+    sinks: Natural = 1
 
     def __post_init__(self) -> None:
         given = self.positions if isinstance(self.positions, list | tuple) else [self.positions]
@@ -207,7 +187,7 @@ class Global(Mask):
             raise ValueError("positions must hold one index or more; got []")
         places = {checks.count("positions", place, least=0, most=LARGEST) for place in given}
         object.__setattr__(self, "positions", tuple(sorted(places)))
-        self._check_sinks()
+        super().__post_init__()
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """One of the two is at one of the positions."""

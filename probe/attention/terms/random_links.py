@@ -1,12 +1,11 @@
 """Masks of links drawn at random, and the draws, which no length or order of queries changes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from probe import checks
-from probe.attention.term import LARGEST, Index, Truth, register
+from probe.attention.term import Bounds, Index, Natural, Truth, register
 from probe.attention.terms.mask import Mask
 
 if TYPE_CHECKING:  # parsing a pattern needs no torch
@@ -33,14 +32,9 @@ class Random(Mask):
     """
 
     varies = True
-    links: int
-    seed: int = 0
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("links", self.links, least=1, most=_MOST_LINKS)
-        checks.count("seed", self.seed, least=0, most=LARGEST)
-        self._check_sinks()
+    links: Annotated[int, Bounds(1, _MOST_LINKS)]
+    seed: Natural = 0
+    sinks: Natural = 1
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """Drawn by the query, or, where later keys are seen, by the key."""
