@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 COLUMNS = 100
 CONTROLS = ("intact", "noise", "attend")
-SOURCES = {
-    "vocabulary": "ordinary tokens, each as likely",
-    "unigram": "ordinary tokens, each as often as in the data",
-    "document": "consecutive tokens of another document",
-    "self": "consecutive older tokens of the same document",
-    "passage": "the passage of the same name of another document",
-    "newline": "the token of a line break, everywhere",
-    "pad": "the tokenizer's padding token, everywhere",
-    "mask": "the tokenizer's mask token, everywhere",
-}
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
@@ -123,6 +113,7 @@ def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str
 
 
 def _sources() -> Iterator[tuple[str, str]]:
+    from probe.perturbations.samplers import SOURCES
     from probe.protocols import registry
 
     with_passages = " or ".join(registry.kinds(lambda protocol: protocol.has_passages))
