@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from open_runs import answer, opened, written
 from simulated import Simulation, write_run
-from test_selfcheck import LONGROPE, SMALL
+from models import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     character_tokenizer,

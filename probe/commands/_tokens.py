@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 # White space belongs to what follows it, so that the tokens joined are the text.
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")

@@ -51,7 +51,7 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.condition import load_file
+        from probe.perturbations.register import load_file
 
         for file in files:
             load_file(file, f"--{what}")
@@ -79,7 +79,7 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     import yaml
 
     from probe.config import load
-    from probe.corpus.files import FILE_FORMATS
+    from probe.corpus.data_files import FILE_FORMATS
 
     given = {name: value for name, value in twins.items() if value is not None}
     changes = [(TWINS[name], yaml.safe_dump(value)) for name, value in given.items()]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from probe.commands._tokens import Tokens
     from probe.perturbations.condition import Condition
     from probe.perturbations.samplers import Sampler
-    from probe.perturbations.text import TokenText
+    from probe.perturbations.units import TokenText
 
 _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",

@@ -18,7 +18,7 @@ from probe.commands import _visible, show
 from probe.commands._passage import OLDER, OTHER, TEXT
 from probe.commands._tokens import ModelTokens, Words
 from probe.errors import ProbeError, UsageError
-from probe.perturbations import registry
+from probe.perturbations import register as registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import FIXED, SOURCES
 

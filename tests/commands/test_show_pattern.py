@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from probe.attention.text import parse
+from probe.attention.parse import parse
 from probe.commands import show
 from probe.commands._picture import CELLS, kinds, length_of, shares
 
