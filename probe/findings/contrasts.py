@@ -56,7 +56,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         }
     }
     title = "Deletion, content and order"
-    notes = missing if run.is_answered_by("curve") else ()
+    notes = missing if run.is_answered_by("curve") and run.contexts else ()
     if rows.empty or not run.has_length:
         return Finding("contrasts", title, notes=notes, files=files)
     names = dict.fromkeys(rows["contrast"].astype(str))

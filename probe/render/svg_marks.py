@@ -61,10 +61,15 @@ def series_parts(frame: Frame, series: Series) -> list[Markup]:
         parts += _polylines(*ends, f"fit {look}")
     if line_of(series):
         parts += _polylines(across, up, f"{'line thin' if series.barred else 'line'} {look}")
-    for index in range(len(x))[marked(series)]:
-        if np.isfinite(across[index]) and np.isfinite(up[index]):
-            title = series.titles[index] if len(series.titles) else ""
+    shown = set(range(len(x))[marked(series)])
+    for index, title in enumerate(series.titles or [""] * len(x)):
+        if not (np.isfinite(across[index]) and np.isfinite(up[index])):
+            continue
+        if index in shown:
             parts.append(marker(series, across[index], up[index], title))
+        elif title and series.points is None:  # says what it is when pointed at
+            says, place = element("title", title), {"cx": across[index], "cy": up[index]}
+            parts.append(element("circle", says, **place, r=3, class_="hit"))
     return parts
 
 
