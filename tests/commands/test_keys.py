@@ -8,6 +8,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from models import tiny
+from probe.analysis.key_answer import answer
+from probe.analysis.longppl import longppl
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
     base_configuration,
@@ -22,8 +24,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe import config_protocols
-from probe.analysis.key_answer import answer
-from probe.analysis.longppl import longppl
 from probe.commands import list as listing
 from probe.commands.main import group
 
