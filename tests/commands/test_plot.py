@@ -58,7 +58,7 @@ def test_help_is_that_of_the_findings(tmp_path: Path) -> None:
     assert re.search(r"--kind \[([\w|]+)\]", done.stdout)[1].split("|") == list(
         dict.fromkeys(one.kind for one in every)
     )
-    for option in {option for one in every for option in one.options}:
+    for option in (option for one in every for option in one.options):
         assert f"  {option.flag} " in done.stdout
     loaded = set(json.loads(done.stderr.splitlines()[-1])["loaded"])
     assert not {"torch", "transformers", "datasets", "matplotlib"} & loaded

@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,6 @@ from models import plain_logp, tiny
 from numpy.typing import NDArray
 from plans import BOS_IN_FRONT, longppl
 from plans import windows as settings
-from probe.analysis.keys import KeyRule, key_spans
-from probe.analysis.longppl import longppl as answered
-from probe.analysis.summary import summarise
 from pydantic import ValidationError
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
@@ -36,13 +34,15 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from probe.analysis.open_run import OpenRun, open_run
 from probe.config import Config, check
 from probe.corpus.windows import Document, whole
 from probe.errors import UsageError
+from probe.findings.key_tokens import KeyRule, key_spans
+from probe.findings.longppl import longppl as answered
 from probe.models.load import open_source
 from probe.protocols.base import ANY_MODEL
 from probe.protocols.longppl import LongPPLPlan
-from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import run
@@ -56,6 +56,13 @@ def longppl_configuration(base: dict[str, Any]) -> dict[str, Any]:
     """The base configuration with the protocol and what follows from it."""
     content = {key: value for key, value in base.items() if key not in ("windows", "conditions")}
     return changed(content, protocol=SHORT, first_token="published", name="longppl")
+
+
+@pytest.fixture(name="opened")
+def open_runs() -> Iterator[Callable[[Path], OpenRun]]:
+    """A function that opens a run until the test ends."""
+    with ExitStack() as stack:
+        yield lambda folder: stack.enter_context(open_run(folder, write=False))
 
 
 def published(
@@ -169,7 +176,7 @@ def tokenizer_with(template: str | None, *, bos: bool = True) -> PreTrainedToken
 
 @pytest.mark.parametrize("has", TEMPLATES)
 def test_longppl_is_that_of_the_published_code(
-    has: str, content: dict[str, Any], tmp_path: Path
+    has: str, content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]
 ) -> None:
     """LSD, key tokens and LongPPL of their code written out, with what the tokenizer itself adds.
 
@@ -199,11 +206,11 @@ def test_longppl_is_that_of_the_published_code(
         assert sorted(rows.position + extra) == [i for i in sorted(lsd) if i < len(ids) + extra]
         expected = np.array([lsd[index] for index in rows.position + extra])
         assert np.abs(rows.nll - rows.nll_intact - expected).max() <= 2e-5
-    spans = key_spans(read_folder(folder), rule)
+    spans = key_spans(opened(folder), rule)
     assert chosen == {(s.document, s.position + n) for s in spans for n in range(s.tokens)}
     assert 8 <= len(chosen) < 0.9 * (found.condition == "truncate").sum()
-    answers = [answered(folder, scored=losses, rule=rule)]
-    answers += [] if extra else [answered(folder, rule=rule)]  # nothing added: the same losses
+    answers = [answered(opened(folder), scored=opened(losses), rule=rule)]
+    answers += [] if extra else [answered(opened(folder), rule=rule)]  # nothing added: same losses
     for answer in answers:
         assert answer.keys == len(nlls)
         assert answer.loss == pytest.approx(np.mean(nlls), abs=1e-5)
@@ -334,17 +341,17 @@ def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
         score(content, tmp_path, protocol__stride=16)
 
 
-def test_summarise(content: dict[str, Any], tmp_path: Path) -> None:
-    """The usual summary of such a run: a curve from K on, or none where all far texts are short."""
+def test_curve(content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]) -> None:
+    """What any run tells: a curve from K on, or none where all far texts are short."""
     folder = score(content, tmp_path, conditions=["noise", "truncate"], measures=["nll", "kl"])
-    summary = summarise(folder)
-    curve = summary.curve[(summary.curve.condition == "truncate") & ~summary.curve.grey]
+    told = opened(folder)
+    curve = told.curve[(told.curve.condition == "truncate") & ~told.curve.grey]
     assert (curve.distance_from.min(), curve.distance_to.max()) == (K, K + STRIDE)
-    assert summary.documents == len(LENGTHS)
+    assert len(told.documents) == len(LENGTHS)
     short = score(content, tmp_path, name="short", protocol__context=400)
-    assert summarise(short).contexts == ()
+    assert opened(short).contexts == ()
     alone = score(content, tmp_path, name="alone", protocol__stride=1000)  # one short context
-    assert summarise(alone).targets == sum(LENGTHS)
+    assert opened(alone).targets == sum(LENGTHS)
 
 
 # -- the configuration --------------------------------------------------------------------------
