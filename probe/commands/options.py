@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and names of files that they write."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,8 @@ _OTHER_DATA = (
     ("data.data_files", "null"),
 )
 """What belongs to the data of the file, and not to those that ``--data`` names."""
+FIGURES = ("png", "svg", "pdf")
+"""Formats of a figure, told by the ending of its file."""
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,10 +104,6 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-
-
-FIGURES = ("png", "svg", "pdf")
-"""Formats of a figure, told by the ending of its file."""
 
 
 class Target(click.ParamType[Path]):
