@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
 
-from probe.attention.text import parse as pattern_of
+from probe.attention.parse import parse as pattern_of
 from probe.commands import _visible, show
 from probe.commands._picture import CELLS, kinds, length_of, shares
 from probe.commands._text import OLDER, OTHER, TEXT, ModelTokens, Words
