@@ -1,4 +1,4 @@
-"""A made-up run of protocol longppl: texts of whole characters a token, random losses."""
+"""Made-up runs of protocol longppl, of tokens of a few characters with random losses."""
 
 import json
 from pathlib import Path
@@ -103,3 +103,9 @@ def frame(folder: Path) -> pd.DataFrame:
     rows = pq.read_table(folder / "scores" / "part.parquet").to_pandas()
     rows = rows.astype({"document": str, "condition": str, "nll": float, "nll_intact": float})
     return rows.assign(lsd=rows.nll - rows.nll_intact)
+
+
+def keys_of(folder: Path, lsd: float = 2.0, lcl: float = -2.0) -> pd.DataFrame:
+    """The key rows by definition."""
+    rows = frame(folder)
+    return rows[(rows.condition == "truncate") & (rows.lsd > lsd) & (-rows.nll_intact > lcl)]

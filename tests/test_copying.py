@@ -4,16 +4,16 @@ import re
 
 import numpy as np
 import pytest
+from open_runs import answer, opened
 from plans import grid
 from planted import FREE, CopyRule, planted
-from probe.analysis.answer import answer, sentence
-from probe.analysis.summary import summarise
 from simulated import Simulation, write_run
 from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
 from probe.engine.tree import build, tokens
+from probe.findings.curve import sentence, warnings_of
 from probe.perturbations.condition import parse
 from probe.protocols.branches import Draw, intact, perturbed
 
@@ -48,7 +48,7 @@ def test_copies_share_the_text_before_them():
     assert forwarded > 1 + 1024 + sum(d + 64 for d in (32, 128, 512))
 
 
-def summary(folder, **curves):
+def grid_run(folder, **curves):
     simulated = Simulation(
         curves,
         distances=(0, 16, 64),
@@ -57,14 +57,14 @@ def summary(folder, **curves):
         window_spread=0.05,
         token_spread=0.01,
     )
-    return summarise(write_run(folder / "run", simulated), write=False)
+    return opened(write_run(folder / "run", simulated))
 
 
 @pytest.mark.parametrize("distances", [(0, 16, 64), (16, 64)])
 def test_no_length_is_read_off_a_copy(distances, tmp_path):
     """What lowers the loss from the start is no *reads 0 tokens*: by how much stands instead."""
     simulated = Simulation({"paste": lambda d: -2 / (2 + d)}, distances=distances, documents=8)
-    found = summarise(write_run(tmp_path / "run", simulated), write=False)
+    found = opened(write_run(tmp_path / "run", simulated))
     lowest = found.curve[found.curve.condition == "paste"].nsmallest(1, "delta").iloc[0]
     said = sentence(found)
     assert said.startswith("tiny-model on made-up: paste lowers the loss, by ")
@@ -78,14 +78,14 @@ def test_no_length_is_read_off_a_copy(distances, tmp_path):
 
 def test_a_condition_of_both_signs_keeps_its_length(tmp_path):
     """It raises the loss nearby and lowers it further away: the length stays, with a warning."""
-    found = summary(tmp_path, shuffle=lambda d: np.where(d < 10, 0.5, -0.1))
+    found = grid_run(tmp_path, shuffle=lambda d: np.where(d < 10, 0.5, -0.1))
     assert found.contexts[0].kind == "length"
-    assert any(line.startswith("shuffle also lowers the loss") for line in found.flags)
+    assert any(line.startswith("shuffle also lowers the loss") for line in warnings_of(found))
 
 
 @pytest.mark.parametrize("height", [0.5, -0.002])
 def test_others_are_not_flagged(height, tmp_path):
     """Nor is a condition that raises the loss, nor one that lowers it by less than a tolerance."""
-    found = summary(tmp_path, truncate=lambda d: height / (1 + d))
+    found = grid_run(tmp_path, truncate=lambda d: height / (1 + d))
     assert not any("lowers the loss" in context.flags for context in found.contexts)
     assert "lowers" not in answer(found)

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from open_runs import opened
 from real_model import MODEL, REAL, converted_weights  # noqa: F401 (fixture)
 from tiny_run import scores
 
-from probe.analysis.keys import key_spans
-from probe.analysis.longppl import longppl
 from probe.config import check
+from probe.findings.key_tokens import key_spans
+from probe.findings.longppl import longppl
 from probe.models.load import load_model
-from probe.results.folder import read_folder
 from probe.runs.experiment import prepare
 from probe.runs.run import run
 
@@ -75,10 +75,10 @@ def test_longppl_is_that_of_the_definition(
     bos = json.loads((folder / "run.json").read_text(encoding="utf-8"))["model"]["bos"]
     assert bos == {"published": None, "keep": 1}[first_token]
     lead = [] if bos is None else [bos]
-    rows, found = scores(folder), longppl(folder)
+    rows, found = scores(folder), longppl(opened(folder))
     chosen = {
         (span.document, span.position + number)
-        for span in key_spans(read_folder(folder))
+        for span in key_spans(opened(folder))
         for number in range(span.tokens)
     }
     keys = []

@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from probe.analysis.answer import answer
-from probe.analysis.explain import explain
-from probe.analysis.summary import summarise
+from open_runs import answer, opened, written
 from simulated import Simulation, write_run
 from models import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -32,7 +30,11 @@ from probe.analysis.precision import pilot
 from probe.commands.main import group
 from probe.engine.selfcheck import Report
 from probe.errors import ProbeError
+from probe.findings.base import findings
+from probe.findings.by_tolerance import tolerance_curve
+from probe.findings.classes import classes
 from probe.findings.compare.comparison import compare
+from probe.findings.curve import warnings_of
 from probe.models.causal import CausalModel
 from probe.render.page import render
 from probe.runs.run import run
@@ -95,9 +97,9 @@ def test_a_run_whose_losses_go_by_the_length(base: dict[str, Any], tmp_path: Pat
     (check,) = [one for one in record["check"] if one["technique"] == "length"]
     assert not check["passed"]
     assert check["targets"] >= 256 or check["targets"] == 7 * len(record["data"]["documents"])
-    summary = summarise(folder)
-    assert TOLD in answer(summary)
-    at = {context.tolerance: context for context in summary.contexts}
+    opened_run = opened(folder)
+    assert TOLD in answer(opened_run)
+    at = {context.tolerance: context for context in opened_run.contexts}
     assert at["1%"].kind == "unresolved"
     assert any("depends on a sequence's length" in reason for reason in at["1%"].reasons)
 
@@ -107,7 +109,7 @@ def test_the_longest_window_is_checked(
 ) -> None:
     """Of whole documents the longest: what goes wrong beyond a length goes wrong there."""
     seen: list[int] = []
-    own = probe.run.check
+    own = probe.runs.run.check
 
     def check(model: CausalModel, ids: Any, **given: Any) -> Report:
         seen.append(len(ids))
@@ -127,8 +129,8 @@ def test_the_longest_window_is_checked(
 )
 def test_half_a_tolerance(limit: float, unresolved: list[str], tmp_path: Path) -> None:
     """An answer is unresolved where the limit exceeds half of its tolerance, and there alone."""
-    plain = summarise(simulated(tmp_path / "plain", []), write=False)
-    found = summarise(simulated(tmp_path / "a", [CHECK | {"limit": limit}]), write=False)
+    plain = opened(simulated(tmp_path / "plain", []))
+    found = opened(simulated(tmp_path / "a", [CHECK | {"limit": limit}]))
     for before, after in zip(plain.contexts, found.contexts, strict=True):
         if before.tolerance in unresolved:
             assert (after.kind, len(after.reasons)) == ("unresolved", len(before.reasons) + 1)
@@ -142,12 +144,12 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     """Classes, tolerances, planning and comparisons answer as the run does."""
     folder = simulated(tmp_path / "a", [CHECK])
     other = simulated(tmp_path / "b", [])
-    explained = explain(folder, write=False)
-    answers = explained.class_contexts
+    own = opened(folder)
+    answers = own.once(classes)[0].contexts
     assert set(answers.loc[answers["tolerance"] == "1%", "kind"]) == {"unresolved"}
-    curve = explained.tolerance_curve
+    curve = own.once(tolerance_curve)
     assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
-    needed = pilot(folder, 0.5).needed
+    needed = pilot(own, 0.5).needed
     assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
     with open_run(folder, write=False) as a, open_run(other, write=False) as b:
         pair = compare(a, b).contexts
@@ -159,7 +161,8 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
 def test_every_section_says_so(tmp_path: Path) -> None:
     """Each section of the page can be read alone, and so can each file of findings."""
     folder = simulated(tmp_path / "a", [CHECK])
-    page = render([explain(folder)])
+    found = written(folder)
+    page = render([found], [findings(found)])
     sections = page.split("<section")[1:]
     answers = [part for part in sections if TOLD in unescape(part)]
     assert len(answers) >= 4
@@ -183,7 +186,7 @@ def test_the_trained_length(trained: int | None, named: bool, tmp_path: Path) ->
     record = json.loads((folder / "run.json").read_text())
     record["model"] = {"name": "m", "trained_length": trained}
     (folder / "run.json").write_text(json.dumps(record))
-    (line,) = [x for x in summarise(folder, write=False).flags if x.startswith("the intact loss")]
+    (line,) = [x for x in warnings_of(opened(folder)) if x.startswith("the intact loss")]
     words = "beyond the length that the model was trained on (100 by its configuration) delta has"
     assert (words in line) == named
     assert ("trained" in line) == named

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from open_runs import answer, opened
 from planted import FREE, CopyRule, NGramRule, planted, sliding, written_by
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -13,8 +14,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.analysis.answer import answer
-from probe.analysis.summary import summarise
+from probe.findings.reading import reading
 from probe.models.causal import CausalModel
 from probe.runs.run import run
 
@@ -25,7 +25,7 @@ BOTH = ("truncate", "replace(source='document')")
 
 @pytest.fixture
 def measure(tmp_path, base, monkeypatch):
-    """A run of a planted model on texts that its rule has written, summarised."""
+    """A run of a planted model on texts that its rule has written, opened."""
 
     def measured(model, rule, documents=12, **changes):
         rows = [
@@ -42,17 +42,17 @@ def measure(tmp_path, base, monkeypatch):
             **changes,
         )
         monkeypatch.setattr("probe.runs.run.load_model", lambda *_, **__: CausalModel(model))
-        return summarise(run(settled, tmp_path / "results"))
+        return opened(run(settled, tmp_path / "results"))
 
     return measured
 
 
-def assert_found(summary, condition, truth):
+def assert_found(found, condition, truth):
     """The answer at 1 % is the bin of the truth, and its interval contains it."""
-    context = summary.context(condition, "1%")
+    context = found.context(condition, "1%")
     assert context.kind == "length", context
     assert context.lower <= truth <= context.upper
-    edges = summary.curve[summary.curve["condition"] == condition]
+    edges = found.curve[found.curve["condition"] == condition]
     here = edges[(edges["distance_from"] <= truth) & (truth < edges["distance_to"])].iloc[0]
     assert here["distance_from"] <= context.value <= here["distance_to"]
 
@@ -65,32 +65,32 @@ def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
     """
     rule = CopyRule(back, VOCABULARY)
     conditions = ["noise", *BOTH, *(["shuffle"] if back > 13 else [])]
-    summary = measure(planted(rule), rule, conditions=conditions)
+    found = measure(planted(rule), rule, conditions=conditions)
     for condition in BOTH:
-        assert_found(summary, condition, back)
-        curve = summary.curve[summary.curve["condition"] == condition]
+        assert_found(found, condition, back)
+        curve = found.curve[found.curve["condition"] == condition]
         assert (curve[curve["distance_from"] >= back]["delta"].abs() <= 1e-5).all()
         assert (curve[curve["distance_to"] <= back]["delta"] > 0.1).all()
     if back > 13:
-        assert_found(summary, "shuffle", back)
-    assert f"uses {summary.context('truncate', '1%').value} tokens" in answer(summary)
+        assert_found(found, "shuffle", back)
+    assert f"uses {found.context('truncate', '1%').value} tokens" in answer(found)
 
 
 @pytest.mark.parametrize("n", [3, 5])
 def test_an_n_gram_model_uses_n_minus_1_tokens(measure, n):
     """What stands further back than n − 1 tokens changes nothing."""
     rule = NGramRule(n, VOCABULARY)
-    summary = measure(planted(rule), rule, conditions=["noise", "truncate"])
-    assert_found(summary, "truncate", n - 1)
+    found = measure(planted(rule), rule, conditions=["noise", "truncate"])
+    assert_found(found, "truncate", n - 1)
 
 
 @pytest.mark.parametrize(("window", "layers"), [(6, 2), (9, 3)])
 def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, window, layers):
     """From L(w − 1) + 1 on nothing differs: the answer and its upper limit stay below."""
     model = sliding(window, layers, VOCABULARY)
-    summary = measure(model, CopyRule(8, VOCABULARY), conditions=["noise", "truncate"])
+    found = measure(model, CopyRule(8, VOCABULARY), conditions=["noise", "truncate"])
     truth = layers * (window - 1) + 1
-    curve = summary.curve[summary.curve["condition"] == "truncate"]
+    curve = found.curve[found.curve["condition"] == "truncate"]
     assert (curve[curve["distance_from"] >= truth]["delta"].abs() <= 1e-5).all()
     assert (curve[curve["distance_to"] <= truth]["delta"].abs() > 1e-5).any()
 
@@ -117,20 +117,21 @@ def test_a_sweep_and_a_grid_agree_within_their_intervals(measure):
 def test_an_a_a_run_finds_no_effect(measure):
     """The intact text down another path: no length, no share of it."""
     rule = CopyRule(20, VOCABULARY)
-    summary = measure(planted(rule), rule, conditions=["noise", "shuffle(span=2)", "truncate"])
-    assert summary.floor is not None
-    assert (summary.floor.limit <= 1e-5).all()
+    found = measure(planted(rule), rule, conditions=["noise", "shuffle(span=2)", "truncate"])
+    assert found.floor is not None
+    assert (found.floor.limit <= 1e-5).all()
 
 
 def test_kl_says_how_far_text_is_read(measure):
     """KL is above its floor up to the octave that holds the truth and 0 behind it."""
     rule = CopyRule(20, VOCABULARY)
     how = {"measures": ["nll", "kl"], "conditions": ["noise", "truncate"]}
-    summary = measure(planted(rule), rule, name="kl", **how)
-    read = summary.reading[summary.reading["condition"] == "truncate"].set_index("distance_from")
+    found = measure(planted(rule), rule, name="kl", **how)
+    rows = found.once(reading)
+    read = rows[rows["condition"] == "truncate"].set_index("distance_from")
     assert read["read"].to_dict() == {0: True, 8: True, 16: True, 32: False, 64: False}
     assert (read.loc[32:, "kl"].abs() <= 1e-6).all()
-    assert "truncate: KL to intact is above its noise floor up to 32" in answer(summary)
+    assert "truncate: KL to intact is above its noise floor up to 32" in answer(found)
 
 
 def test_every_token_id_of_the_planted_texts_is_ordinary():

@@ -64,7 +64,7 @@ def places_of(bins: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def doubtful(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    """Whether a row belongs to an unknown window, or a loss is missing or no finite number."""
+    """Whether a row lies outside all known windows, or a loss is missing or no finite number."""
     found, *_ = row(
         connection,
         f"""SELECT coalesce(bool_or(whole < targets OR NOT isfinite(coalesce(nll_sum, 0))
@@ -146,14 +146,15 @@ def _make(
     connection.execute(
         f"""CREATE TEMP TABLE {name} AS
         SELECT condition, bin, grey, shared, document, count(*) AS targets,
-            count(delta + start) AS whole,
+            count(CASE WHEN position < stop THEN delta END) AS whole,
             sum(delta) AS delta_sum, sum(delta * delta) AS delta_squares,
             sum(nll) AS nll_sum, count_if(delta > 0) AS helped, count_if(delta < 0) AS hurt,
             min(far) AS far_min, max(far) AS far_max, {bits} AS window_bits,
             bit_xor(hash(position, boundary)) AS signature,
             list(delta) FILTER (delta >= bound AND NOT grey) AS tail
         FROM (
-            SELECT s.condition, s.document, s."window", s.position, s.boundary, w.start,
+            SELECT s.condition, s.document, s."window", s.position, s.boundary,
+                w.start + len(w.token_ids) AS stop,
                 coalesce(b.bin, if(s.boundary < 0, {UNBOUNDED}, {OUTSIDE})::SMALLINT) AS bin,
                 s.boundary >= 0
                     AND s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey,

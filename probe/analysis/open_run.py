@@ -342,7 +342,7 @@ def open_run(
         # Reads every part: what is wrong is named, or left out.
         folder = read_folder(path, reading=registry.reading, needs=registry.needs)
         try:
-            return _open(folder, analysis, asked, write)
+            return _open(folder, analysis, asked, write, checked=True)
         except (duckdb.Error, _DoubtfulRowsError) as error:
             raise ProbeError(f"the scores of '{folder.path}' cannot be read: {error}") from error
 
@@ -352,11 +352,15 @@ class _DoubtfulRowsError(Exception):
 
 
 def _open(
-    folder: RunFolder, analysis: Analysis | None, classes: Sequence[str] | None, write: bool
+    folder: RunFolder,
+    analysis: Analysis | None,
+    classes: Sequence[str] | None,
+    write: bool,
+    checked: bool = False,
 ) -> OpenRun:
     windows = folder.path / "windows.parquet"
     how = analysis or Analysis.from_record(folder.record)
-    connection = connect(windows, folder.parts, checked=False, reading=folder.reading)
+    connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
     try:
         run = OpenRun(folder, connection, how, classes=classes, write=write)
         if doubtful(connection, run.cells):

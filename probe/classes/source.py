@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from probe.analysis.open_run import OpenRun
 from probe.classes.tokens import TokenCounts, WindowTokens, read_only
 from probe.errors import ProbeError
-from probe.results.folder import RunFolder
-from probe.results.views import connect
 
 BATCH = 16
 """Windows that are in memory together."""
@@ -37,7 +35,7 @@ def groups(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def metadata(run: RunFolder) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+def metadata(run: OpenRun) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """The metadata columns of a run's documents, as ``run.json`` keeps them.
 
     Of a column with more than ``MOST_LABELS`` values those with most targets keep their own; the
@@ -46,16 +44,13 @@ def metadata(run: RunFolder) -> tuple[dict[str, dict[str, str]], dict[str, str]]
     Returns:
         Label of each document that has one, by column; and by column a line where values were put
         together.
-
-    Raises:
-        ProbeError: If targets have to be counted and the scores cannot be read.
     """
     columns: dict[str, dict[str, str]] = {}
     for document in (run.record.get("data") or {}).get("documents") or []:
         for column, value in (document.get("metadata") or {}).items():
             columns.setdefault(str(column), {})[str(document["id"])] = str(value)
     many = [column for column, values in columns.items() if len(set(values.values())) > MOST_LABELS]
-    targets = _targets(run) if many else {}
+    targets = run.once(_targets) if many else {}
     notes = {}
     for column in many:
         found: Counter[str] = Counter()
@@ -74,19 +69,15 @@ def metadata(run: RunFolder) -> tuple[dict[str, dict[str, str]], dict[str, str]]
     return columns, notes
 
 
-def _targets(run: RunFolder) -> dict[str, int]:
+def _targets(run: OpenRun) -> dict[str, int]:
     """Scored targets of each document."""
-    try:
-        with connect(run.path / "windows.parquet", run.parts, checked=False) as connection:
-            rows = connection.execute(
-                "SELECT document, count(*) FROM scores WHERE condition = 'intact' GROUP BY document"
-            ).fetchall()
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
+    rows = run.connection.execute(
+        "SELECT document, count(*) FROM scores WHERE condition = 'intact' GROUP BY document"
+    ).fetchall()
     return {str(document): int(count) for document, count in rows}
 
 
-def digest(run: RunFolder) -> str:
+def digest(run: OpenRun) -> str:
     """A text that changes with the windows, the token counts and the groups of a run."""
     found = hashlib.sha256(json.dumps(groups(run.record), sort_keys=True).encode())
     for name in ("windows.parquet", "frequencies.parquet"):
@@ -97,7 +88,7 @@ def digest(run: RunFolder) -> str:
     return found.hexdigest()
 
 
-def token_counts(run: RunFolder) -> tuple[TokenCounts, str | None]:
+def token_counts(run: OpenRun) -> tuple[TokenCounts, str | None]:
     """How often each type occurs in the run's data.
 
     Returns:
@@ -118,7 +109,7 @@ def token_counts(run: RunFolder) -> tuple[TokenCounts, str | None]:
     return _own_counts(run), f"{reason}: types are counted in the windows' own tokens"
 
 
-def batches(run: RunFolder, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
+def batches(run: OpenRun, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
     """The windows in the order of ``windows.parquet``, at most ``BATCH`` at a time.
 
     Args:
@@ -153,7 +144,7 @@ def _window(row: dict[str, Any], group: Mapping[str, str], counts: TokenCounts) 
     )
 
 
-def _own_counts(run: RunFolder) -> TokenCounts:
+def _own_counts(run: OpenRun) -> TokenCounts:
     ids = np.empty(0, dtype=np.int64)
     counts = ids
     for rows in _rows(run.path / "windows.parquet", ("token_ids",)):

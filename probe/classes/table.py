@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from probe.analysis.open_run import OpenRun
 from probe.classes.builtin import DEFAULTS
 from probe.classes.choice import Chosen, choose
 from probe.classes.source import batches, digest, groups, metadata, token_counts
@@ -21,7 +22,6 @@ from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
 from probe.results.checksums import damage
 from probe.results.files import atomic_write, warn_unwritten
-from probe.results.folder import RunFolder
 
 LABEL = pa.dictionary(pa.int32(), pa.string())
 FIXED = pa.schema(
@@ -54,7 +54,7 @@ class Rows:
         old: Those others, with their versions.
     """
 
-    run: RunFolder
+    run: OpenRun
     counts: TokenCounts
     state: str
     missing: Sequence[Chosen]
@@ -180,7 +180,7 @@ class ClassTable:
     notes: tuple[str, ...] = ()
 
 
-def default_classes(run: RunFolder) -> tuple[str, ...]:
+def default_classes(run: OpenRun) -> tuple[str, ...]:
     """The classes of a run that names none: the built-in ones, and what its data says of documents.
 
     That is its groups, and each of its metadata columns, if it has any.
@@ -189,14 +189,14 @@ def default_classes(run: RunFolder) -> tuple[str, ...]:
     return (*DEFAULTS, *more, *metadata(run)[0])
 
 
-def classify(run: RunFolder, names: Sequence[str], *, write: bool = True) -> ClassTable:
+def classify(run: OpenRun, names: Sequence[str], *, write: bool = True) -> ClassTable:
     """Label every token of a run's windows; what is kept in the run folder is not done again.
 
     Windows are read and written a few at a time. ``classes.parquet`` also keeps classes that were
     asked for earlier, as long as windows, token counts and groups are still the same.
 
     Args:
-        run: The run.
+        run: The open run.
         names: Classes as a configuration names them.
         write: Whether ``classes.parquet`` may be written; in a folder that cannot be written to
             the table is temporary in any case.

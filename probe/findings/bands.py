@@ -10,6 +10,7 @@ from probe.analysis.floor import without_noise
 from probe.analysis.intervals import delta_table, in_words, strongest
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import Chart, EmptyChartError, Series, delta_axis, names_axis
@@ -76,7 +77,12 @@ def bands(run: OpenRun) -> pd.DataFrame:
 
     Returns:
         Columns :data:`COLUMNS`; limits are missing with fewer documents than an interval needs.
+
+    Raises:
+        ProbeError: If the run has another protocol.
     """
+    if not run.is_answered_by("bands"):
+        raise ProbeError(f"run '{run.path}' has no bands; allowed: a run with protocol band")
     sums = run.connection.execute(
         """SELECT condition, band_from, band_to, document, count(*) AS targets,
             sum(delta) AS delta_sum

@@ -90,7 +90,7 @@ def plot(
         EmptyChartError: If no class has a curve.
     """
     (run,) = runs
-    found = read_classes(run, None if name is None else [name])
+    found = run.once(classes)[0] if name is None else read_classes(run, [name])
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
@@ -184,8 +184,8 @@ def read_classes(run: OpenRun, names: Sequence[str] | None) -> ClassCurves:
         run: The open run.
         names: The classes; ``None`` is the built-in ones that need nothing else.
     """
-    chosen = default_classes(run.folder) if names is None else names
-    return class_curves(run, classify(run.folder, chosen, write=run.write))
+    chosen = default_classes(run) if names is None else names
+    return class_curves(run, classify(run, chosen, write=run.write))
 
 
 def which(run: OpenRun, found: ClassCurves) -> list[str]:

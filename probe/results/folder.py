@@ -1,17 +1,13 @@
 """A run folder: opening it, and saying what is wrong with it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from probe.errors import ProbeError, UsageError
 from probe.results.parts import check_parts, score_parts
 from probe.results.record import PLAIN, Needs, Reading, older_schema, read_record
-from probe.results.views import connect
 from probe.results.windows_file import check_windows
 from probe.text import counted
 
@@ -59,25 +55,6 @@ def protocol_kind(record: Mapping[str, Any]) -> str | None:
     """The kind of protocol that a run's ``run.json`` names, ``None`` where it names none."""
     config = record.get("config") or {}
     return (config.get("protocol") or {}).get("kind")
-
-
-@contextmanager
-def connected(run: RunFolder, *, checked: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The rows of a run, open inside a ``with``; see :func:`probe.results.views.connect`.
-
-    Args:
-        run: The run.
-        checked: Look for rows of windows that it has not.
-
-    Raises:
-        ProbeError: If a row cannot be read, there or inside the ``with``.
-    """
-    try:
-        windows = run.path / "windows.parquet"
-        with connect(windows, run.parts, checked=checked, reading=run.reading) as connection:
-            yield connection
-    except duckdb.Error as error:
-        raise ProbeError(f"the scores of '{run.path}' cannot be read: {error}") from error
 
 
 def read_folder(

@@ -1,7 +1,6 @@
 """Made-up windows, and simulated runs whose windows hold words, for the tests of token classes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from open_runs import changed
 from simulated import WINDOWS, Simulation, write_run
 
-from probe.analysis.opened import opened
+from probe.analysis.open_run import open_run
 from probe.analysis.settings import Analysis
 from probe.analysis.tolerance import parse_tolerance
-from probe.classes.findings import ClassFindings
-from probe.classes.findings import class_findings as find
+from probe.classes.curves import ClassCurves, class_curves
 from probe.classes.table import ClassTable
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.results.folder import RunFolder, read_folder
-from probe.results.views import connect
 
 TYPES = (" the", " cat", "ching", " sat", ".", "\n", " 12", " ,;", "é", "'s", " 3rd", "er")
 """Texts of the token ids 0, 1, 2 … of made-up windows."""
@@ -118,6 +116,7 @@ def simulation(**changes: Any) -> Simulation:
     return Simulation(**(values | changes))
 
 
-def findings(run: RunFolder, table: ClassTable, how: Analysis = HOW) -> ClassFindings:
-    with connect(run.path / "windows.parquet", run.parts) as connection:
-        return find(replace(opened(connection, run, how), per_token=3.0), table)
+def curves_of(run: RunFolder, table: ClassTable, how: Analysis = HOW) -> ClassCurves:
+    """What is said of the classes of a run that has no noise floor, and three bytes a token."""
+    opened = open_run(run.path, analysis=how, write=False)
+    return class_curves(changed(opened, floor=None, bytes_per_token=3.0), table)

@@ -1,4 +1,4 @@
-"""Metadata columns from the configuration to the class table and the explained run."""
+"""Metadata columns from the configuration to the class table and what is said of a run."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from class_runs import word_run
 from click.testing import CliRunner
+from open_runs import opened
 from simulated import Simulation
 from test_classes_metadata import SMALL, described
 
-from probe.analysis.explain import explain
 from probe.classes.builtin import DEFAULTS
 from probe.classes.table import classify, default_classes
 from probe.commands.main import group
 from probe.config import check
 from probe.errors import UsageError
+from probe.findings.classes import classes
 
 VALUES = {"genre": {"doc000": "fiction", "doc001": "<b>", "doc002": "fiction"}}
 CONTENT: dict[str, Any] = {
@@ -56,13 +57,14 @@ def test_columns_of_an_older_table(tmp_path: Path) -> None:
         assert set(frame["genre"].dropna()) == set(values["genre"].values())
 
 
-def test_explained(tmp_path: Path) -> None:
+def test_counted(tmp_path: Path) -> None:
     """Counts and curves by value; many values are put together, and that is said."""
     many = Simulation(**{**vars(SMALL), "documents": 25})
     values = {f"doc{number:03d}": f"v{number:02d}" for number in range(25)}
     run = described(word_run(tmp_path / "run", many), {"genre": values})
-    found = explain(run.path, classes=["genre"])
-    counts = found.class_counts
+    found, refused = opened(run.path, classes=["genre"], write=True).once(classes)
+    counts = found.counts
+    assert refused == ()
     assert len(counts) == 21
     assert counts.set_index("value").loc["other", "documents"] == 5
     assert any(note.startswith("token class genre has 25 values: the 20") for note in found.notes)

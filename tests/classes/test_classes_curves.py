@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from class_runs import HOW, falling, findings, score_rows, simulation, word_run
+from class_runs import HOW, curves_of, falling, score_rows, simulation, word_run
 
 from probe.analysis.bins import bin_edges, octave_edges
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
@@ -14,7 +14,7 @@ from probe.analysis.effective import effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.sums import curve_starts, document_sums, to_sums
 from probe.classes import registry
-from probe.classes.findings import CURVES, ClassFindings
+from probe.classes.curves import CURVES, ClassCurves
 from probe.classes.table import ClassTable, classify
 from probe.results.folder import RunFolder
 from probe.results.views import connect
@@ -31,8 +31,8 @@ def table(run: RunFolder) -> ClassTable:
 
 
 @pytest.fixture(scope="module")
-def found(run: RunFolder, table: ClassTable) -> ClassFindings:
-    return findings(run, table)
+def found(run: RunFolder, table: ClassTable) -> ClassCurves:
+    return curves_of(run, table)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def rows(run: RunFolder, table: ClassTable) -> pd.DataFrame:
     return merged[usable & (merged["distance"] >= merged["condition"].map(starts).fillna(0))]
 
 
-def test_curves(found: ClassFindings, rows: pd.DataFrame, table: ClassTable) -> None:
+def test_curves(found: ClassCurves, rows: pd.DataFrame, table: ClassTable) -> None:
     """Mean delta, targets and documents of each bin, summed up by hand."""
     edges = bin_edges(32, HOW.bins_per_octave)
     assert tuple(found.curves) == CURVES
@@ -79,7 +79,7 @@ def test_curves(found: ClassFindings, rows: pd.DataFrame, table: ClassTable) -> 
 
 
 def test_answers_are_those_of_the_members(
-    found: ClassFindings, rows: pd.DataFrame, run: RunFolder
+    found: ClassCurves, rows: pd.DataFrame, run: RunFolder
 ) -> None:
     """A class is read as a run with no other targets would be, with the same resamples."""
     part = rows[(rows["kind"] == "word") & (rows["condition"] == "truncate")]
@@ -117,7 +117,7 @@ def test_a_class_of_all_tokens_is_the_run(run: RunFolder, monkeypatch: pytest.Mo
     registry.load_builtins()
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("all")(lambda window: ["in"] * len(window))
-    everything = findings(run, classify(run, ["all"], write=False)).curves
+    everything = curves_of(run, classify(run, ["all"], write=False)).curves
     with connect(run.path / "windows.parquet", run.parts) as connection:
         edges = bin_edges(32, HOW.bins_per_octave)
         whole = document_sums(connection, edges, curve_starts(run.record))
@@ -130,7 +130,7 @@ def test_a_class_of_all_tokens_is_the_run(run: RunFolder, monkeypatch: pytest.Mo
     np.testing.assert_allclose(everything["delta"], sums["delta_sum"] / sums["targets"])
 
 
-def test_counts(found: ClassFindings, run: RunFolder, table: ClassTable) -> None:
+def test_counts(found: ClassCurves, run: RunFolder, table: ClassTable) -> None:
     """Each scored target once, whatever was scored of it; grey ones and the noise's too."""
     scored = score_rows(run)[["document", "window", "position"]].drop_duplicates()
     labels = pq.read_table(table.path).to_pandas().astype({"document": str})
@@ -149,7 +149,7 @@ def test_counts(found: ClassFindings, run: RunFolder, table: ClassTable) -> None
 
 @pytest.mark.parametrize("column", ["last_occurrence_distance", "copy_distance"])
 def test_places_relative_to_the_boundary(
-    found: ClassFindings, rows: pd.DataFrame, column: str
+    found: ClassCurves, rows: pd.DataFrame, column: str
 ) -> None:
     """Near means behind the boundary, far before it: by octave, with the bootstrap's limits."""
     frame = found.occurrences if column.startswith("last") else found.copies
@@ -198,11 +198,11 @@ def test_the_planted_difference_is_found(tmp_path: Path) -> None:
         frame.loc[needs, "nll"] += np.float32(0.5)
         kept = rows.set_column(8, "nll", [frame["nll"].to_numpy()])
         pq.write_table(kept.cast(rows.schema), part)
-    contexts = findings(run, classify(run, ["kind"])).contexts
+    contexts = curves_of(run, classify(run, ["kind"])).contexts
     at = contexts[contexts["tolerance"] == "1%"].set_index("value")
     assert at.loc["word", "kind"] == "greater"
     assert at.loc["word", "low"] is pd.NA or at.loc["word", "low"] >= 22
     assert at.loc["punctuation", "kind"] == "greater"  # exp(-31/8) is above 1 %
-    curves = findings(run, classify(run, ["kind"])).curves
+    curves = curves_of(run, classify(run, ["kind"])).curves
     last = curves[curves["distance_from"] >= 24].set_index("value")["delta"]
     assert last["word"] > 0.4 > 0.2 > last["punctuation"]

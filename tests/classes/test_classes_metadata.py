@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from class_runs import score_rows, window_of, word_run
+from open_runs import opened
 from simulated import Simulation
 
 from probe.classes.choice import check_columns, choose
@@ -77,7 +78,7 @@ def test_many_values(tmp_path: Path) -> None:
     run = word_run(tmp_path / "run", Simulation(**{**vars(SMALL), "documents": documents}))
     values = {f"doc{number:03d}": f"v{(number * 7) % 30:02d}" for number in range(documents)}
     run = described(run, {"genre": values, "half": {name: values[name] for name in ("doc000",)}})
-    found, notes = metadata(run)
+    found, notes = metadata(opened(run.path))
     rows = score_rows(run)
     intact = rows[rows["condition"] == "intact"]
     counts: Counter[str] = Counter()
@@ -101,7 +102,7 @@ def test_a_value_that_is_other(tmp_path: Path) -> None:
     run = word_run(tmp_path / "run", Simulation(**{**vars(SMALL), "documents": documents}))
     values = {f"doc{number:03d}": f"v{number:02d}" for number in range(documents)}
     values |= {"doc000": "other", "doc001": "other"}
-    found, notes = metadata(described(run, {"genre": values}))
+    found, notes = metadata(opened(described(run, {"genre": values}).path))
     assert Counter(found["genre"].values())["other"] == 2
     assert Counter(found["genre"].values())["other (of 25)"] == 5
     assert "'other (of 25)'" in notes["genre"]

@@ -189,7 +189,7 @@ def test_nothing_is_written_where_nothing_may_be(run: RunFolder) -> None:
 
 def test_a_folder_that_cannot_be_written(run: RunFolder) -> None:
     """A folder in which no file can be made is read all the same, with a warning."""
-    (run.path / f".classes.parquet.{os.getpid()}.tmp").mkdir()
+    (run.path / f".probe.{os.getpid()}.tmp").mkdir()
     with pytest.warns(UnwrittenWarning, match=r"run/classes\.parquet: Is a directory$"):
         table = classify(run, ["kind"])
     assert len(read(table.path)) == 6 * 3 * 40

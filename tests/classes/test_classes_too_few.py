@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from class_runs import findings, simulation, word_run
+from class_runs import curves_of, simulation, word_run
 
 from probe.classes import registry
-from probe.classes.findings import CONTEXTS, CURVES, MOST_VALUES
+from probe.classes.curves import CONTEXTS, CURVES, MOST_VALUES
 from probe.classes.table import classify
 from probe.classes.tokens import WindowTokens
 from probe.results.folder import RunFolder
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_few_documents(tmp_path: Path, documents: int) -> None:
     """One document, or a few: unresolved, and no interval anywhere."""
     run = word_run(tmp_path / "run", simulation(documents=documents))
-    found = findings(run, classify(run, ["kind", "copy"]))
+    found = curves_of(run, classify(run, ["kind", "copy"]))
     assert set(found.contexts["kind"]) == {"unresolved"}
     assert f"{counted(documents, 'document')}, at least 6 needed" in set(found.contexts["reasons"])
     assert found.contexts[["length", "low", "high"]].isna().all(axis=None)
@@ -37,7 +37,7 @@ def test_few_documents_of_a_class(tmp_path: Path) -> None:
     """A group of two documents is unresolved in a run of eight; the others are not."""
     groups = ("rare", *["often"] * 3)
     run = word_run(tmp_path / "run", simulation(groups=groups, windows=6))
-    found = findings(run, classify(run, ["group"]))
+    found = curves_of(run, classify(run, ["group"]))
     at = found.contexts[found.contexts["condition"] == "truncate"].set_index("value")
     assert set(at.loc["rare", "text"]) == {"unresolved (2 documents, at least 6 needed)"}
     assert set(at.loc["often", "documents"]) == {6}
@@ -60,7 +60,7 @@ def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         labels[64:67] = ["few"] * 3
         return labels
 
-    contexts = findings(run, classify(run, ["thin"])).contexts
+    contexts = curves_of(run, classify(run, ["thin"])).contexts
     at = contexts.query("condition == 'truncate' and tolerance == '1%'").set_index("value")
     assert at.loc["few", "text"] == (
         "unresolved (48 targets at distances 16–31, at least 50 needed)"
@@ -75,7 +75,7 @@ def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_grid_has_octaves_without_targets(tmp_path: Path) -> None:
     """Where the protocol itself measures nothing, nothing is needed."""
     run = word_run(tmp_path / "run", simulation(distances=(0, 16), repeats=1, windows=6))
-    contexts = findings(run, classify(run, ["kind"])).contexts
+    contexts = curves_of(run, classify(run, ["kind"])).contexts
     at = contexts.query("condition == 'truncate' and tolerance == '1%'").set_index("value")
     assert at.loc["word", "kind"] != "unresolved"
 
@@ -86,7 +86,7 @@ def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("nobody")(lambda window: [None] * len(window))
     registry.register("unscored")(lambda window: ["first", *[None] * (len(window) - 1)])
-    found = findings(run, classify(run, ["nobody", "unscored"], write=False))
+    found = curves_of(run, classify(run, ["nobody", "unscored"], write=False))
     assert found.notes == ("token class nobody has no member",)
     (count,) = found.counts.to_dict("records")
     assert (count["value"], count["targets"], count["share"], count["documents"]) == (
@@ -98,7 +98,7 @@ def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None
     assert set(found.contexts["text"]) == {"unresolved (no target)"}
     assert found.curves.empty
     assert tuple(found.curves) == CURVES
-    none = findings(run, classify(run, ["nobody"], write=False))
+    none = curves_of(run, classify(run, ["nobody"], write=False))
     assert none.contexts.empty
     assert tuple(none.contexts) == CONTEXTS
     assert len(none.occurrences) == len(found.occurrences) > 0
@@ -106,7 +106,7 @@ def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_no_class_at_all(run: RunFolder) -> None:
     """Without a class the tables of occurrences are there all the same."""
-    found = findings(run, classify(run, [], write=False))
+    found = curves_of(run, classify(run, [], write=False))
     assert found.curves.empty
     assert found.counts.empty
     assert len(found.occurrences)
@@ -115,7 +115,7 @@ def test_no_class_at_all(run: RunFolder) -> None:
 def test_token_ids_alone(tmp_path: Path) -> None:
     """Classes that need text say why they are empty."""
     run = word_run(tmp_path / "run", simulation(), text=False)
-    found = findings(run, classify(run, ["kind", "copy"]))
+    found = curves_of(run, classify(run, ["kind", "copy"]))
     assert found.notes == ("token class kind has no member: the windows have no text",)
     assert set(found.contexts["class"]) == {"copy"}
 
@@ -125,7 +125,7 @@ def test_many_values(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.load_builtins()
     monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
     registry.register("place")(lambda window: [str(number) for number in range(len(window))])
-    found = findings(run, classify(run, ["place"], write=False))
+    found = curves_of(run, classify(run, ["place"], write=False))
     assert len(found.counts) == 96
     assert found.contexts["value"].nunique() == MOST_VALUES
     (note,) = found.notes
@@ -138,7 +138,7 @@ def test_hostile_names(tmp_path: Path) -> None:
     run = word_run(tmp_path / "run", simulation(groups=names))
     file = tmp_path / 'it\'s "here".py'
     file.write_text("def f(window):\n    return [window.group] * len(window)\n", encoding="utf-8")
-    found = findings(run, classify(run, ["group", f"{file}:f"]))
+    found = curves_of(run, classify(run, ["group", f"{file}:f"]))
     assert set(found.counts["value"]) == set(names)
     own = found.curves.groupby("class")
     assert len(own) == 2

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from models import tiny
+from open_runs import opened
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
     base_configuration,
@@ -21,9 +22,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.analysis.key_answer import answer
-from probe.analysis.longppl import longppl
 from probe.commands.main import group
+from probe.findings.longppl import alone, longppl
+from probe.protocols.longppl import LongPPLProtocol
+from probe.render.terminal import text as text_of
 
 
 def probe(*arguments: object) -> Result:
@@ -40,6 +42,10 @@ def mistake(result: Result, status: int) -> str:
     assert "Traceback" not in result.output
     (line,) = result.stderr.splitlines()
     return line.removeprefix("Error: ")
+
+
+def answer(folder: Path) -> str:
+    return text_of(alone(longppl(opened(folder))))
 
 
 @pytest.fixture(scope="module", name="content")
@@ -66,10 +72,10 @@ def test_run_and_report(content: dict[str, Any], tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
     folder = tmp_path / "results" / "mine"
     text = good(probe("run", config, "--results", folder.parent))
-    assert text.startswith(answer(longppl(folder)))
+    assert text.startswith(answer(folder))
     assert text.endswith(f"Numbers: {folder / 'longppl.json'}, {folder / 'summary.json'}\n")
     held = json.loads((folder / "longppl.json").read_text(encoding="utf-8"))
-    assert held["longppl"] == longppl(folder).perplexity
+    assert held["longppl"] == pytest.approx(longppl(opened(folder)).perplexity)
     before = parts(folder)
     assert good(probe("run", config, "--results", folder.parent)) == text
     assert parts(folder) == before
@@ -89,7 +95,7 @@ def test_plan(content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
 def test_keys(results: Path) -> None:
     """The answer of the run itself, and with other limits."""
     folder = results / "mine"
-    assert good(probe("keys", folder)) == f"{answer(longppl(folder))}\n"
+    assert good(probe("keys", folder)) == f"{answer(folder)}\n"
     text = good(probe("keys", folder, "--lsd", "0.5", "--lcl", "-9"))
     rows = scores(folder)
     rows = rows[rows.condition == "truncate"]
@@ -154,5 +160,6 @@ def test_export_into_a_new_folder(results: Path, tmp_path: Path) -> None:
 def test_list() -> None:
     """Every key of the protocol is listed, with its default."""
     text = good(probe("list"))
+    assert all(f"{name}: " in text for name in LongPPLProtocol.model_fields if name != "kind")
     assert "context: 4096" in text
     assert "stride: 1024" in text

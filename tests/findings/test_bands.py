@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from probe.analysis.bands import answer, bands
+from open_runs import answer, by_id, opened
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     model_folders,
@@ -20,10 +20,11 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
-from probe.commands._answers import tell
+from probe.commands.report import tell
 from probe.errors import ProbeError
+from probe.findings.bands import COLUMNS, bands, plot
+from probe.findings.base import findings
 from probe.perturbations.condition import draw_rng, parse
-from probe.plots import bands as draw
 from probe.results.csv_files import read_csv
 
 EDGES = (0, 4, 12, 40)
@@ -90,21 +91,22 @@ def test_rows_are_those_of_whole_forwards(folder, base):
 
 def test_table_is_the_mean_of_the_rows(folder):
     """Delta of a band is the mean over its targets; limits come from the document bootstrap."""
-    found = bands(folder)
+    table = bands(opened(folder))
+    assert tuple(table.columns) == COLUMNS
     rows = scores(folder)
     rows = rows[rows["boundary"] >= 0]
     rows = rows.assign(
         width=rows["boundary"] - rows["far_start"], delta=rows["nll"] - rows["nll_intact"]
     )
     widths = {far - near: (near, far) for near, far in pairwise(EDGES)}
-    assert len(found.table) == 3 * len(widths)
+    assert len(table) == 3 * len(widths)
     documents = sorted(rows["document"].unique())
     weights = resample_weights(len(documents), 100, 0)
     for (condition, width), own in rows.groupby(["condition", "width"]):
         near, far = widths[width]
-        (row,) = found.table[
-            (found.table["condition"] == condition) & (found.table["band_from"] == near)
-        ].to_dict("records")
+        (row,) = table[(table["condition"] == condition) & (table["band_from"] == near)].to_dict(
+            "records"
+        )
         assert row["band_to"] == far
         assert row["delta"] == pytest.approx(own["delta"].mean(), abs=1e-6)
         assert row["targets"] == len(own)
@@ -116,25 +118,28 @@ def test_table_is_the_mean_of_the_rows(folder):
 
 def test_no_length_is_read_from_bands(folder):
     """Text beyond a band is intact, so that there is no effective context."""
-    assert bands(folder, write=False).summary.contexts == ()
+    assert opened(folder).contexts == ()
 
 
 def test_the_answer_and_its_figure(folder, capsys):
-    tell(folder)
+    """Printed as it is kept: table, figure, and the numbers with their places."""
+    run = opened(folder)
+    tell(run, findings(run, brief=True))
     said = capsys.readouterr().out
     assert "what lies beyond a band is intact" in said
     for word in ("0–3", "4–11", "12–39", "truncate", "shuffle", "reverse", "bands.csv"):
         assert word in said
     assert (folder / "figures" / "bands.png").stat().st_size > 5_000
     assert len(read_csv(folder / "bands.csv")) == 9
+    assert f"Numbers: {folder / 'bands.csv'}, {folder / 'summary.json'}\n" in said
 
 
 def test_few_documents_have_no_interval(base, tmp_path):
     """Below six documents a delta stands alone, and the reason is said."""
     folder = score(base, tmp_path, **CHANGES, data__max_documents=3)
-    found = bands(folder)
-    assert found.table[["low", "high"]].isna().all(axis=None)
-    assert "3 documents: an interval needs 6" in answer(found)
+    run = opened(folder)
+    assert bands(run)[["low", "high"]].isna().all(axis=None)
+    assert "3 documents: an interval needs 6" in answer(run)
 
 
 def test_targets_alone_have_bands_of_their_own(base, tmp_path):
@@ -144,18 +149,33 @@ def test_targets_alone_have_bands_of_their_own(base, tmp_path):
     rows = scores(folder)
     rows = rows[rows["boundary"] >= 0]
     assert set(rows["distance"]) == set(EDGES[:-1])
-    table = bands(folder).table
+    table = bands(opened(folder))
     assert set(table["targets"]) == {2 * rows["document"].nunique()}
     assert list(table["band_from"].unique()) == list(EDGES[:-1])
 
 
-def test_the_figure_shows_every_mark(folder):
-    axes = draw(bands(folder, write=False).table)
-    marks = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
-    assert sum(len(line.get_xdata()) for line in marks) == 9
+def test_the_chart_holds_every_mark(folder):
+    """A mark with its interval for each condition and band, the band named below it."""
+    run = opened(folder)
+    (chart,) = by_id(run)["answer"].charts
+    table = bands(run)
+    assert chart.x.names == ["0–3", "4–11", "12–39"]
+    assert [line.name for line in chart.series] == ["truncate", "shuffle", "reverse"]
+    for line in chart.series:
+        own = table[table["condition"] == line.name].sort_values("band_from")
+        np.testing.assert_array_equal(line.x.round(), [0, 1, 2])
+        for drawn, column in ((line.y, "delta"), (line.low, "low"), (line.high, "high")):
+            np.testing.assert_array_equal(drawn, own[column])
+        assert line.barred
+    assert chart.file == "bands"
+    ((_, one),) = plot([run], condition="shuffle")
+    assert [line.name for line in one.series] == ["shuffle"]
 
 
 def test_another_protocol_has_no_bands(base, tmp_path):
+    """Its findings have none, and its own answer leads."""
     folder = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])
+    run = opened(folder)
     with pytest.raises(ProbeError, match="has no bands; allowed: a run with protocol band"):
-        bands(folder)
+        bands(run)
+    assert all("bands.csv" not in finding.files for finding in findings(run, brief=True))

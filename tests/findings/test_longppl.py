@@ -1,45 +1,163 @@
-"""LongPPL on the page: its numbers, who chose the key tokens, and each of them marked."""
+"""LongPPL: value and interval against plain loops, its words, who chose the keys, its file."""
 
 import json
+import math
 import re
 import shutil
-from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from explained_run import Explained
-from hostile import ATTACK
-from probe.analysis.keys import KeyRule
-from probe.analysis.longppl import longppl
-from probe.report.explorer import explore
-from probe.report.keys import NOTHING_CUT, key_section, key_text
-from probe.report.page import render
-from simulated import Simulation, write_run
-from test_analysis_longppl import frame, texts, write
+from longppl_run import TEXT, K, frame, keys_of, texts, write
+from open_runs import by_id, opened
+from simulated import SCORES, Simulation, write_run
 
-from probe.analysis.summary import summarise
+from probe.analysis.open_run import OpenRun
+from probe.errors import UsageError
+from probe.findings.base import Finding, findings
+from probe.findings.key_tokens import KeyRule, Span, key_spans
+from probe.findings.longppl import (
+    NOTHING_CUT,
+    LongPPL,
+    alone,
+    as_json,
+    basis,
+    longppl,
+    sentence,
+    to_record,
+)
+from probe.findings.table import decimals
+from probe.render.page import render
+from probe.render.terminal import text
+from probe.text import signed
+
+ATTACK = "<script>alert(1)</script>"
 
 
-class Tokens(HTMLParser):
-    """The tokens of a page, by window: class and title of each."""
+def told(result: LongPPL) -> str:
+    """What `probe keys` prints."""
+    return text(alone(result))
 
-    def __init__(self, text):
-        super().__init__()
-        self.windows, self.words = [], []
-        self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        if tag == "div" and found.get("class") == "text tokens":
-            self.windows.append([])
-        if tag == "b":
-            self.windows[-1].append((found.get("class"), found.get("title")))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("runs") / "mine", texts(9))
 
-    def handle_data(self, data):
-        self.words.append(data)
+
+@pytest.mark.parametrize(("lsd", "lcl"), [(2.0, -2.0), (0.5, -1.0), (0.0, -9.0)])
+def test_value(folder: Path, lsd: float, lcl: float) -> None:
+    """Number, share and mean loss of the keys are those of a filter over all rows."""
+    found = longppl(opened(folder), rule=KeyRule(lsd, lcl))
+    keys, rows = keys_of(folder, lsd, lcl), frame(folder)
+    assert found.keys == found.chosen == len(keys) > 5
+    assert found.targets == (rows.condition == "truncate").sum()
+    assert found.loss == pytest.approx(keys.nll_intact.mean(), rel=1e-6)
+    assert found.perplexity == pytest.approx(np.exp(keys.nll_intact.mean()), rel=1e-6)
+    assert found.all_loss == pytest.approx(rows[rows.condition == "intact"].nll.mean(), rel=1e-6)
+    assert (found.documents, found.with_keys) == (9, keys.document.nunique())
+    assert found.same
+
+
+def test_the_limits_are_strict(tmp_path: Path) -> None:
+    """A token at a limit is not key."""
+    run = write(tmp_path / "run", texts(1))
+    rows = pq.read_table(run / "scores" / "part.parquet").to_pandas()
+    short = (rows.condition == "truncate") & (rows.boundary > 0)
+    places = rows.index[short][:4]
+    rows.loc[short, ["nll", "nll_intact"]] = 9.0
+    pairs = [(3.0, 1.0), (3.25, 1.0), (4.25, 2.0), (4.125, 1.75)]  # LSD 2, 2.25, 2.25, 2.375
+    rows.loc[places, ["nll", "nll_intact"]] = pairs
+    table = pa.Table.from_pandas(rows, schema=SCORES, preserve_index=False)
+    pq.write_table(table, run / "scores" / "part.parquet")
+    found = longppl(opened(run))
+    assert found.keys == 2
+    assert found.loss == pytest.approx((1.0 + 1.75) / 2)
+
+
+def test_interval(folder: Path) -> None:
+    """Documents drawn again, the ratio of sums of each draw, deviations stretched."""
+    found = longppl(opened(folder))
+    keys = keys_of(folder)
+    names = sorted(frame(folder).document.unique())
+    sums = keys.groupby("document").nll_intact.sum().reindex(names).fillna(0).to_numpy()
+    counts = keys.groupby("document").size().reindex(names).fillna(0).to_numpy()
+    rng = np.random.default_rng(5)
+    drawn = rng.integers(9, size=(300, 9))
+    from scipy.stats import norm, t
+
+    stretch = t.ppf(0.95, 8) / norm.ppf(0.95) * np.sqrt(9 / 8)
+    mean = sums.sum() / counts.sum()
+    draws = mean + stretch * (sums[drawn].sum(1) / counts[drawn].sum(1) - mean)
+    assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.05, 0.95]))
+    low, high = found.interval
+    assert low < found.perplexity < high
+    assert f"90 % interval {low:.2f}–{high:.2f}" in sentence(found)
+    other = longppl(opened(folder, resamples=50, seed=1))
+    assert other.loss == found.loss
+    assert other.interval != found.interval
+
+
+def test_few_documents(tmp_path: Path) -> None:
+    """Below six documents with keys the value stands without an interval; without keys, none."""
+    run = write(tmp_path / "run", texts(5))
+    found = longppl(opened(run))
+    assert found.interval is None
+    assert f"is {found.perplexity:.2f} (interval unresolved: 5 documents with key" in told(found)
+    none = longppl(opened(run), rule=KeyRule(lsd=99))
+    assert (none.keys, none.loss, none.perplexity, none.interval) == (0, None, None, None)
+    assert "has no value: no token is key (LSD > 99, LCL > -2)." in told(none)
+    assert "chosen its own" not in told(none)
+
+
+def test_nothing_cut_off(tmp_path: Path) -> None:
+    """Documents of one short context have no LSD but 0, and no table."""
+    run = write(tmp_path / "run", {f"d{n}": TEXT[: 3 * (K + 3)] for n in range(3)})
+    found = longppl(opened(run))
+    assert found.by_distance.empty
+    assert "every document is too short" in told(found)
+
+
+def test_told(folder: Path) -> None:
+    """Sentence, basis, table, and the bias of keys that a model chose for itself."""
+    found = longppl(opened(folder))
+    text = told(found)
+    assert text.splitlines()[0] == sentence(found)
+    assert basis(found).startswith(
+        f"{found.keys:,} key tokens: {100 * found.keys / found.targets:.2f} % of the"
+        f" {found.targets:,} tokens behind the first 8 of 9 documents (LSD > 2, LCL > -2; short"
+        " contexts of 8 to 11 tokens). Perplexity of all tokens: "
+    )
+    assert "- the scored model has chosen its own key tokens: LCL > -2 keeps" in text
+    assert max(map(len, text.splitlines())) < 400
+
+
+def test_hostile_names(folder: Path, tmp_path: Path) -> None:
+    """What a terminal would obey is escaped."""
+    run = write(tmp_path / "run", texts(2))
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    record["model"]["name"] = "a\x1b[31mb"
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert r"LongPPL of a\x1b[31mb on" in told(longppl(opened(run)))
+
+
+def test_file(folder: Path, tmp_path: Path) -> None:
+    """The file holds the numbers and the spans as plain values."""
+    run = opened(folder)
+    found, spans = longppl(run), key_spans(run)
+    held = json.loads(as_json(found, spans))
+    assert held["longppl"] == pytest.approx(found.perplexity)
+    assert held["interval"] == pytest.approx(list(found.interval))
+    assert [Span(**span) for span in held["spans"]] == spans
+    assert len(held["lsd_by_distance"]) == len(found.by_distance)
+    assert "spans" not in to_record(found)
+    files = by_id(run)["answer"].files
+    assert files["longppl.json"] == to_record(found)
 
 
 @pytest.fixture(scope="module", name="folders")
-def two_runs(tmp_path_factory):
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two models over the same documents, the second with other tokens."""
     place = tmp_path_factory.mktemp("keys")
     return (
@@ -48,145 +166,145 @@ def two_runs(tmp_path_factory):
     )
 
 
-def explained(folder):
-    return Explained(summarise(folder, write=False))
+def answer_of(run: OpenRun, *others: OpenRun) -> Finding:
+    """The answer of the run, told with others."""
+    (found,) = [one for one in findings(run, others) if one.id == "answer"]
+    return found
 
 
-def decimal(value):
-    return f"{value:.3f}".replace("-", "−")
-
-
-def test_the_answer_is_longppl(folders):
+def test_the_answer_is_longppl(folders: tuple[Path, Path]) -> None:
     """Value, interval, number of key tokens and documents, as `probe keys` gives them."""
-    found, section = longppl(folders[0]), key_section(explained(folders[0]))
+    run = opened(folders[0])
+    found, answer = longppl(run), answer_of(run)
     low, high = found.interval
-    assert section.finding.endswith(
+    assert answer.sentence.endswith(
         f"is {found.perplexity:.2f} (90 % interval {low:.2f}–{high:.2f})."
     )
     row = [
         *("model-one, run mine (this run)", f"{found.perplexity:.2f}", f"{low:.2f}–{high:.2f}"),
         *(f"{found.keys:,}", f"{found.targets:,}", f"{found.with_keys} of 9"),
     ]
-    assert section.tables[0].rows == [row]
-    assert any("chosen its own key tokens" in note for note in section.notes)
-    text = render([explained(folders[0])])
-    assert section.finding in "".join(Tokens(text).words)
-    assert text.count('id="answer"') == 1
-    assert "tokens of context" not in "".join(Tokens(text).words)
+    assert answer.tables[0].rows == [row]
+    assert any("chosen its own key tokens" in note for note in answer.caveats)
+    assert [one.id for one in findings(run)].count("answer") == 1
+    assert all("tokens of context" not in one.sentence for one in findings(run))
 
 
-def test_lsd_by_distance(folders):
+def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
     """Every bin with mean, quantiles, shares and counts of a filter over all rows."""
-    table = key_section(explained(folders[0])).tables[1]
+    table = answer_of(opened(folders[0])).tables[1]
     rows = frame(folders[0])
     rows = rows[(rows.condition == "truncate") & (rows.boundary > 0)]
     assert len(table.rows) == rows.distance.nunique()
-    for distance, mean, *others in table.rows:
-        own = rows[rows.distance == int(distance)]
+    for distances, mean, *others in table.rows:
+        first, last = map(int, distances.split("–"))
+        assert first == last
+        own = rows[rows.distance == first]
         key = (own.lsd > 2) & (-own.nll_intact > -2)
-        assert mean == decimal(own.lsd.mean())
+        assert mean == signed(own.lsd.mean(), 3)
         assert others[:6] == [
-            decimal(own.lsd.quantile(q)) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+            signed(own.lsd.quantile(q), 3) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
         ]
-        assert others[6:8] == [f"{share.mean() * 100:.2f} %" for share in (own.lsd > 2, key)]
-        assert others[8:] == [f"{len(own):,}", f"{own.document.nunique()}"]
+        assert others[6:8] == [f"{share.mean():.2%}" for share in (own.lsd > 2, key)]
+        assert others[8:] == [f"{len(own):,}"]
 
 
-def test_key_tokens_are_marked(folders):
+def test_key_tokens_are_marked(folders: tuple[Path, Path]) -> None:
     """All and none but the key tokens, each with its LSD and LCL in words."""
-    found = explore(summarise(folders[0], write=False))
+    run = opened(folders[0])
+    marks = answer_of(run).marks
+    assert marks.rule == "LSD > 2, LCL > −2, chosen by model-one (run mine)"
     rows = frame(folders[0])
-    rows = rows[(rows.condition == "truncate") & (rows.boundary > 0)]
-    shown = 0
-    for window in found.windows:
-        own = rows[rows.document == window.document].set_index("position")
-        assert len(window.tokens) == len(own) > 0
-        for place, token in enumerate(window.tokens, start=window.first):
-            lsd, nll = own.loc[place, ["lsd", "nll_intact"]]
-            expected = f"Key token: LSD {decimal(lsd)}, LCL {decimal(-nll)} nats"
-            assert token.key == (expected if lsd > 2 and nll < 2 else None)
-        shown += window.key_tokens
-    assert found.keys == "LSD > 2, LCL > −2, chosen by model-one (run mine)"
-    page = Tokens(render([explained(folders[0])]))
-    titles = [title for window in page.windows for _, title in window]
-    assert [t for t in titles if t] == [t.key for w in found.windows for t in w.tokens if t.key]
-    assert all(
-        ("key" in (name or "").split()) == (title is not None)
-        for window in page.windows
-        for name, title in window
-    )
-    assert f", {shown} in the text shown: " in "".join(page.words)
+    for row in rows[(rows.condition == "truncate") & (rows.boundary > 0)].itertuples():
+        lsd, nll = row.lsd, row.nll_intact
+        expected = f"Key token: LSD {decimals(lsd)}, LCL {decimals(-nll)} nats"
+        assert marks.title(lsd, nll) == (expected if lsd > 2 and nll < 2 else None)
+    marked = run.connection.execute(f"SELECT count(*) FROM targets WHERE {marks.rows}").fetchone()
+    assert marked == (((rows.condition == "truncate") & (rows.boundary > 0)).sum(),)
 
 
-def test_several_runs_choose_for_one_another(folders):
+def test_the_rule_is_strict(folders: tuple[Path, Path]) -> None:
+    """A token at a limit is not key."""
+    title = answer_of(opened(folders[0])).marks.title
+    assert title(2.0, 0.5) is None
+    assert title(2.5, 2.0) is None
+    assert title(2.5, 1.5) == "Key token: LSD 2.500, LCL −1.500 nats"
+
+
+def test_several_runs_choose_for_one_another(folders: tuple[Path, Path]) -> None:
     """Each run is also told with the key tokens of the others, and whose they are."""
-    every = [explained(folder) for folder in folders]
-    section = key_section(every[1], [each.summary for each in every])
-    carried = longppl(folders[0], scored=folders[1])
-    (own, other), lines = section.tables[0].rows, section.notes
+    mine, theirs = (opened(folder) for folder in folders)
+    answer = answer_of(theirs, mine)
+    transferred = longppl(mine, scored=theirs)
+    (own, other), lines = answer.tables[0].rows, answer.caveats
     assert own[0] == "model-two, run theirs (this run)"
     assert other[0] == "model-one, run mine"
-    assert other[1] == f"{carried.perplexity:.2f}"
-    assert other[3:] == [f"{carried.keys:,}", f"{carried.targets:,}", f"{carried.with_keys} of 9"]
+    assert other[1] == f"{transferred.perplexity:.2f}"
+    assert other[3:] == [
+        f"{transferred.keys:,}",
+        f"{transferred.targets:,}",
+        f"{transferred.with_keys} of 9",
+    ]
     assert any("carried over from" in line and "(run 'mine')" in line for line in lines)
-    words = "".join(Tokens(render(every)).words)
-    assert (
-        f"theirs: LongPPL of model-two on made-up is {longppl(folders[1]).perplexity:.2f}" in words
-    )
 
 
-def test_keys_that_cannot_be_carried(folders, tmp_path):
+def test_keys_that_cannot_be_transferred(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Another text is a note; a run with another protocol is no chooser."""
     strange = write(tmp_path / "strange", {"x": "another text " * 9}, model="three")
     sweep = write_run(tmp_path / "sweep", Simulation({"truncate": lambda d: 0 * d}))
-    others = [summarise(folder, write=False) for folder in (strange, sweep)]
-    section = key_section(explained(folders[0]), others)
-    assert len(section.tables[0].rows) == 1
+    others = [opened(folder) for folder in (strange, sweep)]
+    answer = answer_of(opened(folders[0]), *others)
+    assert len(answer.tables[0].rows) == 1
     assert any(
         line.startswith("key tokens of model-three (run strange) cannot be carried over: ")
-        for line in section.notes
+        for line in answer.caveats
     )
-    assert key_section(explained(sweep), others) is None
+    assert answer_of(opened(sweep), *others).marks is None
 
 
-def test_no_key_and_no_short_context(tmp_path):
-    """Documents of one short context have neither LSD nor key tokens, and no explorer."""
+def test_no_key_and_no_short_context(tmp_path: Path) -> None:
+    """Documents of one short context have neither LSD nor key tokens."""
     run = write(tmp_path / "run", {f"d{n}": "the cat sat on a mat, and then " for n in range(3)})
-    section = key_section(explained(run))
-    assert [table.caption for table in section.tables] == ["LongPPL, and who chose the key tokens"]
-    assert section.tables[0].rows[0][1:4] == ["–", "–", "0"]
-    assert NOTHING_CUT in section.notes
-    assert explore(summarise(run, write=False)) is None
-    assert "Token explorer" not in render([explained(run)])
+    answer = answer_of(opened(run))
+    assert [table.caption for table in answer.tables] == ["LongPPL, and who chose the key tokens"]
+    assert answer.tables[0].rows[0][1:4] == ["–", "–", "0"]
+    assert NOTHING_CUT in answer.caveats
 
 
-def test_the_rule_is_strict():
-    """A token at a limit is not key."""
-    assert key_text(KeyRule(), 2.0, 0.5) is None
-    assert key_text(KeyRule(), 2.5, 2.0) is None
-    assert key_text(KeyRule(), 2.5, 1.5) == "Key token: LSD 2.500, LCL −1.500 nats"
-    assert key_text(KeyRule(1.0, -3.0), 1.5, 2.5) == "Key token: LSD 1.500, LCL −2.500 nats"
-
-
-def test_names_are_text(folders, tmp_path):
-    """Of models and runs nothing becomes an element."""
+def test_what_stands_on_the_page(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """The answer once, key tokens marked as they are counted; of names nothing is an element."""
+    run = opened(folders[0])
+    every = findings(run)
+    page = render([run], [every])
+    sentence_ = answer_of(run).sentence
+    assert sentence_ in page
+    assert page.count('id="answer"') == 1
+    assert "Key token: LSD" in page
     folder = shutil.copytree(folders[0], tmp_path / "run")
     record = json.loads((folder / "run.json").read_text("utf-8"))
     record |= {"name": f"{ATTACK}\u202e", "model": {"name": ATTACK}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    text = render([explained(folder)])
-    assert re.findall("<script>", text) == ["<script>"]
-    assert "\u202e" not in text
-    assert "chosen by &lt;script&gt;" in text
+    run = opened(folder)
+    page = render([run], [findings(run)])
+    assert re.findall("<script>", page) == ["<script>"]
+    assert "\u202e" not in page
+    assert "chosen by &lt;script&gt;" in page
 
 
-def test_other_runs_have_no_key_tokens(tmp_path):
-    """A sweep's page is what it was."""
-    simulation = Simulation({"truncate": lambda d: 3 / (1 + d)})
-    summary = summarise(write_run(tmp_path / "run", simulation), write=False)
-    found = explore(summary)
-    assert found.keys is None
-    assert all(token.key is None for window in found.windows for token in window.tokens)
-    text = render([Explained(summary)])
-    assert 'class="key"' not in text
-    assert "LongPPL" not in text
+def test_another_protocol_is_refused(tmp_path: Path) -> None:
+    """A sweep has no LongPPL, and its finding is none of its own."""
+    run = opened(write_run(tmp_path / "run", Simulation({"truncate": lambda d: 3 / (1 + d)})))
+    with pytest.raises(UsageError, match="has protocol 'sweep'; allowed for LongPPL: longppl"):
+        longppl(run)
+    every = findings(run)
+    assert all(one.marks is None for one in every)
+    page = render([run], [every])
+    assert 'class="key"' not in page
+    assert "LongPPL" not in page
+
+
+@pytest.mark.parametrize("name", ["lsd", "lcl"])
+def test_a_rule_is_finite(name: str) -> None:
+    """A rule that no token can meet is a mistake."""
+    with pytest.raises(UsageError, match=f"{name} is nan; allowed: a finite number of nats"):
+        KeyRule(**{name: math.nan})

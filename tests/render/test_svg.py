@@ -13,7 +13,7 @@ from probe.findings.chart import Axis, Cells, Chart, Interval, Rule, Series, lin
 from probe.render import svg
 from probe.render.layout import labels, legend_entries
 from probe.render.markup import element, shortened
-from probe.render.svg_cells import TITLED, between, levels, steps
+from probe.render.svg_marks import TITLED, between, levels, steps
 from probe.render.svg_frame import Frame
 
 ASSETS = sorted(Path(svg.__file__).parents[1].glob("*/assets/*.css"))

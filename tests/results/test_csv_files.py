@@ -71,4 +71,4 @@ def test_every_file_is_written_there() -> None:
         for path in ROOT.glob("probe/**/*.py")
         if {"to_csv", "read_csv"} & set(path.read_text("utf-8").replace("(", ".").split("."))
     }
-    assert files == {"probe/analysis/record.py"}
+    assert files == {"probe/results/csv_files.py"}

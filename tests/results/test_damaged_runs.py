@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from probe.analysis.keys import read_window
-from probe.report.page import render
+from open_runs import opened
 from simulated import Simulation, write_run
 
-from probe.analysis.explain import explain
-from probe.analysis.summary import summarise
 from probe.errors import ProbeError
+from probe.findings.base import findings
+from probe.findings.key_tokens import read_window
+from probe.render.page import render
 from probe.results.checksums import damage
-from probe.results.folder import connected, read_folder
+from probe.results.folder import read_folder
 from probe.results.parts import score_parts
 
 HOLDS = "context_probe.holds"
@@ -82,9 +82,9 @@ def flip(path: Path, at: int) -> None:
 
 
 def only_warning(run: Path) -> str:
-    """What summarise says of the first part, of which the five others are used."""
-    found = summarise(run, write=False)
-    assert found.documents == 5
+    """What an open run says of the first part, of which the five others are used."""
+    found = opened(run)
+    assert len(found.documents) == 5
     return next(line for line in found.warnings if "left out" in line)
 
 
@@ -169,9 +169,9 @@ def test_strange_rows(run: Path, change: Callable[..., pa.Table], told: str) -> 
 def test_a_copy_of_another_tools_part(run: Path) -> None:
     """Parts that do not say what they hold count once too, told by their bytes."""
     part = score_parts(run)[0]
-    plain = summarise(run, write=False)
+    plain = opened(run)
     shutil.copy(part, part.with_name("part-copy.parquet"))
-    found = summarise(run, write=False)
+    found = opened(run)
     assert found.curve.equals(plain.curve)
     assert "part-copy.parquet is left out: it holds what part-00000.parquet" in found.warnings[0]
 
@@ -205,17 +205,16 @@ def test_scores_that_are_no_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_windows_without_offsets(run: Path, change: Callable[..., pa.Table]) -> None:
     """All is reported that needs no text, and what is left out is said."""
-    plain = summarise(run, write=False)
+    plain = opened(run)
     rewrite(run / "windows.parquet", change)
-    found = explain(run, classes=["kind"], write=False)
+    found = opened(run, classes=["kind"])
     told = "windows.parquet of 'run' has no offset for each token of 6 windows: their text is left"
-    assert found.summary.warnings[0].startswith(told)
-    assert found.summary.curve.equals(plain.curve)
-    with connected(read_folder(run)) as connection:
-        window = read_window(connection, "doc000", 0)
+    assert found.warnings[0].startswith(told)
+    assert found.curve.equals(plain.curve)
+    window = read_window(found.connection, "doc000", 0)
     assert window is not None
     assert (window.text, len(window.ids), len(window.char_start)) == (None, 64, 0)
-    assert "#63" in render([found])  # a token's number instead of its text
+    assert "#63" in render([found], [findings(found)])  # a token's number instead of its text
 
 
 @pytest.mark.parametrize(
@@ -237,13 +236,13 @@ def test_unusable_windows(run: Path, change: Callable[..., pa.Table], told: str)
     """One line says what is wrong with the file, and how to have it back."""
     rewrite(run / "windows.parquet", change)
     with pytest.raises(ProbeError, match="call probe run with its configuration again") as caught:
-        summarise(run, write=False)
+        opened(run)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_damaged_windows(run: Path) -> None:
-    """One bit is told; so is a window that ends before its targets, where tokens are shown."""
+    """One bit is told; so is a window that ends before its targets."""
     path = run / "windows.parquet"
     whole = path.read_bytes()
     flip(path, bits(path)[3])
@@ -254,18 +253,15 @@ def test_damaged_windows(run: Path) -> None:
     for name in ("token_ids", "char_start", "char_end"):
         cut = with_column(name, lambda lists: [one[:40] for one in lists])(cut)
     rewrite(path, lambda _: cut)
-    with (
-        pytest.raises(ProbeError, match=r"has 40 tokens from 0 on in window 0 .* target at 63"),
-        connected(read_folder(run)),
-    ):
-        pass
+    with pytest.raises(ProbeError, match=r"has 40 tokens from 0 on in window 0 .* target at 63"):
+        opened(run)
 
 
 def test_a_part_of_an_unknown_window(run: Path) -> None:
     """Also one whose number no bit stands for is named as what it is."""
     rewrite(score_parts(run)[0], with_column("window", first(2**31 - 1)))
     with pytest.raises(ProbeError, match=r"lacks 1 window that was scored, .* 2147483647"):
-        summarise(run, write=False)
+        opened(run)
 
 
 def test_what_is_looked_at_once_is_looked_at_again_when_it_changes(run: Path) -> None:

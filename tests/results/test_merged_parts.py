@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from test_store import columns
+from open_runs import opened
+from test_scores import columns
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     configured,
@@ -22,7 +23,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 import probe.runs.run
-from probe.analysis.summary import summarise
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.results.folder import read_folder
@@ -125,7 +125,7 @@ def test_a_run_that_merges(
     merged = score(base, tmp_path / "merged", batch=1)
     assert names(Store(merged)) == ["merged", "merged", "part", "part"]
     pd.testing.assert_frame_equal(scores(merged), scores(single))
-    assert summarise(merged).contexts == summarise(single).contexts
+    assert opened(merged).contexts == opened(single).contexts
     monkeypatch.setattr("probe.runs.run.load_model", None)  # nothing is left to score
     score(base, tmp_path / "merged", batch=1)
 
@@ -135,7 +135,7 @@ def test_readers_leave_copies_out(
 ) -> None:
     """A folder whose merge was cut off is reported as if it had not been."""
     folder = score(base, tmp_path, batch=1)
-    expected, aside = summarise(folder, write=False), tmp_path / "aside"
+    expected, aside = opened(folder), tmp_path / "aside"
     shutil.copytree(folder / "scores", aside)
     monkeypatch.setattr("probe.results.scores.MERGED", 8)
     store = Store(folder)
@@ -144,7 +144,7 @@ def test_readers_leave_copies_out(
     assert names(store) == ["merged"]
     for part in aside.iterdir():
         shutil.copy(part, folder / "scores")
-    found = summarise(folder, write=False)
+    found = opened(folder)
     assert found.targets == expected.targets
     pd.testing.assert_frame_equal(found.curve, expected.curve)
 

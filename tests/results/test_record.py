@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from probe.report.page import write_page
+from open_runs import opened, written
 from simulated import Simulation, write_run
 
-from probe.analysis.explain import explain
-from probe.analysis.summary import summarise
+from probe.analysis.open_run import open_run
 from probe.errors import ProbeError
+from probe.findings.base import findings
+from probe.render.page import write_page
 from probe.results.folder import read_folder
 from probe.results.record import RULES, read_record
 
@@ -73,7 +74,7 @@ def test_a_value_that_cannot_be_one(run: Path, path: str, value: Any, allowed: s
     """One line with where it is, what it is and what is allowed."""
     put(run, path, value)
     with pytest.raises(ProbeError) as caught:
-        summarise(run)
+        open_run(run)
     told = str(caught.value)
     assert told.startswith(f"'{run / 'run.json'}': {path}")
     assert f"; allowed: {allowed}" in told
@@ -93,7 +94,7 @@ def test_what_a_protocol_needs(run: Path, kind: str, missing: list[str]) -> None
     """Its own numbers cannot be left out."""
     put(run, "config.protocol", {"kind": kind})
     with pytest.raises(ProbeError) as caught:
-        summarise(run)
+        open_run(run)
     for name in missing:
         assert f"config.protocol.{name} is missing; allowed: a whole number, " in str(caught.value)
 
@@ -103,13 +104,13 @@ def test_every_mistake_is_told(run: Path) -> None:
     put(run, "config.seed", "x")
     put(run, "name", 5)
     with pytest.raises(ProbeError, match=r"run\.json' has 2 mistakes:\n  name is 5; .*\n  config"):
-        summarise(run)
+        open_run(run)
     put(run, "data.documents", [1] * 100)
     with pytest.raises(ProbeError, match=r"and 82 more$"):
-        summarise(run)
+        open_run(run)
     put(run, "data.documents", [{"tokens": 3}])
     with pytest.raises(ProbeError, match=r"data\.documents\.0\.id is missing; allowed: text"):
-        summarise(run)
+        open_run(run)
 
 
 def test_what_is_not_said(run: Path) -> None:
@@ -121,17 +122,17 @@ def test_what_is_not_said(run: Path) -> None:
             put(run, path, None)
             assert read_folder(run).parts
     (run / "run.json").write_text("{}")
-    assert summarise(run, write=False).documents == 6
+    assert len(opened(run).documents) == 6
 
 
 def test_brackets_without_end(run: Path) -> None:
     """What Python cannot read is no traceback."""
     (run / "run.json").write_text("[" * 100_000)
     with pytest.raises(ProbeError, match="its brackets are too deep"):
-        summarise(run)
+        open_run(run)
     (run / "run.json").write_text("[1]")
     with pytest.raises(ProbeError, match=r"run\.json' holds \[1\]; allowed: an object"):
-        summarise(run)
+        open_run(run)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +152,8 @@ def test_brackets_without_end(run: Path) -> None:
 def test_lone_surrogates(run: Path, path: str) -> None:
     """Text that no file can hold is named, in every file and on the page."""
     put(run, path, "a\ud800b")
-    found = explain(run, classes=["kind"])
-    page = write_page(found, run / "report.html")
+    found = written(run, classes=["kind"])
+    page = write_page([found], [findings(found)], run / "report.html")
     assert "a[U+D800]b" in json.dumps(read_record(run / "run.json"), ensure_ascii=False)
     for file in (page, run / "summary.json", run / "curve.csv", run / "findings.json"):
         assert "\ud800" not in file.read_text(encoding="utf-8")
