@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from probe.attention.term import TermEntry
     from probe.classes.registry import Entry as ClassEntry
-    from probe.perturbations.register import PerturbationEntry
+    from probe.perturbations.registry import PerturbationEntry
 
 COLUMNS = 100
 CONTROLS = ("intact", "noise", "attend")
@@ -54,7 +54,6 @@ Rows = Iterable[tuple[str, str]]
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.classes import registry as classes
-    from probe.perturbations import register
     from probe.perturbations.steps import FORMS
 
     entries = {name: register.get(name) for name in register.names()}

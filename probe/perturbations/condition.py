@@ -15,7 +15,6 @@ from probe import checks
 from probe.attention.pattern import Pattern
 from probe.calls import refuse_long
 from probe.errors import UsageError
-from probe.perturbations import register
 from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
 from probe.perturbations.language import pipeline_version

@@ -7,7 +7,6 @@ permutation before it did not.
 import numpy as np
 
 from probe import checks
-from probe.perturbations import register
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import any_sources
