@@ -56,7 +56,7 @@ def command() -> None:
     from probe.classes import registry as classes
     from probe.perturbations.steps import FORMS
 
-    entries = {name: register.get(name) for name in register.names()}
+    entries = {name: registry.get(name) for name in registry.names()}
     perturbations = [entry for name, entry in entries.items() if name not in CONTROLS]
     parts = [
         section("Perturbations", _perturbations(perturbations)),

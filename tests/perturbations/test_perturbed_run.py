@@ -21,7 +21,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.errors import UsageError
-from probe.perturbations import registry as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import unigram, vocabulary
 from probe.perturbations.units import TokenText, common_types, pre_tokens

@@ -5,7 +5,7 @@ import pytest
 from builtin_conditions import EVERY, PREFIXED, WITHIN
 from stub_spacy import forget, install
 
-from probe.perturbations import registry as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.registry import Traits
 from probe.perturbations.traits import is_nested, is_random, tried_nested, tried_random

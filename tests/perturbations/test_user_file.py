@@ -8,7 +8,7 @@ from probe.commands import list as listing
 from probe.commands import show
 from probe.config import check
 from probe.errors import UsageError
-from probe.perturbations import registry as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import code_versions, parse
 from probe.perturbations.registry import load_file
 
