@@ -54,6 +54,7 @@ Rows = Iterable[tuple[str, str]]
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.classes import registry as classes
+    from probe.perturbations import registry
     from probe.perturbations.steps import FORMS
 
     entries = {name: registry.get(name) for name in registry.names()}

@@ -15,6 +15,7 @@ from probe import checks
 from probe.attention.pattern import Pattern
 from probe.calls import refuse_long
 from probe.errors import UsageError
+from probe.perturbations import registry
 from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
 from probe.perturbations.language import pipeline_version

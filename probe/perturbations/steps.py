@@ -16,6 +16,7 @@ from probe.attention.pattern import Pattern
 from probe.attention.term import KEYWORDS
 from probe.calls import Call, Syntax, literal
 from probe.errors import UsageError
+from probe.perturbations import registry
 from probe.perturbations.ids import Kind
 from probe.perturbations.samplers import Sampler, any_sources
 from probe.perturbations.units import synthetic_inputs

@@ -7,6 +7,7 @@ permutation before it did not.
 import numpy as np
 
 from probe import checks
+from probe.perturbations import registry
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import any_sources
