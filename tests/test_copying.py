@@ -13,9 +13,9 @@ from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
 from probe.engine.tree import build, tokens
-from probe.findings.curve import sentence, warnings_of
+from probe.findings.answer import sentence, warnings_of
 from probe.perturbations.condition import parse
-from probe.protocols.branches import intact, perturbed
+from probe.protocols.branches import Draw, intact, perturbed
 
 COUNT = 5
 
@@ -42,7 +42,7 @@ def test_copies_share_the_text_before_them():
     window, plan = random_windows(1, 1024)[0], grid(1024, [32, 128, 512], count=64, end_offset=0)
     runs = plan.runs(True)
     branches = [intact(window, plan.targets, FIRST)]
-    branches += [perturbed(window, run, parse("paste"), first_token=FIRST, seed=0) for run in runs]
+    branches += [perturbed(window, run, Draw(parse("paste")), FIRST) for run in runs]
     forwarded = tokens(build([columns([one.branch]) for one in branches]))
     assert forwarded <= 1 + 1024 + sum(64 + d + 64 for d in (32, 128, 512))
     assert forwarded > 1 + 1024 + sum(d + 64 for d in (32, 128, 512))

@@ -23,16 +23,17 @@ from plans import Plan, grid, sweep
 from planted import CopyRule, planted
 
 from probe.corpus.windows import Window
+from probe.engine import tree, walk
+from probe.engine import tree as packing
 from probe.engine.branch import Branch
-from probe.engine.engine import Engine, Techniques, tree, walk
-from probe.engine.engine import tree as packing
+from probe.engine.engine import Engine, Techniques
 from probe.engine.losses import MEASURES, Losses
 from probe.engine.selfcheck import check
 from probe.engine.walk import Walk
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocols.branches import FirstToken, intact, perturbed
+from probe.protocols.branches import Draw, FirstToken, intact, perturbed
 
 LENGTH = 64
 PLANS: dict[str, Plan] = {
@@ -96,7 +97,7 @@ def _branches(
     return (
         intact(own, protocol.targets, first).branch,
         *(
-            perturbed(own, run, parse(text), first_token=first, seed=1, sources=sources).branch
+            perturbed(own, run, Draw(parse(text), seed=1), first, sources=sources).branch
             for text in conditions
             for run in protocol.runs(True)
         ),

@@ -11,7 +11,7 @@ from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.models.positions import heeds_positions, hides, refuse_unheeded
 from probe.perturbations.condition import parse
-from probe.protocols.branches import FirstToken, TargetRun, perturbed
+from probe.protocols.branches import Draw, FirstToken, TargetRun, perturbed
 
 ALIBI = ("bloom", "falcon", "mpt")
 IDS = random_ids(80)
@@ -47,9 +47,7 @@ def masked(model: CausalModel, hidden: slice) -> NDArray[np.float32]:
 @torch.inference_mode()
 def scored(model: CausalModel, condition: str) -> NDArray[np.float32]:
     """Losses of the run's targets in the branch of a condition."""
-    branch = perturbed(
-        window(), RUN, parse(condition), first_token=FirstToken("keep", BOS), seed=0
-    ).branch
+    branch = perturbed(window(), RUN, Draw(parse(condition)), FirstToken("keep", BOS)).branch
     ids, places = torch.from_numpy(branch.ids), torch.from_numpy(branch.places)
     states, _ = model.states(ids[None], positions=places[None], keep=False)
     logp = torch.log_softmax(model.head(states[0]).float(), -1)

@@ -15,7 +15,7 @@ from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.perturbations.trials import nested
-from probe.protocols.branches import FirstToken, TargetRun, perturbed
+from probe.protocols.branches import Draw, FirstToken, TargetRun, perturbed
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),
@@ -237,17 +237,16 @@ def test_near_is_never_touched(text, boundary, before, first_token, seed):
     condition, ids = parse(text), np.arange(200, 260)
     nothing = np.empty(0, dtype=np.int32)
     window = Window("a", 0, 0, ids, None, nothing, nothing)
-    run = TargetRun(boundary, boundary + before, 60)
+    place = slice(0, boundary // 3)
+    run = TargetRun(boundary, boundary + before, 60, passage=place)
     whole = spelled(ids.tolist())
     branch = perturbed(
         window,
         run,
-        condition,
-        first_token=first_token,
-        seed=seed,
+        Draw(condition, seed=seed),
+        first_token,
         sources=SOURCES,
         text=whole,
-        passage=slice(0, boundary // 3),
     ).branch
     near = ids[boundary:]
     assert np.array_equal(branch.ids[-len(near) :], near)

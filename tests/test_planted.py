@@ -14,7 +14,7 @@ from probe.engine.selfcheck import check
 from probe.models.causal import CausalModel
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocols.branches import FirstToken, intact, perturbed
+from probe.protocols.branches import Draw, FirstToken, intact, perturbed
 
 VOCABULARY, LENGTH, WINDOWS = 64, 96, 24
 CONDITIONS = ("truncate", "shuffle", "replace(source='vocabulary')")
@@ -48,7 +48,7 @@ def deltas(
         [
             intact(window, plan.targets, FIRST),
             *(
-                perturbed(window, run, parse(condition), first_token=FIRST, seed=0, sources=sources)
+                perturbed(window, run, Draw(parse(condition)), FIRST, sources=sources)
                 for run in plan.runs(True)
             ),
         ]

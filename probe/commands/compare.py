@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from probe.commands._target import FIGURES, Target, parted
 from probe.commands._visible import say
+from probe.commands.options import FIGURES, Target, parted
 
 
 @click.command("compare", short_help="Runs in one table; differences of two.")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from probe.commands._target import Target
 from probe.commands._visible import say
+from probe.commands.options import Target
 from probe.errors import UsageError
 
 

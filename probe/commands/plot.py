@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from probe.commands._target import FIGURES, Target, parted
 from probe.commands._visible import note, say
+from probe.commands.options import FIGURES, Target, parted
 from probe.errors import ProbeError, UsageError
 from probe.text import slug
 

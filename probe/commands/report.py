@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands._target import Target
 from probe.commands._visible import note, say
+from probe.commands.options import Target
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
 
 if TYPE_CHECKING:

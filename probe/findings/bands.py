@@ -11,9 +11,10 @@ from probe.analysis.intervals import delta_table, in_words, strongest
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
+from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import Chart, EmptyChartError, Series, delta_axis, names_axis
-from probe.findings.curve import counts, subject, threshold_of
+from probe.findings.curve import threshold_of
 from probe.findings.table import Table
 from probe.text import counted, printable
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
 from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.classes.choice import is_user
@@ -93,13 +94,12 @@ def plot(
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
-    for each in dict.fromkeys(curves["class"].astype(str)):
-        chart = class_chart(run, replace(found, curves=curves), each, condition)
+    for each, rows in curves.groupby(curves["class"].astype(str), sort=False):
+        first, *_ = in_order(rows["condition"].astype(str))
+        chart = class_chart(run, replace(found, curves=curves), str(each), first)
         if chart is None:
-            raise EmptyChartError(
-                f"no curve of class {each!r} under the condition {condition!r} to draw"
-            )
-        yield "" if name else f"-{slug(each)}", chart
+            raise EmptyChartError(f"no curve of class {each!r} to draw")
+        yield "" if name else f"-{slug(str(each))}", chart
 
 
 @register("classes", order=100, plots=[Plot("classes", plot, options=[CONDITION, CLASS])])
@@ -357,7 +357,8 @@ def _fitted(
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
     y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
     role: Role = "grey" if unresolved else "series"
-    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role)
+    points = False if unresolved else None  # a thin line, behind those with an answer
+    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)
 
 
 def _label(value: str, answer: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probe.analysis.open_run import OpenRun
+from probe.findings.answer import counts
 from probe.findings.base import Finding, register
-from probe.findings.curve import counts
 from probe.findings.table import Table, decimals
 
 _MEANINGS = {

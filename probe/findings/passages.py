@@ -12,6 +12,7 @@ from probe.analysis.intervals import delta_table, in_words, strongest
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
+from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import (
     Chart,
@@ -22,7 +23,7 @@ from probe.findings.chart import (
     linear_axis,
     names_axis,
 )
-from probe.findings.curve import counts, curve_series, subject, threshold_of
+from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import Shown, Table, between, records
 from probe.results.views import scored_conditions
 from probe.text import counted, printable

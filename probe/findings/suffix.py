@@ -20,9 +20,9 @@ from probe.analysis.bootstrap import (
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import UsageError
+from probe.findings.answer import subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Axis, Chart, EmptyChartError, Rule, Series, distance_axis
-from probe.findings.curve import subject
 from probe.findings.table import Table
 from probe.results.folder import unique_labels
 from probe.text import counted, signed

@@ -219,10 +219,8 @@ class Plan:
             perturbed(
                 window,
                 run,
-                condition,
-                first_token=self.model.first_token,
-                seed=inputs.seed,
-                repeat=draw.repeat,
+                draw,
+                self.model.first_token,
                 sources=inputs.sources(condition, run.name),
                 text=inputs.text,
             )

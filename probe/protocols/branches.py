@@ -40,10 +40,17 @@ class TargetRun(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A condition and the number of its draw."""
+    """A condition, and what its draws depend on besides the window.
+
+    Args:
+        condition: The condition.
+        repeat: Number of the draw.
+        seed: Seed of the run.
+    """
 
     condition: Condition
-    repeat: int
+    repeat: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,11 +130,9 @@ def attended(
 def perturbed(
     window: Window,
     run: TargetRun,
-    condition: Condition,
-    *,
+    draw: Draw,
     first_token: FirstToken,
-    seed: int,
-    repeat: int = 0,
+    *,
     sources: Mapping[str, Sampler] | None = None,
     text: TokenText | None = None,
 ) -> Scored:
@@ -138,15 +143,13 @@ def perturbed(
     Args:
         window: The window.
         run: The boundary, the targets and where far begins.
-        condition: The condition.
+        draw: The condition, and which draw of it.
         first_token: What stands in front.
-        seed: Seed of the run.
-        repeat: Number of the draw.
         sources: Samplers by name.
         text: The text of the whole window, where the condition reads it.
     """
-    start = max(run.start, first_token.kept)
-    rng = draw_rng(seed, window.document, window.index, condition.text, repeat)
+    condition, start = draw.condition, max(run.start, first_token.kept)
+    rng = draw_rng(draw.seed, window.document, window.index, condition.text, draw.repeat)
     far = window.ids[start : run.boundary]
     text = None if text is None else text[start : run.boundary]
     targets = window.ids[run.first : run.stop]
@@ -183,7 +186,7 @@ def perturbed(
     return Scored(
         branch,
         condition.text,
-        repeat,
+        draw.repeat,
         window.start + first,
         window.start + (start if len(before) else run.boundary),
         window.start + run.boundary,

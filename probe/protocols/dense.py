@@ -45,7 +45,8 @@ class DenseProtocol(Protocol):
     @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """Far text begins with the longest context, which a target's loss is compared with."""
-        return Reading(far_tokens=f"{int(options['context'])} - distance")
+        context = options.get("context")
+        return Reading(far_tokens=f"{context} - distance") if type(context) is int else Reading()
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
         """A shorter context is a truncated one."""
@@ -128,9 +129,7 @@ class DensePlan(Plan):
         condition, asked = parse(TRUNCATE), bool(list(draws))
         scored = []
         for run in self.runs(shared=True):
-            one = perturbed(
-                window, run, condition, first_token=self.model.first_token, seed=inputs.seed
-            )
+            one = perturbed(window, run, Draw(condition), self.model.first_token)
             if run.stop - 1 - run.boundary == self.context:
                 scored.append(_longest(one))
             if asked:
@@ -143,15 +142,3 @@ def _longest(one: Scored) -> Scored:
     ids, last = one.branch.ids, one.branch.targets - 1
     branch = Branch(ids, ids, len(ids) - 1, len(ids), one.branch.origin + last)
     return Scored(branch, "intact", 0, one.position + last, -1, -1)
-
-
-def longest_context(record: Mapping[str, Any]) -> int | None:
-    """Longest context of a run of this protocol, tokens, ``None`` for any other run.
-
-    Args:
-        record: Content of its ``run.json``.
-    """
-    options = (record.get("config") or {}).get("protocol") or {}
-    context = options.get("context")
-    known = options.get("kind") == "dense" and type(context) is int
-    return context if known else None

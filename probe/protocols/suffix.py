@@ -283,10 +283,10 @@ def _whole(number: object) -> bool:
     return isinstance(number, int)
 
 
-def _slots(room: int, tokens: int, rng: np.random.Generator) -> Places:
+def _slots(space: int, tokens: int, rng: np.random.Generator) -> Places:
     """Consecutive places for as many continuations as fit, behind a random offset."""
-    count = max(0, room) // tokens
-    offset = rng.integers(max(0, room) - count * tokens, endpoint=True)
+    count = max(0, space) // tokens
+    offset = rng.integers(max(0, space) - count * tokens, endpoint=True)
     return np.arange(count, dtype=np.int64) * tokens + offset
 
 

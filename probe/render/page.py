@@ -19,10 +19,9 @@ from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding
 from probe.findings.chart import Chart
 from probe.findings.table import Table, decimals
-from probe.render.explorer import MOST_BYTES, STEPS, explore
+from probe.render.explorer import MOST_BYTES, STEPS, Explorer, explore
 from probe.render.markup import text_markup, visible
 from probe.render.svg import draw, legend
-from probe.render.tokens import Explorer
 from probe.results.files import write_bytes
 from probe.results.folder import unique_labels
 

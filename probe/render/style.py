@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from probe.findings.chart import Series
 from probe.text import printable
@@ -32,6 +34,8 @@ LINES = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY = "#9A9A9A"
+MOST = 100
+"""Characters of a line of a title, however narrow they are."""
 EMPTY = "#E4E4E4"
 """Cells of a heat map without a value."""
 FLOOR: dict[str, Any] = {
@@ -89,3 +93,14 @@ def short(text: str, most: int = 44) -> str:
     """One line of at most this many characters; what has no shape of its own is escaped."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def fitting(text: str, room: float) -> str:
+    """One line of a title that is at most *room* points wide."""
+    line, size = short(text, MOST), _settings()["axes.titlesize"]
+    font = FontProperties(family=_settings()["font.family"], size=size)
+    most, room = len(line), room / 1.04  # letters on a grid of pixels are wider
+    while text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > room:
+        most -= 1
+        line = short(text, most)
+    return line

@@ -5,12 +5,12 @@ from markupsafe import Markup
 from probe.findings.chart import Chart, Rule, Series
 from probe.render.layout import Entry, legend_entries
 from probe.render.markup import element, visible
-from probe.render.svg_cells import cells_parts
 from probe.render.svg_frame import WIDTH, Frame, axes, rule_class, rules
 from probe.render.svg_marks import (
     CROSS,
     DIAMOND,
     SHAPES,
+    cells_parts,
     classes,
     floor_parts,
     interval_parts,

@@ -7,7 +7,7 @@ from typing import Any
 
 from probe.errors import ProbeError, UsageError
 from probe.results.parts import check_parts, score_parts
-from probe.results.record import Needs, Reading, older_schema, read_record
+from probe.results.record import PLAIN, Needs, Reading, older_schema, read_record
 from probe.results.windows_file import check_windows
 from probe.text import counted
 
@@ -61,8 +61,8 @@ def read_folder(
     path: str | Path,
     *,
     checked: bool = True,
-    reading: Callable[[Mapping[str, Any]], Reading] | None = None,
-    needs: Needs | None = None,
+    reading: Callable[[Mapping[str, Any]], Reading] = lambda _: PLAIN,
+    needs: Needs = lambda _: {},
 ) -> RunFolder:
     """Open a run folder and check every score part of it.
 
@@ -84,11 +84,11 @@ def read_folder(
     folder = Path(path)
     if not folder.is_dir():
         raise UsageError(f"no run folder at '{folder}'")
-    record = read_record(folder / "run.json", _needs if needs is None else needs)
+    record = read_record(folder / "run.json", needs)
     older = older_schema(folder, record)
     windows = check_windows(folder / "windows.parquet")
     found = score_parts(folder)
-    how = _reading(record) if reading is None else reading(record)
+    how = reading(record)
     problems, bad, without = check_parts(
         found, checked, how.needs_far_start, windows.tokens, record.get("identity_hash")
     )
@@ -160,20 +160,6 @@ def _tail(path: Path, others: Sequence[Path]) -> str:
         if all(other.parts[-size:] != end for other in others):
             return "/".join(end)
     return str(path)
-
-
-def _reading(record: Mapping[str, Any]) -> Reading:
-    """For callers that do not say how (until all take an open run)."""
-    from probe.protocols.registry import reading
-
-    return reading(record)
-
-
-def _needs(kind: str | None) -> Mapping[str, int]:
-    """For callers that do not say what (until all take an open run)."""
-    from probe.protocols.registry import needs
-
-    return needs(kind)
 
 
 def _length_caveat(record: Mapping[str, Any]) -> str | None:

@@ -40,6 +40,10 @@ class Reading:
     caveat: str = ""
 
 
+PLAIN = Reading()
+"""Far text begins with the window, and all that lies further than a distance is perturbed."""
+
+
 def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     """The content of a run's ``run.json``.
 

@@ -1,6 +1,5 @@
 """DuckDB views over the parquet files of a run: rows are aggregated there, never loaded."""
 
-import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
 from probe.errors import ProbeError
-from probe.results.record import Reading
+from probe.results.record import PLAIN, Reading
 from probe.text import counted
 
 OFFSETS = ("char_start", "char_end")
@@ -22,9 +21,6 @@ LISTS = ("token_ids", *OFFSETS)
 """Columns of ``windows.parquet`` that hold a list a window."""
 SAMPLE = 16
 """Parts, taken evenly from all, whose rows stand for the run where a guess is enough."""
-DISTRACTOR = "distractor(number="
-"""How conditions begin that are other texts in the targets' place (for readers without a
-:class:`Reading`)."""
 
 
 def connect(
@@ -32,7 +28,7 @@ def connect(
     parts: Sequence[Path],
     *,
     checked: bool = True,
-    reading: Reading | None = None,
+    reading: Reading = PLAIN,
 ) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees the rows of a run.
 
@@ -63,11 +59,10 @@ def connect(
     told = _footers(connection, [pattern(part) for part in parts])
     window_rows(connection, windows).create_view("windows")
     parquet_rows(connection, parts).create_view("rows")
-    alternatives = DISTRACTOR if reading is None else reading.alternatives
     for name, files in (("scores", parts), ("sample", some)):
         rows = parquet_rows(connection, files)
-        if alternatives and _may_begin(told, alternatives):
-            rows = rows.filter(f"NOT starts_with(condition, '{alternatives}')")
+        if reading.alternatives and _may_begin(told, reading.alternatives):
+            rows = rows.filter(f"NOT starts_with(condition, '{reading.alternatives}')")
         rows.create_view(name)
     if checked:
         refuse_unknown_windows(connection, windows)
@@ -75,8 +70,9 @@ def connect(
         "CREATE TEMP TABLE highest AS SELECT $1::BIGINT AS repeat, $2::BIGINT AS distance",
         _highest(connection, told),
     )
-    meaning = far_tokens(windows.parent) if reading is None else reading.far_tokens
-    connection.execute(f"CREATE MACRO far_tokens(boundary, distance, start) AS {meaning}")
+    connection.execute(
+        f"CREATE MACRO far_tokens(boundary, distance, start) AS {reading.far_tokens}"
+    )
     connection.execute(_targets_view(repeated=is_repeated(connection)))
     return connection
 
@@ -267,30 +263,3 @@ def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path)
             f"'{windows}' has {tokens:,} tokens from {start:,} on in window {window} of document"
             f" '{document}', of which the target at {last:,} was scored"
         )
-
-
-def longest_context(record: Mapping[str, Any]) -> int | None:
-    """Longest context (tokens) of a run that measures every context, ``None`` for any other.
-
-    Args:
-        record: Content of its ``run.json``.
-    """
-    from probe.protocols.dense import longest_context as longest  # until findings ask it themselves
-
-    return longest(record)
-
-
-def far_tokens(folder: Path) -> str:
-    """SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and ``start``.
-
-    For readers without a :class:`Reading`.
-
-    Args:
-        folder: The run folder; without a readable ``run.json`` far text begins with the window.
-    """
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        context = longest_context(record)
-    except (OSError, ValueError, AttributeError):
-        context = None
-    return "boundary - start" if context is None else f"{context} - distance"

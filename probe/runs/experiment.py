@@ -73,7 +73,7 @@ class Experiment:
         """Conditions and repeats, in order; a condition that draws nothing is scored once."""
         longest = max(run.boundary for run in self.plan.runs(True))
         return tuple(
-            Draw(condition, repeat)
+            Draw(condition, repeat, self.config.seed)
             for condition in self.config.parsed
             for repeat in range(self.config.repeats if _is_random(condition, longest) else 1)
         )

@@ -82,7 +82,9 @@ def run(
             say(line)
         if left:
             loaded = model or _load(experiment)
-            _score_missing(experiment, loaded, store, held, record, listen, say)
+            engine = _checked_engine(experiment, loaded, record, say)
+            store.write_record(record)
+            _score_missing(experiment, engine, store, held, record, listen)
         record["status"] = "complete"
         store.write_record(record)
     return store.folder
@@ -130,16 +132,10 @@ def _load(experiment: Experiment) -> CausalModel:
     )
 
 
-def _score_missing(
-    experiment: Experiment,
-    model: CausalModel,
-    store: Store,
-    held: set[Key],
-    record: dict[str, Any],
-    listen: Listener,
-    say: Say,
-) -> None:
-    """Check the model and score unit after unit."""
+def _checked_engine(
+    experiment: Experiment, model: CausalModel, record: dict[str, Any], say: Say
+) -> Engine:
+    """Check the model, put what came of it into the record, and take what is exact on it."""
     config = experiment.config
     if slow := slow_dtype(record["model"]["dtype"], model.device):
         say(slow)
@@ -157,11 +153,21 @@ def _score_missing(
         "device": str(model.device),
         "warnings": list(model.warnings),
     }
-    store.write_record(record)
     flex = config.patterns == "flex"
-    engine = Engine(model, report.techniques, tuple(config.measures), flex)
-    spent = dict(record["costs"])
-    todo = list(units(experiment, batch_size(config, model), held))
+    return Engine(model, report.techniques, tuple(config.measures), flex)
+
+
+def _score_missing(
+    experiment: Experiment,
+    engine: Engine,
+    store: Store,
+    held: set[Key],
+    record: dict[str, Any],
+    listen: Listener,
+) -> None:
+    """Score unit after unit, and keep each."""
+    model, spent = engine.model, dict(record["costs"])
+    todo = list(units(experiment, batch_size(experiment.config, model), held))
     total, done, far = sum(len(unit.windows) for unit in todo), 0, FarEnd(experiment)
     started = written = time.perf_counter()
     try:

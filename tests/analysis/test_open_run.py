@@ -10,7 +10,7 @@ from open_runs import answer, opened
 from simulated import Simulation, write_run
 
 from probe.errors import UsageError
-from probe.findings.curve import sentence, warnings_of
+from probe.findings.answer import sentence, warnings_of
 from probe.findings.positions import losses
 
 CURVES = {

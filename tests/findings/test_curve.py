@@ -8,7 +8,7 @@ from open_runs import answer, by_id, opened, written
 from simulated import Simulation, write_run
 
 from probe.analysis.floor import is_noise
-from probe.findings.curve import answer_table, basis, sentence
+from probe.findings.answer import answer_table, basis, sentence
 from probe.findings.positions import losses
 from probe.render.terminal import table_text
 from probe.results.csv_files import read_csv

@@ -41,8 +41,8 @@ from probe.findings.dense.importance import (
 from probe.findings.dense.lengths import KL, lengths
 from probe.findings.reading import reading
 from probe.findings.table import decimals
+from probe.protocols import registry
 from probe.render.terminal import text
-from probe.results.views import far_tokens
 
 CONTEXT, COUNT = 20, 12
 
@@ -262,14 +262,12 @@ def test_what_is_wrong_is_said(
             work(other)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"config": {"protocol": {"kind": "dense"}}}'])
-def test_a_record_that_says_nothing(content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("context", [None, True, "1); DROP TABLE scores; --"])
+def test_a_record_that_says_nothing(context: object) -> None:
     """Far text then begins with the window; nothing of the record reaches the query."""
-    (tmp_path / "run.json").write_text(content, encoding="utf-8")
-    assert far_tokens(tmp_path) == "boundary - start"
-    hostile = {"config": {"protocol": {"kind": "dense", "context": "1); DROP TABLE scores; --"}}}
-    (tmp_path / "run.json").write_text(json.dumps(hostile), encoding="utf-8")
-    assert far_tokens(tmp_path) == "boundary - start"
+    record = {"config": {"protocol": {"kind": "dense", "context": context}}}
+    for one in (record, {}, {"config": {"protocol": {"kind": "dense"}}}):
+        assert registry.reading(one).far_tokens == "boundary - start"
 
 
 def test_the_answer(run: OpenRun) -> None:
@@ -294,7 +292,7 @@ def test_the_answer(run: OpenRun) -> None:
 
 def test_the_charts(run: OpenRun) -> None:
     """Mean importance by distance, loss by length; the page folds numbers below each."""
-    importances, losses = answer_of(run).charts
+    importances, losses, _ = answer_of(run).charts
     for line, measure in zip(importances.series, ("nll", "kl"), strict=True):
         means = mean_importance(run, measure).dropna(subset="importance")
         assert line.x.tolist() == means.distance.tolist()
@@ -316,8 +314,9 @@ def test_the_curve_stands_below(run: OpenRun) -> None:
     """Loss by distance is a section of its own, and the figure of the run."""
     answer, curve = findings(run, brief=True)[:2]
     assert (curve.title, curve.level, answer.level) == ("Loss by distance", "brief", "answer")
-    assert curve.charts[0].file == "curve"
-    assert not any(drawn.file for drawn in answer.charts)
+    assert [drawn.file for drawn in curve.charts] == [""]
+    assert [drawn.file for drawn in answer.charts if drawn.on_page] == ["", ""]
+    assert [drawn.file for drawn in answer.charts if not drawn.on_page] == ["curve"]
 
 
 def drawn_of(run: OpenRun, **asked: Any) -> Chart:

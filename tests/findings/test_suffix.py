@@ -206,8 +206,7 @@ def test_distractors_are_no_losses_of_the_targets(run):
     assert set(run.curve["condition"]) == {"truncate"}
     assert set(losses(run).by_condition["condition"]) == {"intact", "truncate"}
     assert run.contexts == ()
-    with connect(run.path / "windows.parquet", run.folder.parts) as connection:
-        held = connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
+    held = run.connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probe.corpus.windows import Window
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import vocabulary
-from probe.protocols.branches import FirstToken, Scored, TargetRun, intact, perturbed
+from probe.protocols.branches import Draw, FirstToken, Scored, TargetRun, intact, perturbed
 
 LENGTH, START, BOS = 60, 1000, 7
 CONDITIONS = (
@@ -44,10 +44,8 @@ def window(index: int = 0, document: str = "a") -> Window:
 
 
 def apply(condition: str, run: TargetRun, mode: str = "keep", **how: int) -> Scored:
-    given = {"seed": 0, **how}
-    return perturbed(
-        window(), run, parse(condition), first_token=FIRST_TOKENS[mode], sources=SOURCES, **given
-    )
+    draw = Draw(parse(condition), **how)
+    return perturbed(window(), run, draw, FIRST_TOKENS[mode], sources=SOURCES)
 
 
 def far_of(scored: Scored, run: TargetRun) -> NDArray[np.int64]:
@@ -70,9 +68,8 @@ def test_near_is_untouched(condition: str, run: TargetRun, mode: str) -> None:
     scored = perturbed(
         given_window,
         run,
-        parse(condition),
-        first_token=FIRST_TOKENS[mode],
-        seed=3,
+        Draw(parse(condition), seed=3),
+        FIRST_TOKENS[mode],
         sources=SOURCES,
     )
     near = IDS[run.boundary : run.stop]
@@ -222,7 +219,7 @@ def test_draws_differ() -> None:
     ]
     drawn = {
         perturbed(
-            own, run, condition, first_token=FIRST_TOKENS["keep"], seed=seed, repeat=repeat
+            own, run, Draw(condition, repeat, seed), FIRST_TOKENS["keep"]
         ).branch.ids.tobytes()
         for own, seed, repeat in cases
     }

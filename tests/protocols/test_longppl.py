@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import plain_logp, tiny
 from numpy.typing import NDArray
-from open_runs import opened
 from plans import BOS_IN_FRONT, longppl
 from plans import windows as settings
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from probe.analysis.open_run import OpenRun, open_run
 from probe.config import Config, check
 from probe.corpus.windows import Document, whole
 from probe.errors import UsageError
@@ -55,6 +56,13 @@ def longppl_configuration(base: dict[str, Any]) -> dict[str, Any]:
     """The base configuration with the protocol and what follows from it."""
     content = {key: value for key, value in base.items() if key not in ("windows", "conditions")}
     return changed(content, protocol=SHORT, first_token="published", name="longppl")
+
+
+@pytest.fixture(name="opened")
+def open_runs() -> Iterator[Callable[[Path], OpenRun]]:
+    """A function that opens a run until the test ends."""
+    with ExitStack() as stack:
+        yield lambda folder: stack.enter_context(open_run(folder, write=False))
 
 
 def published(
@@ -168,7 +176,7 @@ def tokenizer_with(template: str | None, *, bos: bool = True) -> PreTrainedToken
 
 @pytest.mark.parametrize("has", TEMPLATES)
 def test_longppl_is_that_of_the_published_code(
-    has: str, content: dict[str, Any], tmp_path: Path
+    has: str, content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]
 ) -> None:
     """LSD, key tokens and LongPPL of their code written out, with what the tokenizer itself adds.
 
@@ -202,8 +210,7 @@ def test_longppl_is_that_of_the_published_code(
     assert chosen == {(s.document, s.position + n) for s in spans for n in range(s.tokens)}
     assert 8 <= len(chosen) < 0.9 * (found.condition == "truncate").sum()
     answers = [answered(opened(folder), scored=opened(losses), rule=rule)]
-    if not extra:  # nothing added: the same losses
-        answers.append(answered(opened(folder), rule=rule))
+    answers += [] if extra else [answered(opened(folder), rule=rule)]  # nothing added: same losses
     for answer in answers:
         assert answer.keys == len(nlls)
         assert answer.loss == pytest.approx(np.mean(nlls), abs=1e-5)
@@ -334,13 +341,13 @@ def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
         score(content, tmp_path, protocol__stride=16)
 
 
-def test_the_curve(content: dict[str, Any], tmp_path: Path) -> None:
-    """The usual reading of such a run: a curve from K on, or none where all far texts are short."""
+def test_curve(content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]) -> None:
+    """What any run tells: a curve from K on, or none where all far texts are short."""
     folder = score(content, tmp_path, conditions=["noise", "truncate"], measures=["nll", "kl"])
-    run = opened(folder)
-    curve = run.curve[(run.curve.condition == "truncate") & ~run.curve.grey]
+    told = opened(folder)
+    curve = told.curve[(told.curve.condition == "truncate") & ~told.curve.grey]
     assert (curve.distance_from.min(), curve.distance_to.max()) == (K, K + STRIDE)
-    assert len(run.documents) == len(LENGTHS)
+    assert len(told.documents) == len(LENGTHS)
     short = score(content, tmp_path, name="short", protocol__context=400)
     assert opened(short).contexts == ()
     alone = score(content, tmp_path, name="alone", protocol__stride=1000)  # one short context

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from charts import SAMPLES
 from hostile import SPLIT, hostile_run, renamed
 from longppl_run import texts, write
 from reported import page_of, reported
 
+from probe.findings.base import Finding
 from probe.render.page import write_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -51,6 +53,15 @@ def page_with_key_tokens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     page_of(write(folder / "run", texts(9)), folder / "report.html", ["kind"])
     return folder / "report.html"
+
+
+@pytest.fixture(scope="module", name="charts")
+def page_with_every_chart(example, tmp_path_factory):
+    """A page of the sample charts alone, but for that whose every text is too long."""
+    drawn = [make() for name, make in SAMPLES.items() if name != "hostile"]
+    finding = Finding("answer", "All charts", "One of each.", charts=drawn)
+    path = tmp_path_factory.mktemp("charts") / "report.html"
+    return write_page([example[0]], [[finding]], path)
 
 
 @pytest.fixture(name="visit")
@@ -259,6 +270,61 @@ def test_the_page_fits_in_both_themes(visit, example, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 27)"}[scheme]
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_texts_of_charts_stay_inside(visit, charts, width):
+    """Labels of axes, ticks, rules and scales of every chart, also on a small screen."""
+    page = visit(charts, width)
+    assert page.locator("svg.chart").count() == len(SAMPLES) - 1
+    outside = page.locator("svg.chart text").evaluate_all(
+        "all => all.filter(t => t.textContent).filter(t => {"
+        " const own = t.getBoundingClientRect(), all = t.closest('svg').getBoundingClientRect();"
+        " return own.left < all.left - 3 || own.right > all.right + 3"
+        "  || own.top < all.top - 3 || own.bottom > all.bottom + 3; }).map(t => t.textContent)"
+    )
+    assert outside == []
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_charts_follow_the_theme(visit, charts, scheme, media):
+    """Texts, lines and cells without a value are told from the background; paper is white."""
+    page = visit(charts, color_scheme=scheme)
+    page.emulate_media(media=media, color_scheme=scheme)
+    colour = "([name, key]) => getComputedStyle(document.querySelector(name))[key]"
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    dark = scheme == "dark" and media == "screen"
+    assert (max(channels(paper)) < 64) == dark
+    seen = {
+        name: page.evaluate(colour, [name, key])
+        for name, key in {
+            "svg.chart text": "fill",
+            "svg.chart .line.s0": "stroke",
+            "svg.chart .line.s5, svg.chart .line.s1": "stroke",
+            "svg.chart .cell.none": "fill",
+            "svg.chart .cell.c8": "fill",
+        }.items()
+    }
+    for name, found in seen.items():
+        apart = max(abs(a - b) for a, b in zip(channels(found), channels(paper), strict=True))
+        assert apart > (20 if "none" in name else 60), (name, found)
+
+
+def channels(colour):
+    """Red, green and blue of a colour as a browser gives it."""
+    return [float(number) for number in re.findall(r"[\d.]+", colour)[:3]]
+
+
+def test_tables_of_charts_open_by_keyboard(visit, example):
+    """The summary takes the focus, Enter unfolds the numbers."""
+    page = visit(example[1])
+    folded = page.locator("figure details").first
+    assert folded.get_attribute("open") is None
+    assert not folded.locator("table").is_visible()
+    folded.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert folded.locator("table").is_visible()
 
 
 def test_without_javascript_everything_but_the_details_is_there(visit, example):

@@ -53,6 +53,17 @@ def test_nothing_overlaps_at_column_width(name):
     assert_readable(figures.draw(SAMPLES[name]()))
 
 
+@pytest.mark.parametrize("name", ["documents", "importance", "passages", "heads", "curve"])
+def test_a_long_heading_stays_inside(name):
+    """It is cut where names at the left leave less room for it."""
+    long = "SmolLM2-135M-Instruct (4-bit weights dequantised) and a longer name"
+    axes = figures.draw(replace(SAMPLES[name](), heading=[long, "stdlib"]))
+    first, second = axes.get_title(loc="left").splitlines()
+    assert first.endswith("…")
+    assert second == "stdlib"
+    assert_readable(axes)
+
+
 @pytest.mark.parametrize("kind", ["distance", "delta", "log", "linear"])
 def test_places_are_those_of_the_page(kind):
     """Matplotlib's own scales are the oracle of `Axis.at`, also for an axis that goes down."""
@@ -104,7 +115,7 @@ def test_names_are_no_mathematics():
     assert axes.get_title(loc="left").startswith("</svg><script>alert('$x$')\\u202e\\x1b")
     FigureCanvasAgg(axes.figure).draw()
     names = [label.get_text() for label in figures.draw(documents()).get_yticklabels()]
-    assert names[0] == style.short(HOSTILE, 24)
+    assert names[0] == style.short(HOSTILE, 18)
     assert legend_texts(axes)[0] == style.short(HOSTILE, 52)
 
 

@@ -12,6 +12,7 @@ from simulated import Simulation, write_run
 
 from probe.analysis.open_run import open_run
 from probe.errors import ProbeError
+from probe.protocols.registry import reading
 from probe.results.folder import read_folder
 from probe.results.record import SCHEMA
 from probe.runs.identity import SCHEMA_VERSION
@@ -97,9 +98,9 @@ def test_parts_without_far_start(tmp_path, kind):
     (run / "run.json").write_text(json.dumps(record))
     if kind == "band":
         with pytest.raises(ProbeError, match="it lacks the columns far_start"):
-            read_folder(run)
+            read_folder(run, reading=reading)
     else:
-        (told,) = read_folder(run).warnings
+        (told,) = read_folder(run, reading=reading).warnings
         assert told.startswith("2 score parts of 'run' have no column far_start: an older")
 
 

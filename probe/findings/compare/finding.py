@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.fit import in_order
-from probe.analysis.floor import without_noise
 from probe.analysis.open_run import OpenRun
+from probe.findings.answer import short
 from probe.findings.base import Finding, register_of_all
 from probe.findings.chart import Chart
 from probe.findings.compare.comparison_finding import PLOT
 from probe.findings.compare.notes import settings_apart
 from probe.findings.compare.token_bytes import bits_per_byte
-from probe.findings.curve import overlay, short
+from probe.findings.curve import overlay
 from probe.findings.positions import losses
 from probe.findings.table import Table, pivot, ranged, records
 from probe.results.folder import unique_labels
@@ -55,12 +55,11 @@ def finding(
         for label, findings in zip(labels, findings_of_each, strict=True)
         for sentence in [one.sentence for one in findings if one.sentence][:1]
     ]
-    chart = curves_chart(runs)
     return replace(
         table_finding(runs),
         sentence=f"{len(runs)} runs, each in full below.",
         more=answers,
-        charts=[] if chart is None else [chart],
+        charts=_charts(runs),
     )
 
 
@@ -75,39 +74,48 @@ def table_finding(runs: Sequence[OpenRun]) -> Finding:
     )
 
 
-def curves_chart(runs: Sequence[OpenRun]) -> Chart | None:
+def _charts(runs: Sequence[OpenRun]) -> list[Chart]:
+    """One line a run for the page, every condition for the figure beside it."""
+    whole = curves_chart(runs)
+    if whole is None:
+        return []
+    answers = curves_chart(runs, answered=True) or whole
+    return [replace(answers, file=""), replace(whole, on_page=False)]
+
+
+def curves_chart(runs: Sequence[OpenRun], *, answered: bool = False) -> Chart | None:
     """The curves of the runs that have lengths over one another, ``None`` where no run has.
 
     Args:
         runs: The runs.
+        answered: Whether each has one line, under the condition of its answer.
     """
     drawn = [run for run in runs if run.contexts]  # other protocols have no curve of lengths
     if not drawn:
         return None
-    labels = unique_labels([run.folder for run in drawn])
+    chart = overlay(drawn, answered=answered)
+    named = [series.name for series in chart.series if series.name]
+    labels = [f"{label}: " for label in unique_labels([run.folder for run in drawn])]
     rows = pd.concat(
         [
-            curve.assign(series=f"{label}: " + curve["condition"].astype(str))
-            for label, run in zip(labels, drawn, strict=True)
-            for curve in [without_noise(run.curve[~run.curve["grey"].astype(bool)])]
+            run.curve.assign(series=label + run.curve["condition"].astype(str))
+            for label, run in zip(labels if len(drawn) > 1 else [""], drawn, strict=True)
         ]
     )
+    rows = rows[~rows["grey"].astype(bool)]
     numbers = pivot(
         "Delta (nats a token) by distance (tokens)",
-        records(rows),
-        [
-            f"{label}: {name}"
-            for label, run in zip(labels, drawn, strict=True)
-            for name in run.curve_conditions
-        ],
+        records(rows[rows["series"].isin(named)]),
+        named,
         by="series",
         cell=lambda row: ranged(row, "delta"),
     )
     how = (
-        "One line a run and condition; diamonds are effective contexts. Runs of different text or"
-        " tokenizer are not paired: probe compare gives the difference with its interval."
+        f"One line a run{', under the condition of its answer' if answered else ' and condition'};"
+        " diamonds are effective contexts. Runs of different text or tokenizer are not paired:"
+        " probe compare gives the difference with its interval."
     )
-    return replace(overlay(drawn), how=how, tables=[numbers], file="curves")
+    return replace(chart, how=how, tables=[numbers], file="curves")
 
 
 def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from probe.analysis.effective import EffectiveContext, effective_context, lower_
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.tolerance import Tolerance
+from probe.findings.answer import short
 from probe.findings.compare.pair_sums import Unit
-from probe.findings.curve import short
 from probe.text import signed
 
 COLUMNS = (

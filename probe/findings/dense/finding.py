@@ -1,15 +1,17 @@
 """The answer of a run with protocol dense: loss by context length, lengths, mean importance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.answer import counts, sentence, short, warnings_of
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, delta_axis, distance_axis, linear_axis
-from probe.findings.curve import counts, sentence, short, warnings_of
+from probe.findings.curve import chart as curve_chart
 from probe.findings.dense.importance import PLOT, mean_importance
 from probe.findings.dense.lengths import KL, Measure, lengths
 from probe.findings.table import Table, ranged, records
@@ -37,11 +39,18 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         f"Measured on {', '.join(counts(run))}, each at every context length from 1 to"
         f" {by_length.context:,} tokens; compared with the longest.",
         tables=[_loss_by_length(run), *([tolerated] if tolerated.rows else [])],
-        charts=[chart for chart in (_importances(run), _losses(run)) if chart.series],
+        charts=[chart for chart in _charts(run) if chart.series],
         caveats=_caveats(run),
         # The curve writes the last two; they are named with the numbers of this answer.
         files={"contexts.csv": by_length.table, "summary.json": {}, "curve.csv": run.curve},
     )
+
+
+def _charts(run: OpenRun) -> Iterator[Chart]:
+    """Importance and loss by context for the page, and the curve for `figures/`."""
+    yield from (_importances(run), _losses(run))
+    if run.curve_conditions:
+        yield replace(curve_chart(run), file="curve", on_page=False)
 
 
 def _loss_by_length(run: OpenRun) -> Table:

@@ -12,8 +12,8 @@ from probe.analysis.intervals import in_words
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.tolerance import Tolerance, spaced
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.answer import subject
 from probe.findings.base import Finding, Plot, register
-from probe.findings.curve import subject
 from probe.findings.patterns import equal_width, heads, tradeoff
 from probe.findings.patterns.common_targets import common_targets
 from probe.findings.patterns.tradeoff import cheapest, effective, is_constant, with_ranges
