@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from models import LONGROPE, SMALL
 from open_runs import answer, opened, written
 from simulated import Simulation, write_run
-from test_selfcheck import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     character_tokenizer,

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.calls import listed
 from probe.commands._visible import say
 from probe.commands.options import user_files
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from probe.attention.registry import Entry as PatternEntry
+    from probe.attention.term import TermEntry
     from probe.classes.registry import Entry as ClassEntry
-    from probe.perturbations.registry import Entry
+    from probe.perturbations.register import PerturbationEntry
 
 COLUMNS = 100
 CONTROLS = ("intact", "noise", "attend")
@@ -63,10 +64,10 @@ Rows = Iterable[tuple[str, str]]
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.classes import registry as classes
-    from probe.perturbations import registry
+    from probe.perturbations import register
     from probe.perturbations.steps import FORMS
 
-    entries = {name: registry.get(name) for name in registry.names()}
+    entries = {name: register.get(name) for name in register.names()}
     perturbations = [entry for name, entry in entries.items() if name not in CONTROLS]
     parts = [
         section("Perturbations", _perturbations(perturbations)),
@@ -96,12 +97,9 @@ def section(title: str, rows: Rows) -> str:
     return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
 
 
-def signature(entry: "Entry | ClassEntry | PatternEntry") -> str:
+def signature(entry: "PerturbationEntry | ClassEntry | TermEntry") -> str:
     """A perturbation or a token class with its parameters and defaults: ``shuffle(span=None)``."""
-    plain = (
-        parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
-    )
-    parameters = ", ".join(map(str, plain))
+    parameters = listed(entry.parameters)
     return f"{entry.name}({parameters})" if parameters else entry.name
 
 
@@ -117,7 +115,7 @@ def _row(name: str, text: str, column: int) -> Iterator[str]:
     yield from lines
 
 
-def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
+def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str, str]]:
     for entry in entries:
         yield signature(entry), entry.summary
         if any(parameter.name == "source" for parameter in entry.parameters):
@@ -134,9 +132,9 @@ def _sources() -> Iterator[tuple[str, str]]:
 
 
 def _patterns() -> Iterator[tuple[str, str]]:
-    from probe.attention import registry
+    from probe.attention import term
 
-    for entry in map(registry.get, registry.names()):
+    for entry in map(term.get, term.names()):
         yield signature(entry), entry.summary
 
 

@@ -178,6 +178,13 @@ def sampler_of(source: AnyIds | Sequence[int] | Sampler | str | int) -> Sampler:
     return vocabulary(source)
 
 
+def is_varied(source: Sequence[int] | str | int) -> bool:
+    """Whether two draws from what a condition gives as ``source`` can differ."""
+    if isinstance(source, str):
+        return source not in FIXED
+    return not isinstance(source, int) and len(set(source)) > 1
+
+
 def draw(sampler: Sampler, n: int, rng: Generator) -> Ids:
     """Draw token ids.
 

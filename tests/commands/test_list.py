@@ -11,7 +11,7 @@ from probe import config
 from probe.classes import registry as classes
 from probe.commands import list as listing
 from probe.engine import losses
-from probe.perturbations import registry
+from probe.perturbations import register as registry
 from probe.perturbations.samplers import SOURCES
 from probe.protocols import registry as protocols
 
