@@ -24,7 +24,7 @@ from probe.corpus.dataset import DataOptions, file_format
 from probe.errors import UsageError
 from probe.options import Part, WindowsConfig, allowed
 from probe.perturbations.condition import Condition, parse
-from probe.perturbations.register import load_file
+from probe.perturbations.registry import load_file
 from probe.protocols import registry
 from probe.protocols.base import Plan, Protocol
 from probe.protocols.sweep import SweepProtocol

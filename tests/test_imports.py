@@ -186,7 +186,7 @@ def test_readers_load_no_torch() -> None:
 
 def test_registry_loads_no_torch() -> None:
     """The perturbations are looked up, and imported for that, without torch."""
-    code = "import probe.perturbations.register as registry\nassert registry.names()"
+    code = "import probe.perturbations.registry as registry\nassert registry.names()"
     assert loaded(code) == []
     fake = "import sys, types\nsys.modules['torch'] = types.ModuleType('torch')"
     assert loaded(fake) == ["torch"], "the oracle sees torch when it is there"

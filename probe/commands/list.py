@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 
     from probe.attention.term import TermEntry
     from probe.classes.registry import Entry as ClassEntry
-    from probe.perturbations.register import PerturbationEntry
+    from probe.perturbations.registry import PerturbationEntry
 
 COLUMNS = 100
 CONTROLS = ("intact", "noise", "attend")
-SOURCES = {
-    "vocabulary": "ordinary tokens, each as likely",
-    "unigram": "ordinary tokens, each as often as in the data",
-    "document": "consecutive tokens of another document",
-    "self": "consecutive older tokens of the same document",
-    "passage": "the passage of the same name of another document",
-    "newline": "the token of a line break, everywhere",
-    "pad": "the tokenizer's padding token, everywhere",
-    "mask": "the tokenizer's mask token, everywhere",
-}
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
@@ -64,10 +54,9 @@ Rows = Iterable[tuple[str, str]]
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
     from probe.classes import registry as classes
-    from probe.perturbations import register
     from probe.perturbations.steps import FORMS
 
-    entries = {name: register.get(name) for name in register.names()}
+    entries = {name: registry.get(name) for name in registry.names()}
     perturbations = [entry for name, entry in entries.items() if name not in CONTROLS]
     parts = [
         section("Perturbations", _perturbations(perturbations)),
@@ -123,6 +112,7 @@ def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str
 
 
 def _sources() -> Iterator[tuple[str, str]]:
+    from probe.perturbations.samplers import SOURCES
     from probe.protocols import registry
 
     with_passages = " or ".join(registry.kinds(lambda protocol: protocol.has_passages))

@@ -53,7 +53,7 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.register import load_file
+        from probe.perturbations.registry import load_file
 
         for file in files:
             load_file(file, f"--{what}")

@@ -15,7 +15,6 @@ from probe import checks
 from probe.attention.pattern import Pattern
 from probe.calls import refuse_long
 from probe.errors import UsageError
-from probe.perturbations import register
 from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
 from probe.perturbations.language import pipeline_version
@@ -73,12 +72,12 @@ class Condition:
     @property
     def removes(self) -> bool:
         """Whether far may come out shorter than it was."""
-        return any(register.get(step.name).removes for step in self.steps)
+        return any(registry.get(step.name).removes for step in self.steps)
 
     @property
     def reads(self) -> frozenset[str]:
         """Which of ``text``, ``targets`` and ``passage`` must be handed to `apply`."""
-        return frozenset().union(*(register.get(step.name).reads for step in self.steps))
+        return frozenset().union(*(registry.get(step.name).reads for step in self.steps))
 
     @property
     def needs_text(self) -> bool:
@@ -88,12 +87,12 @@ class Condition:
     @property
     def alone(self) -> bool:
         """Whether each target needs a sequence of its own."""
-        return any(register.get(step.name).alone for step in self.steps)
+        return any(registry.get(step.name).alone for step in self.steps)
 
     @property
     def control(self) -> "Condition | None":
         """The count-matched random control of a targeted removal, ``None`` for any other."""
-        entry = register.get(self.steps[0].name)
+        entry = registry.get(self.steps[0].name)
         matched = entry.alone and any(p.name == "matched" for p in entry.parameters)
         if not matched or len(self.steps) > 1 or self.steps[0].parameters.get("matched"):
             return None
@@ -169,7 +168,7 @@ class Condition:
         """
         (step,) = self.steps
         places = np.arange(len(far))
-        if "targets" in register.get(step.name).reads:
+        if "targets" in registry.get(step.name).reads:
             raise ValueError(f"{shown(self.text)} reads the targets and cannot keep positions")
         handed = {"text": text, "targets": targets, "passage": passage}
         remaining = step.call(places, checks.generator(rng), {}, handed)
@@ -294,10 +293,10 @@ def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
         if model is not None:
             versions[f"{step.name}(model={model!r})"] = pipeline_version(model)
     for name in sorted({step.name for step in steps}):
-        function = inspect.unwrap(register.get(name).function)
-        if function.__module__ in register.BUILTINS:
+        function = inspect.unwrap(registry.get(name).function)
+        if function.__module__ in registry.BUILTINS:
             continue
-        source = register.source_of(function)
+        source = registry.source_of(function)
         if source:
             versions[name] = hashlib.sha256(source.encode()).hexdigest()
     return versions

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.register import Traits, register
+from probe.perturbations.registry import Traits, register
 from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
 
 PLACES = ("last", "first")

@@ -6,7 +6,7 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.register import STEADY, register
+from probe.perturbations.registry import STEADY, register
 
 
 @register("intact", traits=STEADY)

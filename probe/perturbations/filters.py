@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.language import MODEL, TAGS
-from probe.perturbations.register import Traits, register
+from probe.perturbations.registry import Traits, register
 from probe.perturbations.units import TokenText, text_of
 from probe.text import shown
 

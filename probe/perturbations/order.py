@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.register import Traits, register
+from probe.perturbations.registry import Traits, register
 from probe.perturbations.units import TYPICAL, UNITS, TokenText, text_of
 
 # What each unit may be permuted inside of; None is all of far.

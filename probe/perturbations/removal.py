@@ -8,7 +8,7 @@ from probe import checks
 from probe.perturbations.filters import POSITIONS, chosen
 from probe.perturbations.ids import Ids
 from probe.perturbations.language import MODEL
-from probe.perturbations.register import STEADY, Traits, register
+from probe.perturbations.registry import STEADY, Traits, register
 from probe.perturbations.units import TokenText
 
 

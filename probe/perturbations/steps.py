@@ -16,7 +16,6 @@ from probe.attention.pattern import Pattern
 from probe.attention.term import KEYWORDS
 from probe.calls import Call, Syntax, literal
 from probe.errors import UsageError
-from probe.perturbations import register
 from probe.perturbations.ids import Kind
 from probe.perturbations.samplers import Sampler, any_sources
 from probe.perturbations.units import synthetic_inputs
@@ -61,12 +60,12 @@ class Step:
     def keeps_positions(self) -> bool:
         """Whether what is left keeps its position ids."""
         asked = self.parameters.get("positions") == "kept"
-        return register.get(self.name).keeps_positions or asked
+        return registry.get(self.name).keeps_positions or asked
 
     @property
     def needs_text(self) -> bool:
         """Whether it cannot do without the text of the far context, with these parameters."""
-        entry = register.get(self.name)
+        entry = registry.get(self.name)
         if "text" not in entry.reads:
             return False
         declared = entry.declares("needs_text", dict(self.parameters))
@@ -102,7 +101,7 @@ class Step:
         parameters: dict[str, Any] = dict(self.parameters)
         if self.source is not None:
             parameters["source"] = sources[self.source]
-        entry = register.get(self.name)
+        entry = registry.get(self.name)
         parameters |= {name: handed[name] for name in entry.reads if handed.get(name) is not None}
         return entry.function(far, rng=rng, **parameters)
 
@@ -131,7 +130,7 @@ def read_steps(text: str) -> Iterator[Step]:
 
 
 def _read_step(call: Call, text: str) -> Step:
-    entry = register.get(call.name)
+    entry = registry.get(call.name)
     if entry.name == ATTEND:
         return Step(entry.name, {"pattern": _pattern(call, text)})
     given = call.arguments(entry.parameters, _value)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.register import STEADY, Traits, register
+from probe.perturbations.registry import STEADY, Traits, register
 from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
 
 _DRAWS = 4  # so often is drawn until no target stands where one was taken out

@@ -7,7 +7,6 @@ permutation before it did not.
 import numpy as np
 
 from probe import checks
-from probe.perturbations import register
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import any_sources
@@ -71,7 +70,7 @@ def _declared(condition: Condition, trait: str, *tokens: int) -> bool | None:
     if len(condition.steps) > 1:
         return None
     (step,) = condition.steps
-    return register.get(step.name).declares(trait, dict(step.parameters), *tokens)
+    return registry.get(step.name).declares(trait, dict(step.parameters), *tokens)
 
 
 def _perturbed(condition: Condition, tokens: int, seed: int) -> Ids:

@@ -19,7 +19,7 @@ from probe.commands import _visible, show
 from probe.commands._picture import CELLS, kinds, length_of, shares
 from probe.commands._text import OLDER, OTHER, TEXT, ModelTokens, Words
 from probe.errors import ProbeError, UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import FIXED, SOURCES
 

@@ -11,7 +11,7 @@ import pytest
 from probe.attention.parse import expand
 from probe.attention.parse import parse as parse_pattern
 from probe.errors import UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.content import replace
 from probe.perturbations.order import reverse, shuffle

@@ -103,7 +103,7 @@ def test_an_id_that_does_not_fit_is_not_wrapped_around():
 def test_importing_perturbations_loads_nothing_heavy():
     """A perturbation costs numpy alone: no torch, transformers, pandas or pydantic."""
     code = (
-        "import sys, probe.perturbations.register, probe.perturbations.condition as condition\n"
+        "import sys, probe.perturbations.registry, probe.perturbations.condition as condition\n"
         "condition.parse('shuffle').apply([1, 2, 3], rng=0)\n"
         "heavy = {'torch', 'transformers', 'pandas', 'pydantic'}\n"
         "sys.exit(f'{heavy & sys.modules.keys()}' if heavy & sys.modules.keys() else 0)"

@@ -22,7 +22,7 @@ from stub_spacy import forget, install
 from token_texts import spelled
 
 from probe.corpus.windows import Window
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.protocols.branches import Draw, FirstToken, TargetRun, perturbed

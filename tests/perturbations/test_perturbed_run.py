@@ -21,7 +21,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.errors import UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import unigram, vocabulary
 from probe.perturbations.units import TokenText, common_types, pre_tokens
@@ -154,7 +154,7 @@ OWN = '''
 
 import numpy as np
 
-from probe.perturbations.register import register
+from probe.perturbations.registry import register
 
 
 @register("rotate_for_a_run")

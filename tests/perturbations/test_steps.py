@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probe.errors import UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import parse
 
 CANONICAL = {

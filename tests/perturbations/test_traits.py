@@ -5,9 +5,9 @@ import pytest
 from builtin_conditions import EVERY, PREFIXED, WITHIN
 from stub_spacy import forget, install
 
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import parse
-from probe.perturbations.register import Traits
+from probe.perturbations.registry import Traits
 from probe.perturbations.traits import is_nested, is_random, tried_nested, tried_random
 
 STEPS = [text for text in EVERY if not text.startswith("[")]

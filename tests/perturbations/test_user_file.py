@@ -8,13 +8,13 @@ from probe.commands import list as listing
 from probe.commands import show
 from probe.config import check
 from probe.errors import UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.condition import code_versions, parse
-from probe.perturbations.register import load_file
+from probe.perturbations.registry import load_file
 
 ROTATE = '''
 import numpy as np
-from probe.perturbations.register import register
+from probe.perturbations.registry import register
 
 @register("rotate_for_a_test")
 def rotate(far, *, rng, by: int = 1):

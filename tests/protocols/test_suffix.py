@@ -259,7 +259,7 @@ def test_token_ids_have_no_matches(content: dict[str, Any]) -> None:
 
 def test_no_perturbation_takes_the_name() -> None:
     """The rows of candidates have a condition that no perturbation can have."""
-    from probe.perturbations.register import register
+    from probe.perturbations.registry import register
 
     alternatives = SuffixProtocol.reading({}).alternatives
     assert DISTRACTOR.format(1).startswith(alternatives)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from probe.errors import UsageError
-from probe.perturbations import register as registry
+from probe.perturbations import registry
 from probe.perturbations.order import shuffle
 
 BUILTINS = {
