@@ -1,11 +1,12 @@
-"""How long a large run takes to summarise, and how much memory: rows made up, same schema.
+"""How long a large run takes to read, and how much memory: rows made up, same schema.
 
     python benchmarks/rows.py --rows 100000000 --folder /tmp/rows
 
 Writes a run folder of about that many score rows, as the store writes them: windows of 4,096
 tokens, four a document, the default sweep to 2,048, one part for each ``--batch`` windows, the
-conditions intact, truncate, shuffle and replace, and noise on four windows. Then ``summarise``
-reads it in a fresh process, which tells its seconds and the most memory it held.
+conditions intact, truncate, shuffle and replace, and noise on four windows. Then a fresh
+process opens it, works out what `probe run` keeps of it and writes that; it tells its seconds and
+the most memory it held.
 """
 
 import argparse
@@ -157,16 +158,20 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
     return written
 
 
-def summarise_here(folder: Path) -> None:
-    """Summarise in this process and print what it took."""
-    from probe.analysis.summary import summarise
+def read_here(folder: Path) -> None:
+    """Open, read and write what `probe run` keeps, in this process; print what it took."""
+    from probe.analysis.open_run import open_run
+    from probe.findings.base import findings
+    from probe.findings.files import write_files
 
     started = time.perf_counter()
-    summary = summarise(folder)
+    with open_run(folder) as run:
+        write_files(run, findings(run, brief=True))
+        answers = [context.text() for context in run.contexts]
     taken = {
         "seconds": time.perf_counter() - started,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "answers": [context.text() for context in summary.contexts],
+        "answers": answers,
     }
     print(json.dumps(taken, ensure_ascii=False))
 
@@ -178,10 +183,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="made, and removed at the end")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--keep", action="store_true", help="keep the folder, and use it again")
-    parser.add_argument("--summarise", action="store_true", help="only read the folder, in place")
+    parser.add_argument("--read", action="store_true", help="only read the folder, in place")
     args = parser.parse_args()
-    if args.summarise:
-        summarise_here(args.folder)
+    if args.read:
+        read_here(args.folder)
         return
     if not args.folder.exists():
         started = time.perf_counter()
@@ -192,13 +197,13 @@ def main() -> None:
     print(f"{len(parts):,} parts, {size:.2f} GiB, {os.cpu_count()} cores")
     for _ in range(args.repeats):
         load = os.getloadavg()[0]
-        command = [sys.executable, __file__, "--summarise", "--folder", str(args.folder)]
+        command = [sys.executable, __file__, "--read", "--folder", str(args.folder)]
         started = time.perf_counter()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         whole = time.perf_counter() - started
         taken = json.loads(done.stdout)
         print(
-            f"summarise {taken['seconds']:.1f} s (the process {whole:.1f} s),"
+            f"read {taken['seconds']:.1f} s (the process {whole:.1f} s),"
             f" {taken['peak_mib']:.0f} MiB at most; load before {load:.1f}"
         )
     print(*taken["answers"], sep="; ")

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from open_runs import opened
 
 from benchmarks import coverage, rows
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.summary import summarise
+from probe.findings.positions import losses
 from probe.results.folder import read_folder
 
 ANSWER = EffectiveContext(
@@ -24,9 +25,9 @@ def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     """Every part is whole, rows are as many as said, and the planted curves come back."""
     written = rows.write_run(tmp_path / "run", 200_000, batch=8)
     assert read_folder(tmp_path / "run").warnings == ()
-    found = summarise(tmp_path / "run", write=False)
-    assert found.losses.by_condition["targets"].sum() == written
-    assert (found.documents, found.windows, found.targets) == (4, 16, 16 * 2048)
+    found = opened(tmp_path / "run")
+    assert found.once(losses).by_condition["targets"].sum() == written
+    assert (len(found.documents), found.windows, found.targets) == (4, 16, 16 * 2048)
     near = found.curve[(found.curve["condition"] == "replace(source='document')")].iloc[0]
     assert near["delta"] == pytest.approx(1.6, rel=0.5)
 

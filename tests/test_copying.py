@@ -13,7 +13,7 @@ from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
 from probe.engine.tree import build, tokens
-from probe.findings.curve import sentence, warnings_of
+from probe.findings.answer import sentence, warnings_of
 from probe.perturbations.condition import parse
 from probe.protocols.branches import Draw, intact, perturbed
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from models import LONGROPE, SMALL
 from open_runs import answer, opened, written
 from simulated import Simulation, write_run
-from models import LONGROPE, SMALL
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     character_tokenizer,
@@ -30,11 +30,11 @@ from probe.analysis.precision import pilot
 from probe.commands.main import group
 from probe.engine.selfcheck import Report
 from probe.errors import ProbeError
+from probe.findings.answer import warnings_of
 from probe.findings.base import findings
 from probe.findings.by_tolerance import tolerance_curve
 from probe.findings.classes import classes
 from probe.findings.compare.comparison import compare
-from probe.findings.curve import warnings_of
 from probe.models.causal import CausalModel
 from probe.render.page import render
 from probe.runs.run import run

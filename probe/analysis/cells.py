@@ -153,8 +153,7 @@ def _make(
             bit_xor(hash(position, boundary)) AS signature,
             list(delta) FILTER (delta >= bound AND NOT grey) AS tail
         FROM (
-            SELECT s.condition, s.document, s."window", s.position, s.boundary,
-                w.start + len(w.token_ids) AS stop,
+            SELECT s.condition, s.document, s."window", s.position, s.boundary, w.stop,
                 coalesce(b.bin, if(s.boundary < 0, {UNBOUNDED}, {OUTSIDE})::SMALLINT) AS bin,
                 s.boundary >= 0
                     AND s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey,
@@ -164,7 +163,10 @@ def _make(
                 s.nll::DOUBLE AS nll, s.nll::DOUBLE - s.nll_intact::DOUBLE AS delta,
                 if(starts_with(s.condition, 'noise'), noise_bound, bound) AS bound
             FROM {source} s
-                LEFT JOIN windows w ON s.document = w.document AND s."window" = w."window"
+                LEFT JOIN (
+                    -- Lengths before the join: it would carry the ids of each row's window.
+                    SELECT document, "window", start, start + len(token_ids) AS stop FROM windows
+                ) w ON s.document = w.document AND s."window" = w."window"
                 LEFT JOIN cell_bins b
                     ON b.key = if(s.boundary < 0, w.start - s.position - 1, s.distance)
         ) GROUP BY condition, bin, grey, shared, document"""

@@ -234,14 +234,14 @@ def test_no_such_class(run, monkeypatch):
     curves, contexts = class_frames(("top",))
     assert classes.class_chart(run, measured(curves, contexts), "copy", None) is None
     assert classes.class_chart(run, measured(curves, contexts), "frequency", "reverse") is None
-    monkeypatch.setattr(classes, "read_classes", lambda *_: measured(curves, contexts))
+    monkeypatch.setattr(classes, "classes", lambda _: (measured(curves, contexts), ()))
     with pytest.raises(UsageError, match="--condition 'reverse' was not found; allowed: shuffle"):
         list(classes.plot([run], condition="reverse"))
-    monkeypatch.setattr(classes, "read_classes", lambda *_: measured(curves[:0]))
+    monkeypatch.setattr(classes, "classes", lambda _: (measured(curves[:0]), ()))
     with pytest.raises(EmptyChartError, match="no curve of a token class"):
         list(classes.plot([run]))
     other = curves[curves["condition"] == "shuffle"]
-    monkeypatch.setattr(classes, "read_classes", lambda *_: measured(other, contexts))
+    monkeypatch.setattr(classes, "classes", lambda _: (measured(other, contexts), ()))
     ((ending, chart),) = classes.plot([run])
     assert (ending, chart.heading[-1]) == ("-frequency", "frequency: shuffle")
 
