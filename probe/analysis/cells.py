@@ -1,25 +1,34 @@
 """One pass over the score rows of a run: sums by condition, bin and document, kept for all parts.
 
 A run may have a hundred million rows. They are read once into *cells*, from which curves,
-contrasts, tails and losses are then made.
+contrasts, shares, quantiles and losses are then made.
 """
 
 import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_index, octave_edges, octave_index
-from probe.results.views import is_repeated, row
+from probe.analysis.deltas import Deltas
+from probe.analysis.floor import is_noise
+from probe.analysis.scan import Block, Flags, Floats, Integers, Places, Scan
+from probe.results.views import row
 
 OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
 """Bins below 0: of the rows whose distance has no bin; of those without a boundary (an intact row
-and its like); from PLACES down they are those of :func:`places_of`."""
+and its like); from PLACES down they are those of :func:`place_index`."""
 
 TAIL = 0.025
 """Share of the sample's deltas above the bound from which on single deltas are kept."""
+PLACE_BINS = 32
+"""Bins of position at most, in even steps of the logarithm."""
 
 
 def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> str:
@@ -28,8 +37,8 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     A cell holds the rows of one condition, bin and document, the grey ones apart, and apart those
     of boundaries that every condition has (``shared``), so that whole cells of two conditions can
     be compared: two that have the same ``signature`` and as many ``targets`` hold the same targets.
-    Rows without a boundary are divided by their place in the window instead, into octaves and
-    into quarters of the range from the first to the last place.
+    Rows without a boundary are divided by their place in the window instead, as
+    :func:`place_edges` says.
 
     Args:
         connection: From :func:`probe.results.views.connect`.
@@ -37,10 +46,17 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
 
     Returns:
         Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
-        shared, document, targets, delta_sum, delta_squares, nll_sum, helped, hurt,
-        far_min, far_max`` (of rows without a boundary the first and last place)``, window_bits``
-        (a bit for each window)``, signature, tail`` (the deltas that lie above a bound taken from
-        a sample).
+        shared, document, targets, known`` (targets in a window that is known and holds them)``, delta_sum,
+        delta_squares, nll_sum, helped, hurt, far_min, far_max`` (of rows without a boundary the
+        first and last place)``, window_bits`` (a bit for each window)``, signature``. Three more
+        begin with its name, all of rows with a boundary: ``_windows`` has ``condition, document,
+        window, grey, targets, delta_sum``; ``_deltas`` has ``condition, octave, targets,
+        delta_sum`` of each cell of delta, see :class:`probe.analysis.deltas.Deltas`; ``_tails`` the
+        same of single deltas above a bound taken from a sample. The last two lack grey rows, and
+        ``_deltas`` the noise control.
+
+    Raises:
+        OSError: If a part cannot be read, or a page is not what was written.
     """
     name = f"cells_{zlib.crc32(np.ascontiguousarray(edges).tobytes()):08x}"
     made = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = $1", [name])
@@ -51,23 +67,58 @@ def cells(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> st
     first, last = row(
         connection, f"SELECT min(far_min), max(far_max) FROM {name} WHERE bin <= {UNBOUNDED}"
     )
-    # Quarters are those of all places: where the sample did not have them all, they are known now.
+    # Bins of places span all of them: where the sample did not have all, they are known now.
     if first is not None and (int(first), int(last)) != guess:
-        connection.execute(f"DROP TABLE {name}")
         _make(connection, name, edges, (int(first), int(last)))
     return name
 
 
-def places_of(bins: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Octave (from 0) and quarter (1 to 4) of the place in the window that bins stand for."""
-    return (PLACES - bins) // 4, (PLACES - bins) % 4 + 1
+def place_edges(first: int, last: int) -> dict[str, Integers]:
+    """Edges of the three ways in which places in a window are binned.
+
+    Args:
+        first: The first place of all.
+        last: The last place of all.
+
+    Returns:
+        Edges of ``octave`` (as far as they reach), ``quarter`` (of the range, from its first on)
+        and ``step`` (even steps of the logarithm), rising; a bin of the cells lies in one of each.
+    """
+    quarters = first + -(-np.arange(5) * (last - first + 1) // 4)
+    steps = np.round(np.geomspace(first + 1, last + 2, PLACE_BINS + 1) - 1)
+    return {
+        "octave": octave_edges(last + 1),
+        "quarter": quarters.astype(np.int64),
+        "step": np.unique(steps.astype(np.int64)),
+    }
+
+
+def place_index(bins: Integers, first: int, last: int, way: str) -> Integers:
+    """The octave, quarter or step (from 0) that bins of places lie in.
+
+    Args:
+        bins: Bins of the cells, from ``PLACES`` down.
+        first: The first place of all.
+        last: The last place of all.
+        way: One of :func:`place_edges`.
+    """
+    if not len(bins):
+        return bins
+    known = place_edges(first, last)
+    begins = _place_bins(known)[PLACES - bins]
+    return np.asarray(np.searchsorted(known[way], begins, side="right") - 1, dtype=np.int64)
+
+
+def _place_bins(known: Mapping[str, Integers]) -> Integers:
+    """First place of each bin, in which no edge of any way lies."""
+    return np.unique(np.concatenate(list(known.values())))
 
 
 def doubtful(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     """Whether a row lies outside all known windows, or a loss is missing or no finite number."""
     found, *_ = row(
         connection,
-        f"""SELECT coalesce(bool_or(whole < targets OR NOT isfinite(coalesce(nll_sum, 0))
+        f"""SELECT coalesce(bool_or(known < targets OR NOT isfinite(coalesce(nll_sum, 0))
             OR NOT isfinite(coalesce(delta_sum, 0))), false) FROM {table}""",
     )
     return bool(found)
@@ -129,53 +180,244 @@ def _places(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[int, int
 
 
 def _make(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    edges: NDArray[np.int64],
-    places: tuple[int, int],
+    connection: duckdb.DuckDBPyConnection, name: str, edges: Integers, places: tuple[int, int]
 ) -> None:
-    """Read the rows; the grouping by target is paid only where a draw was repeated."""
-    connection.register("cell_bins", _bins(connection, edges, places))
-    source = "scores"
-    if is_repeated(connection):
-        source = """(SELECT document, "window", position, boundary, distance, condition,
-            avg(nll::DOUBLE) AS nll, avg(nll_intact::DOUBLE) AS nll_intact
-            FROM scores GROUP BY ALL)"""
+    """Read the rows, and sum up what was counted of each window."""
+    scan = Scan(connection)
+    counter = _Counter(scan, connection, edges, places)
+    counted: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    for part in scan.each(counter.count):
+        for column, values in part.items():
+            counted[column].append(values)
+    _sum_up(connection, name, _table(scan, _CELL, counted))
+    for ending, columns in (("tails", counter.tails()), ("deltas", counter.deltas.columns())):
+        connection.register("counted", _table(scan, _DELTA, columns))
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE {name}_{ending} AS
+            SELECT * REPLACE (condition::VARCHAR AS condition) FROM counted"""
+        )
+        connection.unregister("counted")
+
+
+_CELL: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys(("condition", "document", "window"), np.int32),
+    "bin": np.int16,
+    **dict.fromkeys(("grey", "shared"), np.bool_),
+    **dict.fromkeys(("targets", "known", "helped", "hurt"), np.int64),
+    **dict.fromkeys(("delta_sum", "delta_squares", "nll_sum"), np.float64),
+    **dict.fromkeys(("far_min", "far_max"), np.int32),
+    "signature": np.uint64,
+}
+_DELTA: Mapping[str, type[np.generic]] = {
+    **dict.fromkeys(("condition", "octave"), np.int32),
+    "targets": np.int64,
+    "delta_sum": np.float64,
+}
+
+
+def _table(
+    scan: Scan,
+    kinds: Mapping[str, type[np.generic]],
+    columns: Mapping[str, Sequence[NDArray[Any]]],
+) -> pa.Table:
+    """Columns of these kinds, with the names of documents and conditions for their numbers."""
+    whole: dict[str, Any] = {
+        name: np.concatenate([np.empty(0, kind), *columns.get(name, ())]).astype(kind, copy=False)
+        for name, kind in kinds.items()
+    }
+    for name, names in (("document", scan.documents), ("condition", scan.conditions)):
+        if name in whole:
+            numbers = pa.array(whole[name])
+            whole[name] = pa.DictionaryArray.from_arrays(numbers, pa.array(names, pa.string()))
+    return pa.table(whole)
+
+
+def _sum_up(connection: duckdb.DuckDBPyConnection, name: str, counted: pa.Table) -> None:
+    """Make the tables of cells and of windows."""
+    connection.register("counted", counted)
     last = int(row(connection, 'SELECT max("window") FROM windows')[0] or 0)
     bits = f'bitstring_agg("window", 0, {last})' if last > 63 else 'bit_or(1::UBIGINT << "window")'
+    sums = {"int64": "sum({0})::BIGINT AS {0}", "float64": "sum({0}) AS {0}"}
+    kinds = ((column, np.dtype(kind).name) for column, kind in _CELL.items())
+    added = ", ".join(sums[kind].format(column) for column, kind in kinds if kind in sums)
     connection.execute(
-        f"""CREATE TEMP TABLE {name} AS
-        SELECT condition, bin, grey, shared, document, count(*) AS targets,
-            count(CASE WHEN position < stop THEN delta END) AS whole,
-            sum(delta) AS delta_sum, sum(delta * delta) AS delta_squares,
-            sum(nll) AS nll_sum, count_if(delta > 0) AS helped, count_if(delta < 0) AS hurt,
-            min(far) AS far_min, max(far) AS far_max, {bits} AS window_bits,
-            bit_xor(hash(position, boundary)) AS signature,
-            list(delta) FILTER (delta >= bound AND NOT grey) AS tail
-        FROM (
-            SELECT s.condition, s.document, s."window", s.position, s.boundary, w.stop,
-                coalesce(b.bin, if(s.boundary < 0, {UNBOUNDED}, {OUTSIDE})::SMALLINT) AS bin,
-                s.boundary >= 0
-                    AND s.distance > far_tokens(s.boundary, s.distance, w.start) AS grey,
-                {_shared(connection)} AS shared,
-                if(s.boundary < 0, s.position - w.start,
-                    far_tokens(s.boundary, s.distance, w.start)) AS far,
-                s.nll::DOUBLE AS nll, s.nll::DOUBLE - s.nll_intact::DOUBLE AS delta,
-                if(starts_with(s.condition, 'noise'), noise_bound, bound) AS bound
-            FROM {source} s
-                LEFT JOIN (
-                    -- Lengths before the join: it would carry the ids of each row's window.
-                    SELECT document, "window", start, start + len(token_ids) AS stop FROM windows
-                ) w ON s.document = w.document AND s."window" = w."window"
-                LEFT JOIN cell_bins b
-                    ON b.key = if(s.boundary < 0, w.start - s.position - 1, s.distance)
-        ) GROUP BY condition, bin, grey, shared, document"""
+        f"""CREATE OR REPLACE TEMP TABLE {name} AS
+        SELECT condition::VARCHAR AS condition, bin, grey, shared, document::VARCHAR AS document,
+            {added}, min(far_min) AS far_min, max(far_max) AS far_max,
+            {bits} AS window_bits, bit_xor(signature) AS signature
+        FROM counted GROUP BY ALL"""
     )
-    connection.unregister("cell_bins")
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE {name}_windows AS
+        SELECT condition::VARCHAR AS condition, document::VARCHAR AS document, "window", grey,
+            sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
+        FROM counted WHERE bin >= {OUTSIDE} GROUP BY ALL"""
+    )
+    connection.unregister("counted")
 
 
-def _shared(connection: duckdb.DuckDBPyConnection) -> str:
-    """SQL: whether a row's boundary is one that every condition of the sample has."""
+class _Counter:
+    """Counts blocks of rows, in several threads.
+
+    Args:
+        scan: Where the blocks come from.
+        connection: For guesses from a sample.
+        edges: Edges of the bins (tokens).
+        places: First and last place in a window of the rows without a boundary.
+
+    Attributes:
+        deltas: How many of the rows have which delta.
+    """
+
+    def __init__(
+        self,
+        scan: Scan,
+        connection: duckdb.DuckDBPyConnection,
+        edges: Integers,
+        places: tuple[int, int],
+    ) -> None:
+        self._scan = scan
+        distances = np.arange(int(edges[0]), int(edges[-1]))
+        octaves = octave_index(distances)
+        size = len(octave_edges(int(edges[-1]))) - 1
+        place = np.arange(places[1], -1, -1)
+        begins = _place_bins(place_edges(*places))
+        bins = PLACES + 1 - np.searchsorted(begins, place, side="right")
+        bins[place < places[0]] = UNBOUNDED
+        # A row is looked up by its distance, or by -1 less its place; both ends are all others.
+        self._lowest = -2 - places[1]
+        known = [[UNBOUNDED], bins, bin_index(distances, edges), [OUTSIDE]]
+        self._bin = np.concatenate(known).astype(np.int32)
+        self._octave = np.concatenate([np.full(len(place) + 1, -1), octaves, [-1]]).astype(np.int32)
+        self._bounds = _bounds(connection, octaves, size)
+        self._shared = _shared(connection)
+        self.deltas = Deltas(size)
+        self._tails: list[tuple[Integers, Integers, Floats]] = []
+
+    def tails(self) -> dict[str, list[NDArray[Any]]]:
+        """The deltas above the bounds, with octave and number of the condition; each is a target."""
+        conditions, octaves, deltas = zip(*self._tails, strict=True) if self._tails else ((),) * 3
+        ones = [np.ones(len(part), np.int64) for part in deltas]
+        return dict(zip(_DELTA, ([*conditions], [*octaves], ones, [*deltas]), strict=True))
+
+    def count(self, blocks: Iterable[Block]) -> dict[str, NDArray[Any]]:
+        """Columns of the cells, of each window apart, with numbers for documents and conditions."""
+        columns: dict[str, list[NDArray[Any]]] = defaultdict(list)
+        for block in blocks:
+            for name, values in self._count(block).items():
+                columns[name].append(values)
+        return {name: np.concatenate(parts).astype(_CELL[name]) for name, parts in columns.items()}
+
+    def _count(self, block: Block) -> dict[str, NDArray[Any]]:
+        bounded = not block.free.any()
+        key, far, delta = block.distance, block.far, block.delta
+        shared = self._is_shared(block)
+        if not bounded:
+            key = np.where(block.free, -1 - block.place, key)
+            far, shared = np.where(block.free, block.place, far), shared & ~block.free
+        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
+        self._keep(block, self._octave.take(at))
+        group = 4 * self._bin.take(at) + 2 * block.grey + shared
+        begins = np.zeros(len(group), dtype=bool)
+        begins[block.first] = True
+        begins[1:] |= group[1:] != group[:-1]
+        first = np.flatnonzero(begins)
+        stretch = np.searchsorted(block.first, first, side="right") - 1
+        sums = {
+            "targets": np.diff(first, append=len(group)),
+            "delta_sum": np.add.reduceat(delta, first),
+            "delta_squares": np.add.reduceat(delta * delta, first),
+            "nll_sum": np.add.reduceat(block.nll, first),
+            "helped": np.add.reduceat(delta > 0, first, dtype=np.int64),
+            "hurt": np.add.reduceat(delta < 0, first, dtype=np.int64),
+            "far_min": np.minimum.reduceat(far, first),
+            "far_max": np.maximum.reduceat(far, first),
+            "signature": np.bitwise_xor.reduceat(_hashes(block.position, block.boundary), first),
+        }
+        return _joined(block, stretch, group[first], sums)
+
+    def _is_shared(self, block: Block) -> Flags:
+        if self._shared is None:
+            return np.ones(len(block.boundary), dtype=bool)
+        return np.asarray(self._shared.take(block.beyond, mode="clip"))
+
+    def _keep(self, block: Block, octave: Integers) -> None:
+        """Keep what is known of single deltas."""
+        rows = np.flatnonzero((octave >= 0) & ~block.grey)
+        octave, delta = octave[rows], block.delta[rows]
+        names = self._scan.conditions
+        noise = np.array([is_noise(names[number]) for number in block.condition])
+        bounds = self._bounds[False].take(octave)
+        if noise.any():
+            bounds = np.where(block.spread(noise)[rows], self._bounds[True].take(octave), bounds)
+        high = np.flatnonzero(delta >= bounds)
+        stretch = np.searchsorted(block.first, rows[high], side="right") - 1
+        self._tails.append((block.condition[stretch], octave[high], delta[high]))
+        # Stretches of one condition that follow one another are one.
+        begins = np.flatnonzero(np.diff(block.condition, prepend=-1))
+        ends = np.append(block.first[begins], len(block.position))
+        ends = np.searchsorted(rows, ends).tolist()
+        self.deltas.add(
+            octave,
+            delta,
+            {
+                (first, last): int(block.condition[at])
+                for at, first, last in zip(begins, ends, ends[1:], strict=False)
+                if not noise[at]
+            },
+        )
+
+
+_JOINED = {
+    "far_min": np.minimum,
+    "far_max": np.maximum,
+    "signature": np.bitwise_xor,
+}
+
+
+def _joined(
+    block: Block, stretch: Integers, group: Integers, sums: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Sums by stretch and group, of which each occurs once."""
+    span = int(group.max() - group.min()) + 1
+    keys = stretch * span + group
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    found = {
+        name: _JOINED.get(name, np.add).reduceat(values[order], first)
+        for name, values in sums.items()
+    }
+    chosen = order[first]
+    stretch, group = stretch[chosen], group[chosen]
+    return {
+        "condition": block.condition[stretch],
+        "document": block.document[stretch],
+        "window": block.window[stretch],
+        "bin": group >> 2,
+        "grey": (group & 2) > 0,
+        "shared": (group & 1) > 0,
+        "known": np.where(block.known[stretch], found["targets"], 0),
+        **found,
+    }
+
+
+def _hashes(position: Places, boundary: Places) -> NDArray[np.uint64]:
+    """A number for each pair, by which sets of pairs are told apart once they are combined."""
+    mixed = position.astype(np.uint64)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= boundary.astype(np.uint64) << np.uint64(32)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    return mixed
+
+
+def _shared(connection: duckdb.DuckDBPyConnection) -> Flags | None:
+    """Whether every condition of the sample has a boundary, by tokens from the window's start.
+
+    Returns:
+        ``None`` where that holds for all of them, or none: nothing needs to be kept apart.
+    """
     found = connection.execute(
         """WITH found AS (
             SELECT DISTINCT condition, s.boundary - w.start AS far
@@ -185,20 +427,20 @@ def _shared(connection: duckdb.DuckDBPyConnection) -> str:
         SELECT far, count(*) = (SELECT count(DISTINCT condition) FROM found) AS everywhere
         FROM found GROUP BY far ORDER BY far"""
     ).fetchall()
-    chosen = [str(int(far)) for far, everywhere in found if everywhere]
+    chosen = [int(far) for far, everywhere in found if everywhere]
     if len(chosen) in (0, len(found)):
-        return "s.boundary >= 0"
-    return f"s.boundary >= 0 AND s.boundary - w.start IN ({', '.join(chosen)})"
+        return None
+    shared = np.zeros(max(chosen) + 2, dtype=bool)  # the last is that of all beyond
+    shared[chosen] = True
+    return shared
 
 
-def _bins(
-    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64], places: tuple[int, int]
-) -> pd.DataFrame:
-    """Bin and tail bounds by ``key``: a distance, or −1 less the place where there is none."""
-    first, last = int(edges[0]), int(edges[-1])
-    distances = np.arange(first, last)
-    octaves = octave_index(distances)
-    connection.register("octaves", pd.DataFrame({"distance": distances, "octave": octaves}))
+def _bounds(
+    connection: duckdb.DuckDBPyConnection, octaves: Integers, size: int
+) -> dict[bool, Floats]:
+    """Deltas (nats) from which on they are kept, by octave: of the noise control, and of others."""
+    distances = pd.DataFrame({"distance": np.arange(len(octaves)), "octave": octaves})
+    connection.register("octaves", distances)
     sampled = connection.execute(
         """SELECT noise, octave, min(cut) AS bound FROM (
             SELECT condition, starts_with(condition, 'noise') AS noise, octave,
@@ -208,21 +450,8 @@ def _bins(
         {"share": 1 - TAIL},
     ).df()
     connection.unregister("octaves")
-    size = len(octave_edges(last)) - 1
     # A quiet condition that the sample has not met is rare in the rows too: all of it is kept.
     bounds = {False: np.full(size, np.inf), True: np.full(size, -np.inf)}
     for noise, part in sampled.groupby("noise"):
         bounds[bool(noise)][part["octave"].to_numpy(dtype=np.int64)] = part["bound"]
-    place = np.arange(max(places[0], 0), places[1] + 1)
-    quarter = 4 * (place - places[0]) // (places[1] - places[0] + 1)
-    outside = np.full(len(place), np.inf)
-    return pd.DataFrame(
-        {
-            "key": np.concatenate([-1 - place, distances]).astype(np.int32),
-            "bin": np.concatenate(
-                [PLACES - 4 * octave_index(place) - quarter, bin_index(distances, edges)]
-            ).astype(np.int16),
-            "bound": np.concatenate([outside, bounds[False][octaves]]),
-            "noise_bound": np.concatenate([outside, bounds[True][octaves]]),
-        }
-    )
+    return bounds

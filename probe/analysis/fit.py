@@ -112,10 +112,24 @@ def isotonic_stack(values: Floats, weights: Floats) -> Floats:
     Returns:
         Fits (nats), shape ``(resamples, bins)``.
     """
-    fits = [isotonic(*row) for row in zip(values, weights, strict=True)]
-    return np.array(fits, dtype=np.float64).reshape(values.shape)
+    fits = np.empty(values.shape)
+    whole = ((weights > 0) & np.isfinite(values)).all(axis=1)
+    for row in np.flatnonzero(~whole):
+        fits[row] = isotonic(values[row], weights[row])
+    # Rows are fitted one behind the other, each so far below the last that none is pooled with it:
+    # a call for each row would take ten times as long as its fit.
+    rows = np.flatnonzero(whole)
+    for at in range(0, len(rows), TOGETHER):
+        part = rows[at : at + TOGETHER]
+        below = (np.ptp(values[part]) + 1) * np.arange(len(part))[:, None]
+        row_by_row = (values[part] - below).ravel()
+        fit = isotonic_regression(row_by_row, weights=weights[part].ravel(), increasing=False).x
+        fits[part] = np.asarray(fit).reshape(-1, values.shape[1]) + below
+    return fits
 
 
+TOGETHER = 64
+"""Rows that are fitted in one call."""
 COLUMNS = (
     "condition",
     "distance_from",

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
@@ -338,12 +339,12 @@ def open_run(
     asked = classes or (None if analysis is None else analysis.classes)
     try:
         return _open(folder, analysis, asked, write)
-    except (duckdb.Error, _DoubtfulRowsError):
+    except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError):
         # Reads every part: what is wrong is named, or left out.
         folder = read_folder(path, reading=registry.reading, needs=registry.needs)
         try:
             return _open(folder, analysis, asked, write, checked=True)
-        except (duckdb.Error, _DoubtfulRowsError) as error:
+        except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
             raise ProbeError(f"the scores of '{folder.path}' cannot be read: {error}") from error
 
 

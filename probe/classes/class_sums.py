@@ -1,177 +1,203 @@
-"""Sums and counts by token class, aggregated where the rows are."""
+"""Sums and counts by token class, in one pass over the score rows."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
+from threading import Lock
+from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from probe.analysis.bins import octave_edges
-from probe.analysis.floor import without_noise
-from probe.analysis.sums import binned, from_starts, located
+from probe.analysis.bins import bin_index, octave_edges
+from probe.analysis.floor import is_noise
+from probe.analysis.open_run import OpenRun
+from probe.analysis.scan import Block, Floats, Integers, Scan
+from probe.analysis.sums import Sums
+from probe.classes.labels import DISTANCES, Labels
 from probe.classes.table import ClassTable
-from probe.results.views import pattern
 
-SUMS = (
-    "class",
-    "value",
-    "condition",
-    "distance_from",
-    "distance_to",
-    "document",
-    "targets",
-    "delta_sum",
-)
 COUNTS = ("class", "value", "targets", "share", "documents")
-_SAME_TOKEN = 'c.document = t.document AND c."window" = t."window" AND c.position = t.position'
+WHERE = ("nowhere", "near", "far")
+"""Where something stands relative to the boundary."""
 
 
-def attach(connection: duckdb.DuckDBPyConnection, table: ClassTable) -> None:
-    """Let a connection of :func:`probe.results.views.connect` see a table, as ``classes``."""
-    rows = connection.read_parquet(pattern(table.path))
-    rows.create_view("classes", replace=True)
+class ClassSums:
+    """Sums of delta by condition, bin, document and what a token is.
 
-
-def class_sums(
-    connection: duckdb.DuckDBPyConnection,
-    classes: Sequence[str],
-    edges: NDArray[np.int64],
-    curve_starts: Mapping[str, int] | None = None,
-) -> pd.DataFrame:
-    """Sums of delta by class, value, condition, bin and document.
-
-    All classes are summed in one pass over the scores. Grey rows and the noise control are left
-    out.
+    Rows that are grey, of the noise control or without a boundary are in no sum. A target in no
+    class of a kind is in no sum of that class.
 
     Args:
-        connection: With the view ``classes`` of :func:`attach`.
-        classes: Canonical texts of classes.
+        run: The open run.
+        table: Its class table.
+
+    Raises:
+        ProbeError: If the scores or the table cannot be read.
+    """
+
+    def __init__(self, run: OpenRun, table: ClassTable) -> None:
+        self._run, self._classes, self._labels = run, table.classes, table.labels()
+        scan = Scan(run.connection)
+        counter = _Counter(scan, run.edges, self._labels)
+        try:
+            for _ in scan.each(counter.count):
+                pass
+        except (OSError, pa.ArrowException) as error:
+            raise run.unreadable(error) from error
+        numbers = {name: number for number, name in enumerate(scan.documents)}
+        self._documents = np.array([numbers[name] for name in run.documents], dtype=np.int64)
+        self._scan, self._scored = scan, counter.scored
+        self._known = {
+            (scan.conditions[number], name): arrays for (number, name), arrays in counter.known()
+        }
+
+    def conditions(self, name: str) -> list[str]:
+        """Conditions with a sum, in order.
+
+        Args:
+            name: A class, or one of ``DISTANCES``.
+        """
+        return sorted(condition for condition, other in self._known if other == name)
+
+    def sums(self, name: str, value: str, condition: str) -> Sums:
+        """The sums of one value under one condition, from the start of the condition's curve on.
+
+        Args:
+            name: A class, by bin of distance; or one of ``DISTANCES``, by octave.
+            value: Of the class, or one of ``WHERE``.
+            condition: Canonical text of the condition.
+        """
+        edges = octave_edges(self._run.last_edge) if name in DISTANCES else self._run.edges
+        known = self._known.get((condition, name))
+        if known is None:
+            return Sums(edges[:0], edges[:0], *np.zeros((2, len(self._documents), 0)))
+        number = (WHERE if name in DISTANCES else self._values(name)).index(value)
+        targets, sums = (values[self._documents, :, number] for values in known)
+        start = self._run.starts.get(condition, 0)
+        bins = np.flatnonzero((targets.sum(axis=0) > 0) & (edges[:-1] >= start))
+        return Sums(
+            edges[bins], edges[bins + 1], sums[:, bins], targets[:, bins].astype(np.float64)
+        )
+
+    def _values(self, name: str) -> list[str]:
+        return next(list(one.values[name]) for one in self._labels.combined if name in one.values)
+
+    def counts(self) -> pd.DataFrame:
+        """How many scored targets each value has; one counts once, whatever was scored of it.
+
+        Returns:
+            ``class, value, targets, share`` (of all scored targets)``, documents``; values that no
+            scored target has, but other tokens of the windows, have 0 targets. Classes are in the
+            order of the table; values are in the order of the number they begin with, else of
+            their name.
+        """
+        whole = int(self._scored.sum())
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in self._classes}
+        for one in self._labels.combined:
+            sizes = [len(label) for label in one.label.values()]
+            found = [
+                np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=sizes[0])
+                for tokens in self._scan.tokens_of_documents()
+            ]
+            for name, values in one.values.items():
+                by_document = np.array(
+                    [np.bincount(one.label[name], own, len(values) + 1) for own in found]
+                ).reshape(-1, len(values) + 1)
+                targets = by_document.sum(axis=0).astype(np.int64)
+                documents = (by_document > 0).sum(axis=0)
+                for at in sorted(range(len(values)), key=lambda at: _natural(values[at])):
+                    share = targets[at] / whole if whole else np.nan
+                    rows[name].append((name, values[at], targets[at], share, documents[at]))
+        return pd.DataFrame(itertools.chain(*rows.values()), columns=[*COUNTS])
+
+
+class _Counter:
+    """Counts blocks of rows, in several threads.
+
+    Args:
+        scan: Where the blocks come from.
         edges: Edges of the bins (tokens).
-        curve_starts: First distance (tokens) of each condition's curve.
+        labels: What each token is.
 
-    Returns:
-        ``class, value, condition, distance_from, distance_to, document, targets, delta_sum``
-        (nats); a target in no class of a kind is in no row of that class.
+    Attributes:
+        scored: Whether a token is a target of any row.
     """
-    if not classes:
-        return pd.DataFrame(columns=[*SUMS])
-    columns = [_quoted(text) for text in classes]
-    sets = ", ".join(f"(condition, bin, t.document, {column})" for column in columns)
-    names = ", ".join(columns)
-    with binned(connection, edges):
-        frame = connection.execute(
-            f"""SELECT * FROM (
-                SELECT GROUPING({names}) AS mask, coalesce({names}) AS value,
-                    condition, bin, t.document, count(*) AS targets, sum(delta) AS delta_sum
-                FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
-                WHERE NOT grey GROUP BY GROUPING SETS ({sets})
-            ) WHERE value IS NOT NULL ORDER BY ALL"""
-        ).df()
-    return _answering(located(_classed(frame, classes), edges), curve_starts)
 
+    def __init__(self, scan: Scan, edges: Integers, labels: Labels) -> None:
+        self._scan, self._labels = scan, labels
+        distances = np.arange(int(edges[0]), int(edges[-1]))
+        octaves = octave_edges(int(edges[-1]))
+        outside = [-1]
+        self._bin = np.concatenate([outside, bin_index(distances, edges), outside])
+        self._octave = np.concatenate([outside, bin_index(distances, octaves), outside])
+        self._lowest, self._bins = int(edges[0]) - 1, len(edges) - 1
+        self._documents = len(scan.documents)
+        self._shapes = {
+            name: (len(edges) - 1, len(values))
+            for one in labels.combined
+            for name, values in one.values.items()
+        } | dict.fromkeys(DISTANCES, (len(octaves) - 1, len(WHERE)))
+        self._arrays: dict[tuple[int, str], tuple[NDArray[np.int32], Floats]] = {}
+        self._lock = Lock()
+        self.scored = np.zeros(labels.tokens, dtype=bool)
 
-def class_counts(connection: duckdb.DuckDBPyConnection, classes: Sequence[str]) -> pd.DataFrame:
-    """How many scored targets each value has; a target counts once, whatever was scored of it.
+    def known(self) -> Iterator[tuple[tuple[int, str], tuple[NDArray[np.int32], Floats]]]:
+        """Targets and sums by document, bin and value, of each condition's number and class."""
+        yield from self._arrays.items()
 
-    Args:
-        connection: With the view ``classes`` of :func:`attach`.
-        classes: Canonical texts of classes.
+    def count(self, blocks: Iterable[Block]) -> None:
+        """Count some blocks."""
+        for block in blocks:
+            token = block.spread(block.token) + block.place
+            self.scored[token] = True
+            self._count(block, token)
 
-    Returns:
-        ``class, value, targets, share`` (of all scored targets)``, documents``; values that no
-        scored target has, but other tokens of the windows, have 0 targets. Classes are in the
-        order given; values are in the order of the number they begin with, else of their name.
-    """
-    if not classes:
-        return pd.DataFrame(columns=[*COUNTS])
-    columns = [_quoted(text) for text in classes]
-    sets = ", ".join(f"({column})" for column in columns)
-    frame = connection.execute(
-        f"""SELECT * FROM (
-            SELECT GROUPING({", ".join(columns)}) AS mask, coalesce({", ".join(columns)}) AS value,
-                count(t.position) AS targets, count(DISTINCT t.document) AS documents
-            FROM classes c LEFT JOIN (SELECT DISTINCT document, "window", position FROM scores) t
-                ON {_SAME_TOKEN}
-            GROUP BY GROUPING SETS ({sets})
-        )"""
-    ).df()
-    total = frame.groupby("mask")["targets"].transform("sum")
-    frame.insert(3, "share", frame["targets"] / total.where(total > 0))
-    found = _classed(frame[frame["value"].notna()], classes)
-    order = {text: number for number, text in enumerate(classes)}
-    keys = [(order[c], _natural(v)) for c, v in zip(found["class"], found["value"], strict=True)]
-    return found.iloc[sorted(range(len(found)), key=keys.__getitem__)].reset_index(drop=True)
+    def _count(self, block: Block, token: Integers) -> None:
+        names = self._scan.conditions
+        noise = np.array([is_noise(names[number]) for number in block.condition])
+        at = np.clip(block.distance - self._lowest, 0, len(self._bin) - 1)
+        bins = self._bin.take(at)
+        rows = np.flatnonzero(~(block.grey | block.free | block.spread(noise) | (bins < 0)))
+        curves, curve = np.unique(
+            block.condition * self._documents + block.document, return_inverse=True
+        )
+        groups = list(zip(*map(np.ndarray.tolist, np.divmod(curves, self._documents)), strict=True))
+        curve, token, delta = block.spread(curve)[rows], token[rows], block.delta[rows]
+        place = curve * self._bins + bins[rows]
+        for one in self._labels.combined:
+            numbers = one.numbers.take(token)
+            for name, label in one.label.items():
+                self._add(groups, name, place, label.take(numbers), delta)
+        place = curve * self._shapes[DISTANCES[0]][0] + self._octave.take(at)[rows]
+        distance = block.distance[rows]
+        for name, known in self._labels.back.items():
+            back = known.take(token)
+            self._add(groups, name, place, (back >= 0) + (back > distance).view(np.int8), delta)
 
-
-def measured_bins(
-    connection: duckdb.DuckDBPyConnection,
-    edges: NDArray[np.int64],
-    curve_starts: Mapping[str, int] | None = None,
-) -> dict[str, NDArray[np.int64]]:
-    """First distances of the bins that each condition has over all its targets, grey ones not.
-
-    The noise control is left out: it has no answer.
-    """
-    with binned(connection, edges):
-        frame = connection.execute(
-            """SELECT DISTINCT condition, bin FROM targets JOIN bins USING (distance)
-            WHERE NOT grey ORDER BY ALL"""
-        ).df()
-    rows = _answering(located(frame, edges), curve_starts)
-    return {
-        str(condition): part["distance_from"].to_numpy(dtype=np.int64)
-        for condition, part in rows.groupby("condition")
-    }
-
-
-def boundary_sums(
-    connection: duckdb.DuckDBPyConnection,
-    column: str,
-    reach: int,
-    curve_starts: Mapping[str, int] | None = None,
-) -> pd.DataFrame:
-    """Sums of delta by octave and by where something stands relative to the boundary.
-
-    Args:
-        connection: With the view ``classes`` of :func:`attach`.
-        column: A column of the class table that holds tokens back, −1 for nowhere.
-        reach: End of the last octave (tokens).
-        curve_starts: First distance (tokens) of each condition's curve.
-
-    Returns:
-        ``condition, distance_from, distance_to, where`` (``near``, ``far`` or ``nowhere``)``,
-        document, targets, delta_sum`` (nats), without grey rows and the noise control.
-    """
-    edges = octave_edges(reach)
-    with binned(connection, edges):
-        frame = connection.execute(
-            f"""SELECT condition, bin, CASE WHEN c.{_quoted(column)} < 0 THEN 'nowhere'
-                    WHEN c.{_quoted(column)} > t.distance THEN 'far' ELSE 'near' END AS "where",
-                t.document, count(*) AS targets, sum(delta) AS delta_sum
-            FROM targets t JOIN bins USING (distance) JOIN classes c ON {_SAME_TOKEN}
-            WHERE NOT grey GROUP BY ALL ORDER BY ALL"""
-        ).df()
-    return _answering(located(frame, edges), curve_starts)
-
-
-def _quoted(name: str) -> str:
-    """A column name in SQL, whatever signs it holds."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _classed(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The class instead of the mask, in which the bit of the grouped column alone is 0."""
-    full = 2 ** len(classes) - 1
-    names = {full - 2 ** (len(classes) - 1 - i): text for i, text in enumerate(classes)}
-    frame = frame.copy()
-    frame.insert(0, "class", frame.pop("mask").map(names).astype(object))
-    return frame
-
-
-def _answering(frame: pd.DataFrame, curve_starts: Mapping[str, int] | None) -> pd.DataFrame:
-    """Without the noise control, and without what lies before the start of a curve."""
-    return from_starts(without_noise(frame), curve_starts)
+    def _add(
+        self,
+        groups: list[tuple[int, int]],
+        name: str,
+        place: Integers,
+        label: NDArray[Any],
+        delta: Floats,
+    ) -> None:
+        """Add the rows of some conditions and documents to the arrays of a class."""
+        bins, values = self._shapes[name]
+        shape = (len(groups), bins, values + 1)
+        keys = place * (values + 1) + label
+        targets = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
+        sums = np.bincount(keys, delta, minlength=int(np.prod(shape))).reshape(shape)
+        with self._lock:
+            for number, (condition, document) in enumerate(groups):
+                if (condition, name) not in self._arrays:
+                    whole = (self._documents, bins, values)
+                    self._arrays[condition, name] = np.zeros(whole, np.int32), np.zeros(whole)
+                known = self._arrays[condition, name]
+                known[0][document] += targets[number, :, :values]
+                known[1][document] += sums[number, :, :values]
 
 
 def _natural(value: str) -> tuple[int, int, str]:

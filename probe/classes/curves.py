@@ -13,17 +13,13 @@ from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import Bootstrap, bootstrap, too_few
 from probe.analysis.effective import EffectiveContext, effective_contexts
 from probe.analysis.fit import fit_curve, isotonic
+from probe.analysis.floor import without_noise
 from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import Sums, stacked, to_sums
+from probe.analysis.sums import Sums, stacked
 from probe.analysis.tolerance import Tolerance
-from probe.classes.class_sums import (
-    attach,
-    boundary_sums,
-    class_counts,
-    class_sums,
-    measured_bins,
-)
+from probe.classes.class_sums import WHERE, ClassSums
+from probe.classes.labels import DISTANCES
 from probe.classes.table import ClassTable
 from probe.corpus.windows import FEWEST_DOCUMENTS
 
@@ -103,48 +99,49 @@ def class_curves(run: OpenRun, table: ClassTable) -> ClassCurves:
     """Curves and answers of each value of each class; the noise control has none.
 
     Args:
-        run: The open run; the view ``classes`` is added to its connection.
+        run: The open run.
         table: From :func:`probe.classes.table.classify`.
 
     Returns:
         Curves, answers, counts and tables.
     """
-    connection = run.connection
-    attach(connection, table)
-    reader = ClassReader(run)
-    counts = class_counts(connection, table.classes)
-    sums = class_sums(connection, table.classes, run.edges, run.starts)
-    measured = measured_bins(connection, run.edges, run.starts)
-    curves, contexts = _by_value(counts, sums, measured, reader)
-    placed = {
-        column: reader.placed(boundary_sums(connection, column, run.last_edge, run.starts))
-        for column in ("last_occurrence_distance", "copy_distance")
-    }
+    reader, sums = ClassReader(run), ClassSums(run, table)
+    counts = sums.counts()
+    curves, contexts = _by_value(counts, sums, measured_bins(run), reader)
     return ClassCurves(
         curves,
         contexts,
         counts,
-        placed["last_occurrence_distance"],
-        placed["copy_distance"],
-        (*table.notes, *_notes(table.classes, counts, connection)),
+        *(reader.placed(sums, name) for name in DISTANCES),
+        (*table.notes, *_notes(table.classes, counts, run.connection)),
     )
+
+
+def measured_bins(run: OpenRun) -> dict[str, NDArray[np.int64]]:
+    """First distances of the bins that each condition has over all its targets, grey ones not.
+
+    The noise control is left out: it has no answer.
+    """
+    rows = without_noise(run.sums[~run.sums["grey"].astype(bool)])
+    return {
+        str(condition): np.unique(part["distance_from"].to_numpy(dtype=np.int64))
+        for condition, part in rows.groupby("condition")
+    }
 
 
 def _by_value(
     counts: pd.DataFrame,
-    sums: pd.DataFrame,
+    sums: ClassSums,
     measured: Mapping[str, NDArray[np.int64]],
     reader: "ClassReader",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curves and contexts of the values with most targets of each class."""
-    parts = dict(iter(sums.groupby(["class", "value", "condition"])))
     by_class = counts.sort_values("targets", ascending=False, kind="stable").groupby("class")
     drawn = counts[counts.index.isin(by_class.head(MOST_VALUES).index)]
     curves, answers = [], []
     for text, value in zip(drawn["class"], drawn["value"], strict=True):
         for condition, bins in measured.items():
-            rows = parts.get((text, value, condition), sums.iloc[:0])
-            curve, contexts = reader.read(condition, rows, bins)
+            curve, contexts = reader.read(condition, sums.sums(text, value, condition), bins)
             if len(curve):
                 curves.append(curve.assign(**{"class": text, "value": value}))
             answers += [_record(text, value, context) for context in contexts]
@@ -202,7 +199,7 @@ class ClassReader:
     run: OpenRun
 
     def read(
-        self, condition: str, rows: pd.DataFrame, measured: NDArray[np.int64]
+        self, condition: str, sums: Sums, measured: NDArray[np.int64]
     ) -> tuple[pd.DataFrame, list[EffectiveContext]]:
         """The curve of one value under one condition, and its answer at each tolerance.
 
@@ -213,7 +210,7 @@ class ClassReader:
 
         Args:
             condition: Canonical text of the condition.
-            rows: Its sums: ``distance_from, distance_to, document, targets, delta_sum``.
+            sums: Its sums.
             measured: First distances of the bins that the condition has over all targets (tokens),
                 rising.
 
@@ -222,7 +219,6 @@ class ClassReader:
             documents``, and the answers.
         """
         run, how = self.run, self.run.analysis
-        sums = to_sums(rows, run.documents)
         octaves = _octaves(sums, measured)
         reason = _too_few(sums, octaves[-1:])
         if reason is None:
@@ -257,23 +253,24 @@ class ClassReader:
         frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
         return frame
 
-    def placed(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def placed(self, sums: ClassSums, name: str) -> pd.DataFrame:
         """Delta by condition, octave and place relative to the boundary.
 
         Args:
-            rows: From :func:`probe.classes.class_sums.boundary_sums`.
+            sums: The sums of the run.
+            name: What is placed, one of ``DISTANCES``.
 
         Returns:
             A frame with the columns ``PLACES``.
         """
-        frames = []
-        for (condition, where), part in rows.groupby(["condition", "where"]):
-            sums = to_sums(part, self.run.documents)
-            resampled = bootstrap(
-                sums.sums, sums.targets, self.run.weights, self.run.analysis.confidence
-            )
-            frame = self.frame(sums, resampled)
-            frames.append(frame.assign(condition=str(condition), where=str(where)))
+        run, frames = self.run, []
+        for condition in sums.conditions(name):
+            for where in WHERE:
+                own = sums.sums(name, where, condition)
+                if own.targets.any():
+                    drawn = bootstrap(own.sums, own.targets, run.weights, run.analysis.confidence)
+                    frame = self.frame(own, drawn)
+                    frames.append(frame.assign(condition=condition, where=where))
         table = stacked(frames, PLACES)[[*PLACES]]
         table = table.sort_values(["condition", "distance_from", "where"])
         return table.reset_index(drop=True)

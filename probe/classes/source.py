@@ -88,12 +88,12 @@ def digest(run: OpenRun) -> str:
     return found.hexdigest()
 
 
-def token_counts(run: OpenRun) -> tuple[TokenCounts, str | None]:
+def token_counts(run: OpenRun) -> tuple[TokenCounts | None, str | None]:
     """How often each type occurs in the run's data.
 
     Returns:
         The counts of ``frequencies.parquet``, which covers whole documents; for a run without it
-        those of the windows' own tokens, and a line that says so.
+        ``None``, and a line that says that :func:`window_counts` are taken.
     """
     path = run.path / "frequencies.parquet"
     try:
@@ -106,7 +106,7 @@ def token_counts(run: OpenRun) -> tuple[TokenCounts, str | None]:
     else:
         order = np.argsort(ids)
         return TokenCounts(read_only(ids[order]), read_only(counts[order])), None
-    return _own_counts(run), f"{reason}: types are counted in the windows' own tokens"
+    return None, f"{reason}: types are counted in the windows' own tokens"
 
 
 def batches(run: OpenRun, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
@@ -144,7 +144,8 @@ def _window(row: dict[str, Any], group: Mapping[str, str], counts: TokenCounts) 
     )
 
 
-def _own_counts(run: OpenRun) -> TokenCounts:
+def window_counts(run: OpenRun) -> TokenCounts:
+    """How often each type occurs in the windows' own tokens."""
     ids = np.empty(0, dtype=np.int64)
     counts = ids
     for rows in _rows(run.path / "windows.parquet", ("token_ids",)):

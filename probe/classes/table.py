@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 from probe.analysis.open_run import OpenRun
 from probe.classes.builtin import DEFAULTS
 from probe.classes.choice import Chosen, choose
-from probe.classes.source import batches, digest, groups, metadata, token_counts
+from probe.classes.labels import Labels, read_labels
+from probe.classes.source import batches, digest, groups, metadata, token_counts, window_counts
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.errors import ProbeError
-from probe.results.checksums import damage
 from probe.results.files import atomic_write, warn_unwritten
+from probe.text import one_line
 
 LABEL = pa.dictionary(pa.int32(), pa.string())
 FIXED = pa.schema(
@@ -76,7 +77,10 @@ class Rows:
             UnusableError: If the kept file cannot be read, or has other rows.
         """
         with ExitStack() as stack:
-            old = stack.enter_context(pq.ParquetFile(self.kept)) if self.old else None
+            old = None
+            if self.old:
+                checked = pq.ParquetFile(self.kept, page_checksum_verification=True)
+                old = stack.enter_context(checked)
             for number, windows in enumerate(batches(self.run, self.counts)):
                 columns = _fixed(windows)
                 if old is not None:
@@ -101,9 +105,7 @@ def kept_versions(path: Path, state: str) -> dict[str, str | None] | None:
     """
     try:
         with pq.ParquetFile(path) as file:
-            schema, footer = file.schema_arrow, file.metadata
-        if damage(path, footer) is not None:
-            return None
+            schema = file.schema_arrow
         held = json.loads((schema.metadata or {})[_HOLDS])
         versions: dict[str, str | None] = dict(held["versions"])
         whole = {*FIXED.names, *versions} == set(schema.names)
@@ -173,11 +175,24 @@ class ClassTable:
         path: The file, in the run folder or in a temporary folder that goes with this value.
         classes: Canonical texts of the classes that were asked for, in order.
         notes: What a reader should know, one line each.
+        kept: Its labels, where they were read already.
     """
 
     path: Path
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    kept: Labels | None = None
+
+    def labels(self) -> Labels:
+        """The labels of all tokens.
+
+        Raises:
+            ProbeError: If the file cannot be read.
+        """
+        try:
+            return self.kept or read_labels(self.path, self.classes)
+        except (OSError, pa.ArrowException) as error:
+            raise ProbeError(f"'{self.path}' cannot be read: {one_line(str(error))}") from error
 
 
 def default_classes(run: OpenRun) -> tuple[str, ...]:
@@ -224,12 +239,15 @@ def classify(run: OpenRun, names: Sequence[str], *, write: bool = True) -> Class
     kept = kept_versions(table.path, state)
     missing = tuple(one for one in chosen if not one.is_kept(kept or {}))
     if kept is not None and not missing:
-        return table
+        try:
+            return replace(table, kept=read_labels(table.path, table.classes))
+        except (OSError, pa.ArrowException):  # nothing else would find a label that became another
+            kept, missing = None, chosen
     renewed = {one.text.casefold() for one in missing}
     old = {
         text: version for text, version in (kept or {}).items() if text.casefold() not in renewed
     }
-    rows = Rows(run, counts, state, missing, table.path, old)
+    rows = Rows(run, counts or window_counts(run), state, missing, table.path, old)
     try:
         return _written(table, rows, write)
     except UnusableError:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.floor import without_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import binned, from_starts, located
+from probe.analysis.sums import from_starts, located
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Role, Series, delta_axis, distance_axis
 from probe.findings.curve import threshold_of
@@ -23,9 +23,6 @@ LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NAMES = tuple(f"q{level * 100:02.0f}" for level in LEVELS)
 PLACES = ("condition", "distance_from", "distance_to")
 
-LINEAR = 1e-4
-"""Below this (nats) cells have equal width; above it a width of ``1 / CELLS`` of the value."""
-CELLS = 1000
 FAN: Sequence[tuple[Role, str, str, int]] = (
     ("fan0", "q01", "q99", 98),
     ("fan1", "q05", "q95", 90),
@@ -129,9 +126,8 @@ def shares(run: OpenRun) -> pd.DataFrame:
 def quantiles(run: OpenRun) -> pd.DataFrame:
     """Quantiles of delta over targets, by condition and octave of distance.
 
-    Targets are counted in cells of delta, one thousandth of the value wide, and the quantiles
-    read off the counts: memory does not grow with the rows, and no quantile is further off than
-    a cell.
+    They are read off the counts of :class:`probe.analysis.deltas.Deltas`: no quantile is further
+    off than a cell is wide.
 
     Args:
         run: The open run.
@@ -141,17 +137,11 @@ def quantiles(run: OpenRun) -> pd.DataFrame:
         (tokens, nats), grey rows and the noise control left out. A quantile is the delta of a
         target (inverted distribution function), to 0.1 %.
     """
-    edges = octave_edges(run.last_edge)
-    with binned(run.connection, edges):
-        cells = run.connection.execute(
-            """SELECT condition, bin, round(asinh(delta / $linear) * $cells)::INTEGER AS cell,
-                count(*) AS targets, avg(delta) AS delta
-            FROM targets JOIN bins USING (distance)
-            WHERE NOT grey AND split_part(condition::VARCHAR, '(', 1) <> 'noise'
-            GROUP BY condition, bin, cell ORDER BY condition, bin, cell""",
-            {"linear": LINEAR, "cells": CELLS},
-        ).df()
-    cells = from_starts(located(cells, edges), run.starts)
+    cells = run.connection.execute(
+        f"""SELECT condition, octave AS bin, targets, delta_sum / targets AS delta
+        FROM {run.cells}_deltas ORDER BY condition, bin, delta"""
+    ).df()
+    cells = from_starts(located(cells, octave_edges(run.last_edge)), run.starts)
     rows = []
     for octave, part in cells.groupby(list(PLACES)):
         counts = part["targets"].to_numpy(dtype=np.int64)
@@ -193,8 +183,7 @@ def _top_sums(
 ) -> list[float]:
     """Sum of the largest deltas in each octave of *rows*; the bound of the cells was a guess."""
     kept = connection.execute(
-        f"""SELECT octave, unnest(tail) AS delta FROM {table} JOIN octaves USING (bin)
-        WHERE condition = $1 AND NOT grey""",
+        f"SELECT octave, delta_sum AS delta FROM {table}_tails WHERE condition = $1",
         [condition],
     ).fetchnumpy()
     found = []

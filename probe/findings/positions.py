@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
-from probe.analysis.cells import PLACES, places_of
+from probe.analysis.cells import PLACES, place_edges, place_index
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
@@ -22,8 +21,6 @@ from probe.results.views import is_repeated
 
 Integers = NDArray[np.int64]
 
-BINS = 32
-"""Bins of position at most, in even steps of the logarithm."""
 EXPONENTS = (0.02, 4.0)
 """Between these an exponent can be told from a constant or a logarithm, and from a step."""
 COLUMNS = ("position_from", "position_to", "loss", "low", "high", "fit", "targets")
@@ -169,13 +166,11 @@ def losses(run: OpenRun) -> Losses:
             exp(intact_loss) AS intact_perplexity, targets
         FROM ({source}) ORDER BY condition = 'intact' DESC, condition"""
     ).df()
-    intact = connection.execute(
-        f"""SELECT bin, document, sum(nll_sum) AS total, sum(targets)::BIGINT AS targets,
-            min(far_min) AS first, max(far_max) AS last
-        FROM {table} WHERE condition = 'intact' AND bin <= {PLACES}
-        GROUP BY bin, document ORDER BY document, bin"""
-    ).df()
-    octaves, quarters = places_of(intact.pop("bin").to_numpy(dtype=np.int64))
+    intact = run.once(_intact)
+    first, last = intact["first"].min(), intact["last"].max()
+    bins = intact["bin"].to_numpy(dtype=np.int64)
+    octaves, quarters = (place_index(bins, first, last, way) for way in ("octave", "quarter"))
+    quarters += 1
     by_position = _mean_by(intact, octaves, "octave")
     by_quarter = _mean_by(intact, quarters, "quarter")
     own = intact.assign(quarter=quarters).groupby(["quarter", "document"])[["total", "targets"]]
@@ -232,7 +227,7 @@ def intact_positions(run: OpenRun) -> PositionFit | None:
         form; Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 3.1 and
         appendix D.5, for the loss by position in the context.
     """
-    rows = _sums_by_position(run.connection)
+    rows = _sums_by_position(run)
     if rows.empty:
         return None
     confidence, worsening = run.analysis.confidence, run.once(losses).worsening
@@ -325,26 +320,26 @@ def _formula(law: PowerLaw, table: pd.DataFrame) -> str:
     )
 
 
-def _sums_by_position(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Sums of the intact loss by bin of position and document, named as ``to_sums`` wants them."""
-    measured = """scores s JOIN windows w ON s.document = w.document AND s."window" = w."window"
-        WHERE s.condition = 'intact'"""
-    first, last = connection.execute(
-        f"SELECT min(s.position - w.start), max(s.position - w.start) FROM {measured}"
-    ).fetchall()[0]
-    if first is None:
-        return pd.DataFrame()
-    edges = np.unique(np.round(np.geomspace(first + 1, last + 2, BINS + 1) - 1).astype(np.int64))
-    offsets = np.arange(first, last + 1)
-    bins = np.searchsorted(edges, offsets, side="right") - 1
-    connection.register("places", pd.DataFrame({"place": offsets, "bin": bins}))
-    rows = connection.execute(
-        f"""SELECT bin, s.document, count(*) AS targets, sum(s.nll::DOUBLE) AS delta_sum
-        FROM places JOIN (SELECT s.document, s.nll, s.position - w.start AS place FROM {measured})
-            s USING (place)
-        GROUP BY bin, s.document ORDER BY bin, s.document"""
+def _intact(run: OpenRun) -> pd.DataFrame:
+    """Intact loss by bin of place and document: ``bin, document, total, targets, first, last``."""
+    return run.connection.execute(
+        f"""SELECT bin, document, sum(nll_sum) AS total, sum(targets)::BIGINT AS targets,
+            min(far_min) AS first, max(far_max) AS last
+        FROM {run.cells} WHERE condition = 'intact' AND bin <= {PLACES}
+        GROUP BY bin, document ORDER BY document, bin"""
     ).df()
-    connection.unregister("places")
+
+
+def _sums_by_position(run: OpenRun) -> pd.DataFrame:
+    """Sums of the intact loss by step of position and document, as ``to_sums`` wants them."""
+    rows = run.once(_intact)
+    if rows.empty:
+        return rows
+    first, last = int(rows["first"].min()), int(rows["last"].max())
+    edges = place_edges(first, last)["step"]
+    bins = place_index(rows["bin"].to_numpy(dtype=np.int64), first, last, "step")
+    summed = rows.assign(bin=bins).groupby(["bin", "document"], as_index=False)
+    rows = summed[["total", "targets"]].sum().rename(columns={"total": "delta_sum"})
     bins = rows.pop("bin").to_numpy(dtype=np.int64)
     return rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
 

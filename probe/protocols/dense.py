@@ -46,7 +46,7 @@ class DenseProtocol(Protocol):
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """Far text begins with the longest context, which a target's loss is compared with."""
         context = options.get("context")
-        return Reading(far_tokens=f"{context} - distance") if type(context) is int else Reading()
+        return Reading(context=context if type(context) is int else None)
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
         """A shorter context is a truncated one."""

@@ -25,6 +25,8 @@ MOST_BYTES = 750_000
 FAR_CHARACTERS = 8000
 """Characters of the text before the shown tokens that can be read."""
 
+CURVES = "NOT grey"
+"""SQL: the rows that curves are of."""
 STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
 """Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
 
@@ -139,11 +141,11 @@ def explore(
     main = run.main_condition
     if main is None or not run.has_length:
         return None
-    rows = "NOT grey" if marks is None else marks.rows
+    rows = CURVES if marks is None else marks.rows
     run.connection.execute(
         f"CREATE OR REPLACE TEMP VIEW usable AS SELECT * FROM targets WHERE {rows}"
     )
-    every = _means(run.connection, main)
+    every = _means(run, main, rows)
     if every.empty:
         return None
     made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
@@ -174,11 +176,19 @@ def level(delta: float) -> int:
     return int(np.digitize(delta, STEPS))
 
 
-def _means(connection: duckdb.DuckDBPyConnection, condition: str) -> pd.DataFrame:
-    """The first scored window of each document, by rising mean delta (nats)."""
-    return connection.execute(
-        """SELECT document, "window", avg(delta) AS mean FROM usable
-        WHERE condition = ? GROUP BY document, "window"
+def _means(run: OpenRun, condition: str, rows: str) -> pd.DataFrame:
+    """The first scored window of each document, by rising mean delta (nats).
+
+    Args:
+        run: The open run.
+        condition: The condition.
+        rows: SQL: which rows take part; those that curves use were counted already.
+    """
+    table = f"{run.cells}_windows" if rows == CURVES else "usable"
+    total = "sum(delta_sum) / sum(targets)" if rows == CURVES else "avg(delta)"
+    return run.connection.execute(
+        f"""SELECT document, "window", {total} AS mean FROM {table}
+        WHERE condition = ? AND {rows} GROUP BY document, "window"
         QUALIFY row_number() OVER (PARTITION BY document ORDER BY "window") = 1
         ORDER BY mean, document""",
         [condition],

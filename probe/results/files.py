@@ -1,4 +1,4 @@
-"""Atomic writes: a file is there whole or not at all, and a failing disk is one line."""
+"""Files of a run folder: whole or not there at all; a failing disk, or a damaged file, is one line."""
 
 import contextlib
 import errno
@@ -8,7 +8,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from probe.errors import ProbeError, UnwrittenWarning
+
+_BYTES = 1 << 23
+"""What is decoded at once of a file whose checksums are verified."""
 
 
 @contextlib.contextmanager
@@ -100,6 +106,40 @@ def warn_unwritten(path: Path, error: OSError) -> None:
     # In pyarrow's own words a temporary name stands.
     reason = os.strerror(error.errno) if error.errno else str(error)
     warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)
+
+
+def damaged_pages(path: Path) -> str | None:
+    """What is wrong with the pages of a parquet file, by the checksums that they carry.
+
+    A page is verified as it is decoded, which DuckDB does not do at all.
+
+    Args:
+        path: The file.
+
+    Returns:
+        One line, ``None`` where all checksums hold or the file was written without them.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        whole = _damage(file, None)
+        for name in file.schema_arrow.names if whole else ():
+            if found := _damage(file, [name]):
+                return f"a page of its column {name} {found}"
+    return whole
+
+
+def _damage(file: pq.ParquetFile, columns: list[str] | None) -> str | None:
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    row = sum(group.total_byte_size for group in groups) // max(file.metadata.num_rows, 1)
+    try:
+        for _ in file.iter_batches(max(1, _BYTES // max(row, 1)), columns=columns):
+            pass
+    except (OSError, pa.ArrowException) as error:
+        changed = "CRC" in str(error)
+        return "has another checksum than when it was written" if changed else "is damaged"
+    return None
 
 
 def _is_stream(path: Path) -> bool:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from probe.errors import ProbeError
-from probe.results.checksums import damage
+from probe.results.files import damaged_pages
 from probe.results.scores import HOLDS, IDENTITY, OF_ANOTHER, Key, held_keys
 from probe.results.views import pattern
 
@@ -61,7 +61,7 @@ class Footer:
 
 
 def read_footer(part: Path, needed: tuple[str, ...]) -> Footer:
-    """Read a part's footer and look at the checksums of its pages; a file is looked at once.
+    """Read a part's footer; a file is looked at once.
 
     Args:
         part: The part.
@@ -78,7 +78,7 @@ def read_footer(part: Path, needed: tuple[str, ...]) -> Footer:
 def _read(part: Path, needed: tuple[str, ...], state: tuple[int, ...]) -> Footer:
     """The footer of the file in this state: a command opens its run several times."""
     try:
-        with pq.ParquetFile(part, page_checksum_verification=True) as file:
+        with pq.ParquetFile(part) as file:
             return _told(part, file, needed)
     except (OSError, pa.ArrowException) as error:
         return Footer(_unreadable(error))
@@ -102,8 +102,6 @@ def _told(part: Path, file: pq.ParquetFile, needed: tuple[str, ...]) -> Footer:
         held = held_keys(schema) if HOLDS in (schema.metadata or {}) else []
     except ValueError as error:
         return Footer(str(error))
-    if wrong := damage(part, file.metadata):
-        return Footer(wrong)
     rows = int(file.metadata.num_rows)
     if not rows:
         return Footer("it has no rows")
@@ -198,7 +196,8 @@ def check_parts(
 
     Args:
         parts: The parts.
-        rows: Whether to read their rows too.
+        rows: Whether to read their rows too, for pages that are not what was written and losses
+            that are no number.
         starts: Whether ``far_start`` is needed.
         tokens: Tokens of all windows, which no distance exceeds.
         identity: ``identity_hash`` of the run, where it has one.
@@ -220,6 +219,7 @@ def check_parts(
     without = sum("far_start" not in whole[part].names for part in whole if part not in problems)
     if not rows:
         return problems, {}, without
+    problems |= _damaged([part for part in whole if part not in problems])
     left = [part for part in whole if part not in problems]
     try:
         return problems, _unusable_losses(left), without
@@ -257,6 +257,11 @@ def _copies(footers: Mapping[Path, Footer]) -> dict[Path, str]:
         else:
             held |= dict.fromkeys(marks, part)
     return problems
+
+
+def _damaged(parts: Sequence[Path]) -> dict[Path, str]:
+    found = {part: damaged_pages(part) for part in parts}
+    return {part: text for part, text in found.items() if text}
 
 
 def _unusable_losses(parts: Sequence[Path]) -> dict[str, int]:

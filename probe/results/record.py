@@ -27,17 +27,22 @@ class Reading:
 
     Args:
         needs_far_start: Whether a length is read from the column ``far_start``.
-        far_tokens: SQL for the tokens of a row's far context, by ``boundary``, ``distance`` and
-            ``start`` of the window.
+        context: Tokens before a target where its far text begins: the longest context that its
+            loss is compared with. ``None`` where far text begins with the window.
         alternatives: How the conditions begin that are other texts in the targets' place, which are
             no losses of the targets; empty where there are none.
         caveat: What limits the reading, empty where nothing does.
     """
 
     needs_far_start: bool = False
-    far_tokens: str = "boundary - start"
+    context: int | None = None
     alternatives: str = ""
     caveat: str = ""
+
+    @property
+    def far_tokens(self) -> str:
+        """SQL for the tokens of a row's far context, by the ``start`` of its window."""
+        return "boundary - start" if self.context is None else f"{self.context} - distance"
 
 
 PLAIN = Reading()

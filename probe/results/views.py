@@ -71,6 +71,11 @@ def connect(
         _highest(connection, told),
     )
     connection.execute(
+        """CREATE TEMP TABLE reading AS SELECT $1::VARCHAR[] AS parts, $2::BIGINT AS context,
+            $3::VARCHAR AS alternatives""",
+        [[str(part) for part in parts], reading.context, reading.alternatives],
+    )
+    connection.execute(
         f"CREATE MACRO far_tokens(boundary, distance, start) AS {reading.far_tokens}"
     )
     connection.execute(_targets_view(repeated=is_repeated(connection)))

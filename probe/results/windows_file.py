@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from probe.errors import ProbeError
-from probe.results.checksums import damage
+from probe.results.files import damaged_pages
 from probe.results.views import (
     LISTS,
     column_names,
@@ -81,7 +81,7 @@ def _looked_at(path: Path, state: tuple[int, ...]) -> WindowFile:
                 return WindowFile(
                     problem=f"has a column {name} of {schema.field(name).type}; allowed: {words}"
                 )
-        if wrong := damage(path, footer):
+        if wrong := damaged_pages(path):
             return WindowFile(problem=f"is damaged: {wrong}")
         at = [n for n, name in enumerate(column_names(footer)) if name == "token_ids"]
         groups = map(footer.row_group, range(footer.num_row_groups))

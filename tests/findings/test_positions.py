@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,10 +10,14 @@ import pytest
 from open_runs import by_id, opened
 from simulated import SCORES, Simulation, rows_of, write_run
 
+from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.cells import cells
 from probe.analysis.settings import Analysis
 from probe.findings.positions import COLUMNS, fit_power_law, intact_positions, losses
 from probe.findings.table import decimals
+from probe.results.scores import WINDOWS
+from probe.results.views import connect
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -23,31 +26,42 @@ CURVES = {
 }
 
 
-def made_up(loss, *, documents=12, first=0, last=4000, spread=0.1, seed=0):
+@pytest.fixture
+def made_up(tmp_path):
     """A run of intact rows whose mean loss at each position is known."""
-    rng = np.random.default_rng(seed)
-    positions = np.arange(first, last)
-    names = [f"doc{number:02d}" for number in range(documents)]
-    frames = []
-    for number, name in enumerate(names):
-        level = 1 + spread * rng.normal()
-        nll = loss(positions + 1) * level + 0.3 * rng.normal(size=len(positions))
-        start = 7 * number
-        frames.append(pd.DataFrame({"document": name, "position": positions + start, "nll": nll}))
-    scores = pd.concat(frames).assign(window=0, condition="intact", boundary=-1)
-    starts = [7 * number for number in range(documents)]
-    windows = pd.DataFrame({"document": names, "window": 0, "start": starts})
-    connection = duckdb.connect()
-    connection.register("rows", scores)
-    connection.register("places", windows)
-    connection.execute("CREATE TABLE scores AS FROM rows; CREATE TABLE windows AS FROM places")
-    return SimpleNamespace(
-        connection=connection,
-        documents=names,
-        weights=resample_weights(len(names), 400, seed=0),
-        analysis=Analysis(),
-        once=lambda _: SimpleNamespace(worsening=None),
-    )
+
+    def make(loss, *, documents=12, first=0, last=4000, spread=0.1):
+        rng = np.random.default_rng(0)
+        positions = np.arange(first, last)
+        names = [f"doc{number:02d}" for number in range(documents)]
+        frames, windows = [], []
+        for number, name in enumerate(names):
+            level = 1 + spread * rng.normal()
+            nll = loss(positions + 1) * level + 0.3 * rng.normal(size=len(positions))
+            start = 7 * number
+            frames.append(
+                pd.DataFrame({"document": name, "position": positions + start, "nll": nll})
+            )
+            windows.append({"document": name, "window": 0, "start": start, "token_ids": [0] * last})
+        none = dict.fromkeys(["far_start", "boundary", "distance"], -1)
+        scores = pd.concat(frames).assign(window=0, condition="intact", repeat=0, **none)
+        table = pa.Table.from_pandas(scores.assign(nll_intact=scores["nll"]), preserve_index=False)
+        pq.write_table(table.select(SCORES.names).cast(SCORES), tmp_path / "part.parquet")
+        rows = [window | {"text": None, "char_start": [], "char_end": []} for window in windows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=WINDOWS), tmp_path / "windows.parquet")
+        connection = connect(tmp_path / "windows.parquet", [tmp_path / "part.parquet"])
+        run = SimpleNamespace(
+            connection=connection,
+            cells=cells(connection, bin_edges(1)),
+            documents=names,
+            weights=resample_weights(len(names), 400, seed=0),
+            analysis=Analysis(),
+        )
+        worsening = SimpleNamespace(worsening=None)
+        run.once = lambda work: worsening if work is losses else work(run)
+        return run
+
+    return make
 
 
 @pytest.mark.parametrize(("floor", "scale", "exponent"), [(2.0, 3.0, 0.5), (0.0, 8.0, 0.1)])
@@ -74,7 +88,7 @@ def test_the_law_is_the_best_of_its_kind():
     assert own <= others.min()
 
 
-def test_a_planted_law_is_found_in_rows():
+def test_a_planted_law_is_found_in_rows(made_up):
     """From 1 to 4,000: the loss and its law, within the noise, in words."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5))
     assert fit.floor == pytest.approx(2, rel=0.15)
@@ -93,7 +107,7 @@ def test_a_planted_law_is_found_in_rows():
     assert "too few octaves to tell floor from exponent" in short.text
 
 
-def test_a_loss_that_does_not_fall_has_no_law():
+def test_a_loss_that_does_not_fall_has_no_law(made_up):
     """Flat: the numbers are missing and the text says why; the table stays."""
     fit = intact_positions(made_up(lambda p: 3 + 0 * p, last=1000))
     assert (fit.floor, fit.scale, fit.exponent) == (None, None, None)
@@ -102,7 +116,7 @@ def test_a_loss_that_does_not_fall_has_no_law():
     assert fit.table["loss"].notna().all()
 
 
-def test_a_fall_that_is_no_power_law_is_said():
+def test_a_fall_that_is_no_power_law_is_said(made_up):
     """An exponent of 9 is a step to all that can be seen."""
     fit = intact_positions(made_up(lambda p: 2 + 60 * p**-9.0, last=1000))
     assert fit.text == "no power law: the exponent lies outside 0.02 to 4"
@@ -142,7 +156,7 @@ def test_a_loss_that_rises_is_warned_of(tmp_path):
     assert "The intact loss rises with position: read delta there with care." in caveats
 
 
-def test_one_document_or_none():
+def test_one_document_or_none(made_up):
     """One document has a table without bands and no law; no intact row, nothing at all."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5, documents=1))
     assert fit.text.startswith("no power law: too few documents")
@@ -150,7 +164,7 @@ def test_one_document_or_none():
     few = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5, last=2))
     assert few.text == "no power law: 2 bins of position, at least 4 needed"
     run = made_up(lambda p: 2 + 0 * p, last=10)
-    run.connection.execute("DELETE FROM scores")
+    run.connection.execute(f"DELETE FROM {run.cells}")
     assert intact_positions(run) is None
 
 

@@ -1,0 +1,277 @@
+"""One pass over all score rows of a run: blocks of plain arrays, made part by part on every core.
+
+A database joins and groups a row in about a microsecond, once for each question. A run may have a
+hundred million rows: what is counted of all of them is counted here, on arrays, in a tenth of that.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from probe.results.views import is_repeated, row
+
+Integers = NDArray[np.int64]
+Places = NDArray[np.int32]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Made = TypeVar("Made")
+
+BLOCK = 1 << 16
+"""Rows of a block: few enough that an array of them stays in a core's cache."""
+_VECTORS = BLOCK // 2048
+"""The same in what the database counts by."""
+TEXTS = ("document", "condition")
+NUMBERS = ("window", "position", "boundary", "distance")
+LOSSES = ("nll", "nll_intact")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some score rows, in stretches of one document, window and condition.
+
+    Args:
+        first: Index of the first row of each stretch, shape ``(stretches,)``, rising.
+        document: Number of its document, see :attr:`Scan.documents`; same shape.
+        window: Number of its window in the document.
+        condition: Number of its condition, see :attr:`Scan.conditions`.
+        start: First token of its window in the document; 0 where the window is not known.
+        known: Whether its window is known, and holds all its targets.
+        token: Number of its window's first token among the tokens of all windows in their order.
+        position: Of each row, in the document; shape ``(rows,)``, as all that follow.
+        boundary: First intact token after the far context, in the document; below 0 for none.
+        distance: Tokens from the boundary.
+        nll: Loss (nats).
+        nll_intact: Loss of the same target in intact text (nats).
+        context: Tokens of the longest context, see :class:`probe.results.record.Reading`.
+    """
+
+    first: Integers
+    document: Integers
+    window: Integers
+    condition: Integers
+    start: Integers
+    known: Flags
+    token: Integers
+    position: Places
+    boundary: Places
+    distance: Places
+    nll: Floats
+    nll_intact: Floats
+    context: int | None
+
+    @cached_property
+    def lengths(self) -> Integers:
+        """Rows of each stretch."""
+        return np.diff(self.first, append=len(self.position))
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A value a row from a value a stretch."""
+        return np.repeat(values, self.lengths)
+
+    @cached_property
+    def place(self) -> Places:
+        """Index of each row's target in its window."""
+        return np.asarray(self.position - self.spread(self.start.astype(np.int32)))
+
+    @cached_property
+    def free(self) -> Flags:
+        """Whether a row has no boundary."""
+        return np.asarray(self.boundary < 0)
+
+    @cached_property
+    def beyond(self) -> Places:
+        """Tokens between the start of each row's window and the boundary."""
+        return np.asarray(self.boundary - self.spread(self.start.astype(np.int32)))
+
+    @cached_property
+    def far(self) -> Places:
+        """Tokens of each row's far context."""
+        return self.beyond if self.context is None else np.asarray(self.context - self.distance)
+
+    @cached_property
+    def grey(self) -> Flags:
+        """Whether a row's distance is longer than its far context: delta is 0 by construction."""
+        return np.asarray(self.distance > self.far) & ~self.free
+
+    @cached_property
+    def delta(self) -> Floats:
+        """What a row's loss is above that of intact text (nats)."""
+        return np.asarray(self.nll - self.nll_intact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Names:
+    """Numbers of names, in the order in which they are first met by any thread."""
+
+    known: dict[str, int] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def numbers(self, names: Sequence[str]) -> Integers:
+        with self.lock:
+            found = [self.known.setdefault(str(name), len(self.known)) for name in names]
+        return np.array(found, dtype=np.int64)
+
+
+class Scan:
+    """A pass over the rows of the view ``scores``.
+
+    Args:
+        connection: From :func:`probe.results.views.connect`.
+
+    Attributes:
+        tokens: Tokens of all windows.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._parts, self._context, self._alternatives = row(
+            connection, "SELECT parts, context, alternatives FROM reading"
+        )
+        self._documents, self._conditions = _Names(), _Names()
+        found = connection.execute(
+            'SELECT document, "window", start, len(token_ids) AS tokens FROM windows'
+        ).fetchnumpy()
+        numbers = np.asarray(found["window"], dtype=np.int64)
+        self._step = int(numbers.max(initial=0)) + 1
+        keys = self._documents.numbers(found["document"]) * self._step + numbers
+        order = np.argsort(keys)
+        self._keys = keys[order]
+        self._starts = np.asarray(found["start"], dtype=np.int64)[order]
+        tokens = np.asarray(found["tokens"], dtype=np.int64)
+        self.tokens = int(tokens.sum())
+        self._tokens, self._offsets = tokens[order], (np.cumsum(tokens) - tokens)[order]
+
+    @property
+    def documents(self) -> list[str]:
+        """Names of the documents by their numbers: of all windows first."""
+        return list(self._documents.known)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Names of the conditions by their numbers."""
+        return list(self._conditions.known)
+
+    def tokens_of_documents(self) -> Iterator[Integers]:
+        """Numbers of the tokens of each document with a window."""
+        document = self._keys // self._step  # in order, as the keys are
+        for windows in np.split(np.arange(len(document)), np.flatnonzero(np.diff(document)) + 1):
+            spans = zip(self._offsets[windows], self._tokens[windows], strict=True)
+            yield np.concatenate([np.arange(first, first + count) for first, count in spans])
+
+    def each(self, count: Callable[[Iterator[Block]], Made]) -> Iterator[Made]:
+        """What a function makes of the blocks of each part, in the order of the parts.
+
+        Pages are verified by their checksums as they are read. The repeats of a draw are averaged
+        first, over all parts, which are one then.
+
+        Args:
+            count: Called in several threads.
+
+        Raises:
+            OSError: If a part cannot be read, or a page is not what was written.
+        """
+        if is_repeated(self._connection):
+            yield count(self._blocks(self._averaged()))
+            return
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: deque[Future[Made]] = deque()
+            for part in self._parts:
+                waiting.append(pool.submit(lambda path: count(self._blocks(_batches(path))), part))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _averaged(self) -> Iterator[pa.RecordBatch]:
+        """The mean of each target's repeats."""
+        rows = self._connection.execute(
+            """SELECT document::VARCHAR AS document, "window", position, boundary, distance,
+                condition::VARCHAR AS condition, avg(nll::DOUBLE) AS nll,
+                avg(nll_intact::DOUBLE) AS nll_intact
+            FROM scores GROUP BY ALL"""
+        )
+        while len(chunk := rows.fetch_df_chunk(_VECTORS)):
+            yield pa.RecordBatch.from_pandas(chunk, preserve_index=False)
+
+    def _blocks(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Block]:
+        for batch in batches:
+            block = self._block(batch)
+            if block is not None:
+                yield block
+
+    def _block(self, batch: pa.RecordBatch) -> Block | None:
+        texts = {name: _encoded(batch.column(name)) for name in TEXTS}
+        columns = {name: _plain(batch.column(name), np.int32) for name in NUMBERS}
+        columns |= {name: _plain(batch.column(name), np.float64) for name in LOSSES}
+        columns |= {name: column.indices.to_numpy() for name, column in texts.items()}
+        numbers = {
+            name: names.numbers(texts[name].dictionary.to_pylist())
+            for name, names in zip(TEXTS, (self._documents, self._conditions), strict=True)
+        }
+        if self._alternatives:
+            usable = ~np.isin(numbers["condition"], self._other_texts())[columns["condition"]]
+            columns = {name: values[usable] for name, values in columns.items()}
+        if not len(columns["window"]):
+            return None
+        first = _stretches(columns)
+        if 8 * len(first) > len(columns["window"]):  # in another tool's order
+            order = np.lexsort((columns["window"], columns["document"], columns["condition"]))
+            columns = {name: values[order] for name, values in columns.items()}
+            first = _stretches(columns)
+        document, condition = (numbers[name][columns.pop(name)[first]] for name in TEXTS)
+        window = columns.pop("window")[first].astype(np.int64)
+        keys = document * self._step + window
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        known = (self._keys[at] == keys) & (window < self._step)
+        start = np.where(known, self._starts[at], 0)
+        known &= np.maximum.reduceat(columns["position"], first) < start + self._tokens[at]
+        token = self._offsets[at]
+        return Block(
+            *(first, document, window, condition, start, known, token),
+            **columns,
+            context=self._context,
+        )
+
+    def _other_texts(self) -> list[int]:
+        """Numbers of the conditions that are no losses of the targets."""
+        known = list(self._conditions.known.items())
+        return [number for name, number in known if name.startswith(self._alternatives)]
+
+
+def _batches(path: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, its pages verified: those of all columns, or others would not be."""
+    with pq.ParquetFile(
+        Path(path), page_checksum_verification=True, read_dictionary=list(TEXTS)
+    ) as file:
+        yield from file.iter_batches(BLOCK, use_threads=False)
+
+
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+
+
+def _plain(column: pa.Array, kind: type[np.generic]) -> NDArray[Any]:
+    """A column as an array; a loss that is missing is NaN."""
+    return column.to_numpy(zero_copy_only=False).astype(kind, copy=False)
+
+
+def _stretches(columns: Mapping[str, NDArray[Any]]) -> Integers:
+    """Where another document, window or condition begins."""
+    begins = np.zeros(len(columns["window"]), dtype=bool)
+    begins[0] = True
+    for name in (*TEXTS, "window"):
+        begins[1:] |= columns[name][1:] != columns[name][:-1]
+    return np.flatnonzero(begins)
