@@ -8,8 +8,8 @@ from real_pipeline import PIPELINE, REAL
 from stub_spacy import forget
 from token_texts import written
 
-from probe.perturbations import language
 from probe.errors import UsageError
+from probe.perturbations import language
 from probe.perturbations.condition import parse
 from probe.perturbations.filters import keep
 from probe.perturbations.removal import drop

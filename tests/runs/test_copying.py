@@ -8,7 +8,6 @@ from open_runs import answer, opened
 from plans import grid
 from planted import FREE, CopyRule, planted
 from simulated import Simulation, write_run
-from test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
 from probe.corpus.windows import Window
 from probe.engine.branch import columns
@@ -16,6 +15,7 @@ from probe.engine.tree import build, tokens
 from probe.findings.answer import sentence, warnings_of
 from probe.perturbations.condition import parse
 from probe.protocols.branches import Draw, intact, perturbed
+from runs.test_planted import FIRST, LENGTH, VOCABULARY, deltas
 
 COUNT = 5
 
