@@ -11,13 +11,16 @@ PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 OURS := cli.py probe tests benchmarks notebooks
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fast setup clean
+.PHONY: demo test lint fast size setup clean
 
 demo: setup ## How many tokens of context does a real model use on real text?
 	$(BIN)/probe run configs/demo.yaml
 
 test: lint ## Everything, with the notebooks and the tests that need the weights of a real model.
 	$(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=300 tests notebooks
+
+size: setup ## How large the house is: modules, lines, circles of imports.
+	$(BIN)/python benchmarks/size.py
 
 fast: setup ## The tests that need no weights, no browser and no notebook, on a few families of models.
 	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families" tests

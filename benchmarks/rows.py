@@ -160,12 +160,13 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
 
 
 def answer_here(folder: Path) -> None:
-    """Open the run and work out its brief findings in this process."""
+    """What `probe run` works out and keeps at its end, in this process."""
     from probe.analysis.open_run import open_run
     from probe.findings.base import findings
+    from probe.findings.files import write_files
 
     with open_run(folder) as run:
-        findings(run, brief=True)
+        write_files(run, findings(run, brief=True))
         print(*(context.text() for context in run.contexts), sep="; ")
 
 

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from probe.perturbations.ids import Ids
-from probe.perturbations.text import TokenText
 from probe.text import shown
 
 
@@ -63,7 +61,7 @@ def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
     Raises:
         ValueError: If *value* is none of these, or of another type.
     """
-    if not any(type(value) is type(one) and value == one for one in allowed):
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
         raise ValueError(
             f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}"
         )
@@ -81,41 +79,6 @@ def flag(parameter: str, value: Any) -> bool:
     """
     one_of(parameter, value, (True, False))
     return bool(value)
-
-
-def text_of(far: Ids, text: TokenText | None, what: str) -> TokenText:
-    """Check that the text of a far context is there.
-
-    Args:
-        far: Token ids of the far context, shape ``(n,)``.
-        text: What was given as its text.
-        what: What it is needed for, for the error.
-
-    Raises:
-        ValueError: If there is none, or it is of another number of tokens.
-    """
-    if text is None:
-        raise ValueError(
-            f"{shown(what)} is found in the text of the far context, and there is none; allowed: "
-            "data with text, or text=TokenText.of(text, tokenizer)"
-        )
-    if len(text) != len(far):
-        raise ValueError(f"text must be that of the {len(far)} far tokens; got {len(text)} tokens")
-    return text
-
-
-def targets_of(targets: Ids | None) -> Ids:
-    """Check that the targets are there.
-
-    Args:
-        targets: What was given as their ids, shape ``(m,)``.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    if targets is None:
-        raise ValueError("the ids of the targets are needed; allowed: targets=numpy.array([id])")
-    return targets
 
 
 def generator(rng: Generator | int) -> Generator:

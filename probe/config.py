@@ -18,12 +18,13 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from probe.attention.text import expand
-from probe.corpus.options import DataOptions, file_format
+from probe.attention.parse import expand
+from probe.corpus.data_files import expand_home
+from probe.corpus.dataset import DataOptions, file_format
 from probe.errors import UsageError
-from probe.models.location import at_home
 from probe.options import Part, WindowsConfig, allowed
-from probe.perturbations.condition import Condition, load_file, parse
+from probe.perturbations.condition import Condition, parse
+from probe.perturbations.registry import load_file
 from probe.protocols import registry
 from probe.protocols.base import Plan, Protocol
 from probe.protocols.sweep import SweepProtocol
@@ -54,7 +55,7 @@ class ModelConfig(Part):
 
 
 class DataConfig(Part):
-    """Which documents; the keys are those of `probe.corpus.options.DataOptions`."""
+    """Which documents; the keys are those of `probe.corpus.dataset.DataOptions`."""
 
     path: str
     name: str | None = None
@@ -81,7 +82,7 @@ class DataConfig(Part):
         path = content.get("path") if isinstance(content, dict) else None
         if not isinstance(path, str):
             return content
-        path = str(at_home(path)) if path.startswith("~") else path
+        path = str(expand_home(path)) if path.startswith("~") else path
         try:
             found = None if content.get("data_files") else file_format(path)
         except OSError as error:

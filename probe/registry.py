@@ -1,4 +1,4 @@
-"""Functions by name: registering one with a decorator, finding one, listing all."""
+"""Functions by name: registering one, finding one, listing all; running a file that has some."""
 
 import difflib
 import hashlib
@@ -19,10 +19,6 @@ from probe.text import one_line, shown
 Function = Callable[..., Any]
 
 
-LIMITS = {"characters": 10_000, "signs of addition": 500}
-"""How much of each a text that names functions may have: nobody writes more by hand."""
-
-
 class Named(Protocol):
     """What a registry holds of a function, at least."""
 
@@ -31,11 +27,11 @@ class Named(Protocol):
         """The function, with the module and the name that it was written with."""
 
 
-Entry = TypeVar("Entry", bound=Named)
+Registered = TypeVar("Registered", bound=Named)
 
 
 @dataclass(eq=False)
-class Registry(Generic[Entry]):
+class Registry(Generic[Registered]):
     """Functions of one kind by name.
 
     Args:
@@ -50,14 +46,14 @@ class Registry(Generic[Entry]):
     face: str
     builtins: tuple[str, ...]
     others: str = ""
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, Registered] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         """All names that are registered, in alphabetical order."""
         self.load_builtins()
         return tuple(sorted(self.entries))
 
-    def get(self, name: str) -> Entry:
+    def get(self, name: str) -> Registered:
         """What is registered under a name.
 
         Raises:
@@ -133,21 +129,6 @@ class Registry(Generic[Entry]):
                 f"parameter named; got {inspect.signature(function)}"
             )
         return tuple(named.values())
-
-
-def refuse_long(text: str, kind: str) -> None:
-    """Refuse a text that is too long to be read, before anything is done with it.
-
-    Args:
-        text: What was written.
-        kind: What it is, for the error.
-
-    Raises:
-        UsageError: If it has more of something than ``LIMITS`` allow.
-    """
-    for (what, most), count in zip(LIMITS.items(), (len(text), text.count("+")), strict=True):
-        if count > most:
-            raise UsageError(f"{kind} {shown(text)} has {count:,} {what}; allowed: up to {most:,}")
 
 
 def summary(function: Function) -> str:

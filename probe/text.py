@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: cut where it is long, escaped for a terminal."""
+"""Text for people: what others wrote made safe to show, numbers and columns, names of files."""
 
 import hashlib
 import math
@@ -6,6 +6,13 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
+
+MOST = 200
+"""Characters of a value that a message shows."""
+WIDTH = 100
+"""Most characters of a line, where columns can stand below one another."""
+FILE_NAME = 80
+"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -25,10 +32,6 @@ def printable(text: str, keep: str = "") -> str:
         else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
-
-
-MOST = 200
-"""Characters of a value that a message shows."""
 
 
 def shown(value: object, most: int = MOST) -> str:
@@ -55,28 +58,18 @@ def one_line(text: object, most: int = 300) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def _pieces(value: Any, most: int) -> Iterator[str]:
-    """The parts of a value's ``repr``, in order; each level of lists gives one at once."""
-    if isinstance(value, str | bytes):
-        yield repr(value[: most + 1])
-    elif type(value) is dict:
-        yield "{"
-        for number, (key, part) in enumerate(value.items()):
-            yield ", " if number else ""
-            yield from _pieces(key, most)
-            yield ": "
-            yield from _pieces(part, most)
-        yield "}"
-    elif type(value) in (list, tuple):
-        yield "[" if type(value) is list else "("
-        for number, part in enumerate(value):
-            yield ", " if number else ""
-            yield from _pieces(part, most)
-        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
-    elif isinstance(value, int) and value.bit_length() > 4 * most:
-        yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
-    else:
-        yield repr(value)
+def slug(text: str) -> str:
+    """What a condition, a class or another name is called in the name of a file."""
+    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
+    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
+    if cut == short:
+        return short
+    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things: ``1 document``, ``1,024 tokens``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -114,11 +107,6 @@ def difference(value: float, low: float, high: float, digits: int = 4) -> str:
     return f"{texts[0]} ({texts[1]} to {texts[2]})" if limits else texts[0]
 
 
-def counted(number: int, word: str) -> str:
-    """A number of things: ``1 document``, ``1,024 tokens``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
 def limits(lower: int, upper: int, start: int = 0) -> str:
     """The interval of a length: ``448–640``; ``≤ 128–384`` where it goes below all measured.
 
@@ -145,10 +133,6 @@ def greater(lower: int | None, estimate: int | None, bound: int) -> str:
     if estimate is None:
         return f"> {lower:,} (estimate beyond {bound:,})"
     return f"> {lower:,} (estimate {estimate:,}; open above)"
-
-
-WIDTH = 100
-"""Most characters of a line, where columns can stand below one another."""
 
 
 def wrapped(text: str, indent: str = "  ") -> str:
@@ -213,30 +197,31 @@ def in_blocks(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
             used = widths[0]
         blocks[-1].append(column)
         used += 2 + widths[column]
-    return "\n\n".join(_block(lines, widths, columns, rule) for columns in blocks)
+    return "\n\n".join(
+        aligned([[line[column] for column in columns] for line in lines], rule=rule)
+        for columns in blocks
+    )
 
 
-def _block(
-    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule: bool
-) -> str:
-    """Some of the columns, one below the other."""
-    rows = [
-        "  ".join(line[column].ljust(widths[column]) for column in columns).rstrip()
-        for line in lines
-    ]
-    if rule:
-        rows.insert(1, "  ".join("-" * widths[column] for column in columns))
-    return "\n".join(rows)
-
-
-FILE_NAME = 80
-"""Bytes of a name inside a file's name; of a longer one the rest is a digest."""
-
-
-def slug(text: str) -> str:
-    """What a condition, a class or another name is called in the name of a file."""
-    short = re.sub(r"[^\w.-]+", "-", printable(text)).strip("-.") or "unnamed"
-    cut = short.encode()[:FILE_NAME].decode(errors="ignore")
-    if cut == short:
-        return short
-    return f"{cut}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+def _pieces(value: Any, most: int) -> Iterator[str]:
+    """The parts of a value's ``repr``, in order; each level of lists gives one at once."""
+    if isinstance(value, str | bytes):
+        yield repr(value[: most + 1])
+    elif type(value) is dict:
+        yield "{"
+        for number, (key, part) in enumerate(value.items()):
+            yield ", " if number else ""
+            yield from _pieces(key, most)
+            yield ": "
+            yield from _pieces(part, most)
+        yield "}"
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for number, part in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(part, most)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    elif isinstance(value, int) and value.bit_length() > 4 * most:
+        yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
+    else:
+        yield repr(value)

@@ -18,6 +18,16 @@ from probe.commands.main import group
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = ("figures/curve.png", "figures/curve.svg")
 NUMBERS = ("summary.json", "curve.csv")
+# Runs the command line as a user does, then says on stderr what the process holds.
+INSIDE = """
+import json, os, runpy, sys
+sys.argv = ["cli.py", *sys.argv[1:]]
+try:
+    runpy.run_path("cli.py", run_name="__main__")
+finally:
+    held = {"loaded": sorted(sys.modules), "policy": os.environ.get("OMP_WAIT_POLICY")}
+    print(json.dumps(held), file=sys.stderr)
+"""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,24 @@ _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16, "mamba_chu
 _OPT = {"num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 48, "init_std": 0.2}
 _YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 48}
 
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "pad_token_id": 2,
+    "initializer_range": 0.2,
+}
+"""The configuration of a family that is not listed below."""
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+}
+"""Rotary embeddings whose angles go by the length of a sequence."""
+
 
 def _alternating(first: str, second: str = "full_attention") -> dict[str, list[str]]:
     return {"layer_types": [first, second, first]}

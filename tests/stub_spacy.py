@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from probe.perturbations import text as language
+from probe.perturbations import language
 
 POS = {"Anna": "PROPN", "Smith": "PROPN", "cats": "NOUN", "dog": "NOUN", "saw": "VERB"}
 POS |= {"the": "DET", "old": "ADJ", "she": "PRON", "and": "CCONJ", ".": "PUNCT", ",": "PUNCT"}

@@ -27,7 +27,7 @@ def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     written = rows.write_run(tmp_path / "run", 200_000, batch=8)
     assert read_folder(tmp_path / "run").warnings == ()
     found = opened(tmp_path / "run")
-    assert losses(found).by_condition["targets"].sum() == written
+    assert found.once(losses).by_condition["targets"].sum() == written
     assert (len(found.documents), found.windows, found.targets) == (4, 16, 16 * 2048)
     near = found.curve[(found.curve["condition"] == "replace(source='document')")].iloc[0]
     assert near["delta"] == pytest.approx(1.6, rel=0.5)

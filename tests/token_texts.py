@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 PIECES = (" the", " cats", ".", " An", "na", " saw", "\n", " old", ",", " she", "!", " dog")
 """Texts of the token ids 0, 1, 2 …, over and over."""

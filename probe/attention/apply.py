@@ -1,79 +1,79 @@
-"""A pattern put on a model for a while, through transformers' own attention and mask interfaces."""
+"""A pattern applied to a model for a while, through transformers' own attention interface."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transformers import PreTrainedModel
 
-from probe.attention.hook import FlexPut, Put, registered
-from probe.attention.patterns import Pattern, Placed, add
-from probe.attention.rotary import Rotary, refuse_unturned
+from probe.attention.hook import FlexHook, PatternHook, attached
+from probe.attention.parse import parse
+from probe.attention.pattern import Pattern, PlacedTerm, add
+from probe.attention.rotary import Rotary, refuse_other_rotation
+from probe.attention.support import Support, refuse_leaks, refuse_unsupported
 from probe.attention.terms.mask import Local
-from probe.attention.text import parse
-from probe.attention.trial import Heeded, refuse_leaks, refuse_unheeded
 from probe.errors import UsageError
 from probe.text import shown
 
 
 @contextmanager
-def installed(
+def apply_pattern(
     model: PreTrainedModel,
     pattern: Pattern | str,
     *,
     boundary: int | None = None,
     flex: bool = False,
-    known: Heeded | None = None,
-) -> Iterator[Put]:
+    support: Support | None = None,
+) -> Iterator[PatternHook]:
     """Let a model attend by a pattern, always within its own mask, and then as before.
 
     Queries and keys are counted from the first token of the sequence, those in a cache included,
     and padding on the left too: sinks of a padded sequence are its padding. It attends as the
     model itself does, by scaled_dot_product_attention or eagerly.
-    A mask of four dimensions must be placed first, see `Put.place`.
+    A mask of four dimensions must be placed first, see `PatternHook.place`.
 
     Args:
         model: Any decoder or encoder of transformers, in evaluation mode.
         pattern: The pattern, or its text.
         boundary: Index of the first near token, for patterns that tell far from near.
-        flex: Use block masks that skip what is hidden, where they compile; `Put.note` says where
-            they do not.
-        known: What `heeded` found of this model before, so that it is not tried again.
+        flex: Use block masks that skip what is hidden, where they compile; `PatternHook.note` says
+            where they do not.
+        support: What `check_support` said of this model before, so that it is not tried again.
 
     Yields:
-        What is installed.
+        The hook that is attached to the model.
 
     Raises:
-        UsageError: If the model does not heed patterns, or this pattern does not go with it.
+        UsageError: If the model does not support patterns, or this pattern does not go with it.
     """
     if not isinstance(pattern, Pattern):
         pattern = parse(pattern)
     _refuse(model, pattern, boundary)
-    known = known or heeded(model, pattern)
-    pattern.refuse_unknown(known.layers, known.heads)
-    if pattern.bidirectional and not known.symmetric:
+    support = support or check_support(model, pattern)
+    pattern.refuse_unknown(support.layers, support.heads)
+    if pattern.bidirectional and not support.symmetric:
         raise UsageError(
             f"pattern {shown(pattern.text)}: {type(model).__name__} sees no later tokens; "
             "allowed: first_token"
         )
     note = ""
     if flex:
-        put: Put = FlexPut(pattern, type(model).__name__, boundary)
-        with registered(model, put):
-            note = _why_not(model, put, known)
+        hook: PatternHook = FlexHook(pattern, type(model).__name__, boundary)
+        with attached(model, hook):
+            note = _why_not_flex(model, hook, support)
             if not note:
-                yield put
+                yield hook
                 return
-    put = Put(pattern, type(model).__name__, boundary)
-    put.note = note
+    hook = PatternHook(pattern, type(model).__name__, boundary)
+    hook.note = note
     if pattern.turns_keys:
-        put.rotary = Rotary(model, pattern.text)
-        refuse_unturned(model, put.rotary)
-    with registered(model, put):
-        yield put
+        hook.rotary = Rotary(model, pattern.text)
+        refuse_other_rotation(model, hook.rotary)
+    with attached(model, hook):
+        yield hook
 
 
-def heeded(model: PreTrainedModel, pattern: Pattern) -> Heeded:
-    """Forward a few tokens to see that every layer heeds patterns, and nothing reads beside them.
+def check_support(model: PreTrainedModel, pattern: Pattern) -> Support:
+    """Forward a few tokens to see that every layer obeys patterns, and nothing reads beside them.
 
     Args:
         model: The model.
@@ -82,18 +82,18 @@ def heeded(model: PreTrainedModel, pattern: Pattern) -> Heeded:
     Raises:
         UsageError: Naming the model, if a layer does not, or something does.
     """
-    blind = Put(add([Placed(Local(1, sinks=0))]), type(model).__name__)
-    with registered(model, blind):
-        layers = refuse_unheeded(model, blind.calls, pattern.text)
+    blind = PatternHook(add([PlacedTerm(Local(1, sinks=0))]), type(model).__name__)
+    with attached(model, blind):
+        layers = refuse_unsupported(model, blind.calls, pattern.text)
         refuse_leaks(model, pattern.text)
-    return Heeded(layers, blind.calls.heads, bool(blind.symmetric), blind.calls.cached)
+    return Support(layers, blind.calls.heads, bool(blind.symmetric), blind.calls.cached)
 
 
-def _why_not(model: PreTrainedModel, put: Put, known: Heeded) -> str:
+def _why_not_flex(model: PreTrainedModel, hook: PatternHook, support: Support) -> str:
     """Why block masks cannot be had, in one line; empty where they can."""
     try:
-        put.pattern.refuse_dense(known.layers, known.heads)
-        refuse_unheeded(model, put.calls, put.pattern.text)
+        hook.pattern.refuse_dense(support.layers, support.heads)
+        refuse_unsupported(model, hook.calls, hook.pattern.text)
     except UsageError as error:
         return f"flex_attention does not serve here, dense masks do: {error}"
     return ""

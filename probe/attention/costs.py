@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.attention.patterns import Part, Pattern
-from probe.attention.registry import Index, Truth
+from probe.attention.pattern import HeadRule, Pattern
+from probe.attention.term import Index, Truth
 from probe.errors import UsageError
 
 _PAIRS = 1 << 22  # pairs of a query and a key looked at together
 
 
-class Own(NamedTuple):
-    """What a layer lets its queries see by itself.
+class LayerLimits(NamedTuple):
+    """How far a layer lets its queries see by itself, without a pattern.
 
     Args:
         window: The nearest keys; ``None`` is all.
@@ -36,12 +36,12 @@ class Own(NamedTuple):
 
     def sees(self, query: Index, key: Index) -> Truth:
         """Whether a query sees a key, where none is too late for it."""
-        seen = query + key >= 0
+        visible = query + key >= 0
         if self.window is not None:
-            seen = seen & (abs(query - key) < self.window)
+            visible = visible & (abs(query - key) < self.window)
         if self.chunk is not None:
-            seen = seen & (query // self.chunk == key // self.chunk)
-        return seen
+            visible = visible & (query // self.chunk == key // self.chunk)
+        return visible
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Shape:
         return self.head_dim, self.value_dim or self.head_dim
 
     @property
-    def own(self) -> tuple[Own, ...]:
-        """What each layer lets its queries see by itself."""
+    def limits(self) -> tuple[LayerLimits, ...]:
+        """How far each layer lets its queries see by itself."""
         chunks = self.chunks or (None,) * len(self.windows)
-        return tuple(map(Own, self.windows, chunks))
+        return tuple(map(LayerLimits, self.windows, chunks))
 
     @staticmethod
     def of(
@@ -159,114 +159,115 @@ def cost(
     """
     flops = numbers = 0.0
     keys = np.zeros(length)
-    cache: dict[Any, NDArray[np.int64]] = {}
-    for layer, own in enumerate(shape.own):
-        parts = {Part(): list(range(shape.heads))}
+    counted: dict[Any, NDArray[np.int64]] = {}
+    for layer, limits in enumerate(shape.limits):
+        rules = {HeadRule(): list(range(shape.heads))}
         if pattern is not None:
-            parts = pattern.parts(layer, shape.heads)
-        for part, heads in parts.items():
-            if (part, own) not in cache:
-                cache[part, own] = keys_per_query(
-                    part, length, own=own, symmetric=shape.symmetric, boundary=boundary
+            rules = pattern.rules(layer, shape.heads)
+        for rule, heads in rules.items():
+            if (rule, limits) not in counted:
+                counted[rule, limits] = keys_per_query(
+                    rule, length, limits=limits, symmetric=shape.symmetric, boundary=boundary
                 )
-            seen = cache[part, own]
+            seen = counted[rule, limits]
             keys += len(heads) * seen
-            flops += len(heads) * _flops(part, float(seen.sum()), length, shape.dims, boundary)
-        numbers += _numbers(parts, length, shape, own, boundary)
+            flops += len(heads) * _flops(rule, float(seen.sum()), length, shape.dims, boundary)
+        numbers += _numbers(rules, length, shape, limits, boundary)
     keys /= shape.layers * shape.heads
     return Cost(tuple(keys.tolist()), flops, float(numbers) * shape.number_bytes)
 
 
 def keys_per_query(
-    part: Part,
+    rule: HeadRule,
     length: int,
     *,
-    own: Own = Own(),  # noqa: B008 - a constant
+    limits: LayerLimits = LayerLimits(),  # noqa: B008 - a constant
     symmetric: bool = False,
     boundary: int | None = None,
-    layer: int = 0,
-    head: int = 0,
+    place: tuple[int, int] = (0, 0),
 ) -> NDArray[np.int64]:
     """Count the keys that each query of a window sees in a head.
 
     Args:
-        part: What happens in the head.
+        rule: What happens in the head.
         length: Tokens of the window.
-        own: What the layer lets its queries see by itself.
+        limits: How far the layer lets its queries see by itself.
         symmetric: Whether later keys are seen.
         boundary: Index of the first near token.
-        layer: Number of the layer, where a mask is drawn at random; others are alike.
-        head: Number of the head, likewise.
+        place: Numbers of the layer and of the head, where a mask is drawn at random; others are
+            alike.
 
     Returns:
         Shape ``(length,)``, int64.
     """
     rows = max(1, _PAIRS // length)
     key = np.arange(length)[None]
+    layer, head = place
     counts = []
     for start in range(0, length, rows):
         query = np.arange(start, min(start + rows, length))[:, None]
-        seen = part.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
-        if part.weights is not None:
-            seen = seen & part.weights.counted(query, key)
-        seen = seen & own.sees(query, key)
+        seen = rule.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
+        if rule.weights is not None:
+            seen = seen & rule.weights.counted(query, key)
+        seen = seen & limits.sees(query, key)
         counts.append(np.count_nonzero(seen, axis=1))
-    found: NDArray[np.int64] = np.concatenate(counts)
-    if part.lowrank is not None:
+    keys: NDArray[np.int64] = np.concatenate(counts)
+    if rule.lowrank is not None:
         far = _far(boundary) - 1
         if far > 0:
-            found[far + 1 :] += part.lowrank.seen(far) - far
-    return found
+            keys[far + 1 :] += rule.lowrank.seen(far) - far
+    return keys
 
 
 def _flops(
-    part: Part, seen: float, length: int, dims: tuple[int, int], boundary: int | None
+    rule: HeadRule, seen: float, length: int, dims: tuple[int, int], boundary: int | None
 ) -> float:
     # A multiplication and an addition for each number of a key, and of a value.
-    if part.weights is not None and not part.weights.attends:
+    if rule.weights is not None and not rule.weights.attends:
         return 2 * dims[1] * seen  # no query is multiplied with a key
     flops = 2 * sum(dims) * seen
-    if part.lowrank is not None and (far := _far(boundary) - 1) > 0:
+    if rule.lowrank is not None and (far := _far(boundary) - 1) > 0:
         near = length - far - 1
-        flops -= 2 * sum(dims) * near * part.lowrank.seen(far)
-        flops += 2 * near * part.lowrank.numbers(far, dims)
+        flops -= 2 * sum(dims) * near * rule.lowrank.seen(far)
+        flops += 2 * near * rule.lowrank.numbers(far, dims)
     return flops
 
 
 def _numbers(
-    parts: dict[Part, list[int]],
+    rules: dict[HeadRule, list[int]],
     length: int,
     shape: Shape,
-    own: Own,
+    limits: LayerLimits,
     boundary: int | None,
 ) -> float:
     """Numbers that the cache of a layer holds after the window."""
     key = np.arange(length)
     group = shape.heads // shape.kv_heads
-    full = own.sees(length - 1, key)
+    full = limits.sees(length - 1, key)
     total = 0.0
     for first in range(0, shape.heads, group):
         # Heads that share keys and values keep what any of them needs.
         needed, compressed = np.zeros(length, dtype=bool), 0
-        for part, heads in parts.items():
+        for rule, heads in rules.items():
             if not any(first <= head < first + group for head in heads):
                 continue
-            if part.lowrank is not None:
+            if rule.lowrank is not None:
                 far = max(0, _far(boundary) - 1)
-                compressed = max(compressed, part.lowrank.numbers(far, shape.dims))
+                compressed = max(compressed, rule.lowrank.numbers(far, shape.dims))
                 needed |= (key == 0) | (key > far)
             else:
-                needed |= full & _kept(part, key, length)
+                needed |= full & _cached(rule, key, length)
         most = sum(shape.dims) * np.count_nonzero(full)
         total += min(most, sum(shape.dims) * np.count_nonzero(needed) + compressed)
     return total
 
 
-def _kept(part: Part, key: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
-    kept: NDArray[np.bool_] = key >= 0
-    if part.masks:
-        kept = np.any([mask.kept(key, length) for mask in part.masks], axis=0)
-    return kept if part.weights is None else kept & part.weights.kept(key, length)
+def _cached(rule: HeadRule, key: NDArray[np.int64], length: int) -> NDArray[np.bool_]:
+    """Which keys a cache must hold at the window's end for a head to go on."""
+    needed: NDArray[np.bool_] = key >= 0
+    if rule.masks:
+        needed = np.any([mask.cached(key, length) for mask in rule.masks], axis=0)
+    return needed if rule.weights is None else needed & rule.weights.cached(key, length)
 
 
 def _far(boundary: int | None) -> int:

@@ -1,8 +1,13 @@
-"""What transformers calls instead of its masks and its attention while a pattern is installed."""
+"""The hook that transformers calls in place of its masks and its attention, as a pattern says.
+
+transformers looks both up by the name in a model's configuration: a mask function, called once a
+forward, and an attention function, called in every layer. A hook is registered as both, and hands
+on what it learns of the tokens in the first to the second.
+"""
 
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,9 +20,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from probe.attention.forward import Heads, Seen, attend
-from probe.attention.patterns import Part, Pattern
-from probe.attention.trial import Calls, settings
+from probe.attention.forward import Heads, Visible, attend
+from probe.attention.pattern import HeadRule, Pattern
+from probe.attention.support import LayerCalls, attention_settings
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -25,12 +30,13 @@ if TYPE_CHECKING:
     from probe.attention.rotary import Rotary
 
 _NUMBERS = itertools.count()
-_PLACES = "_context_probe_places"
+_INDICES = "_context_probe_indices"
 _REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
+_KERNELS = 256  # shapes that may be met in one process
 
 
-class Put:
-    """A pattern on a model, as dense masks.
+class PatternHook:
+    """A pattern as dense masks, to be attached to a model.
 
     Args:
         pattern: The pattern.
@@ -48,15 +54,16 @@ class Put:
 
     def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
         self.pattern, self.family, self.boundary = pattern, family, boundary
-        self.calls = Calls()
+        self.calls = LayerCalls()
         self.symmetric: bool | None = None
         self.note = ""
         self.rotary: Rotary | None = None
         self.eager = False
-        self._parts = cache(pattern.parts)
+        # The same in every forward, and slow to work out for a pattern of many heads.
+        self._rules = cache(pattern.rules)
 
     def place(self, mask: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Say where the tokens stand that a mask of one's own is about.
+        """Say which tokens a mask of one's own is about.
 
         A mask of four dimensions that is handed to a model does not tell; it must be placed first.
 
@@ -68,10 +75,12 @@ class Put:
         Returns:
             *mask* itself, which remembers it for as long as it lives.
         """
-        places = {"queries": queries, "keys": keys, "made": {}}
+        # On the tensor: it is all that transformers hands on to the layers. What is made of it dies
+        # with it at the end of the forward, unless it held the mask itself, in a circle.
+        indices = {"queries": queries, "keys": keys, "made": {}}
         if mask.dtype != torch.bool:
-            places["own"] = mask == 0
-        setattr(mask, _PLACES, places)
+            indices["mask"] = mask == 0
+        setattr(mask, _INDICES, indices)
         return mask
 
     def make_mask(
@@ -89,6 +98,7 @@ class Put:
         Returns:
             True where a key is seen, shape ``(batch or 1, 1, queries, keys)``.
         """
+        # transformers leaves a mask out where attention is plainly causal, and with it the indices.
         given |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
         mask = sdpa_mask(
             q_length=q_length,
@@ -125,52 +135,46 @@ class Put:
         Raises:
             UsageError: If the model does with its attention what a pattern would undo.
         """
-        count, shared = query.shape[1], query.shape[1] // key.shape[1]
+        count = query.shape[1]
         layer = self.calls.layer(module, count)
         self.calls.cached = (key.shape[1], key.shape[3], value.shape[3])
         self._refuse_unknown(given)
-        seen = self._seen(attention_mask, key.shape[2])
+        visible = self._visible(attention_mask, key.shape[2])
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
-        for part, numbers in self._parts(layer, count).items():
-            every = len(numbers) == count
+        for rule, numbers in self._rules(layer, count).items():
+            every = len(numbers) == count  # then nothing is copied, neither queries nor output
             heads = Heads(
                 query if every else query[:, numbers],
                 key,
                 value,
-                tuple(number // shared for number in numbers),
+                layer,
+                numbers,
+                count // key.shape[1],
                 scaling,
                 softcap,
                 self.eager,
             )
-            got = self._attend(module, heads, part, seen, numbers)
+            attended = self._attend(module, heads, rule, visible)
             if every:
-                output = got
+                output = attended
             else:
-                output[:, numbers] = got
+                output[:, numbers] = attended
         return output.transpose(1, 2).contiguous(), None
 
     def _attend(
-        self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Sequence[int]
+        self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
     ) -> torch.Tensor:
-        """Attend in the heads *numbers* of one layer, shape ``(batch, heads, queries, e)``."""
-        layer = self.calls.layer(module, len(numbers))
-        return attend(
-            heads,
-            part,
-            seen,
-            layer=layer,
-            numbers=numbers,
-            boundary=self.boundary or 0,
-            turn=None if self.rotary is None else partial(self.rotary.turn, module, layer),
-        )
+        """Attend in some heads of one layer, shape ``(batch, heads, queries, e)``."""
+        turn = None if self.rotary is None else partial(self.rotary.turn, module, heads.layer)
+        return attend(heads, rule, visible, boundary=self.boundary or 0, turn=turn)
 
-    def _seen(self, mask: torch.Tensor | None, keys: int) -> Seen:
-        places = getattr(mask, _PLACES, None)
-        if mask is None or places is None:
+    def _visible(self, mask: torch.Tensor | None, keys: int) -> Visible:
+        indices = getattr(mask, _INDICES, None)
+        if mask is None or indices is None:
             self._refuse("hands its attention a mask that no index is known of; allowed: no mask")
         if mask.shape[-1] != keys:
             self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
-        return Seen(**{"own": mask, **places})
+        return Visible(**{"mask": mask, **indices})
 
     def _refuse_unknown(self, given: dict[str, Any]) -> None:
         for name in _REFUSED:
@@ -182,14 +186,17 @@ class Put:
 
 
 @contextmanager
-def registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
-    """Have transformers call *put* for a model, whatever happens only for so long."""
-    before = settings(model)
-    put.eager = model.config.get_text_config()._attn_implementation == "eager"
+def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
+    """Have transformers call a hook for a model, and stop whatever happens meanwhile."""
+    before = attention_settings(model)
+    hook.eager = model.config.get_text_config()._attn_implementation == "eager"
+    # The register is one for the whole process: hooks on two models at once need two names.
     name = f"context_probe_{next(_NUMBERS)}"
-    AttentionInterface.register(name, put.attention)
-    AttentionMaskInterface.register(name, put.make_mask)
+    AttentionInterface.register(name, hook.attention)
+    AttentionMaskInterface.register(name, hook.make_mask)
     try:
+        # The name alone is set: whether a family supports it is tried, not asked, and every part
+        # of a model has a configuration of its own.
         for config, _ in before:
             config._attn_implementation = name
         yield
@@ -201,18 +208,15 @@ def registered(model: PreTrainedModel, put: Put) -> Iterator[None]:
         AttentionMaskInterface._global_mapping.pop(name)
 
 
-_KERNELS = 256  # shapes that may be met in one process
-
-
-class FlexPut(Put):
-    """A pattern of masks, each the same in all heads of a layer; see `Put`.
+class FlexHook(PatternHook):
+    """A pattern as block masks, each the same in all heads of a layer; see `PatternHook`.
 
     What a query sees of a block that it sees in part is read from a table. So one kernel serves
     every pattern of a shape, and nothing is compiled anew where the pattern changes.
     """
 
     def _attend(
-        self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Sequence[int]
+        self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
     ) -> torch.Tensor:
         # Beyond torch's limit of kernels (8) it would go on without one, and skip nothing.
         with warnings.catch_warnings(), config.patch(recompile_limit=_KERNELS):
@@ -222,7 +226,7 @@ class FlexPut(Put):
                 heads.query,
                 heads.key,
                 heads.value,
-                _blocks(seen, part, self.calls.layer(module, len(numbers))),
+                _blocks(visible, rule, heads.layer),
                 scaling=heads.scaling,
                 softcap=heads.softcap,
             )
@@ -230,31 +234,31 @@ class FlexPut(Put):
         return attended
 
 
-def _blocks(seen: Seen, part: Part, layer: int) -> BlockMask:
+def _blocks(visible: Visible, rule: HeadRule, layer: int) -> BlockMask:
     """The block mask of what is seen, made once for all layers that see the same."""
-    name = ("blocks", part.masks)
-    if name not in seen.made:
-        allowed = seen.allowed(part, layer, (0,))
+    name = ("blocks", rule.masks)
+    if name not in visible.made:
+        allowed = visible.under(rule, layer, (0,))
         rows, _, queries, keys = allowed.shape
         table = allowed[:, 0].contiguous()
 
-        def one(
+        def in_all_rows(
             _batch: torch.Tensor, _head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
         ) -> torch.Tensor:
             return table[0, query, key]
 
-        def each(
+        def by_row(
             batch: torch.Tensor, _head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
         ) -> torch.Tensor:
             return table[batch, query, key]
 
-        seen.made[name] = create_block_mask(
-            one if rows == 1 else each,
+        visible.made[name] = create_block_mask(
+            in_all_rows if rows == 1 else by_row,
             None if rows == 1 else rows,
             None,
             queries,
             keys,
             device=allowed.device,
         )
-    made: BlockMask = seen.made[name]
+    made: BlockMask = visible.made[name]
     return made

@@ -1,4 +1,4 @@
-"""Keys out of their rotary positions and into others, by the model's own functions.
+"""Keys turned out of their rotary positions and into others, by the model's own functions.
 
 transformers hands an attention function keys that are rotated already, and no angles. A model's
 rotary module gives the angles of any positions, and the function beside its attention class turns
@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from probe.attention.forward import Heads, Seen
-from probe.attention.hook import Put, registered
-from probe.attention.patterns import Part, Pattern
-from probe.attention.trial import forward
+from probe.attention.forward import Heads, Visible
+from probe.attention.hook import PatternHook, attached
+from probe.attention.pattern import HeadRule, Pattern
+from probe.attention.support import probe_forward
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -36,11 +36,11 @@ class Rotary:
     """
 
     def __init__(self, model: PreTrainedModel, pattern: str) -> None:
-        found = [m for m in model.modules() if "Rotary" in type(m).__name__ and _angled(m)]
+        embeddings = [m for m in model.modules() if "Rotary" in type(m).__name__ and _angled(m)]
         self.pattern, self.family = pattern, type(model).__name__
-        if len(found) != 1:
-            self.refuse(f"{len(found)} rotary embeddings")
-        self._module, self._config = found[0], model.config.get_text_config()
+        if len(embeddings) != 1:
+            self.refuse(f"{len(embeddings)} rotary embeddings")
+        self._module, self._config = embeddings[0], model.config.get_text_config()
 
     def turn(
         self,
@@ -71,7 +71,7 @@ class Rotary:
         keys = keys.float()
         places = torch.cat([positions, positions.new_tensor([length - 1])])
         angles = self._module(keys, position_ids=places[None], **given)
-        cos, sin = (one[:, :-1] for one in angles)
+        cos, sin = (angle[:, :-1] for angle in angles)
         size = (cos * cos + sin * sin).mean()  # some embeddings scale keys by its root
         if back:
             cos, sin = cos / size, -sin / size
@@ -90,27 +90,28 @@ class Rotary:
         """
         raise UsageError(
             f"pattern {shown(self.pattern)} cannot be put on {self.family}, which has {what}; "
-            "allowed: "
-            "before_rope=False, or models that rotate the keys of every layer, such as Llama"
+            "allowed: before_rope=False, or models that rotate the keys of every layer, such as "
+            "Llama"
         )
 
 
-def refuse_unturned(model: PreTrainedModel, rotary: Rotary) -> None:
-    """Try on a text of one token repeated, whose keys differ by their rotation alone.
+def refuse_other_rotation(model: PreTrainedModel, rotary: Rotary) -> None:
+    """Refuse a model whose keys are not rotated by its rotary embedding, or not by it alone.
 
-    Every token of it is the same in every layer, so that keys turned back must be, too.
+    Tried on a text of one token repeated, whose keys differ by their rotation alone: every token of
+    it is the same in every layer, so that keys turned back must be, too.
 
     Args:
         model: The model.
         rotary: Its rotary embedding.
 
     Raises:
-        UsageError: If they are not.
+        UsageError: Naming the first layer whose keys differ.
     """
-    seen = _Keys(Pattern(rotary.pattern, ()), rotary.family)
-    with registered(model, seen):
-        forward(model)
-    for layer, (module, keys) in seen.keys.items():
+    recorder = _KeyRecorder(Pattern(rotary.pattern, ()), rotary.family)
+    with attached(model, recorder):
+        probe_forward(model)
+    for layer, (module, keys) in recorder.keys.items():
         positions = torch.arange(keys.shape[2], device=keys.device)
         turned = rotary.turn(module, layer, keys, positions, length=len(positions), back=True)
         apart = float((turned - turned[:, :, :1]).abs().max())
@@ -118,18 +119,18 @@ def refuse_unturned(model: PreTrainedModel, rotary: Rotary) -> None:
             rotary.refuse(f"keys in layer {layer} that are not those of its rotary embedding")
 
 
-class _Keys(Put):
-    """Full attention that looks at the keys of every layer."""
+class _KeyRecorder(PatternHook):
+    """Full attention that records the keys of every layer."""
 
     def __init__(self, pattern: Pattern, family: str) -> None:
         super().__init__(pattern, family)
         self.keys: dict[int, tuple[nn.Module, torch.Tensor]] = {}
 
     def _attend(
-        self, module: nn.Module, heads: Heads, part: Part, seen: Seen, numbers: Any
+        self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
     ) -> torch.Tensor:
-        self.keys[self.calls.layer(module, len(numbers))] = module, heads.key
-        return super()._attend(module, heads, part, seen, numbers)
+        self.keys[heads.layer] = module, heads.key
+        return super()._attend(module, heads, rule, visible)
 
 
 def _angled(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.classes.registry import Labels, register
 from probe.classes.tokens import LONGEST, WindowTokens
 from probe.errors import UsageError
-from probe.perturbations.text import EXTRA, MODEL, entities, parts_of_speech, pipeline_version
+from probe.perturbations.language import EXTRA, MODEL, entities, parts_of_speech, pipeline_version
 from probe.text import shown
 
 DEFAULTS = ("frequency", "subword", "last_occurrence", "copy", "kind")

@@ -1,6 +1,5 @@
 """A class as text, `frequency(top=0.2)` or `my.py:rare`, made ready to be called on windows."""
 
-import ast
 import functools
 import hashlib
 import inspect
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from probe.calls import Syntax, literal
 from probe.classes import registry
 from probe.classes.registry import Predicate
 from probe.classes.tokens import WindowTokens
 from probe.errors import ProbeError, UsageError
-from probe.registry import refuse_long, run_file
+from probe.registry import run_file
 from probe.text import one_line, shown
 
 Columns = Mapping[str, Mapping[str, str]]
@@ -185,7 +185,7 @@ def _label(value: Any, where: str) -> str | None:
     )
 
 
-FORMS = "name, name(parameter=value), or path/to/file.py:function"
+SYNTAX = Syntax("token class", "name, name(parameter=value), or path/to/file.py:function")
 _KINDS: dict[str, tuple[type, ...]] = {"a number": (int, float), "a text": (str,)}
 
 
@@ -198,19 +198,19 @@ def read_call(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UsageError: If it has another form, or gives a parameter twice.
     """
-    refuse_long(text, "token class")
-    try:
-        node = ast.parse(text, mode="eval").body
-        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-        if not isinstance(call.func, ast.Name) or call.args:
-            raise ValueError(text)
-        given = {str(word.arg): listed(ast.literal_eval(word.value)) for word in call.keywords}
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise UsageError(f"token class {shown(text)} cannot be read; allowed: {FORMS}") from error
-    names = [word.arg for word in call.keywords]
-    if twice := [name for name in given if names.count(name) > 1]:
+    call = SYNTAX.call(SYNTAX.read(text), text)
+    if call.values:
+        raise SYNTAX.unreadable(text)
+    given: dict[str, Any] = {}
+    for name, node in call.keywords:
+        try:
+            value = listed(literal(node))
+        except (ValueError, RecursionError) as error:
+            raise SYNTAX.unreadable(text) from error
+        given.setdefault(str(name), []).append(value)
+    if twice := [name for name, values in given.items() if len(values) > 1]:
         raise UsageError(f"token class {shown(text)}: parameter {shown(twice[0])} is given twice")
-    return call.func.id, given
+    return call.name, {name: value for name, (value,) in given.items()}
 
 
 def check_kind(text: str, parameter: inspect.Parameter, value: Any) -> None:

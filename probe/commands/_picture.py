@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.attention.patterns import Part, Pattern
+from probe.attention.pattern import HeadRule, Pattern
 from probe.registry import summary
 
 CELLS = 32
@@ -27,7 +27,7 @@ def pictures(pattern: Pattern) -> Iterator[str]:
         of hard-coded heads, their weight beside the largest.
     """
     for part, where in kinds(pattern).items():
-        if part == Part():
+        if part == HeadRule():
             yield f"{where}: the model's own attention"
             continue
         length = length_of(part)
@@ -41,7 +41,7 @@ def pictures(pattern: Pattern) -> Iterator[str]:
         yield "\n".join([title, *("  " + "".join(map(_shade, row)).rstrip() for row in seen)])
 
 
-def kinds(pattern: Pattern) -> dict[Part, str]:
+def kinds(pattern: Pattern) -> dict[HeadRule, str]:
     """What happens in the heads that a pattern names, and in all others, with where that is."""
     named = [
         sorted({number for placed in pattern.placed for number in getattr(placed, what) or ()})
@@ -49,7 +49,7 @@ def kinds(pattern: Pattern) -> dict[Part, str]:
     ]
     # One number beyond those named stands for all others.
     layers, heads = ([*numbers, numbers[-1] + 1 if numbers else 0] for numbers in named)
-    found: dict[Part, list[str]] = {}
+    found: dict[HeadRule, list[str]] = {}
     for layer in layers:
         for head in heads:
             place = [
@@ -60,11 +60,11 @@ def kinds(pattern: Pattern) -> dict[Part, str]:
                 )
                 if numbers
             ]
-            found.setdefault(pattern.part(layer, head), []).append(", ".join(place))
+            found.setdefault(pattern.rule(layer, head), []).append(", ".join(place))
     return {part: _where(places) for part, places in found.items()}
 
 
-def length_of(part: Part) -> int:
+def length_of(part: HeadRule) -> int:
     """Tokens of a sequence in which the pattern shows: twice as many as it first takes."""
     length = CELLS
     while length < LONGEST:
@@ -75,7 +75,7 @@ def length_of(part: Part) -> int:
     return length
 
 
-def shares(part: Part, length: int, boundary: int) -> NDArray[np.float64]:
+def shares(part: HeadRule, length: int, boundary: int) -> NDArray[np.float64]:
     """How much of each cell is seen, from 0 to 1, shape ``(CELLS, CELLS)``."""
     query, key = _samples(length)
     seen = np.broadcast_to(part.allowed(query, key), (len(query), key.shape[1])).astype(float)
@@ -89,7 +89,7 @@ def shares(part: Part, length: int, boundary: int) -> NDArray[np.float64]:
     return cells
 
 
-def _hidden(part: Part, query: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _hidden(part: HeadRule, query: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.bool_]:
     hidden: NDArray[np.bool_] = (key <= query) & ~part.allowed(query, key)
     return hidden
 

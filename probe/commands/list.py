@@ -7,28 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.calls import listed
 from probe.commands._visible import say
 from probe.commands.options import user_files
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from probe.attention.registry import Entry as PatternEntry
+    from probe.attention.term import TermEntry
     from probe.classes.registry import Entry as ClassEntry
-    from probe.perturbations.registry import Entry
+    from probe.perturbations.registry import PerturbationEntry
 
 COLUMNS = 100
 CONTROLS = ("intact", "noise", "attend")
-SOURCES = {
-    "vocabulary": "ordinary tokens, each as likely",
-    "unigram": "ordinary tokens, each as often as in the data",
-    "document": "consecutive tokens of another document",
-    "self": "consecutive older tokens of the same document",
-    "passage": "the passage of the same name of another document",
-    "newline": "the token of a line break, everywhere",
-    "pad": "the tokenizer's padding token, everywhere",
-    "mask": "the tokenizer's mask token, everywhere",
-}
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
@@ -96,12 +87,9 @@ def section(title: str, rows: Rows) -> str:
     return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
 
 
-def signature(entry: "Entry | ClassEntry | PatternEntry") -> str:
+def signature(entry: "PerturbationEntry | ClassEntry | TermEntry") -> str:
     """A perturbation or a token class with its parameters and defaults: ``shuffle(span=None)``."""
-    plain = (
-        parameter.replace(annotation=inspect.Parameter.empty) for parameter in entry.parameters
-    )
-    parameters = ", ".join(map(str, plain))
+    parameters = listed(entry.parameters)
     return f"{entry.name}({parameters})" if parameters else entry.name
 
 
@@ -117,7 +105,7 @@ def _row(name: str, text: str, column: int) -> Iterator[str]:
     yield from lines
 
 
-def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
+def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str, str]]:
     for entry in entries:
         yield signature(entry), entry.summary
         if any(parameter.name == "source" for parameter in entry.parameters):
@@ -125,6 +113,7 @@ def _perturbations(entries: Iterable["Entry"]) -> Iterator[tuple[str, str]]:
 
 
 def _sources() -> Iterator[tuple[str, str]]:
+    from probe.perturbations.samplers import SOURCES
     from probe.protocols import registry
 
     with_passages = " or ".join(registry.kinds(lambda protocol: protocol.has_passages))
@@ -134,9 +123,9 @@ def _sources() -> Iterator[tuple[str, str]]:
 
 
 def _patterns() -> Iterator[tuple[str, str]]:
-    from probe.attention import registry
+    from probe.attention import term
 
-    for entry in map(registry.get, registry.names()):
+    for entry in map(term.get, term.names()):
         yield signature(entry), entry.summary
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and names of files that they write."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,8 @@ _OTHER_DATA = (
     ("data.data_files", "null"),
 )
 """What belongs to the data of the file, and not to those that ``--data`` names."""
+FIGURES = ("png", "svg", "pdf")
+"""Formats of a figure, told by the ending of its file."""
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +53,7 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.condition import load_file
+        from probe.perturbations.registry import load_file
 
         for file in files:
             load_file(file, f"--{what}")
@@ -79,7 +81,7 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     import yaml
 
     from probe.config import load
-    from probe.corpus.files import FILE_FORMATS
+    from probe.corpus.data_files import FILE_FORMATS
 
     given = {name: value for name, value in twins.items() if value is not None}
     changes = [(TWINS[name], yaml.safe_dump(value)) for name, value in given.items()]
@@ -102,10 +104,6 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-
-
-FIGURES = ("png", "svg", "pdf")
-"""Formats of a figure, told by the ending of its file."""
 
 
 class Target(click.ParamType[Path]):

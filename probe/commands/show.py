@@ -15,10 +15,10 @@ from probe.errors import UsageError
 from probe.text import shown
 
 if TYPE_CHECKING:
-    from probe.commands._tokens import Tokens
+    from probe.commands._text import Tokens
     from probe.perturbations.condition import Condition
     from probe.perturbations.samplers import Sampler
-    from probe.perturbations.text import TokenText
+    from probe.perturbations.units import TokenText
 
 _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",
@@ -53,8 +53,7 @@ def command(
     "[drop(rate=0.5), shuffle]"; `probe list` has the names. Of an attention pattern,
     "attend(local(8))", the mask is drawn; with --model its layers and heads are checked.
     """
-    from probe.commands._passage import OLDER, TEXT
-    from probe.commands._tokens import tokens_of
+    from probe.commands._text import OLDER, TEXT, tokens_of
     from probe.commands._visible import note
     from probe.perturbations.condition import parse
 
@@ -118,7 +117,7 @@ def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str,
     """
     import numpy as np
 
-    from probe.commands._passage import OTHER
+    from probe.commands._text import OTHER
     from probe.perturbations.samplers import FIXED, stretch, unigram, vocabulary
 
     ids = tokens.encode(text)

@@ -1,4 +1,4 @@
-"""Raw records of a data set in seeded order, under names that no seed changes."""
+"""Documents as a data set holds them, in seeded order, under names that no seed changes."""
 
 import glob
 import math
@@ -14,28 +14,141 @@ import numpy as np
 import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
+from pyarrow.parquet import read_metadata
 
-from probe.corpus.files import (
-    as_text_files,
-    data_files,
-    document_names,
-    is_address,
-    is_empty,
-    not_utf8,
-)
-from probe.corpus.options import DataOptions
+from probe.corpus.data_files import as_text_files, data_files, document_names, is_address, is_local
+from probe.corpus.dataset import DataOptions
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
-from probe.models.location import is_local
 from probe.text import one_line, shown
 
 Files = Mapping[str, tuple[str, ...]]
+"""Expanded data files of each split, empty where ``datasets`` expands them."""
+Row = dict[str, Any]
 
+BUFFER = 1_000
+"""Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
+MAPPED = 1 << 23
+"""Bytes of a mapped file after which it is closed and opened again; of a large one a 64th."""
+PAGES = 1 << 16
+"""Bytes that come into memory at the touch of one."""
+LONGEST = 200
+"""Characters that a value may have: longer ones describe nothing, they are text."""
 # Arguments of load_dataset that have a key of their own, or that no data set needs.
 _RESERVED = {"path", "name", "revision", "split", "data_files", "streaming", "trust_remote_code"}
 
 
-def open_split(options: DataOptions, files: Files) -> Any:
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One document as the data set holds it, text or token ids.
+
+    Args:
+        id: Name of the document, unique in its data set.
+        text: The text, or ``None`` for data that comes as token ids.
+        ids: Token ids, shape ``(n,)``, int64, or ``None`` for data that comes as text.
+        group: What the document belongs to, where that was asked for.
+        metadata: What describes it, by column; a missing value has no entry.
+        spans: Its passages, characters of the text.
+        prompt: The values of the columns of a prompt and its answer, in place of a text.
+    """
+
+    id: str
+    text: str | None = None
+    ids: NDArray[np.int64] | None = None
+    group: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[TextSpan, ...] = ()
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+
+
+def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
+    """Read the documents of a split in an order that depends on the seed alone.
+
+    A text file is one document, named after its file. Every other document, and those of a
+    slice, are named by their row in it (``17``) or, streamed from several shards, by shard and
+    row (``3:17``). Rows are permuted; a stream visits its shards in permuted order and draws each
+    row from a buffer of ``BUFFER``.
+
+    Args:
+        options: The data set.
+        seed: Seed of the order.
+
+    Yields:
+        Each document once, as it stands there; a missing value is an empty document.
+
+    Raises:
+        UsageError: If the data set, a file, the split or a column does not exist, or a column
+            holds something else than text or token ids.
+        ProbeError: If the data set is empty or cannot be read.
+    """
+    try:
+        options = as_text_files(options)
+        files = data_files(options)
+    except OSError as error:  # a name that is too long
+        named = shown(options.data_files or options.path)
+        raise UsageError(f"data.data_files: {named}: {error.strerror}") from error
+    with _one_line_errors(options, files):
+        dataset = _open_split(options, files)
+        dataset = dataset.select_columns(_columns(dataset, options))
+        names = _names(options, files)
+        rng = np.random.default_rng(seed)
+        if options.streaming:
+            rows = shuffled(_streamed(dataset, names, rng), rng, size=BUFFER)
+        else:
+            rows = _permuted(dataset, names, rng, options.ids_column)
+        del dataset  # only what reads it may hold it
+        for name, row in rows:
+            yield _record(name, row, options)
+
+
+def shuffled(
+    rows: Iterable[tuple[str, Row]], rng: Generator, *, size: int
+) -> Iterator[tuple[str, Row]]:
+    """Shuffle a stream: each row comes from a buffer that the next row then fills.
+
+    Args:
+        rows: The stream.
+        rng: Source of the order; equal state, equal order.
+        size: Rows in the buffer.
+
+    Yields:
+        The same rows, each once.
+    """
+    buffer: list[tuple[str, Row]] = []
+    for row in rows:
+        if len(buffer) < size:
+            buffer.append(row)
+            continue
+        drawn = int(rng.integers(size))
+        yield buffer[drawn]
+        buffer[drawn] = row
+    for drawn in rng.permutation(len(buffer)).tolist():
+        yield buffer[drawn]
+
+
+def described(row: Mapping[str, Any], columns: Sequence[str], *, document: str) -> dict[str, str]:
+    """The values of a document's metadata columns.
+
+    Args:
+        row: The document as the data set holds it.
+        columns: The columns.
+        document: Its name, for the message.
+
+    Returns:
+        Text by column: numbers as they are written, ``yes`` and ``no`` for true and false; no
+        entry for a value that is missing, blank or NaN.
+
+    Raises:
+        UsageError: If a value is something else, or longer than ``LONGEST`` characters.
+    """
+    texts = {column: _text(row[column], column, document) for column in columns}
+    return {column: text for column, text in texts.items() if text is not None}
+
+
+# -- opening ----------------------------------------------------------------------------
+
+
+def _open_split(options: DataOptions, files: Files) -> Any:
     """Open one split of a data set.
 
     Args:
@@ -93,129 +206,6 @@ def _literal(path: str) -> str:
     return path if is_address(path) else glob.escape(path)
 
 
-@contextmanager
-def one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
-    """Turn whatever reading a data set raises into one line for a user.
-
-    ``datasets`` raises its own errors, those of pyarrow, of the hub and of its builders: there is
-    no narrower family than ``Exception``.
-
-    Args:
-        options: The data set that is read.
-        files: Expanded data files of each split.
-
-    Raises:
-        UsageError: If the data set or one of its files does not exist.
-        ProbeError: If anything else went wrong.
-    """
-    try:
-        if is_local(options.path) and not Path(options.path).exists():
-            raise FileNotFoundError("there is no such folder or file")
-        yield
-    except ProbeError:
-        raise
-    except FileNotFoundError as error:
-        raise UsageError(f"cannot find data set {shown(options.path)}: {_line(error)}") from error
-    except Exception as error:
-        raise ProbeError(_explanation(error, options, list(chain(*files.values())))) from error
-
-
-def _explanation(error: Exception, options: DataOptions, paths: Sequence[str]) -> str:
-    if paths and all(map(is_empty, paths)):
-        others = " and the other data files" if len(paths) > 1 else ""
-        return f"data set {shown(options.path)} is empty: no row in {shown(paths[0])}{others}"
-    undecoded = isinstance(_reason(error), UnicodeDecodeError)
-    if undecoded and "encoding" not in options.options and (path := not_utf8(paths)) is not None:
-        return f"{shown(path)} is not UTF-8; convert it, or give data.options.encoding"
-    return f"cannot read data set {shown(options.path)}: {_line(error)}"
-
-
-def _reason(error: BaseException) -> BaseException:
-    """Look behind an error of ``datasets`` that only says where it happened."""
-    from datasets.exceptions import DatasetGenerationError
-
-    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
-        return _reason(error.__cause__)
-    return error
-
-
-def _line(error: BaseException) -> str:
-    """Return the reason on one line."""
-    reason = _reason(error)
-    return one_line(reason) or type(reason).__name__
-
-
-BUFFER = 1_000
-"""Rows among which a streamed row is drawn, as in ``IterableDataset.shuffle``."""
-MAPPED = 1 << 23
-"""Bytes of a mapped file after which it is closed and opened again; of a large one a 64th."""
-PAGES = 1 << 16
-"""Bytes that come into memory at the touch of one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Record:
-    """One document as the data set holds it, text or token ids.
-
-    Args:
-        id: Name of the document, unique in its data set.
-        text: The text, or ``None`` for data that comes as token ids.
-        ids: Token ids, shape ``(n,)``, int64, or ``None`` for data that comes as text.
-        group: What the document belongs to, where that was asked for.
-        metadata: What describes it, by column; a missing value has no entry.
-        spans: Its passages, characters of the text.
-        prompt: The values of the columns of a prompt and its answer, in place of a text.
-    """
-
-    id: str
-    text: str | None = None
-    ids: NDArray[np.int64] | None = None
-    group: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    spans: tuple[TextSpan, ...] = ()
-    prompt: Mapping[str, Any] = field(default_factory=dict)
-
-
-def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
-    """Read the documents of a split in an order that depends on the seed alone.
-
-    A text file is one document, named after its file. Every other document, and those of a
-    slice, are named by their row in it (``17``) or, streamed from several shards, by shard and
-    row (``3:17``). Rows are permuted; a stream visits its shards in permuted order and draws each
-    row from a buffer of ``BUFFER``.
-
-    Args:
-        options: The data set.
-        seed: Seed of the order.
-
-    Yields:
-        Each document once, as it stands there; a missing value is an empty document.
-
-    Raises:
-        UsageError: If the data set, a file, the split or a column does not exist, or a column
-            holds something else than text or token ids.
-        ProbeError: If the data set is empty or cannot be read.
-    """
-    try:
-        options = as_text_files(options)
-        files = data_files(options)
-    except OSError as error:  # a name that is too long
-        named = shown(options.data_files or options.path)
-        raise UsageError(f"data.data_files: {named}: {error.strerror}") from error
-    with one_line_errors(options, files):
-        dataset = open_split(options, files)
-        dataset = dataset.select_columns(_columns(dataset, options))
-        names = _names(options, files)
-        rng = np.random.default_rng(seed)
-        if options.streaming:
-            rows = shuffled(_streamed(dataset, names, rng), rng, size=BUFFER)
-        else:
-            rows = _permuted(dataset, names, rng, options.ids_column)
-        del dataset  # only what reads it may hold it
-        for name, row in rows:
-            yield _record(name, row, options)
-
-
 def _columns(dataset: Any, options: DataOptions) -> list[str]:
     """Return the columns to read, after a look at whether they are there."""
     key = "text_column" if options.ids_column is None else "ids_column"
@@ -247,9 +237,12 @@ def _names(options: DataOptions, files: Files) -> Sequence[str]:
     return document_names(files.get(options.split, ()))
 
 
+# -- rows -------------------------------------------------------------------------------
+
+
 def _permuted(
     dataset: Any, names: Sequence[str], rng: Generator, ids_column: str | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, Row]]:
     named = len(names) == len(dataset)  # an archive holds many documents
     touched, read = 0, _reader(dataset, ids_column)
     most = max(MAPPED, dataset.data.nbytes >> 6)
@@ -264,7 +257,7 @@ def _permuted(
             touched, read = 0, _reader(dataset, ids_column)
 
 
-def _reader(dataset: Any, ids_column: str | None) -> Callable[[int], dict[str, Any]]:
+def _reader(dataset: Any, ids_column: str | None) -> Callable[[int], Row]:
     """Read a row as Python values; token ids as an array, for a list is eight times as large."""
     if ids_column is None:
         return dataset.__getitem__  # type: ignore[no-any-return]
@@ -289,9 +282,7 @@ def _bytes(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _streamed(
-    dataset: Any, names: Sequence[str], rng: Generator
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _streamed(dataset: Any, names: Sequence[str], rng: Generator) -> Iterator[tuple[str, Row]]:
     """Yield rows shard by shard.
 
     Not ``map(with_indices=True)`` before ``shuffle``: the shuffle of the shards is moved before
@@ -306,29 +297,7 @@ def _streamed(
                 yield str(row) if shards == 1 else f"{shard}:{row}", values
 
 
-def shuffled(
-    rows: Iterable[tuple[str, dict[str, Any]]], rng: Generator, *, size: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Shuffle a stream: each row comes from a buffer that the next row then fills.
-
-    Args:
-        rows: The stream.
-        rng: Source of the order; equal state, equal order.
-        size: Rows in the buffer.
-
-    Yields:
-        The same rows, each once.
-    """
-    buffer: list[tuple[str, dict[str, Any]]] = []
-    for row in rows:
-        if len(buffer) < size:
-            buffer.append(row)
-            continue
-        drawn = int(rng.integers(size))
-        yield buffer[drawn]
-        buffer[drawn] = row
-    for drawn in rng.permutation(len(buffer)).tolist():
-        yield buffer[drawn]
+# -- a row as a document ----------------------------------------------------------------
 
 
 def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
@@ -366,8 +335,8 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
     if ids.ndim == 1 and (
         ids.dtype.kind == "f" or ids.dtype == np.uint64
     ):  # what numpy makes of numbers beyond int64
-        found = [ids.max()] if ids.dtype == np.uint64 else value
-        wrong = max((int(one) for one in found if isinstance(one, int | np.integer)), default=0)
+        given = [ids.max()] if ids.dtype == np.uint64 else value
+        wrong = max((int(n) for n in given if isinstance(n, int | np.integer)), default=0)
         if wrong >= 2**63:
             raise UsageError(
                 f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
@@ -379,29 +348,6 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
             " allowed: lists of whole numbers"
         )
     return ids.astype(np.int64)
-
-
-LONGEST = 200
-"""Characters that a value may have: longer ones describe nothing, they are text."""
-
-
-def described(row: Mapping[str, Any], columns: Sequence[str], *, document: str) -> dict[str, str]:
-    """The values of a document's metadata columns.
-
-    Args:
-        row: The document as the data set holds it.
-        columns: The columns.
-        document: Its name, for the message.
-
-    Returns:
-        Text by column: numbers as they are written, ``yes`` and ``no`` for true and false; no
-        entry for a value that is missing, blank or NaN.
-
-    Raises:
-        UsageError: If a value is something else, or longer than ``LONGEST`` characters.
-    """
-    texts = {column: _text(row[column], column, document) for column in columns}
-    return {column: text for column, text in texts.items() if text is not None}
 
 
 def _text(value: Any, column: str, document: str) -> str | None:
@@ -421,3 +367,87 @@ def _text(value: Any, column: str, document: str) -> str | None:
             f" {document!r}; allowed: up to {LONGEST}"
         )
     return text or None
+
+
+# -- errors -----------------------------------------------------------------------------
+
+
+@contextmanager
+def _one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
+    """Turn whatever reading a data set raises into one line for a user.
+
+    ``datasets`` raises its own errors, those of pyarrow, of the hub and of its builders: there is
+    no narrower family than ``Exception``.
+
+    Args:
+        options: The data set that is read.
+        files: Expanded data files of each split.
+
+    Raises:
+        UsageError: If the data set or one of its files does not exist.
+        ProbeError: If anything else went wrong.
+    """
+    try:
+        if is_local(options.path) and not Path(options.path).exists():
+            raise FileNotFoundError("there is no such folder or file")
+        yield
+    except ProbeError:
+        raise
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot find data set {shown(options.path)}: {_line(error)}") from error
+    except Exception as error:
+        raise ProbeError(_explanation(error, options, list(chain(*files.values())))) from error
+
+
+def _explanation(error: Exception, options: DataOptions, paths: Sequence[str]) -> str:
+    if paths and all(map(_is_empty, paths)):
+        others = " and the other data files" if len(paths) > 1 else ""
+        return f"data set {shown(options.path)} is empty: no row in {shown(paths[0])}{others}"
+    undecoded = isinstance(_reason(error), UnicodeDecodeError)
+    if (
+        undecoded
+        and "encoding" not in options.options
+        and (path := _first_undecodable(paths)) is not None
+    ):
+        return f"{shown(path)} is not UTF-8; convert it, or give data.options.encoding"
+    return f"cannot read data set {shown(options.path)}: {_line(error)}"
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Look behind an error of ``datasets`` that only says where it happened."""
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
+        return _reason(error.__cause__)
+    return error
+
+
+def _line(error: BaseException) -> str:
+    """Return the reason on one line."""
+    reason = _reason(error)
+    return one_line(reason) or type(reason).__name__
+
+
+def _first_undecodable(paths: Sequence[str]) -> str | None:
+    """Find the first file that is not UTF-8, or ``None``."""
+    for path in paths:
+        if not is_address(path):
+            try:
+                Path(path).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return path
+    return None
+
+
+def _is_empty(path: str) -> bool:
+    """Say whether a file of this machine holds no byte, or as Parquet no row."""
+    if is_address(path):
+        return False
+    if Path(path).stat().st_size == 0:
+        return True
+    if Path(path).suffix != ".parquet":
+        return False
+    try:
+        return int(read_metadata(path).num_rows) == 0
+    except ValueError:  # pyarrow's error for a file that is no Parquet
+        return False

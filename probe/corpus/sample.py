@@ -1,4 +1,4 @@
-"""A seeded sample of documents that are long enough, and an account of those that are not."""
+"""The corpus of a run: records tokenised, a seeded sample of them, an account of the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.corpus.options import STDLIB, DataOptions
+from probe.corpus.dataset import STDLIB, DataOptions
 from probe.corpus.records import Record, records
 from probe.corpus.spans import pieces, to_tokens
-from probe.corpus.stdlib import Sources, python_sources
+from probe.corpus.stdlib import PythonSources, python_sources
 from probe.corpus.tokenise import PIECE, encode, encode_long
 from probe.corpus.windows import Document, Span
 from probe.errors import ProbeError, UsageError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 NAMED = 100
 """How many documents that were left out are named, for each reason."""
+_NOWHERE = np.empty((0, 2), dtype=np.int32)
+_NOTHING = np.empty(0, dtype=np.int32)
+_MOST = 2**31  # ids and places in a text are kept, and written, as int32
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,13 @@ def load_corpus(
         ProbeError: If the data set is empty or unreadable, or no document is long enough.
     """
     sources = _python_sources(options) if options.path == STDLIB else None
-    found = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
+    read = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
     documents: list[Document] = []
     metadata: dict[str, Mapping[str, str]] = {}
     too_short: list[str] = []
     empty: list[str] = []
     longest = 0
-    for record in found:
+    for record in read:
         document = to_document(record, tokenizer=tokenizer, vocabulary_size=vocabulary_size)
         tokens = len(document.ids)
         longest = max(longest, tokens)
@@ -135,43 +138,6 @@ def load_corpus(
             licence_headers=sources.licence_headers,
         )
     return Corpus(tuple(documents), left_out, metadata)
-
-
-def _python_sources(options: DataOptions) -> Sources:
-    plain = DataOptions(STDLIB, max_documents=options.max_documents)
-    given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
-    if given:
-        raise UsageError(
-            f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
-            " allowed: max_documents"
-        )
-    return python_sources()
-
-
-def _permuted(found: Sequence[Record], seed: int) -> Iterator[Record]:
-    for index in np.random.default_rng(seed).permutation(len(found)).tolist():
-        yield found[index]
-
-
-def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
-    if not seen:
-        return ProbeError(
-            f"split {shown(options.split)} of data set {shown(options.path)} is empty"
-        )
-    if not longest:
-        return ProbeError(
-            f"no document of data set {shown(options.path)} holds a token: {seen} read, each empty"
-            " or of characters that the tokenizer leaves out, as some leave out NUL"
-        )
-    return ProbeError(
-        f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
-        f" has {longest} tokens, a window needs {need}"
-    )
-
-
-_NOWHERE = np.empty((0, 2), dtype=np.int32)
-_NOTHING = np.empty(0, dtype=np.int32)
-_MOST = 2**31  # ids and places in a text are kept, and written, as int32
 
 
 def to_document(
@@ -220,21 +186,53 @@ def to_document(
     return Document(record.id, ids.astype(np.int32), text, start, count, record.group, spans)
 
 
+def _python_sources(options: DataOptions) -> PythonSources:
+    plain = DataOptions(STDLIB, max_documents=options.max_documents)
+    given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
+    if given:
+        raise UsageError(
+            f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
+            " allowed: max_documents"
+        )
+    return python_sources()
+
+
+def _permuted(sources: Sequence[Record], seed: int) -> Iterator[Record]:
+    for index in np.random.default_rng(seed).permutation(len(sources)).tolist():
+        yield sources[index]
+
+
+def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
+    if not seen:
+        return ProbeError(
+            f"split {shown(options.split)} of data set {shown(options.path)} is empty"
+        )
+    if not longest:
+        return ProbeError(
+            f"no document of data set {shown(options.path)} holds a token: {seen} read, each empty"
+            " or of characters that the tokenizer leaves out, as some leave out NUL"
+        )
+    return ProbeError(
+        f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
+        f" has {longest} tokens, a window needs {need}"
+    )
+
+
 def _prompt(
     record: Record, tokenizer: "PreTrainedTokenizerBase | None"
 ) -> tuple[str | None, NDArray[np.int32], NDArray[np.int32], tuple[Span, ...]]:
     """Tokenise a prompt part by part: only what the template puts in may be a special token."""
     *_, answer = record.prompt
-    found = pieces(record.prompt, answer, tokenizer=tokenizer, document=record.id)
+    parts = pieces(record.prompt, answer, tokenizer=tokenizer, document=record.id)
     ids, offsets, spans, tokens, characters = [], [], [], 0, 0
-    for piece in found:
-        own, places = _encode(piece.text, tokenizer, record.id, special=piece.name is None)
-        ids.append(own)
+    for part in parts:
+        encoded, places = _encode(part.text, tokenizer, record.id, special=part.name is None)
+        ids.append(encoded)
         offsets.append(places + characters)
-        if piece.name is not None and len(own):
-            spans.append(Span(piece.name, tokens, tokens + len(own)))
-        tokens, characters = tokens + len(own), characters + len(piece.text)
-    text = "".join(piece.text for piece in found) if len(offsets[0]) else None
+        if part.name is not None and len(encoded):
+            spans.append(Span(part.name, tokens, tokens + len(encoded)))
+        tokens, characters = tokens + len(encoded), characters + len(part.text)
+    text = "".join(part.text for part in parts) if len(offsets[0]) else None
     return text, np.concatenate(ids), np.concatenate(offsets).astype(np.int32), tuple(spans)
 
 

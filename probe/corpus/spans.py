@@ -14,8 +14,6 @@ from probe.text import shown
 
 JOINT = "\n\n"
 """What stands between the columns of a prompt."""
-
-
 _PLACE = "the text of the message"
 
 
@@ -44,33 +42,35 @@ def read_spans(value: Any, text: str, *, column: str, document: str) -> tuple[Te
             overlap or have one name.
     """
     where = f"data.spans_column: {shown(column)} of document {document!r}"
-    if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(entry, Mapping) for entry in value
+    ):
         raise UsageError(f"{where} holds {shown(value)}; allowed: a list of {{name, start, end}}")
-    found = []
-    for one in value:
-        name, start, stop = (one.get(key) for key in ("name", "start", "end"))
+    spans = []
+    for entry in value:
+        name, start, stop = (entry.get(key) for key in ("name", "start", "end"))
         if not isinstance(name, str) or not name or not _is_index(start) or not _is_index(stop):
             raise UsageError(
-                f"{where} holds {shown(dict(one))}; allowed: name, a text, and start and end, whole"
-                " numbers"
+                f"{where} holds {shown(dict(entry))}; allowed: name, a text, and start and end, "
+                "whole numbers"
             )
         if not 0 <= start < stop <= len(text):
             raise UsageError(
                 f"{where}: {shown(name)} is characters {start} to {stop}; allowed: 0 to"
                 f" {len(text)}, start before end"
             )
-        found.append(TextSpan(name, int(start), int(stop)))
-    found.sort(key=lambda span: span.start)
-    for before, after in pairwise(found):
+        spans.append(TextSpan(name, int(start), int(stop)))
+    spans.sort(key=lambda span: span.start)
+    for before, after in pairwise(spans):
         if after.start < before.stop:
             raise UsageError(f"{where}: {shown(before.name)} and {shown(after.name)} overlap")
-    names = [span.name for span in found]
+    names = [span.name for span in spans]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
                 f"{where}: two spans are called {shown(name)}; allowed: names of their own"
             )
-    return tuple(found)
+    return tuple(spans)
 
 
 class Piece(NamedTuple):
@@ -105,11 +105,11 @@ def pieces(prompt: Mapping[str, Any], answer: str, *, tokenizer: Any, document: 
             " texts; allowed: one"
         )
     before, behind = _template(tokenizer)
-    found = [Piece(None, before)]
+    prompt_pieces = [Piece(None, before)]
     for number, part in enumerate(parts):
-        found += [Piece(None, JOINT if number else ""), part]
-    found += [Piece(None, behind), reply[0]]
-    return [piece for piece in found if piece.text]
+        prompt_pieces += [Piece(None, JOINT if number else ""), part]
+    prompt_pieces += [Piece(None, behind), reply[0]]
+    return [piece for piece in prompt_pieces if piece.text]
 
 
 def _template(tokenizer: Any) -> tuple[str, str]:
@@ -118,8 +118,8 @@ def _template(tokenizer: Any) -> tuple[str, str]:
         return "", JOINT
     messages = [{"role": "user", "content": _PLACE}]
     text = str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-    before, found, behind = text.partition(_PLACE)
-    if not found or _PLACE in behind:
+    before, place, behind = text.partition(_PLACE)
+    if not place or _PLACE in behind:
         raise UsageError("the chat template does not show a message once, as it is")
     return before, behind
 
@@ -138,20 +138,20 @@ def to_tokens(
         Spans of tokens; one too short to hold a token's end is left out.
     """
     last = np.maximum(char_start, char_end - 1)
-    found = []
+    in_tokens = []
     for name, start, stop in spans:
         first, end = np.searchsorted(last, [start, stop])
         if first < end:
-            found.append(Span(name, int(first), int(end)))
-    return tuple(found)
+            in_tokens.append(Span(name, int(first), int(end)))
+    return tuple(in_tokens)
 
 
 def _parts(row: Mapping[str, Any], column: str, document: str) -> list[Piece]:
     value = row[column]
     if isinstance(value, str) and value:
         return [Piece(column, value)]
-    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
-        return [Piece(f"{column}[{number}]", one) for number, one in enumerate(value)]
+    if isinstance(value, list) and value and all(isinstance(text, str) and text for text in value):
+        return [Piece(f"{column}[{number}]", text) for number, text in enumerate(value)]
     raise UsageError(
         f"column {shown(column)} of document {document!r} holds {shown(value)}; allowed: a text or"
         " a list of texts, none of them empty"

@@ -20,8 +20,8 @@ _LICENCE = re.compile(r"licen[cs]e|copyright", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
-    """What was found in a folder of Python sources.
+class PythonSources:
+    """What a folder of Python sources holds.
 
     Args:
         records: The documents, in order of their names: paths relative to the folder. Their
@@ -37,7 +37,7 @@ class Sources:
     licence_headers: int
 
 
-def python_sources(folder: Path | None = None) -> Sources:
+def python_sources(folder: Path | None = None) -> PythonSources:
     """Read every module below a folder, without tests and installed packages.
 
     Args:
@@ -61,7 +61,7 @@ def python_sources(folder: Path | None = None) -> Sources:
         licence_headers += texts[name] != text
     lines = [{line.strip() for line in text.splitlines()} - {""} for text in texts.values()]
     copies = set(near_duplicates(lines))
-    return Sources(
+    return PythonSources(
         records=tuple(
             Record(name, text=text, group=_group(name))
             for index, (name, text) in enumerate(texts.items())
@@ -143,6 +143,6 @@ def _rarest(file: set[str], frequency: Mapping[str, int]) -> list[str]:
     return ordered[: int((1 - SIMILARITY) * len(ordered)) + 1]
 
 
-def _jaccard(one: set[str], other: set[str]) -> float:
-    common = len(one & other)
-    return common / (len(one) + len(other) - common)
+def _jaccard(lines: set[str], other: set[str]) -> float:
+    common = len(lines & other)
+    return common / (len(lines) + len(other) - common)

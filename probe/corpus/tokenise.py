@@ -109,8 +109,8 @@ def encode_long(
     def piece(begin: int, end: int) -> Tokens:
         # The tokenizer ends the process where it gets no memory: it is asked for here first.
         np.empty(BYTES * (min(end, len(text)) - begin), dtype=np.uint8)
-        found = encode(text[begin:end], tokenizer, special=special, words=True)
-        return found._replace(places=found.places + begin)
+        tokens = encode(text[begin:end], tokenizer, special=special, words=True)
+        return tokens._replace(places=tokens.places + begin)
 
     ids: list[NDArray[np.int32]] = []
     places: list[NDArray[np.int32]] = []
@@ -180,10 +180,10 @@ def _looks_nearby(tokenizer: "PreTrainedTokenizerBase") -> bool:
     half = len(_SAMPLE) // 2
     for sign in [*_SIGNS, *"x0 \né"]:
         for text, moved in ((sign + _SAMPLE, 1), (_SAMPLE + sign, 0)):
-            found, where, _ = encode(text, tokenizer, special=False)
+            other, where, _ = encode(text, tokenizer, special=False)
             far = places[:, 0] >= half if moved else places[:, 1] <= half
             same = where[:, 0] >= half + moved if moved else where[:, 1] <= half
-            if not np.array_equal(ids[far], found[same]):
+            if not np.array_equal(ids[far], other[same]):
                 return False
             if not np.array_equal(places[far] + moved, where[same]):
                 return False

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.attention.patterns import Pattern
+from probe.attention.pattern import Pattern
 
-if TYPE_CHECKING:
-    import torch
+MOST_BRANCHES = 64
+"""Branches of one prefix tree: of more, comparing them would take its time."""
+References = int | Sequence[int] | None
+"""The number of the intact branch, or of several, each the reference of its own targets."""
 
 
 @dataclass(frozen=True)
@@ -91,85 +92,34 @@ def by_attention(branches: Sequence[Branch]) -> dict[Attention | None, list[int]
     Those with the model's own attention come first, the intact text among them, which ``kl``
     compares with.
     """
-    found: dict[Attention | None, list[int]] = {None: []}
+    numbers: dict[Attention | None, list[int]] = {None: []}
     for number, branch in enumerate(branches):
-        found.setdefault(branch.attention, []).append(number)
-    return {attention: numbers for attention, numbers in found.items() if numbers}
+        numbers.setdefault(branch.attention, []).append(number)
+    return {attention: group for attention, group in numbers.items() if group}
 
 
-TOGETHER = 64  # branches of one prefix tree: of more, comparing them would take its time
-Reference = int | Sequence[int] | None
-
-
-class Intact:
-    """Hidden states of the intact text by a target's place in the window.
-
-    Args:
-        branches: The intact branches.
-        windows: Windows walked together.
-    """
-
-    def __init__(self, branches: Sequence[Branch], windows: int) -> None:
-        self.windows = windows
-        self.low = min(branch.origin for branch in branches)
-        high = max(branch.origin + branch.targets for branch in branches)
-        self.known = np.zeros(high - self.low, dtype=bool)
-        self.states: torch.Tensor | None = None
-
-    def keep(self, place: int, states: "torch.Tensor") -> None:
-        """Keep what predicts consecutive targets.
-
-        Args:
-            place: Place of the first of them.
-            states: Shape ``(windows, m, d)``.
-        """
-        if self.states is None:
-            shape = (self.windows, len(self.known), states.shape[-1])
-            self.states = states.new_empty(shape)
-        rows = self.rows(place, states.shape[1])
-        self.states[:, rows] = states
-        self.known[rows] = True
-
-    def rows(self, place: int, count: int) -> slice:
-        """Where consecutive targets stand in ``states``."""
-        return slice(place - self.low, place - self.low + count)
-
-    def holds(self, place: int, count: int) -> bool:
-        """Whether all of some consecutive targets are known."""
-        return bool(self.known[self.rows(place, count)].all())
-
-    def numbers(self, place: int, count: int) -> np.ndarray:
-        """Rows of consecutive targets in all windows' states, one window behind the other.
-
-        Returns:
-            Shape ``(windows * count,)``, int64.
-        """
-        rows = np.arange(place - self.low, place - self.low + count)
-        return (np.arange(self.windows)[:, None] * len(self.known) + rows).ravel()
-
-
-def several(reference: Reference) -> bool:
+def has_several(references: References) -> bool:
     """Whether targets have intact branches of their own."""
-    return isinstance(reference, Sequence) and len(reference) > 1
+    return isinstance(references, Sequence) and len(references) > 1
 
 
-def together(branches: Sequence[Branch], reference: Reference) -> list[list[int]]:
+def tree_groups(branches: Sequence[Branch], references: References) -> list[list[int]]:
     """Which branches go through one prefix tree: all, or, of very many, some after the others.
 
     Args:
         branches: The branches of a window.
-        reference: Which of them are intact. With one of them all belong together; with several,
+        references: Which of them are intact. With one of them all belong together; with several,
             branches next to each other whose tokens are the same do.
 
     Returns:
         Numbers of branches, in order.
     """
-    if not several(reference):
+    if not has_several(references):
         return [list(range(len(branches)))]
-    parts: list[list[int]] = [[]]
+    groups: list[list[int]] = [[]]
     for number, branch in enumerate(branches):
-        full = len(parts[-1]) >= TOGETHER
+        full = len(groups[-1]) >= MOST_BRANCHES
         if full and not np.array_equal(branch.keys, branches[number - 1].keys):
-            parts.append([])
-        parts[-1].append(number)
-    return parts
+            groups.append([])
+        groups[-1].append(number)
+    return groups

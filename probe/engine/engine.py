@@ -8,48 +8,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from probe.attention.apply import heeded, installed
-from probe.attention.trial import Heeded
+from probe.attention.apply import apply_pattern, check_support
+from probe.attention.support import Support
 from probe.engine.branch import (
     Attention,
     Branch,
-    Intact,
-    Reference,
+    References,
     by_attention,
-    several,
-    together,
+    has_several,
+    tree_groups,
 )
+from probe.engine.ledger import IntactStates, Measurement
 from probe.engine.losses import Losses
-from probe.engine.lower_layers import Layers, Outputs, beneath, share
-from probe.engine.walk import Walk
+from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
+from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
-
-
-@dataclass(frozen=True)
-class Techniques:
-    """What the engine may use; the self-check switches off what fails on a model.
-
-    Args:
-        continuation: Going on from a cache with many tokens at once.
-        forks: Going on from one cache several times.
-        rows: Short branches off one prefix as rows of a batch.
-        packing: Short branches off one chain in one forward, kept apart by a 4-D mask.
-        head: Logits of some hidden states by the model's own forward with its body stubbed.
-        lower: Layers below the first that a pattern changes, forwarded once for all patterns.
-    """
-
-    continuation: bool = True
-    forks: bool = True
-    rows: bool = True
-    packing: bool = True
-    head: bool = True
-    lower: bool = True
-
-    @property
-    def branching(self) -> bool:
-        """Whether prefixes can be shared at all; without, every branch is forwarded whole."""
-        return self.continuation and self.forks and self.head
 
 
 @dataclass
@@ -86,13 +60,13 @@ class Engine:
     flex: bool = False
     costs: Costs = field(default_factory=Costs)
     layers: Layers = field(init=False, repr=False)
-    _heeded: Heeded | None = field(default=None, repr=False)
+    _support: Support | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
 
     def score(
-        self, windows: Sequence[Sequence[Branch]], *, reference: Reference = None
+        self, windows: Sequence[Sequence[Branch]], *, reference: References = None
     ) -> list[list[Losses]]:
         """Compute the losses of every target of every branch.
 
@@ -124,70 +98,92 @@ class Engine:
             alike.setdefault(shape, []).append(number)
         scored: dict[int, list[Losses]] = {}
         for numbers in alike.values():
-            found = self._walk([windows[number] for number in numbers], reference)
-            scored.update(zip(numbers, found, strict=True))
+            losses = self._score_alike([windows[number] for number in numbers], reference)
+            scored.update(zip(numbers, losses, strict=True))
         self.costs.seconds += time.perf_counter() - started
         return [scored[number] for number in range(len(windows))]
 
     def whole(self) -> "Engine":
         """An engine over the same model that forwards every branch whole: the plain way."""
-        plain = replace(self.techniques, continuation=False, rows=False, packing=False, lower=False)
-        return Engine(self.model, plain, self.measures, self.flex)
+        return Engine(self.model, self.techniques.whole(), self.measures, self.flex)
 
-    def _walk(self, batch: list[Sequence[Branch]], reference: Reference) -> list[list[Losses]]:
-        """Score windows that are alike, through one prefix tree or some in turn."""
+    def _score_alike(
+        self, batch: list[Sequence[Branch]], reference: References
+    ) -> list[list[Losses]]:
+        """Score windows whose branches are alike, through one prefix tree or some in turn."""
         first = batch[0]
-        own = [reference] if isinstance(reference, int) else list(reference or ())
-        intact = Intact([first[n] for n in own], len(batch)) if own and self._compares else None
-        found: list[list[Losses]] = [[] for _ in batch]
+        references = [reference] if isinstance(reference, int) else list(reference or ())
+        intact = None
+        if references and "kl" in self.measures:
+            intact = IntactStates([first[number] for number in references], len(batch))
+        measurement = Measurement(self.measures, references, intact, has_several(references))
+        by_window: list[list[Losses]] = [[] for _ in batch]
         with torch.inference_mode(), self.model.exact_head():
-            for part in together(first, reference):
-                for window, losses in zip(
-                    found, self._parts(batch, part, own, intact), strict=True
-                ):
+            for group in tree_groups(first, reference):
+                scored = self._score_group(batch, group, measurement)
+                for window, losses in zip(by_window, scored, strict=True):
                     window += losses
         self.costs.targets += sum(branch.targets for window in batch for branch in window)
-        return found
+        return by_window
 
-    def _parts(
+    def _score_group(
+        self, batch: list[Sequence[Branch]], group: Sequence[int], measurement: Measurement
+    ) -> list[list[Losses]]:
+        """Losses of the branches *group* of windows, by window, in the order of *group*."""
+        by_window: list[dict[int, Losses]] = [{} for _ in batch]
+        patterns = by_attention([batch[0][number] for number in group])
+        lower = self._lower_layers([[window[n] for n in group] for window in batch], patterns)
+        for attention, places in patterns.items():
+            numbers = [group[place] for place in places]
+            first, outputs = lower.get(attention, (0, {}))
+            with self._attending(attention), self.layers.skipped(first, outputs):
+                walk = self._walk(batch, numbers, measurement, whole=attention is not None)
+            self.costs.tokens += round(walk.tokens * computed_share(first, self.layers.count))
+            for window, losses in zip(by_window, walk.losses(), strict=True):
+                window.update(zip(numbers, losses, strict=True))
+        return [[window[number] for number in group] for window in by_window]
+
+    def _walk(
         self,
         batch: list[Sequence[Branch]],
-        part: Sequence[int],
-        references: Sequence[int],
-        intact: Intact | None,
-    ) -> list[list[Losses]]:
-        """Losses of the branches *part* of windows, by window, in the order of *part*."""
-        found: list[dict[int, Losses]] = [{} for _ in batch]
-        groups = by_attention([batch[0][number] for number in part])
-        kept = self._beneath([[window[number] for number in part] for window in batch], groups)
-        for attention, numbers in groups.items():
-            own = [part[number] for number in numbers]
-            first, outputs = kept.get(attention, (0, {}))
-            with self._attending(attention), self.layers.below(first, outputs):
-                walk = self._part(
-                    [[window[number] for number in own] for window in batch],
-                    own,
-                    references,
-                    intact,
-                    plain=attention is not None,
-                    share=share(first, self.layers.count),
-                )
-            for window, losses in zip(found, walk.losses(), strict=True):
-                window.update(zip(own, losses, strict=True))
-        return [[window[number] for number in part] for window in found]
+        numbers: Sequence[int],
+        measurement: Measurement,
+        *,
+        whole: bool,
+    ) -> Walk:
+        """Walk some branches of windows; *whole* forwards each by itself.
 
-    def _beneath(
+        Under a pattern that is so: the techniques have proved themselves without one.
+        """
+        intact = set(measurement.references)
+        references = [place for place, number in enumerate(numbers) if number in intact]
+        walk = Walk(
+            self.model,
+            [[window[number] for number in numbers] for window in batch],
+            replace(measurement, references=references),
+            self.techniques.whole() if whole else self.techniques,
+        )
+        walk.run()
+        self.costs.forwards += walk.forwards
+        self.costs.body_seconds += walk.body_seconds
+        self.costs.head_seconds += walk.head_seconds
+        return walk
+
+    def _lower_layers(
         self, batch: list[list[Branch]], groups: Mapping[Attention | None, list[int]]
     ) -> dict[Attention | None, tuple[int, Outputs]]:
-        """By pattern its first layer and what lies beneath it, where that was worth a forward."""
+        """By pattern its first layer and what the layers below give, where that is worth a forward.
+
+        The forward that gives it is made here, without a pattern.
+        """
         if not self.techniques.lower:
             return {}
-        found: dict[Attention | None, tuple[int, Outputs]] = {}
-        for text in beneath(batch, groups, self.layers.count):
-            places = torch.from_numpy(batch[0][text.branch].places)[None].to(self.model.device)
-            ids = np.stack([window[text.branch].ids for window in batch])
+        by_pattern: dict[Attention | None, tuple[int, Outputs]] = {}
+        for shared in shared_lower_layers(batch, groups, self.layers.count):
+            places = torch.from_numpy(batch[0][shared.branch].places)[None].to(self.model.device)
+            ids = np.stack([window[shared.branch].ids for window in batch])
             started = time.perf_counter()
-            with self.layers.kept(text.kept) as outputs:
+            with self.layers.recorded(shared.outputs) as outputs:
                 self.model.states(
                     torch.from_numpy(ids).to(self.model.device),
                     positions=places if self.model.takes_positions else None,
@@ -196,53 +192,18 @@ class Engine:
             self.costs.body_seconds += time.perf_counter() - started
             self.costs.tokens += ids.size
             self.costs.forwards += 1
-            found |= {attention: (first, outputs) for attention, first in text.first.items()}
-        return found
+            by_pattern |= {attention: (first, outputs) for attention, first in shared.first.items()}
+        return by_pattern
 
     @contextmanager
     def _attending(self, attention: Attention | None) -> Iterator[None]:
-        """Put a pattern on the model; whether the model heeds patterns is tried once."""
+        """Put a pattern on the model; whether the model supports patterns is tried once."""
         if attention is None:
             yield
             return
-        pattern, boundary = attention.pattern, attention.boundary
-        self._heeded = self._heeded or heeded(self.model.model, pattern)
-        with installed(
-            self.model.model, pattern, boundary=boundary, flex=self.flex, known=self._heeded
+        model, pattern = self.model.model, attention.pattern
+        self._support = self._support or check_support(model, pattern)
+        with apply_pattern(
+            model, pattern, boundary=attention.boundary, flex=self.flex, support=self._support
         ):
             yield
-
-    def _part(
-        self,
-        batch: list[list[Branch]],
-        part: Sequence[int],
-        references: Sequence[int],
-        intact: Intact | None,
-        *,
-        plain: bool,
-        share: float,
-    ) -> Walk:
-        """Walk the branches *part* of windows; *plain* forwards each whole, a *share* of it."""
-        wanted = set(references)
-        walk = Walk(
-            self.model,
-            batch,
-            references=[at for at, number in enumerate(part) if number in wanted],
-            intact=intact,
-            several=several(references),
-            measures=self.measures,
-            branching=self.techniques.branching and not plain,
-            rows=self.techniques.rows and self.techniques.head and not plain,
-            packing=self.techniques.packing,
-            own_logits=not self.techniques.head,
-        )
-        walk.run()
-        self.costs.tokens += round(walk.tokens * share)
-        self.costs.forwards += walk.forwards
-        self.costs.body_seconds += walk.body_seconds
-        self.costs.head_seconds += walk.head_seconds
-        return walk
-
-    @property
-    def _compares(self) -> bool:
-        return "kl" in self.measures

@@ -17,6 +17,20 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class Reference:
+    """The intact pass, whose distributions ``kl`` compares with.
+
+    Args:
+        states: Its hidden states, shape ``(n, d)``.
+        rows: Row of *states* of each target, shape ``(m,)``, int64, where it is not the target's
+            own number; targets of one row that stand side by side share its distribution.
+    """
+
+    states: torch.Tensor
+    rows: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Losses:
     """What was asked for of ``m`` targets, each array of shape ``(m,)``.
 
@@ -54,8 +68,7 @@ def token_losses(
     labels: torch.Tensor,
     *,
     measures: Iterable[str] = ("nll",),
-    reference: torch.Tensor | None = None,
-    rows: torch.Tensor | None = None,
+    reference: Reference | None = None,
     vocabulary: int,
 ) -> Losses:
     """Compute the losses of targets without ever holding the logits of all of them.
@@ -65,9 +78,7 @@ def token_losses(
         states: Hidden states that predict the targets, shape ``(m, d)``.
         labels: Ids of the targets, shape ``(m,)``, int64.
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy``.
-        reference: Hidden states of the intact pass, shape ``(m, d)``; needed for ``kl``.
-        rows: Row of *reference* of each target, shape ``(m,)``, int64, where it is not the target's
-            own number; targets of one row that stand side by side share its distribution.
+        reference: The intact pass of the targets; needed for ``kl``.
         vocabulary: ``V``, which decides the rows of a chunk.
 
     Returns:
@@ -75,25 +86,25 @@ def token_losses(
     """
     wanted = set(measures)
     size = min(1024, max(16, CHUNK_ELEMENTS // vocabulary))
-    distributions = _Distributions(head, reference, rows, size) if reference is not None else None
+    distributions = _Distributions(head, reference, size) if reference is not None else None
     names = [name for name in MEASURES if name in wanted | {"nll"}]
     names = [name for name in names if name != "kl" or distributions is not None]
-    # Kept in one place from the start: small results between large blocks would pin the heap.
-    found = {
+    # In one place from the start: small results between large blocks would pin the heap.
+    losses = {
         name: states.new_empty(len(labels), dtype=torch.bool if name == "top1" else torch.float32)
         for name in names
     }
     for start in range(0, len(labels), size):
         chunk = slice(start, start + size)
         logp = _log_softmax(head(states[chunk]))
-        found["nll"][chunk] = -logp.gather(1, labels[chunk, None])[:, 0]
-        if "top1" in found:
-            found["top1"][chunk] = logp.argmax(dim=-1) == labels[chunk]
-        if "entropy" in found:
-            found["entropy"][chunk] = torch.special.entr(logp.exp()).sum(dim=-1)
-        if "kl" in found and distributions is not None:
-            _kl(logp, *distributions(chunk), into=found["kl"][chunk])
-    return Losses(**{name: values.cpu().numpy() for name, values in found.items()})
+        losses["nll"][chunk] = -logp.gather(1, labels[chunk, None])[:, 0]
+        if "top1" in losses:
+            losses["top1"][chunk] = logp.argmax(dim=-1) == labels[chunk]
+        if "entropy" in losses:
+            losses["entropy"][chunk] = torch.special.entr(logp.exp()).sum(dim=-1)
+        if "kl" in losses and distributions is not None:
+            _kl(logp, *distributions(chunk), into=losses["kl"][chunk])
+    return Losses(**{name: values.cpu().numpy() for name, values in losses.items()})
 
 
 class _Distributions:
@@ -103,20 +114,19 @@ class _Distributions:
     leave holes in the heap that nothing fits into.
     """
 
-    def __init__(
-        self, head: Head, reference: torch.Tensor, rows: torch.Tensor | None, size: int
-    ) -> None:
-        self.head, self.reference, self.rows, self.size = head, reference, rows, size
+    def __init__(self, head: Head, reference: Reference, size: int) -> None:
+        self.head, self.size = head, size
+        self.states, self.rows = reference.states, reference.rows
         self.held: torch.Tensor | None = None
 
     def __call__(self, chunk: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Log-probabilities, and which of their rows is each target's, if it is not its own."""
         if self.rows is None:
-            return _log_softmax(self.head(self.reference[chunk])), None
-        some, back = torch.unique_consecutive(self.rows[chunk], return_inverse=True)
-        for start in range(0, len(some), PIECE):
-            piece = some[start : start + PIECE]
-            logp = _log_softmax(self.head(self.reference[piece]))
+            return _log_softmax(self.head(self.states[chunk])), None
+        distinct, back = torch.unique_consecutive(self.rows[chunk], return_inverse=True)
+        for start in range(0, len(distinct), PIECE):
+            piece = distinct[start : start + PIECE]
+            logp = _log_softmax(self.head(self.states[piece]))
             if self.held is None:
                 self.held = logp.new_empty((self.size, logp.shape[1]))
             self.held[start : start + len(piece)] = logp

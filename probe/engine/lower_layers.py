@@ -1,8 +1,8 @@
-"""The lower layers of a model, forwarded once for all that changes only layers above them.
+"""The lower layers of a model, forwarded once for all patterns that change only layers above them.
 
 A layer gives what it gave before, as long as nothing below it has changed. So the outputs of the
-layers of one forward are kept, and the layers below the first changed one hand them over in later
-forwards, in place of computing them anew.
+layers of one forward are recorded, and the layers below the first changed one hand them over in
+later forwards, in place of computing them anew.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +20,53 @@ Outputs = dict[int, Any]
 """What layers gave, by number."""
 
 
+@dataclass(frozen=True)
+class SharedLayers:
+    """The lower layers of one text, which several patterns leave alone.
+
+    Args:
+        branch: Number of a branch that holds the text.
+        first: The first layer that each pattern says something about, at least 1.
+    """
+
+    branch: int
+    first: dict[Attention, int]
+
+    @property
+    def outputs(self) -> frozenset[int]:
+        """Numbers of the layers whose outputs are needed."""
+        return frozenset(first - 1 for first in self.first.values())
+
+
+def shared_lower_layers(
+    batch: Sequence[Sequence[Branch]], groups: Mapping[Attention | None, list[int]], layers: int
+) -> list[SharedLayers]:
+    """Which texts to forward once more, so that patterns need not forward their lower layers.
+
+    Args:
+        batch: Branches of windows that are walked together.
+        groups: Their numbers by what attention may see.
+        layers: Number of the model's layers.
+
+    Returns:
+        Those texts for which less is forwarded that way.
+    """
+    texts: dict[bytes, SharedLayers] = {}
+    for attention, numbers in groups.items():
+        if attention is None or len(numbers) != 1 or not attention.pattern.first_layer:
+            continue
+        text = columns([window[numbers[0]] for window in batch]).tobytes()
+        shared = texts.setdefault(text, SharedLayers(numbers[0], {}))
+        shared.first[attention] = min(attention.pattern.first_layer, layers)
+    # The forward that is recorded goes through all layers: so many must be spared at least.
+    return [shared for shared in texts.values() if sum(shared.first.values()) > layers]
+
+
+def computed_share(first: int, layers: int) -> float:
+    """The part of a forward that is left where the layers below *first* are skipped."""
+    return 1 - first / layers if layers else 1.0
+
+
 class Layers:
     """The layers of a model in their order.
 
@@ -31,12 +78,12 @@ class Layers:
     """
 
     def __init__(self, model: CausalModel) -> None:
-        self._layers = _find(model)
+        self._layers = _layers_of(model)
         self.count = len(self._layers)
 
     @contextmanager
-    def kept(self, numbers: Collection[int]) -> Iterator[Outputs]:
-        """Keep what some layers give in the forward made meanwhile.
+    def recorded(self, numbers: Collection[int]) -> Iterator[Outputs]:
+        """Record what some layers give in the forward made meanwhile.
 
         Args:
             numbers: Of the layers, from 0 on.
@@ -47,32 +94,33 @@ class Layers:
         outputs: Outputs = {}
         with ExitStack() as hooks:
             for number in sorted(numbers):
-                hooks.callback(self._keep(number, outputs).remove)
+                hooks.callback(self._record(number, outputs).remove)
             yield outputs
 
-    def _keep(self, number: int, outputs: Outputs) -> Any:
+    def _record(self, number: int, outputs: Outputs) -> Any:
         def hook(_module: nn.Module, _given: Any, output: Any) -> None:
             outputs[number] = _copied(output)
 
         return self._layers[number].register_forward_hook(hook)
 
     @contextmanager
-    def below(self, first: int, outputs: Outputs) -> Iterator[None]:
-        """Leave out the layers below *first* in forwards of the same tokens made meanwhile.
+    def skipped(self, first: int, outputs: Outputs) -> Iterator[None]:
+        """Skip the layers below *first* in forwards of the same tokens made meanwhile.
 
         Args:
             first: The first layer that is computed.
-            outputs: What was kept of layer ``first - 1``, where *first* is not 0.
+            outputs: What was recorded of layer ``first - 1``, where *first* is not 0.
         """
         with ExitStack() as stubs:
             for layer in self._layers[:first]:
+                # Every one gives what the last of them gave: what it is given it does not look at.
                 stubs.enter_context(
                     stubbed(layer, lambda *_, **__: _copied(outputs[first - 1])),
                 )
             yield
 
 
-def _find(model: CausalModel) -> list[nn.Module]:
+def _layers_of(model: CausalModel) -> list[nn.Module]:
     count = getattr(model.model.config.get_text_config(), "num_hidden_layers", 0)
     lists = [
         module
@@ -87,49 +135,3 @@ def _copied(output: Any) -> Any:
     if isinstance(output, torch.Tensor):
         return output.clone()
     return type(output)(map(_copied, output)) if isinstance(output, tuple | list) else output
-
-
-@dataclass(frozen=True)
-class Beneath:
-    """One text that several patterns leave alone up to a layer.
-
-    Args:
-        branch: Number of a branch that holds it.
-        first: The first layer that each pattern says something about, at least 1.
-    """
-
-    branch: int
-    first: dict[Attention, int]
-
-    @property
-    def kept(self) -> frozenset[int]:
-        """Numbers of the layers whose outputs are needed."""
-        return frozenset(first - 1 for first in self.first.values())
-
-
-def beneath(
-    batch: Sequence[Sequence[Branch]], groups: Mapping[Attention | None, list[int]], layers: int
-) -> list[Beneath]:
-    """Which texts to forward once more, so that patterns need not forward their lower layers.
-
-    Args:
-        batch: Branches of windows that are walked together.
-        groups: Their numbers by what attention may see.
-        layers: Number of the model's layers.
-
-    Returns:
-        Those texts for which less is forwarded that way.
-    """
-    texts: dict[bytes, Beneath] = {}
-    for attention, numbers in groups.items():
-        if attention is None or len(numbers) != 1 or not attention.pattern.first_layer:
-            continue
-        text = columns([window[numbers[0]] for window in batch]).tobytes()
-        found = texts.setdefault(text, Beneath(numbers[0], {}))
-        found.first[attention] = min(attention.pattern.first_layer, layers)
-    return [one for one in texts.values() if sum(one.first.values()) > layers]
-
-
-def share(first: int, layers: int) -> float:
-    """The part of a forward that is left where the layers below *first* are left out."""
-    return 1 - first / layers if layers else 1.0

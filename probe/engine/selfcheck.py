@@ -1,4 +1,4 @@
-"""The self-check: do a model's losses mean what they should, and does each technique give them?
+"""The self-check: do a model's losses mean what they should, and is each technique exact on it?
 
 First the model alone: the loss of a target must not change with the tokens behind it (*causal*),
 and should not change with their number (*length*). Then the engine: several families are silently
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 from transformers.cache_utils import Cache
 
-from probe.engine.engine import Techniques
 from probe.engine.lower_layers import Layers
 from probe.engine.tree import Node, packed_mask
+from probe.engine.walk import Techniques
 from probe.errors import ProbeError
 from probe.models.cache import is_plain, rows, snapshot
 from probe.models.causal import CausalModel
@@ -39,10 +39,10 @@ _TECHNIQUES = frozenset(field.name for field in fields(Techniques))
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one technique gave, or one property of the model.
+    """How one technique, or one property of the model, came out.
 
     Args:
-        technique: A field of :class:`probe.engine.engine.Techniques`, or ``causal`` or ``length``.
+        technique: A field of :class:`probe.engine.walk.Techniques`, or ``causal`` or ``length``.
         passed: Whether it may be used; whether the model has the property.
         mean: Mean difference from whole forwards, nats.
         sd: Standard deviation of the difference, nats.
@@ -125,25 +125,26 @@ def check(
 
     Returns:
         ``causal`` and ``length``, then one outcome per technique, in the order of
-        :class:`probe.engine.engine.Techniques`.
+        :class:`probe.engine.walk.Techniques`.
 
     Raises:
         ProbeError: If the model cannot forward the text.
     """
     texts = map(partial(_tensor, model), chain([ids], more))
-    own = [_causal(model, _tensor(model, ids)), _length(model, texts)]
+    properties = [_causal(model, _tensor(model, ids)), _length(model, texts)]
     with torch.inference_mode(), model.exact_head():
-        trial = _Trial(model, ids)
+        comparison = _Comparison(model, ids)
         techniques = {
-            "continuation": trial.continuation,
-            "forks": trial.forks,
-            "rows": trial.rows,
-            "packing": trial.packing,
-            "head": trial.head,
+            "continuation": comparison.continuation,
+            "forks": comparison.forks,
+            "rows": comparison.rows,
+            "packing": comparison.packing,
+            "head": comparison.head,
         }
         if lower:
-            techniques["lower"] = trial.lower
-        return Report((*own, *(trial.run(name, tried) for name, tried in techniques.items())))
+            techniques["lower"] = comparison.lower
+        outcomes = (comparison.run(name, technique) for name, technique in techniques.items())
+        return Report((*properties, *outcomes))
 
 
 def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
@@ -161,7 +162,7 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
     def change() -> list[torch.Tensor]:
         # The last target is predicted before the first change, and is itself changed.
         before, after = (
-            _losses(model, some, start, ids[start + 1 : stop + 1]) for some in (ids, other)
+            _losses(model, text, start, ids[start + 1 : stop + 1]) for text in (ids, other)
         )
         return [_change(after, before)]
 
@@ -191,18 +192,19 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
     """
     first = next(texts)
     parts = _parts(len(first))
-    found: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
+    by_cut: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
     exact, changed = True, False
     for ids in chain([first], texts):
         changes, exact = _in_float32(model, partial(_cut, model, ids, parts))
         for part, change in zip(parts, changes, strict=True):
-            found[part].append(change)
+            by_cut[part].append(change)
         changed = changed or any(change.abs().max() > UNCHANGED for change in changes)
-        if not changed or sum(map(len, found[parts[-1]])) >= FEWEST_TARGETS:
+        # Most models change nothing, and one text shows it; of the others the mean is wanted.
+        if not changed or sum(map(len, by_cut[parts[-1]])) >= FEWEST_TARGETS:
             break
     outcomes = [
         _property("length", torch.cat(changes), exact, "cutting off what follows a target changes")
-        for changes in found.values()
+        for changes in by_cut.values()
     ]
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
 
@@ -224,7 +226,7 @@ def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.
         stop = max(2, len(ids) // part)
         start = max(0, stop - 1 - TAIL)
         labels = ids[start + 1 : stop]
-        before = _nll(model, whole[start : stop - 1], labels)
+        before = model.nll(whole[start : stop - 1], labels)
         changes.append(_change(_losses(model, ids[:stop], start, labels), before))
     return changes
 
@@ -234,7 +236,7 @@ def _losses(
 ) -> torch.Tensor:
     """Losses of consecutive labels, of which token ``start`` predicts the first."""
     states, _ = model.states(ids[None], keep=False)
-    return _nll(model, states[0, start : start + len(labels)], labels)
+    return model.nll(states[0, start : start + len(labels)], labels)
 
 
 def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
@@ -245,7 +247,11 @@ def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
 def _in_float32(
     model: CausalModel, compute: Callable[[], list[torch.Tensor]]
 ) -> tuple[list[torch.Tensor], bool]:
-    """What is computed in float32, or as the model is where that fails, and whether it did not."""
+    """What is computed in float32, or in the model's own dtype where that fails, and whether exact.
+
+    In bfloat16 a loss moves by hundredths of a nat when the same text is split elsewhere: a change
+    by what follows could not be told from rounding.
+    """
     with torch.no_grad():
         if model.model.dtype != torch.float32:
             try:
@@ -279,17 +285,6 @@ def _is_rounding(outcome: Outcome) -> bool:
     return abs(outcome.mean) <= ROUNDED_MEAN and outcome.sd <= ROUNDED_SD
 
 
-def _nll(model: CausalModel, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Losses of labels from the states that predict them, nats, shape ``(m,)``."""
-    chunks = zip(torch.split(states, 128), torch.split(labels, 128), strict=True)
-    return torch.cat(
-        [
-            -torch.log_softmax(model.head(s).float(), -1).gather(1, y[:, None])[:, 0]
-            for s, y in chunks
-        ]
-    )
-
-
 def _tensor(model: CausalModel, ids: NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
 
@@ -298,8 +293,8 @@ class _Unusable(Exception):
     """A technique that cannot be tried, with the reason."""
 
 
-class _Trial:
-    """One model and one text: the whole forward, and the prefix that everything goes on from."""
+class _Comparison:
+    """Each technique against the whole forward of one text, from one prefix of it."""
 
     def __init__(self, model: CausalModel, ids: NDArray[np.int64]) -> None:
         self.model = model
@@ -307,11 +302,12 @@ class _Trial:
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
         self.whole = model.states(self.ids[None])[0][0]
-        self.other = self.ids.flip(0)  # another text of the same tokens
+        # Another text of the same tokens, for what must not leak from one branch into the other.
+        self.other = self.ids.flip(0)
 
-    def run(self, name: str, trial: Callable[[], torch.Tensor]) -> Outcome:
+    def run(self, name: str, technique: Callable[[], torch.Tensor]) -> Outcome:
         try:
-            difference = trial()
+            difference = technique()
         except _Unusable as error:
             return Outcome(name, False, reason=str(error))
         except Exception as error:  # whatever a family raises, the technique is not for it
@@ -335,6 +331,7 @@ class _Trial:
         return self._difference(states[0], self.at)
 
     def forks(self) -> torch.Tensor:
+        # Both at once: what the first one writes into the other's states would show in its losses.
         first, second = self._branch(), self._branch()
         self.model.states(self.other[None, : self.tail], first, positions=self._positions())
         states, _ = self.model.states(self._end[None], second, positions=self._positions())
@@ -355,6 +352,7 @@ class _Trial:
             raise _Unusable("its cache does not keep every key (sliding or recurrent layers)")
         early = self.at // 2
         size = min(self.tail, self.at - early)
+        # A leaf that left the prefix halfway, and one behind another that it must not see.
         leaves = [
             Node(early, early + size, 0, [0]),
             Node(self.at, self.at + self.tail, 1, [1]),
@@ -370,19 +368,19 @@ class _Trial:
         return torch.cat([self._difference(parts[0], early), self._difference(parts[2], self.at)])
 
     def head(self) -> torch.Tensor:
-        some = self.ids[: HEAD + 1]
-        own = torch.log_softmax(self.model.logits(some[None])[0].float(), dim=-1)
-        ours = torch.log_softmax(self.model.head(self.whole[: len(some)]).float(), dim=-1)
-        return (ours - own)[:-1].gather(1, some[1:, None])[:, 0]
+        text = self.ids[: HEAD + 1]
+        expected = torch.log_softmax(self.model.logits(text[None])[0].float(), dim=-1)
+        stubbed = torch.log_softmax(self.model.head(self.whole[: len(text)]).float(), dim=-1)
+        return (stubbed - expected)[:-1].gather(1, text[1:, None])[:, 0]
 
     def lower(self) -> torch.Tensor:
         layers = Layers(self.model)
         half = layers.count // 2
         if half == 0:
             raise _Unusable("the model has no list of layers")
-        with layers.kept([half - 1]) as outputs:
+        with layers.recorded([half - 1]) as outputs:
             self.model.states(self.ids[None], keep=False)
-        with layers.below(half, outputs):
+        with layers.skipped(half, outputs):
             states, _ = self.model.states(self.ids[None], keep=False)
         return self._difference(states[0, self.at :], self.at)
 
@@ -419,4 +417,4 @@ class _Trial:
         """Losses of the tokens after ``start`` from *states*, less those of the whole forward."""
         labels = self.ids[start + 1 : start + len(states)]
         whole = self.whole[start : start + len(labels)]
-        return _nll(self.model, states[: len(labels)], labels) - _nll(self.model, whole, labels)
+        return self.model.nll(states[: len(labels)], labels) - self.model.nll(whole, labels)

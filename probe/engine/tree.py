@@ -1,4 +1,4 @@
-"""The prefix tree: which tokens of a window's branches are forwarded once and shared.
+"""The prefix tree: which tokens are forwarded once and shared, and which leaves go together.
 
 Branches of several windows form one tree: a column is the tuple of the windows' keys at one
 index, and a prefix is shared where all windows agree, so that the windows can be walked together.
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 SHARED_AT_LEAST = 32  # a shorter common prefix costs less forwarded twice than branched from
+SHORT = 288  # longest leaf that shares a forward: longer ones fill one alone
+PACK = 1024  # tokens of short leaves in one forward
 
 
 @dataclass(eq=False)
@@ -58,9 +60,69 @@ def build(keys: Sequence[NDArray[np.int64]], shared_at_least: int = SHARED_AT_LE
     return roots
 
 
+def without_tree(keys: Sequence[NDArray[np.int64]]) -> list[Node]:
+    """Every distinct branch forwarded whole: a tree without branching."""
+    roots: list[Node] = []
+    for branch, row in enumerate(keys):
+        for node in roots:
+            if np.array_equal(keys[node.branch], row):
+                node.through.append(branch)
+                break
+        else:
+            roots.append(Node(0, row.shape[1], branch, [branch]))
+    return roots
+
+
 def tokens(roots: Sequence[Node]) -> int:
     """Tokens forwarded for one window when every shared prefix is forwarded once."""
     return sum(len(node) for root in roots for node in root.walk())
+
+
+def by_length(leaves: Sequence[Node]) -> Iterator[list[Node]]:
+    """Group leaves off one prefix by length, so that they can be rows of a batch."""
+    lengths: dict[int, list[Node]] = {}
+    for leaf in leaves:
+        lengths.setdefault(len(leaf), []).append(leaf)
+    for length, group in lengths.items():
+        most = max(1, PACK // length)
+        yield from (group[at : at + most] for at in range(0, len(group), most))
+
+
+def packs(leaves: Sequence[Node]) -> Iterator[list[Node]]:
+    """Cut a list of leaves into packs of at most ``PACK`` tokens."""
+    pack: list[Node] = []
+    for leaf in leaves:
+        if pack and sum(map(len, pack)) + len(leaf) > PACK:
+            yield pack
+            pack = []
+        pack.append(leaf)
+    if pack:
+        yield pack
+
+
+def packed_mask(leaves: Sequence[Node], cached: int, dtype: torch.dtype) -> torch.Tensor:
+    """What the tokens of packed leaves may see: the prefix they stand on, and their own past.
+
+    Additive, because a boolean mask is wrong in transformers' eager attention.
+
+    Args:
+        leaves: Leaves in the order in which they are packed.
+        cached: Tokens in the cache, at least the longest prefix of a leaf.
+        dtype: The model's dtype.
+
+    Returns:
+        0 where a key may be seen and the dtype's minimum elsewhere,
+        shape ``(1, 1, tokens, cached + tokens)``.
+    """
+    length = sum(map(len, leaves))
+    mask = torch.full((length, cached + length), torch.finfo(dtype).min, dtype=dtype)
+    at = 0
+    for leaf in leaves:
+        rows = slice(at, at + len(leaf))
+        mask[rows, : leaf.start] = 0
+        mask[rows, cached + at : cached + rows.stop].triu_(1)  # 0 up to a token, hidden after it
+        at = rows.stop
+    return mask[None, None]
 
 
 def _insert(
@@ -97,67 +159,3 @@ def _split(node: Node, at: int) -> None:
     """Cut *node* in two; what hung below it hangs below its second half."""
     rest = Node(at, node.stop, node.branch, list(node.through), node.children)
     node.stop, node.children = at, [rest]
-
-
-SHORT = 288  # longest leaf that shares a forward: longer ones fill one alone
-TOGETHER = 1024  # tokens of short leaves in one forward
-
-
-def by_length(leaves: Sequence[Node]) -> Iterator[list[Node]]:
-    """Group leaves off one prefix by length, so that they can be rows of a batch."""
-    lengths: dict[int, list[Node]] = {}
-    for leaf in leaves:
-        lengths.setdefault(len(leaf), []).append(leaf)
-    for length, group in lengths.items():
-        most = max(1, TOGETHER // length)
-        yield from (group[at : at + most] for at in range(0, len(group), most))
-
-
-def packs(leaves: Sequence[Node]) -> Iterator[list[Node]]:
-    """Cut a list of leaves into packs of at most ``TOGETHER`` tokens."""
-    pack: list[Node] = []
-    for leaf in leaves:
-        if pack and sum(map(len, pack)) + len(leaf) > TOGETHER:
-            yield pack
-            pack = []
-        pack.append(leaf)
-    if pack:
-        yield pack
-
-
-def packed_mask(leaves: Sequence[Node], cached: int, dtype: torch.dtype) -> torch.Tensor:
-    """What the tokens of packed leaves may see: the prefix they stand on, and their own past.
-
-    Additive, because a boolean mask is wrong in transformers' eager attention.
-
-    Args:
-        leaves: Leaves in the order in which they are packed.
-        cached: Tokens in the cache, at least the longest prefix of a leaf.
-        dtype: The model's dtype.
-
-    Returns:
-        0 where a key may be seen and the dtype's minimum elsewhere,
-        shape ``(1, 1, tokens, cached + tokens)``.
-    """
-    tokens = sum(map(len, leaves))
-    mask = torch.full((tokens, cached + tokens), torch.finfo(dtype).min, dtype=dtype)
-    at = 0
-    for leaf in leaves:
-        own = slice(at, at + len(leaf))
-        mask[own, : leaf.start] = 0
-        mask[own, cached + at : cached + own.stop].triu_(1)
-        at = own.stop
-    return mask[None, None]
-
-
-def without_tree(keys: Sequence[NDArray[np.int64]]) -> list[Node]:
-    """Every distinct branch forwarded whole: a tree without branching."""
-    roots: list[Node] = []
-    for branch, row in enumerate(keys):
-        for node in roots:
-            if np.array_equal(keys[node.branch], row):
-                node.through.append(branch)
-                break
-        else:
-            roots.append(Node(0, row.shape[1], branch, [branch]))
-    return roots

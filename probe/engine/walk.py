@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
-from probe.engine.branch import Branch, Intact, columns
-from probe.engine.ledger import Ledger, Request
+from probe.engine.branch import Branch, columns
+from probe.engine.ledger import Ledger, Measurement, Request
 from probe.engine.losses import Losses
 from probe.engine.tree import SHORT, Node, build, by_length, packed_mask, packs, without_tree
 from probe.models.cache import is_plain, release, rows, snapshot
@@ -19,57 +20,69 @@ ALONE = 8192  # tokens of one row in one forward, which bounds the activations
 PIECE = 1024  # the same where a cache grows: between its tensors, larger ones leave larger holes
 
 
+@dataclass(frozen=True)
+class Techniques:
+    """What the engine may use; the self-check switches off what fails on a model.
+
+    Args:
+        continuation: Going on from a cache with many tokens at once.
+        forks: Going on from one cache several times.
+        rows: Short branches off one prefix as rows of a batch.
+        packing: Short branches off one chain in one forward, kept apart by a 4-D mask.
+        head: Logits of some hidden states by the model's own forward with its body stubbed.
+        lower: Layers below the first that a pattern changes, forwarded once for all patterns.
+    """
+
+    continuation: bool = True
+    forks: bool = True
+    rows: bool = True
+    packing: bool = True
+    head: bool = True
+    lower: bool = True
+
+    @property
+    def branching(self) -> bool:
+        """Whether prefixes can be shared at all; without, every branch is forwarded whole."""
+        return self.continuation and self.forks and self.head
+
+    def whole(self) -> "Techniques":
+        """The same with every branch forwarded whole: the plain way."""
+        return replace(self, continuation=False, rows=False, packing=False, lower=False)
+
+
 class Walk:
     """The state of a walk: what was asked for, what is known so far, what it took.
 
     Args:
         model: The model.
         batch: Branches of each window; of equal shape in all windows.
-        references: Indices of the intact branches for ``kl``.
-        intact: Their hidden states, kept where ``kl`` is measured.
-        several: Whether targets have intact branches of their own.
-        measures: What to compute.
-        branching: Share prefixes; otherwise each branch is forwarded whole.
-        rows: Put short leaves of equal length off one prefix into a batch.
-        packing: Put short leaves off one chain into one forward with a mask.
-        own_logits: Take the logits of the model's own forward instead of its hidden states.
+        measurement: What is computed of their targets.
+        techniques: What may be used.
     """
 
     def __init__(
         self,
         model: CausalModel,
         batch: Sequence[Sequence[Branch]],
-        *,
-        references: Sequence[int],
-        intact: Intact | None,
-        several: bool,
-        measures: Sequence[str],
-        branching: bool,
-        rows: bool,
-        packing: bool,
-        own_logits: bool,
+        measurement: Measurement,
+        techniques: Techniques,
     ) -> None:
         self.model = model
         # What is compared with a single intact branch has to come behind it.
-        self.first = frozenset(() if several else references)
+        self.first = frozenset(() if measurement.several else measurement.references)
         self.branches = list(batch[0])
         self.windows = len(batch)
         self.ids = [np.stack([w[b].ids for w in batch]) for b in range(len(self.branches))]
-        self.ledger = Ledger(
-            self.branches,
-            self.ids,
-            head=(lambda logits: logits) if own_logits else model.head,
-            vocabulary=model.vocabulary,
-            measures=measures,
-            references=references,
-            intact=intact,
-            hold=several,
-        )
         self.places = [branch.places for branch in self.branches]
+        self.branching = techniques.branching
+        self.rows = techniques.rows and techniques.head
+        self.packing = techniques.packing and techniques.branching
+        self.own_logits = not techniques.head
+        self.ledger = Ledger(
+            model, self.branches, self.ids, measurement, own_logits=self.own_logits
+        )
         keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
-        self.roots = build(keys) if branching else without_tree(keys)
-        self.branching, self.rows = branching, rows
-        self.packing, self.own_logits = packing and branching, own_logits
+        self.roots = build(keys) if self.branching else without_tree(keys)
         self.tokens = self.forwards = 0
         self.body_seconds = self.head_seconds = 0.0
 
@@ -79,28 +92,37 @@ class Walk:
         self._timed(self.ledger.settle)
 
     def losses(self) -> list[list[Losses]]:
-        """What was found, by window and branch."""
+        """The losses by window and branch."""
         return self.ledger.losses()
 
     # -- the walk ---------------------------------------------------------------------------
 
     def _siblings(self, nodes: Sequence[Node], cache: Cache | None) -> None:
-        """Walk nodes that go on from one cache; the last of them takes it over."""
+        """Walk nodes that go on from one cache; the last of them takes it over.
+
+        Depth first, so that only the caches on the way to one node are alive. A cache grows by new
+        tensors and never in place: a parent's that stayed alive would hold its prefix once more.
+        """
         long, short = self._divide(nodes)
         groups = list(by_length(short)) if self.rows else [[node] for node in short]
         steps = [*((node,) for node in long), *groups]
         for number, step in enumerate(steps, start=1):
-            own = cache if cache is None or number == len(steps) else snapshot(cache)
+            branch = cache if cache is None or number == len(steps) else snapshot(cache)
             if len(step) > 1:
-                self._forward_rows(step, own)
+                self._forward_rows(step, branch)
             else:
-                self._chain(step[0], own)
-            del own
+                self._chain(step[0], branch)
+            del branch
             if self.model.device.type == "cpu":
                 release()
 
     def _chain(self, node: Node, cache: Cache | None) -> None:
-        """Forward a node, and on along its only long child, leaving short leaves for one pack."""
+        """Forward a node, and on along its only long child, leaving short leaves for one pack.
+
+        Nodes with one long child are one text: they are forwarded together, in pieces that the
+        tree has no say in. The leaves that left it on the way wait for its end, where a mask shows
+        each of them the part of the cache that it stands on.
+        """
         chain: list[Node] = [node]
         packed: list[Node] = []
         while self.packing:
@@ -112,7 +134,7 @@ class Walk:
         goes_on = bool(packed or chain[-1].children)
         states, cache = self._forward_long(chain, cache, keep=goes_on)
         self._score([request for part in chain for request in self._requests(part, states, node)])
-        del states
+        del states  # of all tokens, and not needed below
         left = [child for child in chain[-1].children if child not in packed]
         if not goes_on:
             return
@@ -125,7 +147,11 @@ class Walk:
         self._siblings(left, cache)
 
     def _divide(self, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
-        """Nodes walked one by one, and short leaves that can share a forward."""
+        """Nodes walked one by one, and short leaves that can share a forward.
+
+        The intact branch is none of the latter: its states must be known before those that are
+        compared with it, and long nodes are walked first.
+        """
         short = [
             n
             for n in nodes
@@ -143,14 +169,16 @@ class Walk:
         ids = self.ids[chain[-1].branch][:, start:stop]
         length = ids.shape[1]
         most = PIECE if keep or cache is not None else ALONE
+        # Equal ones: a short last piece would cost a forward and fill no core. Without branching
+        # nothing goes on from a cache, not even the next piece.
         step = -(-length // -(-length // most)) if self.branching else length
         states = []
         for at in range(0, length, step):
             piece = ids[:, at : at + step]
             positions = self.places[chain[-1].branch][start + at : start + at + piece.shape[1]]
             more = keep or at + step < length
-            got, cache = self._forward(piece, cache, positions[None], keep=more)
-            states.append(got)
+            part, cache = self._forward(piece, cache, positions[None], keep=more)
+            states.append(part)
         return (states[0] if len(states) == 1 else torch.cat(states, dim=1)), cache
 
     def _forward_rows(self, nodes: Sequence[Node], cache: Cache | None) -> None:
@@ -162,10 +190,7 @@ class Walk:
         ids = np.concatenate([self.ids[n.branch][:, start : n.stop] for n in nodes])
         places = [self.places[n.branch][start : n.stop] for n in nodes]
         states, _ = self._forward(ids, cache, np.repeat(places, self.windows, axis=0), keep=False)
-        by_node = torch.split(states, self.windows)
-        self._score(
-            [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
-        )
+        self._score_nodes(nodes, torch.split(states, self.windows))
 
     def _forward_packed(self, nodes: Sequence[Node], cache: Cache) -> None:
         """Forward leaves off one chain side by side; each sees its own prefix and itself."""
@@ -173,10 +198,7 @@ class Walk:
         places = [self.places[n.branch][n.start : n.stop] for n in nodes]
         mask = packed_mask(nodes, cache.get_seq_length(), self.model.model.dtype)
         states, _ = self._forward(ids, cache, np.concatenate(places)[None], mask)
-        by_node = torch.split(states, [len(node) for node in nodes], dim=1)
-        self._score(
-            [r for node, own in zip(nodes, by_node, strict=True) for r in self._requests(node, own)]
-        )
+        self._score_nodes(nodes, torch.split(states, [len(node) for node in nodes], dim=1))
 
     def _forward(
         self,
@@ -206,10 +228,18 @@ class Walk:
         self.forwards += 1
         return states, grown
 
+    # -- scoring ----------------------------------------------------------------------------
+
     def _requests(
         self, node: Node, states: torch.Tensor, origin: Node | None = None
     ) -> Iterator[Request]:
-        """Targets that a node's hidden states predict: those at ``start + 1 … stop``."""
+        """Targets that a node's hidden states predict: those at ``start + 1 … stop``.
+
+        Args:
+            node: The node.
+            states: Those of the node, or of a chain that begins with *origin*.
+            origin: See *states*.
+        """
         shift = (origin or node).start
         for number in node.through:
             branch = self.branches[number]
@@ -217,6 +247,11 @@ class Walk:
             if first < stop:
                 hidden = states[:, first - 1 - shift : stop - 1 - shift]
                 yield Request(number, first - branch.first, hidden)
+
+    def _score_nodes(self, nodes: Sequence[Node], states: Sequence[torch.Tensor]) -> None:
+        """Score nodes that were forwarded together, each with its own states."""
+        pairs = zip(nodes, states, strict=True)
+        self._score([request for node, part in pairs for request in self._requests(node, part)])
 
     def _score(self, requests: Sequence[Request]) -> None:
         """Hand the hidden states of one forward over to be scored."""
@@ -228,6 +263,6 @@ class Walk:
         self.head_seconds += self._clock() - started
 
     def _clock(self) -> float:
-        if self.model.device.type == "cuda":
+        if self.model.device.type == "cuda":  # what was launched is done
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()

@@ -14,6 +14,7 @@ from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import Chart, EmptyChartError, Series, delta_axis, names_axis
+from probe.findings.contrasts import contrasts
 from probe.findings.curve import threshold_of
 from probe.findings.table import Table
 from probe.text import counted, printable
@@ -64,6 +65,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         caveats=[
             *([_few(few)] if few < FEWEST_DOCUMENTS else []),
             *run.warnings,
+            *run.once(contrasts)[1],
         ],
         files={"bands.csv": table, "summary.json": {}},  # counts and losses stand there as well
     )

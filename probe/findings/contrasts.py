@@ -56,7 +56,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         }
     }
     title = "Deletion, content and order"
-    notes = missing if run.is_answered_by("curve") and run.contexts else ()
+    # Where attention alone was limited nobody asks for contrasts of texts.
+    asked = run.is_answered_by("curve") and (run.contexts or not run.patterns)
+    notes = missing if asked else ()
     if rows.empty or not run.has_length:
         return Finding("contrasts", title, notes=notes, files=files)
     names = dict.fromkeys(rows["contrast"].astype(str))

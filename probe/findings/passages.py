@@ -23,6 +23,7 @@ from probe.findings.chart import (
     linear_axis,
     names_axis,
 )
+from probe.findings.contrasts import contrasts
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import Shown, Table, between, records
 from probe.results.views import scored_conditions
@@ -96,7 +97,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         f"Measured on {', '.join(counts(run))}; all but the passage is intact.",
         tables=tables,
         charts=charts,
-        caveats=[*(few if number < FEWEST_DOCUMENTS else []), *run.warnings],
+        caveats=[
+            *(few if number < FEWEST_DOCUMENTS else []),
+            *run.warnings,
+            *run.once(contrasts)[1],
+        ],
         files={"passages.csv": by_name, "passages_by_distance.csv": by_distance},
     )
 

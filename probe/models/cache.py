@@ -1,4 +1,4 @@
-"""Branching a cache of transformers: snapshots and rows, without copying keys and values."""
+"""The cache of a model: going on from it several times, and giving back the memory it leaves."""
 
 import copy
 import ctypes
@@ -47,6 +47,17 @@ def is_plain(cache: Cache) -> bool:
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
+def release() -> None:
+    """Return free pages of the heap to the system.
+
+    A cache grows by new tensors, each longer than the one it replaces: the holes that the old ones
+    leave are too small for the next, and without this the heap grows to several times what lives.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
 def _copy_layer(layer: Any) -> Any:
     twin = copy.copy(layer)
     for name, value in vars(twin).items():
@@ -71,14 +82,3 @@ def _trim() -> Callable[[int], int] | None:
     except (OSError, AttributeError, TypeError):
         return None
     return trim
-
-
-def release() -> None:
-    """Return free pages of the heap to the system.
-
-    A cache grows by new tensors, each longer than the one it replaces: the holes that the old ones
-    leave are too small for the next, and without this the heap grows to several times what lives.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)

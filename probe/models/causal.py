@@ -12,6 +12,8 @@ from transformers.cache_utils import Cache
 
 from probe.errors import ProbeError
 
+_ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
+
 
 class CausalModel:
     """The body and the head of a causal LM, called apart.
@@ -98,6 +100,24 @@ class CausalModel:
             self._output["last_hidden_state"] = None
         return logits
 
+    def nll(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Losses of labels from the states that predict them, nats, float32.
+
+        Args:
+            states: Hidden states, shape ``(m, d)``.
+            labels: Token ids, shape ``(m,)``, int64.
+
+        Returns:
+            Shape ``(m,)``.
+        """
+        chunks = zip(torch.split(states, _ROWS), torch.split(labels, _ROWS), strict=True)
+        return torch.cat(
+            [
+                -torch.log_softmax(self.head(rows).float(), -1).gather(1, targets[:, None])[:, 0]
+                for rows, targets in chunks
+            ]
+        )
+
     @contextmanager
     def exact_head(self) -> Iterator[None]:
         """Let the output projection compute in float32, so that its logits are not rounded.
@@ -159,11 +179,11 @@ def _has_gaps(positions: torch.Tensor | None) -> bool:
 
 def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
     """Run four tokens and see which submodule hands over the last hidden state."""
-    found: list[tuple[nn.Module, Any]] = []
+    bodies: list[tuple[nn.Module, Any]] = []
 
     def hook(module: nn.Module, _args: Any, output: Any) -> None:
         if getattr(output, "last_hidden_state", None) is not None:
-            found.append((module, output))
+            bodies.append((module, output))
 
     hooks = [m.register_forward_hook(hook) for m in model.modules() if m is not model]
     try:
@@ -176,21 +196,21 @@ def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
     finally:
         for handle in hooks:
             handle.remove()
-    if not found:
+    if not bodies:
         raise ProbeError(
             f"{type(model).__name__} is no causal language model of transformers: "
             "none of its parts returns a last_hidden_state"
         )
-    return found[-1]
+    return bodies[-1]
 
 
 def _listed(module: nn.Module) -> Iterator[nn.Module]:
     """Members of the outermost lists of modules, each once: a model's layers."""
-    found: dict[nn.Module, None] = {}
+    distinct: dict[nn.Module, None] = {}
     for child in module.children():
         members = child.children() if isinstance(child, nn.ModuleList) else _listed(child)
-        found |= dict.fromkeys(members)
-    yield from found
+        distinct |= dict.fromkeys(members)
+    yield from distinct
 
 
 def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
@@ -200,11 +220,11 @@ def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
 
 def _wide(layer: nn.Module) -> Callable[..., Any]:
     """The forward of a layer with its weights in float32 meanwhile."""
-    own = layer.forward
+    narrow = layer.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with _widened(_weights(layer)):
-            return own(*args, **kwargs)
+            return narrow(*args, **kwargs)
 
     return forward
 

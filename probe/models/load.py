@@ -66,9 +66,9 @@ class ModelSource:
     def positions(self) -> int | None:
         """How many positions the model has, ``None`` where there is no limit."""
         text = self.config.get_text_config()
-        found = [getattr(text, name, None) for name in _POSITIONS]
+        given = [getattr(text, name, None) for name in _POSITIONS]
         unused = int(text.pad_token_id or 0) + 1 if text.model_type in _BEHIND_PADDING else 0
-        return next((int(value) - unused for value in found if value), None)
+        return next((int(value) - unused for value in given if value), None)
 
     @property
     def trained_length(self) -> int | None:
@@ -78,8 +78,8 @@ class ModelSource:
         """
         text = self.config.get_text_config()
         scaling = getattr(text, "rope_parameters", None) or {}
-        found = [scaling.get(_ORIGINAL), getattr(text, _ORIGINAL, None), self.positions]
-        return next((int(value) for value in found if value), None)
+        given = [scaling.get(_ORIGINAL), getattr(text, _ORIGINAL, None), self.positions]
+        return next((int(value) for value in given if value), None)
 
     @property
     def layers(self) -> int:
@@ -89,8 +89,8 @@ class ModelSource:
     @property
     def bos(self) -> int | None:
         """The tokenizer's BOS, ``None`` where it has none."""
-        found = getattr(self.tokenizer, "bos_token_id", None)
-        return None if found is None else int(found)
+        token = getattr(self.tokenizer, "bos_token_id", None)
+        return None if token is None else int(token)
 
     @property
     def prepended(self) -> tuple[int, ...]:
@@ -245,7 +245,7 @@ def _unconverted(error: Exception) -> list[str]:
     """
     frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
     reports = [seen["loading_info"] for seen in frames if "loading_info" in seen]
-    return sorted({key for one in reports for key in getattr(one, "conversion_errors", ())})
+    return sorted({key for report in reports for key in getattr(report, "conversion_errors", ())})
 
 
 def _listed(keys: list[str]) -> str:
@@ -268,14 +268,14 @@ def _refuse_counts(path: str, config: Any) -> None:
 @contextmanager
 def _warned() -> Iterator[list[str]]:
     """Collect what transformers warns of meanwhile, whatever its verbosity; each line once."""
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     lines: list[str] = []
 
     class Collecting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             # The report on a checkpoint's weights is read from the loading info instead.
             if record.funcName != "log_state_dict_report":
-                found[" ".join(record.getMessage().split())] = None
+                distinct[" ".join(record.getMessage().split())] = None
 
     transformers.utils.logging.warning_once.cache_clear()  # once for each model, not for a process
     logger, handler = transformers.utils.logging.get_logger("transformers"), Collecting()
@@ -287,7 +287,7 @@ def _warned() -> Iterator[list[str]]:
     finally:
         logger.handlers[:] = before
         logger.setLevel(level)
-        lines += found
+        lines += distinct
 
 
 def resolve_device(device: str) -> torch.device:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from probe.corpus.data_files import expand_home, is_local
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -45,7 +46,7 @@ def locate(path: str) -> Location:
     """
     if path.startswith(PACKAGE):
         return _in_package(path)
-    place = at_home(path)
+    place = expand_home(path)
     try:
         is_folder, is_file = place.is_dir(), place.is_file()
     except OSError as error:  # a name that is too long
@@ -65,33 +66,16 @@ def locate(path: str) -> Location:
     return Location(path, None, path.rsplit("/", 1)[-1])
 
 
-def at_home(path: str) -> Path:
-    """A path with the user's home in place of ``~``."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # nobody has that name
-        return Path(path)
-
-
-def is_local(path: str) -> bool:
-    """Say whether a text can only be a path of this machine, not a name on the hub.
-
-    A name there is one word, or two with a slash between them.
-    """
-    outright = path.startswith(("/", "./", "../", "~")) or path in (".", "..")
-    return "://" not in path and (outright or path.endswith("/") or path.count("/") > 1)
-
-
 def gguf_name(file: str) -> str:
     """Name a model by its GGUF file, and say that its weights were quantised.
 
     ``SmolLM2-135M-Instruct.Q4_1.gguf`` is "SmolLM2-135M-Instruct (4-bit weights dequantised)".
     """
     stem = file.removesuffix(".gguf")
-    found = _BITS.match(stem)
-    if found is None or found["bits"] is None:
-        return found["name"] if found else stem
-    return f"{found['name']} ({found['bits']}-bit weights dequantised)"
+    parts = _BITS.match(stem)
+    if parts is None or parts["bits"] is None:
+        return parts["name"] if parts else stem
+    return f"{parts['name']} ({parts['bits']}-bit weights dequantised)"
 
 
 def _in_package(path: str) -> Location:

@@ -1,4 +1,4 @@
-"""Conditions: perturbations with their parameters, as canonical text, ready to be applied."""
+"""Conditions: perturbations with their parameters, read from a text, applied to a far context."""
 
 import hashlib
 import inspect
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.random import Generator
 
 from probe import checks
-from probe.attention.patterns import Pattern
+from probe.attention.pattern import Pattern
+from probe.calls import refuse_long
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
+from probe.perturbations.language import pipeline_version
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
-from probe.perturbations.text import MadeUp, TokenText, pipeline_version
-from probe.registry import refuse_long, run_file
+from probe.perturbations.units import TokenText, synthetic_inputs
 from probe.text import shown
 
 MOST_STEPS = 100
@@ -31,7 +32,7 @@ _CONTROLS = ("intact", "noise", ATTEND)
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the far context; made by `parse`, equal where its text is.
+    """What is done to the far context; made by `parse`, equal where the text is.
 
     Args:
         text: The canonical text: ``shuffle(span=20)``, ``[drop(rate=0.5), shuffle]``.
@@ -137,12 +138,12 @@ class Condition:
             UsageError: If a source has no sampler.
         """
         self._refuse_unbound(sources)
-        given = {"text": text, "targets": targets, "passage": passage}
+        handed = {"text": text, "targets": targets, "passage": passage}
         for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
-            far = step.call(far, step_rng, sources, given)
+            far = step.call(far, step_rng, sources, handed)
         return far
 
-    def left(
+    def remaining(
         self,
         far: Ids,
         *,
@@ -151,7 +152,7 @@ class Condition:
         targets: Ids | None = None,
         passage: slice | None = None,
     ) -> Ids:
-        """Which tokens of far are left by a condition that keeps positions.
+        """Which tokens of far remain under a condition that keeps positions.
 
         Args:
             far: Token ids of the far context, shape ``(n,)``, int64.
@@ -170,13 +171,13 @@ class Condition:
         places = np.arange(len(far))
         if "targets" in registry.get(step.name).reads:
             raise ValueError(f"{shown(self.text)} reads the targets and cannot keep positions")
-        given = {"text": text, "targets": targets, "passage": passage}
-        left = step.call(places, checks.generator(rng), {}, given)
-        if len(left) and (np.diff(left) < 1).any():
+        handed = {"text": text, "targets": targets, "passage": passage}
+        remaining = step.call(places, checks.generator(rng), {}, handed)
+        if len(remaining) and (np.diff(remaining) < 1).any():
             raise ValueError(
                 f"{shown(self.text)} keeps positions, but does more than leave tokens out"
             )
-        return left
+        return remaining
 
     def _refuse_unbound(self, sources: Mapping[str, Sampler]) -> None:
         if unbound := self.sources - sources.keys():
@@ -228,6 +229,7 @@ def parse(text: str | Sequence[str]) -> Condition:
                 f"condition {shown(text)}: {step.name!r} leaves the text alone and stands alone"
             )
         if number and step.needs_text:
+            _check_values(step, text)
             raise UsageError(
                 f"condition {shown(text)}: {step} reads the text as it was written; allowed: it "
                 "comes first in a list"
@@ -269,31 +271,14 @@ def _check_values(step: Step, text: str | Sequence[str]) -> None:
             f"condition {shown(text)}: source {shown(step.source)} is unknown; allowed: {known}"
         )
     try:
-        handed = {"text": MadeUp(4), "targets": np.array([2]), "passage": slice(1, 2)}
-        step.call([1, 2, 3, 4], np.random.default_rng(0), any_sources(), handed)
+        rng, inputs = np.random.default_rng(0), synthetic_inputs(4)
+        step.call([1, 2, 3, 4], rng, any_sources(), inputs)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"condition {shown(text)}: {error}") from error
 
 
-def load_file(file: str, what: str = "") -> str:
-    """Run a Python file, which registers its perturbations.
-
-    Args:
-        file: The path, relative to the working directory.
-        what: What named it, for an error.
-
-    Returns:
-        The same path.
-
-    Raises:
-        UsageError: If it cannot be read or run.
-    """
-    run_file(file, what)
-    return file
-
-
-def marks(conditions: Iterable[Condition]) -> dict[str, str]:
-    """What changes with code that is not ours: the user's own perturbations, and spaCy.
+def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
+    """Versions of the code behind conditions that is not ours: a user's own functions, and spaCy.
 
     Args:
         conditions: The conditions.
@@ -303,16 +288,16 @@ def marks(conditions: Iterable[Condition]) -> dict[str, str]:
         calls is not in it. The versions of spaCy and a pipeline, by the perturbation that asks it.
     """
     steps = [step for condition in conditions for step in condition.steps]
-    found = {}
+    versions = {}
     for step in steps:
         model = pipeline_of(step.name, step.parameters)
         if model is not None:
-            found[f"{step.name}(model={model!r})"] = pipeline_version(model)
+            versions[f"{step.name}(model={model!r})"] = pipeline_version(model)
     for name in sorted({step.name for step in steps}):
         function = inspect.unwrap(registry.get(name).function)
         if function.__module__ in registry.BUILTINS:
             continue
         source = registry.source_of(function)
         if source:
-            found[name] = hashlib.sha256(source.encode()).hexdigest()
-    return found
+            versions[name] = hashlib.sha256(source.encode()).hexdigest()
+    return versions

@@ -1,4 +1,4 @@
-"""Perturbations of content: other tokens in the same places."""
+"""Perturbations of content: other tokens in the same places, and a passage in another place."""
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
@@ -9,11 +9,21 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
-from probe.perturbations.samplers import Sampler, draw, sampler_of
+from probe.perturbations.registry import Traits, register
+from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
+
+PLACES = ("last", "first")
+"""Where a passage can be moved to."""
 
 
-@register("replace")
+@register(
+    "replace",
+    traits=Traits(
+        random=lambda tokens, *, source, rate: rate < 1 or is_varied(source),
+        nested=True,
+        needs_text=False,
+    ),
+)
 def replace(
     far: Ids, *, rng: Generator, source: Sequence[int] | Sampler | str | int, rate: float = 1.0
 ) -> Ids:
@@ -51,10 +61,7 @@ def replace(
     return np.where(replaced.random(len(far)) < rate, others, far)
 
 
-PLACES = ("last", "first")
-
-
-@register("move")
+@register("move", traits=Traits(random=False, nested=False, needs_text=False))
 def move(far: Ids, *, rng: Generator, to: str = "last", passage: slice | None = None) -> Ids:
     """Put a passage behind or before all the others (protocol passages).
 

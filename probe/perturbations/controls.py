@@ -6,10 +6,10 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
+from probe.perturbations.registry import STEADY, register
 
 
-@register("intact")
+@register("intact", traits=STEADY)
 def intact(far: Ids, *, rng: Generator) -> Ids:
     """Leave the far context as it is.
 
@@ -23,7 +23,7 @@ def intact(far: Ids, *, rng: Generator) -> Ids:
     return far
 
 
-@register("noise")
+@register("noise", traits=STEADY)
 def noise(far: Ids, *, rng: Generator, windows: int | None = None) -> Ids:
     """Leave the far context as it is, but score it down the path of the perturbed ones.
 
@@ -45,7 +45,7 @@ def noise(far: Ids, *, rng: Generator, windows: int | None = None) -> Ids:
     return far
 
 
-@register("attend")
+@register("attend", traits=STEADY)
 def attend(far: Ids, *, rng: Generator, pattern: str) -> Ids:
     """Leave the text as it is and let attention see only what a pattern allows: ``local(512)``.
 
@@ -55,7 +55,7 @@ def attend(far: Ids, *, rng: Generator, pattern: str) -> Ids:
     Args:
         far: Token ids of the far context, shape ``(n,)``, int64.
         rng: Not drawn from.
-        pattern: Text of an attention pattern, :mod:`probe.attention.text`.
+        pattern: Text of an attention pattern, :mod:`probe.attention.parse`.
 
     Returns:
         The same token ids, shape ``(n,)``.

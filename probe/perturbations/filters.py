@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
-from probe.perturbations.text import MODEL, TAGS, TokenText
+from probe.perturbations.language import MODEL, TAGS
+from probe.perturbations.registry import Traits, register
+from probe.perturbations.units import TokenText, text_of
 from probe.text import shown
 
 CONTENT = ("ADJ", "ADV", "NOUN", "PRON", "PROPN", "VERB")
@@ -29,7 +30,7 @@ KINDS = {
 """What a filter may name, and the parts of speech that it stands for."""
 
 
-@register("keep", removes=True)
+@register("keep", removes=True, traits=Traits(random=False, nested=True, needs_text=True))
 def keep(
     far: Ids,
     *,
@@ -87,18 +88,18 @@ def chosen(far: Ids, what: str, text: TokenText | None, model: str = MODEL) -> N
         ValueError: See `keep`.
     """
     kinds = _kinds(what)
-    own = checks.text_of(far, text, what)
-    found = np.zeros(len(far), dtype=np.bool_)
+    text = text_of(far, text, what)
+    those = np.zeros(len(far), dtype=np.bool_)
     tags = frozenset[str]().union(*(KINDS[kind] for kind in kinds))
     if tags:
-        found |= np.array([(tag or "SPACE") in tags for tag in own.labels("pos", model)], np.bool_)
+        those |= np.array([(tag or "SPACE") in tags for tag in text.labels("pos", model)], np.bool_)
     if "entity" in kinds:
-        found |= np.array([bool(label) for label in own.labels("entity", model)], np.bool_)
+        those |= np.array([bool(label) for label in text.labels("entity", model)], np.bool_)
     if "common" in kinds:
-        found |= own.common
+        those |= text.common
     if "rare" in kinds:
-        found |= ~own.common
-    return found
+        those |= ~text.common
+    return those
 
 
 def pipeline_of(name: str, parameters: Mapping[str, Any]) -> str | None:

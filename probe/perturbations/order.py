@@ -2,19 +2,55 @@
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
-from probe.perturbations.text import UNITS, TokenText
+from probe.perturbations.registry import Traits, register
+from probe.perturbations.units import TYPICAL, UNITS, TokenText, text_of
 
 # What each unit may be permuted inside of; None is all of far.
 _WITHIN = {"token": (None, "sentence", "word"), "word": (None, "sentence"), "sentence": (None,)}
 
 
-@register("shuffle")
+def _declared(sizes: Callable[..., tuple[float, float]]) -> Traits:
+    """What is known of permutations by the tokens of a unit, and of the group that no unit leaves.
+
+    Something moves where two units stand in one group. A longer far context begins with the shorter
+    one's result where that holds a whole group, or where nothing moves in either.
+    """
+
+    def random(tokens: int, **parameters: Any) -> bool:
+        unit, group = sizes(**parameters)
+        return min(group, tokens) > unit
+
+    def nested(shorter: int, longer: int, **parameters: Any) -> bool:
+        unit, group = sizes(**parameters)
+        return shorter >= group or min(group, longer) <= unit
+
+    def needs_text(*, unit: str = "token", within: str | None = None, **_: Any) -> bool:
+        return unit != "token" or within is not None
+
+    return Traits(random, nested, needs_text)
+
+
+def _shuffled(*, span: int | None, unit: str, within: str | None) -> tuple[float, float]:
+    group = TYPICAL[within] if within else math.inf
+    return TYPICAL[unit], group if span is None else min(span, group)
+
+
+def _shuffled_spans(*, span: int, within: str | None) -> tuple[float, float]:
+    group = TYPICAL[within] if within else math.inf
+    return min(span, group), group
+
+
+@register("shuffle", traits=_declared(_shuffled))
 def shuffle(
     far: Ids,
     *,
@@ -60,7 +96,7 @@ def shuffle(
     return far[_permuted(_numbered(_units(far, unit, text)), groups, rng)]
 
 
-@register("shuffle_spans")
+@register("shuffle_spans", traits=_declared(_shuffled_spans))
 def shuffle_spans(
     far: Ids,
     *,
@@ -95,7 +131,10 @@ def shuffle_spans(
     return far[_permuted(units, groups, rng)]
 
 
-@register("reverse")
+@register(
+    "reverse",
+    traits=replace(_declared(lambda *, unit: (TYPICAL[unit], math.inf)), random=False),
+)
 def reverse(far: Ids, *, rng: Generator, unit: str = "token", text: TokenText | None = None) -> Ids:
     """Put the tokens, words or sentences in the opposite order.
 
@@ -121,7 +160,7 @@ def reverse(far: Ids, *, rng: Generator, unit: str = "token", text: TokenText | 
 
 def _units(far: Ids, unit: str, text: TokenText | None) -> Ids:
     """The number of the unit of each token, never falling, shape ``(n,)``."""
-    return np.arange(len(far)) if unit == "token" else checks.text_of(far, text, unit).units(unit)
+    return np.arange(len(far)) if unit == "token" else text_of(far, text, unit).units(unit)
 
 
 def _groups(far: Ids, within: str | None, text: TokenText | None) -> Ids:

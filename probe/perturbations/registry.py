@@ -10,17 +10,15 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Kind, like, to_array
-from probe.registry import Registry, summary
+from probe.registry import Registry, run_file, summary
 
 BUILTINS = (
-    "probe.perturbations.controls",
     "probe.perturbations.controls",
     "probe.perturbations.order",
     "probe.perturbations.content",
     "probe.perturbations.filters",
     "probe.perturbations.removal",
     "probe.perturbations.targets",
-    "probe.perturbations.content",
 )
 HANDED = frozenset({"text", "targets", "passage"})
 """Parameters that no condition writes: the run hands them over."""
@@ -38,7 +36,32 @@ class Perturbation(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Traits:
+    """What a perturbation does to any far context; what is ``None`` is found out by trying it.
+
+    Each is a bool, or a function that is handed the perturbation's parameters by name, behind the
+    numbers of tokens that it depends on.
+
+    Args:
+        random: Whether two draws can differ, on so many far tokens.
+        nested: Whether a longer far context begins with what a shorter one becomes, on so many
+            tokens of the shorter and of the longer one. Branches at two boundaries then share it.
+        needs_text: Whether it cannot do without the text of the far context.
+    """
+
+    random: bool | Callable[..., bool] | None = None
+    nested: bool | Callable[..., bool] | None = None
+    needs_text: bool | Callable[..., bool] | None = None
+
+
+UNKNOWN = Traits()
+"""Nothing is declared: a user's own function may leave it at that."""
+STEADY = Traits(random=False, nested=True, needs_text=False)
+"""Draws nothing, and does to a token what it does whatever follows."""
+
+
+@dataclass(frozen=True)
+class PerturbationEntry:
     """What is known of a perturbation.
 
     Args:
@@ -51,6 +74,7 @@ class Entry:
         reads: Which of ``text``, ``targets`` and ``passage`` it is handed besides the far context.
         alone: Whether each target needs a sequence of its own.
         keeps_positions: Whether what is left always keeps its position ids.
+        traits: What is declared of it.
     """
 
     name: str
@@ -61,14 +85,37 @@ class Entry:
     reads: frozenset[str] = frozenset()
     alone: bool = False
     keeps_positions: bool = False
+    traits: Traits = UNKNOWN
+
+    def declares(self, trait: str, given: dict[str, Any], *tokens: int) -> bool | None:
+        """What is declared of it with some parameters.
+
+        Args:
+            trait: A field of :class:`Traits`.
+            given: Parameters that differ from their defaults.
+            tokens: The numbers of tokens that the trait depends on.
+
+        Returns:
+            ``None`` where it is not declared.
+        """
+        declared = getattr(self.traits, trait)
+        if not callable(declared):
+            return declared  # type: ignore[no-any-return]
+        defaults = {parameter.name: parameter.default for parameter in self.parameters}
+        return bool(declared(*tokens, **(defaults | given)))
 
 
-REGISTRY = Registry[Entry]("perturbation", "f(far, *, rng, **parameters)", BUILTINS)
+REGISTRY = Registry[PerturbationEntry]("perturbation", "f(far, *, rng, **parameters)", BUILTINS)
 names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
 
 
 def register(
-    name: str, *, removes: bool = False, alone: bool = False, keeps_positions: bool = False
+    name: str,
+    *,
+    removes: bool = False,
+    alone: bool = False,
+    keeps_positions: bool = False,
+    traits: Traits = UNKNOWN,
 ) -> Callable[[Callable[..., Any]], Perturbation]:
     """Make a function on an int64 array a perturbation with a name.
 
@@ -81,7 +128,7 @@ def register(
 
     A parameter called ``source`` is written as a name in a condition and is handed a sampler.
     Three parameters are never written in a condition: ``text`` is handed the
-    :class:`probe.perturbations.text.TokenText` of the far context, ``targets`` the ids of the
+    :class:`probe.perturbations.units.TokenText` of the far context, ``targets`` the ids of the
     targets behind it, shape ``(m,)``, int64, and ``passage`` the place of a passage in it, a
     slice (protocol passages). A function with a parameter ``positions``
     (``'closed'`` or ``'kept'``) must do nothing but leave tokens out: where positions are kept it
@@ -95,6 +142,7 @@ def register(
             another number of ids is an error.
         alone: Whether the result depends on a single target, so that no two can share a sequence.
         keeps_positions: Whether what is left keeps its position ids, without being asked.
+        traits: What it does to any far context, as far as it need not be found out by trying.
 
     Returns:
         The decorator.
@@ -112,7 +160,7 @@ def register(
         REGISTRY.check_free(name, function)
         perturb = _wrap(name, function, removes=removes)
         parameters = REGISTRY.parameters(name, function, first="far", needs="rng")
-        REGISTRY.entries[name] = Entry(
+        REGISTRY.entries[name] = PerturbationEntry(
             name,
             perturb,
             summary(function),
@@ -121,6 +169,7 @@ def register(
             frozenset(parameter.name for parameter in parameters) & HANDED,
             alone,
             keeps_positions,
+            traits,
         )
         return perturb
 
@@ -142,6 +191,23 @@ def _wrap(name: str, function: Callable[..., Any], *, removes: bool) -> Perturba
         return like(perturbed, far)
 
     return perturb
+
+
+def load_file(file: str, what: str = "") -> str:
+    """Run a Python file, which registers its perturbations.
+
+    Args:
+        file: The path, relative to the working directory.
+        what: What named it, for an error.
+
+    Returns:
+        The same path.
+
+    Raises:
+        UsageError: If it cannot be read or run.
+    """
+    run_file(file, what)
+    return file
 
 
 def source_of(function: Callable[..., Any]) -> str:

@@ -7,11 +7,20 @@ from numpy.random import Generator
 from probe import checks
 from probe.perturbations.filters import POSITIONS, chosen
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
-from probe.perturbations.text import MODEL, TokenText
+from probe.perturbations.language import MODEL
+from probe.perturbations.registry import STEADY, Traits, register
+from probe.perturbations.units import TokenText
 
 
-@register("drop", removes=True)
+@register(
+    "drop",
+    removes=True,
+    traits=Traits(
+        random=lambda tokens, *, rate, **_: rate is not None and rate < 1,
+        nested=True,
+        needs_text=lambda *, what, **_: what is not None,
+    ),
+)
 def drop(
     far: Ids,
     *,
@@ -54,7 +63,7 @@ def drop(
     return far[rng.random(len(far)) >= checks.share("rate", rate)]
 
 
-@register("truncate", removes=True)
+@register("truncate", removes=True, traits=STEADY)
 def truncate(far: Ids, *, rng: Generator) -> Ids:
     """Remove all of the far context.
 
@@ -70,7 +79,7 @@ def truncate(far: Ids, *, rng: Generator) -> Ids:
     return far[:0]
 
 
-@register("delete", removes=True)
+@register("delete", removes=True, traits=STEADY)
 def delete(far: Ids, *, rng: Generator, sinks: int = 0, positions: str = "closed") -> Ids:
     """Remove the far context but its first tokens, and close the gap up or not.
 
@@ -96,7 +105,7 @@ def delete(far: Ids, *, rng: Generator, sinks: int = 0, positions: str = "closed
     return far[: min(len(far), checks.count("sinks", sinks, least=0))]
 
 
-@register("hide", removes=True, keeps_positions=True)
+@register("hide", removes=True, keeps_positions=True, traits=STEADY)
 def hide(far: Ids, *, rng: Generator, sinks: int = 0) -> Ids:
     """Let no near token attend to the far ones but the first of them; positions are kept.
 

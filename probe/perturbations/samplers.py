@@ -18,17 +18,17 @@ from probe.text import shown
 Sampler: TypeAlias = Callable[[int, Generator], Ids]
 """``sampler(n, rng)`` draws ``n`` token ids, shape ``(n,)``, int64."""
 
-SOURCES = (
-    "vocabulary",  # ordinary tokens, each as likely
-    "unigram",  # ordinary tokens, each as often as in the data
-    "document",  # consecutive tokens of another document
-    "self",  # consecutive tokens from elsewhere in the same document
-    "passage",  # the passage of the same name of another document, going round
-    "newline",  # the token of a line break, everywhere
-    "pad",  # the tokenizer's padding token, everywhere
-    "mask",  # the tokenizer's mask token, everywhere
-)
-"""The names that a condition may give as source; the run binds each to a sampler."""
+SOURCES = {
+    "vocabulary": "ordinary tokens, each as likely",
+    "unigram": "ordinary tokens, each as often as in the data",
+    "document": "consecutive tokens of another document",
+    "self": "consecutive older tokens of the same document",
+    "passage": "the passage of the same name of another document",
+    "newline": "the token of a line break, everywhere",
+    "pad": "the tokenizer's padding token, everywhere",
+    "mask": "the tokenizer's mask token, everywhere",
+}
+"""The names that a condition may give as source, and what the run binds to each."""
 FIXED = ("newline", "pad", "mask")
 """Those of a single token, which draw nothing."""
 _NONE = range(0)
@@ -176,6 +176,13 @@ def sampler_of(source: AnyIds | Sequence[int] | Sampler | str | int) -> Sampler:
     if isinstance(source, int | np.integer):
         return vocabulary([checks.count("source", source, least=0)])
     return vocabulary(source)
+
+
+def is_varied(source: Sequence[int] | str | int) -> bool:
+    """Whether two draws from what a condition gives as ``source`` can differ."""
+    if isinstance(source, str):
+        return source not in FIXED
+    return not isinstance(source, int) and len(set(source)) > 1
 
 
 def draw(sampler: Sampler, n: int, rng: Generator) -> Ids:

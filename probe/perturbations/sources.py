@@ -12,7 +12,7 @@ from probe.errors import UsageError
 from probe.perturbations.condition import Condition
 from probe.perturbations.ids import Ids
 from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unigram, vocabulary
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 
 class Sources:
@@ -80,24 +80,24 @@ class Sources:
     def _unigram(self) -> Sampler:
         return unigram(token_counts(self.pool, self.size))
 
-    def _passage(self, own: str, passage: str | None) -> Sampler:
+    def _passage(self, document: str, passage: str | None) -> Sampler:
         """The passage of one name of another document, from its beginning, going round."""
         others = self._passages.get(passage)
-        sampler = None if others is None else others.than(own)
+        sampler = None if others is None else others.than(document)
         if sampler is None:
             raise UsageError(
                 "condition \"replace(source='passage')\" needs a second document with a passage "
-                f"called {passage!r}; {own!r} is the only one"
+                f"called {passage!r}; {document!r} is the only one"
             )
         return sampler
 
-    def _document(self, own: str) -> Sampler:
+    def _document(self, document: str) -> Sampler:
         """Text of another document."""
-        sampler = self._documents.than(own)
+        sampler = self._documents.than(document)
         if sampler is None:
             raise UsageError(
                 "condition \"replace(source='document')\" needs a second document to take "
-                f"text from; the data set gave only {own!r}"
+                f"text from; the data set gave only {document!r}"
             )
         return sampler
 
@@ -129,7 +129,7 @@ class Sources:
 
 
 class _Others:
-    """A sampler of texts, each of a document, that leaves out those of one document.
+    """A sampler of texts that can leave out those of one document.
 
     Args:
         sampler: Takes ``without``, as that of `stretch` does.
@@ -143,9 +143,9 @@ class _Others:
             first = self._places.get(owner, range(place, place)).start
             self._places[owner] = range(first, place + 1)
 
-    def than(self, own: str) -> Sampler | None:
+    def than(self, document: str) -> Sampler | None:
         """A sampler of the other documents' texts, ``None`` where there are none."""
-        places = self._places.get(own, range(0))
+        places = self._places.get(document, range(0))
         if len(places) == self._count:
             return None
         return partial(self._sampler, without=places)
@@ -187,16 +187,16 @@ def token_of(name: str, tokenizer: Any, size: int) -> int:
         )
     if name == "newline":
         last = tokenizer("\n", add_special_tokens=False)["input_ids"][-1:]
-        found = next((token for token in last if tokenizer.decode([token]) == "\n"), None)
+        token = next((last_id for last_id in last if tokenizer.decode([last_id]) == "\n"), None)
     else:
-        found = getattr(tokenizer, f"{name}_token_id", None)
-    if found is None or not 0 <= found < size:
-        said = "has no such token" if found is None else f"gives it the id {found}"
+        token = getattr(tokenizer, f"{name}_token_id", None)
+    if token is None or not 0 <= token < size:
+        said = "has no such token" if token is None else f"gives it the id {token}"
         raise UsageError(
             f"source {name!r}: the tokenizer {said}; allowed: a token id from 0 to {size - 1}, as "
             "in replace(source=220)"
         )
-    return int(found)
+    return int(token)
 
 
 def check_texts(conditions: Iterable[Condition], texts: Iterable[TokenText | None]) -> None:

@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import register
-from probe.perturbations.samplers import Sampler, draw, sampler_of
+from probe.perturbations.registry import STEADY, Traits, register
+from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
 
 _DRAWS = 4  # so often is drawn until no target stands where one was taken out
 
 
-@register("drop_target", removes=True, alone=True)
+# Matched places are drawn among all of far: another far context, other places. Where one place of
+# three tokens is taken, two are left to draw from.
+@register(
+    "drop_target",
+    removes=True,
+    alone=True,
+    traits=Traits(
+        random=lambda tokens, *, matched: matched and tokens > 2,
+        nested=lambda *_, matched: not matched,
+        needs_text=False,
+    ),
+)
 def drop_target(
     far: Ids, *, rng: Generator, matched: bool = False, targets: Ids | None = None
 ) -> Ids:
@@ -40,7 +51,17 @@ def drop_target(
     return far[~_places(far, rng, matched, targets)]
 
 
-@register("replace_target", alone=True)
+@register(
+    "replace_target",
+    alone=True,
+    traits=Traits(
+        random=lambda tokens, *, source, matched: (
+            (matched and tokens > 2) or (is_varied(source) and tokens > matched)
+        ),
+        nested=lambda *_, source, matched: not matched,
+        needs_text=False,
+    ),
+)
 def replace_target(
     far: Ids,
     *,
@@ -70,7 +91,7 @@ def replace_target(
     Source: Khandelwal et al. 2018, section 6.1; Sun et al. 2021, section 5; the count-matched
     control is ours.
     """
-    sampler, ids = sampler_of(source), checks.targets_of(targets)
+    sampler, ids = sampler_of(source), _checked(targets)
     # A generator for every draw: a longer far context goes on where the shorter one ended.
     place, *seeds = rng.integers(2**63, size=1 + _DRAWS)
     wanted, others = _places(far, np.random.default_rng(place), matched, targets), far
@@ -82,7 +103,7 @@ def replace_target(
     return others
 
 
-@register("paste")
+@register("paste", traits=STEADY)
 def paste(far: Ids, *, rng: Generator, targets: Ids | None = None) -> Ids:
     """Overwrite the end of far with a copy of the targets.
 
@@ -103,18 +124,29 @@ def paste(far: Ids, *, rng: Generator, targets: Ids | None = None) -> Ids:
 
     Source: Sun et al. 2021, section 5 (sequence copying).
     """
-    copy = checks.targets_of(targets)
+    copy = _checked(targets)
     fits = min(len(far), len(copy))
     return np.concatenate([far[: len(far) - fits], copy[len(copy) - fits :]])
 
 
 def _places(far: Ids, rng: Generator, matched: bool, targets: Ids | None) -> NDArray[np.bool_]:
     """Where a target occurs, or as many random places where none does; shape ``(n,)``."""
-    occurs = np.isin(far, checks.targets_of(targets))
+    occurs = np.isin(far, _checked(targets))
     if not checks.flag("matched", matched):
         return occurs
     keys = np.where(occurs, np.inf, rng.random(len(far)))
     count = min(occurs.sum(), len(far) - occurs.sum())
-    found = np.zeros(len(far), dtype=np.bool_)
-    found[np.argsort(keys, kind="stable")[:count]] = True
-    return found
+    places = np.zeros(len(far), dtype=np.bool_)
+    places[np.argsort(keys, kind="stable")[:count]] = True
+    return places
+
+
+def _checked(targets: Ids | None) -> Ids:
+    """The ids of the targets.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if targets is None:
+        raise ValueError("the ids of the targets are needed; allowed: targets=numpy.array([id])")
+    return targets

@@ -15,7 +15,7 @@ from probe.errors import UsageError
 from probe.options import Part, WindowsConfig
 from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 from probe.protocols.branches import (
     Draw,
     FirstToken,

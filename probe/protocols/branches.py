@@ -11,7 +11,7 @@ from probe.corpus.windows import Window
 from probe.engine.branch import Attention, Branch
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
-from probe.perturbations.text import TokenText
+from probe.perturbations.units import TokenText
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
 NEAR_LANE = 1 << 41
@@ -155,7 +155,7 @@ def perturbed(
     targets = window.ids[run.first : run.stop]
     left = None
     if condition.keeps_positions:
-        left = condition.left(far, rng=rng, text=text, targets=targets, passage=run.passage)
+        left = condition.remaining(far, rng=rng, text=text, targets=targets, passage=run.passage)
         far = far[left]
     else:
         far = condition.apply(

@@ -19,8 +19,8 @@ from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.sources import Sources, check_texts, ordinary_ids
-from probe.perturbations.text import TokenText, common_types, pre_tokens
-from probe.perturbations.trials import nested, trial
+from probe.perturbations.traits import is_nested, is_random
+from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols.base import Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored
 from probe.results.scores import Key
@@ -64,7 +64,7 @@ class Experiment:
         return {
             # Under a pattern of attention nothing is shared, not even what is the same text.
             condition.text: condition.pattern is None
-            and nested(condition, m=max(1, shortest), n=max(2, longest))
+            and is_nested(condition, shorter=max(1, shortest), longer=max(2, longest))
             for condition in self.config.parsed
         }
 
@@ -75,7 +75,7 @@ class Experiment:
         return tuple(
             Draw(condition, repeat, self.config.seed)
             for condition in self.config.parsed
-            for repeat in range(self.config.repeats if _is_random(condition, longest) else 1)
+            for repeat in range(self.config.repeats if is_random(condition, longest) else 1)
         )
 
     def frequencies(self) -> NDArray[np.int64]:
@@ -262,9 +262,3 @@ def first_token(config: Config, source: ModelSource) -> FirstToken:
             f"text, {list(prepended)}; allowed with such a tokenizer: keep, none"
         )
     return FirstToken(config.first_token, prepended[0] if prepended else None)
-
-
-def _is_random(condition: Condition, longest: int) -> bool:
-    """Whether a condition draws anything on far contexts up to *longest*, found out by trying."""
-    outcomes = [trial(condition, longest, seed).tolist() for seed in range(16)]
-    return any(outcome != outcomes[0] for outcome in outcomes)

@@ -12,7 +12,7 @@ from probe import __version__
 from probe.config import Config
 from probe.corpus.windows import Window
 from probe.errors import UsageError
-from probe.perturbations.condition import marks
+from probe.perturbations.condition import code_versions
 from probe.protocols import registry
 from probe.protocols.branches import TargetRun
 from probe.results.scores import Store, identity_hash
@@ -195,7 +195,7 @@ def begin(
         refuse_other(before["identity"], mine, folder)
         refuse_other_documents(before["data"], data, folder)
     earlier = before["plan"]["conditions"] if before else {}
-    code = {"perturbation": marks(config.parsed), "protocol": protocol_marks(experiment)}
+    code = {"perturbation": code_versions(config.parsed), "protocol": protocol_marks(experiment)}
     if before is not None:
         for what, now in code.items():
             earlier_code = before.get(f"{what}s", {})

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.attention.apply import heeded, installed
-from probe.attention.costs import Cost, Own, Shape, cost
-from probe.attention.patterns import Part, Pattern
+from probe.attention.apply import apply_pattern, check_support
+from probe.attention.costs import Cost, LayerLimits, Shape, cost
+from probe.attention.pattern import HeadRule, Pattern
 from probe.models.causal import CausalModel
 from probe.runs.experiment import Experiment
 
@@ -33,9 +33,9 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
     patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
     if not patterns:
         return {}  # nothing to read of a model that may have no heads
-    known = heeded(model.model, next(iter(patterns.values())))
+    support = check_support(model.model, next(iter(patterns.values())))
     shape = Shape.of(
-        model.model.config, number_bytes=model.model.dtype.itemsize, cached=known.cached
+        model.model.config, number_bytes=model.model.dtype.itemsize, cached=support.cached
     )
     extra = experiment.first_token.extra
     length = max(place.length for place in experiment.windows.places) + extra
@@ -96,18 +96,18 @@ def forward_times(
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
     ids = torch.from_numpy(np.concatenate([lead, window.ids]))[None].to(model.device)
     boundary = far_end(experiment) + len(lead)
-    heed, full = None, float("nan")
+    support, full = None, float("nan")
     found: dict[str, dict[str, float]] = {}
     notes: list[str] = []
     for condition in experiment.config.parsed:
         if condition.pattern is None or condition.text in known:
             continue
-        heed = heed or heeded(model.model, condition.pattern)
-        with installed(
-            model.model, condition.pattern, boundary=boundary, flex=True, known=heed
-        ) as put:
-            if put.note:
-                notes.append(put.note)
+        support = support or check_support(model.model, condition.pattern)
+        with apply_pattern(
+            model.model, condition.pattern, boundary=boundary, flex=True, support=support
+        ) as hook:
+            if hook.note:
+                notes.append(hook.note)
                 continue
             seconds = _seconds(model, ids)
         full = full if full == full else _seconds(model, ids)
@@ -149,32 +149,34 @@ def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) ->
         shape: Of the model.
         boundary: Index of the first near token, for low-rank patterns.
     """
-    found, seen = length, {(Part(), own) for own in shape.own}
-    for layer, own in enumerate(shape.own):
-        for part, heads in pattern.parts(layer, shape.heads).items():
-            if part.weights is not None:
+    found, seen = length, {(HeadRule(), limits) for limits in shape.limits}
+    for layer, limits in enumerate(shape.limits):
+        for rule, heads in pattern.rules(layer, shape.heads).items():
+            if rule.weights is not None:
                 return 0  # weights of its own, from the first query on
-            if part.lowrank is not None:
-                exact = part.lowrank.exact(boundary - 1, shape.dims)
+            if rule.lowrank is not None:
+                exact = rule.lowrank.exact(boundary - 1, shape.dims)
                 found = found if exact else min(found, boundary)
                 continue
-            if (part, own) in seen:
+            if (rule, limits) in seen:
                 continue
-            if not part.varies:
-                seen.add((part, own))
-            for head in heads if part.varies else heads[:1]:
-                at = _first_hidden(part, found, own, layer, head)
+            if not rule.varies:
+                seen.add((rule, limits))
+            for head in heads if rule.varies else heads[:1]:
+                at = _first_hidden(rule, found, limits, layer, head)
                 found = found if at is None else min(found, at)
     return found if found < length else None
 
 
-def _first_hidden(part: Part, length: int, own: Own, layer: int, head: int) -> int | None:
+def _first_hidden(
+    rule: HeadRule, length: int, limits: LayerLimits, layer: int, head: int
+) -> int | None:
     """The first query below *length* that misses a key which the model's own mask shows."""
     for start in range(0, length, _ROWS):
         query = np.arange(start, min(start + _ROWS, length))[:, None]
         key = np.arange(min(start + _ROWS, length))[None]
-        shown = (key <= query) & own.sees(query, key)
-        hidden = shown & ~part.allowed(query, key, layer=layer, head=head)
+        shown = (key <= query) & limits.sees(query, key)
+        hidden = shown & ~rule.allowed(query, key, layer=layer, head=head)
         rows = np.flatnonzero(hidden.any(axis=1))
         if len(rows):
             return start + int(rows[0])

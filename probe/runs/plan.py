@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from probe.config import Config
 from probe.corpus.windows import Window
-from probe.engine.branch import Attention, by_attention, columns, several, together
+from probe.engine.branch import Attention, by_attention, columns, has_several, tree_groups
 from probe.engine.losses import token_losses
-from probe.engine.lower_layers import beneath, share
+from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.engine.tree import build, tokens, without_tree
 from probe.models.causal import CausalModel
 from probe.protocols.branches import Draw, Scored
@@ -140,24 +140,24 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
         alike.setdefault(shape, []).append(window)
     total = 0
     for group in alike.values():
-        for part in together([one.branch for one in group[0]], _intact(group[0])):
+        for part in tree_groups([one.branch for one in group[0]], _intact(group[0])):
             batch = [[window[number].branch for number in part] for window in group]
             groups = by_attention(batch[0])
             first: dict[Attention, int] = {}
-            for text in beneath(batch, groups, layers):
-                total += len(batch[0][text.branch].ids) * len(batch)
-                first |= text.first
+            for shared in shared_lower_layers(batch, groups, layers):
+                total += len(batch[0][shared.branch].ids) * len(batch)
+                first |= shared.first
             for attention, own in groups.items():
                 keys = [columns([window[number] for window in batch]) for number in own]
                 tree = build(keys) if attention is None else without_tree(keys)
-                left = share(first.get(attention, 0) if attention else 0, layers)
+                left = computed_share(first.get(attention, 0) if attention else 0, layers)
                 total += round(tokens(tree) * len(batch) * left)
     return total
 
 
 def _plain_tokens(window: Sequence[Scored]) -> int:
     """Tokens of a whole forward per branch; several intact branches are parts of others."""
-    apart = not several(_intact(window))
+    apart = not has_several(_intact(window))
     return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from probe.attention.apply import heeded, installed
+from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
@@ -20,7 +20,7 @@ from probe.engine.selfcheck import Report, check
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
-from probe.models.positions import refuse_unheeded
+from probe.models.position_ids import refuse_ignored_positions
 from probe.protocols.branches import Scored
 from probe.results.scores import Key, Store
 from probe.runs.experiment import Experiment, prepare
@@ -207,8 +207,8 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
 
     Raises:
         ProbeError: If the model sees what follows a token.
-        UsageError: If a condition keeps positions or limits attention, and the model does not heed
-            that.
+        UsageError: If a condition keeps positions or limits attention, and the model does not
+            support that.
     """
     patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
     places = experiment.windows.places  # of whole documents some are far longer than others
@@ -218,12 +218,12 @@ def check_model(model: CausalModel, experiment: Experiment) -> Report:
     report = check(model, ids, lower=any(pattern.first_layer for pattern in patterns), more=texts)
     report.refuse_acausal(model)
     kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
-    refuse_unheeded(model, ids, kept)
-    known = heeded(model.model, patterns[0]) if patterns else None
+    refuse_ignored_positions(model, ids, kept)
+    support = check_support(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
-        with installed(model.model, pattern, boundary=1, known=known):
+        with apply_pattern(model.model, pattern, boundary=1, support=support):
             pattern.refuse_windows(
-                [own.reach for own in Shape.of(model.model.config).own], len(ids)
+                [limits.reach for limits in Shape.of(model.model.config).limits], len(ids)
             )
     return report
 

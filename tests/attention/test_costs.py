@@ -4,14 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models import tiny
+import torch
+from models import plain_logp, random_ids, tiny
 from plain_attention import SEES, double_loop
+from transformers import DeepseekV2Config, DeepseekV2ForCausalLM
 
-from probe.attention.costs import Own, Shape, cost, keys_per_query
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern, check_support
+from probe.attention.costs import LayerLimits, Shape, cost, keys_per_query
+from probe.attention.parse import parse
 from probe.errors import UsageError
+from probe.runs.pattern_costs import first_changed
 
 LENGTH = 40
+IDS = random_ids(120)
 SHAPE = Shape(3, 4, 2, 8, 2, (None, None, None))
 FULL = LENGTH * (LENGTH + 1) // 2
 
@@ -25,13 +30,15 @@ def test_keys_are_counted(text: str, symmetric: bool, window: int | None) -> Non
     if window is not None:
         index = np.arange(LENGTH)
         mask &= np.abs(index[:, None] - index[None]) < window
-    found = keys_per_query(parse(text).part(0, 0), LENGTH, symmetric=symmetric, own=Own(window))
+    found = keys_per_query(
+        parse(text).rule(0, 0), LENGTH, symmetric=symmetric, limits=LayerLimits(window)
+    )
     assert np.array_equal(found, mask.sum(axis=1))
 
 
 def test_long_windows_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pairs are looked at together, the counts are the same."""
-    part = parse("local(5) + strided(3)").part(0, 0)
+    part = parse("local(5) + strided(3)").rule(0, 0)
     whole = keys_per_query(part, LENGTH)
     monkeypatch.setattr("probe.attention.costs._PAIRS", 100)
     assert np.array_equal(keys_per_query(part, LENGTH), whole)
@@ -59,19 +66,19 @@ def test_full_patterns_cost_what_the_model_costs(text: str) -> None:
 )
 def test_a_cache_keeps_what_later_queries_see(text: str) -> None:
     """No later query misses a key that the formula lets go."""
-    masks = parse(text).part(0, 0).masks
+    masks = parse(text).rule(0, 0).masks
     for length in (9, 17, 31):
         key = np.arange(length)
-        kept = np.any([one.kept(key, length) for one in masks], axis=0)
+        kept = np.any([one.cached(key, length) for one in masks], axis=0)
         later = np.arange(length, length + 60)[:, None]
-        seen = parse(text).part(0, 0).allowed(later, key[None]).any(axis=0)
+        seen = parse(text).rule(0, 0).allowed(later, key[None]).any(axis=0)
         assert not (seen & ~kept).any()
 
 
 def test_low_rank_by_hand() -> None:
     """Near queries see the first token, what stands in for far, and near; far ones are exact."""
     boundary, near = 30, 10
-    part = parse("pool(5)").part(0, 0)
+    part = parse("pool(5)").rule(0, 0)
     found = keys_per_query(part, LENGTH, boundary=boundary)
     expected = [*range(1, 31), *(1 + 5 + i for i in range(1, near + 1))]
     assert list(found) == expected
@@ -118,7 +125,7 @@ def test_hard_coded_heads() -> None:
     gaussian = cost(parse("gaussian(offset=-1)"), LENGTH, SHAPE)
     assert gaussian.keys_per_query <= 8  # the middle, six before it and one behind
     assert gaussian.kv_bytes == 3 * 2 * 8 * 2 * 8 * 2
-    away = keys_per_query(parse("gaussian(offset=-20)").part(0, 0), LENGTH)
+    away = keys_per_query(parse("gaussian(offset=-20)").rule(0, 0), LENGTH)
     assert away.min() == 1, "early queries look at the first key"
 
 
@@ -134,3 +141,59 @@ def test_the_models_own_windows_count() -> None:
     assert Shape.of(tiny("mistral").config).windows == (24, 24, 24)
     assert Shape.of(tiny("gpt2").config) == replace(SHAPE, kv_heads=4)
     assert Shape.of(tiny("llama").config) == SHAPE
+
+
+def latent() -> DeepseekV2ForCausalLM:
+    """A model with keys and values of other dimensions than its configuration calls a head's."""
+    torch.manual_seed(0)
+    config = DeepseekV2Config(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        kv_lora_rank=8,
+        q_lora_rank=None,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=12,
+        v_head_dim=10,
+        head_dim=4,
+        first_k_dense_replace=2,
+        initializer_range=0.3,
+    )
+    return DeepseekV2ForCausalLM(config).eval()
+
+
+def test_costs_go_by_what_attention_is_handed() -> None:
+    """Dimensions of keys and values, not what the configuration names a head's dimension."""
+    model = latent()
+    support = check_support(model, parse("svd(4)"))
+    assert support.cached == (2, 16, 10)
+    shape = Shape.of(model.config, number_bytes=4, cached=support.cached)
+    assert shape.dims == (16, 10)
+    assert cost(None, 40, shape).kv_bytes == 2 * 2 * 40 * (16 + 10) * 4
+    intact = plain_logp(model, IDS)
+    for k, changed in ((4, True), (16, False)):
+        with apply_pattern(model, parse(f"svd({k})"), boundary=60):
+            apart = np.abs(plain_logp(model, IDS) - intact).max()
+        assert bool(apart > 1e-3) is changed
+        assert first_changed(parse(f"svd({k})"), 120, shape, 60) == (60 if changed else None)
+
+
+def test_chunks_of_a_model_are_its_own() -> None:
+    """A window as wide as a layer's own chunk hides nothing from it, and spares nothing."""
+    shape = Shape(2, 2, 2, 8, 2, (None, None), chunks=(16, 16))
+    mask = np.tri(40, dtype=bool) & (np.arange(40)[:, None] // 16 == np.arange(40)[None] // 16)
+    part = parse("local(16)").rule(0, 0)
+    assert np.array_equal(keys_per_query(part, 40, limits=shape.limits[0]), mask.sum(axis=1))
+    assert first_changed(parse("local(16)"), 40, shape, 1) is None
+    assert first_changed(parse("local(15)"), 40, shape, 1) == 31  # the last of a chunk, no sink
+    assert cost(parse("local(16)"), 40, shape).flops == cost(None, 40, shape).flops
+    assert cost(None, 40, shape).kv_bytes == 2 * 2 * 8 * 2 * 8 * 2  # eight keys of the last chunk
+
+
+def test_a_gaussian_beyond_sight_counts_the_nearest_key() -> None:
+    """In a decoder all its weight falls on the query's own key, which is read."""
+    part = parse("gaussian(offset=10)").rule(0, 0)
+    assert (keys_per_query(part, 30) >= 1).all()

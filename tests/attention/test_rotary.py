@@ -8,13 +8,15 @@ import pytest
 import torch
 from models import plain_logp, random_ids, tiny
 from plain_attention import compressed_head, plain_heads
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from probe.attention.apply import installed
-from probe.attention.text import parse
+from probe.attention.apply import apply_pattern
+from probe.attention.parse import parse
+from probe.attention.rotary import Rotary
 from probe.errors import UsageError
 
 IDS, BOUNDARY = random_ids(44), 30
+LONG = random_ids(120)
 ROTATED = ("llama", "gpt_neox", "cohere", "granite")
 
 
@@ -49,10 +51,10 @@ def test_against_complex_numbers(k: int) -> None:
     model = tiny("llama")
     head = compressed_head(pooled_before(k, base=10_000.0), BOUNDARY)
     expected = plain_heads(model, IDS, head, layers=(0, 1, 2), heads=(0, 1, 2, 3))
-    with installed(model, parse(f"pool({k}, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse(f"pool({k}, before_rope=True)"), boundary=BOUNDARY):
         found = plain_logp(model, IDS)
     assert np.abs(found - expected).max() < 1e-4
-    with installed(model, parse(f"pool({k})"), boundary=BOUNDARY):
+    with apply_pattern(model, parse(f"pool({k})"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - found)[BOUNDARY:].max() > 1e-3
 
 
@@ -61,9 +63,9 @@ def test_at_full_size_it_is_exact(family: str) -> None:
     """Whatever pairs of dimensions a family turns, and however many of them."""
     model = tiny(family)
     intact = plain_logp(model, IDS)
-    with installed(model, parse("pool(29, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(29, before_rope=True)"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - intact).max() < 1e-4
-    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
         assert np.abs(plain_logp(model, IDS) - intact)[BOUNDARY:].max() > 0.01
 
 
@@ -74,7 +76,7 @@ def test_without_rotation_it_is_refused(family: str, told: str) -> None:
     """A model that learned its positions has none to take keys out of."""
     with (
         pytest.raises(UsageError, match=rf"cannot be put on \w+, which has {told}; allowed: "),
-        installed(tiny(family), parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+        apply_pattern(tiny(family), parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
     ):
         pytest.fail("it was let through")
 
@@ -97,11 +99,11 @@ def test_a_layer_of_another_rotation_is_refused(hook: Callable[..., Any]) -> Non
     handle = attention.register_forward_pre_hook(hook, with_kwargs=True)
     with (
         pytest.raises(UsageError, match="keys in layer 1 that are not those of its rotary"),
-        installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
+        apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY),
     ):
         pytest.fail("it was let through")
     handle.remove()
-    with installed(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
+    with apply_pattern(model, parse("pool(3, before_rope=True)"), boundary=BOUNDARY):
         pass
 
 
@@ -111,3 +113,43 @@ def test_its_text() -> None:
     assert parse("pool(3, before_rope=False)").text == "pool(k=3)"
     with pytest.raises(UsageError, match="before_rope"):
         parse("pool(3, before_rope=2)")
+
+
+ROPES = {
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+        "original_max_position_embeddings": 64,
+        "factor": 2.0,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64},
+}
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_keys_are_turned_back_by_the_angles_of_the_whole_text(kind: str) -> None:
+    """Some embeddings choose their angles by the length of the text: far keys are not alone."""
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        rope_parameters={"rope_theta": 100.0, **ROPES[kind]},
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+    true, cached = [], []
+    attention = model.model.layers[0].self_attn
+    attention.k_proj.register_forward_hook(lambda *given: true.append(given[2]))
+    with torch.inference_mode():
+        output = model(torch.from_numpy(LONG)[None], use_cache=True)
+        cached.append(output.past_key_values.layers[0].keys)
+        rotary, places = Rotary(model, "pool"), torch.arange(1, 60)
+        back = rotary.turn(attention, 0, cached[0][:, :, 1:60], places, length=len(LONG), back=True)
+    plain = true[0].unflatten(-1, (2, 8)).transpose(1, 2)
+    assert (back - plain[:, :, 1:60]).abs().max() < 1e-5 * plain.abs().max()

@@ -12,7 +12,7 @@ from simulated import Simulation
 from probe.classes.choice import choose
 from probe.classes.table import classify
 from probe.errors import UsageError
-from probe.perturbations import text as language
+from probe.perturbations import language
 
 SMALL = Simulation({}, documents=2, windows=1, length=40, boundaries=(20,), reach=20)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import Result
-from command_line import mistake, mistakes, probe, process, write
+from command_line import INSIDE, mistake, mistakes, probe, process, write
 from simulated import Simulation, write_run
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -224,17 +224,6 @@ def test_names_that_are_too_long(option: str, name: str) -> None:
 
 
 # -- the process ----------------------------------------------------------------------------------
-
-# Runs the command line as a user does, then says on stderr what the process holds.
-INSIDE = """
-import json, os, runpy, sys
-sys.argv = ["cli.py", *sys.argv[1:]]
-try:
-    runpy.run_path("cli.py", run_name="__main__")
-finally:
-    held = {"loaded": sorted(sys.modules), "policy": os.environ.get("OMP_WAIT_POLICY")}
-    print(json.dumps(held), file=sys.stderr)
-"""
 
 
 def test_usage() -> None:

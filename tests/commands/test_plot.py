@@ -1,5 +1,6 @@
 """`probe plot`: a figure of every kind, in the format that its file asks for, or one line."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from command_line import INSIDE, process
 from simulated import Simulation, write_run
 
 from probe.commands.main import group
+from probe.findings.base import plots
 from probe.text import slug
 
 CURVES = {
@@ -45,6 +48,20 @@ def plot(*arguments: object) -> tuple[int, list[str], str]:
     result = CliRunner().invoke(group, ["plot", *map(str, arguments)])
     files = [line.removeprefix("Figure: ") for line in result.stdout.splitlines()]
     return result.exit_code, files, result.stderr
+
+
+def test_help_is_that_of_the_findings(tmp_path: Path) -> None:
+    """Every kind and every option of theirs, without a library that takes seconds."""
+    done = process("-c", INSIDE, "plot", "--help", caches=tmp_path, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    every = plots()
+    assert re.search(r"--kind \[([\w|]+)\]", done.stdout)[1].split("|") == list(
+        dict.fromkeys(one.kind for one in every)
+    )
+    for option in (option for one in every for option in one.options):
+        assert f"  {option.flag} " in done.stdout
+    loaded = set(json.loads(done.stderr.splitlines()[-1])["loaded"])
+    assert not {"torch", "transformers", "datasets", "matplotlib"} & loaded
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -127,6 +127,7 @@ def test_the_answer_and_its_figure(folder, capsys):
     tell(run, findings(run, brief=True))
     said = capsys.readouterr().out
     assert "what lies beyond a band is intact" in said
+    assert "- no contrast replace − truncate: not scored: 'replace'\n" in said
     for word in ("0–3", "4–11", "12–39", "truncate", "shuffle", "reverse", "bands.csv"):
         assert word in said
     assert (folder / "figures" / "bands.png").stat().st_size > 5_000

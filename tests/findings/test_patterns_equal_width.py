@@ -97,7 +97,8 @@ def test_it_is_printed_kept_and_drawn(folder):
     assert drawn.title.startswith("A window of attention beside")
     assert [series.name for series in drawn.series] == [ATTENTION, "truncate", "hide"]
     assert list(drawn.x.ticks) == list(WIDTHS[:2])
-    assert all(not series.joined and series.low is not None for series in drawn.series)
+    assert all(series.joined and series.barred for series in drawn.series)
+    assert all(series.low is not None for series in drawn.series)
     places = [series.x[0] for series in drawn.series]
     assert places == sorted(set(places))  # none hides another
     (table,) = drawn.tables

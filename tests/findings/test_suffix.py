@@ -27,7 +27,6 @@ from probe.findings.suffix import (
 )
 from probe.render.terminal import text
 from probe.results.csv_files import read_csv
-from probe.results.folder import connected
 from probe.results.views import connect
 
 ATTACK = "<script>alert(1)</script> $x$ \x07"
@@ -207,8 +206,7 @@ def test_distractors_are_no_losses_of_the_targets(run):
     assert set(run.curve["condition"]) == {"truncate"}
     assert set(losses(run).by_condition["condition"]) == {"intact", "truncate"}
     assert run.contexts == ()
-    with connected(run.folder) as connection:
-        held = connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
+    held = run.connection.execute("SELECT DISTINCT condition FROM scores").fetchall()
     assert sorted(held) == [("intact",), ("truncate",)]
 
 

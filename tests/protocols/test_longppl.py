@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import plain_logp, tiny
 from numpy.typing import NDArray
-from open_runs import opened
 from plans import BOS_IN_FRONT, longppl
 from plans import windows as settings
 from pydantic import ValidationError

@@ -13,8 +13,8 @@ from probe.findings.chart import Axis, Cells, Chart, Interval, Rule, Series, lin
 from probe.render import svg
 from probe.render.layout import labels, legend_entries
 from probe.render.markup import element, shortened
-from probe.render.svg_marks import TITLED, between, levels, steps
 from probe.render.svg_frame import Frame
+from probe.render.svg_marks import TITLED, between, levels, steps
 
 ASSETS = sorted(Path(svg.__file__).parents[1].glob("*/assets/*.css"))
 UNSTYLED = {"beyond"}

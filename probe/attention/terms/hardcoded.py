@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from probe import checks
-from probe.attention.registry import LARGEST, Index, Term, Truth, register
+from probe.attention.term import LARGEST, Index, Term, Truth, register
 from probe.text import shown
 
 _NONE = -1e9
@@ -59,7 +59,7 @@ class Weights(Term):
         """Which keys have a weight to speak of."""
         return self.log_weights(query, key) > _NONE
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """Which keys a cache must hold after *length* tokens for what may come."""
         return key >= 0
 
@@ -114,7 +114,7 @@ class Gaussian(Weights):
             | ((key == query) & (self.offset > 0))
         )
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """The last keys, as far as the middle and six standard deviations reach."""
         reach = max(0, -self.offset) + math.floor(_WIDTH * self.sigma) + 1
         return key >= length - reach
@@ -136,7 +136,7 @@ class FirstToken(Weights):
         """1 at index 0."""
         return (key + 0 * query != 0) * _NONE
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """The first token."""
         return key == 0
 
@@ -168,7 +168,7 @@ class Zero(Weights):
         """0 everywhere."""
         return (key + 0 * query >= 0) * _NONE
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """Nothing."""
         return key < 0
 

@@ -7,15 +7,19 @@ cached, after rotary position embeddings, per layer and key-value head, unless t
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
 
 from probe import checks
-from probe.attention.registry import LARGEST, Term, register
+from probe.attention.term import Bounds, Natural, Positive, Term, register
 
 if TYPE_CHECKING:  # parsing a pattern needs no torch
-    import torch
+    from torch import Tensor
 
-Turn = Callable[..., "torch.Tensor"]
+Turn = Callable[..., "Tensor"]
+"""Turns keys to positions, as a model's rotary embedding does; see `LowRank.compress`."""
+_MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
 
 
 class LowRank(Term):
@@ -27,9 +31,6 @@ class LowRank(Term):
 
     k: int
 
-    def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1, most=LARGEST)
-
     @property
     def turns_keys(self) -> bool:
         """Whether keys are turned out of their rotary positions."""
@@ -37,13 +38,8 @@ class LowRank(Term):
 
     @abstractmethod
     def compress(
-        self,
-        keys: "torch.Tensor",
-        values: "torch.Tensor",
-        *,
-        layer: int = 0,
-        turn: Turn | None = None,
-    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        self, keys: "Tensor", values: "Tensor", *, layer: int = 0, turn: Turn | None = None
+    ) -> "tuple[Tensor, Tensor, Tensor]":
         """Compress the far keys and values of one layer.
 
         Args:
@@ -76,9 +72,6 @@ class LowRank(Term):
         return sum(dims) * self.seen(far)
 
 
-_MOST_ROWS = 1 << 16  # of a random matrix, which is made for every layer and head
-
-
 @register("pool")
 @dataclass(frozen=True)
 class Pool(LowRank):
@@ -95,11 +88,11 @@ class Pool(LowRank):
     Source: Wang et al. 2020 (Linformer), section 4, mean pooling; the logit term is ours.
     """
 
-    k: int
+    k: Positive
     before_rope: bool = False
 
     def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1, most=LARGEST)
+        super().__post_init__()
         checks.flag("before_rope", self.before_rope)
 
     @property
@@ -112,13 +105,8 @@ class Pool(LowRank):
         return self.k >= far
 
     def compress(
-        self,
-        keys: "torch.Tensor",
-        values: "torch.Tensor",
-        *,
-        layer: int = 0,
-        turn: Turn | None = None,
-    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        self, keys: "Tensor", values: "Tensor", *, layer: int = 0, turn: Turn | None = None
+    ) -> "tuple[Tensor, Tensor, Tensor]":
         """Take the mean of each segment; see `LowRank.compress`."""
         import torch
 
@@ -127,9 +115,11 @@ class Pool(LowRank):
         part = torch.arange(length, device=keys.device) * parts // max(1, length)
         sizes = torch.bincount(part, minlength=parts).float()
 
-        def pooled(some: "torch.Tensor") -> "torch.Tensor":
-            sums = some.new_zeros((*some.shape[:-2], parts, some.shape[-1]), dtype=torch.float32)
-            sums.index_add_(-2, part, some.float())
+        def pooled(numbers: "Tensor") -> "Tensor":
+            sums = numbers.new_zeros(
+                (*numbers.shape[:-2], parts, numbers.shape[-1]), dtype=torch.float32
+            )
+            sums.index_add_(-2, part, numbers.float())
             return sums / sizes[:, None]
 
         mixed = pooled(keys)
@@ -156,30 +146,20 @@ class Project(LowRank):
     Source: Wang et al. 2020 (Linformer), section 4, whose matrices are trained.
     """
 
-    k: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.count("k", self.k, least=1, most=_MOST_ROWS)
-        checks.count("seed", self.seed, least=0, most=LARGEST)
+    k: Annotated[int, Bounds(1, _MOST_ROWS)]
+    seed: Natural = 0
 
     def compress(
-        self,
-        keys: "torch.Tensor",
-        values: "torch.Tensor",
-        *,
-        layer: int = 0,
-        turn: Turn | None = None,
-    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        self, keys: "Tensor", values: "Tensor", *, layer: int = 0, turn: Turn | None = None
+    ) -> "tuple[Tensor, Tensor, Tensor]":
         """Multiply; see `LowRank.compress`."""
-        import numpy as np
         import torch
 
         rng = np.random.default_rng([self.seed, layer])
         shape = (keys.shape[1], self.k, keys.shape[2])
         matrix = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) / self.k**0.5)
         matrix = matrix.to(keys.device)
-        mixed = [(matrix @ some.float()).to(some.dtype) for some in (keys, values)]
+        mixed = [(matrix @ each.float()).to(each.dtype) for each in (keys, values)]
         return mixed[0], mixed[1], torch.zeros(self.k, device=keys.device)
 
     def seen(self, far: int) -> int:
@@ -202,27 +182,22 @@ class Svd(LowRank):
     matrix; here keys and values are approximated, which no training is needed for.
     """
 
-    k: int
+    k: Positive
 
     def compress(
-        self,
-        keys: "torch.Tensor",
-        values: "torch.Tensor",
-        *,
-        layer: int = 0,
-        turn: Turn | None = None,
-    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        self, keys: "Tensor", values: "Tensor", *, layer: int = 0, turn: Turn | None = None
+    ) -> "tuple[Tensor, Tensor, Tensor]":
         """Project on the leading right singular vectors; see `LowRank.compress`."""
         import torch
 
-        def lowered(some: "torch.Tensor") -> "torch.Tensor":
-            if self.k >= min(some.shape[-2:]):
-                return some
-            exact = some.double()
+        def lowered(matrix: "Tensor") -> "Tensor":
+            if self.k >= min(matrix.shape[-2:]):
+                return matrix
+            exact = matrix.double()
             # The right singular vectors, of a d × d matrix however long the text is.
             _, vectors = torch.linalg.eigh(exact.mT @ exact)
             leading = vectors[..., -self.k :]
-            low: torch.Tensor = (exact @ leading @ leading.mT).to(some.dtype)
+            low: Tensor = (exact @ leading @ leading.mT).to(matrix.dtype)
             return low
 
         return lowered(keys), lowered(values), torch.zeros(keys.shape[-2], device=keys.device)

@@ -1,4 +1,4 @@
-"""Patterns that hide keys, and those of them that look back a fixed way: windows and blocks.
+"""Patterns that hide keys by their distance or place: windows, blocks, strides, global tokens.
 
 Each is a function of two indices. Their relation is symmetric: what it is in an encoder. In a
 decoder the keys after a query are hidden as well, so that ``local(w)`` sees
@@ -9,15 +9,9 @@ torch tensors can be given.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from probe import checks
-from probe.attention.registry import LARGEST, Index, Term, Truth, register
-
-if TYPE_CHECKING:
-    import torch
+from probe.attention.term import LARGEST, Index, Natural, Positive, Term, Truth, register
 
 
 class Mask(Term):
@@ -63,7 +57,7 @@ class Mask(Term):
         )
         return seen if symmetric else seen & (key <= query)
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """Which keys a cache must hold after *length* tokens for what may come.
 
         Args:
@@ -72,9 +66,6 @@ class Mask(Term):
         """
         reach = length if self.reach is None else self.reach
         return (key >= length - reach) | (key < self.sinks)
-
-    def _check_sinks(self) -> None:
-        checks.count("sinks", self.sinks, least=0, most=LARGEST)
 
 
 @register("local")
@@ -89,12 +80,8 @@ class Local(Mask):
     Source: Child et al. 2019 and Beltagy et al. 2020; with sinks Xiao et al. 2023.
     """
 
-    w: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1, most=LARGEST)
-        self._check_sinks()
+    w: Positive
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -118,12 +105,8 @@ class Blocks(Mask):
     Source: Qiu et al. 2020, block-local attention.
     """
 
-    size: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("size", self.size, least=1, most=LARGEST)
-        self._check_sinks()
+    size: Positive
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -148,14 +131,9 @@ class Dilated(Mask):
     Source: Beltagy et al. 2020, section 3.1.
     """
 
-    w: int
-    gap: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("w", self.w, least=1, most=LARGEST)
-        checks.count("gap", self.gap, least=0, most=LARGEST)
-        self._check_sinks()
+    w: Positive
+    gap: Natural
+    sinks: Natural = 1
 
     @property
     def reach(self) -> int:
@@ -166,9 +144,6 @@ class Dilated(Mask):
         """A multiple of *gap* + 1 apart, fewer than *w* of them."""
         step = self.gap + 1
         return (abs(query - key) < self.w * step) & ((query - key) % step == 0)
-
-
-_MOST_LINKS = 1024  # what is drawn is held in memory, for every query and head
 
 
 @register("strided")
@@ -183,12 +158,8 @@ class Strided(Mask):
     Source: Child et al. 2019, section 4.2, whose other half is ``local(stride)``.
     """
 
-    stride: int
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("stride", self.stride, least=1, most=LARGEST)
-        self._check_sinks()
+    stride: Positive
+    sinks: Natural = 1
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """A multiple of *stride* apart."""
@@ -208,7 +179,7 @@ class Global(Mask):
     """
 
     positions: int | Sequence[int]
-    sinks: int = 1
+    sinks: Natural = 1
 
     def __post_init__(self) -> None:
         given = self.positions if isinstance(self.positions, list | tuple) else [self.positions]
@@ -216,141 +187,19 @@ class Global(Mask):
             raise ValueError("positions must hold one index or more; got []")
         places = {checks.count("positions", place, least=0, most=LARGEST) for place in given}
         object.__setattr__(self, "positions", tuple(sorted(places)))
-        self._check_sinks()
+        super().__post_init__()
 
     def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
         """One of the two is at one of the positions."""
         return self._among(query) | self._among(key)
 
-    def kept(self, key: Index, length: int) -> Truth:
+    def cached(self, key: Index, length: int) -> Truth:
         """The positions; a global query has read what stands before it by then."""
         return self._among(key) | (key < self.sinks) | (key == length - 1)
 
     def _among(self, index: Index) -> Truth:
         assert isinstance(self.positions, tuple)
-        found = index == self.positions[0]
+        among = index == self.positions[0]
         for place in self.positions[1:]:
-            found = found | (index == place)
-        return found
-
-
-@register("random")
-@dataclass(frozen=True)
-class Random(Mask):
-    """A few keys drawn at random for each query, others in every layer and head.
-
-    A key is drawn for query ``i`` among the indices 0 to ``i``, again and again, so a query has
-    at most *links* of them and the first few queries have fewer.
-
-    Args:
-        links: Draws for each query.
-        seed: Of the draws; they depend on it, layer, head and query, never on the length.
-        sinks: First tokens of the sequence that are always seen.
-
-    Source: Zaheer et al. 2020 (BigBird), section 2, whose links are of blocks.
-    """
-
-    varies = True
-    links: int
-    seed: int = 0
-    sinks: int = 1
-
-    def __post_init__(self) -> None:
-        checks.count("links", self.links, least=1, most=_MOST_LINKS)
-        checks.count("seed", self.seed, least=0, most=LARGEST)
-        self._check_sinks()
-
-    def relates(self, query: Index, key: Index, *, layer: Index = 0, head: Index = 0) -> Truth:
-        """Drawn by the query, or, where later keys are seen, by the key."""
-        stream = mixed(mixed(mixed(self.seed, 1), layer), head)
-        found = of_grid if grid(query, key) else one_by_one
-        return found(stream, query, key, self.links)
-
-
-BITS = 0x7FFFFFFF  # a product of two such numbers fits into 63 bits, in numpy and in torch
-
-
-def mixed(state: Index, part: Index) -> Index:
-    """A number below 2**31 that depends on two others and looks like none of them."""
-    found = (state ^ (part * 0x9E3779B1)) & BITS
-    for factor in (0x45D9F3B, 0x119DE1F3):
-        found = ((found ^ (found >> 16)) * factor) & BITS
-    return found ^ (found >> 15)
-
-
-def drawn(stream: Index, index: Index, draw: Index) -> Index:
-    """The indices, from 0 to its own, that an index draws.
-
-    Args:
-        stream: Where the draws come from, below 2**31.
-        index: Who draws.
-        draw: The number of the draw.
-    """
-    return mixed(mixed(stream, draw), index) % (index + 1)
-
-
-def one_by_one(stream: Index, query: Index, key: Index, links: int) -> Truth:
-    """Whether either of two draws the other; all shapes broadcast."""
-    found = query < 0
-    for draw in range(links):
-        found = found | (drawn(stream, query, draw) == key)
-        found = found | (drawn(stream, key, draw) == query)
-    return found
-
-
-def grid(query: Index, key: Index) -> bool:
-    """Whether two indices are a column and a row of consecutive numbers, numpy's or torch's."""
-    return all(
-        hasattr(one, "ndim")
-        and one.ndim == 2
-        and one.shape[1 - axis] == 1
-        and int(one.max()) - int(one.min()) + 1 == one.shape[axis]
-        and int(one.reshape(-1)[0]) == int(one.min())
-        for axis, one in enumerate((query, key))
-    )
-
-
-def of_grid(stream: Index, query: Index, key: Index, links: int) -> Truth:
-    """What `one_by_one` says of a grid, by writing what is drawn into a table.
-
-    Args:
-        stream: An int, or of shape ``(heads, 1, 1)``.
-        query: Shape ``(queries, 1)``, consecutive.
-        key: Shape ``(1, keys)``, consecutive.
-        links: Draws of each.
-
-    Returns:
-        bool, shape ``(queries, keys)``, or with the heads before.
-    """
-    array = isinstance(query, np.ndarray)
-    draws = np.arange(links) if array else query.new_tensor(range(links))
-    by_query = drawn(stream, query, draws[None])  # (…, queries, links)
-    by_key = drawn(stream, key, draws[:, None])  # (…, links, keys)
-    written = _written if array else _written_torch
-    shape = (*by_query.shape[:-2], query.shape[0], key.shape[1])
-    return written(by_query - key[0, 0], shape, -1) | written(by_key - query[0, 0], shape, -2)
-
-
-def _written(places: Any, shape: tuple[int, ...], axis: int) -> Any:
-    """A table that is true at *places* along an axis; those that lie outside are left out."""
-    size = shape[axis]
-    places = np.where((places >= 0) & (places < size), places, size)
-    table = np.zeros(_longer(shape, axis), dtype=bool)
-    np.put_along_axis(table, places, True, axis)
-    return np.take(table, range(size), axis)
-
-
-def _written_torch(places: "torch.Tensor", shape: tuple[int, ...], axis: int) -> "torch.Tensor":
-    size = shape[axis]
-    places = places.masked_fill((places < 0) | (places >= size), size)
-    table = places.new_zeros(_longer(shape, axis), dtype=bool)  # type: ignore[call-overload]
-    table = table.scatter_(axis, places, True)
-    found: torch.Tensor = table.narrow(axis, 0, size)
-    return found
-
-
-def _longer(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """With one more place along an axis, for what lies outside."""
-    longer = list(shape)
-    longer[axis] += 1
-    return tuple(longer)
+            among = among | (index == place)
+        return among

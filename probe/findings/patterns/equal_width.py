@@ -161,7 +161,7 @@ def _series(rows: pd.DataFrame, look: int, shift: float) -> Series:
     w, delta, low, high = (rows[column].to_numpy(float) for column in ("w", "delta", "low", "high"))
     titles = [f"{name}, w = {row['w']:,}: {in_words(row)} nats" for _, row in rows.iterrows()]
     x = w * shift
-    return Series(name, x, delta, look, low, high, titles=titles, points=True, joined=False)
+    return Series(name, x, delta, look, low, high, titles=titles, points=True, bars=True)
 
 
 def _sums(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -67,8 +67,12 @@ def test_a_window_that_differs_is_left_out(tmp_path, what):
     a, b = made(tmp_path / "a"), made(tmp_path / "b")
     windows = pq.read_table(b / "windows.parquet").to_pylist()
     last = windows[-1]
-    other = {"token_ids": [*last["token_ids"][:-1], 7], "start": last["start"] - 1, "text": "x"}
-    last[what] = other[what] if what != "text" else "x" * len(last["text"])
+    if what == "start":  # a token in front: it holds its targets all the same
+        last["start"], last["token_ids"] = last["start"] - 1, [7, *last["token_ids"]]
+    elif what == "token_ids":
+        last["token_ids"] = [*last["token_ids"][:-1], 7]
+    else:
+        last["text"] = "x" * len(last["text"])
     found, used = common(a, write_windows(b, windows))
     assert found == "windows"
     assert [places for _, places in used] == [(15, 16), (15, 16)]

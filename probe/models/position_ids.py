@@ -1,0 +1,122 @@
+"""Whether a model goes by position ids, so that a token that is left out can be called hidden."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from probe.errors import ProbeError
+from probe.models.causal import CausalModel
+from probe.text import shown
+
+EXACT = 5e-4  # nats in float32, the largest difference of one loss; what is wrong is off by more
+ROUNDED = 0.02  # nats in bfloat16 and float16, of the mean
+SAME = 1e-6  # nats: below it a gap in the position ids made no difference at all
+
+
+@torch.inference_mode()
+def uses_position_ids(model: CausalModel, text: NDArray[np.int64]) -> bool:
+    """Find out whether a gap in the position ids changes a model's losses.
+
+    Families with ALiBi count keys and take no notice of position ids, though some accept them.
+
+    Args:
+        model: The model.
+        text: Token ids, shape ``(n,)``, 8 or more.
+    """
+    if not model.takes_positions:
+        return False
+    ids = torch.from_numpy(text).to(model.device)
+    near = _near(ids)
+    remaining = torch.cat([ids[:4], ids[near:]])
+    places = torch.cat([torch.arange(4), torch.arange(near, len(ids))]).to(ids.device)
+    with_gap, closed = (
+        _nll(model, remaining, len(ids) - near, positions)
+        for positions in (places, _counted(remaining))
+    )
+    return bool((with_gap - closed).abs().max() > SAME)
+
+
+@torch.inference_mode()
+def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
+    """Find out whether tokens that are left out are as good as hidden by an attention mask.
+
+    They are the same where attention alone carries text along and finds its way by position ids;
+    not with windows that are shorter than the text, ALiBi or recurrent layers.
+
+    Args:
+        model: The model.
+        text: Token ids of a window as long as the run's, shape ``(n,)``, 8 or more.
+
+    Returns:
+        Whether the losses of the last third are equal.
+    """
+    if not model.takes_positions:
+        return False
+    ids = torch.from_numpy(text).to(model.device)
+    near, first = _near(ids), 4
+    places = torch.cat([torch.arange(first), torch.arange(near, len(ids))]).to(ids.device)
+    left_out = _nll(model, ids[places], len(ids) - near, places)
+    seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device).tril()
+    seen[near:, first:near] = False
+    dtype = model.model.dtype
+    mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
+    mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)
+    try:
+        masked = _nll(model, ids, len(ids) - near, _counted(ids), mask[None, None])
+    except (ValueError, RuntimeError, TypeError, IndexError):  # some families take no such mask
+        return False
+    difference = left_out - masked
+    if dtype == torch.float32:
+        return bool(difference.abs().max() <= EXACT)
+    return bool(difference.mean().abs() <= ROUNDED)
+
+
+def refuse_ignored_positions(
+    model: CausalModel, text: NDArray[np.int64], names: Mapping[str, str | None]
+) -> None:
+    """Refuse conditions that keep positions where the model does not go by them.
+
+    Args:
+        model: The model.
+        text: Token ids of a window as long as the run's, shape ``(n,)``, 8 or more.
+        names: The conditions that keep positions, each with the name of its perturbation.
+
+    Raises:
+        ProbeError: If the model takes no notice of position ids; or for ``hide``, if leaving tokens
+            out does not hide them.
+    """
+    family = type(model.model).__name__
+    for condition, name in names.items():
+        if not uses_position_ids(model, text):
+            raise ProbeError(
+                f"condition {shown(condition)} keeps positions, and {family} takes no notice of "
+                "position ids; allowed: positions='closed'"
+            )
+        if name == "hide" and not omission_hides(model, text):
+            raise ProbeError(
+                f"condition {shown(condition)}: {family} has layers that do not go by position ids "
+                "alone (sliding windows shorter than the text, recurrent layers): what is left out "
+                "is not hidden; allowed: truncate, delete"
+            )
+
+
+def _near(ids: torch.Tensor) -> int:
+    return len(ids) - len(ids) // 3
+
+
+def _counted(ids: torch.Tensor) -> torch.Tensor:
+    return torch.arange(len(ids), device=ids.device)
+
+
+def _nll(
+    model: CausalModel,
+    ids: torch.Tensor,
+    targets: int,
+    positions: torch.Tensor,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Losses of the last *targets* tokens but the first of them, float32."""
+    states, _ = model.states(ids[None], positions=positions[None], mask=mask, keep=False)
+    return model.nll(states[0, -targets:-1], ids[-targets + 1 :])

@@ -1,0 +1,161 @@
+"""Long texts are tokenised in pieces, with the ids and characters of one call."""
+
+import functools
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from probe.corpus import sample, tokenise
+from probe.corpus.records import Record
+from probe.corpus.sample import to_document
+from probe.corpus.tokenise import Tokens, encode, encode_long
+from probe.errors import ProbeError
+
+PIECE, OVERLAP = 1 << 12, 1 << 10
+UNKNOWN = "<unk>"
+RANDOM = random.Random(0)
+WORDS = ["".join(RANDOM.choices("etaoinshr", k=RANDOM.randint(1, 9))) for _ in range(400)]
+SIGNS = [
+    "é",
+    "e\u0301",
+    "ß",
+    "ﬁ",
+    "中",
+    "文",
+    "한",
+    "กำ",
+    "👩\u200d🔬",
+    "\u202e",
+    "\u3000",
+    "\r\n",
+    "\t",
+]
+MIXED = "".join(RANDOM.choices([*SIGNS, *WORDS[:40], " ", "  ", "'s", '"', "<unk>"], k=9000))
+VARIED = {
+    "words": " ".join(RANDOM.choices(WORDS, k=5000)),
+    "unicode": MIXED,
+    "quotes": "".join(RANDOM.choices(['"', "“", "”", "'", "word ", "a "], k=9000)),
+}
+RUNS = {
+    "without a space": "".join(RANDOM.choices(WORDS, k=5000)),
+    "long words": " ".join("".join(RANDOM.choices(WORDS, k=300)) for _ in range(12)),
+    "cjk": "".join(chr(0x4E00 + RANDOM.randrange(90)) for _ in range(20_000)),
+    "digits": "".join(RANDOM.choices("0123456789", k=20_000)),
+    "spaces": " " * 20_000,
+    "a period": "ababababc" * 2000,
+    "accents": "e" + "\u0301" * 20_000,
+}
+TEXTS = VARIED | RUNS
+
+
+def trained(tokenizer: Tokenizer, trainer: trainers.Trainer) -> PreTrainedTokenizerFast:
+    examples = [text[at : at + 60] for text in TEXTS.values() for at in range(0, 3000, 60)]
+    tokenizer.train_from_iterator(examples, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN)
+
+
+def byte_level(*before: pre_tokenizers.PreTokenizer, words: bool = True) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, last])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=alphabet, special_tokens=[UNKNOWN], show_progress=False
+    )
+    return trained(tokenizer, trainer)
+
+
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """As Llama 2: a space in front, and the whole text is one word."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, fuse_unk=True))
+    steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=[UNKNOWN], show_progress=False)
+    return trained(tokenizer, trainer)
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=700, special_tokens=[UNKNOWN], show_progress=False
+    )
+    return trained(tokenizer, trainer)
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.Unigram())
+    steps = [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=700, special_tokens=[UNKNOWN], unk_token=UNKNOWN, show_progress=False
+    )
+    return trained(tokenizer, trainer)
+
+
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "byte-level": functools.cache(byte_level),
+    "byte-level, one word": functools.cache(functools.partial(byte_level, words=False)),
+    "sentencepiece": functools.cache(sentencepiece),
+    "wordpiece": functools.cache(wordpiece),
+    "unigram": functools.cache(unigram),
+}
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Short pieces; the list gets the characters of each."""
+    found: list[int] = []
+
+    def noted(text: str, tokenizer: PreTrainedTokenizerFast, **how: bool) -> Tokens:
+        found.extend([len(text)] if how.get("words") else [])
+        return encode(text, tokenizer, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tokenise, "encode", noted)
+    monkeypatch.setattr(tokenise, "PIECE", PIECE)
+    monkeypatch.setattr(sample, "PIECE", PIECE)
+    monkeypatch.setattr(tokenise, "OVERLAP", OVERLAP)
+    return found
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_are_the_whole(kind: str, text: str, sizes: list[int]) -> None:
+    """Ids and characters are those of one call, whatever the tokenizer and the text."""
+    tokenizer, written = KINDS[kind](), TEXTS[text]
+    for special in (False, True):
+        whole = encode(written, tokenizer, special=special)
+        ids, places = encode_long(written, tokenizer, special=special)
+        np.testing.assert_array_equal(ids, whole.ids)
+        np.testing.assert_array_equal(places, whole.places)
+    if text in VARIED:
+        assert max(sizes) <= 4 * PIECE
+
+
+def test_where_pieces_cannot_be_told_to_agree_one_is_the_whole(sizes: list[int]) -> None:
+    """A run of spaces, and rules that look at the whole text (pairs of quotes, every 7th sign)."""
+    encode_long(RUNS["spaces"], KINDS["byte-level"](), special=False)
+    assert max(sizes) > 0.8 * len(RUNS["spaces"])
+    for rule in ('"[^"]*"', r"[\s\S]{7}"):
+        tokenizer = byte_level(pre_tokenizers.Split(Regex(rule), "isolated"))
+        sizes.clear()
+        ids, places = encode_long(VARIED["quotes"], tokenizer, special=False)
+        whole = encode(VARIED["quotes"], tokenizer, special=False)
+        np.testing.assert_array_equal(ids, whole.ids)
+        np.testing.assert_array_equal(places, whole.places)
+        assert sizes == [len(VARIED["quotes"])]
+
+
+def test_too_little_memory_is_one_line(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer would end the process: memory is asked for before it is."""
+    monkeypatch.setattr(tokenise, "BYTES", 1 << 50)
+    record = Record("novel", text=VARIED["words"])
+    with pytest.raises(ProbeError, match=r"^document 'novel': tokenising its [0-9,]+ characters"):
+        to_document(record, tokenizer=KINDS["byte-level"](), vocabulary_size=1000)
+    assert not sizes

@@ -1,0 +1,264 @@
+"""Losses from hidden states: equal to a plain softmax, through the model's own head."""
+
+import numpy as np
+import pytest
+import torch
+from models import FAMILIES, plain_logp, random_ids, tiny, tiny_model
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from probe.engine import losses
+from probe.engine.losses import MEASURES, Losses, Reference, token_losses
+from probe.errors import ProbeError
+from probe.models.causal import CausalModel
+
+Array = NDArray[np.float64]
+SIZE, TARGETS = 50, 70
+CAPPED_OR_SCALED = ("cohere", "granite", "gemma2", "gemma3")
+
+
+def plain(logits: torch.Tensor) -> Array:
+    """Log-probabilities in float64, by scipy."""
+    exact = logits.double().numpy()
+    with np.errstate(invalid="ignore"):
+        found: Array = exact - logsumexp(exact, axis=-1, keepdims=True)
+    return found
+
+
+def random_logits(seed: int, scale: float = 5.0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(0, scale, (TARGETS, SIZE))).float()
+
+
+def measure(
+    logits: torch.Tensor, intact: torch.Tensor, labels: torch.Tensor, vocabulary: int = SIZE
+) -> Losses:
+    """All measures of logits that need no head."""
+    return token_losses(
+        lambda states: states,
+        logits,
+        labels,
+        measures=MEASURES,
+        reference=Reference(intact),
+        vocabulary=vocabulary,
+    )
+
+
+LABELS = torch.from_numpy(np.random.default_rng(9).integers(0, SIZE, TARGETS))
+
+
+def test_equals_plain_softmax() -> None:
+    """The four measures are what a float64 softmax gives, in float32."""
+    logits, intact = random_logits(0), random_logits(1)
+    found = measure(logits, intact, LABELS)
+    logp, reference = plain(logits), plain(intact)
+    assert found.nll == pytest.approx(-logp[np.arange(TARGETS), LABELS], abs=1e-5)
+    assert found.entropy == pytest.approx(-(np.exp(logp) * logp).sum(axis=1), abs=1e-5)
+    kl = (np.exp(reference) * (reference - logp)).sum(axis=1)
+    assert found.kl == pytest.approx(kl, abs=1e-4)
+    assert found.top1 is not None
+    assert found.top1.tolist() == (logp.argmax(axis=1) == LABELS.numpy()).tolist()
+    assert {found.nll.dtype, found.kl.dtype, found.entropy.dtype} == {np.dtype(np.float32)}
+
+
+def test_equal_distributions_have_no_kl() -> None:
+    """KL of a distribution to itself is exactly 0."""
+    logits = random_logits(0)
+    assert (measure(logits, logits.clone(), LABELS).kl == 0).all()
+
+
+@pytest.mark.parametrize("rows", [16, 17, 64, 1024])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Every measure is the same whichever the number of rows that are computed at once."""
+    logits, intact = random_logits(0), random_logits(1)
+    sizes: list[int] = []
+
+    def head(states: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(states))
+        return states
+
+    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * SIZE)
+    found = token_losses(
+        head, logits, LABELS, measures=MEASURES, reference=Reference(intact), vocabulary=SIZE
+    )
+    assert max(sizes) == min(rows, TARGETS)
+    whole = measure(logits, intact, LABELS, vocabulary=1)
+    for name in MEASURES:
+        assert np.array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_tokens_without_mass() -> None:
+    """Tokens whose logits are −inf add nothing to KL and entropy, and no NaN."""
+    logits, intact = random_logits(0), random_logits(1)
+    logits[:, 10:20] = intact[:, 10:20] = -torch.inf
+    kept = [*range(10), *range(20, SIZE)]
+    found = measure(logits, intact, LABELS)
+    small = measure(logits[:, kept], intact[:, kept], LABELS % 10)
+    assert found.kl == pytest.approx(small.kl, abs=1e-5)
+    assert found.entropy == pytest.approx(small.entropy, abs=1e-5)
+    assert np.array_equal(np.isposinf(found.nll), (LABELS >= 10) & (LABELS < 20))
+
+
+def test_kl_where_only_the_condition_gives_no_mass() -> None:
+    """KL is infinite, not NaN, where a token that intact gives mass has none."""
+    logits, intact = random_logits(0), random_logits(1)
+    logits[:, 3] = -torch.inf
+    assert np.isposinf(measure(logits, intact, LABELS).kl).all()
+
+
+def test_kl_of_mass_too_small_for_float32() -> None:
+    """KL has no NaN where a token has next to no mass in intact and none in the condition."""
+    logits, intact = random_logits(0), random_logits(1)
+    logits[:, 3], intact[:, 3] = -torch.inf, -300.0
+    kept = [*range(3), *range(4, SIZE)]
+    small = measure(logits[:, kept], intact[:, kept], LABELS % 40)
+    assert measure(logits, intact, LABELS).kl == pytest.approx(small.kl, abs=1e-5)
+
+
+def test_only_what_is_asked_for() -> None:
+    """The nll is always there; nothing else is computed unasked."""
+    found = token_losses(lambda states: states, random_logits(0), LABELS, vocabulary=SIZE)
+    assert (found.kl, found.top1, found.entropy) == (None, None, None)
+    assert len(found.nll) == TARGETS
+
+
+def test_take_and_join() -> None:
+    """Losses cut in two and joined are the losses."""
+    found = measure(random_logits(0), random_logits(1), LABELS)
+    again = Losses.join([found.take(slice(0, 13)), found.take(slice(13, TARGETS))])
+    for name in MEASURES:
+        assert np.array_equal(getattr(again, name), getattr(found, name))
+
+
+# -- the model's own head ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_head_gives_own_logits(family: str) -> None:
+    """Hidden states through the head are the logits of the model's own forward."""
+    model, ids = tiny_model(family), torch.from_numpy(random_ids(40))
+    with torch.inference_mode():
+        states, _ = model.states(ids[None])
+        own = model.model(input_ids=ids[None]).logits[0]
+        ours = torch.cat([model.head(states[0, :7]), model.head(states[0, 7:])])
+    assert torch.allclose(ours, own, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_are_the_models(family: str) -> None:
+    """Losses by way of states and head are those of a plain whole forward."""
+    model, ids = tiny_model(family), random_ids(40)
+    with torch.inference_mode():
+        states, _ = model.states(torch.from_numpy(ids)[None])
+        found = token_losses(
+            model.head, states[0, :-1], torch.from_numpy(ids[1:]), vocabulary=model.vocabulary
+        )
+    expected = -plain_logp(model.model, ids)[np.arange(39), ids[1:]]
+    assert found.nll == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", CAPPED_OR_SCALED)
+def test_projection_alone_is_not_the_head(family: str) -> None:
+    """In some families the output projection alone is wrong, so the test above means something."""
+    model, ids = tiny_model(family), torch.from_numpy(random_ids(40))
+    with torch.inference_mode():
+        states, _ = model.states(ids[None])
+        projected = model.model.get_output_embeddings()(states[0])
+        own = model.model(input_ids=ids[None]).logits[0]
+    assert (projected - own).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "cohere", "gemma2", "mamba"])
+def test_exact_head(family: str) -> None:
+    """In bfloat16 the projection computes in float32: logits that bfloat16 cannot hold."""
+    model = CausalModel(tiny(family, dtype=torch.bfloat16))
+    linear = model.model.get_output_embeddings()
+    with torch.inference_mode():
+        states, _ = model.states(torch.from_numpy(random_ids(40))[None])
+        rounded = model.head(states[0]).float()
+        with model.exact_head():
+            exact = model.head(states[0]).float()
+        again = model.head(states[0]).float()
+    assert (exact != exact.bfloat16().float()).any()
+    assert torch.equal(rounded, again)
+    # Half a step of the largest logit, twice: the product and its scale are each rounded.
+    assert (exact - rounded).abs().max() <= rounded.abs().max() / 128
+    assert "forward" not in vars(linear)
+
+
+def test_exact_head_of_plain_projection() -> None:
+    """Unrounded logits are the float32 product of states and weights."""
+    model = CausalModel(tiny("llama", dtype=torch.bfloat16))
+    weight = model.model.get_output_embeddings().weight
+    with torch.inference_mode(), model.exact_head():
+        states, _ = model.states(torch.from_numpy(random_ids(40))[None])
+        found = model.head(states[0])
+        expected = states[0].double() @ weight.double().T
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_exact_head_leaves_float32_alone() -> None:
+    """Where nothing is rounded nothing is replaced."""
+    model = tiny_model("llama")
+    with model.exact_head():
+        assert "forward" not in vars(model.model.get_output_embeddings())
+
+
+def test_exact_head_is_undone_after_an_exception() -> None:
+    """The projection is the model's own again, whatever happened in between."""
+    model = CausalModel(tiny("llama", dtype=torch.bfloat16))
+    linear = model.model.get_output_embeddings()
+    before = linear.forward
+    with pytest.raises(RuntimeError), model.exact_head():
+        linear(torch.zeros(3, 5))
+    assert "forward" not in vars(linear)
+    assert linear.forward == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_body_is_restored(family: str) -> None:
+    """After the head has run the model is the one that it was."""
+    model, ids = tiny_model(family), random_ids(20)
+    before = plain_logp(model.model, ids)
+    with torch.inference_mode():
+        model.head(model.states(torch.from_numpy(ids)[None])[0][0])
+    assert "forward" not in vars(model.body)
+    assert np.array_equal(plain_logp(model.model, ids), before)
+
+
+def test_body_is_restored_after_an_exception() -> None:
+    """States of a wrong size raise in the head, and leave the body as it was."""
+    model, ids = tiny_model("llama"), random_ids(20)
+    before = plain_logp(model.model, ids)
+    with pytest.raises(RuntimeError), torch.inference_mode():
+        model.head(torch.zeros(3, 5))
+    assert "forward" not in vars(model.body)
+    assert np.array_equal(plain_logp(model.model, ids), before)
+
+
+def test_a_forward_that_stood_there_stands_there_again() -> None:
+    """A forward that another tool put on the body (an attention pattern) survives the head."""
+    model = CausalModel(tiny("llama"))
+    own = model.body.forward
+    model.body.forward = own
+    with torch.inference_mode():
+        model.head(torch.zeros(3, 32))
+    assert vars(model.body)["forward"] is own
+
+
+def test_no_body() -> None:
+    """A model none of whose parts returns hidden states is refused in one line."""
+
+    class Bare(PreTrainedModel):
+        def __init__(self) -> None:
+            super().__init__(PretrainedConfig(vocab_size=8))
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.linear(torch.zeros(*input_ids.shape, 2))
+
+    with pytest.raises(ProbeError, match="Bare is no causal language model") as caught:
+        CausalModel(Bare())
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,30 @@
+"""Conditions of every built-in perturbation, by what they do to a far context."""
+
+from probe.perturbations.samplers import SOURCES
+
+WITHIN = ["shuffle(span=2)", "shuffle(span=7)", "shuffle(within='sentence')"]
+WITHIN += ["shuffle(within='word')", "shuffle(unit='word', within='sentence')"]
+WITHIN += ["shuffle(span=3, within='sentence')", "shuffle_spans(span=3, within='sentence')"]
+ORDER = ["shuffle", "shuffle(unit='word')", "shuffle(unit='sentence')", "shuffle_spans(span=1)"]
+ORDER += ["shuffle_spans(span=7)", "reverse", "reverse(unit='word')", "reverse(unit='sentence')"]
+ORDER += ["move", "move(to='first')"]
+CONTROLS = ["intact", "noise", "noise(windows=3)", "attend(local(w=8, sinks=1))"]
+REPLACING = [f"replace(source={name!r})" for name in SOURCES]
+REPLACING += ["replace(source=5)", "replace(source='document', rate=0.3)"]
+FILTERS = ["keep(what='NOUN+VERB')", "keep(what='content')", "keep(what='function+PUNCT')"]
+FILTERS += ["keep(what='common')", "keep(what='entity+SPACE')", "drop(what='rare')"]
+FILTERS += ["drop(what='NOUN', positions='kept')"]
+DROPPING = ["drop(rate=0.3)", "drop(rate=1.0)", "drop(rate=0.3, positions='kept')"]
+CUTTING = ["truncate", "delete", "delete(sinks=3)", "delete(sinks=3, positions='kept')"]
+CUTTING += ["hide", "hide(sinks=3)"]
+TARGETED = ["replace_target(source='unigram')", "replace_target(source=5)"]
+MATCHED = ["drop_target(matched=True)", "replace_target(source='unigram', matched=True)"]
+
+PREFIXED = [*CONTROLS, *REPLACING, *FILTERS, *DROPPING, *CUTTING, *TARGETED, "drop_target"]
+PREFIXED += ["[drop(rate=0.3), replace(source='document')]", "[keep(what='rare'), drop(rate=0.5)]"]
+REMOVING = [*FILTERS, *DROPPING, *CUTTING, "drop_target", MATCHED[0], "[drop(rate=0.5), shuffle]"]
+KEEPING = [*ORDER, *WITHIN, *CONTROLS, *REPLACING, *TARGETED, MATCHED[1], "paste"]
+KEEPING += ["[reverse, shuffle(span=3)]"]
+EVERY = [*KEEPING, *REMOVING, *(text for text in PREFIXED if text.startswith("["))]
+AGAIN = [*CUTTING, "keep(what='common')", "drop(what='rare')", "drop(rate=1.0)", "paste"]
+AGAIN += [*CONTROLS, "drop_target", "replace(source='pad')", "replace_target(source=5)"]

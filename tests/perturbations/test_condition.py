@@ -1,0 +1,173 @@
+"""Conditions applied to a far context: their sources, their draws, their nesting."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from probe.attention.parse import expand
+from probe.attention.parse import parse as parse_pattern
+from probe.errors import UsageError
+from probe.perturbations import registry
+from probe.perturbations.condition import draw_rng, parse
+from probe.perturbations.content import replace
+from probe.perturbations.order import reverse, shuffle
+from probe.perturbations.removal import drop
+from probe.perturbations.samplers import vocabulary
+
+
+@pytest.fixture
+def register(monkeypatch):
+    registry.load_builtins()
+    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
+    return registry.register
+
+
+def test_one_step_is_the_function_itself():
+    """Applying a condition is calling its perturbation."""
+    ids = list(range(100))
+    assert parse("shuffle(span=7)").apply(ids, rng=3) == shuffle(ids, rng=3, span=7)
+    sampler = vocabulary(range(500, 600))
+    applied = parse("replace(source='vocabulary')").apply(
+        ids, rng=3, sources={"vocabulary": sampler}
+    )
+    assert applied == replace(ids, rng=3, source=sampler)
+
+
+def test_a_chain_is_applied_from_left_to_right():
+    """Each step gets what the step before made, and a generator of its own."""
+    ids = list(range(100))
+    first, second = np.random.default_rng(3).integers(2**63, size=2)
+    plain = reverse(drop(ids, rng=first, rate=0.5), rng=second)
+    assert parse("[drop(rate=0.5), reverse]").apply(ids, rng=3) == plain
+    assert parse(["drop(rate=0.5)", "reverse"]).apply(ids, rng=3) == plain
+
+
+def test_sources_are_named_and_bound():
+    """A condition says which samplers it needs, and which one is missing."""
+    condition = parse("[replace(source='self'), replace(source='unigram')]")
+    assert condition.sources == {"self", "unigram"}
+    assert parse("replace(source=[1, 2])").sources == parse("shuffle").sources == set()
+    with pytest.raises(UsageError, match=r"'unigram'\)\]\" needs .* 'unigram'; bound: 'self'"):
+        condition.apply([1, 2], rng=0, sources={"self": vocabulary([7])})
+    with pytest.raises(UsageError, match=r"source 'self' and 'unigram'; bound: none"):
+        condition.apply([1, 2], rng=0)
+
+
+def test_what_a_condition_is():
+    """The controls and the removals are known by property; a chain has no one name."""
+    assert parse("intact").is_intact
+    assert parse("noise(windows=3)").is_noise
+    assert not parse("shuffle").is_intact
+    assert not parse("shuffle").is_noise
+    assert parse("drop(rate=0.0001)").removes  # though it leaves most far contexts as they are
+    assert parse("shuffle(span=20)").name == "shuffle"
+    assert parse("[reverse, truncate]").name is None
+
+
+def test_a_condition_is_a_value():
+    """It is equal and hashed by its text, and can be sent to another process."""
+    condition = parse("[drop(rate=0.5), shuffle]")
+    assert len({condition, parse("[drop(.5), shuffle()]"), parse("shuffle")}) == 2
+    copy = pickle.loads(pickle.dumps(condition))
+    assert copy == condition
+    assert copy.apply(list(range(50)), rng=0) == condition.apply(list(range(50)), rng=0)
+
+
+def test_a_draw_depends_on_each_of_its_five_parts():
+    """Changing any one gives another stream; none can be mistaken for another's part."""
+    keys = [
+        (0, "a", 0, "shuffle", 0),
+        (1, "a", 0, "shuffle", 0),
+        (0, "b", 0, "shuffle", 0),
+        (0, "a", 1, "shuffle", 0),
+        (0, "a", 0, "reverse", 0),
+        (0, "a", 0, "shuffle", 1),
+        (0, 'a", 0, "shuffle', 0, "shuffle", 0),
+        (0, "\ud800é", 0, "shuffle", 0),
+    ]
+    assert len({draw_rng(*key).bit_generator.random_raw() for key in keys}) == len(keys)
+    assert (
+        draw_rng(*keys[0]).random()
+        == draw_rng(np.int64(0), "a", np.int32(0), *keys[0][3:]).random()
+    )
+
+
+def test_a_draw_is_the_same_in_every_process_and_version():
+    """Its first raw numbers are written down here, and another process draws them too."""
+    code = (
+        "from probe.perturbations.condition import draw_rng\n"
+        "print(draw_rng(7, 'emma', 2, 'shuffle(span=20)', 1).bit_generator.random_raw(2).tolist())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == [5821558954818504561, 2793245225766152004]
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        (f"[{', '.join(['shuffle'] * 101)}]", "has more than 100 steps; allowed: up to 100"),
+        (["[shuffle, reverse]"] * 51, "has more than 100 steps; allowed: up to 100"),
+        ("x" * 10_001, "has 10,001 characters; allowed: up to 10,000"),
+        (["x" * 9_000] * 2, "has 18,002 characters; allowed: up to 10,000"),
+        (f"attend({'+'.join(['zero'] * 1_900)})", "has 1,899 signs of addition; allowed: up to"),
+        (f"attend({'+'.join(['pool(2)'] * 2_000)})", "has 16,007 characters; allowed: up to"),
+        (
+            f"attend({'+'.join(f'local({w})' for w in range(1, 460))})",
+            "characters; allowed: up to 10,000",  # of the canonical text
+        ),
+    ],
+)
+def test_what_nobody_wrote_is_refused_at_once(text, limit):
+    """Too many steps, characters or sums: the limit is named, and the text is cut."""
+    with pytest.raises(UsageError, match=limit) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_limit_is_the_last_that_is_allowed():
+    """A hundred steps are read, and so is a pattern of 144 heads."""
+    text = f"[{', '.join(['shuffle'] * 100)}]"
+    assert parse(text).text == text
+    assert len(parse([text[1:-1].partition(", ")[0]] * 100).steps) == 100
+    heads = parse_pattern("+".join(f"heads(zero,heads={n})" for n in range(144)))
+    assert len(heads.placed) == 144
+
+
+@pytest.mark.parametrize("depth", [50, 90, 150, 190, 300, 600, 900, 1_200, 3_000, 4_900])
+@pytest.mark.parametrize(
+    ("front", "middle", "back"),
+    [
+        ("shuffle(", "1", ")"),
+        ("shuffle([", "1", "])"),
+        ("-", "1", ""),
+        ("not ", "1", ""),
+        ("shuffle.", "x", ""),
+        ("", "shuffle", "()"),
+        ("[", "shuffle", "]"),
+        ("heads(", "zero", ", layers=[0])"),
+        ("x+(", "x", ")"),
+        ("f(x=", "x", ")"),
+        ("lambda: ", "x", ""),
+    ],
+)
+def test_nesting_is_no_crash(front, middle, back, depth):
+    """However deep a text nests, wherever it stands, it is refused in one line."""
+    deep_text = front * depth + middle + back * depth
+    for text in (deep_text, f"attend({deep_text})", f"shuffle({deep_text})"):
+        with pytest.raises(UsageError) as caught:
+            parse(text)
+        assert len(str(caught.value)) < 1_000
+    with pytest.raises(UsageError):
+        parse_pattern(deep_text)
+    with pytest.raises(UsageError):
+        parse_pattern(f"heads(each({deep_text}), layers=each({deep_text}))")
+
+
+def test_long_texts_are_not_written_out():
+    """`each` looks at no text that is refused anyway."""
+    with pytest.raises(UsageError, match="characters; allowed"):
+        expand("attend(heads(zero, layers=each(3)))" * 1_000)

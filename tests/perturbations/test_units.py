@@ -1,0 +1,111 @@
+"""Words, sentences, labels and common types of tokens, none of them re-tokenised."""
+
+import numpy as np
+import pytest
+from corpus_fixtures import byte_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stub_spacy import forget, install
+from token_texts import spelled, written
+
+from probe.classes.tokens import TokenCounts
+from probe.perturbations.units import SyntheticText, TokenText, common_types, pre_tokens
+
+TOKENS = ("Hel", "lo", " wor", "ld", ".", " It", " rains", "!", "\n\n", "We", " stay")
+WORDS = [0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 7]  # white space belongs to the word behind it
+SENTENCES = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+
+def from_zero(units):
+    return (units - units[0]).tolist()
+
+
+def test_words_and_sentences_of_tokens():
+    """A token belongs to the unit that holds its last character."""
+    text = written(TOKENS)
+    assert text.units("token").tolist() == list(range(11))
+    assert from_zero(text.units("word")) == WORDS
+    assert from_zero(text.units("sentence")) == SENTENCES
+    assert [text.count(unit) for unit in ("token", "word", "sentence")] == [11, 8, 3]
+
+
+def test_a_part_keeps_the_units_of_the_whole():
+    """A part that begins in the middle of a sentence does not begin a new one."""
+    text = written(TOKENS)
+    for first, stop in ((1, 11), (3, 6), (4, 4), (6, 9)):
+        part = text[first:stop]
+        assert len(part) == stop - first
+        for unit in ("word", "sentence"):
+            assert np.array_equal(part.units(unit), text.units(unit)[first:stop])
+        assert part[1:].units("word").tolist() == text.units("word")[first + 1 : stop].tolist()
+    assert text[0:4].count("sentence") == 1
+    assert text[4:4].count("sentence") == 0
+
+
+@settings(deadline=None)
+@given(ids=st.lists(st.integers(0, 50), max_size=60))
+def test_units_never_fall(ids):
+    """Units are consecutive tokens, whatever the text."""
+    text = spelled(ids)
+    for unit in ("token", "word", "sentence"):
+        units = text.units(unit)
+        assert len(units) == len(ids)
+        assert (np.diff(units) >= 0).all()
+
+
+def test_another_unit_is_refused():
+    """Also by the text that stands in for others."""
+    for text in (written(TOKENS), SyntheticText(4)):
+        with pytest.raises(
+            ValueError, match="unit must be one of 'token', 'word', 'sentence'; got 'x'"
+        ):
+            text.units("x")
+
+
+def test_tokens_of_a_tokenizer():
+    """Its own pre-tokens are its words; without offsets there is no text."""
+    tokenizer = byte_tokenizer()
+    text = TokenText.of("It rains. We stay.", tokenizer)
+    assert text.ids.tolist() == tokenizer("It rains. We stay.")["input_ids"]
+    words = pre_tokens(tokenizer)
+    assert words is None or text.count("word") == len(words("It rains. We stay."))
+    assert text.count("sentence") == 2
+    with pytest.raises(ValueError, match="object tells no offsets; allowed: a fast one"):
+        TokenText.of("a", object())
+
+
+def test_labels_are_found_once(monkeypatch):
+    """The whole text is sent through the pipeline once, whichever part asks."""
+    pipeline = install(monkeypatch)
+    text = written(["Anna", " Sm", "ith", " saw", "\n\n", "the", " cats", "."])
+    expected = ["PROPN", "PROPN", "PROPN", "VERB", None, "DET", "NOUN", "PUNCT"]
+    assert text[2:6].labels("pos") == expected[2:6]
+    assert text.labels("pos") == expected
+    assert text.labels("entity")[:5] == ["PERSON"] * 3 + ["", None]
+    assert pipeline.seen == [text.text]
+    forget()
+
+
+def test_common_types_are_the_frequent_class():
+    """The same tenth of the types as token class `frequency`, ties and all."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 6, size=200)
+    ids = np.flatnonzero(counts)
+    ranks = TokenCounts(ids, counts[ids]).rank(np.arange(200))
+    assert np.array_equal(common_types(counts), ranks < np.ceil(0.1 * len(ids)))
+    assert common_types([3, 0, 3, 1], top=0.34).tolist() == [True, False, True, False]
+    assert not common_types([0, 0]).any()
+
+
+def test_without_counts_the_text_counts_its_own():
+    """In a notebook the most frequent tenth of the text's own types is common."""
+    text = written(["a", "b", "a", "c"])
+    assert text.common.tolist() == [True, False, True, False]
+    assert text[1:].common.tolist() == [False, True, False]
+    given_types = np.array([False, True, False])
+    assert written(["a", "b", "a", "c"], common=given_types).common.tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]

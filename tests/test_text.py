@@ -1,0 +1,141 @@
+"""Text of others made safe to show; numbers, differences and lengths in words."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probe.text import (
+    MOST,
+    counted,
+    difference,
+    greater,
+    limits,
+    one_line,
+    printable,
+    shown,
+    signed,
+)
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_characters="'\""), max_size=300)
+    | st.binary(max_size=300)
+)
+NESTED = st.recursive(
+    PLAIN,
+    lambda parts: st.lists(parts) | st.tuples(parts, parts) | st.dictionaries(st.text("ab"), parts),
+)
+
+
+@given(st.text(st.characters()))
+def test_everything_can_be_printed(text: str) -> None:
+    """Nothing is left that has no shape, all that has one stays, and again changes nothing."""
+    shown = printable(text)
+    assert shown.isprintable()
+    assert [char for char in text if char.isprintable()] == [
+        char for char in text if char in shown and char.isprintable()
+    ]
+    assert printable(shown) == shown
+    assert (shown == text) == text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("one\ntwo\r\t", r"one\ntwo\r\t"),
+        ("\u202egpj.\u2066", r"\u202egpj.\u2066"),
+        ("\ud800", r"\ud800"),
+        ("漢字 é − 🎉", "漢字 é − 🎉"),
+    ],
+)
+def test_what_is_escaped(text: str, shown: str) -> None:
+    """Control characters, newlines, marks of direction and lone surrogates; no letters."""
+    assert printable(text) == shown
+
+
+def test_what_is_kept() -> None:
+    """The newlines of a text of several lines stay, where they are asked for."""
+    assert printable("a\nb\r", keep="\n") == "a\nb\\r"
+
+
+@given(NESTED)
+def test_a_value_is_its_repr_cut(value: object) -> None:
+    """What is shown of a value is what Python writes, up to the limit."""
+    whole = repr(value)
+    assert shown(value) == (whole if len(whole) <= MOST else f"{whole[: MOST - 1]}…")
+
+
+def test_a_value_is_cut_before_it_is_written() -> None:
+    """Lists that name one list often, or hold themselves, and endless numbers are shown at once."""
+    bomb: list[object] = ["x"]
+    for _ in range(60):  # written out it had 9 ** 60 items
+        bomb = [bomb] * 9
+    inner: list[object] = []
+    inner.append({"a": inner})
+    for value in (bomb, inner, [bomb, inner]):
+        assert len(shown(value)) == MOST
+        assert shown(value).endswith("…")
+    assert shown(16**9999) == "a whole number of 39,997 bits"  # repr raises
+
+
+def test_one_line() -> None:
+    """What a library says is one line, however long and on however many it was."""
+    assert one_line(ValueError("a\n  b\tc")) == "a b c"
+    assert one_line("x" * 301) == "x" * 299 + "…"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "+0.0123"), (-0.04, "−0.0400"), (-1e-9, "0.0000"), (0.0, "0.0000")],
+)
+def test_a_difference_has_a_sign_unless_it_is_0(value, text):
+    """A minus sign, no hyphen, and never a negative 0."""
+    assert signed(value) == text
+
+
+def test_a_large_difference_has_separators():
+    """As every number in sentences and tables."""
+    assert signed(-12345, 0) == "−12,345"
+    assert signed(0.0, 0) == "0"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.01, -0.02, 0.04), "+0.0100 (−0.0200 to +0.0400)"),
+        ((0.01, -1e-6, 0.04), "+0.0100 (0.0000 to +0.0400)"),
+        ((2.4e-7, -1e-6, 3e-6), "+2e−07 (−1e−06 to +3e−06)"),
+        ((0.0, 0.0, 0.0), "0 (0 to 0)"),
+        ((0.5, math.nan, math.nan), "+0.5000"),
+        ((math.nan, math.nan, math.nan), "–"),
+    ],
+)
+def test_an_interval_says_nothing_that_is_not_there(numbers, text):
+    """Tiny numbers keep a digit, 0 is exact, a missing limit is left out."""
+    assert difference(*numbers) == text
+
+
+def test_one_is_no_plural():
+    """``1 document``, ``1,024 tokens``."""
+    assert (counted(1, "document"), counted(1024, "token")) == ("1 document", "1,024 tokens")
+
+
+def test_a_limit_below_all_measured_says_so():
+    """Of a curve that starts at 128, nothing below is known."""
+    assert limits(0, 384, 128) == "≤ 128–384"
+    assert limits(128, 1384, 128) == "128–1,384"
+    assert limits(0, 384) == "0–384"
+
+
+def test_the_number_behind_greater_is_the_lower_limit():
+    """Whatever the estimate is; without a lower limit, how far the estimate could be told."""
+    assert greater(640, None, 1024) == "> 640 (estimate beyond 1,024)"
+    assert greater(320, 704, 1024) == "> 320 (estimate 704; open above)"
+    assert greater(None, None, 1024) == "> 1,024"
+    assert greater(352, None, 352) == "> 352"
