@@ -42,9 +42,9 @@ from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
-from probe.analysis.tolerance import parse_tolerance
 from probe.options import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
+from probe.results.tolerance import parse_tolerance
 
 TOLERANCE = parse_tolerance("1%")
 EPSILON = math.log(1.01)

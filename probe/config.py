@@ -133,7 +133,7 @@ class AnalysisConfig(Part):
     @field_validator("tolerances")
     @classmethod
     def _readable(cls, tolerances: list[str]) -> list[str]:
-        from probe.analysis.tolerance import parse_tolerance
+        from probe.results.tolerance import parse_tolerance
 
         for text in tolerances:
             parse_tolerance(text)

@@ -12,7 +12,7 @@ from probe.analysis.settings import Analysis
 from probe.findings.base import Finding, findings
 from probe.findings.files import write_files
 from probe.render.terminal import answers
-from probe.results.record import read_record
+from probe.results.record import Record, read_record
 
 Work = Callable[..., Any]
 
@@ -20,7 +20,9 @@ Work = Callable[..., Any]
 def opened(folder: Path, *, write: bool = False, **how: Any) -> OpenRun:
     """An open run that writes nothing; fields of its analysis settings can be changed by name."""
     classes = how.pop("classes", None)
-    analysis = replace(Analysis.from_record(read_record(folder / "run.json")), **how)
+    analysis = replace(
+        Analysis.from_record(Record.model_validate(read_record(folder / "run.json"))), **how
+    )
     return open_run(folder, analysis=analysis if how else None, classes=classes, write=write)
 
 

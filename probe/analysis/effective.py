@@ -14,7 +14,7 @@ from probe.analysis.bootstrap import Floats, pointwise_band, ratio, standard_err
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
-from probe.analysis.tolerance import Tolerance
+from probe.results.tolerance import Tolerance
 
 LOWERS = "lowers the loss"
 """Flag of an answer whose condition significantly lowers the loss at some distance."""

@@ -1,8 +1,6 @@
 """What a delta is made of besides the perturbation: the arithmetic, and a sequence's length."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +10,7 @@ from scipy.stats import t
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import standard_error
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.record import CheckRecord, Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,25 +112,25 @@ def limit(by_document: pd.DataFrame, confidence: float) -> float:
     return float(abs(mean) + t.ppf((1 + confidence) / 2, freedom) * error)
 
 
-def length_limit(record: Mapping[str, Any]) -> float:
+def length_limit(facts: Record) -> float:
     """Upper 95 % limit of |mean change| of a loss by its sequence's length alone, nats.
 
     Args:
-        record: Content of a run's ``run.json``.
+        facts: Content of a run's ``run.json``.
 
     Returns:
         0 where the self-check found no such change, or did not look for one.
     """
-    found = _length_check(record)
-    return 0.0 if found is None else float(found.get("limit") or 0)
+    found = _length_check(facts)
+    return 0.0 if found is None else float(found.limit or 0)
 
 
-def length_caveat(record: Mapping[str, Any]) -> str | None:
+def length_caveat(facts: Record) -> str | None:
     """What to say of a run whose losses depend on the length of a sequence; ``None`` of others."""
-    found = _length_check(record)
+    found = _length_check(facts)
     if found is None:
         return None
-    mean, limit, worst = (float(found.get(name) or 0) for name in ("mean", "limit", "worst"))
+    mean, limit, worst = (float(value or 0) for value in (found.mean, found.limit, found.worst))
     return (
         "the model's losses depend on a sequence's length: cutting off what follows a target"
         f" changes its loss by {mean:+.2g} nats in the mean (|mean| at most {limit:.2g}, single"
@@ -140,9 +139,8 @@ def length_caveat(record: Mapping[str, Any]) -> str | None:
     )
 
 
-def _length_check(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _length_check(facts: Record) -> CheckRecord | None:
     """What the self-check said of the length, where it did not pass."""
-    for outcome in record.get("check") or ():
-        if outcome.get("technique") == "length" and outcome.get("passed") is False:
-            return dict(outcome)
-    return None
+    return next(
+        (one for one in facts.check if one.technique == "length" and one.passed is False), None
+    )

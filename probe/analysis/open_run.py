@@ -20,10 +20,11 @@ from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_cu
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
 from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import curve_starts, document_sums
+from probe.analysis.sums import document_sums
 from probe.errors import ProbeError
 from probe.protocols import registry
 from probe.results.folder import RunFolder, read_folder
+from probe.results.record import Record
 from probe.results.views import bytes_per_token, connect, longest_distance, refuse_unknown_windows
 
 Value = TypeVar("Value")
@@ -105,6 +106,11 @@ class OpenRun:
         return self.folder.record
 
     @property
+    def facts(self) -> Record:
+        """The same, with a type for each value that is used."""
+        return self.folder.facts
+
+    @property
     def name(self) -> str:
         """The run's own name, or that of its folder."""
         return self.folder.name
@@ -121,14 +127,13 @@ class OpenRun:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is missing or could not be read, one line each."""
-        return self.folder.warnings
+        """What limits the whole run, is missing or could not be read, one line each."""
+        return (*filter(None, [self.length_caveat]), *self.folder.warnings)
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
         """Its attention patterns, as it was to score them."""
-        conditions = (self.record.get("plan") or {}).get("conditions") or {}
-        return tuple(str(name) for name in conditions if str(name).startswith(PATTERN))
+        return tuple(name for name in self.facts.plan.conditions if name.startswith(PATTERN))
 
     @property
     def has_length(self) -> bool:
@@ -191,7 +196,8 @@ class OpenRun:
     @cached_property
     def starts(self) -> dict[str, int]:
         """First distance (tokens) of each condition's curve."""
-        return curve_starts(self.record)
+        plans = self.facts.plan.conditions.items()
+        return {condition: plan.curve_start or 0 for condition, plan in plans}
 
     @cached_property
     def weights(self) -> Floats:
@@ -210,12 +216,12 @@ class OpenRun:
     @cached_property
     def length_caveat(self) -> str | None:
         """What to say where losses depend on a sequence's length; ``None`` where they do not."""
-        return length_caveat(self.record)
+        return length_caveat(self.facts)
 
     @cached_property
     def length_change(self) -> float:
         """How much losses change with a sequence's length alone (nats)."""
-        return length_limit(self.record)
+        return length_limit(self.facts)
 
     @cached_property
     def sums(self) -> pd.DataFrame:
@@ -369,7 +375,7 @@ def _open(
     checked: bool = False,
 ) -> OpenRun:
     windows = folder.path / "windows.parquet"
-    how = analysis or Analysis.from_record(folder.record)
+    how = analysis or Analysis.from_record(folder.facts)
     connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
     try:
         run = OpenRun(folder, connection, how, classes=classes, write=write)

@@ -13,9 +13,9 @@ from probe.analysis.fit import FittedCurve, isotonic_stack
 from probe.analysis.floor import NoiseFloor, is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
-from probe.analysis.tolerance import Tolerance
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
+from probe.results.tolerance import Tolerance
 
 MOST = 64
 """Numbers of documents are tried up to this many times those of the run."""

@@ -1,11 +1,10 @@
 """How a run is read: what ``analysis`` in a configuration says."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from probe.analysis.tolerance import Tolerance, parse_tolerance
-from probe.errors import UsageError
+from probe.results.record import Record
+from probe.results.tolerance import Tolerance, parse_tolerance
 
 DEFAULT_TOLERANCES = ("1%", "2%", "5%", "10%")
 
@@ -33,29 +32,17 @@ class Analysis:
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The analysis that ``run.json`` asks for; what it does not say has its default.
-
-        Raises:
-            UsageError: If a tolerance is not understood or a number is out of range.
-        """
-        config = record.get("config") or {}
-        asked = config.get("analysis") or {}
-        tolerances = asked.get("tolerances") or DEFAULT_TOLERANCES
-        classes = asked.get("classes")
-        made = cls(
-            tolerances=tuple(parse_tolerance(text) for text in tolerances),
-            bins_per_octave=int(asked.get("bins_per_octave", 8)),
-            resamples=int(asked.get("resamples", 2000)),
-            confidence=float(asked.get("confidence", 0.95)),
-            seed=int(config.get("seed") or 0),
-            simultaneous=bool(asked.get("simultaneous", False)),
-            classes=None if classes is None else tuple(map(str, classes)),
+    def from_record(cls, facts: Record) -> Self:
+        """The analysis that ``run.json`` asks for; what it does not say has its default."""
+        asked = facts.config.analysis
+        said = {
+            name: getattr(asked, name)
+            for name in ("bins_per_octave", "resamples", "confidence", "simultaneous")
+            if getattr(asked, name) is not None
+        }
+        return cls(
+            tolerances=tuple(map(parse_tolerance, asked.tolerances or DEFAULT_TOLERANCES)),
+            seed=facts.config.seed or 0,
+            classes=None if asked.classes is None else tuple(asked.classes),
+            **said,
         )
-        if not 0 < made.confidence < 1:
-            raise UsageError(
-                f"analysis.confidence is {made.confidence}: between 0 and 1 is allowed"
-            )
-        if made.resamples < 1:
-            raise UsageError(f"analysis.resamples is {made.resamples}: at least 1 is needed")
-        return made

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -95,12 +94,6 @@ def binned(
         yield connection
     finally:
         connection.unregister("bins")
-
-
-def curve_starts(record: Mapping[str, Any]) -> dict[str, int]:
-    """First distance (tokens) of each condition's curve, as the plan in ``run.json`` says."""
-    conditions = (record.get("plan") or {}).get("conditions") or {}
-    return {name: int((plan or {}).get("curve_start", 0)) for name, plan in conditions.items()}
 
 
 def to_sums(frame: pd.DataFrame, documents: Sequence[str]) -> Sums:

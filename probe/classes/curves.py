@@ -17,10 +17,9 @@ from probe.analysis.floor import without_noise
 from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import Sums, stacked
-from probe.analysis.tolerance import Tolerance
 from probe.classes.class_sums import WHERE, ClassSums
-from probe.classes.labels import DISTANCES
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.results.tolerance import Tolerance
 
 MOST_VALUES = 30
 """Values of a class that get curves: those with most targets."""
@@ -110,7 +109,8 @@ def class_curves(run: OpenRun, sums: ClassSums) -> ClassCurves:
         curves,
         contexts,
         counts,
-        *(reader.placed(sums, name) for name in DISTANCES),
+        reader.placed(sums, "last_occurrence_distance"),
+        reader.placed(sums, "copy_distance"),
         (*table.notes, *_notes(table.classes, counts, run.connection)),
     )
 

@@ -25,14 +25,10 @@ MOST_LABELS = 20
 OTHER = "other"
 
 
-def groups(record: Mapping[str, Any]) -> dict[str, str]:
+def groups(run: OpenRun) -> dict[str, str]:
     """Group of each document that has one, as ``run.json`` says."""
-    documents = (record.get("data") or {}).get("documents") or []
-    return {
-        str(document["id"]): str(document["group"])
-        for document in documents
-        if document.get("group") is not None
-    }
+    documents = run.facts.data.documents
+    return {one.id: str(one.group) for one in documents if one.group is not None}
 
 
 def metadata(run: OpenRun) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
@@ -46,9 +42,9 @@ def metadata(run: OpenRun) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         together.
     """
     columns: dict[str, dict[str, str]] = {}
-    for document in (run.record.get("data") or {}).get("documents") or []:
-        for column, value in (document.get("metadata") or {}).items():
-            columns.setdefault(str(column), {})[str(document["id"])] = str(value)
+    for one in run.facts.data.documents:
+        for column, value in one.metadata.items():
+            columns.setdefault(column, {})[one.id] = str(value)
     many = [column for column, values in columns.items() if len(set(values.values())) > MOST_LABELS]
     targets = run.once(_targets) if many else {}
     notes = {}
@@ -79,7 +75,7 @@ def _targets(run: OpenRun) -> dict[str, int]:
 
 def digest(run: OpenRun) -> str:
     """A text that changes with the windows, the token counts and the groups of a run."""
-    found = hashlib.sha256(json.dumps(groups(run.record), sort_keys=True).encode())
+    found = hashlib.sha256(json.dumps(groups(run), sort_keys=True).encode())
     for name in ("windows.parquet", "frequencies.parquet"):
         path = run.path / name
         if path.is_file():
@@ -119,7 +115,7 @@ def batches(run: OpenRun, counts: TokenCounts) -> Iterator[list[WindowTokens]]:
     Raises:
         ProbeError: If ``windows.parquet`` cannot be read.
     """
-    group = groups(run.record)
+    group = groups(run)
     for rows in _rows(run.path / "windows.parquet", (*COLUMNS, *OFFSETS)):
         yield [_window(row, group, counts) for row in rows]
 

@@ -200,7 +200,7 @@ def default_classes(run: OpenRun) -> tuple[str, ...]:
 
     That is its groups, and each of its metadata columns, if it has any.
     """
-    more = ("group",) if groups(run.record) else ()
+    more = ("group",) if groups(run) else ()
     return (*DEFAULTS, *more, *metadata(run)[0])
 
 

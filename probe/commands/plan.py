@@ -89,7 +89,7 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         return ""
     from probe.analysis.open_run import open_run
     from probe.analysis.precision import pilot
-    from probe.analysis.tolerance import parse_tolerance
+    from probe.results.tolerance import parse_tolerance
 
     width = OCTAVES if octaves is None else octaves
     if not width > 0:

@@ -10,10 +10,10 @@ from probe.analysis.effective import LOWERS, EffectiveContext
 from probe.analysis.fit import draws_in_words, in_order
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
-from probe.analysis.tolerance import parse_tolerance
 from probe.findings.positions import losses
 from probe.findings.reading import read_to
 from probe.findings.table import Table, records
+from probe.results.tolerance import parse_tolerance
 from probe.text import counted, limits, printable
 
 _NOUNS = {
@@ -148,11 +148,11 @@ def warnings_of(run: OpenRun) -> list[str]:
             " the second to the last quarter of the measured positions"
         )
         longest = int(measured.by_position["position_to"].max())
-        trained = (run.record.get("model") or {}).get("trained_length")
-        if trained is not None and longest > int(trained):
+        trained = run.facts.model.trained_length
+        if trained is not None and longest > trained:
             lines[-1] += (
                 f"; targets stand at up to {longest:,} tokens, and beyond the length that the model"
-                f" was trained on ({int(trained):,} by its configuration) delta has no meaning"
+                f" was trained on ({trained:,} by its configuration) delta has no meaning"
             )
     if run.sums["grey"].any():
         start = int(run.sums.loc[run.sums["grey"], "distance_from"].min())
@@ -167,7 +167,7 @@ def summary_record(run: OpenRun) -> dict[str, Any]:
     """The answer's part of ``summary.json``."""
     return {
         "run": run.name,
-        "status": run.record.get("status"),
+        "status": run.facts.status,
         "model": run.model,
         "data": run.data,
         "documents": len(run.documents),
@@ -257,7 +257,7 @@ def _unresolved(run: OpenRun) -> list[str]:
             verb = "is" if len(names) == 1 else "are"
             at_ = ", ".join(tolerances)
             lines.append(f"{', '.join(names)} {verb} unresolved at {at_}: {reason}")
-    dtype = (run.record.get("model") or {}).get("dtype")
+    dtype = run.facts.model.dtype
     if dtype in ("bfloat16", "float16") and any("noise floor" in reason for reason in where):
         lines.append(f"the noise floor is that of {dtype}: model.dtype float32 lowers it")
     return lines

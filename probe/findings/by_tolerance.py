@@ -13,7 +13,6 @@ from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.segmented import hinges
-from probe.analysis.tolerance import Tolerance
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import (
     Axis,
@@ -25,6 +24,7 @@ from probe.findings.chart import (
     distance_axis,
 )
 from probe.findings.table import Table, by_condition, decimals, length, pivot, records
+from probe.results.tolerance import Tolerance
 
 _DECADE = (
     *(100, 112, 125, 140, 160, 180, 200, 224, 250, 280),

@@ -9,7 +9,6 @@ import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
-from probe.analysis.tolerance import parse_tolerance, spaced
 from probe.classes.choice import is_user
 from probe.classes.class_sums import ClassSums
 from probe.classes.curves import ClassCurves, class_curves
@@ -28,6 +27,7 @@ from probe.findings.chart import (
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
 from probe.findings.table import Table, between, length, percent, ranged, records
+from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
 APART = (
@@ -105,10 +105,8 @@ def plot(
 
 def asked(run: OpenRun) -> ClassSums:
     """Sums of the token classes that are asked for, to be counted as the run is opened."""
-    names = run.classes
-    if names is None:
-        names = [name for name in run.analysis.classes or () if not is_user(name)] or None
-    return _sums(run, names)
+    said = [name for name in run.analysis.classes or () if not is_user(name)]
+    return _sums(run, said or None if run.classes is None else run.classes)
 
 
 def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:

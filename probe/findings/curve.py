@@ -11,7 +11,6 @@ from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
 from probe.analysis.floor import NoiseFloor, is_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.tolerance import spaced
 from probe.findings.answer import (
     answer_table,
     basis,
@@ -44,6 +43,7 @@ from probe.findings.table import (
     records,
 )
 from probe.results.folder import unique_labels
+from probe.results.tolerance import spaced
 
 
 def curve_plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:

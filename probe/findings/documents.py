@@ -12,12 +12,12 @@ from probe.analysis.fit import first_below, isotonic, isotonic_stack
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import Sums, binned, located
-from probe.analysis.tolerance import spaced
 from probe.classes.source import groups
 from probe.errors import UsageError
 from probe.findings.base import CONDITION, Drawn, Finding, Option, Plot, register
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, distance_axis
 from probe.findings.table import Table, by_condition, length, records
+from probe.results.tolerance import spaced
 
 STRETCHES = 16
 """Stretches of equal length between the first and the last position of a target."""
@@ -93,7 +93,7 @@ def by_document(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     for context in run.contexts:
         if context.epsilon is not None:
             epsilons.setdefault(context.condition, {})[context.tolerance] = context.epsilon
-    group_of = groups(run.record)
+    group_of = groups(run)
     labels = [group_of.get(document) for document in run.documents]
     frames: tuple[dict[str, pd.DataFrame], ...] = ({}, {}, {})
     for condition, chosen in epsilons.items():

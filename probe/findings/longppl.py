@@ -392,8 +392,7 @@ def _pooled(sums: pd.DataFrame, how: Analysis) -> tuple[float | None, float | No
 
 
 def _model(run: OpenRun) -> tuple[Any, Any]:
-    model = run.record.get("model") or {}
-    return model.get("path"), model.get("revision")
+    return run.facts.model.path, run.facts.model.revision
 
 
 def _rule(rule: KeyRule) -> str:

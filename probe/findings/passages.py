@@ -220,12 +220,7 @@ def _table(table: pd.DataFrame, what: str, names: Sequence[str], shown: Shown) -
 def _sums(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Sums of delta by document: of each passage, and of each octave of its distance."""
     connection = run.connection
-    documents = (run.record.get("data") or {}).get("documents") or []
-    spans = [
-        (str(document["id"]), str(name), int(start), int(stop))
-        for document in documents
-        for name, start, stop in document.get("spans", [])
-    ]
+    spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
     frame = pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
     connection.register("passages", frame)
     connection.register("passage_ends", _known_by(scored_conditions(connection)))

@@ -279,7 +279,7 @@ def _basis(run: OpenRun) -> str:
     """What the answer rests on, and where the other candidates come from."""
     choices = run.once(suffixes)
     windows, documents = counted(choices.windows, "window"), counted(choices.documents, "document")
-    at = run.record["config"]["protocol"].get("at")
+    at = run.facts.config.protocol.at
     where = "elsewhere in the same document" if at is None else "other matches in the same document"
     return f"Measured on {windows} of {documents}; the other candidates are from {where}."
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from probe.errors import ProbeError, UsageError
 from probe.results.parts import check_parts, score_parts
-from probe.results.record import PLAIN, Needs, Reading, older_schema, read_record
+from probe.results.record import PLAIN, Needs, Reading, Record, older_schema, read_record
 from probe.results.windows_file import check_windows
 from probe.text import counted
 
@@ -30,31 +31,30 @@ class RunFolder:
     warnings: tuple[str, ...] = ()
     reading: Reading = field(default_factory=Reading)
 
+    @cached_property
+    def facts(self) -> Record:
+        """The record, with a type for each value that is used."""
+        return Record.model_validate(self.record)
+
     @property
     def kind(self) -> str | None:
         """The kind of its protocol, ``None`` where ``run.json`` names none."""
-        return protocol_kind(self.record)
+        return self.facts.config.protocol.kind
 
     @property
     def name(self) -> str:
         """The run's own name, or that of its folder."""
-        return str(self.record.get("name") or self.path.name)
+        return self.facts.name or self.path.name
 
     @property
     def model(self) -> str:
         """The model's name to show."""
-        return str((self.record.get("model") or {}).get("name") or "the model")
+        return self.facts.model.name or "the model"
 
     @property
     def data(self) -> str:
         """The data set's name to show."""
-        return str((self.record.get("data") or {}).get("name") or "the data")
-
-
-def protocol_kind(record: Mapping[str, Any]) -> str | None:
-    """The kind of protocol that a run's ``run.json`` names, ``None`` where it names none."""
-    config = record.get("config") or {}
-    return (config.get("protocol") or {}).get("kind")
+        return self.facts.data.name or "the data"
 
 
 def read_folder(
@@ -95,7 +95,7 @@ def read_folder(
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
-        *filter(None, [_length_caveat(record), how.caveat]),
+        *filter(None, [how.caveat]),
         *(
             f"scores/{part.name} is left out: {problems[part]}"
             for part in found
@@ -160,9 +160,3 @@ def _tail(path: Path, others: Sequence[Path]) -> str:
         if all(other.parts[-size:] != end for other in others):
             return "/".join(end)
     return str(path)
-
-
-def _length_caveat(record: Mapping[str, Any]) -> str | None:
-    from probe.analysis.floor import length_caveat
-
-    return length_caveat(record)

@@ -1,4 +1,4 @@
-"""run.json as the analysis reads it: every value that it uses is checked here, in one place."""
+"""run.json as one model: every value of it that is used is checked, and has a type, here."""
 
 import json
 import math
@@ -6,19 +6,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from probe.analysis.tolerance import ALLOWED, parse_tolerance
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
 from probe.errors import ProbeError, UsageError
+from probe.results.tolerance import ALLOWED, parse_tolerance
 
 SCHEMA = 1
 """Version of the results contract; another one's folders are older, or refused."""
 _MOST_TOLD = 20
 _LARGEST = 2**31 - 1
-Fits = Callable[[Any], bool]
 Needs = Callable[[str | None], Mapping[str, int]]
 """What a protocol's answer is worked out with, by its kind: whole numbers that cannot be missing,
 each with the lowest allowed."""
+Fits = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,197 @@ class Reading:
 
 PLAIN = Reading()
 """Far text begins with the window, and all that lies further than a distance is perturbed."""
+
+
+def _allowed(words: str, fits: Fits, *, null: bool = True) -> PlainValidator:
+    """Refuse other values, in these words; null is a value that is not said."""
+
+    def check(value: Any) -> Any:
+        if fits(value) or (value is None and null):
+            return value
+        raise PydanticCustomError("allowed", "{words}", {"words": words})
+
+    return PlainValidator(check)
+
+
+def _words(lowest: int, highest: int | None) -> str:
+    if highest is None or highest == _LARGEST:
+        return f"a whole number, {lowest} or more"
+    return f"a whole number, {lowest} to {highest:,}"
+
+
+def _is_whole(value: Any, lowest: int, highest: int | None) -> bool:
+    return type(value) is int and lowest <= value and (highest is None or value <= highest)
+
+
+def _whole(lowest: int, highest: int | None = None) -> PlainValidator:
+    return _allowed(_words(lowest, highest), lambda value: _is_whole(value, lowest, highest))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_tolerance(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(parse_tolerance(value).amount)
+    except UsageError:
+        return False
+
+
+def _is_span(value: Any) -> bool:
+    kinds = [type(part) for part in value] if isinstance(value, list) else []
+    return kinds == [str, int, int] and 0 <= value[1] <= value[2] <= _LARGEST
+
+
+_TEXT = _allowed("text", lambda value: isinstance(value, str))
+_NAME = _allowed("text", lambda value: isinstance(value, str), null=False)
+_NUMBER = _allowed("a number", _is_number)
+_FROM_0 = _allowed("a number from 0 on", lambda value: _is_number(value) and 0 <= value < math.inf)
+_SHARE = _allowed("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1)
+_SINGLE = _allowed("text, a number or a bool", lambda value: isinstance(value, str | int | float))
+_BOOL = _allowed("true or false", lambda value: isinstance(value, bool))
+_SPAN = _allowed("[name, first token, one past the last]", _is_span, null=False)
+_TOLERANCE = _allowed(ALLOWED, _is_tolerance, null=False)
+
+Text = Annotated[str | None, _TEXT]
+Single = Annotated[str | int | float | None, _SINGLE]
+From0 = Annotated[float | None, _FROM_0]
+_KINDS = {"model_type": "an object", "dict_type": "an object", "list_type": "a list"}
+
+
+def _or_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _or_none(value: Any) -> Any:
+    return [] if value is None else value
+
+
+class _Part(BaseModel):
+    """An object of run.json: more keys are let be, null and what is missing are the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+Object = Annotated[dict[str, Any], BeforeValidator(_or_empty)]
+"""An object of which nothing is said here."""
+
+
+class ModelRecord(_Part):
+    """The model of a run: ``path``, ``revision`` and ``dtype`` as it was loaded."""
+
+    name: Text = None
+    vocabulary: Annotated[int | None, _whole(1, 10_000_000)] = None
+    trained_length: Annotated[int | None, _whole(1)] = None
+    path: Any = None
+    revision: Any = None
+    dtype: Any = None
+
+
+class DocumentRecord(_Part):
+    """A document of a run; ``spans`` are name, first token, and one past the last."""
+
+    id: Annotated[str, _NAME]
+    group: Single = None
+    metadata: Annotated[dict[str, Single], BeforeValidator(_or_empty)] = {}
+    spans: Annotated[list[Annotated[tuple[str, int, int], _SPAN]], BeforeValidator(_or_none)] = []
+    sha256: Any = None
+
+
+class DataRecord(_Part):
+    """The data of a run."""
+
+    name: Text = None
+    documents: Annotated[list[DocumentRecord], BeforeValidator(_or_none)] = []
+
+
+class ConditionRecord(_Part):
+    """What the plan says of a condition; ``curve_start`` in tokens."""
+
+    curve_start: Annotated[int | None, _whole(0, _LARGEST)] = None
+
+
+_Condition = Annotated[ConditionRecord, BeforeValidator(_or_empty)]
+
+
+class PlanRecord(_Part):
+    """The plan of a run, by canonical text of the condition."""
+
+    conditions: Annotated[dict[str, _Condition], BeforeValidator(_or_empty)] = {}
+
+
+class PatternRecord(_Part):
+    """What an attention pattern costs: keys a target, and shares of the full attention's costs."""
+
+    keys: From0 = None
+    full: From0 = None
+    kv_share: From0 = None
+    flops_share: From0 = None
+    forward_share: From0 = None
+    first: Annotated[int | None, _whole(0, _LARGEST)] = None
+
+
+_Pattern = Annotated[PatternRecord, BeforeValidator(_or_empty)]
+
+
+class CheckRecord(_Part):
+    """An outcome of the self-check (nats)."""
+
+    technique: Any = None
+    passed: Any = None
+    mean: Annotated[float | None, _NUMBER] = None
+    worst: Annotated[float | None, _NUMBER] = None
+    limit: From0 = None
+
+
+class ProtocolRecord(_Part):
+    """The options of a run's protocol; those of its kind are more keys."""
+
+    kind: Text = None
+    at: Text = None
+
+
+class AnalysisRecord(_Part):
+    """How the configuration asks to read the run."""
+
+    tolerances: Annotated[list[Annotated[str, _TOLERANCE]], BeforeValidator(_or_none)] = []
+    bins_per_octave: Annotated[int | None, _whole(1, 64)] = None
+    resamples: Annotated[int | None, _whole(1, 1_000_000)] = None
+    confidence: Annotated[float | None, _SHARE] = None
+    simultaneous: Annotated[bool | None, _BOOL] = None
+    classes: list[Annotated[str, _NAME]] | None = None
+
+
+class ConfigRecord(_Part):
+    """The configuration of a run."""
+
+    seed: Annotated[int | None, _whole(0)] = None
+    model: Object = {}
+    data: Object = {}
+    windows: Object = {}
+    protocol: Annotated[ProtocolRecord, BeforeValidator(_or_empty)] = ProtocolRecord()
+    analysis: Annotated[AnalysisRecord, BeforeValidator(_or_empty)] = AnalysisRecord()
+    first_token: Any = None
+
+
+class Record(_Part):
+    """The content of run.json."""
+
+    schema_: Any = Field(SCHEMA, alias="schema")
+    name: Text = None
+    status: Text = None
+    identity_hash: Text = None
+    model: Annotated[ModelRecord, BeforeValidator(_or_empty)] = ModelRecord()
+    data: Annotated[DataRecord, BeforeValidator(_or_empty)] = DataRecord()
+    plan: Annotated[PlanRecord, BeforeValidator(_or_empty)] = PlanRecord()
+    config: Annotated[ConfigRecord, BeforeValidator(_or_empty)] = ConfigRecord()
+    attention: Annotated[dict[str, _Pattern], BeforeValidator(_or_empty)] = {}
+    check: Annotated[list[CheckRecord], BeforeValidator(_or_none)] = []
+    counts: Object = {}
+    identity: Object = {}
+    costs: Object = {}
+    versions: Object = {}
 
 
 def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
@@ -105,139 +299,28 @@ def older_schema(folder: Path, record: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _of(kind: type | tuple[type, ...]) -> Fits:
-    return lambda value: isinstance(value, kind)
-
-
-def _whole(lowest: int, highest: int | None = None) -> tuple[str, Fits]:
-    def fits(value: Any) -> bool:
-        return type(value) is int and lowest <= value and (highest is None or value <= highest)
-
-    if highest is None or highest == _LARGEST:
-        return f"a whole number, {lowest} or more", fits
-    return f"a whole number, {lowest} to {highest:,}", fits
-
-
-def _is_tolerance(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and math.isfinite(parse_tolerance(value).amount)
-    except UsageError:
-        return False
-
-
-def _is_confidence(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
-
-
-def _is_span(value: Any) -> bool:
-    kinds = [type(part) for part in value] if isinstance(value, list) else []
-    return kinds == [str, int, int] and 0 <= value[1] <= value[2] <= _LARGEST
-
-
-TEXT = ("text", _of(str))
-OBJECT = ("an object", _of(dict))
-LIST = ("a list", _of(list))
-NUMBER = ("a number", lambda value: type(value) in (int, float))
-FROM_0 = (
-    "a number from 0 on",
-    lambda value: type(value) in (int, float) and 0 <= value < float("inf"),
-)
-SINGLE = ("text, a number or a bool", _of((str, int, float)))
-RULES: Mapping[str, tuple[str, Fits]] = {
-    "name": TEXT,
-    "status": TEXT,
-    "identity_hash": TEXT,
-    **dict.fromkeys(
-        ("model", "data", "plan", "config", "counts", "identity", "costs", "versions"), OBJECT
-    ),
-    "model.name": TEXT,
-    "model.vocabulary": _whole(1, 10_000_000),
-    "model.trained_length": _whole(1),
-    "data.name": TEXT,
-    "data.documents": LIST,
-    "data.documents.*": OBJECT,
-    "data.documents.*.id": TEXT,
-    "data.documents.*.group": SINGLE,
-    "data.documents.*.metadata": OBJECT,
-    "data.documents.*.metadata.*": SINGLE,
-    "data.documents.*.spans": LIST,
-    "data.documents.*.spans.*": ("[name, first token, one past the last]", _is_span),
-    "plan.conditions": OBJECT,
-    "plan.conditions.*": OBJECT,
-    "plan.conditions.*.curve_start": _whole(0, _LARGEST),
-    "attention": OBJECT,
-    "attention.*": OBJECT,
-    **dict.fromkeys(("attention.*.keys", "attention.*.full"), FROM_0),
-    **dict.fromkeys(("attention.*.kv_share", "attention.*.flops_share"), FROM_0),
-    "attention.*.forward_share": FROM_0,
-    "attention.*.first": _whole(0, _LARGEST),
-    "check": LIST,
-    "check.*": OBJECT,
-    "check.*.mean": NUMBER,
-    "check.*.worst": NUMBER,
-    "check.*.limit": FROM_0,
-    "config.seed": _whole(0),
-    **dict.fromkeys(
-        ("config.model", "config.data", "config.windows", "config.protocol", "config.analysis"),
-        OBJECT,
-    ),
-    "config.protocol.kind": TEXT,
-    "config.protocol.at": TEXT,
-    "config.analysis.tolerances": LIST,
-    "config.analysis.tolerances.*": (ALLOWED, _is_tolerance),
-    "config.analysis.bins_per_octave": _whole(1, 64),
-    "config.analysis.resamples": _whole(1, 1_000_000),
-    "config.analysis.confidence": ("a number between 0 and 1", _is_confidence),
-    "config.analysis.simultaneous": ("true or false", _of(bool)),
-    "config.analysis.classes": LIST,
-    "config.analysis.classes.*": TEXT,
-}
-"""Where a value is, what is allowed there, and whether a value is that; ``*`` is every part of a
-list or object. Null is a value that is not said."""
-_ITEMS = (
-    "data.documents.*",
-    "data.documents.*.spans.*",
-    "check.*",
-    "config.analysis.tolerances.*",
-    "config.analysis.classes.*",
-)
-"""Where null is none of the values."""
-
-
 def _mistakes(record: Mapping[str, Any], needs: Needs) -> Iterator[str]:
-    wrong: set[str] = set()
-    for path, (allowed, fits) in RULES.items():
-        for where, value in _at(record, path.split(".")):
-            if where.rpartition(".")[0] in wrong:  # told already, as a whole
-                wrong.add(where)
-            elif not (fits(value) or (value is None and path not in _ITEMS)):
-                wrong.add(where)
-                yield f"{where} is {_shown(value)}; allowed: {allowed}"
-    for where, document in _at(record, ["data", "documents", "*"]):
-        if where not in wrong and "data.documents" not in wrong and document.get("id") is None:
-            yield f"{where}.id is missing; allowed: {TEXT[0]}"
-    for _, protocol in _at(record, ["config", "protocol"]):
-        kind = protocol.get("kind") if isinstance(protocol, dict) else None
-        for name, lowest in needs(kind).items() if isinstance(protocol, dict) else ():
-            allowed, fits = _whole(lowest, _LARGEST)
-            if not fits(protocol.get(name)):
-                value = _shown(protocol[name]) if name in protocol else "missing"
-                yield f"config.protocol.{name} is {value}; allowed: {allowed}"
-
-
-def _at(value: Any, path: list[str], where: str = "") -> Iterator[tuple[str, Any]]:
-    """The values at a path, each with where it is; none where a part of the path is not there."""
-    if not path:
-        yield where.removeprefix("."), value
+    try:
+        Record.model_validate(record)
+    except ValidationError as error:
+        yield from map(_mistake, error.errors(include_url=False))
+    config = record.get("config")
+    protocol = config.get("protocol") if isinstance(config, dict) else None
+    if not isinstance(protocol, dict):
         return
-    first, *rest = path
-    found: Iterator[tuple[Any, Any]] = iter(())
-    if first == "*" and isinstance(value, list):
-        found = iter(enumerate(value))
-    elif isinstance(value, dict):
-        found = iter(value.items()) if first == "*" else iter([(first, value.get(first))])
-    for name, part in found:
-        yield from _at(part, rest, f"{where}.{name}")
+    for name, lowest in needs(protocol.get("kind")).items():
+        if not _is_whole(protocol.get(name), lowest, _LARGEST):
+            value = _shown(protocol[name]) if name in protocol else "missing"
+            yield f"config.protocol.{name} is {value}; allowed: {_words(lowest, _LARGEST)}"
+
+
+def _mistake(error: ErrorDetails) -> str:
+    """Where a value is, what it is, and what is allowed there; a name's null is not said."""
+    place, value = error["loc"], error["input"]
+    missing = error["type"] == "missing" or (value is None and isinstance(place[-1], str))
+    allowed = "text" if error["type"] == "missing" else _KINDS.get(error["type"], error["msg"])
+    where = ".".join(map(str, place))
+    return f"{where} is {'missing' if missing else _shown(value)}; allowed: {allowed}"
 
 
 def _told(path: Path, mistakes: list[str]) -> str:

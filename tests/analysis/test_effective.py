@@ -13,7 +13,7 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.effective import effective_context, lower_by_tests
 from probe.analysis.fit import first_below, fit_curve
 from probe.analysis.sums import Sums
-from probe.analysis.tolerance import parse_tolerance
+from probe.results.tolerance import parse_tolerance
 
 ONE = parse_tolerance("1%")
 EPSILON = math.log(1.01)

@@ -18,8 +18,8 @@ from probe.analysis.open_run import open_run
 from probe.analysis.precision import COLUMNS, documents_needed, half_width, pilot, with_documents
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
-from probe.analysis.tolerance import parse_tolerance
 from probe.errors import ProbeError, UsageError
+from probe.results.tolerance import parse_tolerance
 
 FIVE = parse_tolerance("5%")
 EPSILON = math.log(1.05)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from probe.analysis.tolerance import parse_tolerance
 from probe.errors import UsageError
+from probe.results.tolerance import parse_tolerance
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from simulated import WINDOWS, Simulation, write_run
 
 from probe.analysis.open_run import open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.tolerance import parse_tolerance
 from probe.classes.class_sums import ClassSums
 from probe.classes.curves import ClassCurves, class_curves
 from probe.classes.table import ClassTable
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.results.folder import RunFolder, read_folder
+from probe.results.tolerance import parse_tolerance
 
 TYPES = (" the", " cat", "ching", " sat", ".", "\n", " 12", " ,;", "é", "'s", " 3rd", "er")
 """Texts of the token ids 0, 1, 2 … of made-up windows."""

@@ -7,12 +7,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from class_runs import HOW, curves_of, falling, score_rows, simulation, word_run
+from open_runs import opened
 
 from probe.analysis.bins import bin_edges, octave_edges
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.effective import effective_context
 from probe.analysis.fit import fit_curve
-from probe.analysis.sums import curve_starts, document_sums, to_sums
+from probe.analysis.sums import document_sums, to_sums
 from probe.classes import registry
 from probe.classes.curves import CURVES, ClassCurves
 from probe.classes.table import ClassTable, classify
@@ -120,7 +121,7 @@ def test_a_class_of_all_tokens_is_the_run(run: RunFolder, monkeypatch: pytest.Mo
     everything = curves_of(run, classify(run, ["all"], write=False)).curves
     with connect(run.path / "windows.parquet", run.parts) as connection:
         edges = bin_edges(32, HOW.bins_per_octave)
-        whole = document_sums(connection, edges, curve_starts(run.record))
+        whole = document_sums(connection, edges, opened(run.path).starts)
     whole = whole[~whole["grey"] & (whole["condition"] != "noise")]
     sums = whole.groupby(["condition", "distance_from"], as_index=False)[
         ["targets", "delta_sum"]

@@ -13,8 +13,8 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.effective import effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
-from probe.analysis.tolerance import parse_tolerance
 from probe.findings.by_tolerance import GRID, chart, shares_of, tolerance_curve
+from probe.results.tolerance import parse_tolerance
 
 WEIGHTS = resample_weights(20, 300, seed=0)
 

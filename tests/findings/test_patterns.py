@@ -22,7 +22,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 from probe.analysis.open_run import OpenRun, open_run
 from probe.analysis.settings import Analysis
-from probe.analysis.tolerance import parse_tolerance
 from probe.errors import ProbeError
 from probe.findings.base import Finding, findings, plots
 from probe.findings.chart import EmptyChartError
@@ -31,6 +30,7 @@ from probe.findings.patterns.answer import finding
 from probe.findings.patterns.common_targets import common_targets
 from probe.findings.patterns.tradeoff import COLUMNS, chart, cheapest, family, tradeoff
 from probe.render.terminal import answers, details, text
+from probe.results.tolerance import parse_tolerance
 
 
 @pytest.fixture(scope="module", name="folder")

@@ -37,6 +37,7 @@ from probe.findings.classes import classes
 from probe.findings.compare.comparison import compare
 from probe.models.causal import CausalModel
 from probe.render.page import render
+from probe.results.record import Record
 from probe.runs.run import run
 
 CHECK = {
@@ -173,9 +174,9 @@ def test_every_section_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("check", [[], [CHECK | {"passed": True}], [{"technique": "rows"}]])
 def test_nothing_is_said_of_other_models(check: list[dict[str, Any]]) -> None:
     """Nor of runs that were scored before anybody looked."""
-    assert length_limit({"check": check}) == 0.0
-    assert length_caveat({"check": check}) is None
-    assert length_limit({}) == 0.0
+    assert length_limit(Record(check=check)) == 0.0
+    assert length_caveat(Record(check=check)) is None
+    assert length_limit(Record()) == 0.0
 
 
 @pytest.mark.parametrize(("trained", "named"), [(None, False), (4096, False), (100, True)])

@@ -203,7 +203,7 @@ def _units(
     """What the runs can be compared in; without text equal vocabularies must do."""
     units = []
     first, second = per
-    vocabularies = [(run.record.get("model") or {}).get("vocabulary") for run in runs]
+    vocabularies = [run.facts.model.vocabulary for run in runs]
     if same or (same is None and None in per and vocabularies[0] == vocabularies[1]):
         units.append(Unit("tokens"))
     if first is not None and second is not None:

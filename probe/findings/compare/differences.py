@@ -223,8 +223,8 @@ def _intact(connection: duckdb.DuckDBPyConnection, draws: Draws) -> list[pd.Data
 
 def _first(runs: tuple[OpenRun, OpenRun], name: str) -> int:
     """Place in the window of the first target from which a pattern hides something in both."""
-    costs = [(run.record.get("attention") or {}).get(name) or {} for run in runs]
-    return max(int(one.get("first") or 0) for one in costs)
+    costs = [run.facts.attention.get(name) for run in runs]
+    return max((one.first or 0) if one else 0 for one in costs)
 
 
 def _pattern_row(

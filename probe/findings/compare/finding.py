@@ -135,15 +135,15 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
     labels = unique_labels([run.folder for run in runs])
     rows = []
     for run, label in zip(runs, labels, strict=True):
-        model = run.record.get("model") or {}
+        model = run.facts.model
         by_condition = run.once(losses).by_condition
         intact = by_condition.loc[by_condition["condition"] == "intact", "loss"]
         loss = float(intact.iloc[0]) if len(intact) else np.nan
         row: dict[str, object] = {
             "run": label,
             "model": run.model,
-            "revision": _short_revision(model.get("revision")),
-            "dtype": str(model.get("dtype") or "–"),
+            "revision": _short_revision(model.revision),
+            "dtype": str(model.dtype or "–"),
             "attention": _attention(run),
             "data": run.data,
             "documents": len(run.documents),
@@ -205,8 +205,7 @@ def _answers(run: OpenRun, condition: str) -> dict[str, object]:
 
 def _attention(run: OpenRun) -> str:
     """The attention that the configuration names, ``–`` where it names none."""
-    config = run.record.get("config") or {}
-    return str((config.get("model") or {}).get("attention") or "–")
+    return str(run.facts.config.model.get("attention") or "–")
 
 
 def _condition(runs: Sequence[OpenRun]) -> str:

@@ -10,9 +10,9 @@ from probe.analysis.bootstrap import Floats, ratio
 from probe.analysis.effective import EffectiveContext, effective_context, lower_by_tests
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
-from probe.analysis.tolerance import Tolerance
 from probe.findings.answer import short
 from probe.findings.compare.pair_sums import Unit
+from probe.results.tolerance import Tolerance
 from probe.text import signed
 
 COLUMNS = (

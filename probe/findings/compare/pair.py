@@ -279,18 +279,12 @@ def _same_documents(
 
 
 def _fingerprints(run: OpenRun) -> dict[str, str]:
-    documents = (run.record.get("data") or {}).get("documents") or []
-    return {
-        str(document["id"]): str(document["sha256"])
-        for document in documents
-        if isinstance(document, dict) and document.get("sha256") and "id" in document
-    }
+    return {one.id: str(one.sha256) for one in run.facts.data.documents if one.sha256}
 
 
 def _data(run: OpenRun) -> Any:
     """The data set as the run's identity has it."""
-    identity = run.record.get("identity") or {}
-    return identity.get("data") if isinstance(identity, dict) else None
+    return run.facts.identity.get("data")
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:

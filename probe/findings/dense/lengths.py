@@ -85,9 +85,8 @@ def longest_context(run: OpenRun) -> int:
     Raises:
         UsageError: If it has another protocol.
     """
-    protocol = (run.record.get("config") or {}).get("protocol") or {}
-    context = protocol.get("context")
-    if not run.is_answered_by("dense") or type(context) is not int:
+    context = run.folder.reading.context
+    if not run.is_answered_by("dense") or context is None:
         raise UsageError(f"run '{run.path}' has protocol {run.folder.kind!r}; allowed here: dense")
     return context
 
@@ -158,9 +157,8 @@ def _unigram_losses(run: OpenRun, ids: NDArray[np.int64]) -> Floats:
         known, counts = (column.to_numpy().astype(np.int64) for column in table.columns)
     except (OSError, pa.ArrowException):
         return np.full(len(ids), np.nan)
-    vocabulary = (run.record.get("model") or {}).get("vocabulary")
     highest = max(int(known.max(initial=-1)), int(ids.max(initial=-1)))
-    size = max(int(vocabulary) if isinstance(vocabulary, int) else 0, highest + 1)
+    size = max(run.facts.model.vocabulary or 0, highest + 1)
     by_id = np.zeros(size, dtype=np.int64)
     by_id[known] = counts
     losses: Floats = np.log(by_id.sum() + size) - np.log(by_id[ids] + 1)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from probe.analysis.intervals import in_words
 from probe.analysis.open_run import PATTERN, OpenRun
-from probe.analysis.tolerance import Tolerance, spaced
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.answer import subject
 from probe.findings.base import Finding, Plot, register
@@ -18,6 +17,7 @@ from probe.findings.patterns import equal_width, heads, tradeoff
 from probe.findings.patterns.common_targets import common_targets
 from probe.findings.patterns.tradeoff import cheapest, effective, is_constant, with_ranges
 from probe.findings.table import Table
+from probe.results.tolerance import Tolerance, spaced
 from probe.text import counted, printable
 
 WIDEST = 60

@@ -9,7 +9,6 @@ import pandas as pd
 
 from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import PATTERN, OpenRun
-from probe.analysis.tolerance import Tolerance, spaced
 from probe.findings.base import Drawn
 from probe.findings.chart import (
     THRESHOLD,
@@ -21,6 +20,7 @@ from probe.findings.chart import (
     delta_axis,
 )
 from probe.findings.patterns.common_targets import common_targets, recorded_costs, single_head
+from probe.results.tolerance import Tolerance, spaced
 
 COSTS = ("keys", "full", "kv_share", "flops_share", "forward_share")
 COLUMNS = (

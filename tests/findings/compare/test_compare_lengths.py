@@ -12,9 +12,9 @@ from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
-from probe.analysis.tolerance import parse_tolerance
 from probe.findings.compare.lengths import Lengths, context_row, read_length
 from probe.findings.compare.pair_sums import Unit
+from probe.results.tolerance import parse_tolerance
 
 HOW = Analysis(tolerances=(parse_tolerance("1%"),), resamples=100)
 EDGES = bin_edges(256)
