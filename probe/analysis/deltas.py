@@ -77,8 +77,8 @@ class Deltas:
 
     def _count(self, condition: int, waiting: list[_Waiting]) -> None:
         keys, deltas = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
-        counts = np.bincount(keys, minlength=self._size)
-        sums = np.bincount(keys, deltas, minlength=self._size)
+        counts = np.bincount(keys, minlength=self._size).astype(np.int64, copy=False)
+        sums = np.bincount(keys, deltas, minlength=self._size).astype(np.float64, copy=False)
         with self._lock:
             if condition in self._counts:
                 known = self._counts[condition]

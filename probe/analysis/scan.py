@@ -155,7 +155,7 @@ class Scan:
         ).fetchnumpy()
         numbers = np.asarray(found["window"], dtype=np.int64)
         self._step = int(numbers.max(initial=0)) + 1
-        keys = self._documents.numbers(found["document"]) * self._step + numbers
+        keys = self._documents.numbers(list(found["document"])) * self._step + numbers
         order = np.argsort(keys)
         self._keys = keys[order]
         self._starts = np.asarray(found["start"], dtype=np.int64)[order]
@@ -276,7 +276,7 @@ def _encoded(column: pa.Array) -> pa.DictionaryArray:
 
 def _plain(column: pa.Array, kind: type[np.generic]) -> NDArray[Any]:
     """A column as an array; a loss that is missing is NaN."""
-    return column.to_numpy(zero_copy_only=False).astype(kind, copy=False)
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=kind)
 
 
 def _stretches(columns: Mapping[str, NDArray[Any]]) -> Integers:

@@ -1,6 +1,7 @@
 """Sums and counts by token class, in one pass over the score rows."""
 
 import itertools
+from collections.abc import Iterable
 from threading import Lock
 from typing import Any
 
@@ -60,7 +61,7 @@ class ClassSums:
             name: list(values)
             for one in self._labels.combined
             for name, values in one.values.items()
-        } | dict.fromkeys(DISTANCES, list(WHERE))
+        } | {name: list(WHERE) for name in DISTANCES}
         self._edges = dict.fromkeys(self._values, edges) | dict.fromkeys(DISTANCES, octaves)
 
     def begin(self, scan: Scan) -> None:
@@ -117,6 +118,10 @@ class ClassSums:
                     known[0][document] += targets[number_, :, first:last].astype(np.int32)
                     known[1][document] += sums[number_, :, first:last]
 
+    def _count_all(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            self.count(block)
+
     @property
     def _scan(self) -> Scan:
         """The pass in which the rows are, or were, counted."""
@@ -124,7 +129,7 @@ class ClassSums:
             scan = Scan(self._run.connection)
             self.begin(scan)
             try:
-                for _ in scan.each(lambda blocks: [self.count(block) for block in blocks]):
+                for _ in scan.each(self._count_all):
                     pass
             except (OSError, pa.ArrowException) as error:
                 raise self._run.unreadable(error) from error

@@ -43,7 +43,7 @@ class Labels:
     Args:
         tokens: Number of tokens, in the order of ``windows.parquet``.
         combined: Their labels; each class is in one of these.
-        back: Tokens back to what ``DISTANCES`` name, shape ``(tokens,)``, of 16 bits where they fit.
+        back: Tokens back to what ``DISTANCES`` name, shape ``(tokens,)``, 16 bits where they fit.
     """
 
     tokens: int
@@ -115,7 +115,8 @@ def _combined(known: dict[str, tuple[list[str], NDArray[Any]]]) -> list[Combined
             if size * more <= _MOST:
                 classes[other], own = known.pop(other)
                 numbers, size = numbers * numbers.dtype.type(more) + own, size * more
-        has, every = [], np.arange(size)
+        has: list[NDArray[np.bool_]] = []
+        every = np.arange(size)
         for values in reversed(classes.values()):
             every, label = np.divmod(every, len(values) + 1)
             has.insert(0, label[:, None] == np.arange(len(values)))

@@ -105,7 +105,7 @@ def plot(
 
 def asked(run: OpenRun) -> ClassSums:
     """Sums of the token classes that are asked for, to be counted as the run is opened."""
-    names = run.classes
+    names: Sequence[str] | None = run.classes
     if names is None:
         names = [name for name in run.analysis.classes or () if not is_user(name)] or None
     return _sums(run, names)

@@ -1,4 +1,4 @@
-"""Files of a run folder: whole or not there at all; a failing disk, or a damaged file, is one line."""
+"""Files of a run folder: whole or not there at all; what fails, disk or file, is one line."""
 
 import contextlib
 import errno
