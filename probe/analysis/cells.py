@@ -55,12 +55,13 @@ def cells(
         Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
         shared, document, targets, known`` (targets in a window that is known and holds them)``,
         delta_sum, delta_squares, nll_sum, helped, hurt, far_min, far_max`` (of rows without a
-        boundary the first and last place)``, window_bits`` (a bit for each window)``, signature``. Three more
-        begin with its name, all of rows with a boundary: ``_windows`` has ``condition, document,
-        window, grey, targets, delta_sum``; ``_deltas`` has ``condition, octave, targets,
-        delta_sum`` of each cell of delta, see :class:`probe.analysis.deltas.Deltas`; ``_tails`` the
-        same of single deltas above a bound taken from a sample. The last two lack grey rows, and
-        ``_deltas`` the noise control.
+        boundary the first and last place)``, window_bits`` (a bit for each window)``,
+        signature``. Three more begin with its name, all of rows with a boundary:
+        ``_windows`` has ``condition, document, window, grey, targets, delta_sum``;
+        ``_deltas`` has ``condition, octave, targets, delta_sum`` of each cell of delta, see
+        :class:`probe.analysis.deltas.Deltas`; ``_tails`` the same of single deltas above a
+        bound taken from a sample. The last two lack grey rows, and ``_deltas`` the noise
+        control.
 
     Raises:
         OSError: If a part cannot be read, or a page is not what was written.
