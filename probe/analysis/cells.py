@@ -55,13 +55,13 @@ def cells(
         Name of a temporary table: ``condition, bin`` (index, or one of those below 0)``, grey,
         shared, document, targets, known`` (targets in a window that is known and holds them)``,
         delta_sum, delta_squares, nll_sum, helped, hurt, far_min, far_max`` (of rows without a
-        boundary the first and last place)``, window_bits`` (a bit for each window)``, signature``.
-        Three more
-        begin with its name, all of rows with a boundary: ``_windows`` has ``condition, document,
-        window, grey, targets, delta_sum``; ``_deltas`` has ``condition, octave, targets,
-        delta_sum`` of each cell of delta, see :class:`probe.analysis.deltas.Deltas`; ``_tails`` the
-        same of single deltas above a bound taken from a sample. The last two lack grey rows, and
-        ``_deltas`` the noise control.
+        boundary the first and last place)``, window_bits`` (a bit for each window)``,
+        signature``. Three more begin with its name, all of rows with a boundary:
+        ``_windows`` has ``condition, document, window, grey, targets, delta_sum``;
+        ``_deltas`` has ``condition, octave, targets, delta_sum`` of each cell of delta, see
+        :class:`probe.analysis.deltas.Deltas`; ``_tails`` the same of single deltas above a
+        bound taken from a sample. The last two lack grey rows, and ``_deltas`` the noise
+        control.
 
     Raises:
         OSError: If a part cannot be read, or a page is not what was written.
@@ -330,9 +330,9 @@ class _Counter:
         bins[place < places[0]] = UNBOUNDED
         # A row is looked up by its distance, or by -1 less its place; both ends are all others.
         self._lowest = -2 - places[1]
-        self._bin = np.concatenate(
-            [np.array([UNBOUNDED]), bins, bin_index(distances, edges), np.array([OUTSIDE])]
-        ).astype(np.int32)
+        ends = np.array([UNBOUNDED]), np.array([OUTSIDE])
+        known = [ends[0], bins, bin_index(distances, edges), ends[1]]
+        self._bin = np.concatenate(known).astype(np.int32)
         self._octave = np.concatenate([np.full(len(place) + 1, -1), octaves, [-1]]).astype(np.int32)
         self._bounds = _bounds(connection, octaves, size)
         self._shared = _shared(connection)
@@ -387,7 +387,7 @@ class _Counter:
             return np.ones(len(block.boundary), dtype=bool)
         return np.asarray(self._shared.take(block.beyond, mode="clip"))
 
-    def _keep(self, block: Block, octave: Places) -> Columns:
+    def _keep(self, block: Block, octave: NDArray[np.integer[Any]]) -> Columns:
         """Count single deltas, and give those above the bounds."""
         rows = np.flatnonzero((octave >= 0) & ~block.grey)
         octave, delta = octave[rows], block.delta[rows]

@@ -105,12 +105,13 @@ def class_curves(run: OpenRun, sums: ClassSums) -> ClassCurves:
     """
     reader, counts, table = ClassReader(run), sums.counts(), sums.table
     curves, contexts = _by_value(counts, sums, measured_bins(run), reader)
+    occurrences, copies = (reader.placed(sums, name) for name in DISTANCES)
     return ClassCurves(
         curves,
         contexts,
         counts,
-        reader.placed(sums, "last_occurrence_distance"),
-        reader.placed(sums, "copy_distance"),
+        occurrences,
+        copies,
         (*table.notes, *_notes(table.classes, counts, run.connection)),
     )
 

@@ -105,8 +105,10 @@ def plot(
 
 def asked(run: OpenRun) -> ClassSums:
     """Sums of the token classes that are asked for, to be counted as the run is opened."""
-    said = [name for name in run.analysis.classes or () if not is_user(name)]
-    return _sums(run, said or None if run.classes is None else run.classes)
+    names: Sequence[str] | None = run.classes
+    if names is None:
+        names = [name for name in run.analysis.classes or () if not is_user(name)] or None
+    return _sums(run, names)
 
 
 def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:
