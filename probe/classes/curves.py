@@ -18,6 +18,7 @@ from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import Sums, stacked
 from probe.classes.class_sums import WHERE, ClassSums
+from probe.classes.labels import DISTANCES
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.results.tolerance import Tolerance
 
