@@ -1,9 +1,19 @@
-"""Bins of distance: single integers below 8, then a fixed number per octave."""
+"""Bins of distance, single integers below 8, then a fixed number per octave; and of places."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import UsageError
+
+Integers = NDArray[np.int64]
+
+OUTSIDE, UNBOUNDED, PLACES = -1, -2, -3
+"""Bins below 0: of the rows whose distance has no bin; of those without a boundary (an intact row
+and its like); from PLACES down they are those of :func:`place_index`."""
+PLACE_BINS = 32
+"""Bins of position at most, in even steps of the logarithm."""
 
 SINGLE = 8
 """Distances below this have a bin each; together they are the first octave group."""
@@ -83,3 +93,44 @@ def octave_edges(reach: int) -> NDArray[np.int64]:
         raise UsageError(f"reach is {reach}: at least 1 token is needed to have a bin")
     powers = SINGLE * 2 ** np.arange(max(int(reach).bit_length(), 1))
     return np.concatenate([[0], powers[powers < reach], [reach]]).astype(np.int64)
+
+
+def place_edges(first: int, last: int) -> dict[str, Integers]:
+    """Edges of the three ways in which places in a window are binned.
+
+    Args:
+        first: The first place of all.
+        last: The last place of all.
+
+    Returns:
+        Edges of ``octave`` (as far as they reach), ``quarter`` (of the range, from its first on)
+        and ``step`` (even steps of the logarithm), rising; a bin of the cells lies in one of each.
+    """
+    quarters = first + -(-np.arange(5) * (last - first + 1) // 4)
+    steps = np.round(np.geomspace(first + 1, last + 2, PLACE_BINS + 1) - 1)
+    return {
+        "octave": octave_edges(last + 1),
+        "quarter": quarters.astype(np.int64),
+        "step": np.unique(steps.astype(np.int64)),
+    }
+
+
+def place_index(bins: Integers, first: int, last: int, way: str) -> Integers:
+    """The octave, quarter or step (from 0) that bins of places lie in.
+
+    Args:
+        bins: Bins of the cells, from ``PLACES`` down.
+        first: The first place of all.
+        last: The last place of all.
+        way: One of :func:`place_edges`.
+    """
+    if not len(bins):
+        return bins
+    known = place_edges(first, last)
+    begins = place_bins(known)[PLACES - bins]
+    return np.asarray(np.searchsorted(known[way], begins, side="right") - 1, dtype=np.int64)
+
+
+def place_bins(known: Mapping[str, Integers]) -> Integers:
+    """First place of each bin, in which no edge of any way lies."""
+    return np.unique(np.concatenate(list(known.values())))

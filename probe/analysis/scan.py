@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from probe.analysis.bins import Integers
 from probe.results.views import is_repeated, row
 
-Integers = NDArray[np.int64]
 Places = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_index, octave_edges
+from probe.analysis.bins import Integers, bin_index, octave_edges
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.scan import Block, Floats, Integers, Scan
+from probe.analysis.scan import Block, Floats, Scan
 from probe.analysis.sums import Sums
 from probe.classes.labels import DISTANCES
 from probe.classes.table import ClassTable

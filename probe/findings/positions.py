@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import t
 
+from probe.analysis.bins import PLACES, place_edges, place_index
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
-from probe.analysis.cells import PLACES, place_edges, place_index
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS

@@ -6,7 +6,7 @@ import pytest
 from open_runs import by_id, changed, opened
 from simulated import Simulation, rows_of, write_run
 
-from probe.analysis import cells as cells_module
+from probe.analysis import counter
 from probe.analysis.bins import bin_index, octave_edges
 from probe.findings.concentration import (
     LEVELS,
@@ -29,7 +29,7 @@ CURVES = {
 @pytest.mark.parametrize("share", [0.025, 0.001, 0.0])
 def test_tails_are_those_of_the_exact_quantile(tmp_path, monkeypatch, share):
     """However many deltas the guess keeps, the result is that of sorting them all."""
-    monkeypatch.setattr(cells_module, "TAIL", share)
+    monkeypatch.setattr(counter, "TAIL", share)
     simulation = Simulation(CURVES, boundaries=(100, 256), reach=256, token_spread=0.3)
     folder = write_run(tmp_path / "run", simulation)
     run = opened(folder)
