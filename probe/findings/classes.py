@@ -116,12 +116,10 @@ def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:
     return ClassSums(run, classify(run, chosen, write=run.write))
 
 
-@register(
-    "classes",
-    order=100,
-    plots=[Plot("classes", plot, options=[CONDITION, CLASS])],
-    counts=lambda run: run.once(asked),
-)
+PLOT = Plot("classes", plot, options=[CONDITION, CLASS])
+
+
+@register("classes", order=100, plots=[PLOT], counts=lambda run: run.once(asked))
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """Curves, effective contexts and counts by class.
 
