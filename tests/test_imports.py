@@ -24,8 +24,8 @@ LAYERS = (
     *("config", "runs", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
-# For the lead: what stands in these rooms is not held to imports at the top, yet. When it is, delete
-# the name and what asks for it.
+# For the lead: what stands in this room is not held to imports at the top, yet. When it is,
+# delete the name and what asks for it.
 IN_FUNCTIONS = {"config"}
 READERS = {"results", "analysis", "classes", "findings", "render"}
 PLAIN = {"probe.engine", "probe.engine.branch"}
