@@ -177,8 +177,9 @@ _CELL: Mapping[str, type[np.generic]] = {
     "signature": np.uint64,
 }
 _DELTA: Mapping[str, type[np.generic]] = {
-    **dict.fromkeys(("condition", "octave"), np.int32),
-    "targets": np.int64,
+    "condition": np.int32,
+    "octave": np.int8,
+    "targets": np.int32,
     "delta_sum": np.float64,
 }
 
@@ -233,7 +234,15 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: str) -> Non
 
 
 def _sum_up(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Make the table of cells; those of a document whose windows are in two parts are added up."""
+    """Make the table of cells; those of a document that came in several pieces are added up."""
+    apart, *_ = row(
+        connection,
+        f"""SELECT EXISTS (SELECT 1 FROM {name}_parts
+        GROUP BY condition, bin, grey, shared, document HAVING count(*) > 1)""",
+    )
+    if not apart:
+        connection.execute(f"ALTER TABLE {name}_parts RENAME TO {name}")
+        return
     connection.execute(
         f"""CREATE TEMP TABLE {name} AS
         SELECT condition, bin, grey, shared, document, {_SUMS}, bit_or(window_bits) AS window_bits

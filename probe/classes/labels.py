@@ -83,14 +83,16 @@ def _distances(path: Path, tokens: int, name: str) -> NDArray[np.integer[Any]]:
 def _numbered(path: Path, tokens: int, name: str) -> tuple[list[str], NDArray[Any]]:
     """The labels of a class, and the index of each token's; one behind the last is none."""
     values: dict[str, int] = {}
-    found: NDArray[Any] = np.empty(tokens, dtype=np.int16)
+    found: NDArray[Any] = np.empty(tokens, dtype=np.uint8)
+    none = np.iinfo(np.uint8).max
     for at, column in _columns(path, name):
         numbers = [values.setdefault(one, len(values)) for one in column.dictionary.to_pylist()]
-        if found.dtype == np.int16 and len(values) >= np.iinfo(np.int16).max:
-            found = found.astype(np.int32)
+        if found.dtype == np.uint8 and len(values) >= none:
+            found = np.where(found[:at] == none, -1, found[:at].astype(np.int32))
+            found, none = np.append(found, np.empty(tokens - at, dtype=np.int32)), -1
         places = column.indices.fill_null(len(numbers)).to_numpy()
-        found[at : at + len(places)] = np.array([*numbers, -1], dtype=found.dtype)[places]
-    found[found < 0] = len(values)
+        found[at : at + len(places)] = np.array([*numbers, none], dtype=found.dtype)[places]
+    found[found == none] = len(values)
     return list(values), found
 
 
@@ -120,6 +122,5 @@ def _combined(known: dict[str, tuple[list[str], NDArray[Any]]]) -> list[Combined
         for values in reversed(classes.values()):
             every, label = np.divmod(every, len(values) + 1)
             has.insert(0, label[:, None] == np.arange(len(values)))
-        small = numbers.astype(np.uint8) if size <= _MOST else numbers
-        found.append(Combined(classes, small, np.concatenate(has, axis=1).astype(np.float64)))
+        found.append(Combined(classes, numbers, np.concatenate(has, axis=1).astype(np.float64)))
     return found

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_edges
 from probe.errors import ProbeError
 from probe.results.record import PLAIN, Reading
 from probe.text import counted
@@ -162,13 +159,6 @@ def longest_distance(connection: duckdb.DuckDBPyConnection) -> int:
     """Longest distance of any row (tokens); -1 where no condition has a boundary."""
     longest, *_ = row(connection, "SELECT distance FROM highest")
     return -1 if longest is None else int(longest)
-
-
-def measured_edges(
-    connection: duckdb.DuckDBPyConnection, bins_per_octave: int = 8
-) -> NDArray[np.int64]:
-    """Edges of the bins (tokens) that hold every distance of the rows, shape ``(bins + 1,)``."""
-    return bin_edges(max(longest_distance(connection) + 1, 1), bins_per_octave)
 
 
 def bytes_per_token(connection: duckdb.DuckDBPyConnection) -> float | None:
