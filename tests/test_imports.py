@@ -153,10 +153,7 @@ def test_functions_import_slow_libraries_alone(module: str) -> None:
 
 
 def test_no_file_has_the_name_of_another() -> None:
-    """A reader who looks for a file of the lower rooms by its name finds it.
-
-    For the lead: the rooms above have names that stand twice, among them those two.
-    """
+    """A reader who looks for a file of the lower rooms by its name finds it."""
     names = [path.stem for path in MODULES.values() if path.stem != "__init__"]
     above = LAYERS.index("options")
     lower = {MODULES[module].stem for module in MODULES if PLACES[place(module)] <= above}

@@ -19,6 +19,7 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import Sums, stacked
 from probe.classes.class_sums import WHERE, ClassSums
 from probe.classes.labels import DISTANCES
+from probe.classes.table import classify
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.results.tolerance import Tolerance
 
@@ -92,6 +93,16 @@ class ClassCurves:
     occurrences: pd.DataFrame
     copies: pd.DataFrame
     notes: tuple[str, ...]
+
+
+def read_classes(run: OpenRun, names: Sequence[str]) -> ClassCurves:
+    """Curves and answers of some token classes of a run, such as one of your own.
+
+    Args:
+        run: The open run.
+        names: Names of classes, or files that hold some, as in ``analysis.classes``.
+    """
+    return class_curves(run, ClassSums(run, classify(run, names, write=run.write)))
 
 
 def class_curves(run: OpenRun, sums: ClassSums) -> ClassCurves:

@@ -11,7 +11,7 @@ from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
 from probe.classes.choice import is_user
 from probe.classes.class_sums import ClassSums
-from probe.classes.curves import ClassCurves, class_curves
+from probe.classes.curves import ClassCurves, class_curves, read_classes
 from probe.classes.table import classify, default_classes
 from probe.findings.base import CONDITION, Drawn, Files, Finding, Option, Plot, only, register
 from probe.findings.chart import (
@@ -91,7 +91,7 @@ def plot(
         EmptyChartError: If no class has a curve.
     """
     (run,) = runs
-    found = run.once(classes)[0] if name is None else class_curves(run, _sums(run, [name]))
+    found = run.once(classes)[0] if name is None else read_classes(run, [name])
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")

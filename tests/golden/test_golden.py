@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ import pytest
 from golden_cases import CASES, HERE, UNFINISHED, case_folder, place_inputs
 from golden_outputs import FIGURES, FILES, PAGES, PRINTED, TABLES, outputs
 from tiny_run import no_network  # noqa: F401 (fixture)
+
+from probe.protocols import registry
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 NATS = 1e-4
@@ -39,10 +42,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     """What a case prints and writes now; each is run once, whoever asks first."""
+    kinds = registry.kinds(registry.is_builtin)  # other tests register some of their own
+    known = {kind: registry.protocol_of(kind) for kind in kinds}
 
     @cache
     def run(case: str) -> dict[str, str]:
-        return outputs(CASES[case], case_folder(case, tmp_path_factory.mktemp(case), inputs))
+        with patch.object(registry, "_KINDS", known):
+            return outputs(CASES[case], case_folder(case, tmp_path_factory.mktemp(case), inputs))
 
     return run
 
