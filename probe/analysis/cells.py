@@ -255,6 +255,7 @@ _SUMS = ", ".join(
     [
         *(f"sum({name})::BIGINT AS {name}" for name in ("targets", "known", "helped", "hurt")),
         *(f"sum({name}) AS {name}" for name in ("delta_sum", "delta_squares", "nll_sum")),
-        "min(far_min) AS far_min, max(far_max) AS far_max, bit_xor(signature) AS signature",
+        "min(far_min) AS far_min, max(far_max) AS far_max",
+        f"(sum(signature) % {1 << 64})::UBIGINT AS signature",
     ]
 )

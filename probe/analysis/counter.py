@@ -1,6 +1,7 @@
 """What is counted of blocks of score rows: cells of each window, single deltas, all in one pass."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -21,7 +22,7 @@ from probe.analysis.bins import (
 )
 from probe.analysis.deltas import Deltas
 from probe.analysis.floor import is_noise
-from probe.analysis.scan import Block, Counter, Flags, Floats, Places, Scan
+from probe.analysis.scan import Block, Counter, Flags, Floats, Layout, Places, Scan
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -84,110 +85,133 @@ class CellCounter:
         return cells_, tails
 
     def _count(self, block: Block) -> tuple[Columns, Columns]:
-        bounded = not block.free.any()
-        key, far, delta = block.distance, block.far, block.delta
-        shared = self._is_shared(block)
-        if not bounded:
-            key = np.where(block.free, -1 - block.place, key)
-            far, shared = np.where(block.free, block.place, far), shared & ~block.free
-        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
-        tails = self._keep(block, self._octave.take(at))
-        group = 4 * self._bin.take(at) + 2 * block.grey + shared
-        begins = np.zeros(len(group), dtype=bool)
-        begins[block.first] = True
-        begins[1:] |= group[1:] != group[:-1]
-        first = np.flatnonzero(begins)
-        stretch = np.searchsorted(block.first, first, side="right") - 1
-        sums = {
-            "targets": np.diff(first, append=len(group)),
-            "delta_sum": np.add.reduceat(delta, first),
-            "delta_squares": np.add.reduceat(delta * delta, first),
-            "nll_sum": np.add.reduceat(block.nll, first),
-            "helped": np.add.reduceat(delta > 0, first, dtype=np.int64),
-            "hurt": np.add.reduceat(delta < 0, first, dtype=np.int64),
-            "far_min": np.minimum.reduceat(far, first),
-            "far_max": np.maximum.reduceat(far, first),
-            "signature": np.bitwise_xor.reduceat(_hashes(block.position, block.boundary), first),
+        groups, delta = block.layout.once(self._groups), block.delta
+        window = block.window[groups.stretch]
+        counted = {
+            "delta_sum": groups.sums(delta),
+            "delta_squares": groups.sums(delta * delta),
+            "nll_sum": groups.sums(block.nll),
+            "helped": groups.sums(delta > 0, dtype=np.int64),
+            "hurt": groups.sums(delta < 0, dtype=np.int64),
+            "document": block.document[groups.stretch],
+            "window": window,
+            "known": np.where(block.known[groups.stretch], groups.columns["targets"], 0),
+            "signature": groups.columns["places"] * (_mixed(window) | np.uint64(1)),
         }
-        return _joined(block, stretch, group[first], sums), tails
+        return groups.columns | counted, self._keep(block, groups)
 
-    def _is_shared(self, block: Block) -> Flags:
-        if self._shared is None:
-            return np.ones(len(block.boundary), dtype=bool)
-        return np.asarray(self._shared.take(block.beyond, mode="clip"))
-
-    def _keep(self, block: Block, octave: NDArray[np.integer[Any]]) -> Columns:
-        """Count single deltas, and give those above the bounds."""
-        rows = np.flatnonzero((octave >= 0) & ~block.grey)
-        octave, delta = octave[rows], block.delta[rows]
+    def _groups(self, layout: Layout) -> "_Groups":
+        """The rows of a layout by stretch, bin, greyness, and whether all have the boundary."""
+        key = np.where(layout.free, -1 - layout.place, layout.distance)
+        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
+        shared = np.ones(len(key), dtype=bool)
+        if self._shared is not None:
+            shared = self._shared.take(layout.beyond, mode="clip")
+        group = 4 * self._bin.take(at) + 2 * layout.grey + (shared & ~layout.free)
+        begins = np.zeros(len(group), dtype=bool)
+        begins[layout.first] = True
+        begins[1:] |= group[1:] != group[:-1]
+        runs = np.flatnonzero(begins)
+        stretch, group = layout.stretch[runs], group[runs]
+        # Runs of one stretch and group are one, wherever they stand.
+        order = np.lexsort((group, stretch))
+        pairs = np.stack([stretch, group])[:, order]
+        first = np.flatnonzero(np.append(True, (np.diff(pairs) != 0).any(axis=0)))
+        stretch, group = pairs[:, first]
+        columns = {
+            "condition": layout.condition[stretch],
+            "bin": group >> 2,
+            "grey": (group & 2) > 0,
+            "shared": (group & 1) > 0,
+        }
+        rows = np.flatnonzero((self._octave.take(at) >= 0) & ~layout.grey)
+        octave, stretches = self._octave.take(at[rows]), layout.stretch[rows]
         names = self._scan.conditions
-        noise = np.array([is_noise(names[number]) for number in block.condition])
-        bounds = self._bounds[False].take(octave)
-        if noise.any():
-            bounds = np.where(block.spread(noise)[rows], self._bounds[True].take(octave), bounds)
-        high = np.flatnonzero(delta >= bounds)
-        stretch = np.searchsorted(block.first, rows[high], side="right") - 1
-        tails: Columns = {
-            "condition": block.condition[stretch],
-            "octave": octave[high],
+        noise = np.array([is_noise(names[number]) for number in layout.condition])
+        loud, quiet = (self._bounds[of_noise].take(octave) for of_noise in (False, True))
+        # Stretches of one condition that follow one another are one.
+        begins = np.flatnonzero(np.diff(layout.condition, prepend=-1))
+        ends = np.searchsorted(rows, np.append(layout.first[begins], len(key))).tolist()
+        deltas = {
+            (start, end): int(layout.condition[stretch])
+            for stretch, start, end in zip(begins, ends, ends[1:], strict=False)
+            if start < end and not noise[stretch]
+        }
+        groups = _Groups(
+            runs=runs,
+            order=order,
+            first=first,
+            stretch=stretch,
+            columns=columns,
+            rows=slice(None) if len(rows) == len(key) else rows,
+            octave=octave,
+            stretches=stretches,
+            bounds=np.where(noise[stretches], quiet, loud),
+            deltas=deltas,
+        )
+        far = np.where(layout.free, layout.place, layout.far)
+        columns |= {
+            "targets": groups.sums(np.ones(len(key), dtype=np.int64)),
+            "far_min": groups.sums(far, np.minimum),
+            "far_max": groups.sums(far, np.maximum),
+            "places": groups.sums(_mixed(layout.place + (layout.beyond.astype(np.int64) << 32))),
+        }
+        return groups
+
+    def _keep(self, block: Block, groups: "_Groups") -> Columns:
+        """Count single deltas, and give those above the bounds."""
+        delta = block.delta[groups.rows]
+        self.deltas.add(groups.octave, delta, groups.deltas)
+        high = np.flatnonzero(delta >= groups.bounds)
+        return {
+            "condition": block.layout.condition[groups.stretches[high]],
+            "octave": groups.octave[high],
             "targets": np.ones(len(high), dtype=np.int64),
             "delta_sum": delta[high],
         }
-        # Stretches of one condition that follow one another are one.
-        begins = np.flatnonzero(np.diff(block.condition, prepend=-1))
-        ends = np.append(block.first[begins], len(block.position))
-        ends = np.searchsorted(rows, ends).tolist()
-        self.deltas.add(
-            octave,
-            delta,
-            {
-                (first, last): int(block.condition[at])
-                for at, first, last in zip(begins, ends, ends[1:], strict=False)
-                if first < last and not noise[at]
-            },
-        )
-        return tails
 
 
-_JOINED = {
-    "far_min": np.minimum,
-    "far_max": np.maximum,
-    "signature": np.bitwise_xor,
-}
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """The rows of a layout in groups, of one stretch and bin each, and single deltas to keep.
+
+    Args:
+        runs: First row of each run of a group.
+        order: Runs by group.
+        first: Index in *order* of the first run of each group.
+        stretch: Number of the stretch of each group, shape ``(groups,)``, as *columns*.
+        columns: What is known of the groups without a loss.
+        rows: Rows whose delta is kept.
+        octave: Octave of the distance of each of *rows*, same shape, as the two that follow.
+        stretches: Number of its stretch.
+        bounds: Delta (nats) from which on it is kept by itself.
+        deltas: Number of the condition, by the first of *rows* and the one behind the last.
+    """
+
+    runs: Integers
+    order: Integers
+    first: Integers
+    stretch: Integers
+    columns: Columns
+    rows: slice | Integers
+    octave: NDArray[np.integer[Any]]
+    stretches: Places
+    bounds: Floats
+    deltas: Mapping[tuple[int, int], int]
+
+    def sums(self, values: NDArray[Any], ufunc: np.ufunc = np.add, dtype: Any = None) -> Any:
+        """The sum, or what else *ufunc* makes, of the values of each group's rows."""
+        of_runs = ufunc.reduceat(values, self.runs, dtype=dtype)
+        return ufunc.reduceat(of_runs[self.order], self.first)
 
 
-def _joined(block: Block, stretch: Integers, group: Integers, sums: Columns) -> Columns:
-    """Sums by stretch and group, of which each occurs once."""
-    span = int(group.max() - group.min()) + 1
-    keys = stretch * span + group
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    found = {
-        name: _JOINED.get(name, np.add).reduceat(values[order], first)
-        for name, values in sums.items()
-    }
-    chosen = order[first]
-    stretch, group = stretch[chosen], group[chosen]
-    return {
-        "condition": block.condition[stretch],
-        "document": block.document[stretch],
-        "window": block.window[stretch],
-        "bin": group >> 2,
-        "grey": (group & 2) > 0,
-        "shared": (group & 1) > 0,
-        "known": np.where(block.known[stretch], found["targets"], 0),
-        **found,
-    }
-
-
-def _hashes(position: Places, boundary: Places) -> NDArray[np.uint64]:
-    """A number for each pair, by which sets of pairs are told apart once they are combined."""
-    mixed = position.astype(np.uint64)
+def _mixed(values: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+    """A number for each value; sums of them tell sets of values apart."""
+    mixed = values.astype(np.uint64)
     mixed *= np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= boundary.astype(np.uint64) << np.uint64(32)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
     return mixed
 
 

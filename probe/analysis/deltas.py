@@ -62,8 +62,9 @@ class Deltas:
         """
         small = deltas.astype(np.float32)
         cells = np.minimum(_bits(np.abs(small) + LINEAR) - _ZERO, _SIDE)
-        keys = octaves.astype(np.int32) * _CELLS + _SIDE
-        keys += np.where(small < 0, -cells, cells)
+        sign = small.view(np.int32) >> 31  # -1 or 0: a sign is turned without a branch
+        keys = octaves.astype(np.int32) * np.int32(_CELLS) + np.int32(_SIDE)
+        keys += (cells ^ sign) - sign
         full = {}
         with self._lock:
             for (first, last), condition in conditions.items():
@@ -76,7 +77,7 @@ class Deltas:
             self._count(condition, waiting)
 
     def _count(self, condition: int, waiting: list[_Waiting]) -> None:
-        keys = np.concatenate([keys for keys, _ in waiting])
+        keys = np.concatenate([keys for keys, _ in waiting], dtype=np.intp)
         deltas = np.concatenate([deltas for _, deltas in waiting])
         counts = np.bincount(keys, minlength=self._size).astype(np.int64, copy=False)
         sums = np.bincount(keys, deltas, minlength=self._size).astype(np.float64, copy=False)

@@ -32,68 +32,63 @@ BLOCK = 1 << 18
 """Rows of a block: enough that threads work on arrays, not on their turns at the interpreter."""
 _VECTORS = BLOCK // 2048
 """The same in what the database counts by."""
+LAYOUTS = 4
+"""Layouts that are known at once."""
 TEXTS = ("document", "condition")
 NUMBERS = ("window", "position", "boundary", "distance")
 LOSSES = ("nll", "nll_intact")
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Some score rows, in stretches of one document, window and condition.
+class Layout:
+    """Where the rows of a block lie in their windows.
+
+    Windows are cut and perturbed alike, so that many blocks have the same: what follows from places
+    alone is worked out once for them all.
 
     Args:
         first: Index of the first row of each stretch, shape ``(stretches,)``, rising.
-        document: Number of its document, see :attr:`Scan.documents`; same shape.
-        window: Number of its window in the document.
-        condition: Number of its condition, see :attr:`Scan.conditions`.
-        start: First token of its window in the document; 0 where the window is not known.
-        known: Whether its window is known, and holds all its targets.
-        token: Number of its window's first token among the tokens of all windows in their order.
-        position: Of each row, in the document; shape ``(rows,)``, as all that follow.
-        boundary: First intact token after the far context, in the document; below 0 for none.
+        condition: Number of its condition, see :attr:`Scan.conditions`; same shape.
+        place: Index of each row's target in its window, shape ``(rows,)``, as all that follow.
+        beyond: Tokens between the start of the window and the boundary; -1 without a boundary.
         distance: Tokens from the boundary.
-        nll: Loss (nats).
-        nll_intact: Loss of the same target in intact text (nats).
         context: Tokens of the longest context, see :class:`probe.results.record.Reading`.
     """
 
     first: Integers
-    document: Integers
-    window: Integers
     condition: Integers
-    start: Integers
-    known: Flags
-    token: Integers
-    position: Places
-    boundary: Places
+    place: Places
+    beyond: Places
     distance: Places
-    nll: Floats
-    nll_intact: Floats
     context: int | None
+    _known: dict[Callable[..., Any], Any] = field(default_factory=dict)
 
-    @cached_property
-    def lengths(self) -> Integers:
-        """Rows of each stretch."""
-        return np.diff(self.first, append=len(self.position))
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("first", "condition", "place", "beyond", "distance")
+        )
+
+    def once(self, work: Callable[["Layout"], Made]) -> Made:
+        """What a function makes of this layout, worked out when it is first asked for."""
+        known: Made | None = self._known.get(work)
+        if known is None:  # two threads may both work it out: it is the same
+            known = self._known[work] = work(self)
+        return known
 
     def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """A value a row from a value a stretch."""
-        return np.repeat(values, self.lengths)
+        return np.repeat(values, np.diff(self.first, append=len(self.place)))
 
     @cached_property
-    def place(self) -> Places:
-        """Index of each row's target in its window."""
-        return np.asarray(self.position - self.spread(self.start.astype(np.int32)))
+    def stretch(self) -> Places:
+        """Number of each row's stretch."""
+        return self.spread(np.arange(len(self.first), dtype=np.int32))
 
     @cached_property
     def free(self) -> Flags:
         """Whether a row has no boundary."""
-        return np.asarray(self.boundary < 0)
-
-    @cached_property
-    def beyond(self) -> Places:
-        """Tokens between the start of each row's window and the boundary."""
-        return np.asarray(self.boundary - self.spread(self.start.astype(np.int32)))
+        return np.asarray(self.beyond < 0)
 
     @cached_property
     def far(self) -> Places:
@@ -104,6 +99,32 @@ class Block:
     def grey(self) -> Flags:
         """Whether a row's distance is longer than its far context: delta is 0 by construction."""
         return np.asarray(self.distance > self.far) & ~self.free
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some score rows, in stretches of one document, window and condition.
+
+    Args:
+        layout: Where they lie in their windows.
+        document: Number of the document of each stretch, see :attr:`Scan.documents`; shape
+            ``(stretches,)``, as the four that follow.
+        window: Number of its window in the document.
+        start: First token of its window in the document; 0 where the window is not known.
+        known: Whether its window is known, and holds all its targets.
+        token: Number of its window's first token among the tokens of all windows in their order.
+        nll: Loss of each row (nats), shape ``(rows,)``.
+        nll_intact: Loss of the same target in intact text (nats), same shape.
+    """
+
+    layout: Layout
+    document: Integers
+    window: Integers
+    start: Integers
+    known: Flags
+    token: Integers
+    nll: Floats
+    nll_intact: Floats
 
     @cached_property
     def delta(self) -> Floats:
@@ -121,15 +142,15 @@ class Counter(Protocol):
         """Count a block; called in several threads."""
 
 
-@dataclass(frozen=True, eq=False)
 class _Names:
     """Numbers of names, in the order in which they are first met by any thread."""
 
-    known: dict[str, int] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self._lock = Lock()
 
     def numbers(self, names: Sequence[str]) -> Integers:
-        with self.lock:
+        with self._lock:
             found = [self.known.setdefault(str(name), len(self.known)) for name in names]
         return np.array(found, dtype=np.int64)
 
@@ -150,6 +171,7 @@ class Scan:
             connection, "SELECT parts, context, alternatives FROM reading"
         )
         self._documents, self._conditions = _Names(), _Names()
+        self._layouts: deque[Layout] = deque(maxlen=LAYOUTS)
         found = connection.execute(
             'SELECT document, "window", start, len(token_ids) AS tokens FROM windows'
         ).fetchnumpy()
@@ -249,12 +271,26 @@ class Scan:
         known = (self._keys[at] == keys) & (window < self._step)
         start = np.where(known, self._starts[at], 0)
         known &= np.maximum.reduceat(columns["position"], first) < start + self._tokens[at]
-        token = self._offsets[at]
-        return Block(
-            *(first, document, window, condition, start, known, token),
-            **columns,
-            context=self._context,
+        starts = np.repeat(start.astype(np.int32), np.diff(first, append=len(columns["nll"])))
+        boundary = columns["boundary"]
+        layout = self._layout(
+            first,
+            condition,
+            columns["position"] - starts,
+            np.where(boundary < 0, np.int32(-1), boundary - starts),
+            columns["distance"],
         )
+        losses = (columns[name] for name in LOSSES)
+        return Block(layout, document, window, start, known, self._offsets[at], *losses)
+
+    def _layout(self, *places: NDArray[Any]) -> Layout:
+        """The layout of these rows, the one that some rows before them had where it is the same."""
+        layout = Layout(*places, context=self._context)
+        for known in tuple(self._layouts):
+            if known == layout:
+                return known
+        self._layouts.append(layout)
+        return layout
 
     def _other_texts(self) -> list[int]:
         """Numbers of the conditions that are no losses of the targets."""

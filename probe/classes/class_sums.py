@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from probe.analysis.bins import Integers, bin_index, octave_edges
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.scan import Block, Floats, Scan
+from probe.analysis.scan import Block, Floats, Layout, Places, Scan
 from probe.analysis.sums import Sums
 from probe.classes.labels import DISTANCES
 from probe.classes.table import ClassTable
@@ -26,6 +27,27 @@ _WHERE_HAS = np.concatenate(
 )
 """Which of them each of the two ``DISTANCES`` has, by three times that of the first plus that of
 the second."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that are in a sum.
+
+    Args:
+        chosen: Their numbers in the block, shape ``(rows,)``, as all that follow.
+        stretch: Number of the stretch of each.
+        place: Index of its target in the window.
+        distance: Tokens from the boundary.
+        bin: Bin of the distance.
+        octave: Octave of the distance.
+    """
+
+    chosen: Integers
+    stretch: Places
+    place: Places
+    distance: Places
+    bin: Integers
+    octave: Integers
 
 
 class ClassSums:
@@ -70,26 +92,39 @@ class ClassSums:
 
     def count(self, block: Block) -> None:
         """Count a block of rows; any thread may."""
-        token = block.spread(block.token) + block.place
-        self._scored[token] = True
-        names = self._scan.conditions
-        noise = np.array([is_noise(names[number]) for number in block.condition])
-        at = np.clip(block.distance - self._lowest, 0, len(self._bin) - 1)
-        bins = self._bin.take(at)
-        rows = np.flatnonzero(~(block.grey | block.free | block.spread(noise) | (bins < 0)))
+        layout = block.layout
+        self._scored[layout.spread(block.token) + layout.place] = True
+        rows = layout.once(self._rows)
         curves, curve = np.unique(
-            block.condition * self._documents + block.document, return_inverse=True
+            layout.condition * self._documents + block.document, return_inverse=True
         )
-        curve, token, delta = block.spread(curve)[rows], token[rows], block.delta[rows]
-        place = curve * (len(self._run.edges) - 1) + bins[rows]
+        token = block.token[rows.stretch] + rows.place
+        curve, delta = curve[rows.stretch], block.delta[rows.chosen]
+        place = curve * (len(self._run.edges) - 1) + rows.bin
         for one in self._labels.combined:
             self._add(curves, list(one.values), place, one.numbers.take(token), one.has, delta)
-        place = curve * (len(self._edges[DISTANCES[0]]) - 1) + self._octave.take(at)[rows]
-        where, distance = np.zeros(len(rows), dtype=np.int8), block.distance[rows]
+        place = curve * (len(self._edges[DISTANCES[0]]) - 1) + rows.octave
+        where = np.zeros(len(delta), dtype=np.int8)
         for known in self._labels.back.values():
             back = known.take(token)
-            where = 3 * where + (back >= 0) + (back > distance)
+            where = 3 * where + (back >= 0) + (back > rows.distance)
         self._add(curves, list(DISTANCES), place, where, _WHERE_HAS, delta)
+
+    def _rows(self, layout: Layout) -> "_Rows":
+        """The rows of a layout that are in a sum."""
+        names = self._scan.conditions
+        noise = np.array([is_noise(names[number]) for number in layout.condition])
+        at = np.clip(layout.distance - self._lowest, 0, len(self._bin) - 1)
+        out = layout.grey | layout.free | layout.spread(noise) | (self._bin.take(at) < 0)
+        chosen = np.flatnonzero(~out)
+        return _Rows(
+            chosen,
+            layout.stretch[chosen],
+            layout.place[chosen],
+            layout.distance[chosen],
+            self._bin.take(at[chosen]),
+            self._octave.take(at[chosen]),
+        )
 
     def _add(
         self,

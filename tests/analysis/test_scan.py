@@ -34,18 +34,20 @@ def parts(folder: Path) -> list[Path]:
 
 def frame_of(scan: Scan, block: Block) -> pd.DataFrame:
     """The rows of a block with their names."""
+    layout = block.layout
+    start = layout.spread(block.start)
     return pd.DataFrame(
         {
-            "document": np.array(scan.documents)[block.spread(block.document)],
-            "window": block.spread(block.window),
-            "position": block.position,
-            "boundary": block.boundary,
-            "distance": block.distance,
-            "condition": np.array(scan.conditions)[block.spread(block.condition)],
-            "far": block.far,
-            "grey": block.grey,
+            "document": np.array(scan.documents)[layout.spread(block.document)],
+            "window": layout.spread(block.window),
+            "position": layout.place + start,
+            "boundary": np.where(layout.free, -1, layout.beyond + start),
+            "distance": layout.distance,
+            "condition": np.array(scan.conditions)[layout.spread(layout.condition)],
+            "far": layout.far,
+            "grey": layout.grey,
             "delta": block.delta,
-            "free": block.free,
+            "free": layout.free,
         }
     )
 
@@ -136,7 +138,7 @@ def test_what_counts_along_sees_every_row_once(folder, monkeypatch):
             self.scan = scan
 
         def count(self, block: Block) -> None:
-            self.rows.append(len(block.position))
+            self.rows.append(len(block.nll))
 
     monkeypatch.setattr(cells_module, "_places", lambda *_: (300, 310))
     counts = Counts()
