@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t
 
 from probe import text as words
@@ -265,8 +264,10 @@ def limits(curve: FittedCurve, epsilons: Epsilons, index: int) -> tuple[int, int
     tail = (1 - curve.confidence) / 2
     low = int(np.quantile(answers, tail, method="lower"))
     high = int(np.quantile(answers, 1 - tail, method="higher"))
-    tested = lower_by_tests(curve.sums, epsilons.by_document, curve.confidence)
-    return min(low, index, tested), max(high, index)
+    tested = lower_by_tests(
+        curve.sums, epsilons.by_document, curve.confidence, most=min(low, index)
+    )
+    return tested, max(high, index)
 
 
 def shown_above(curve: FittedCurve, epsilon: float | None) -> int:
@@ -324,7 +325,9 @@ SPANS = (1.0, np.sqrt(2), 2.0, 4.0, 8.0)
 """Ends of the pooled distances, as multiples of their start; 1 stands for the bin alone."""
 
 
-def lower_by_tests(sums: Sums, epsilon: float | Floats, confidence: float) -> int:
+def lower_by_tests(
+    sums: Sums, epsilon: float | Floats, confidence: float, most: int | None = None
+) -> int:
     """First bin at which it can no longer be shown that delta still exceeds the tolerance.
 
     A never-rising fit of noise is too high at its beginning, and that of a resample once more:
@@ -340,30 +343,28 @@ def lower_by_tests(sums: Sums, epsilon: float | Floats, confidence: float) -> in
         sums: The measured bins.
         epsilon: Tolerance (nats), or one a document, shape ``(documents, 1)``.
         confidence: Confidence of the two-sided interval that the limit belongs to.
+        most: How many bins to look at, by default all.
 
     Returns:
-        Index of the bin; the number of bins where every bin still exceeds the tolerance.
+        Index of the bin; *most* where every bin looked at still exceeds the tolerance.
 
     Source: Maurer, Hothorn and Lehmacher 1995, fixed-sequence testing.
     """
     if sums.documents < 2:
         return 0
+    most = len(sums.lower) if most is None else most
     level = (1 - confidence) / 2 / len(SPANS)
     quantile = float(t.ppf(1 - level, sums.documents - 1))
-    excess = sums.sums - epsilon * sums.targets
-    after = np.arange(len(sums.lower)) + 1
-    exceeds = np.zeros(len(sums.lower), dtype=bool)
+    # Summed from the left, so that each stretch is a difference.
+    excess, targets = (
+        np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
+        for values in (sums.sums - epsilon * sums.targets, sums.targets)
+    )
+    left = np.arange(most)
     for span in SPANS:
-        reached = np.searchsorted(sums.lower, np.maximum(sums.lower, SINGLE) * span)
-        ends = after if span == 1 else np.maximum(reached, after)
-        pooled, targets = _pooled(excess, ends), _pooled(sums.targets, ends)
-        mean = ratio(pooled.sum(axis=0), targets.sum(axis=0))
-        exceeds |= mean - quantile * standard_error(pooled, targets) > 0
-    return len(exceeds) if exceeds.all() else int(exceeds.argmin())
-
-
-def _pooled(values: Floats, ends: NDArray[np.int64]) -> Floats:
-    """Sum over the bins ``i … ends[i] - 1`` for each ``i``; values ``(documents, bins)``."""
-    summed = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
-    pooled: Floats = summed[:, ends] - summed[:, :-1]
-    return pooled
+        first = np.maximum(sums.lower[left], SINGLE) * span
+        ends = np.maximum(np.searchsorted(sums.lower, first), left + 1) if span > 1 else left + 1
+        above, of = (summed[:, ends] - summed[:, left] for summed in (excess, targets))
+        mean = ratio(above.sum(axis=0), of.sum(axis=0))
+        left = left[~(mean - quantile * standard_error(above, of) > 0)]
+    return int(left[0]) if len(left) else most

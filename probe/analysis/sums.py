@@ -150,9 +150,8 @@ def from_starts(frame: pd.DataFrame, curve_starts: Mapping[str, int] | None) -> 
     Returns:
         Those rows, numbered anew.
     """
-    known = curve_starts or {}
-    starts = np.array([known.get(str(name), 0) for name in frame["condition"]], dtype=np.int64)
-    return frame[frame["distance_from"].to_numpy(dtype=np.int64) >= starts].reset_index(drop=True)
+    starts = frame["condition"].map(curve_starts or {}).fillna(0).astype(np.int64)
+    return frame[frame["distance_from"] >= starts].reset_index(drop=True)
 
 
 def by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:

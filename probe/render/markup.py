@@ -65,6 +65,8 @@ def token_markup(piece: str) -> Markup:
     Args:
         piece: Part of a document's text.
     """
+    if piece.isascii() and piece.isprintable():
+        return escape(piece)
     parts = []
     for index, (char, unseen, label) in enumerate(_characters(piece, inside=False)):
         if char in _BREAKS:
