@@ -1,8 +1,8 @@
 """Contrasts between conditions on common targets: what deletion, replacement and order add."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from probe.findings.chart import (
     distance_axis,
 )
 from probe.findings.curve import threshold_of, value_series
-from probe.findings.table import Table, between, pivot, ranged, records
+from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
 COLUMNS = (
@@ -55,23 +55,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "warnings": missing,
         }
     }
-    title = "Deletion, content and order"
     # Where attention alone was limited nobody asks for contrasts of texts.
     asked = run.is_answered_by("curve") and (run.contexts or not run.patterns)
     notes = missing if asked else ()
+    nothing = Finding("contrasts", "Deletion, content and order", notes=notes, files=files)
     if rows.empty or not run.has_length:
-        return Finding("contrasts", title, notes=notes, files=files)
+        return nothing
     names = dict.fromkeys(rows["contrast"].astype(str))
     sentence = "At the farthest distances: " + "; ".join(_farthest(rows, name) for name in names)
-    return Finding(
-        "contrasts",
-        title,
-        f"{sentence}.",
-        tables=[_table(run, rows)],
-        charts=[chart(run, rows)],
-        notes=notes,
-        files=files,
-    )
+    drawn = chart(run, rows)
+    return replace(nothing, sentence=f"{sentence}.", tables=drawn.tables, charts=[drawn])
 
 
 def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -85,22 +78,18 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
         ``shuffle − replace``, each with every parameter that was scored; and a line for each of
         the three that lacks a condition.
     """
-    by_kind: dict[str, list[str]] = {"intact": ["intact"]}
+    by_kind: dict[str, list[str]] = {}
     for condition in conditions:
         by_kind.setdefault(condition.partition("(")[0], []).append(condition)
     by_kind["intact"] = ["intact"]
     found, missing = [], []
-    for minuend, subtrahend in (
-        ("truncate", "intact"),
-        ("replace", "truncate"),
-        ("shuffle", "replace"),
-    ):
-        lacking = [kind for kind in (minuend, subtrahend) if kind not in by_kind]
+    for subtrahend, minuend in pairwise(("intact", "truncate", "replace", "shuffle")):
+        lacking = [f"'{kind}'" for kind in (minuend, subtrahend) if kind not in by_kind]
         if lacking:
-            names = " and ".join(f"'{kind}'" for kind in lacking)
+            names = " and ".join(lacking)
             missing.append(f"no contrast {minuend} − {subtrahend}: not scored: {names}")
         else:
-            found += [(a, b) for a in by_kind[minuend] for b in by_kind[subtrahend]]
+            found += product(by_kind[minuend], by_kind[subtrahend])
     return found, missing
 
 
@@ -127,12 +116,9 @@ def contrasts(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
             sums = to_sums(part, run.documents)
             resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
             frame = intervals(sums, resampled, confidence)
-            frame.insert(0, "scale", scale)
-            frame.insert(0, "subtrahend", subtrahend)
-            frame.insert(0, "minuend", minuend)
-            frame.insert(0, "contrast", f"{minuend} − {subtrahend}")
-            frames.append(frame)
-    return stacked(frames, COLUMNS), tuple(missing)
+            frame = frame.assign(minuend=minuend, subtrahend=subtrahend, scale=scale)
+            frames.append(frame.assign(contrast=f"{minuend} − {subtrahend}"))
+    return stacked(frames, COLUMNS)[[*COLUMNS]], tuple(missing)
 
 
 def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
@@ -170,17 +156,16 @@ def _paired(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
     differences; only where they do not, rows are joined.
     """
     connection, table = run.connection, run.cells
-    pairs_of_cells = f"""(SELECT a.bin, a.document, a.targets, a.nll_sum - b.nll_sum AS difference,
-            a.signature = b.signature AND a.targets = b.targets AS same
+    names = {"minuend": minuend, "subtrahend": subtrahend}
+    frame = connection.execute(
+        f"""SELECT a.bin, a.document, sum(a.targets)::BIGINT AS targets,
+            sum(a.nll_sum - b.nll_sum) AS delta_sum,
+            bool_and(a.signature = b.signature AND a.targets = b.targets) AS same
         FROM {table} a JOIN {table} b
             ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
         WHERE a.condition = $minuend AND b.condition = $subtrahend
-            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey)"""
-    names = {"minuend": minuend, "subtrahend": subtrahend}
-    frame = connection.execute(
-        f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(difference) AS delta_sum,
-            bool_and(same) AS same
-        FROM {pairs_of_cells} GROUP BY bin, document ORDER BY bin, document""",
+            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey
+        GROUP BY a.bin, a.document ORDER BY a.bin, a.document""",
         names,
     ).df()
     same = frame.pop("same").to_numpy(dtype=bool)
@@ -217,12 +202,13 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = list(dict.fromkeys(rows["contrast"].astype(str)))
     values = rows[["delta", "low", "high"]].to_numpy(float)
     label = "difference of losses (nats a token)"
-    cells = pivot(
-        "Contrasts (nats a token) by octave of distance (tokens)",
-        records(rows),
+    few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
+    table = pivot(
+        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
+        rows.to_dict("records"),
         names,
         by="contrast",
-        cell=lambda row: ranged(row, "delta"),
+        cell=lambda row: difference(row["delta"], row["low"], row["high"]),
     )
     return Chart(
         "Contrasts by distance",
@@ -239,7 +225,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             " − replace what the right words in the wrong order do. Below 0 the first of the two is"
             " the better one. They are no shares of a whole."
         ),
-        tables=[cells],
+        tables=[replace(table, shown="terminal")],  # the page has it below the chart
         heading=[run.model, run.data],
     )
 
@@ -273,30 +259,6 @@ def octave_middles(rows: pd.DataFrame, place: int, count: int) -> Floats:
     apart = min(0.18, 0.8 / count)
     moved = 2 ** (apart * (place - (count - 1) / 2))
     return np.asarray(np.sqrt(np.maximum(first, 1) * end) * moved, dtype=np.float64)
-
-
-def _table(run: OpenRun, rows: pd.DataFrame) -> Table:
-    """Contrasts by octave for the terminal; the page has them below the chart."""
-    ordered = rows.sort_values("distance_from", kind="stable").to_dict("records")
-    cells = {
-        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"])
-        for row in ordered
-    }
-    names = list(dict.fromkeys(rows["contrast"].astype(str)))
-    few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
-    return Table(
-        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
-        ["distance", *names],
-        [
-            [octave, *(cells.get((name, octave), "–") for name in names)]
-            for octave in dict.fromkeys(map(_octave, ordered))
-        ],
-        shown="terminal",
-    )
-
-
-def _octave(row: Mapping[Hashable, Any]) -> str:
-    return f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
 
 
 def _farthest(rows: pd.DataFrame, name: str) -> str:
