@@ -1,6 +1,6 @@
 """Token classes: which tokens need far context, with curves, lengths and counts by class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from probe.findings.chart import (
 )
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
-from probe.findings.table import Table, between, length, percent, ranged, records
+from probe.findings.table import Table, between, length, percent, pivot, ranged, records
 from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
@@ -107,19 +107,17 @@ def asked(run: OpenRun) -> ClassSums:
     """Sums of the token classes that are asked for, to be counted as the run is opened."""
     names: Sequence[str] | None = run.classes
     if names is None:
-        names = [name for name in run.analysis.classes or () if not is_user(name)] or None
-    return _sums(run, names)
+        configured = (name for name in run.analysis.classes or () if not is_user(name))
+        names = tuple(configured) or default_classes(run)
+    return ClassSums(run, classify(run, names, write=run.write))
 
 
-def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:
-    chosen = default_classes(run) if names is None else names
-    return ClassSums(run, classify(run, chosen, write=run.write))
-
-
-PLOT = Plot("classes", plot, options=[CONDITION, CLASS])
-
-
-@register("classes", order=100, plots=[PLOT], counts=lambda run: run.once(asked))
+@register(
+    "classes",
+    order=100,
+    plots=[Plot("classes", plot, options=[CONDITION, CLASS])],
+    counts=lambda run: run.once(asked),
+)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """Curves, effective contexts and counts by class.
 
@@ -128,36 +126,31 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         others: Not needed.
     """
     found, refused = run.once(classes)
+    notes = [*found.notes, *refused]
     files: Files = {
         "classes.csv": found.curves,
         "findings.json": {
             "run": run.name,
-            "notes": [*filter(None, [run.length_caveat]), *found.notes, *refused],
+            "notes": [*filter(None, [run.length_caveat]), *notes],
             "class_contexts": records(found.contexts),
             "class_counts": records(found.counts),
         },
     }
-    notes = [*found.notes, *refused]
-    title = "Token classes"
+    nothing = Finding("classes", "Token classes", notes=notes, files=files)
     if not run.has_length or (found.curves.empty and found.contexts.empty):
-        return Finding("classes", title, notes=notes, files=files)
+        return nothing
     main = run.main_condition or ""
     names = dict.fromkeys(
         [*found.curves["class"].astype(str), *found.contexts["class"].astype(str)]
     )
-    charts = (
-        class_chart(run, found, name, main, without=_too_small(found, name, main)) for name in names
-    )
-    return Finding(
-        "classes",
-        title,
-        _sentence(found, main),
+    charts = (class_chart(run, found, name, main, _too_small(found, name, main)) for name in names)
+    return replace(
+        nothing,
+        sentence=_sentence(found, main),
         tables=[_overview(run, found, main), _contexts(found)],
         charts=[chart for chart in charts if chart is not None],
         caveats=[APART, *_unresolved(found, main)],
         headlines=which(run, found),
-        notes=notes,
-        files=files,
     )
 
 
@@ -231,14 +224,13 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
         found: The token classes.
         condition: The condition of the lengths.
     """
-    every = found.contexts
-    every = every[(every["condition"] == condition) & (every["kind"] != "unresolved")]
-    best: dict[str, Contrast] = {}
-    for (name, tolerance), rows in every.groupby(["class", "tolerance"], sort=False):
-        pair = _apart(str(name), str(tolerance), records(rows))
-        if pair and (pair.name not in best or pair.apart > best[pair.name].apart):
-            best[pair.name] = pair
-    return sorted(best.values(), key=lambda pair: -pair.apart)
+    rows = _rows(found.contexts, condition)
+    groups = rows[rows["kind"] != "unresolved"].groupby(["class", "tolerance"], sort=False)
+    pairs = [pair for (name, at), rows in groups if (pair := _apart(str(name), str(at), rows))]
+    farthest: dict[str, Contrast] = {}
+    for pair in sorted(pairs, key=lambda pair: -pair.apart):
+        farthest.setdefault(pair.name, pair)
+    return list(farthest.values())
 
 
 def class_chart(
@@ -246,7 +238,7 @@ def class_chart(
     found: ClassCurves,
     name: str,
     condition: str | None,
-    without: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> Chart | None:
     """The non-increasing fits of one token class under one condition, a line a value.
 
@@ -261,11 +253,10 @@ def class_chart(
         without: Values that are left out.
     """
     condition = condition or run.main_condition or ""
-    rows = found.curves
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
+    rows = _rows(found.curves, condition, name)
     if rows.empty:
         return None
-    answers, tolerance = _answers(found, name, condition)
+    answers, tolerance = _answers(_rows(found.contexts, condition, name))
     values, others = _values(rows, answers, without)
     measured = [value for value in values if (rows["value"].astype(str) == value).any()]
     resolved = [value for value in measured if answers.get(value, "") is not None]
@@ -315,24 +306,27 @@ def class_chart(
     )
 
 
-def _answers(
-    found: ClassCurves, name: str, condition: str
-) -> tuple[dict[str, str | None], str | None]:
+def _rows(frame: pd.DataFrame, condition: str, name: str | None = None) -> pd.DataFrame:
+    """The rows of a condition, of one class or of all."""
+    rows = frame[frame["condition"] == condition]
+    return rows if name is None else rows[rows["class"] == name]
+
+
+def _answers(rows: pd.DataFrame) -> tuple[dict[str, str | None], str | None]:
     """The answer of each value at the first tolerance at which any has one, and that tolerance.
 
     A value without an answer there has ``None``.
     """
-    rows = found.contexts
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
     first = [*rows.loc[rows["kind"] != "unresolved", "tolerance"], *rows["tolerance"]][:1]
-    texts: dict[str, str | None] = {}
-    for row in records(rows[rows["tolerance"].isin(first)]):
-        texts[str(row["value"])] = None if row["kind"] == "unresolved" else str(row["text"])
+    texts = {
+        str(row["value"]): None if row["kind"] == "unresolved" else str(row["text"])
+        for row in records(rows[rows["tolerance"].isin(first)])
+    }
     return texts, str(first[0]) if first else None
 
 
 def _values(
-    rows: pd.DataFrame, answers: Mapping[str, str | None], without: Sequence[str]
+    rows: pd.DataFrame, answers: Mapping[str, str | None], without: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """The values to draw, those with answers first, and the others."""
 
@@ -372,26 +366,23 @@ def _label(value: str, answer: str) -> str:
     return f"{one_line(value, max(8, 42 - len(answer)))}: {answer}" if answer else value
 
 
-def _too_small(found: ClassCurves, name: str, condition: str) -> list[str]:
-    """Values of a class that have no answer at any tolerance."""
-    rows = found.contexts
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
-    kinds = rows.groupby("value", sort=False)["kind"].agg(
-        lambda kinds: set(kinds) == {"unresolved"}
-    )
-    return [str(value) for value in kinds.index[kinds.to_numpy(bool)]]
+def _too_small(found: ClassCurves, name: str, condition: str) -> dict[str, str]:
+    """Values of a class that have no answer at any tolerance, each with the reason."""
+    rows = _rows(found.contexts, condition, name)
+    answered = set(rows.loc[rows["kind"] != "unresolved", "value"])
+    return {
+        str(row["value"]): str(row.get("reasons") or "")
+        for row in records(rows[~rows["value"].isin(answered)])
+    }
 
 
 def _unresolved(found: ClassCurves, condition: str) -> list[str]:
     """One line a class and reason: values that have no answer, and so no line in its chart."""
     lines = []
     for name in dict.fromkeys(found.contexts["class"].astype(str)):
-        rows = found.contexts
-        rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
-        reasons = {str(row["value"]): str(row.get("reasons") or "") for row in records(rows)}
         by_reason: dict[str, list[str]] = {}
-        for value in _too_small(found, name, condition):
-            by_reason.setdefault(reasons[value], []).append(value)
+        for value, reason in _too_small(found, name, condition).items():
+            by_reason.setdefault(reason, []).append(value)
         for reason, values in by_reason.items():
             line = f"{name}: unresolved, hence not drawn: {', '.join(values)}"
             lines.append(f"{line} ({reason})" if reason else line)
@@ -409,7 +400,7 @@ def _answer(row: Mapping[str, Any]) -> str:
 
 def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     """Counts and lengths under one condition, a line for each value of each class."""
-    rows = records(found.contexts[found.contexts["condition"] == condition])
+    rows = records(_rows(found.contexts, condition))
     tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
     answers = {
         (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in rows
@@ -445,18 +436,18 @@ def _no_class(counts: pd.DataFrame, targets: int) -> list[dict[str, Any]]:
 
 def _contexts(found: ClassCurves) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
-    rows = records(found.contexts)
-    tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
-    lines: dict[tuple[str, str, str], dict[str, str]] = {}
-    for row in rows:
-        key = str(row["class"]), str(row["value"]), str(row["condition"])
-        lines.setdefault(key, {})[str(row["tolerance"])] = _answer(row)
-    cells = [
-        [f"{key[0]}: {key[1]}", key[2], *(texts.get(at, "–") for at in tolerances)]
-        for key, texts in lines.items()
-    ]
-    headers = ["class", "condition", *map(spaced, tolerances)]
-    return Table("Effective context (tokens) by class and condition", headers, cells)
+    rows = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    return pivot(
+        "Effective context (tokens) by class and condition",
+        records(rows),
+        dict.fromkeys(rows["tolerance"]),
+        by="tolerance",
+        cell=_answer,
+        head={
+            "class": lambda row: f"{row['class']}: {row['value']}",
+            "condition": lambda row: str(row["condition"]),
+        },
+    )
 
 
 def _sentence(found: ClassCurves, condition: str) -> str:
@@ -472,28 +463,21 @@ def _sentence(found: ClassCurves, condition: str) -> str:
 
 
 def _classes(found: ClassCurves, condition: str) -> list[str]:
-    rows = found.contexts
-    return list(dict.fromkeys(rows.loc[rows["condition"] == condition, "class"].astype(str)))
+    return list(dict.fromkeys(_rows(found.contexts, condition)["class"].astype(str)))
 
 
 def _resolved(found: ClassCurves, condition: str) -> bool:
     """Whether two values of any class have answers that could differ."""
-    rows = found.contexts
-    rows = rows[(rows["condition"] == condition) & (rows["kind"] != "unresolved")]
-    return bool((rows.groupby(["class", "tolerance"]).size() > 1).any())
+    rows = _rows(found.contexts, condition)
+    rows = rows[rows["kind"] != "unresolved"]
+    return bool(rows.duplicated(["class", "tolerance"]).any())
 
 
-def _apart(name: str, tolerance: str, rows: Sequence[dict[str, Any]]) -> Contrast | None:
+def _apart(name: str, tolerance: str, rows: pd.DataFrame) -> Contrast | None:
     """The highest lower limit beside the lowest upper limit, where they do not meet."""
-    long = max(
-        (row for row in rows if not pd.isna(row["low"])), key=lambda row: row["low"], default=None
-    )
-    short = min(
-        (row for row in rows if not pd.isna(row["high"])),
-        key=lambda row: row["high"],
-        default=None,
-    )
-    if long is None or short is None or long["low"] <= short["high"]:
+    low, high = rows["low"].max(), rows["high"].min()
+    if pd.isna(low) or pd.isna(high) or low <= high:
         return None
-    pairs = [(str(row["value"]), str(row["text"])) for row in (long, short)]
-    return Contrast(name, tolerance, pairs[0], pairs[1], long["low"] / max(1, short["high"]))
+    ends = rows.loc[[rows["low"].idxmax(), rows["high"].idxmin()]]
+    more, less = ((str(row["value"]), str(row["text"])) for row in records(ends))
+    return Contrast(name, tolerance, more, less, low / max(1, high))
