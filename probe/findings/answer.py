@@ -12,7 +12,7 @@ from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.findings.positions import losses
 from probe.findings.reading import read_to
-from probe.findings.table import Table, records
+from probe.findings.table import Table, between, records
 from probe.results.tolerance import parse_tolerance
 from probe.text import counted, limits, printable
 
@@ -209,9 +209,9 @@ def _floor_record(floor: NoiseFloor) -> dict[str, Any]:
 def _lowest(run: OpenRun, context: EffectiveContext) -> str:
     """By how much a condition lowers the loss where it does most, and its interval."""
     rows = usable(run, context.condition)
-    row = rows.nsmallest(1, "delta").to_dict("records")[0]
-    first, last = int(row["distance_from"]), int(row["distance_to"]) - 1
-    at = f"distance {first:,}" if first == last else f"distances {first:,}–{last:,}"
+    row = records(rows.nsmallest(1, "delta"))[0]
+    place = between(row)
+    at = f"distances {place}" if "–" in place else f"distance {place}"
     low, high = (f"{-row[name]:.3f}".replace("-", "−") for name in ("high", "low"))
     return (
         f", by {-row['delta']:.3f} nats a token at {at} ({run.analysis.confidence * 100:g} % "

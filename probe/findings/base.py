@@ -188,24 +188,11 @@ class Entry:
 
 
 WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
-
-
-@dataclass(frozen=True)
-class EntryOfAll:
-    """A registered finding about several runs together.
-
-    Args:
-        work: From the runs, and the findings of each, to the finding; ``None`` where it says
-            nothing of them.
-        plots: What can be drawn of it on request.
-    """
-
-    work: WorkOfAll
-    plots: Sequence[Plot]
+"""From several runs, and the findings of each, to one about all; ``None`` where there is none."""
 
 
 _ENTRIES: dict[str, Entry] = {}
-_OF_ALL: dict[str, EntryOfAll] = {}
+_OF_ALL: dict[str, tuple[WorkOfAll, Sequence[Plot]]] = {}
 
 
 def register(
@@ -250,7 +237,7 @@ def counters(run: OpenRun) -> list[Counter]:
 def plots() -> list[Plot]:
     """All that can be drawn on request, in the order of the findings."""
     of_one = [plot for entry in entries() for plot in entry.plots]
-    return of_one + [plot for entry in _OF_ALL.values() for plot in entry.plots]
+    return of_one + [plot for _, own in _OF_ALL.values() for plot in own]
 
 
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
@@ -269,19 +256,14 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
         if brief and entry.level == "detail":
             continue
         finding = entry.work(run, others)
-        if finding is not None:
-            level = finding.level or entry.level
-            caveats = _with_caveat(run, finding)
-            found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
+        if finding is None:
+            continue
+        caveat, caveats = run.length_caveat, finding.caveats
+        if finding.shown and caveat and caveat not in caveats:  # a finding may be read alone
+            caveats = [*caveats, caveat]
+        level = finding.level or entry.level
+        found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
     return sorted(found, key=lambda finding: finding.level != "answer")  # stable
-
-
-def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
-    """Its caveats, with that of a sequence's length: a finding may be read alone."""
-    caveat = run.length_caveat
-    if caveat is None or not finding.shown or caveat in finding.caveats:
-        return finding.caveats
-    return [*finding.caveats, caveat]
 
 
 def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkOfAll], WorkOfAll]:
@@ -293,7 +275,7 @@ def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkO
     """
 
     def enter(work: WorkOfAll) -> WorkOfAll:
-        _OF_ALL[name] = EntryOfAll(work, [replace(plot, finding=name) for plot in plots])
+        _OF_ALL[name] = work, [replace(plot, finding=name) for plot in plots]
         return work
 
     return enter
@@ -309,5 +291,5 @@ def findings_of_all(
         findings_of_each: The findings of each.
     """
     entries()
-    together = (entry.work(runs, findings_of_each) for entry in _OF_ALL.values())
+    together = (work(runs, findings_of_each) for work, _ in _OF_ALL.values())
     return [finding for finding in together if finding is not None]

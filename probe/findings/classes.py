@@ -226,7 +226,7 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
     """
     rows = _rows(found.contexts, condition)
     groups = rows[rows["kind"] != "unresolved"].groupby(["class", "tolerance"], sort=False)
-    pairs = [pair for (name, at), rows in groups if (pair := _apart(str(name), str(at), rows))]
+    pairs = [pair for (name, at), own in groups if (pair := _apart(str(name), str(at), own))]
     farthest: dict[str, Contrast] = {}
     for pair in sorted(pairs, key=lambda pair: -pair.apart):
         farthest.setdefault(pair.name, pair)
@@ -258,22 +258,16 @@ def class_chart(
         return None
     answers, tolerance = _answers(_rows(found.contexts, condition, name))
     values, others = _values(rows, answers, without)
-    measured = [value for value in values if (rows["value"].astype(str) == value).any()]
-    resolved = [value for value in measured if answers.get(value, "") is not None]
+    by_value = dict(list(rows.groupby(rows["value"].astype(str))))
+    resolved = [v for v in values if v in by_value and answers.get(v, "") is not None]
+    banded = len(resolved) <= BANDS
     series = [
-        _fitted(
-            rows[rows["value"].astype(str) == value],
-            value,
-            look,
-            banded=len(resolved) <= BANDS,
-            answer=answers.get(value, ""),
-        )
+        _fitted(by_value[value], value, look, banded=banded, answer=answers.get(value, ""))
         for look, value in enumerate(values)
-        if value in measured
+        if value in by_value
     ]
     if not series:
         return None
-    threshold = threshold_of(run)
     how = (
         "One never-rising fit a value of the class, which its length is read from; the means of"
         " the bins are in the table."
@@ -290,13 +284,13 @@ def class_chart(
         for row in records(rows)
     ]
     headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
-    absent = [("grey", _label(value, "unresolved")) for value in values if value not in measured]
+    absent = [("grey", _label(value, "unresolved")) for value in values if value not in by_value]
     scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
     epsilon = _epsilon(tolerance)
     return Chart(
         f"{name}: delta under {condition}",
         distance_axis(float(rows["distance_to"].max())),
-        delta_axis(np.concatenate(scaled), epsilon or threshold),
+        delta_axis(np.concatenate(scaled), epsilon or threshold_of(run)),
         series,
         [] if epsilon is None else [Rule(epsilon, spaced(str(tolerance)))],
         legend=[*absent, *([("", f"not drawn: {', '.join(others)}")] if others else [])],
@@ -355,7 +349,7 @@ def _fitted(
     text = "unresolved" if answer is None else answer
     line = curve_series(rows, _label(value, text), look)
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
-    y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
+    y = line.y if line.fit is None else line.fit
     role: Role = "grey" if unresolved else "series"
     points = False if unresolved else None  # a thin line, behind those with an answer
     return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)

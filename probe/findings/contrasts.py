@@ -20,7 +20,7 @@ from probe.findings.chart import (
     delta_axis,
     distance_axis,
 )
-from probe.findings.curve import threshold_of, value_series
+from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
@@ -82,7 +82,8 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     for condition in conditions:
         by_kind.setdefault(condition.partition("(")[0], []).append(condition)
     by_kind["intact"] = ["intact"]
-    found, missing = [], []
+    found: list[tuple[str, str]] = []
+    missing = []
     for subtrahend, minuend in pairwise(("intact", "truncate", "replace", "shuffle")):
         lacking = [f"'{kind}'" for kind in (minuend, subtrahend) if kind not in by_kind]
         if lacking:
@@ -136,55 +137,63 @@ def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
         ``distance_from, distance_to, document, targets, delta_sum`` (nats).
     """
     if subtrahend == "intact":
-        frame = run.connection.execute(
-            f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
-            FROM {run.cells} WHERE condition = $1 AND bin >= 0 AND NOT grey
-            GROUP BY bin, document ORDER BY bin, document""",
-            [minuend],
-        ).df()
+        frame = run.sums[(run.sums["condition"] == minuend) & ~run.sums["grey"].astype(bool)]
     else:
-        frame = _paired(run, minuend, subtrahend)
-    frame = located(frame, run.edges)
+        frame = common_sums(run, subtrahend, [minuend])
+        frame = frame.assign(delta_sum=frame["numerator"] - frame["denominator"])
+    frame = frame[["distance_from", "distance_to", "document", "targets", "delta_sum"]]
     start = max(run.starts.get(name, 0) for name in (minuend, subtrahend))
     return frame[frame["distance_from"] >= start].reset_index(drop=True)
 
 
-def _paired(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
-    """Sums of the differences by bin and document: ``bin, document, targets, delta_sum``.
+def common_sums(run: OpenRun, reference: str, others: Sequence[str]) -> pd.DataFrame:
+    """Sums of the deltas of some conditions and of another, on targets that both scored.
 
-    Where two cells hold the same targets the difference of their sums is the sum of the
-    differences; only where they do not, rows are joined.
+    Where two cells hold the same targets their sums are those of the common ones; only where they
+    do not, rows are joined. Grey rows are left out.
+
+    Args:
+        run: The open run.
+        reference: Canonical text of the condition that all others are held against.
+        others: Canonical texts of the others.
+
+    Returns:
+        One row for each of the others, bin and document: ``condition, distance_from, distance_to``
+        (tokens)``, document, targets, numerator, denominator`` (sums of delta under the condition
+        and under the reference, nats).
     """
+    names = {"reference": reference, "others": list(others)}
     connection, table = run.connection, run.cells
-    names = {"minuend": minuend, "subtrahend": subtrahend}
     frame = connection.execute(
-        f"""SELECT a.bin, a.document, sum(a.targets)::BIGINT AS targets,
-            sum(a.nll_sum - b.nll_sum) AS delta_sum,
+        f"""SELECT a.condition, a.bin, a.document, sum(a.targets)::BIGINT AS targets,
+            sum(a.delta_sum) AS numerator, sum(b.delta_sum) AS denominator,
             bool_and(a.signature = b.signature AND a.targets = b.targets) AS same
         FROM {table} a JOIN {table} b
             ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
-        WHERE a.condition = $minuend AND b.condition = $subtrahend
+        WHERE b.condition = $reference AND a.condition IN $others
             AND a.bin >= 0 AND NOT a.grey AND NOT b.grey
-        GROUP BY a.bin, a.document ORDER BY a.bin, a.document""",
+        GROUP BY a.condition, a.bin, a.document ORDER BY a.condition, a.bin, a.document""",
         names,
     ).df()
     same = frame.pop("same").to_numpy(dtype=bool)
-    if same.all():
-        return frame
-    connection.register("apart", frame.loc[~same, ["bin", "document"]])
-    with binned(connection, run.edges):
-        joined = connection.execute(
-            """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
-            FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
-                JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                    AND a.position = b.position AND a.boundary = b.boundary
-            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
-            GROUP BY bin, a.document""",
-            names,
-        ).df()
-    connection.unregister("apart")
-    frames = [part for part in (frame[same], joined) if len(part)]
-    return pd.concat(frames).sort_values(["bin", "document"], ignore_index=True)
+    if not same.all():
+        connection.register("apart", frame.loc[~same, ["condition", "bin", "document"]])
+        with binned(connection, run.edges):
+            joined = connection.execute(
+                """SELECT a.condition, bin, a.document, count(*) AS targets,
+                    sum(a.delta) AS numerator, sum(b.delta) AS denominator
+                FROM targets a JOIN bins USING (distance)
+                    SEMI JOIN apart USING (condition, bin, document)
+                    JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                        AND a.position = b.position AND a.boundary = b.boundary
+                WHERE b.condition = $reference AND a.condition IN $others AND NOT a.grey
+                GROUP BY a.condition, bin, a.document""",
+                names,
+            ).df()
+        connection.unregister("apart")
+        frame = pd.concat([part for part in (frame[same], joined) if len(part)] or [joined])
+        frame = frame.sort_values(["condition", "bin", "document"], ignore_index=True)
+    return located(frame, run.edges)
 
 
 def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
@@ -242,7 +251,7 @@ def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: s
     """
     rows = rows.sort_values("distance_from")
     x = octave_middles(rows, look, count)
-    return replace(value_series(rows, name, look, value, bars=True), x=x)
+    return replace(curve_series(rows, name, look, value, bars=True), x=x)
 
 
 def octave_middles(rows: pd.DataFrame, place: int, count: int) -> Floats:

@@ -31,19 +31,18 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     record = run.record
     costs = _part(record, "costs")
-    tables = [Table("The run", ["what", "value"], _facts(run))]
-    if costs:
-        headers = ["what", "value", "meaning"]
-        tables.append(Table("Cost, all calls of the run together", headers, _costs(costs)))
-    if checks := record.get("check"):
-        tables.append(_checks(checks))
-    if versions := _part(record, "versions"):
-        cells = [[str(name), str(version)] for name, version in versions.items()]
-        tables.append(Table("Versions", ["package", "version"], cells))
+    versions = [[str(name), str(one)] for name, one in _part(record, "versions").items()]
+    tables = [
+        Table("The run", ["what", "value"], _facts(run)),
+        Table("Cost, all calls of the run together", ["what", "value", "meaning"], _costs(costs)),
+        _checks(record.get("check") or ()),
+        Table("Versions", ["package", "version"], versions),
+    ]
     sentence = ", ".join(counts(run))
     seconds = costs.get("run_seconds") or costs.get("seconds")
     if isinstance(seconds, int | float):
         sentence += f"; {_time(seconds)}"
+    tables = [table for table in tables if table.rows]
     return Finding("run", "Cost and identity of the run", f"{sentence}.", tables=tables)
 
 
