@@ -1,12 +1,15 @@
-"""A finding: one answered question of a run, as plain values; and the list of all of them.
+"""A finding: one answered question of a run, as plain values; the list of all, and their files.
 
 A finding is a file of this package. It registers a function from an open run to a
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, Literal
 
@@ -17,6 +20,8 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
+from probe.results.csv_files import write_csv
+from probe.results.files import write_text
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -293,3 +298,54 @@ def findings_of_all(
     entries()
     together = (work(runs, findings_of_each) for work, _ in _OF_ALL.values())
     return [finding for finding in together if finding is not None]
+
+
+def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
+    """Write the files of some findings into the run folder, each whole or not at all.
+
+    Args:
+        run: The run.
+        findings: Its findings; parts of one JSON file are put together, and lists that stand under
+            the same key are joined.
+
+    Returns:
+        The files that are there now, in the order of the findings.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    names: dict[str, None] = {}
+    for finding in findings:
+        for name, content in finding.files.items():
+            names[name] = None
+            if isinstance(content, pd.DataFrame):
+                tables[name] = content
+            else:
+                _join(parts.setdefault(name, {}), content)
+    for name, table in tables.items():
+        write_csv(run.path / name, table)
+    for name, part in parts.items():
+        text = json.dumps(_plain(part), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(run.path / name, f"{text}\n")
+    return [file for name in names if (file := run.path / name).is_file()]
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    for key, value in part.items():
+        known = whole.get(key)
+        if isinstance(known, list | tuple) and isinstance(value, list | tuple):
+            whole[key] = [*known, *value]
+        else:
+            whole[key] = value
