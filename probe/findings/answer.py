@@ -195,14 +195,8 @@ def usable(run: OpenRun, condition: str) -> pd.DataFrame:
 
 
 def _floor_record(floor: NoiseFloor) -> dict[str, Any]:
-    octaves = pd.DataFrame(
-        {
-            "distance_from": floor.lower,
-            "distance_to": floor.upper,
-            "limit": floor.limit,
-            "targets": floor.targets,
-        }
-    )
+    octaves = pd.DataFrame(asdict(floor)).drop(columns="condition")
+    octaves = octaves.rename(columns={"lower": "distance_from", "upper": "distance_to"})
     return {"condition": floor.condition, "octaves": records(octaves)}
 
 
@@ -248,15 +242,14 @@ def _unresolved(run: OpenRun) -> list[str]:
             # The floor is one of the run, whatever half of a tolerance it is above.
             told = re.sub(r", above half of [0-9.e-]+$", ", above half of the tolerance", reason)
             where.setdefault(told, {}).setdefault(context.condition, []).append(context.tolerance)
-    lines = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for reason, conditions in where.items():
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for condition, at in conditions.items():
-            alike.setdefault(tuple(at), []).append(condition)
-        for tolerances, names in alike.items():
-            verb = "is" if len(names) == 1 else "are"
-            at_ = ", ".join(tolerances)
-            lines.append(f"{', '.join(names)} {verb} unresolved at {at_}: {reason}")
+        for condition, tolerances in conditions.items():
+            alike.setdefault((reason, ", ".join(tolerances)), []).append(condition)
+    lines = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} unresolved at {at}: {reason}"
+        for (reason, at), names in alike.items()
+    ]
     dtype = run.facts.model.dtype
     if dtype in ("bfloat16", "float16") and any("noise floor" in reason for reason in where):
         lines.append(f"the noise floor is that of {dtype}: model.dtype float32 lowers it")

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.floor import without_noise
-from probe.analysis.intervals import delta_table, in_words, strongest
+from probe.analysis.intervals import delta_table, strongest
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
-from probe.findings.chart import Chart, EmptyChartError, Series, delta_axis, names_axis
+from probe.findings.chart import Chart, EmptyChartError, delta_axis, names_axis
 from probe.findings.contrasts import contrasts
-from probe.findings.curve import threshold_of
+from probe.findings.curve import group_series, threshold_of
 from probe.findings.table import Table, between, pivot
 from probe.text import counted, difference, printable
 
@@ -104,32 +103,13 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     """
     if table.empty:
         raise EmptyChartError("no band to draw")
-    names = in_order(table["condition"].astype(str))
     rows, places = _named(table)
-    series = []
-    for look, name in enumerate(names):
-        own = rows[rows["condition"] == name]
-        at = pd.Index(places).get_indexer(pd.Index(own["band"]))
-        shift = (look - (len(names) - 1) / 2) * 0.7 / len(names)
-        series.append(
-            Series(
-                name,
-                np.asarray(at + shift, dtype=np.float64),
-                own["delta"].to_numpy(float),
-                look,
-                own["low"].to_numpy(float),
-                own["high"].to_numpy(float),
-                titles=[f"{name}, {row['band']}: {in_words(row)}" for _, row in own.iterrows()],
-                points=True,
-                joined=False,
-            )
-        )
     across = "perturbed band (tokens before the first target)"
     return Chart(
         "Delta of each band",
         names_axis(places, across),
         delta_axis(table[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
-        series,
+        group_series(rows, "band", places),
         how=(
             "Each mark is the loss added when the text between these two distances alone is"
             " changed, all nearer and all farther text being intact; its bar is the interval over"

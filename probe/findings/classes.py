@@ -400,7 +400,7 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
         (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in rows
     }
     cells = []
-    for row in [*records(found.counts), *_no_class(found.counts, run.targets)]:
+    for row in [*records(found.counts), *records(_no_class(found.counts, run.targets))]:
         key = str(row["class"]), str(row["value"])
         numbers = f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")
         texts = (answers.get((*key, tolerance), "–") for tolerance in tolerances)
@@ -412,20 +412,14 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     return Table(caption, headers, cells)
 
 
-def _no_class(counts: pd.DataFrame, targets: int) -> list[dict[str, Any]]:
+def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
     """The targets that a class says nothing of, where there are any."""
-    sums = counts.groupby("class", sort=False)["targets"].sum()
-    return [
-        {
-            "class": name,
-            "value": "no class",
-            "targets": targets - int(count),
-            "share": 1 - count / targets,
-            "documents": None,
-        }
-        for name, count in sums.items()
-        if count < targets
-    ]
+    sums = counts.groupby("class", sort=False, as_index=False)["targets"].sum()
+    share = 1 - sums["targets"] / targets
+    rest: pd.DataFrame = sums.assign(
+        value="no class", targets=targets - sums["targets"], share=share, documents=np.nan
+    )
+    return rest[rest["targets"] > 0]
 
 
 def _contexts(found: ClassCurves) -> Table:

@@ -51,7 +51,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         return nothing
     return replace(
         nothing,
-        sentence=_sentence(rows, run.main_condition or run.curve_conditions[0]),
+        sentence=_sentence(rows, run.main_condition or ""),
         tables=[_table(rows)],
         caveats=[MORE_THAN_ALL] if (rows["top_share"] > 1).any() else [],
     )
@@ -120,17 +120,10 @@ def quantiles(run: OpenRun) -> pd.DataFrame:
     cells = from_starts(located(cells, octave_edges(run.last_edge)), run.starts)
     rows = []
     for octave, part in cells.groupby(list(PLACES)):
-        counts = part["targets"].to_numpy(dtype=np.int64)
-        values = _read(part["delta"].to_numpy(dtype=np.float64), counts)
-        rows.append((*octave, *values, counts.sum()))
+        passed = part["targets"].to_numpy(dtype=np.int64).cumsum()
+        at = np.searchsorted(passed, np.array(LEVELS) * passed[-1] * (1 - 1e-12))
+        rows.append((*octave, *part["delta"].iloc[at], passed[-1]))
     return pd.DataFrame(rows, columns=[*PLACES, *NAMES, "targets"])
-
-
-def _read(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Quantiles at ``LEVELS`` of rising *values* that stand *counts* times each."""
-    passed = np.cumsum(counts)
-    at = np.searchsorted(passed, np.array(LEVELS) * passed[-1] * (1 - 1e-12))
-    return np.asarray(values[at])
 
 
 def top_sum(largest: NDArray[np.float64], targets: int) -> float | None:

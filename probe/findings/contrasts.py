@@ -25,17 +25,8 @@ from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
 COLUMNS = (
-    "contrast",
-    "minuend",
-    "subtrahend",
-    "scale",
-    "distance_from",
-    "distance_to",
-    "delta",
-    "low",
-    "high",
-    "targets",
-    "documents",
+    *("contrast", "minuend", "subtrahend", "scale", "distance_from", "distance_to"),
+    *("delta", "low", "high", "targets", "documents"),
 )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
 from probe.analysis.floor import NoiseFloor, without_noise
+from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
 from probe.findings.answer import (
     answer_table,
@@ -70,17 +71,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     files: Files = {"summary.json": summary_record(run), "curve.csv": run.curve}
     names = run.curve_conditions if run.has_length else []
     charts = [chart(run)] if names else []
+    nothing = Finding("curve", "Loss by distance", files=files)
     if not run.is_answered_by("curve"):
-        return Finding(
-            "curve",
-            "Loss by distance",
-            _ends(run, run.main_condition or names[0]) if names else "",
+        return replace(
+            nothing,
+            sentence=_ends(run, run.main_condition or names[0]) if names else "",
             charts=[replace(each, file="") for each in charts],  # the answer has its own figure
-            files=files,
             level="brief",
         )
     if not run.contexts and run.patterns:  # attention alone was limited
-        return Finding("curve", "Loss by distance", files=files)
+        return nothing
     return Finding(
         "answer",
         "The answer",
@@ -217,6 +217,28 @@ def curve_series(
     titles = [f"{name}, {between(row)}: {ranged(row, value)}" for row in records(rows)]
     fields: dict[str, Any] = {"low": low, "high": high, "fit": fit, "titles": titles} | more
     return Series(name, middles(rows), rows[value].to_numpy(float), look, **fields)
+
+
+def group_series(rows: pd.DataFrame, group: str, places: Sequence[str]) -> list[Series]:
+    """Marks with bars at the places of groups, those of several conditions side by side.
+
+    Args:
+        rows: ``condition, delta, low, high`` (nats a token) and the column *group*.
+        group: The column that says where a row stands, which its title names.
+        places: Values of that column, in the order of the axis.
+    """
+    names = in_order(rows["condition"].astype(str))
+    series = []
+    for look, name in enumerate(names):
+        own = rows[rows["condition"] == name]
+        shift = (look - (len(names) - 1) / 2) * 0.7 / len(names)
+        at = pd.Index(places).get_indexer(pd.Index(own[group])).astype(np.float64) + shift
+        titles = [f"{name}, {row[group]}: {in_words(row)}" for _, row in own.iterrows()]
+        delta, low, high = own[["delta", "low", "high"]].to_numpy(float).T
+        series.append(
+            Series(name, at, delta, look, low, high, titles=titles, points=True, joined=False)
+        )
+    return series
 
 
 def mark(context: EffectiveContext | None, look: int | None = None) -> Interval | None:

@@ -17,14 +17,7 @@ from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, decimals, pivot, records
 
 POWER = 0.8
-COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "standard_error",
-    "detectable",
-    "documents",
-)
+COLUMNS = ("condition", "distance_from", "distance_to", "standard_error", "detectable", "documents")
 
 
 @register("detectable", order=180)
