@@ -198,7 +198,7 @@ def which(run: OpenRun, found: ClassCurves) -> list[str]:
         Nothing for a run without token classes, or without answers for two values of any.
     """
     main = run.main_condition
-    if main is None or not _classes(found, main):
+    if main is None or _rows(found.contexts, main).empty:
         return []
     lines = [seen] if (seen := last_seen(found, main)) else []
     apart = contrasts(found, main)
@@ -441,17 +441,12 @@ def _contexts(found: ClassCurves) -> Table:
 def _sentence(found: ClassCurves, condition: str) -> str:
     """What the classes tell of a condition, class by class."""
     apart = contrasts(found, condition)
-    rest = [
-        name for name in _classes(found, condition) if name not in {pair.name for pair in apart}
-    ]
+    names = dict.fromkeys(_rows(found.contexts, condition)["class"].astype(str))
+    rest = [name for name in names if name not in {pair.name for pair in apart}]
     parts = [pair.text() for pair in apart]
     if rest and _resolved(found, condition):
         parts.append(f"no value is told from another in {', '.join(rest)}")
     return f"Effective context under {condition}: {'; '.join(parts)}." if parts else ""
-
-
-def _classes(found: ClassCurves, condition: str) -> list[str]:
-    return list(dict.fromkeys(_rows(found.contexts, condition)["class"].astype(str)))
 
 
 def _resolved(found: ClassCurves, condition: str) -> bool:

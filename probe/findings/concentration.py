@@ -170,13 +170,11 @@ def _sentence(rows: pd.DataFrame, main: str) -> str:
     if not of_main:
         return ""
     last = of_main[-1]
-    sentence = (
-        f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
-        f" targets and hurt {percent(last['hurt'])}"
-    )
     top = last["top_share"]
-    return sentence + (
-        f"; 1 % of them carry {percent(top)} of the sum." if top is not None else "."
+    carried = "" if top is None else f"; 1 % of them carry {percent(top)} of the sum"
+    return (
+        f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
+        f" targets and hurt {percent(last['hurt'])}{carried}."
     )
 
 

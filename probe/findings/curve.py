@@ -110,8 +110,7 @@ def threshold_of(run: OpenRun) -> float:
 def chart(run: OpenRun) -> Chart:
     """Delta by distance under every condition, with the answer on the line of its tolerance."""
     names = run.curve_conditions
-    shown = run.curve[run.curve["condition"].isin(names)]
-    usable = records(shown[~shown["grey"].astype(bool)])
+    usable = records(without_noise(run.curve[~run.curve["grey"].astype(bool)]))
     share = f"{run.analysis.confidence * 100:g} %"
     band = "simultaneous" if run.analysis.simultaneous else "pointwise"
     how = (
