@@ -162,8 +162,7 @@ def write_run(folder: Path, rows: int, batch: int) -> int:
 def answer_here(folder: Path) -> None:
     """What `probe run` works out and keeps at its end, in this process."""
     from probe.analysis.open_run import open_run
-    from probe.findings.base import findings
-    from probe.findings.files import write_files
+    from probe.findings.base import findings, write_files
 
     with open_run(folder) as run:
         write_files(run, findings(run, brief=True))

@@ -9,8 +9,7 @@ from typing import Any
 from probe.analysis.fit import FittedCurve
 from probe.analysis.open_run import OpenRun, open_run
 from probe.analysis.settings import Analysis
-from probe.findings.base import Finding, findings
-from probe.findings.files import write_files
+from probe.findings.base import Finding, findings, write_files
 from probe.render.terminal import answers
 from probe.results.record import Record, read_record
 

@@ -115,7 +115,7 @@ def test_no_renderer_and_no_command_names_a_finding() -> None:
     """Renderers take any; of the commands, those that are about one finding alone name it."""
     modules = {path.stem for path in (ROOT / "probe" / "findings").glob("*.py")}
     modules |= {path.name for path in (ROOT / "probe" / "findings").iterdir() if path.is_dir()}
-    shared = {"__init__", "base", "chart", "table", "files", "__pycache__"}
+    shared = {"__init__", "base", "chart", "table", "__pycache__"}
     about = {"keys": {"longppl", "key_tokens"}, "compare": {"compare"}}
     for room in ("render", "commands"):
         for path in (ROOT / "probe" / room).glob("*.py"):

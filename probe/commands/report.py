@@ -75,7 +75,7 @@ def tell(run: "OpenRun", found: Sequence["Finding"]) -> None:
         run: The run.
         found: Its findings.
     """
-    from probe.findings.files import write_files
+    from probe.findings.base import write_files
     from probe.render.terminal import answers
 
     for text in answers(found):

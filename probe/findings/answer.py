@@ -12,7 +12,7 @@ from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.findings.positions import losses
 from probe.findings.reading import read_to
-from probe.findings.table import Table, records
+from probe.findings.table import Table, between, records
 from probe.results.tolerance import parse_tolerance
 from probe.text import counted, limits, printable
 
@@ -195,23 +195,17 @@ def usable(run: OpenRun, condition: str) -> pd.DataFrame:
 
 
 def _floor_record(floor: NoiseFloor) -> dict[str, Any]:
-    octaves = pd.DataFrame(
-        {
-            "distance_from": floor.lower,
-            "distance_to": floor.upper,
-            "limit": floor.limit,
-            "targets": floor.targets,
-        }
-    )
+    octaves = pd.DataFrame(asdict(floor)).drop(columns="condition")
+    octaves = octaves.rename(columns={"lower": "distance_from", "upper": "distance_to"})
     return {"condition": floor.condition, "octaves": records(octaves)}
 
 
 def _lowest(run: OpenRun, context: EffectiveContext) -> str:
     """By how much a condition lowers the loss where it does most, and its interval."""
     rows = usable(run, context.condition)
-    row = rows.nsmallest(1, "delta").to_dict("records")[0]
-    first, last = int(row["distance_from"]), int(row["distance_to"]) - 1
-    at = f"distance {first:,}" if first == last else f"distances {first:,}–{last:,}"
+    row = records(rows.nsmallest(1, "delta"))[0]
+    place = between(row)
+    at = f"distances {place}" if "–" in place else f"distance {place}"
     low, high = (f"{-row[name]:.3f}".replace("-", "−") for name in ("high", "low"))
     return (
         f", by {-row['delta']:.3f} nats a token at {at} ({run.analysis.confidence * 100:g} % "
@@ -248,15 +242,14 @@ def _unresolved(run: OpenRun) -> list[str]:
             # The floor is one of the run, whatever half of a tolerance it is above.
             told = re.sub(r", above half of [0-9.e-]+$", ", above half of the tolerance", reason)
             where.setdefault(told, {}).setdefault(context.condition, []).append(context.tolerance)
-    lines = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for reason, conditions in where.items():
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for condition, at in conditions.items():
-            alike.setdefault(tuple(at), []).append(condition)
-        for tolerances, names in alike.items():
-            verb = "is" if len(names) == 1 else "are"
-            at_ = ", ".join(tolerances)
-            lines.append(f"{', '.join(names)} {verb} unresolved at {at_}: {reason}")
+        for condition, tolerances in conditions.items():
+            alike.setdefault((reason, ", ".join(tolerances)), []).append(condition)
+    lines = [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} unresolved at {at}: {reason}"
+        for (reason, at), names in alike.items()
+    ]
     dtype = run.facts.model.dtype
     if dtype in ("bfloat16", "float16") and any("noise floor" in reason for reason in where):
         lines.append(f"the noise floor is that of {dtype}: model.dtype float32 lowers it")

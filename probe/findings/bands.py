@@ -1,36 +1,23 @@
 """What each band of distances is worth: delta where it alone is perturbed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.floor import without_noise
-from probe.analysis.intervals import delta_table, in_words, strongest
+from probe.analysis.intervals import delta_table, strongest
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
-from probe.findings.chart import Chart, EmptyChartError, Series, delta_axis, names_axis
+from probe.findings.chart import Chart, EmptyChartError, delta_axis, names_axis
 from probe.findings.contrasts import contrasts
-from probe.findings.curve import threshold_of
-from probe.findings.table import Table
-from probe.text import counted, printable
-
-COLUMNS = (
-    "condition",
-    "band_from",
-    "band_to",
-    "delta",
-    "low",
-    "high",
-    "targets",
-    "documents",
-)
-"""Columns of ``bands.csv``: distances of the first target in tokens, delta and its limits in nats a
-token."""
+from probe.findings.curve import group_series, threshold_of
+from probe.findings.table import Table, between, pivot
+from probe.text import counted, difference, printable
 
 
 def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
@@ -54,7 +41,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if not run.is_answered_by("bands"):
         return None
     table = run.once(bands)
-    few = len(run.documents)
+    documents = len(run.documents)
+    few = f"{counted(documents, 'document')}: an interval needs {FEWEST_DOCUMENTS}"
     return Finding(
         "answer",
         "The answer",
@@ -63,7 +51,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         tables=[_cells(table)] if len(table) else [],
         charts=[chart(run, table)] if len(table) else [],
         caveats=[
-            *([_few(few)] if few < FEWEST_DOCUMENTS else []),
+            *([few] if documents < FEWEST_DOCUMENTS else []),
             *run.warnings,
             *run.once(contrasts)[1],
         ],
@@ -78,7 +66,9 @@ def bands(run: OpenRun) -> pd.DataFrame:
         run: A run with protocol band; a band is told by the distance of its first target.
 
     Returns:
-        Columns :data:`COLUMNS`; limits are missing with fewer documents than an interval needs.
+        ``condition, band_from, band_to`` (distances of the first target, tokens)``, delta, low,
+        high`` (nats a token)``, targets, documents``: the columns of ``bands.csv``; limits are
+        missing with fewer documents than an interval needs.
 
     Raises:
         ProbeError: If the run has another protocol.
@@ -106,39 +96,20 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
 
     Args:
         run: The run.
-        table: Columns :data:`COLUMNS`.
+        table: Rows of :func:`bands`.
 
     Raises:
         EmptyChartError: If there is no band.
     """
     if table.empty:
         raise EmptyChartError("no band to draw")
-    names = in_order(table["condition"].astype(str))
-    places = pd.MultiIndex.from_frame(table[["band_from", "band_to"]]).unique().sort_values()
-    series = []
-    for look, name in enumerate(names):
-        own = table[table["condition"].astype(str) == name]
-        at = places.get_indexer(pd.MultiIndex.from_frame(own[["band_from", "band_to"]]))
-        shift = (look - (len(names) - 1) / 2) * 0.7 / len(names)
-        series.append(
-            Series(
-                name,
-                np.asarray(at + shift, dtype=np.float64),
-                own["delta"].to_numpy(float),
-                look,
-                own["low"].to_numpy(float),
-                own["high"].to_numpy(float),
-                titles=[f"{name}, {_band(row)}: {in_words(row)}" for _, row in own.iterrows()],
-                points=True,
-                joined=False,
-            )
-        )
+    rows, places = _named(table)
     across = "perturbed band (tokens before the first target)"
     return Chart(
         "Delta of each band",
-        names_axis([f"{near:,}–{far - 1:,}" for near, far in places], across),
+        names_axis(places, across),
         delta_axis(table[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
-        series,
+        group_series(rows, "band", places),
         how=(
             "Each mark is the loss added when the text between these two distances alone is"
             " changed, all nearer and all farther text being intact; its bar is the interval over"
@@ -153,35 +124,30 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
 def _sentence(run: OpenRun, table: pd.DataFrame) -> str:
     if table.empty:
         return f"{subject(run)}: no band was scored."
-    told = without_noise(table)
+    rows, _ = _named(table)
+    told = without_noise(rows)
     most = strongest(
-        told if len(told) else table,
-        lambda row: f"{_band(row)} tokens before the target",
-        "band",
+        told if len(told) else rows, lambda row: f"{row['band']} tokens before the target", "band"
     )
     return f"{subject(run)}: of the bands, {printable(most)}."
 
 
 def _cells(table: pd.DataFrame) -> Table:
     """Conditions in rows, bands in columns: there are few bands and may be many conditions."""
-    pairs = table[["band_from", "band_to"]].drop_duplicates().sort_values("band_from")
-    edges = [(int(near), int(far)) for near, far in pairs.itertuples(index=False)]
-    cells = {
-        (str(row["condition"]), (int(row["band_from"]), int(row["band_to"]))): in_words(row)
-        for _, row in table.iterrows()
-    }
-    rows = [
-        [name, *(cells.get((name, edge), "–") for edge in edges)]
-        for name in in_order(table["condition"].astype(str))
-    ]
-    headers = ["condition", *(f"{near:,}–{far - 1:,}" for near, far in edges)]
-    caption = "Delta (nats a token) by band (tokens before the first target)"
-    return Table(caption, headers, rows, shown="both")
+    rows, places = _named(table)
+    order = in_order(table["condition"].astype(str))
+    cells = pivot(
+        "Delta (nats a token) by band (tokens before the first target)",
+        sorted(rows.to_dict("records"), key=lambda row: order.index(str(row["condition"]))),
+        places,
+        by="band",
+        cell=lambda row: difference(row["delta"], row["low"], row["high"]),
+        head={"condition": lambda row: str(row["condition"])},
+    )
+    return replace(cells, shown="both")
 
 
-def _band(row: "pd.Series[float]") -> str:
-    return f"{row['band_from']:,}–{row['band_to'] - 1:,}"
-
-
-def _few(documents: int) -> str:
-    return f"{counted(documents, 'document')}: an interval needs {FEWEST_DOCUMENTS}"
+def _named(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with the name of their band, and all bands in order of distance."""
+    rows = table.assign(band=[between(row, "band") for row in table.to_dict("records")])
+    return rows, list(rows.sort_values(["band_from", "band_to"])["band"].unique())

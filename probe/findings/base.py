@@ -1,12 +1,15 @@
-"""A finding: one answered question of a run, as plain values; and the list of all of them.
+"""A finding: one answered question of a run, as plain values; the list of all, and their files.
 
 A finding is a file of this package. It registers a function from an open run to a
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, Literal
 
@@ -17,6 +20,8 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
+from probe.results.csv_files import write_csv
+from probe.results.files import write_text
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -188,24 +193,11 @@ class Entry:
 
 
 WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
-
-
-@dataclass(frozen=True)
-class EntryOfAll:
-    """A registered finding about several runs together.
-
-    Args:
-        work: From the runs, and the findings of each, to the finding; ``None`` where it says
-            nothing of them.
-        plots: What can be drawn of it on request.
-    """
-
-    work: WorkOfAll
-    plots: Sequence[Plot]
+"""From several runs, and the findings of each, to one about all; ``None`` where there is none."""
 
 
 _ENTRIES: dict[str, Entry] = {}
-_OF_ALL: dict[str, EntryOfAll] = {}
+_OF_ALL: dict[str, tuple[WorkOfAll, Sequence[Plot]]] = {}
 
 
 def register(
@@ -250,7 +242,7 @@ def counters(run: OpenRun) -> list[Counter]:
 def plots() -> list[Plot]:
     """All that can be drawn on request, in the order of the findings."""
     of_one = [plot for entry in entries() for plot in entry.plots]
-    return of_one + [plot for entry in _OF_ALL.values() for plot in entry.plots]
+    return of_one + [plot for _, own in _OF_ALL.values() for plot in own]
 
 
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
@@ -269,19 +261,14 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
         if brief and entry.level == "detail":
             continue
         finding = entry.work(run, others)
-        if finding is not None:
-            level = finding.level or entry.level
-            caveats = _with_caveat(run, finding)
-            found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
+        if finding is None:
+            continue
+        caveat, caveats = run.length_caveat, finding.caveats
+        if finding.shown and caveat and caveat not in caveats:  # a finding may be read alone
+            caveats = [*caveats, caveat]
+        level = finding.level or entry.level
+        found.append(replace(finding, level=level, order=entry.order, caveats=caveats))
     return sorted(found, key=lambda finding: finding.level != "answer")  # stable
-
-
-def _with_caveat(run: OpenRun, finding: Finding) -> Sequence[str]:
-    """Its caveats, with that of a sequence's length: a finding may be read alone."""
-    caveat = run.length_caveat
-    if caveat is None or not finding.shown or caveat in finding.caveats:
-        return finding.caveats
-    return [*finding.caveats, caveat]
 
 
 def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkOfAll], WorkOfAll]:
@@ -293,7 +280,7 @@ def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkO
     """
 
     def enter(work: WorkOfAll) -> WorkOfAll:
-        _OF_ALL[name] = EntryOfAll(work, [replace(plot, finding=name) for plot in plots])
+        _OF_ALL[name] = work, [replace(plot, finding=name) for plot in plots]
         return work
 
     return enter
@@ -309,5 +296,56 @@ def findings_of_all(
         findings_of_each: The findings of each.
     """
     entries()
-    together = (entry.work(runs, findings_of_each) for entry in _OF_ALL.values())
+    together = (work(runs, findings_of_each) for work, _ in _OF_ALL.values())
     return [finding for finding in together if finding is not None]
+
+
+def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
+    """Write the files of some findings into the run folder, each whole or not at all.
+
+    Args:
+        run: The run.
+        findings: Its findings; parts of one JSON file are put together, and lists that stand under
+            the same key are joined.
+
+    Returns:
+        The files that are there now, in the order of the findings.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    names: dict[str, None] = {}
+    for finding in findings:
+        for name, content in finding.files.items():
+            names[name] = None
+            if isinstance(content, pd.DataFrame):
+                tables[name] = content
+            else:
+                _join(parts.setdefault(name, {}), content)
+    for name, table in tables.items():
+        write_csv(run.path / name, table)
+    for name, part in parts.items():
+        text = json.dumps(_plain(part), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(run.path / name, f"{text}\n")
+    return [file for name in names if (file := run.path / name).is_file()]
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    for key, value in part.items():
+        known = whole.get(key)
+        if isinstance(known, list | tuple) and isinstance(value, list | tuple):
+            whole[key] = [*known, *value]
+        else:
+            whole[key] = value

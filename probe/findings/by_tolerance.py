@@ -3,12 +3,14 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from probe.analysis.effective import EffectiveContext, effective_context
+from probe.analysis.effective import effective_context
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
@@ -61,10 +63,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows, bends = run.once(tolerance_curve), hinges(run.fitted)
     files = {"findings.json": {"tolerance_curve": records(rows), "hinges": records(bends)}}
-    title = "Length by tolerance"
+    nothing = Finding("tolerance", "Length by tolerance", files=files)
     if not run.has_length:
-        return Finding("tolerance", title, files=files)
-    tables = [] if bends.empty else [_hinges(bends)]
+        return nothing
     resolved = rows["kind"] != "unresolved"
     names = in_order(rows["condition"].astype(str))
     main = run.main_condition or next(iter(names), "")
@@ -75,8 +76,12 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             f"Effective context under {main}: {_answer(known[0])} at a rise of {_rise(known[0])},"
             f" {_answer(known[-1])} at {_rise(known[-1])}."
         )
-    charts = [chart(run, rows)] if resolved.any() else []
-    return Finding("tolerance", title, sentence, tables=tables, charts=charts, files=files)
+    return replace(
+        nothing,
+        sentence=sentence,
+        tables=[] if bends.empty else [_hinges(bends)],
+        charts=[chart(run, rows)] if resolved.any() else [],
+    )
 
 
 def tolerance_curve(run: OpenRun) -> pd.DataFrame:
@@ -102,7 +107,7 @@ def tolerance_curve(run: OpenRun) -> pd.DataFrame:
         for share in () if is_noise(name) else shares_of(run):
             tolerance = Tolerance(f"{share * 100:g}%", "perplexity", share)
             context = effective_context(curve, tolerance, floor=run.floor, length=run.length_change)
-            rows.append((name, share, *_row(context)))
+            rows.append((name, share, context.epsilon, context.kind, *context.lengths))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 
@@ -157,8 +162,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         names,
         by="condition",
         cell=_answer,
-        corner="tolerance",
-        row_name=_rise,
+        head={"tolerance": _rise},
     )
     legend = [("beyond", "beyond reach")] if rows.loc[resolved, "length"].isna().any() else []
     legend += [] if resolved.all() else [("unresolved", "unresolved")]
@@ -204,19 +208,15 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
     series = [Series(name, share, y, look, low, high, titles=titles, role=role, points=False)]
     # Some only, and others for the next condition: none hides those of another.
     some = slice(2 * (look % 3), None, 6)
-    beyond = share[known & np.isnan(lengths[:, 0])][some]
-    missing = share[~known][some]
-    if len(beyond):
-        at = np.full(len(beyond), reach)
-        series.append(Series("", beyond, at, look, role="beyond", joined=False))
-    if len(missing):
-        at = np.full(len(missing), np.nan)
-        series.append(Series("", missing, at, look, role="unresolved", joined=False))
+    marks: Sequence[tuple[Role, NDArray[np.bool_], float]] = (
+        ("beyond", known & np.isnan(lengths[:, 0]), reach),
+        ("unresolved", ~known, np.nan),
+    )
+    for role, where, height in marks:
+        x = share[where][some]
+        if len(x):
+            series.append(Series("", x, np.full(len(x), height), look, role=role, joined=False))
     return series
-
-
-def _row(context: EffectiveContext) -> tuple[object, ...]:
-    return (context.epsilon, context.kind, *context.lengths)
 
 
 def _hinges(rows: pd.DataFrame) -> Table:

@@ -1,6 +1,6 @@
 """Token classes: which tokens need far context, with curves, lengths and counts by class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from probe.findings.chart import (
 )
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
-from probe.findings.table import Table, between, length, percent, ranged, records
+from probe.findings.table import Table, between, length, percent, pivot, ranged, records
 from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
@@ -107,19 +107,17 @@ def asked(run: OpenRun) -> ClassSums:
     """Sums of the token classes that are asked for, to be counted as the run is opened."""
     names: Sequence[str] | None = run.classes
     if names is None:
-        names = [name for name in run.analysis.classes or () if not is_user(name)] or None
-    return _sums(run, names)
+        configured = (name for name in run.analysis.classes or () if not is_user(name))
+        names = tuple(configured) or default_classes(run)
+    return ClassSums(run, classify(run, names, write=run.write))
 
 
-def _sums(run: OpenRun, names: Sequence[str] | None) -> ClassSums:
-    chosen = default_classes(run) if names is None else names
-    return ClassSums(run, classify(run, chosen, write=run.write))
-
-
-PLOT = Plot("classes", plot, options=[CONDITION, CLASS])
-
-
-@register("classes", order=100, plots=[PLOT], counts=lambda run: run.once(asked))
+@register(
+    "classes",
+    order=100,
+    plots=[Plot("classes", plot, options=[CONDITION, CLASS])],
+    counts=lambda run: run.once(asked),
+)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """Curves, effective contexts and counts by class.
 
@@ -128,36 +126,31 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         others: Not needed.
     """
     found, refused = run.once(classes)
+    notes = [*found.notes, *refused]
     files: Files = {
         "classes.csv": found.curves,
         "findings.json": {
             "run": run.name,
-            "notes": [*filter(None, [run.length_caveat]), *found.notes, *refused],
+            "notes": [*filter(None, [run.length_caveat]), *notes],
             "class_contexts": records(found.contexts),
             "class_counts": records(found.counts),
         },
     }
-    notes = [*found.notes, *refused]
-    title = "Token classes"
+    nothing = Finding("classes", "Token classes", notes=notes, files=files)
     if not run.has_length or (found.curves.empty and found.contexts.empty):
-        return Finding("classes", title, notes=notes, files=files)
+        return nothing
     main = run.main_condition or ""
     names = dict.fromkeys(
         [*found.curves["class"].astype(str), *found.contexts["class"].astype(str)]
     )
-    charts = (
-        class_chart(run, found, name, main, without=_too_small(found, name, main)) for name in names
-    )
-    return Finding(
-        "classes",
-        title,
-        _sentence(found, main),
+    charts = (class_chart(run, found, name, main, _too_small(found, name, main)) for name in names)
+    return replace(
+        nothing,
+        sentence=_sentence(found, main),
         tables=[_overview(run, found, main), _contexts(found)],
         charts=[chart for chart in charts if chart is not None],
         caveats=[APART, *_unresolved(found, main)],
         headlines=which(run, found),
-        notes=notes,
-        files=files,
     )
 
 
@@ -205,7 +198,7 @@ def which(run: OpenRun, found: ClassCurves) -> list[str]:
         Nothing for a run without token classes, or without answers for two values of any.
     """
     main = run.main_condition
-    if main is None or not _classes(found, main):
+    if main is None or _rows(found.contexts, main).empty:
         return []
     lines = [seen] if (seen := last_seen(found, main)) else []
     apart = contrasts(found, main)
@@ -231,14 +224,13 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
         found: The token classes.
         condition: The condition of the lengths.
     """
-    every = found.contexts
-    every = every[(every["condition"] == condition) & (every["kind"] != "unresolved")]
-    best: dict[str, Contrast] = {}
-    for (name, tolerance), rows in every.groupby(["class", "tolerance"], sort=False):
-        pair = _apart(str(name), str(tolerance), records(rows))
-        if pair and (pair.name not in best or pair.apart > best[pair.name].apart):
-            best[pair.name] = pair
-    return sorted(best.values(), key=lambda pair: -pair.apart)
+    rows = _rows(found.contexts, condition)
+    groups = rows[rows["kind"] != "unresolved"].groupby(["class", "tolerance"], sort=False)
+    pairs = [pair for (name, at), own in groups if (pair := _apart(str(name), str(at), own))]
+    farthest: dict[str, Contrast] = {}
+    for pair in sorted(pairs, key=lambda pair: -pair.apart):
+        farthest.setdefault(pair.name, pair)
+    return list(farthest.values())
 
 
 def class_chart(
@@ -246,7 +238,7 @@ def class_chart(
     found: ClassCurves,
     name: str,
     condition: str | None,
-    without: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> Chart | None:
     """The non-increasing fits of one token class under one condition, a line a value.
 
@@ -261,28 +253,21 @@ def class_chart(
         without: Values that are left out.
     """
     condition = condition or run.main_condition or ""
-    rows = found.curves
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
+    rows = _rows(found.curves, condition, name)
     if rows.empty:
         return None
-    answers, tolerance = _answers(found, name, condition)
+    answers, tolerance = _answers(_rows(found.contexts, condition, name))
     values, others = _values(rows, answers, without)
-    measured = [value for value in values if (rows["value"].astype(str) == value).any()]
-    resolved = [value for value in measured if answers.get(value, "") is not None]
+    by_value = dict(list(rows.groupby(rows["value"].astype(str))))
+    resolved = [v for v in values if v in by_value and answers.get(v, "") is not None]
+    banded = len(resolved) <= BANDS
     series = [
-        _fitted(
-            rows[rows["value"].astype(str) == value],
-            value,
-            look,
-            banded=len(resolved) <= BANDS,
-            answer=answers.get(value, ""),
-        )
+        _fitted(by_value[value], value, look, banded=banded, answer=answers.get(value, ""))
         for look, value in enumerate(values)
-        if value in measured
+        if value in by_value
     ]
     if not series:
         return None
-    threshold = threshold_of(run)
     how = (
         "One never-rising fit a value of the class, which its length is read from; the means of"
         " the bins are in the table."
@@ -299,13 +284,13 @@ def class_chart(
         for row in records(rows)
     ]
     headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
-    absent = [("grey", _label(value, "unresolved")) for value in values if value not in measured]
+    absent = [("grey", _label(value, "unresolved")) for value in values if value not in by_value]
     scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
     epsilon = _epsilon(tolerance)
     return Chart(
         f"{name}: delta under {condition}",
         distance_axis(float(rows["distance_to"].max())),
-        delta_axis(np.concatenate(scaled), epsilon or threshold),
+        delta_axis(np.concatenate(scaled), epsilon or threshold_of(run)),
         series,
         [] if epsilon is None else [Rule(epsilon, spaced(str(tolerance)))],
         legend=[*absent, *([("", f"not drawn: {', '.join(others)}")] if others else [])],
@@ -315,24 +300,27 @@ def class_chart(
     )
 
 
-def _answers(
-    found: ClassCurves, name: str, condition: str
-) -> tuple[dict[str, str | None], str | None]:
+def _rows(frame: pd.DataFrame, condition: str, name: str | None = None) -> pd.DataFrame:
+    """The rows of a condition, of one class or of all."""
+    rows = frame[frame["condition"] == condition]
+    return rows if name is None else rows[rows["class"] == name]
+
+
+def _answers(rows: pd.DataFrame) -> tuple[dict[str, str | None], str | None]:
     """The answer of each value at the first tolerance at which any has one, and that tolerance.
 
     A value without an answer there has ``None``.
     """
-    rows = found.contexts
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
     first = [*rows.loc[rows["kind"] != "unresolved", "tolerance"], *rows["tolerance"]][:1]
-    texts: dict[str, str | None] = {}
-    for row in records(rows[rows["tolerance"].isin(first)]):
-        texts[str(row["value"])] = None if row["kind"] == "unresolved" else str(row["text"])
+    texts = {
+        str(row["value"]): None if row["kind"] == "unresolved" else str(row["text"])
+        for row in records(rows[rows["tolerance"].isin(first)])
+    }
     return texts, str(first[0]) if first else None
 
 
 def _values(
-    rows: pd.DataFrame, answers: Mapping[str, str | None], without: Sequence[str]
+    rows: pd.DataFrame, answers: Mapping[str, str | None], without: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """The values to draw, those with answers first, and the others."""
 
@@ -361,7 +349,7 @@ def _fitted(
     text = "unresolved" if answer is None else answer
     line = curve_series(rows, _label(value, text), look)
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
-    y = line.y if line.fit is None or np.isnan(line.fit).all() else line.fit
+    y = line.y if line.fit is None else line.fit
     role: Role = "grey" if unresolved else "series"
     points = False if unresolved else None  # a thin line, behind those with an answer
     return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)
@@ -372,26 +360,23 @@ def _label(value: str, answer: str) -> str:
     return f"{one_line(value, max(8, 42 - len(answer)))}: {answer}" if answer else value
 
 
-def _too_small(found: ClassCurves, name: str, condition: str) -> list[str]:
-    """Values of a class that have no answer at any tolerance."""
-    rows = found.contexts
-    rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
-    kinds = rows.groupby("value", sort=False)["kind"].agg(
-        lambda kinds: set(kinds) == {"unresolved"}
-    )
-    return [str(value) for value in kinds.index[kinds.to_numpy(bool)]]
+def _too_small(found: ClassCurves, name: str, condition: str) -> dict[str, str]:
+    """Values of a class that have no answer at any tolerance, each with the reason."""
+    rows = _rows(found.contexts, condition, name)
+    answered = set(rows.loc[rows["kind"] != "unresolved", "value"])
+    return {
+        str(row["value"]): str(row.get("reasons") or "")
+        for row in records(rows[~rows["value"].isin(answered)])
+    }
 
 
 def _unresolved(found: ClassCurves, condition: str) -> list[str]:
     """One line a class and reason: values that have no answer, and so no line in its chart."""
     lines = []
     for name in dict.fromkeys(found.contexts["class"].astype(str)):
-        rows = found.contexts
-        rows = rows[(rows["class"] == name) & (rows["condition"] == condition)]
-        reasons = {str(row["value"]): str(row.get("reasons") or "") for row in records(rows)}
         by_reason: dict[str, list[str]] = {}
-        for value in _too_small(found, name, condition):
-            by_reason.setdefault(reasons[value], []).append(value)
+        for value, reason in _too_small(found, name, condition).items():
+            by_reason.setdefault(reason, []).append(value)
         for reason, values in by_reason.items():
             line = f"{name}: unresolved, hence not drawn: {', '.join(values)}"
             lines.append(f"{line} ({reason})" if reason else line)
@@ -409,13 +394,13 @@ def _answer(row: Mapping[str, Any]) -> str:
 
 def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     """Counts and lengths under one condition, a line for each value of each class."""
-    rows = records(found.contexts[found.contexts["condition"] == condition])
+    rows = records(_rows(found.contexts, condition))
     tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
     answers = {
         (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in rows
     }
     cells = []
-    for row in [*records(found.counts), *_no_class(found.counts, run.targets)]:
+    for row in [*records(found.counts), *records(_no_class(found.counts, run.targets))]:
         key = str(row["class"]), str(row["value"])
         numbers = f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")
         texts = (answers.get((*key, tolerance), "–") for tolerance in tolerances)
@@ -427,73 +412,55 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     return Table(caption, headers, cells)
 
 
-def _no_class(counts: pd.DataFrame, targets: int) -> list[dict[str, Any]]:
+def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
     """The targets that a class says nothing of, where there are any."""
-    sums = counts.groupby("class", sort=False)["targets"].sum()
-    return [
-        {
-            "class": name,
-            "value": "no class",
-            "targets": targets - int(count),
-            "share": 1 - count / targets,
-            "documents": None,
-        }
-        for name, count in sums.items()
-        if count < targets
-    ]
+    sums = counts.groupby("class", sort=False, as_index=False)["targets"].sum()
+    share = 1 - sums["targets"] / targets
+    rest: pd.DataFrame = sums.assign(
+        value="no class", targets=targets - sums["targets"], share=share, documents=np.nan
+    )
+    return rest[rest["targets"] > 0]
 
 
 def _contexts(found: ClassCurves) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
-    rows = records(found.contexts)
-    tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
-    lines: dict[tuple[str, str, str], dict[str, str]] = {}
-    for row in rows:
-        key = str(row["class"]), str(row["value"]), str(row["condition"])
-        lines.setdefault(key, {})[str(row["tolerance"])] = _answer(row)
-    cells = [
-        [f"{key[0]}: {key[1]}", key[2], *(texts.get(at, "–") for at in tolerances)]
-        for key, texts in lines.items()
-    ]
-    headers = ["class", "condition", *map(spaced, tolerances)]
-    return Table("Effective context (tokens) by class and condition", headers, cells)
+    rows = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    return pivot(
+        "Effective context (tokens) by class and condition",
+        records(rows),
+        dict.fromkeys(rows["tolerance"]),
+        by="tolerance",
+        cell=_answer,
+        head={
+            "class": lambda row: f"{row['class']}: {row['value']}",
+            "condition": lambda row: str(row["condition"]),
+        },
+    )
 
 
 def _sentence(found: ClassCurves, condition: str) -> str:
     """What the classes tell of a condition, class by class."""
     apart = contrasts(found, condition)
-    rest = [
-        name for name in _classes(found, condition) if name not in {pair.name for pair in apart}
-    ]
+    names = dict.fromkeys(_rows(found.contexts, condition)["class"].astype(str))
+    rest = [name for name in names if name not in {pair.name for pair in apart}]
     parts = [pair.text() for pair in apart]
     if rest and _resolved(found, condition):
         parts.append(f"no value is told from another in {', '.join(rest)}")
     return f"Effective context under {condition}: {'; '.join(parts)}." if parts else ""
 
 
-def _classes(found: ClassCurves, condition: str) -> list[str]:
-    rows = found.contexts
-    return list(dict.fromkeys(rows.loc[rows["condition"] == condition, "class"].astype(str)))
-
-
 def _resolved(found: ClassCurves, condition: str) -> bool:
     """Whether two values of any class have answers that could differ."""
-    rows = found.contexts
-    rows = rows[(rows["condition"] == condition) & (rows["kind"] != "unresolved")]
-    return bool((rows.groupby(["class", "tolerance"]).size() > 1).any())
+    rows = _rows(found.contexts, condition)
+    rows = rows[rows["kind"] != "unresolved"]
+    return bool(rows.duplicated(["class", "tolerance"]).any())
 
 
-def _apart(name: str, tolerance: str, rows: Sequence[dict[str, Any]]) -> Contrast | None:
+def _apart(name: str, tolerance: str, rows: pd.DataFrame) -> Contrast | None:
     """The highest lower limit beside the lowest upper limit, where they do not meet."""
-    long = max(
-        (row for row in rows if not pd.isna(row["low"])), key=lambda row: row["low"], default=None
-    )
-    short = min(
-        (row for row in rows if not pd.isna(row["high"])),
-        key=lambda row: row["high"],
-        default=None,
-    )
-    if long is None or short is None or long["low"] <= short["high"]:
+    low, high = rows["low"].max(), rows["high"].min()
+    if pd.isna(low) or pd.isna(high) or low <= high:
         return None
-    pairs = [(str(row["value"]), str(row["text"])) for row in (long, short)]
-    return Contrast(name, tolerance, pairs[0], pairs[1], long["low"] / max(1, short["high"]))
+    ends = rows.loc[[rows["low"].idxmax(), rows["high"].idxmin()]]
+    more, less = ((str(row["value"]), str(row["text"])) for row in records(ends))
+    return Contrast(name, tolerance, more, less, low / max(1, high))

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-import duckdb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from probe.analysis.sums import from_starts, located
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Role, Series, delta_axis, distance_axis
 from probe.findings.curve import threshold_of
-from probe.findings.table import Table, between, decimals, middles, percent, pivot, records
+from probe.findings.table import Table, between, decimals, middles, percent, records
 
 TOP = 0.01
 """Share of the targets whose part of the sum is given."""
@@ -46,27 +46,14 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     every = run.once(shares)
     files = {"summary.json": {"tails": records(every)}}
     rows = without_noise(every)
-    title = "What the mean hides"
+    nothing = Finding("shares", "What the mean hides", files=files)
     if rows.empty or not run.has_length:
-        return Finding("shares", title, files=files)
-    names = run.curve_conditions
-    cells = pivot(
-        "Targets that the far text helped / hurt, and the part of the sum in the top 1 %",
-        records(rows),
-        names,
-        by="condition",
-        cell=lambda row: (
-            f"{percent(row['helped'])} / {percent(row['hurt'])}; top {percent(row['top_share'])}"
-        ),
-    )
-    beyond = rows.loc[rows["condition"].isin(names), "top_share"] > 1
-    return Finding(
-        "shares",
-        title,
-        _sentence(rows, run.main_condition or names[0]),
-        tables=[cells, _table(rows)],
-        caveats=[MORE_THAN_ALL] if bool(beyond.any()) else [],
-        files=files,
+        return nothing
+    return replace(
+        nothing,
+        sentence=_sentence(rows, run.main_condition or ""),
+        tables=[_table(rows)],
+        caveats=[MORE_THAN_ALL] if (rows["top_share"] > 1).any() else [],
     )
 
 
@@ -78,12 +65,11 @@ def spread(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         run: The open run.
         others: Not needed.
     """
-    rows = run.once(quantiles)
+    rows, main = run.once(quantiles), run.main_condition
     files = {"findings.json": {"quantiles": records(rows)}}
-    main = run.main_condition
-    if not run.has_length or main is None or not (rows["condition"] == main).any():
-        return Finding("quantiles", "Quantiles of delta", files=files)
-    return Finding("quantiles", "Quantiles of delta", charts=[_chart(run, rows, main)], files=files)
+    drawn = run.has_length and main is not None and (rows["condition"] == main).any()
+    charts = [_chart(run, rows, str(main))] if drawn else []
+    return Finding("quantiles", "Quantiles of delta", charts=charts, files=files)
 
 
 def shares(run: OpenRun) -> pd.DataFrame:
@@ -98,29 +84,19 @@ def shares(run: OpenRun) -> pd.DataFrame:
         and below 0)``, top_share`` (sum of the largest 1 % of the deltas over the sum of all; NaN
         where the sum is not above 0, above 1 where the rest adds up to less than 0)``, targets``.
     """
-    connection, table, edges = run.connection, run.cells, run.edges
     octaves = octave_edges(run.last_edge)
-    groups = pd.DataFrame({"bin": np.arange(len(edges) - 1), "octave": octave_index(edges[:-1])})
-    connection.register("octaves", groups)
-    frame = connection.execute(
-        f"""SELECT condition, octave, sum(helped) / sum(targets) AS helped,
-            sum(hurt) / sum(targets) AS hurt, sum(delta_sum) AS total,
-            sum(targets)::BIGINT AS targets
-        FROM {table} JOIN octaves USING (bin) WHERE NOT grey
-        GROUP BY condition, octave ORDER BY condition, octave"""
-    ).df()
+    sums = run.sums[~run.sums["grey"].astype(bool)]
+    groups = sums.assign(bin=octave_index(sums["distance_from"])).groupby(["condition", "bin"])
+    frame = groups[["helped", "hurt", "delta_sum", "targets"]].sum().reset_index()
     tops = [
         top
-        for condition, part in frame.groupby("condition", sort=False)
-        for top in _top_sums(connection, table, str(condition), part, octaves)
+        for condition, part in frame.groupby("condition")
+        for top in _top_sums(run, str(condition), part, octaves)
     ]
-    connection.unregister("octaves")
-    total = frame.pop("total")
+    frame[["helped", "hurt"]] = frame[["helped", "hurt"]].div(frame["targets"], axis=0)
+    total = frame.pop("delta_sum")
     frame.insert(4, "top_share", (pd.Series(tops, dtype=float) / total).where(total > 0))
-    numbers = frame.pop("octave").to_numpy(dtype=np.int64)
-    frame.insert(1, "distance_from", octaves[numbers])
-    frame.insert(2, "distance_to", octaves[numbers + 1])
-    return from_starts(frame, run.starts)
+    return from_starts(located(frame, octaves), run.starts)
 
 
 def quantiles(run: OpenRun) -> pd.DataFrame:
@@ -144,17 +120,10 @@ def quantiles(run: OpenRun) -> pd.DataFrame:
     cells = from_starts(located(cells, octave_edges(run.last_edge)), run.starts)
     rows = []
     for octave, part in cells.groupby(list(PLACES)):
-        counts = part["targets"].to_numpy(dtype=np.int64)
-        values = _read(part["delta"].to_numpy(dtype=np.float64), counts)
-        rows.append((*octave, *values, counts.sum()))
+        passed = part["targets"].to_numpy(dtype=np.int64).cumsum()
+        at = np.searchsorted(passed, np.array(LEVELS) * passed[-1] * (1 - 1e-12))
+        rows.append((*octave, *part["delta"].iloc[at], passed[-1]))
     return pd.DataFrame(rows, columns=[*PLACES, *NAMES, "targets"])
-
-
-def _read(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Quantiles at ``LEVELS`` of rising *values* that stand *counts* times each."""
-    passed = np.cumsum(counts)
-    at = np.searchsorted(passed, np.array(LEVELS) * passed[-1] * (1 - 1e-12))
-    return np.asarray(values[at])
 
 
 def top_sum(largest: NDArray[np.float64], targets: int) -> float | None:
@@ -175,22 +144,18 @@ def top_sum(largest: NDArray[np.float64], targets: int) -> float | None:
 
 
 def _top_sums(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    condition: str,
-    rows: pd.DataFrame,
-    octaves: NDArray[np.int64],
+    run: OpenRun, condition: str, rows: pd.DataFrame, octaves: NDArray[np.int64]
 ) -> list[float]:
     """Sum of the largest deltas in each octave of *rows*; the bound of the cells was a guess."""
-    kept = connection.execute(
-        f"SELECT octave, delta_sum AS delta FROM {table}_tails WHERE condition = $1",
+    kept = run.connection.execute(
+        f"SELECT octave, delta_sum AS delta FROM {run.cells}_tails WHERE condition = $1",
         [condition],
     ).fetchnumpy()
     found = []
-    for octave, targets in zip(rows["octave"], rows["targets"], strict=True):
+    for octave, targets in zip(rows["bin"], rows["targets"], strict=True):
         top = top_sum(np.asarray(kept["delta"][kept["octave"] == octave]), int(targets))
         if top is None:
-            everything = connection.execute(
+            everything = run.connection.execute(
                 """SELECT delta FROM targets WHERE condition = $1 AND NOT grey
                 AND distance >= $2 AND distance < $3""",
                 [condition, int(octaves[octave]), int(octaves[octave + 1])],
@@ -205,30 +170,29 @@ def _sentence(rows: pd.DataFrame, main: str) -> str:
     if not of_main:
         return ""
     last = of_main[-1]
-    sentence = (
-        f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
-        f" targets and hurt {percent(last['hurt'])}"
-    )
     top = last["top_share"]
-    return sentence + (
-        f"; 1 % of them carry {percent(top)} of the sum." if top is not None else "."
+    carried = "" if top is None else f"; 1 % of them carry {percent(top)} of the sum"
+    return (
+        f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
+        f" targets and hurt {percent(last['hurt'])}{carried}."
     )
 
 
 def _table(rows: pd.DataFrame) -> Table:
-    """By condition and octave, for the terminal: helped, hurt, and the top 1 %'s part."""
-    cells = []
-    for row in rows.to_dict("records"):
-        top = f"{row['top_share']:.0%}" if row["top_share"] == row["top_share"] else "–"
-        octave = f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
-        cells.append(
-            [str(row["condition"]), octave, f"{row['helped']:.0%}", f"{row['hurt']:.0%}", top]
-        )
+    """By condition and octave: helped, hurt, and the part of the top 1 %."""
     return Table(
         "Targets that far context helped and hurt",
         ["condition", "distance", "helped", "hurt", "top 1 % of the sum"],
-        cells,
-        shown="terminal",
+        [
+            [
+                str(row["condition"]),
+                between(row),
+                *(f"{row[name]:.0%}" for name in ("helped", "hurt")),
+                "–" if row["top_share"] is None else f"{row['top_share']:.0%}",
+            ]
+            for row in records(rows)
+        ],
+        shown="both",
     )
 
 

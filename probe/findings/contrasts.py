@@ -1,8 +1,8 @@
 """Contrasts between conditions on common targets: what deletion, replacement and order add."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,13 @@ from probe.findings.chart import (
     delta_axis,
     distance_axis,
 )
-from probe.findings.curve import threshold_of, value_series
-from probe.findings.table import Table, between, pivot, ranged, records
+from probe.findings.curve import curve_series, threshold_of
+from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
 COLUMNS = (
-    "contrast",
-    "minuend",
-    "subtrahend",
-    "scale",
-    "distance_from",
-    "distance_to",
-    "delta",
-    "low",
-    "high",
-    "targets",
-    "documents",
+    *("contrast", "minuend", "subtrahend", "scale", "distance_from", "distance_to"),
+    *("delta", "low", "high", "targets", "documents"),
 )
 
 
@@ -55,23 +46,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "warnings": missing,
         }
     }
-    title = "Deletion, content and order"
     # Where attention alone was limited nobody asks for contrasts of texts.
     asked = run.is_answered_by("curve") and (run.contexts or not run.patterns)
     notes = missing if asked else ()
+    nothing = Finding("contrasts", "Deletion, content and order", notes=notes, files=files)
     if rows.empty or not run.has_length:
-        return Finding("contrasts", title, notes=notes, files=files)
+        return nothing
     names = dict.fromkeys(rows["contrast"].astype(str))
     sentence = "At the farthest distances: " + "; ".join(_farthest(rows, name) for name in names)
-    return Finding(
-        "contrasts",
-        title,
-        f"{sentence}.",
-        tables=[_table(run, rows)],
-        charts=[chart(run, rows)],
-        notes=notes,
-        files=files,
-    )
+    drawn = chart(run, rows)
+    return replace(nothing, sentence=f"{sentence}.", tables=drawn.tables, charts=[drawn])
 
 
 def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -85,22 +69,19 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
         ``shuffle − replace``, each with every parameter that was scored; and a line for each of
         the three that lacks a condition.
     """
-    by_kind: dict[str, list[str]] = {"intact": ["intact"]}
+    by_kind: dict[str, list[str]] = {}
     for condition in conditions:
         by_kind.setdefault(condition.partition("(")[0], []).append(condition)
     by_kind["intact"] = ["intact"]
-    found, missing = [], []
-    for minuend, subtrahend in (
-        ("truncate", "intact"),
-        ("replace", "truncate"),
-        ("shuffle", "replace"),
-    ):
-        lacking = [kind for kind in (minuend, subtrahend) if kind not in by_kind]
+    found: list[tuple[str, str]] = []
+    missing = []
+    for subtrahend, minuend in pairwise(("intact", "truncate", "replace", "shuffle")):
+        lacking = [f"'{kind}'" for kind in (minuend, subtrahend) if kind not in by_kind]
         if lacking:
-            names = " and ".join(f"'{kind}'" for kind in lacking)
+            names = " and ".join(lacking)
             missing.append(f"no contrast {minuend} − {subtrahend}: not scored: {names}")
         else:
-            found += [(a, b) for a in by_kind[minuend] for b in by_kind[subtrahend]]
+            found += product(by_kind[minuend], by_kind[subtrahend])
     return found, missing
 
 
@@ -127,12 +108,9 @@ def contrasts(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
             sums = to_sums(part, run.documents)
             resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
             frame = intervals(sums, resampled, confidence)
-            frame.insert(0, "scale", scale)
-            frame.insert(0, "subtrahend", subtrahend)
-            frame.insert(0, "minuend", minuend)
-            frame.insert(0, "contrast", f"{minuend} − {subtrahend}")
-            frames.append(frame)
-    return stacked(frames, COLUMNS), tuple(missing)
+            frame = frame.assign(minuend=minuend, subtrahend=subtrahend, scale=scale)
+            frames.append(frame.assign(contrast=f"{minuend} − {subtrahend}"))
+    return stacked(frames, COLUMNS)[[*COLUMNS]], tuple(missing)
 
 
 def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
@@ -150,56 +128,63 @@ def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
         ``distance_from, distance_to, document, targets, delta_sum`` (nats).
     """
     if subtrahend == "intact":
-        frame = run.connection.execute(
-            f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(delta_sum) AS delta_sum
-            FROM {run.cells} WHERE condition = $1 AND bin >= 0 AND NOT grey
-            GROUP BY bin, document ORDER BY bin, document""",
-            [minuend],
-        ).df()
+        frame = run.sums[(run.sums["condition"] == minuend) & ~run.sums["grey"].astype(bool)]
     else:
-        frame = _paired(run, minuend, subtrahend)
-    frame = located(frame, run.edges)
+        frame = common_sums(run, subtrahend, [minuend])
+        frame = frame.assign(delta_sum=frame["numerator"] - frame["denominator"])
+    frame = frame[["distance_from", "distance_to", "document", "targets", "delta_sum"]]
     start = max(run.starts.get(name, 0) for name in (minuend, subtrahend))
     return frame[frame["distance_from"] >= start].reset_index(drop=True)
 
 
-def _paired(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
-    """Sums of the differences by bin and document: ``bin, document, targets, delta_sum``.
+def common_sums(run: OpenRun, reference: str, others: Sequence[str]) -> pd.DataFrame:
+    """Sums of the deltas of some conditions and of another, on targets that both scored.
 
-    Where two cells hold the same targets the difference of their sums is the sum of the
-    differences; only where they do not, rows are joined.
+    Where two cells hold the same targets their sums are those of the common ones; only where they
+    do not, rows are joined. Grey rows are left out.
+
+    Args:
+        run: The open run.
+        reference: Canonical text of the condition that all others are held against.
+        others: Canonical texts of the others.
+
+    Returns:
+        One row for each of the others, bin and document: ``condition, distance_from, distance_to``
+        (tokens)``, document, targets, numerator, denominator`` (sums of delta under the condition
+        and under the reference, nats).
     """
+    names = {"reference": reference, "others": list(others)}
     connection, table = run.connection, run.cells
-    pairs_of_cells = f"""(SELECT a.bin, a.document, a.targets, a.nll_sum - b.nll_sum AS difference,
-            a.signature = b.signature AND a.targets = b.targets AS same
+    frame = connection.execute(
+        f"""SELECT a.condition, a.bin, a.document, sum(a.targets)::BIGINT AS targets,
+            sum(a.delta_sum) AS numerator, sum(b.delta_sum) AS denominator,
+            bool_and(a.signature = b.signature AND a.targets = b.targets) AS same
         FROM {table} a JOIN {table} b
             ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
-        WHERE a.condition = $minuend AND b.condition = $subtrahend
-            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey)"""
-    names = {"minuend": minuend, "subtrahend": subtrahend}
-    frame = connection.execute(
-        f"""SELECT bin, document, sum(targets)::BIGINT AS targets, sum(difference) AS delta_sum,
-            bool_and(same) AS same
-        FROM {pairs_of_cells} GROUP BY bin, document ORDER BY bin, document""",
+        WHERE b.condition = $reference AND a.condition IN $others
+            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey
+        GROUP BY a.condition, a.bin, a.document ORDER BY a.condition, a.bin, a.document""",
         names,
     ).df()
     same = frame.pop("same").to_numpy(dtype=bool)
-    if same.all():
-        return frame
-    connection.register("apart", frame.loc[~same, ["bin", "document"]])
-    with binned(connection, run.edges):
-        joined = connection.execute(
-            """SELECT bin, a.document, count(*) AS targets, sum(a.nll - b.nll) AS delta_sum
-            FROM targets a JOIN bins USING (distance) SEMI JOIN apart USING (bin, document)
-                JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                    AND a.position = b.position AND a.boundary = b.boundary
-            WHERE a.condition = $minuend AND b.condition = $subtrahend AND NOT a.grey
-            GROUP BY bin, a.document""",
-            names,
-        ).df()
-    connection.unregister("apart")
-    frames = [part for part in (frame[same], joined) if len(part)]
-    return pd.concat(frames).sort_values(["bin", "document"], ignore_index=True)
+    if not same.all():
+        connection.register("apart", frame.loc[~same, ["condition", "bin", "document"]])
+        with binned(connection, run.edges):
+            joined = connection.execute(
+                """SELECT a.condition, bin, a.document, count(*) AS targets,
+                    sum(a.delta) AS numerator, sum(b.delta) AS denominator
+                FROM targets a JOIN bins USING (distance)
+                    SEMI JOIN apart USING (condition, bin, document)
+                    JOIN targets b ON a.document = b.document AND a."window" = b."window"
+                        AND a.position = b.position AND a.boundary = b.boundary
+                WHERE b.condition = $reference AND a.condition IN $others AND NOT a.grey
+                GROUP BY a.condition, bin, a.document""",
+                names,
+            ).df()
+        connection.unregister("apart")
+        frame = pd.concat([part for part in (frame[same], joined) if len(part)] or [joined])
+        frame = frame.sort_values(["condition", "bin", "document"], ignore_index=True)
+    return located(frame, run.edges)
 
 
 def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
@@ -217,12 +202,13 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = list(dict.fromkeys(rows["contrast"].astype(str)))
     values = rows[["delta", "low", "high"]].to_numpy(float)
     label = "difference of losses (nats a token)"
-    cells = pivot(
-        "Contrasts (nats a token) by octave of distance (tokens)",
-        records(rows),
+    few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
+    table = pivot(
+        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
+        rows.to_dict("records"),
         names,
         by="contrast",
-        cell=lambda row: ranged(row, "delta"),
+        cell=lambda row: difference(row["delta"], row["low"], row["high"]),
     )
     return Chart(
         "Contrasts by distance",
@@ -239,7 +225,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             " − replace what the right words in the wrong order do. Below 0 the first of the two is"
             " the better one. They are no shares of a whole."
         ),
-        tables=[cells],
+        tables=[replace(table, shown="terminal")],  # the page has it below the chart
         heading=[run.model, run.data],
     )
 
@@ -256,7 +242,7 @@ def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: s
     """
     rows = rows.sort_values("distance_from")
     x = octave_middles(rows, look, count)
-    return replace(value_series(rows, name, look, value, bars=True), x=x)
+    return replace(curve_series(rows, name, look, value, bars=True), x=x)
 
 
 def octave_middles(rows: pd.DataFrame, place: int, count: int) -> Floats:
@@ -273,30 +259,6 @@ def octave_middles(rows: pd.DataFrame, place: int, count: int) -> Floats:
     apart = min(0.18, 0.8 / count)
     moved = 2 ** (apart * (place - (count - 1) / 2))
     return np.asarray(np.sqrt(np.maximum(first, 1) * end) * moved, dtype=np.float64)
-
-
-def _table(run: OpenRun, rows: pd.DataFrame) -> Table:
-    """Contrasts by octave for the terminal; the page has them below the chart."""
-    ordered = rows.sort_values("distance_from", kind="stable").to_dict("records")
-    cells = {
-        (row["contrast"], _octave(row)): difference(row["delta"], row["low"], row["high"])
-        for row in ordered
-    }
-    names = list(dict.fromkeys(rows["contrast"].astype(str)))
-    few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
-    return Table(
-        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
-        ["distance", *names],
-        [
-            [octave, *(cells.get((name, octave), "–") for name in names)]
-            for octave in dict.fromkeys(map(_octave, ordered))
-        ],
-        shown="terminal",
-    )
-
-
-def _octave(row: Mapping[Hashable, Any]) -> str:
-    return f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
 
 
 def _farthest(rows: pd.DataFrame, name: str) -> str:

@@ -7,6 +7,7 @@ from probe.analysis.open_run import OpenRun
 from probe.findings.answer import counts
 from probe.findings.base import Finding, register
 from probe.findings.table import Table, decimals
+from probe.results.record import CheckRecord
 
 _MEANINGS = {
     "tokens": "tokens forwarded; a prefix that branches share counts once",
@@ -29,33 +30,30 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         run: The open run.
         others: Not needed.
     """
-    record = run.record
-    costs = _part(record, "costs")
-    tables = [Table("The run", ["what", "value"], _facts(run))]
-    if costs:
-        headers = ["what", "value", "meaning"]
-        tables.append(Table("Cost, all calls of the run together", headers, _costs(costs)))
-    if checks := record.get("check"):
-        tables.append(_checks(checks))
-    if versions := _part(record, "versions"):
-        cells = [[str(name), str(version)] for name, version in versions.items()]
-        tables.append(Table("Versions", ["package", "version"], cells))
+    costs = run.facts.costs
+    versions = [[str(name), str(one)] for name, one in run.facts.versions.items()]
+    tables = [
+        Table("The run", ["what", "value"], _facts(run)),
+        Table("Cost, all calls of the run together", ["what", "value", "meaning"], _costs(costs)),
+        _checks(run.facts.check),
+        Table("Versions", ["package", "version"], versions),
+    ]
     sentence = ", ".join(counts(run))
     seconds = costs.get("run_seconds") or costs.get("seconds")
     if isinstance(seconds, int | float):
         sentence += f"; {_time(seconds)}"
+    tables = [table for table in tables if table.rows]
     return Finding("run", "Cost and identity of the run", f"{sentence}.", tables=tables)
 
 
 def _facts(run: OpenRun) -> list[list[str]]:
-    record = run.record
-    model, data, config = (_part(record, name) for name in ("model", "data", "config"))
-    identity, windows = _part(record, "identity"), _part(config, "windows")
-    documents = data.get("documents") or []
-    left_out = data.get("left_out") or {}
+    model, data, config = (run.record.get(name) or {} for name in ("model", "data", "config"))
+    identity, windows = run.facts.identity, run.facts.config.windows
+    of_data = identity.get("data")
+    left_out = data.get("left_out")
     facts: dict[str, Any] = {
         "run": run.name,
-        "status": record.get("status"),
+        "status": run.facts.status,
         "model": run.model,
         "model path": model.get("path"),
         "model revision": model.get("revision"),
@@ -65,11 +63,11 @@ def _facts(run: OpenRun) -> list[list[str]]:
         "device": model.get("device"),
         "trained positions": model.get("positions"),
         "data": run.data,
-        "data revision": _part(identity, "data").get("revision"),
-        "documents": len(documents) or None,
+        "data revision": of_data.get("revision") if isinstance(of_data, Mapping) else None,
+        "documents": len(run.facts.data.documents) or None,
         "window length": windows.get("length"),
         "windows a document": windows.get("per_document"),
-        "metadata columns": _inline(_part(config, "data").get("metadata_columns") or None),
+        "metadata columns": _inline(run.facts.config.data.get("metadata_columns") or None),
         "protocol": _inline(config.get("protocol")),
         "conditions": _inline(config.get("conditions")),
         "first token": config.get("first_token") or identity.get("first_token"),
@@ -96,25 +94,19 @@ def _costs(costs: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _checks(checks: Any) -> Table:
+def _checks(checks: Sequence[CheckRecord]) -> Table:
     cells = [
         [
-            str(check.get("technique")),
-            "used" if check.get("passed") else "switched off",
-            decimals(check.get("mean"), 6),
-            decimals(check.get("worst"), 6),
-            str(check.get("reason") or ""),
+            str(check.technique),
+            "used" if check.passed else "switched off",
+            decimals(check.mean, 6),
+            decimals(check.worst, 6),
+            str((check.model_extra or {}).get("reason") or ""),
         ]
         for check in checks
-        if isinstance(check, Mapping)
     ]
     headers = ["technique", "proved itself", "mean difference (nats)", "worst", "reason"]
     return Table("Self-check on this model, against whole forwards", headers, cells)
-
-
-def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = record.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _inline(value: Any) -> str | None:

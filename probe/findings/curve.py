@@ -9,7 +9,8 @@ import pandas as pd
 
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
-from probe.analysis.floor import NoiseFloor, is_noise
+from probe.analysis.floor import NoiseFloor, without_noise
+from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
 from probe.findings.answer import (
     answer_table,
@@ -70,17 +71,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     files: Files = {"summary.json": summary_record(run), "curve.csv": run.curve}
     names = run.curve_conditions if run.has_length else []
     charts = [chart(run)] if names else []
+    nothing = Finding("curve", "Loss by distance", files=files)
     if not run.is_answered_by("curve"):
-        return Finding(
-            "curve",
-            "Loss by distance",
-            _ends(run, run.main_condition or names[0]) if names else "",
+        return replace(
+            nothing,
+            sentence=_ends(run, run.main_condition or names[0]) if names else "",
             charts=[replace(each, file="") for each in charts],  # the answer has its own figure
-            files=files,
             level="brief",
         )
     if not run.contexts and run.patterns:  # attention alone was limited
-        return Finding("curve", "Loss by distance", files=files)
+        return nothing
     return Finding(
         "answer",
         "The answer",
@@ -110,8 +110,7 @@ def threshold_of(run: OpenRun) -> float:
 def chart(run: OpenRun) -> Chart:
     """Delta by distance under every condition, with the answer on the line of its tolerance."""
     names = run.curve_conditions
-    shown = run.curve[run.curve["condition"].isin(names)]
-    usable = records(shown[~shown["grey"].astype(bool)])
+    usable = records(without_noise(run.curve[~run.curve["grey"].astype(bool)]))
     share = f"{run.analysis.confidence * 100:g} %"
     band = "simultaneous" if run.analysis.simultaneous else "pointwise"
     how = (
@@ -155,12 +154,12 @@ def overlay(
         EmptyChartError: If none has a curve.
     """
     labels = unique_labels([run.folder for run in runs])
-    of_each = [_answered(run) if answered else condition for run in runs]
+    headlines = [run.headline() if answered else None for run in runs]
+    of_each = [condition if found is None else found.condition for found in headlines]
     curves = [
-        only(run.curve, "condition", name, "--condition")
+        without_noise(only(run.curve, "condition", name, "--condition"))
         for run, name in zip(runs, of_each, strict=True)
     ]
-    curves = [rows[~rows["condition"].map(is_noise).astype(bool)] for rows in curves]
     names = in_order(str(name) for rows in curves for name in rows["condition"].unique())
     if not names:
         if runs and all(run.patterns for run in runs):
@@ -174,6 +173,8 @@ def overlay(
     shown = pd.concat(curves)
     rules = {value: text for run in runs for value, text in epsilons(run).items()}
     floors = [floor for run in runs if (floor := run.floor) is not None]
+    marked = [_marked(run, condition) for run in runs]
+    marks = map(mark, marked, [None] if len(runs) == 1 else range(len(runs)))
     threshold = min(rules, default=THRESHOLD)
     # Where the first bins are far, as on a grid, the near ones are no empty half of the picture.
     nearest = float(shown["distance_from"].min())
@@ -185,33 +186,58 @@ def overlay(
         delta_axis([*lows, *shown["delta"], *shown["high"]], threshold),
         series,
         [Rule(value, text) for value, text in rules.items()],
-        [mark for number, run in enumerate(runs) if (mark := _mark(runs, number, condition))],
+        [drawn for drawn in marks if drawn is not None],
         _strip(floors[0]) if floors else None,
-        legend=_legend(runs, floors, bool(shown["grey"].any()), condition),
+        legend=_legend(marked, floors, bool(shown["grey"].any())),
         heading=_heading(runs, labels),
         file="curve" if len(runs) == 1 and runs[0].contexts else "",
     )
 
 
-def curve_series(rows: pd.DataFrame, name: str, look: int, **more: Any) -> Series:
-    """A line of delta with its band and, where there is one, its fit.
+def curve_series(
+    rows: pd.DataFrame, name: str, look: int, value: str = "delta", **more: Any
+) -> Series:
+    """A line of one value over distance, with its limits and its fit where it has them.
 
     Args:
-        rows: ``distance_from, distance_to, delta, low, high``, and ``fit`` where there is one.
+        rows: ``distance_from, distance_to`` and the column *value*, with or without ``low``,
+            ``high`` and ``fit``.
         name: Its name in the legend.
         look: Number of its look.
+        value: The column that is drawn.
         more: Other fields of the series.
     """
-    fit = rows["fit"].to_numpy(float) if "fit" in rows and rows["fit"].notna().any() else None
-    return value_series(rows, name, look, "delta", **({"fit": fit} | more))
-
-
-def value_series(rows: pd.DataFrame, name: str, look: int, value: str, **more: Any) -> Series:
-    """A line of one value over distance, with its limits where it has them."""
-    low, high = (rows[end].to_numpy(float) if end in rows else None for end in ("low", "high"))
+    low, high, fit = (
+        rows[column].to_numpy(float) if column in rows else None
+        for column in ("low", "high", "fit")
+    )
+    if fit is not None and np.isnan(fit).all():
+        fit = None
     titles = [f"{name}, {between(row)}: {ranged(row, value)}" for row in records(rows)]
-    fields: dict[str, Any] = {"low": low, "high": high, "titles": titles} | more
+    fields: dict[str, Any] = {"low": low, "high": high, "fit": fit, "titles": titles} | more
     return Series(name, middles(rows), rows[value].to_numpy(float), look, **fields)
+
+
+def group_series(rows: pd.DataFrame, group: str, places: Sequence[str]) -> list[Series]:
+    """Marks with bars at the places of groups, those of several conditions side by side.
+
+    Args:
+        rows: ``condition, delta, low, high`` (nats a token) and the column *group*.
+        group: The column that says where a row stands, which its title names.
+        places: Values of that column, in the order of the axis.
+    """
+    names = in_order(rows["condition"].astype(str))
+    series = []
+    for look, name in enumerate(names):
+        own = rows[rows["condition"] == name]
+        shift = (look - (len(names) - 1) / 2) * 0.7 / len(names)
+        at = pd.Index(places).get_indexer(pd.Index(own[group])).astype(np.float64) + shift
+        titles = [f"{name}, {row[group]}: {in_words(row)}" for _, row in own.iterrows()]
+        delta, low, high = own[["delta", "low", "high"]].to_numpy(float).T
+        series.append(
+            Series(name, at, delta, look, low, high, titles=titles, points=True, joined=False)
+        )
+    return series
 
 
 def mark(context: EffectiveContext | None, look: int | None = None) -> Interval | None:
@@ -257,20 +283,10 @@ def _lines(rows: pd.DataFrame, names: Sequence[str], run: str | None, number: in
     return lines
 
 
-def _mark(runs: Sequence[OpenRun], number: int, condition: str | None) -> Interval | None:
-    return mark(_marked(runs[number], condition), None if len(runs) == 1 else number)
-
-
 def _marked(run: OpenRun, condition: str | None) -> EffectiveContext | None:
     """The answer that is drawn: the headline, or that of the one condition that is."""
     found = run.headline(condition or "truncate")
     return found if found is None or condition in (None, found.condition) else None
-
-
-def _answered(run: OpenRun) -> str | None:
-    """The condition of a run's answer; ``None``, all of them, without one."""
-    found = run.headline()
-    return None if found is None else found.condition
 
 
 def _strip(floor: NoiseFloor) -> Strip:
@@ -278,7 +294,7 @@ def _strip(floor: NoiseFloor) -> Strip:
 
 
 def _legend(
-    runs: Sequence[OpenRun], floors: Sequence[NoiseFloor], grey: bool, condition: str | None
+    marked: Sequence[EffectiveContext | None], floors: Sequence[NoiseFloor], grey: bool
 ) -> list[tuple[str, str]]:
     """What the strip, what is grey and the diamond are."""
     entries = []
@@ -287,11 +303,11 @@ def _legend(
         entries.append(("floor", f"noise floor, at most {max(limits):.1g} nats"))
     if grey:
         entries.append(("grey", "less far than near text"))
-    marked = _marked(runs[0], condition)
-    if mark(marked) is not None and marked is not None:
-        at = f"{marked.condition}, {spaced(marked.tolerance)}: {short(marked)}"
-        several = f"effective context, {spaced(marked.tolerance)}, by run"
-        entries.append(("answer", at if len(runs) == 1 else several))
+    first = marked[0]
+    if first is not None and mark(first) is not None:
+        at = f"{first.condition}, {spaced(first.tolerance)}: {short(first)}"
+        several = f"effective context, {spaced(first.tolerance)}, by run"
+        entries.append(("answer", at if len(marked) == 1 else several))
     return entries
 
 

@@ -1,6 +1,7 @@
 """How much the answer differs between documents, what it owes to a group of them, heat maps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,20 +61,15 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "without_group": records(without_group),
         }
     }
+    nothing = Finding("documents", "Documents", files=files)
     if quartiles.empty:
-        return Finding("documents", "Documents", files=files)
+        return nothing
     rows = by_condition(quartiles)
-    main = run.main_condition
-    of_main = [row for row in rows if row["condition"] == main]
-    return Finding(
-        "documents",
-        "Documents",
-        _middle_half(of_main[0], str(main)) if of_main else "",
-        tables=[
-            _quartiles(rows),
-            *([_without_group(records(without_group))] if len(without_group) else []),
-        ],
-        files=files,
+    of_main = [row for row in rows if row["condition"] == run.main_condition]
+    return replace(
+        nothing,
+        sentence=_middle_half(of_main[0]) if of_main else "",
+        tables=[_quartiles(rows), *([_without_group(without_group)] if len(without_group) else [])],
     )
 
 
@@ -209,7 +205,7 @@ def delta_by_document(run: OpenRun, condition: str) -> pd.DataFrame:
         One row per document and bin with a target: ``document, distance_from, distance_to``
         (tokens)``, delta`` (mean, nats a token)``, targets``.
     """
-    return _means(run, condition, "document")
+    return _means(run, condition, "document").rename(columns={"row": "document"})
 
 
 def delta_by_position(run: OpenRun, condition: str, *, rows: int = STRETCHES) -> pd.DataFrame:
@@ -274,20 +270,14 @@ def heat_map(run: OpenRun, condition: str | None, by: str) -> Chart:
     else:
         sides = sorted(frame["document"].unique())
         side, down = "document", _documents([str(one) for one in sides])
-    cells = np.full((len(sides), len(edges) - 1), np.nan)
-    across = np.searchsorted(edges, frame["distance_from"].to_numpy(dtype=np.int64))
-    cells[pd.Index(sides).get_indexer(pd.Index(frame[side])), across] = frame["delta"]
-    x = distance_axis(float(edges[-1]), low=float(edges[0]))
+    cells = frame.pivot(index=side, columns="distance_from", values="delta")
+    values = cells.reindex(index=sides, columns=edges[:-1]).to_numpy(np.float64)
+    rows = np.arange(len(sides) + 1.0)
     return Chart(
         name,
-        x,
+        distance_axis(float(edges[-1]), low=float(edges[0])),
         down,
-        cells=Cells(
-            edges.astype(float),
-            np.arange(len(sides) + 1.0),
-            cells,
-            "delta (nats a token): blue needs far text",
-        ),
+        cells=Cells(edges.astype(float), rows, values, "delta (nats a token): blue needs far text"),
         heading=[run.model, run.data, name],
     )
 
@@ -305,17 +295,15 @@ def _condition(run: OpenRun, asked: str | None) -> str:
 
 def _means(run: OpenRun, condition: str, row: str) -> pd.DataFrame:
     """Mean delta and targets by an SQL expression and bin, from the curve's start on."""
-    name = "document" if row == "document" else "row"
     with binned(run.connection, run.edges):
         frame = run.connection.execute(
-            f"""SELECT {row} AS {name}, bin, avg(delta) AS delta, count(*) AS targets
+            f"""SELECT {row} AS row, bin, avg(delta) AS delta, count(*) AS targets
             FROM targets JOIN bins USING (distance) WHERE condition = $condition AND NOT grey
-            GROUP BY ALL ORDER BY {name}, bin""",
+            GROUP BY ALL ORDER BY row, bin""",
             {"condition": condition},
         ).df()
     frame = located(frame, run.edges)
-    start = run.starts.get(condition, 0)
-    return frame[frame["distance_from"] >= start].reset_index(drop=True)
+    return frame[frame["distance_from"] >= run.starts.get(condition, 0)].reset_index(drop=True)
 
 
 def _documents(names: Sequence[str]) -> Axis:
@@ -337,12 +325,9 @@ def _positions(starts: Sequence[object], end: int) -> Axis:
 
 def _labelled(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Frames by condition as one, with the condition in its first column."""
-    labelled = [frame.assign(condition=condition) for condition, frame in frames.items()]
-    if not labelled:
+    if not frames:
         return pd.DataFrame({"condition": [], "tolerance": []})
-    table = pd.concat(labelled, ignore_index=True)
-    table.insert(0, "condition", table.pop("condition"))
-    return table
+    return pd.concat(frames, names=["condition"]).reset_index("condition").reset_index(drop=True)
 
 
 def _quartiles(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -361,7 +346,7 @@ def _quartiles(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _without_group(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _without_group(rows: pd.DataFrame) -> Table:
     return Table(
         "The estimate without each group of documents (tokens)",
         ["condition", "tolerance", "left out", "estimate", "documents left"],
@@ -373,14 +358,14 @@ def _without_group(rows: Sequence[Mapping[str, Any]]) -> Table:
                 length(row["length"]),
                 str(int(row["documents"])),
             ]
-            for row in rows
+            for row in records(rows)
         ],
     )
 
 
-def _middle_half(row: Mapping[str, Any], condition: str) -> str:
+def _middle_half(row: Mapping[str, Any]) -> str:
     """Where half of the documents lie, or how many are beyond reach."""
-    at = f"Under {condition} at {spaced(str(row['tolerance']))}"
+    at = f"Under {row['condition']} at {spaced(str(row['tolerance']))}"
     if row["quartile_1"] is None or row["quartile_3"] is None:
         beyond = f"{int(row['beyond_reach'])} of {int(row['documents'])}"
         return f"{at} the length of {beyond} documents is beyond reach."

@@ -10,7 +10,7 @@ from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
+from probe.analysis.sums import by_octave, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
@@ -108,7 +108,7 @@ def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
         return empty, ("no ablated information: not scored: 'truncate'",)
     if not others:
         return empty, ("no ablated information: nothing was scored beside 'truncate'",)
-    rows = _common_sums(run, truncations[0], others)
+    rows = by_octave(contrasts.common_sums(run, truncations[0], others), run.last_edge)
     first = rows["condition"].map(run.starts).fillna(0)
     first = first.clip(lower=run.starts.get(truncations[0], 0))
     frames = [
@@ -206,48 +206,6 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     low = max(float(np.nanmin(np.append(rows["low"], lowest))), 2 * lowest - highest)
     high = min(float(np.nanmax(np.append(rows["high"], highest))), 2 * highest - lowest)
     return low, high
-
-
-def _common_sums(run: OpenRun, truncation: str, others: Sequence[str]) -> pd.DataFrame:
-    """Sums of both deltas by condition, octave and document, on targets that both scored.
-
-    Where two cells hold the same targets their sums are those of the common ones; only where they
-    do not, rows are joined.
-    """
-    names = {"truncation": truncation, "others": list(others)}
-    connection, table = run.connection, run.cells
-    rows = connection.execute(
-        f"""SELECT a.condition, a.bin, a.document, sum(a.targets)::BIGINT AS targets,
-            sum(a.delta_sum) AS numerator, sum(b.delta_sum) AS denominator,
-            bool_and(a.signature = b.signature AND a.targets = b.targets) AS same
-        FROM {table} a JOIN {table} b
-            ON a.bin = b.bin AND a.document = b.document AND a.shared = b.shared
-        WHERE b.condition = $truncation AND a.condition IN $others
-            AND a.bin >= 0 AND NOT a.grey AND NOT b.grey
-        GROUP BY a.condition, a.bin, a.document""",
-        names,
-    ).df()
-    same = rows.pop("same").to_numpy(dtype=bool)
-    frames = [rows[same]]
-    if not same.all():
-        connection.register("apart", rows.loc[~same, ["condition", "bin", "document"]])
-        with binned(connection, run.edges):
-            frames.append(
-                connection.execute(
-                    """SELECT a.condition, bin, a.document, count(*) AS targets,
-                        sum(a.delta) AS numerator, sum(b.delta) AS denominator
-                    FROM targets a JOIN bins USING (distance)
-                        SEMI JOIN apart USING (condition, bin, document)
-                        JOIN targets b ON a.document = b.document AND a."window" = b."window"
-                            AND a.position = b.position AND a.boundary = b.boundary
-                    WHERE b.condition = $truncation AND a.condition IN $others AND NOT a.grey
-                    GROUP BY a.condition, bin, a.document""",
-                    names,
-                ).df()
-            )
-        connection.unregister("apart")
-    joined = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
-    return by_octave(located(joined, run.edges), run.last_edge)
 
 
 def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:

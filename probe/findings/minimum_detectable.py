@@ -1,6 +1,7 @@
 """The minimum detectable delta: what the documents of a run would show, had it been there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,18 +13,11 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Rule, delta_axis, distance_axis
-from probe.findings.curve import threshold_of, value_series
+from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, decimals, pivot, records
 
 POWER = 0.8
-COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "standard_error",
-    "detectable",
-    "documents",
-)
+COLUMNS = ("condition", "distance_from", "distance_to", "standard_error", "detectable", "documents")
 
 
 @register("detectable", order=180)
@@ -36,17 +30,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows = detectable(run)
     files = {"findings.json": {"detectable": records(rows)}}
-    title = "What could be found"
+    nothing = Finding("detectable", "What could be found", files=files)
     if rows.empty or not run.has_length:
-        return Finding("detectable", title, files=files)
-    main = run.main_condition
-    last = records(rows[rows["condition"] == main].sort_values("distance_from"))[-1:]
+        return nothing
+    last = records(rows[rows["condition"] == run.main_condition].sort_values("distance_from"))[-1:]
     sentence = "".join(
-        f"Under {main} a delta of {decimals(row['detectable'])} nats would be found at"
+        f"Under {row['condition']} a delta of {decimals(row['detectable'])} nats would be found at"
         f" {between(row)}."
         for row in last
     )
-    return Finding("detectable", title, sentence, charts=[_chart(run, rows)], files=files)
+    return replace(nothing, sentence=sentence, charts=[_chart(run, rows)])
 
 
 def detectable(run: OpenRun) -> pd.DataFrame:
@@ -105,7 +98,7 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             rows["detectable"].to_numpy(float), threshold, "detectable delta (nats a token)"
         ),
         [
-            value_series(rows[rows["condition"] == name], name, look, "detectable")
+            curve_series(rows[rows["condition"] == name], name, look, "detectable")
             for look, name in enumerate(names)
         ],
         [Rule(threshold)],

@@ -1,9 +1,8 @@
 """What each passage is worth to the answer, and at which distance (protocol `passages`)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
@@ -17,14 +16,13 @@ from probe.findings.base import CONDITION, Drawn, Finding, Plot, only, register
 from probe.findings.chart import (
     Chart,
     EmptyChartError,
-    Series,
     delta_axis,
     distance_axis,
     linear_axis,
     names_axis,
 )
 from probe.findings.contrasts import contrasts
-from probe.findings.curve import curve_series, threshold_of
+from probe.findings.curve import curve_series, group_series, threshold_of
 from probe.findings.table import Shown, Table, between, records
 from probe.results.views import scored_conditions
 from probe.text import counted, printable
@@ -137,38 +135,19 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     """
     if table.empty:
         raise EmptyChartError("no passage to draw")
-    conditions = in_order(table["condition"].astype(str))
     targets = table.groupby("passage", sort=False)["targets"].sum()
     most = set(targets.sort_values(ascending=False, kind="stable").index[:MOST])
-    places = pd.Index([name for name in dict.fromkeys(table["passage"]) if name in most])
+    places = [str(name) for name in dict.fromkeys(table["passage"]) if name in most]
     shown = table[table["passage"].isin(most)]
-    series = []
-    for look, condition in enumerate(conditions):
-        rows = shown[shown["condition"].astype(str) == condition]
-        shift = (look - (len(conditions) - 1) / 2) * 0.7 / len(conditions)
-        at = places.get_indexer(pd.Index(rows["passage"])) + shift
-        series.append(
-            Series(
-                condition,
-                rows["delta"].to_numpy(float),
-                np.asarray(at, dtype=np.float64),
-                look,
-                rows["low"].to_numpy(float),
-                rows["high"].to_numpy(float),
-                titles=[
-                    f"{condition}, {row['passage']!r}: {in_words(row)}"
-                    for _, row in rows.iterrows()
-                ],
-                points=True,
-                joined=False,
-            )
-        )
+    marks = group_series(
+        shown.assign(passage=shown["passage"].map(repr)), "passage", list(map(repr, places))
+    )
     values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "Delta of each passage",
         linear_axis(values, "delta (nats a token)", include=(0,)),
-        names_axis([str(name) for name in places], down=True),
-        series,
+        names_axis(places, down=True),
+        [replace(one, x=one.y, y=one.x) for one in marks],
         horizontal=True,
         how=(
             "Each mark is the loss added to the answer when this passage alone is changed, all"

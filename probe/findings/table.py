@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from probe.analysis.fit import in_order
 
@@ -78,13 +79,12 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in values.to_dict("records")]
 
 
-def middles(rows: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def middles(rows: pd.DataFrame) -> NDArray[np.float64]:
     """The middle of each bin (tokens), where its point is drawn."""
-    ends = rows["distance_from"].to_numpy(float), rows["distance_to"].to_numpy(float)
-    return np.asarray((ends[0] + ends[1] - 1) / 2, dtype=np.float64)
+    return (rows["distance_from"] + rows["distance_to"] - 1).to_numpy(np.float64) / 2
 
 
-def between(row: Mapping[str, Any], name: str = "distance") -> str:
+def between(row: Mapping[Any, Any], name: str = "distance") -> str:
     """A bin in words: its first and its last value."""
     first, last = int(row[f"{name}_from"]), int(row[f"{name}_to"]) - 1
     return f"{first:,}" if first == last else f"{first:,}–{last:,}"
@@ -122,29 +122,31 @@ def percent(value: Any) -> str:
 
 def pivot(
     caption: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[Any, Any]],
     columns: Iterable[str],
     *,
     by: str,
-    cell: Callable[[Mapping[str, Any]], str],
-    corner: str = "distance",
-    row_name: Callable[[Mapping[str, Any]], str] = between,
+    cell: Callable[[Mapping[Any, Any]], str],
+    head: Mapping[str, Callable[[Mapping[Any, Any]], str]] | None = None,
 ) -> Table:
     """A table with one row a bin and one column for each of *columns*.
 
     Args:
         caption: The caption.
-        rows: Rows of a frame, one for each bin and column.
+        rows: Rows of a frame, one for each line and column.
         columns: Values of ``by`` that become columns.
         by: The key that says which column a row belongs to.
         cell: Function from a row to a cell's text.
-        corner: Header of the first column.
-        row_name: Function from a row to the name of its line.
+        head: The columns that name a line, each a function from a row to its text; lines are in the
+            order of *rows*. Without it a line is a bin, in the order of distance.
     """
+    if head is None:
+        head = {"distance": between}
+        rows = sorted(rows, key=lambda row: row["distance_from"])
     names = list(columns)
-    lines: dict[str, dict[str, str]] = {}
-    ordered = rows if row_name is not between else sorted(rows, key=lambda r: r["distance_from"])
-    for row in ordered:
-        lines.setdefault(row_name(row), {})[str(row[by])] = cell(row)
-    cells = [[line, *(found.get(name, "–") for name in names)] for line, found in lines.items()]
-    return Table(caption, [corner, *names], cells)
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        line = tuple(text(row) for text in head.values())
+        lines.setdefault(line, {})[str(row[by])] = cell(row)
+    cells = [[*line, *(found.get(name, "–") for name in names)] for line, found in lines.items()]
+    return Table(caption, [*head, *names], cells)

@@ -25,8 +25,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 from probe.analysis.open_run import open_run
 from probe.errors import UnwrittenWarning
-from probe.findings.base import findings
-from probe.findings.files import write_files
+from probe.findings.base import findings, write_files
 
 CURVES = {"truncate": lambda distance: 0.5 / (1 + distance)}
 SMALL = {"documents": 6, "windows": 1, "length": 64, "boundaries": (32,), "reach": 32}

@@ -23,9 +23,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.open_run import OpenRun, open_run
 from probe.analysis.settings import Analysis
 from probe.errors import ProbeError
-from probe.findings.base import Finding, findings, plots
+from probe.findings.base import Finding, findings, plots, write_files
 from probe.findings.chart import EmptyChartError
-from probe.findings.files import write_files
 from probe.findings.patterns.answer import finding
 from probe.findings.patterns.common_targets import common_targets
 from probe.findings.patterns.tradeoff import COLUMNS, chart, cheapest, family, tradeoff

@@ -14,8 +14,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.analysis.open_run import open_run
+from probe.findings.base import write_files
 from probe.findings.chart import EmptyChartError
-from probe.findings.files import write_files
 from probe.findings.patterns.answer import finding
 from probe.findings.patterns.equal_width import (
     ATTENTION,

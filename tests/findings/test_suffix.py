@@ -12,9 +12,8 @@ from tiny_run import scores
 
 from probe.analysis.open_run import open_run
 from probe.errors import UsageError
-from probe.findings.base import plots
+from probe.findings.base import plots, write_files
 from probe.findings.chart import EmptyChartError
-from probe.findings.files import write_files
 from probe.findings.positions import losses
 from probe.findings.suffix import (
     COLUMNS,

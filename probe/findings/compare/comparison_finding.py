@@ -18,7 +18,7 @@ from probe.findings.chart import (
 )
 from probe.findings.compare.comparison import Comparison, compare
 from probe.findings.compare.lengths import SHOWN
-from probe.findings.curve import value_series
+from probe.findings.curve import curve_series
 from probe.findings.table import Table
 from probe.text import difference, printable
 
@@ -121,7 +121,7 @@ def chart(
         ),
         linear_axis(values, label, include=[0]) if small else delta_axis(values, label=label),
         [
-            value_series(rows[rows["condition"] == name], name, look, "difference")
+            curve_series(rows[rows["condition"] == name], name, look, "difference")
             for look, name in enumerate(in_order(rows["condition"].astype(str)))
         ],
         how=(
