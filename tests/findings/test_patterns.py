@@ -27,8 +27,14 @@ from probe.findings.base import Finding, findings, plots
 from probe.findings.chart import EmptyChartError
 from probe.findings.files import write_files
 from probe.findings.patterns.answer import finding
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import COLUMNS, chart, cheapest, family, tradeoff
+from probe.findings.patterns.tradeoff import (
+    COLUMNS,
+    chart,
+    cheapest,
+    common_targets,
+    family,
+    tradeoff,
+)
 from probe.render.terminal import answers, details, text
 from probe.results.tolerance import parse_tolerance
 

@@ -15,9 +15,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.open_run import open_run
 from probe.findings.chart import EmptyChartError
 from probe.findings.patterns.answer import finding
-from probe.findings.patterns.common_targets import single_head
 from probe.findings.patterns.heads import COLUMNS, chart, holm, plot, ranked, ranking, tables
-from probe.findings.patterns.tradeoff import tradeoff
+from probe.findings.patterns.tradeoff import single_head, tradeoff
 from probe.render.terminal import table_text, text
 
 

@@ -14,8 +14,13 @@ from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.answer import subject
 from probe.findings.base import Finding, Plot, register
 from probe.findings.patterns import equal_width, heads, tradeoff
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import cheapest, effective, is_constant, with_ranges
+from probe.findings.patterns.tradeoff import (
+    cheapest,
+    common_targets,
+    effective,
+    is_constant,
+    with_ranges,
+)
 from probe.findings.table import Table
 from probe.results.tolerance import Tolerance, spaced
 from probe.text import counted, printable

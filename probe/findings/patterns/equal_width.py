@@ -16,8 +16,7 @@ from probe.findings.chart import (
     Series,
     delta_axis,
 )
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import levels
+from probe.findings.patterns.tradeoff import common_targets, levels
 from probe.findings.table import Table
 
 ATTENTION = "attend(local(w))"
@@ -84,12 +83,16 @@ def at_equal_width(run: OpenRun) -> pd.DataFrame:
     ).df()
     if rows.empty:
         return frame
-    sums = _sums(rows)
-    deltas = delta_table(pd.concat(sums.values()), ("series", "w"), run.analysis)
-    order = {name: number for number, name in enumerate(sums)}
-    return deltas.sort_values(
-        ["series", "w"], key=lambda column: column.map(order) if column.name == "series" else column
-    ).reset_index(drop=True)[list(COLUMNS)]
+    keys = ["w", "document", "targets"]
+    sums = rows.pivot(index=keys, columns="series", values="text")
+    sums[ATTENTION] = rows.drop_duplicates(["w", "document"]).set_index(keys)["attention"]
+    sums = sums[[name for name in SERIES if name in sums]]
+    for first, second in DIFFERENCES:
+        if first in sums and second in sums:
+            sums[f"{first} − {second}"] = sums[first] - sums[second]
+    long = sums.melt(ignore_index=False, value_name="delta_sum").dropna().reset_index()
+    deltas = delta_table(long, ("series", "w"), run.analysis).set_index("series")
+    return deltas.loc[list(sums)].reset_index()[list(COLUMNS)]
 
 
 def table(rows: pd.DataFrame) -> Table:
@@ -162,23 +165,3 @@ def _series(rows: pd.DataFrame, look: int, shift: float) -> Series:
     titles = [f"{name}, w = {row['w']:,}: {in_words(row)} nats" for _, row in rows.iterrows()]
     x = w * shift
     return Series(name, x, delta, look, low, high, titles=titles, points=True, bars=True)
-
-
-def _sums(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Sums by series, width and document, and those of differences."""
-    keys = ["w", "document", "targets"]
-    attention = rows.drop_duplicates(["w", "document"])
-    series = {ATTENTION: attention.rename(columns={"attention": "sum"})}
-    for name in ("truncate", "hide"):
-        of_text = rows[rows["series"] == name]
-        if len(of_text):
-            series[name] = of_text.rename(columns={"text": "sum"})
-    for first, second in DIFFERENCES:
-        if first in series and second in series:
-            both = series[first].merge(series[second], on=keys, suffixes=("", "_less"))
-            both["sum"] -= both["sum_less"]
-            series[f"{first} − {second}"] = both
-    return {
-        name: frame[[*keys, "sum"]].rename(columns={"sum": "delta_sum"}).assign(series=name)
-        for name, frame in series.items()
-    }
