@@ -14,19 +14,11 @@ from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
-from probe.findings.table import between, pivot, ranged, records
+from probe.findings.table import between, by_condition, pivot, ranged, records
 
 COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "ratio",
-    "low",
-    "high",
-    "resolved",
-    "reason",
-    "targets",
-    "documents",
+    *("condition", "distance_from", "distance_to", "ratio", "low", "high"),
+    *("resolved", "reason", "targets", "documents"),
 )
 
 
@@ -69,11 +61,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     files = {"findings.json": {"notes": notes, "information": records(rows)}}
     if rows.empty or not run.has_length:
         return Finding("information", "Ablated information", notes=notes, files=files)
-    names = in_order(rows["condition"].astype(str))
     return Finding(
         "information",
         "Ablated information",
-        _sentence(rows[rows["resolved"].astype(bool)], names),
+        _sentence(rows[rows["resolved"].astype(bool)]),
         charts=[chart(run, rows)],
         notes=notes,
         files=files,
@@ -157,19 +148,15 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     """
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
-    of_each = {name: rows["condition"] == name for name in names}
-    series = [
-        contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
-        for look, (name, own) in enumerate(of_each.items())
-        if (own & known).any()
-    ]
-    if not known.all():
-        x = np.concatenate(
-            [
-                contrasts.octave_middles(rows[own & ~known], look, len(names))
-                for look, own in enumerate(of_each.values())
-            ]
-        )
+    series, crosses = [], []
+    for look, name in enumerate(names):
+        own = rows["condition"] == name
+        if (own & known).any():
+            line = contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
+            series.append(line)
+        crosses.append(contrasts.octave_middles(rows[own & ~known], look, len(names)))
+    x = np.concatenate(crosses)
+    if len(x):
         nothing = np.full(len(x), np.nan)
         series.append(Series("unresolved", x, nothing, role="unresolved", joined=False))
     cells = pivot(
@@ -271,10 +258,13 @@ def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:
         point = np.nan if reason else numerator.mean[octave] / denominator.mean[octave]
         found.append((point, *limits, not reason, reason))
     frame = pd.DataFrame(found, columns=["ratio", "low", "high", "resolved", "reason"])
-    frame.insert(0, "condition", condition)
-    frame.insert(1, "distance_from", below.lower)
-    frame.insert(2, "distance_to", below.upper)
-    return frame.assign(targets=below.targets.sum(axis=0).astype(np.int64), documents=counted)
+    return frame.assign(
+        condition=condition,
+        distance_from=below.lower,
+        distance_to=below.upper,
+        targets=below.targets.sum(axis=0).astype(np.int64),
+        documents=counted,
+    )[list(COLUMNS)]
 
 
 def _reason(documents: int, low: float, high: float, noise: float) -> str:
@@ -292,10 +282,10 @@ def _reason(documents: int, low: float, high: float, noise: float) -> str:
     return ""
 
 
-def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
+def _sentence(rows: pd.DataFrame) -> str:
     """The farthest ratio of each condition, the highest first, and on which side of 1 it lies."""
-    of_each = [rows[rows["condition"] == name].sort_values("distance_from") for name in names]
-    last = [records(each.iloc[[-1]])[0] for each in of_each if len(each)]
+    ordered = rows.sort_values("distance_from")
+    last = by_condition(ordered.drop_duplicates("condition", keep="last"))
     if not last:
         return "No ratio is resolved: the interval of truncation contains 0 everywhere."
     parts = []

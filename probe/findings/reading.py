@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
@@ -19,15 +18,8 @@ LEAST = 1e-6
 """A KL below this (nats) is rounding of float32, whatever the noise condition happened to hit."""
 
 COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "kl",
-    "low",
-    "high",
-    "floor",
-    "read",
-    "targets",
+    *("condition", "distance_from", "distance_to", "kl", "low", "high"),
+    *("floor", "read", "targets"),
 )
 
 
@@ -78,8 +70,7 @@ def reading(run: OpenRun) -> pd.DataFrame:
         ``low``, ``high`` and ``floor`` in nats, ``read`` whether ``low`` lies above the floor
         (false without a floor); empty where KL was not measured.
     """
-    columns = {row[0] for row in run.connection.execute("DESCRIBE scores").fetchall()}
-    if "kl" not in columns:
+    if "kl" not in run.connection.view("scores").columns:
         return stacked([], COLUMNS)
     edges = octave_edges(run.last_edge)
     with binned(run.connection, edges):
@@ -94,18 +85,21 @@ def reading(run: OpenRun) -> pd.DataFrame:
         ).df()
     rows = from_starts(located(rows, edges), run.starts)
     noise = rows[rows["condition"] == noise_condition(rows)]
-    columns_of_limit = ["targets", "delta_sum", "delta_squares"]
+    summed = ["targets", "delta_sum", "delta_squares"]
+    confidence = run.analysis.confidence
     floors = {
-        int(start): limit(
-            noise[noise["distance_from"] == start].set_index("document")[columns_of_limit],
-            run.analysis.confidence,
-        )
-        for start in noise["distance_from"].unique()
+        start: limit(own.set_index("document")[summed], confidence)
+        for start, own in noise.groupby("distance_from")
     }
-    parts = [
-        _curve(run, str(condition), part, floors) for condition, part in rows.groupby("condition")
-    ]
-    return stacked(parts, COLUMNS)
+    frames = []
+    for condition, own in rows.groupby("condition"):
+        sums = to_sums(own, run.documents)
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+        frame = intervals(sums, resampled, confidence).rename(columns={"delta": "kl"})
+        floor = frame["distance_from"].map(floors)
+        frame = frame.assign(condition=str(condition), floor=floor)
+        frames.append(frame.assign(read=frame["low"] > floor.clip(lower=LEAST))[list(COLUMNS)])
+    return stacked(frames, COLUMNS)
 
 
 def read_to(run: OpenRun) -> list[str]:
@@ -117,17 +111,6 @@ def read_to(run: OpenRun) -> list[str]:
             end = unread.min() if len(unread) else rows["distance_to"].max()
             lines.append(f"{condition}: KL to intact is above its noise floor up to {int(end):,}")
     return lines
-
-
-def _curve(
-    run: OpenRun, condition: str, rows: pd.DataFrame, floors: dict[int, float]
-) -> pd.DataFrame:
-    sums, confidence = to_sums(rows, run.documents), run.analysis.confidence
-    frame = intervals(sums, bootstrap(sums.sums, sums.targets, run.weights, confidence), confidence)
-    floor = np.array([floors.get(int(start), np.nan) for start in sums.lower])
-    read = frame["low"] > np.maximum(floor, LEAST)
-    frame = frame.assign(condition=condition, floor=floor, read=read)
-    return frame.rename(columns={"delta": "kl"})[list(COLUMNS)]
 
 
 def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
