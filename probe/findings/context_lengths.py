@@ -61,7 +61,7 @@ def lengths(run: OpenRun) -> Lengths:
     """
     context, how = longest_context(run), run.analysis
     sums, targets = _sums(run, context)
-    empty = run.once(unigram_losses).groupby("document")["nll"].sum(min_count=1)
+    empty = run.once(_unigram_losses).groupby("document")["nll"].sum(min_count=1)
     sums["nll"][:, 0] = empty.reindex(run.documents, fill_value=0)
     contexts: list[EffectiveContext] = []
     if "kl" in sums and context > 1:
@@ -148,7 +148,7 @@ def importance(
     values = np.empty((len(positions), context + 1))
     values[:, 0] = np.nan
     if measure == "nll":
-        by_window = run.once(unigram_losses).set_index(["document", "window"])["nll"]
+        by_window = run.once(_unigram_losses).set_index(["document", "window"])["nll"]
         values[:, 0] = by_window.loc[(document, window)]
     values[:, 1:] = rows["value"].to_numpy().reshape(len(positions), context)
     rows["context"] = rows["position"] - rows["distance"]
@@ -193,14 +193,10 @@ def mean_importance(run: OpenRun, measure: Measure = "nll") -> pd.DataFrame:
     return pd.DataFrame({"distance": distances, "importance": mean, "low": low, "high": high})
 
 
-def unigram_losses(run: OpenRun) -> pd.DataFrame:
-    """Loss of each target by the counts of ``frequencies.parquet``, with one added to each token's.
+def _unigram_losses(run: OpenRun) -> pd.DataFrame:
+    """Loss of each target by ``frequencies.parquet``, with one added to each token's count.
 
-    Args:
-        run: The run; its ``run.json`` has the size of the vocabulary.
-
-    Returns:
-        ``document, window, position, nll`` (nats), NaN where the counts cannot be read.
+    Columns ``document, window, position, nll`` (nats), NaN where the counts cannot be read.
     """
     rows = run.connection.execute(
         """SELECT document::VARCHAR AS document, "window", position,

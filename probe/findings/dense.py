@@ -1,6 +1,6 @@
 """The answer of a run with protocol dense, its charts, and the importance of a window's tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +95,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         return None
     by_length = run.once(lengths)
     tolerated = _tolerated(run)
+    charts = [_importances(run), _losses(run)]
+    if run.curve_conditions:  # for `figures/`
+        charts.append(replace(curve_chart(run), file="curve", on_page=False))
     return Finding(
         "answer",
         "The answer",
@@ -102,7 +105,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         f"Measured on {', '.join(counts(run))}, each at every context length from 1 to"
         f" {by_length.context:,} tokens; compared with the longest.",
         tables=[_loss_by_length(run), *([tolerated] if tolerated.rows else [])],
-        charts=[chart for chart in _charts(run) if chart.series],
+        charts=[chart for chart in charts if chart.series],
         caveats=_caveats(run),
         # The curve writes the last two; they are named with the numbers of this answer.
         files={"contexts.csv": by_length.table, "summary.json": {}, "curve.csv": run.curve},
@@ -148,13 +151,6 @@ def chart(run: OpenRun, frame: pd.DataFrame, texts: Sequence[str] | None = None)
         ),
         heading=[run.model, run.data],
     )
-
-
-def _charts(run: OpenRun) -> Iterator[Chart]:
-    """Importance and loss by context for the page, and the curve for `figures/`."""
-    yield from (_importances(run), _losses(run))
-    if run.curve_conditions:
-        yield replace(curve_chart(run), file="curve", on_page=False)
 
 
 def _loss_by_length(run: OpenRun) -> Table:

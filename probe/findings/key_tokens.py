@@ -71,18 +71,11 @@ class Span:
     text: str | None
 
 
-def key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
-    """Make the view ``candidates``: a row for each truncated target.
+def _key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
+    """Make the view ``candidates``, a row for each truncated target; losses in nats.
 
-    Its columns: ``document, window, position, distance, far, lsd`` (nats)``, nll`` (in the whole
-    text)``, above`` (the rule's LSD)``, key``.
-
-    Args:
-        connection: From :func:`probe.results.views.connect`.
-        rule: Which tokens are key.
-
-    Raises:
-        ProbeError: If the run has no truncated row.
+    ``document, window, position, distance, far, lsd, nll`` (in the whole text)``, above`` (the
+    rule's LSD)``, key``.
     """
     connection.execute(
         f"""CREATE OR REPLACE VIEW candidates AS
@@ -131,7 +124,7 @@ def key_spans(run: OpenRun, rule: KeyRule | None = None) -> list[Span]:
     Raises:
         ProbeError: If no row is truncated.
     """
-    key_view(run.connection, rule or KeyRule())
+    _key_view(run.connection, rule or KeyRule())
     rows = run.connection.execute(
         """SELECT document, "window", list(position ORDER BY position) FROM candidates WHERE key
         GROUP BY ALL ORDER BY ALL"""
@@ -198,7 +191,7 @@ def lsd_table(run: OpenRun, rule: KeyRule | None = None) -> pd.DataFrame:
     Raises:
         ProbeError: If no row is truncated.
     """
-    key_view(run.connection, rule or KeyRule())
+    _key_view(run.connection, rule or KeyRule())
     edges = _lsd_edges(run.connection)
     with binned(run.connection, edges):
         frame = run.connection.execute(
@@ -230,7 +223,7 @@ def transfer(evaluator: OpenRun, scored: OpenRun) -> tuple[pd.DataFrame, list[st
     a token is key when it lies wholly inside one.
 
     Args:
-        evaluator: The run that chose, with the view of :func:`key_view`.
+        evaluator: The run that chose, with its view ``candidates``, which :func:`lsd_table` makes.
         scored: The run whose intact losses count.
 
     Returns:
@@ -279,41 +272,30 @@ def _transferred(
     mine: Window, theirs: Window, at: Integers, path: Path
 ) -> tuple[NDArray[np.bool_], int]:
     """Which of *their* tokens are key, and how many of my key tokens lie behind their last one."""
-    key = np.zeros(len(theirs.ids), dtype=bool)
-    common = min(len(mine.ids), len(theirs.ids))
     if _same_tokens(mine, theirs):
-        key[at[at < common]] = True
-        return key, int((at >= common).sum())
+        known = at[at < len(theirs.ids)]
+        return np.isin(np.arange(len(theirs.ids)), known), len(at) - len(known)
     if mine.text is None or theirs.text is None:
         raise ProbeError(
             f"document {mine.document!r} has other tokens in '{path}', and no text to find the key "
             "tokens by"
         )
-    shift = _shift(mine, theirs, path)
-    found = [
-        (int(mine.char_start[first]) + shift, int(mine.char_end[last]) + shift)
-        for first, last in merged(at)
-    ]
-    behind = int((mine.char_end[at] + shift > len(theirs.text)).sum())
+    # Some tokenizers have no token for leading spaces: texts may begin at different places.
+    ours, other = mine.text.lstrip(), theirs.text.lstrip()
+    common = min(len(ours), len(other))
+    if ours[:common] != other[:common]:
+        raise ProbeError(f"document {mine.document!r} has another text in '{path}'")
+    shift = len(theirs.text) - len(other) - (len(mine.text) - len(ours))
+    starts, ends = mine.char_start + shift, mine.char_end + shift
+    found = [(int(starts[first]), int(ends[last])) for first, last in merged(at)]
+    behind = int((ends[at] > len(theirs.text)).sum())
     return inside(theirs.char_start, theirs.char_end, found), behind
 
 
 def _same_tokens(mine: Window, theirs: Window) -> bool:
     """Whether two windows hold the same tokens, as far as both go."""
     common = min(len(mine.ids), len(theirs.ids))
-    return bool((mine.ids[:common] == theirs.ids[:common]).all())
-
-
-def _shift(mine: Window, theirs: Window, path: Path) -> int:
-    """How far their text begins behind mine: some tokenizers have no token for leading spaces."""
-    assert mine.text is not None
-    assert theirs.text is not None
-    blank = [len(text) - len(text.lstrip()) for text in (mine.text, theirs.text)]
-    one, other = mine.text[blank[0] :], theirs.text[blank[1] :]
-    common = min(len(one), len(other))
-    if one[:common] != other[:common]:
-        raise ProbeError(f"document {mine.document!r} has another text in '{path}'")
-    return blank[1] - blank[0]
+    return np.array_equal(mine.ids[:common], theirs.ids[:common])
 
 
 def _sums_at(scored: duckdb.DuckDBPyConnection, places: dict[str, Integers]) -> pd.DataFrame:

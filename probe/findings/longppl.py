@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.intervals import delta_table
 from probe.analysis.open_run import OpenRun
-from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, Marks, register
@@ -37,7 +35,7 @@ class LongPPL:
         same: Whether both are of one model.
         rule: Which tokens are key.
         loss: Mean loss of the key tokens of all documents; ``None`` without any.
-        limits: Of its interval, ``None`` where it is unresolved.
+        interval: Of LongPPL, ``None`` where it is unresolved.
         keys: Key tokens of the scored run.
         targets: Tokens that could have been key: of one run, its targets in short contexts; of
             another run, all its tokens.
@@ -55,7 +53,7 @@ class LongPPL:
     same: bool
     rule: KeyRule
     loss: float | None
-    limits: tuple[float, float] | None
+    interval: tuple[float, float] | None
     keys: int
     targets: int
     chosen: int
@@ -68,15 +66,7 @@ class LongPPL:
     @property
     def perplexity(self) -> float | None:
         """LongPPL itself: exp of the mean loss of the key tokens."""
-        return None if self.loss is None else float(np.exp(self.loss))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Its interval, ``None`` where it is unresolved."""
-        if self.limits is None:
-            return None
-        low, high = np.exp(self.limits)
-        return float(low), float(high)
+        return None if self.loss is None else math.exp(self.loss)
 
 
 @register("longppl", order=10, level="answer")
@@ -135,14 +125,16 @@ def longppl(run: OpenRun, *, scored: OpenRun | None = None, rule: KeyRule | None
     by_distance = lsd_table(run, rule)  # makes the view of the key tokens, too
     chosen = _sums(run)
     sums, warnings = (chosen, []) if scored is None else transfer(run, other)
-    loss, limits = _pooled(sums, other.analysis)
+    # The key tokens of all documents are one group.
+    pooled = sums.assign(delta_sum=sums["key_sum"], targets=sums["keys"], key=True)
+    loss, *limits = delta_table(pooled, ["key"], other.analysis)[["delta", "low", "high"]].iloc[0]
     return LongPPL(
         evaluator=run,
         scored=other,
-        same=scored is None or _model(run) == _model(other),
+        same=_model(run) == _model(other),
         rule=rule,
-        loss=loss,
-        limits=limits,
+        loss=None if math.isnan(loss) else float(loss),
+        interval=None if math.isnan(limits[0]) else (math.exp(limits[0]), math.exp(limits[1])),
         keys=int(sums["keys"].sum()),
         targets=int(sums["targets"].sum()),
         chosen=int(chosen["keys"].sum()),
@@ -282,11 +274,11 @@ def _marks(run: OpenRun, rule: KeyRule) -> Marks:
             return None
         return f"Key token: LSD {decimals(lsd)}, LCL {decimals(-nll)} nats"
 
-    words = f"LSD > {_number(rule.lsd)}, LCL > {_number(rule.lcl)}, chosen by {chooser(run)}"
+    words = f"{_rule(rule).replace('-', '−')}, chosen by {_chooser(run)}"
     return Marks(words, title, "far > 0")
 
 
-def chooser(run: OpenRun) -> str:
+def _chooser(run: OpenRun) -> str:
     """Who has chosen key tokens: the model, and the run by name."""
     return f"{run.model} (run {run.name})"
 
@@ -300,7 +292,7 @@ def _transferred(run: OpenRun, others: Sequence[OpenRun]) -> tuple[list[LongPPL]
         try:
             results.append(longppl(other, scored=run))
         except ProbeError as error:
-            refused.append(f"key tokens of {chooser(other)} cannot be carried over: {error}")
+            refused.append(f"key tokens of {_chooser(other)} cannot be carried over: {error}")
     return results, refused
 
 
@@ -327,31 +319,19 @@ def _choosers(every: Sequence[LongPPL]) -> Table:
     return Table("LongPPL, and who chose the key tokens", headers, rows)
 
 
-def _number(value: float) -> str:
-    return f"{value:g}".replace("-", "−")
-
-
 def _sums(run: OpenRun) -> pd.DataFrame:
     """By document: targets, keys and their loss, all tokens and theirs; one row each."""
-    connection = run.connection
-    sums = connection.execute(
+    sums = run.connection.execute(
         """SELECT document, count(*) AS targets, count(*) FILTER (WHERE key) AS keys,
             coalesce(sum(nll) FILTER (WHERE key), 0) AS key_sum
         FROM candidates GROUP BY document"""
     ).df()
-    tokens = connection.execute(
+    tokens = run.connection.execute(
         """SELECT document, count(*) AS all_tokens, sum(nll::DOUBLE) AS all_sum FROM scores
         WHERE condition = 'intact' GROUP BY document"""
     ).df()
     names = pd.DataFrame({"document": run.documents})
     return names.merge(sums, how="left").merge(tokens, how="left").fillna(0)
-
-
-def _pooled(sums: pd.DataFrame, how: Analysis) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean loss of the key tokens, and its limits where enough documents have one."""
-    keys = sums.assign(delta_sum=sums["key_sum"], targets=sums["keys"], key=True)
-    loss, low, high = delta_table(keys, ["key"], how)[["delta", "low", "high"]].iloc[0].tolist()
-    return None if math.isnan(loss) else loss, None if math.isnan(low) else (low, high)
 
 
 def _model(run: OpenRun) -> tuple[Any, Any]:

@@ -1,9 +1,9 @@
 """What each passage is worth to the answer, and at which distance (protocol `passages`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
@@ -26,8 +26,8 @@ from probe.findings.chart import (
 )
 from probe.findings.contrasts import contrasts
 from probe.findings.curve import curve_series, threshold_of
-from probe.findings.table import Shown, Table, between, records
-from probe.text import counted, printable
+from probe.findings.table import Shown, Table, between
+from probe.text import counted, difference, printable
 
 MOST = 20
 """Passages that are drawn: those with most targets."""
@@ -85,10 +85,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     few = f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}"
     tables, charts = [], []
     if len(by_name):
-        names = [repr(name) for name in by_name["passage"]]
-        far = [between(row) for row in records(by_distance)]
-        distances = _table(by_distance, "tokens from the passage to the target", far, "terminal")
-        tables = [_table(by_name, "passage", names, "both"), distances]
+        across = "tokens from the passage to the target"
+        distances = _table(by_distance, across, between, "terminal")
+        tables = [_table(by_name, "passage", _name, "both"), distances]
         charts = [chart(run, by_name), _by_distance(run, by_distance, distances)]
     return Finding(
         "answer",
@@ -117,10 +116,29 @@ def passages(run: OpenRun) -> Passages:
     """
     if not run.is_answered_by("passages"):
         raise ProbeError(f"run '{run.path}' has no passages; allowed: a run with protocol passages")
-    named, far = _sums(run)
+    connection = run.connection
+    spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
+    frame = pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
+    back = [name for name in run.conditions if name.startswith("move") and "'first'" not in name]
+    connection.register("passages", frame)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE passage_rows AS {_ROWS}", {"back": back})
+    named = connection.execute(
+        """SELECT condition, passage, document, count(*) AS targets, sum(delta) AS delta_sum
+        FROM passage_rows GROUP BY ALL ORDER BY ALL"""
+    ).df()
+    (longest,) = connection.execute("SELECT max(distance) FROM passage_rows").fetchall()[0]
+    edges = octave_edges((longest or 0) + 1)
+    with binned(connection, edges):
+        far = connection.execute(
+            """SELECT condition, bin, document, count(*) AS targets, sum(delta) AS delta_sum
+            FROM passage_rows JOIN bins USING (distance) GROUP BY ALL ORDER BY ALL"""
+        ).df()
+    connection.unregister("passages")
+    connection.execute("DROP TABLE passage_rows")
+    octaves = ("condition", "distance_from", "distance_to")
     return Passages(
         delta_table(named, ("condition", "passage"), run.analysis),
-        delta_table(far, ("condition", "distance_from", "distance_to"), run.analysis),
+        delta_table(located(far, edges), octaves, run.analysis),
     )
 
 
@@ -147,22 +165,12 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         rows = shown[shown["condition"].astype(str) == condition]
         shift = (look - (len(conditions) - 1) / 2) * 0.7 / len(conditions)
         at = places.get_indexer(pd.Index(rows["passage"])) + shift
-        series.append(
-            Series(
-                condition,
-                rows["delta"].to_numpy(float),
-                np.asarray(at, dtype=np.float64),
-                look,
-                rows["low"].to_numpy(float),
-                rows["high"].to_numpy(float),
-                titles=[
-                    f"{condition}, {row['passage']!r}: {in_words(row)}"
-                    for _, row in rows.iterrows()
-                ],
-                points=True,
-                joined=False,
-            )
+        delta, low, high = (rows[name].to_numpy(float) for name in ("delta", "low", "high"))
+        titles = [f"{condition}, {_name(row)}: {in_words(row)}" for _, row in rows.iterrows()]
+        marks = Series(
+            condition, delta, at, look, low, high, titles=titles, points=True, joined=False
         )
+        series.append(marks)
     values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "Delta of each passage",
@@ -203,40 +211,26 @@ def _by_distance(run: OpenRun, rows: pd.DataFrame, table: Table) -> Chart:
 def _sentence(run: OpenRun, table: pd.DataFrame) -> str:
     if table.empty:
         return f"{subject(run)}: no passage was scored."
-    most = strongest(table, lambda row: repr(row["passage"]), "passage")
+    most = strongest(table, _name, "passage")
     return f"{subject(run)}: of the passages, {printable(most)}."
 
 
-def _table(table: pd.DataFrame, what: str, names: Sequence[str], shown: Shown) -> Table:
+def _name(row: Any) -> str:
+    return repr(row["passage"])
+
+
+def _table(
+    table: pd.DataFrame, what: str, name: Callable[[Mapping[Any, Any]], str], shown: Shown
+) -> Table:
     """One line a row: condition, what, delta with its limits, documents."""
     rows = [
-        [str(row["condition"]), name, in_words(row), counted(int(row["documents"]), "document")]
-        for name, (_, row) in zip(names, table.iterrows(), strict=True)
+        [
+            str(row["condition"]),
+            name(row),
+            difference(row["delta"], row["low"], row["high"]),
+            counted(int(row["documents"]), "document"),
+        ]
+        for row in table.to_dict("records")
     ]
     headers = ["condition", what, "delta", "documents"]
     return Table(f"Delta by {what} (nats a token)", headers, rows, shown=shown, listed=True)
-
-
-def _sums(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sums of delta by document: of each passage, and of each octave of its distance."""
-    connection = run.connection
-    spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
-    back = [name for name in run.conditions if name.startswith("move") and "'first'" not in name]
-    connection.register(
-        "passages", pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
-    )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE passage_rows AS {_ROWS}", {"back": back})
-    named = connection.execute(
-        """SELECT condition, passage, document, count(*) AS targets, sum(delta) AS delta_sum
-        FROM passage_rows GROUP BY ALL ORDER BY ALL"""
-    ).df()
-    (longest,) = connection.execute("SELECT max(distance) FROM passage_rows").fetchall()[0]
-    edges = octave_edges((longest or 0) + 1)
-    with binned(connection, edges):
-        far = connection.execute(
-            """SELECT condition, bin, document, count(*) AS targets, sum(delta) AS delta_sum
-            FROM passage_rows JOIN bins USING (distance) GROUP BY ALL ORDER BY ALL"""
-        ).df()
-    connection.unregister("passages")
-    connection.execute("DROP TABLE passage_rows")
-    return named, located(far, edges)

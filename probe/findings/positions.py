@@ -10,7 +10,8 @@ from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import t
 
 from probe.analysis.bins import PLACES, place_edges, place_index
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.bootstrap import Floats, bootstrap
+from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
@@ -214,22 +215,12 @@ def intact_positions(run: OpenRun) -> PositionFit | None:
     confidence, worsening = run.analysis.confidence, run.once(losses).worsening
     sums = to_sums(rows, run.documents)
     found = bootstrap(sums.sums, sums.targets, run.weights, confidence)
-    low, high = pointwise_band(found, confidence)
-    targets = sums.targets.sum(axis=0)
     # The middle of a bin, in positions counted from 1.
     places = (sums.lower + sums.upper + 1) / 2
-    law, reason = _law(places, found.mean, found.draws, targets, confidence)
-    table = pd.DataFrame(
-        {
-            "position_from": sums.lower,
-            "position_to": sums.upper,
-            "loss": found.mean,
-            "low": low,
-            "high": high,
-            "fit": np.nan if law is None else law.at(places),
-            "targets": targets.astype(np.int64),
-        }
-    )
+    law, reason = _law(places, found.mean, found.draws, sums.targets.sum(axis=0), confidence)
+    names = {"distance_from": "position_from", "distance_to": "position_to", "delta": "loss"}
+    table = intervals(sums, found, confidence).rename(columns=names)
+    table = table.assign(fit=np.nan if law is None else law.at(places))[list(COLUMNS)]
     text = reason if law is None else _formula(law, table)
     if worsening is not None:
         text += (

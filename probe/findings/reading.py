@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
@@ -117,16 +118,16 @@ def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
     """How far the KL of each condition is above its noise floor."""
     parts = []
     for name in names:
-        own = records(rows[rows["condition"] == name].sort_values("distance_from"))
-        if own and own[0]["floor"] is None:
+        own = rows[rows["condition"] == name].sort_values("distance_from")
+        unread = own[~own["read"].astype(bool)]
+        if np.isnan(own["floor"].iloc[0]):
             parts.append(f"{name} has no noise floor to compare with")
-        elif own:
-            unread = next((row for row in own if not row["read"]), None)
-            last = own[-1]
+        elif len(unread):
+            parts.append(f"{name} up to {int(unread['distance_from'].iloc[0]):,}")
+        else:
+            last = records(own)[-1]
             parts.append(
                 f"{name} at all distances up to {int(last['distance_to']):,}, where KL is"
                 f" {ranged(last, 'kl')} nats"
-                if unread is None
-                else f"{name} up to {int(unread['distance_from']):,}"
             )
-    return f"Far text is read (KL above its noise floor) under {'; '.join(parts)}." if parts else ""
+    return f"Far text is read (KL above its noise floor) under {'; '.join(parts)}."

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -193,11 +192,14 @@ def sentence(run: OpenRun) -> str:
     if choices.table.empty:
         return f"{subject(run)}: no choice among candidates was scored."
     last, first = choices.table.iloc[-1], choices.table.iloc[0]
+    if np.isnan(last["low"]):
+        interval = f"interval unresolved: {too_few(int(last['documents']))}"
+    else:
+        interval = f"{_level(run)} {100 * last['low']:.1f}–{_share(last['high'])}"
     text = (
         f"{subject(run)} picks the gold continuation of {choices.tokens:,} tokens among"
         f" {choices.candidates} in {_share(last['accuracy'])} of windows after"
-        f" {counted(int(last['prefix']), 'token')}"
-        f" ({_interval(run, last)}); chance is {_share(choices.chance)}"
+        f" {counted(int(last['prefix']), 'token')} ({interval}); chance is {_share(choices.chance)}"
     )
     if choices.gain is None:
         return f"{text}."
@@ -271,8 +273,7 @@ def _basis(run: OpenRun) -> str:
 
 def _table(run: OpenRun) -> Table:
     """One row a prefix; the page folds it below the chart."""
-    level = f"{run.analysis.confidence * 100:g} % interval"
-    rows = []
+    level, rows = _level(run), []
     for row in run.once(suffixes).table.to_dict("records"):
         margins = _between(row["margin_low"], row["margin_high"], "{:+.3f}")
         accuracies = _between(100 * row["low"], 100 * row["high"], "{:.1f}")
@@ -289,12 +290,8 @@ def _table(run: OpenRun) -> Table:
     )
 
 
-def _interval(run: OpenRun, row: "pd.Series[Any]") -> str:
-    """The interval of an accuracy in words."""
-    if np.isnan(row["low"]):
-        return f"interval unresolved: {too_few(int(row['documents']))}"
-    level = f"{run.analysis.confidence * 100:g} % interval"
-    return f"{level} {100 * row['low']:.1f}–{_share(row['high'])}"
+def _level(run: OpenRun) -> str:
+    return f"{run.analysis.confidence * 100:g} % interval"
 
 
 def _share(value: float) -> str:

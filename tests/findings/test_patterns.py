@@ -148,7 +148,7 @@ def test_patterns_lead_where_attention_alone_was_limited(base, tmp_path, conditi
 
 
 def test_the_terminal_breaks_long_patterns(base, tmp_path):
-    """A term a line; the page has the whole name, and the number of targets."""
+    """A term a line; the page has the whole name, the columns are the same."""
     terms = [f"local(w={w}, sinks=1)" for w in (3, 4, 5, 6)]
     name = " + ".join(terms)
     terminal, page = found(score(base, tmp_path, conditions=[f"attend({name})"])).tables
@@ -159,7 +159,9 @@ def test_the_terminal_breaks_long_patterns(base, tmp_path):
     ]
     assert (terminal.shown, terminal.captioned, terminal.rule) == ("terminal", False, True)
     assert [row[0] for row in page.rows] == [name]
+    assert terminal.headers == page.headers
     assert page.headers[-2:] == ["targets", ""]
+    assert first[1:] == page.rows[0][1:]
     assert page.shown == "page"
 
 

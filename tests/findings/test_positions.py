@@ -91,11 +91,11 @@ def test_the_law_is_the_best_of_its_kind():
 def test_a_planted_law_is_found_in_rows(made_up):
     """From 1 to 4,000: the loss and its law, within the noise, in words."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5))
-    assert fit.law is not None
-    assert fit.law.floor == pytest.approx(2, rel=0.15)
-    assert fit.law.exponent == pytest.approx(0.5, rel=0.15)
+    law = fit.law
+    assert law.floor == pytest.approx(2, rel=0.15)
+    assert law.exponent == pytest.approx(0.5, rel=0.15)
     assert fit.text == (
-        f"intact loss = {fit.law.floor:.3f} + {fit.law.scale:.3g} · position^−{fit.law.exponent:.2f} nats"
+        f"intact loss = {law.floor:.3f} + {law.scale:.3g} · position^−{law.exponent:.2f} nats"
         " (positions 1 to 4,000)"
     )
     assert not fit.rises

@@ -1,22 +1,15 @@
 """A window of attention against truncated or hidden text, at equal width and on equal targets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Drawn
-from probe.findings.chart import (
-    THRESHOLD,
-    Axis,
-    Chart,
-    EmptyChartError,
-    Rule,
-    Series,
-    delta_axis,
-)
-from probe.findings.patterns.tradeoff import common_targets, levels
+from probe.findings.chart import Axis, Chart, EmptyChartError
+from probe.findings.patterns.tradeoff import common_targets, delta_and_rules, delta_series
 from probe.findings.table import Table
 
 ATTENTION = "attend(local(w))"
@@ -92,7 +85,7 @@ def at_equal_width(run: OpenRun) -> pd.DataFrame:
             sums[f"{first} − {second}"] = sums[first] - sums[second]
     long = sums.melt(ignore_index=False, value_name="delta_sum").dropna().reset_index()
     deltas = delta_table(long, ("series", "w"), run.analysis).set_index("series")
-    return deltas.loc[list(sums)].reset_index()[list(COLUMNS)]
+    return deltas.loc[long["series"].unique()].reset_index()[list(COLUMNS)]
 
 
 def table(rows: pd.DataFrame) -> Table:
@@ -128,20 +121,20 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     if shown.empty:
         raise EmptyChartError("no attend(local(w)) in a grid with a distance of w")
     names = [name for name in SERIES if (shown["series"] == name).any()]
-    series = [
-        _series(shown[shown["series"] == name], look, SHIFT ** (look - (len(names) - 1) / 2))
-        for look, name in enumerate(names)
-    ]
+    series = []
+    for look, name in enumerate(names):
+        own = shown[shown["series"] == name]
+        moved = own.assign(place=own["w"] * SHIFT ** (look - (len(names) - 1) / 2))
+        series.append(delta_series(moved, "place", name, look, _title, bars=True))
     widths = sorted({int(w) for w in shown["w"]})
-    rules = levels(run)
+    axis, rules = delta_and_rules(run, shown)
     across = "w: keys in the window, or distance of the far text"
-    values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "A window of attention beside text cut off at the same distance",
         Axis(across, widths[0] / 1.2, widths[-1] * 1.2, "log", widths),
-        delta_axis(values, min(rules, default=THRESHOLD)),
+        axis,
         series,
-        [Rule(epsilon, text) for epsilon, text in rules.items()],
+        rules,
         how=(
             "The same targets three times: every layer sees the nearest w keys (attend), far text"
             " is cut off at distance w (truncate), or hidden there at kept positions (hide). hide −"
@@ -157,11 +150,5 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
 
 
-def _series(rows: pd.DataFrame, look: int, shift: float) -> Series:
-    """The marks of one series, moved aside by a factor."""
-    rows = rows.sort_values("w")
-    name = str(rows["series"].iloc[0])
-    w, delta, low, high = (rows[column].to_numpy(float) for column in ("w", "delta", "low", "high"))
-    titles = [f"{name}, w = {row['w']:,}: {in_words(row)} nats" for _, row in rows.iterrows()]
-    x = w * shift
-    return Series(name, x, delta, look, low, high, titles=titles, points=True, bars=True)
+def _title(row: Any) -> str:
+    return f"{row['series']}, w = {row['w']:,}"

@@ -4,8 +4,10 @@ Their losses are compared on the targets that every pattern hides something from
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,10 @@ COLUMNS = (
     *("idle", "frontier"),
 )
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
-own attention, shares of the cache and of attention's operations by formula and of a forward's
-time as measured (missing where nothing is skipped), delta and its limits (nats a
-token), whether the pattern hides nothing, and whether no other, nor full attention, is cheaper in
+own attention, shares of the cache and of attention's operations by formula, the share of a
+forward's time as measured (missing where nothing is skipped), delta and its limits (nats a token),
+whether the pattern hides nothing, and whether neither another nor full attention is cheaper in
 cache and loses as little. With low-rank patterns comes ``truncate`` at their boundary."""
-SHARES = tuple(2.0**power for power in range(-30, 1))
-"""Ticks of the share of the cache."""
 TRUNCATE = "truncate"
 """The condition that low-rank patterns are compared with: their far text cut off."""
 _HEAD = re.compile(r"attend\(heads\((.+), layers=\[([0-9]{1,9})\], heads=\[([0-9]{1,9})\]\)\)")
@@ -123,7 +123,9 @@ def common_targets(run: OpenRun) -> CommonTargets:
             s.nll::DOUBLE - s.nll_intact AS delta
         FROM scores s JOIN windows w USING (document, "window")
         WHERE starts_with(s.condition, $prefix) OR s.condition = $truncate"""
-    given = {"prefix": PATTERN, "truncate": TRUNCATE if TRUNCATE in costs else None}
+    given: dict[str, Any] = {"prefix": PATTERN, "truncate": None}
+    if TRUNCATE in costs:
+        given["truncate"] = TRUNCATE
     spans = run.connection.execute(
         f"""SELECT condition, boundary, count(*) AS rows, min(place) AS first, max(place) AS last
         FROM ({scored}) GROUP BY ALL ORDER BY rows DESC, boundary DESC""",
@@ -131,7 +133,9 @@ def common_targets(run: OpenRun) -> CommonTargets:
     ).df()
     # Of low-rank patterns, which have boundaries, the one that most targets stand behind.
     spans = spans.drop_duplicates("condition")
-    first, idle = _first_target(spans, costs)
+    given["names"] = spans["condition"].astype(str).tolist()
+    given["boundaries"] = spans["boundary"].tolist()
+    given["first"], idle = _first_target(spans, costs)
     rows = run.connection.execute(
         f"""SELECT condition, document,
             count(*) FILTER (WHERE place >= $first) AS targets,
@@ -140,19 +144,11 @@ def common_targets(run: OpenRun) -> CommonTargets:
         FROM ({scored}) WHERE (condition::VARCHAR, boundary) IN (
             SELECT unnest($names::VARCHAR[]), unnest($boundaries::BIGINT[]))
         GROUP BY ALL ORDER BY condition, document""",
-        given
-        | {
-            "first": first,
-            "names": spans["condition"].astype(str).tolist(),
-            "boundaries": spans["boundary"].tolist(),
-        },
+        given,
     ).df()
     left_out = (rows["scored"] - rows["targets"]).groupby(rows["condition"].astype(str)).sum()
-    return CommonTargets(
-        rows[rows["targets"] > 0].drop(columns="scored"),
-        int(left_out.max()) if len(left_out) else 0,
-        idle,
-    )
+    common = rows[rows["targets"] > 0].drop(columns="scored")
+    return CommonTargets(common, int(left_out.max()) if len(left_out) else 0, idle)
 
 
 def effective(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,10 +183,37 @@ def is_constant(tolerance: Tolerance) -> bool:
     return tolerance.unit in ("perplexity", "nats")
 
 
-def levels(run: OpenRun) -> dict[float, str]:
-    """The tolerances that are the same for every pattern, in nats a token, with their text."""
+def delta_and_rules(run: OpenRun, rows: pd.DataFrame) -> tuple[Axis, list[Rule]]:
+    """The axis of delta (nats a token), and the tolerances that are the same for every pattern.
+
+    Args:
+        run: The run.
+        rows: What is drawn: ``delta, low, high`` (nats a token).
+    """
     constant = filter(is_constant, run.analysis.tolerances)
-    return {tolerance.nats() or 0.0: spaced(tolerance.text) for tolerance in constant}
+    levels = {tolerance.nats() or 0.0: spaced(tolerance.text) for tolerance in constant}
+    values = rows[["delta", "low", "high"]].to_numpy(float)
+    rules = [Rule(epsilon, text) for epsilon, text in levels.items()]
+    return delta_axis(values, min(levels, default=THRESHOLD)), rules
+
+
+def delta_series(
+    rows: pd.DataFrame, across: str, name: str, look: int, title: Callable[[Any], str], **more: Any
+) -> Series:
+    """Marks of delta with their intervals, from the left to the right.
+
+    Args:
+        rows: ``delta, low, high`` (nats a token) and the column *across*.
+        across: The column of their places.
+        name: Its name in the legend.
+        look: Number of its look.
+        title: What to call a row.
+        more: Other fields of the series.
+    """
+    rows = rows.sort_values(across)
+    x, y, low, high = (rows[column].to_numpy(float) for column in (across, "delta", "low", "high"))
+    titles = [f"{title(row)}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
+    return Series(name, x, y, look, low, high, titles=titles, points=True, **more)
 
 
 def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
@@ -211,7 +234,9 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         raise EmptyChartError("no pattern to draw whose share of the KV cache is known")
     families = rows["condition"].astype(str).map(family)
     series = [
-        _series(rows[families == name], name, look)
+        delta_series(
+            rows[families == name], "kv_share", name, look, itemgetter("condition"), joined=False
+        )
         for look, name in enumerate(dict.fromkeys(families))
     ]
     best = rows[rows["frontier"].astype(bool)].sort_values("kv_share")
@@ -220,17 +245,15 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         series.append(Series("frontier", x, y, role="reference", points=False))
     whole = np.array([1.0]), np.array([0.0])
     series.append(Series("full attention", *whole, role="full", points=True, joined=False))
-    smallest = float(rows["kv_share"].min())
-    start = max((share for share in SHARES[:-1] if share <= smallest), default=SHARES[0])
-    ticks = [share for share in SHARES if share >= start]
-    rules = levels(run)
-    values = rows[["delta", "low", "high"]].to_numpy(float)
+    smallest = np.log2(rows["kv_share"].min())
+    ticks = [2.0**power for power in range(int(np.clip(np.floor(smallest), -30, -1)), 1)]
+    axis, rules = delta_and_rules(run, rows)
     return Chart(
         "Delta against the share of the KV cache kept",
-        Axis("share of the KV cache kept", start, 1.0, "log", ticks, percent=True),
-        delta_axis(values, min(rules, default=THRESHOLD)),
+        Axis("share of the KV cache kept", ticks[0], 1.0, "log", ticks, percent=True),
+        axis,
         series,
-        [Rule(epsilon, text) for epsilon, text in rules.items()],
+        rules,
         how=(
             "Each mark is a pattern: what the loss rises by when attention sees only what it"
             " allows, with the interval over documents, against how much of the keys and values"
@@ -254,27 +277,15 @@ def with_ranges(pattern: str) -> str:
     """A pattern whose lists of consecutive numbers are shortened: ``layers=[15–29]``."""
 
     def shorten(match: re.Match[str]) -> str:
-        runs: list[list[int]] = []
-        for number in map(int, match[0].split(", ")):
-            if runs and number == runs[-1][-1] + 1:
-                runs[-1].append(number)
-            else:
-                runs.append([number])
+        numbers = enumerate(map(int, match[0].split(", ")))
+        # Numbers that follow one another have one distance to their places.
+        groups = groupby(numbers, lambda pair: pair[1] - pair[0])
+        runs = [[number for _, number in group] for _, group in groups]
         return ", ".join(
             f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
         )
 
     return re.sub(r"(?<=\[)[0-9]{1,9}(, [0-9]{1,9})+(?=\])", shorten, pattern)
-
-
-def _series(rows: pd.DataFrame, name: str, look: int) -> Series:
-    """The patterns of one family, each a mark with its interval."""
-    rows = rows.sort_values("kv_share")
-    x, y, low, high = (
-        rows[column].to_numpy(float) for column in ("kv_share", "delta", "low", "high")
-    )
-    titles = [f"{row['condition']}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
-    return Series(name, x, y, look, low, high, titles=titles, points=True, joined=False)
 
 
 def _frontier(table: pd.DataFrame) -> NDArray[np.bool_]:
