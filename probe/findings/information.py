@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
+from probe.analysis.bootstrap import Floats, bootstrap, too_few
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
+from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
 from probe.findings import contrasts
@@ -59,16 +60,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows, notes = run.once(ablated_information)
     files = {"findings.json": {"notes": notes, "information": records(rows)}}
+    nothing = Finding("information", "Ablated information", notes=notes, files=files)
     if rows.empty or not run.has_length:
-        return Finding("information", "Ablated information", notes=notes, files=files)
-    return Finding(
-        "information",
-        "Ablated information",
-        _sentence(rows[rows["resolved"].astype(bool)]),
-        charts=[chart(run, rows)],
-        notes=notes,
-        files=files,
-    )
+        return nothing
+    sentence = _sentence(rows[rows["resolved"].astype(bool)])
+    return replace(nothing, sentence=sentence, charts=[chart(run, rows)])
 
 
 def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -244,27 +240,21 @@ def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:
     below = to_sums(rows.rename(columns={"denominator": "delta_sum"}), run.documents)
     numerator = bootstrap(above.sums, above.targets, run.weights, confidence)
     denominator = bootstrap(below.sums, below.targets, run.weights, confidence)
-    lows, highs = pointwise_band(denominator, confidence)
-    noise = np.zeros(len(lows)) if floor is None else np.nan_to_num(floor.at(below.lower))
-    counted = (below.targets > 0).sum(axis=0)
+    frame = intervals(below, denominator, confidence)
+    noise = np.zeros(len(frame)) if floor is None else np.nan_to_num(floor.at(below.lower))
     found = []
-    for octave in range(len(lows)):
-        reason = _reason(int(counted[octave]), lows[octave], highs[octave], noise[octave])
+    for octave, row in enumerate(frame.to_dict("records")):
+        reason = _reason(row["documents"], row["low"], row["high"], noise[octave])
         limits = np.nan, np.nan
         if not reason:
             drawn = numerator.draws[:, octave], denominator.draws[:, octave]
             known = np.isfinite(drawn[0])
             limits = ratio_limits(drawn[0][known], drawn[1][known], confidence)
-        point = np.nan if reason else numerator.mean[octave] / denominator.mean[octave]
+        point = np.nan if reason else numerator.mean[octave] / row["delta"]
         found.append((point, *limits, not reason, reason))
-    frame = pd.DataFrame(found, columns=["ratio", "low", "high", "resolved", "reason"])
-    return frame.assign(
-        condition=condition,
-        distance_from=below.lower,
-        distance_to=below.upper,
-        targets=below.targets.sum(axis=0).astype(np.int64),
-        documents=counted,
-    )[list(COLUMNS)]
+    names = ["ratio", "low", "high", "resolved", "reason"]
+    frame[names] = pd.DataFrame(found, columns=names)
+    return frame.assign(condition=condition)[list(COLUMNS)]
 
 
 def _reason(documents: int, low: float, high: float, noise: float) -> str:

@@ -13,7 +13,7 @@ from probe.analysis.bins import PLACES, place_edges, place_index
 from probe.analysis.bootstrap import Floats, bootstrap
 from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import to_sums
+from probe.analysis.sums import located, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, linear_axis, position_axis
@@ -304,31 +304,26 @@ def _sums_by_position(run: OpenRun) -> pd.DataFrame:
     edges = place_edges(first, last)["step"]
     bins = place_index(rows["bin"].to_numpy(dtype=np.int64), first, last, "step")
     summed = rows.assign(bin=bins).groupby(["bin", "document"], as_index=False)
-    rows = summed[["total", "targets"]].sum().rename(columns={"total": "delta_sum"})
-    bins = rows.pop("bin").to_numpy(dtype=np.int64)
-    return rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
+    return located(summed[["total", "targets"]].sum().rename(columns={"total": "delta_sum"}), edges)
 
 
 def _chart(rows: pd.DataFrame) -> Chart:
-    ends = rows["position_from"].to_numpy(float), rows["position_to"].to_numpy(float)
-    x = (ends[0] + ends[1] - 1) / 2
+    x = (rows["position_from"] + rows["position_to"] - 1).to_numpy(float) / 2
     loss, low, high, fitted = (
         rows[name].to_numpy(float) for name in ("loss", "low", "high", "fit")
     )
-    titles = [
-        f"positions {between(row, 'position')}: {ranged(row, 'loss')}" for row in records(rows)
-    ]
-    series = [Series("intact loss", x, loss, 0, low, high, titles=titles)]
-    if np.isfinite(fitted).any():
-        series.append(Series("power law", x, fitted, 1, points=False))
-    columns = ["positions", "loss (nats)", "targets"]
     cells = [
         [between(row, "position"), ranged(row, "loss"), f"{int(row['targets']):,}"]
         for row in records(rows)
     ]
+    titles = [f"positions {places}: {mean}" for places, mean, _ in cells]
+    series = [Series("intact loss", x, loss, 0, low, high, titles=titles)]
+    if np.isfinite(fitted).any():
+        series.append(Series("power law", x, fitted, 1, points=False))
+    columns = ["positions", "loss (nats)", "targets"]
     return Chart(
         "Intact loss by position",
-        position_axis(float(x.min()), float(ends[1].max()), "position (tokens)"),
+        position_axis(x.min(), float(rows["position_to"].max()), "position (tokens)"),
         linear_axis(np.concatenate([loss, low, high]), "loss (nats a token)"),
         series,
         how=(

@@ -1,6 +1,7 @@
 """Where far text is read at all: KL to the intact distribution, above its own noise floor."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -34,9 +35,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows = run.once(reading)
     files = {"summary.json": {"reading": records(rows)}}
+    nothing = Finding("reading", "Where far text is read", files=files)
     shown = without_noise(rows)
     if shown.empty or not run.has_length:
-        return Finding("reading", "Where far text is read", files=files)
+        return nothing
     names = in_order(shown["condition"].astype(str))
     table = pivot(
         "KL(intact ‖ condition), nats, by octave of distance; * above its noise floor",
@@ -45,13 +47,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         by="condition",
         cell=lambda row: ranged(row, "kl") + (" *" if row["read"] else ""),
     )
-    return Finding(
-        "reading",
-        "Where far text is read",
-        _sentence(shown, names),
+    return replace(
+        nothing,
+        sentence=_sentence(shown, names),
         tables=[table],
         caveats=["KL to the intact distribution also sees what helps as often as it hurts."],
-        files=files,
     )
 
 
