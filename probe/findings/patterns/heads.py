@@ -9,7 +9,6 @@ import pandas as pd
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
-from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.corpus.windows import FEWEST_DOCUMENTS
@@ -17,7 +16,7 @@ from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError
 from probe.findings.patterns.tradeoff import common_targets, single_head
 from probe.findings.table import Table
-from probe.text import counted, slug
+from probe.text import counted, difference, slug
 
 COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
 """Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that
@@ -114,22 +113,19 @@ def tables(heads: pd.DataFrame, alpha: float) -> Iterator[Table]:
                 f": {raised:,} raise the loss, {lowered:,} lower it (Holm's p below {alpha:.2g}),"
                 " the others are not told from 0"
             )
-        page = Table(caption, *ranking(heads, str(kind), ON_PAGE, alpha))
+        page = Table(caption, *ranking(heads, str(kind), alpha))
         yield replace(page, rows=page.rows[:PRINTED], shown="terminal")
         yield page
 
 
-def ranking(
-    heads: pd.DataFrame, kind: str, count: int, alpha: float
-) -> tuple[list[str], list[list[str]]]:
-    """The first heads of one kind, with what the other kinds cost in the same place.
+def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], list[list[str]]]:
+    """The heads of one kind that the page has, with what the other kinds cost in the same place.
 
     Those that differ from 0 come first, then the others, each by what it costs.
 
     Args:
         heads: Of :func:`ranked`.
         kind: What stands in place of them.
-        count: How many of them at most.
         alpha: Holm-adjusted p below which a head is said to differ from 0.
 
     Returns:
@@ -141,13 +137,13 @@ def ranking(
     differs = rows["p_holm"] < alpha
     rows = rows.loc[differs.sort_values(ascending=False, kind="stable").index]
     cells = []
-    for row in rows.head(count).to_dict("records"):
+    for row in rows.head(ON_PAGE).to_dict("records"):
         p, place = row["p_holm"], (row["layer"], row["head"])
         instead = [delta.loc[place, name] for name in others]
         cells.append(
             [
                 *map(str, place),
-                in_words(row),  # type: ignore[arg-type]
+                difference(row["delta"], row["low"], row["high"]),
                 "–" if math.isnan(p) else f"{p:.2g}",
                 *("–" if math.isnan(value) else f"{value:+.4f}" for value in instead),
             ]
