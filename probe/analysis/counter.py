@@ -192,7 +192,7 @@ class _Groups:
     order: Integers
     first: Integers
     stretch: Integers
-    columns: Columns
+    columns: dict[str, NDArray[Any]]
     rows: slice | Integers
     octave: NDArray[np.integer[Any]]
     stretches: Places

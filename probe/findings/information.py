@@ -6,27 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band, too_few
+from probe.analysis.bootstrap import Floats, bootstrap, too_few
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
+from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import by_octave, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
-from probe.findings.table import between, pivot, ranged, records
+from probe.findings.table import between, by_condition, pivot, ranged, records
 
 COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "ratio",
-    "low",
-    "high",
-    "resolved",
-    "reason",
-    "targets",
-    "documents",
+    *("condition", "distance_from", "distance_to", "ratio", "low", "high"),
+    *("resolved", "reason", "targets", "documents"),
 )
 
 
@@ -67,17 +60,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows, notes = run.once(ablated_information)
     files = {"findings.json": {"notes": notes, "information": records(rows)}}
+    nothing = Finding("information", "Ablated information", notes=notes, files=files)
     if rows.empty or not run.has_length:
-        return Finding("information", "Ablated information", notes=notes, files=files)
-    names = in_order(rows["condition"].astype(str))
-    return Finding(
-        "information",
-        "Ablated information",
-        _sentence(rows[rows["resolved"].astype(bool)], names),
-        charts=[chart(run, rows)],
-        notes=notes,
-        files=files,
-    )
+        return nothing
+    sentence = _sentence(rows[rows["resolved"].astype(bool)])
+    return replace(nothing, sentence=sentence, charts=[chart(run, rows)])
 
 
 def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -157,19 +144,15 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     """
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
-    of_each = {name: rows["condition"] == name for name in names}
-    series = [
-        contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
-        for look, (name, own) in enumerate(of_each.items())
-        if (own & known).any()
-    ]
-    if not known.all():
-        x = np.concatenate(
-            [
-                contrasts.octave_middles(rows[own & ~known], look, len(names))
-                for look, own in enumerate(of_each.values())
-            ]
-        )
+    series, crosses = [], []
+    for look, name in enumerate(names):
+        own = rows["condition"] == name
+        if (own & known).any():
+            line = contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
+            series.append(line)
+        crosses.append(contrasts.octave_middles(rows[own & ~known], look, len(names)))
+    x = np.concatenate(crosses)
+    if len(x):
         nothing = np.full(len(x), np.nan)
         series.append(Series("unresolved", x, nothing, role="unresolved", joined=False))
     cells = pivot(
@@ -215,24 +198,21 @@ def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:
     below = to_sums(rows.rename(columns={"denominator": "delta_sum"}), run.documents)
     numerator = bootstrap(above.sums, above.targets, run.weights, confidence)
     denominator = bootstrap(below.sums, below.targets, run.weights, confidence)
-    lows, highs = pointwise_band(denominator, confidence)
-    noise = np.zeros(len(lows)) if floor is None else np.nan_to_num(floor.at(below.lower))
-    counted = (below.targets > 0).sum(axis=0)
+    frame = intervals(below, denominator, confidence)
+    noise = np.zeros(len(frame)) if floor is None else np.nan_to_num(floor.at(below.lower))
     found = []
-    for octave in range(len(lows)):
-        reason = _reason(int(counted[octave]), lows[octave], highs[octave], noise[octave])
+    for octave, row in enumerate(frame.to_dict("records")):
+        reason = _reason(row["documents"], row["low"], row["high"], noise[octave])
         limits = np.nan, np.nan
         if not reason:
             drawn = numerator.draws[:, octave], denominator.draws[:, octave]
             known = np.isfinite(drawn[0])
             limits = ratio_limits(drawn[0][known], drawn[1][known], confidence)
-        point = np.nan if reason else numerator.mean[octave] / denominator.mean[octave]
+        point = np.nan if reason else numerator.mean[octave] / row["delta"]
         found.append((point, *limits, not reason, reason))
-    frame = pd.DataFrame(found, columns=["ratio", "low", "high", "resolved", "reason"])
-    frame.insert(0, "condition", condition)
-    frame.insert(1, "distance_from", below.lower)
-    frame.insert(2, "distance_to", below.upper)
-    return frame.assign(targets=below.targets.sum(axis=0).astype(np.int64), documents=counted)
+    names = ["ratio", "low", "high", "resolved", "reason"]
+    frame[names] = pd.DataFrame(found, columns=names)
+    return frame.assign(condition=condition)[list(COLUMNS)]
 
 
 def _reason(documents: int, low: float, high: float, noise: float) -> str:
@@ -250,10 +230,10 @@ def _reason(documents: int, low: float, high: float, noise: float) -> str:
     return ""
 
 
-def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
+def _sentence(rows: pd.DataFrame) -> str:
     """The farthest ratio of each condition, the highest first, and on which side of 1 it lies."""
-    of_each = [rows[rows["condition"] == name].sort_values("distance_from") for name in names]
-    last = [records(each.iloc[[-1]])[0] for each in of_each if len(each)]
+    ordered = rows.sort_values("distance_from")
+    last = by_condition(ordered.drop_duplicates("condition", keep="last"))
     if not last:
         return "No ratio is resolved: the interval of truncation contains 0 everywhere."
     parts = []

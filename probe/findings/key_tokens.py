@@ -1,7 +1,6 @@
 """Key tokens: which they are, LSD by distance, and their transfer to the losses of another run."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +18,10 @@ from probe.errors import ProbeError, UsageError
 Integers = NDArray[np.int64]
 BINS = 8  # of the distances of a short context, which span less than an octave
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+QUANTILE_NAMES = tuple(f"q{round(100 * q):02d}" for q in QUANTILES)
 LSD_COLUMNS = (
-    "distance_from",
-    "distance_to",
-    "mean",
-    *(f"q{round(100 * q):02d}" for q in QUANTILES),
-    "above",
-    "key",
-    "targets",
-    "documents",
+    *("distance_from", "distance_to", "mean", *QUANTILE_NAMES),
+    *("above", "key", "targets", "documents"),
 )
 """Columns of the table of LSD by distance: distances in tokens, LSD in nats, shares of targets."""
 
@@ -77,18 +71,11 @@ class Span:
     text: str | None
 
 
-def key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
-    """Make the view ``candidates``: a row for each truncated target.
+def _key_view(connection: duckdb.DuckDBPyConnection, rule: KeyRule) -> None:
+    """Make the view ``candidates``, a row for each truncated target; losses in nats.
 
-    Its columns: ``document, window, position, distance, far, lsd`` (nats)``, nll`` (in the whole
-    text)``, above`` (the rule's LSD)``, key``.
-
-    Args:
-        connection: From :func:`probe.results.views.connect`.
-        rule: Which tokens are key.
-
-    Raises:
-        ProbeError: If the run has no truncated row.
+    ``document, window, position, distance, far, lsd, nll`` (in the whole text)``, above`` (the
+    rule's LSD)``, key``.
     """
     connection.execute(
         f"""CREATE OR REPLACE VIEW candidates AS
@@ -128,46 +115,33 @@ def read_window(connection: duckdb.DuckDBPyConnection, document: str, number: in
 
 
 def key_spans(run: OpenRun, rule: KeyRule | None = None) -> list[Span]:
-    """The key tokens of a run, adjacent ones merged.
+    """The key tokens of a run, adjacent ones merged, by document, window and position.
+
+    Args:
+        run: The run.
+        rule: Which tokens are key, those of :class:`KeyRule` by default.
 
     Raises:
         ProbeError: If no row is truncated.
     """
-    key_view(run.connection, rule or KeyRule())
-    return list(spans(run.connection))
-
-
-def spans(connection: duckdb.DuckDBPyConnection) -> Iterator[Span]:
-    """The key tokens, adjacent ones merged, document by document.
-
-    Args:
-        connection: With the view of :func:`key_view`.
-
-    Yields:
-        Spans in order of document, window and position.
-    """
-    rows = connection.execute(
+    _key_view(run.connection, rule or KeyRule())
+    rows = run.connection.execute(
         """SELECT document, "window", list(position ORDER BY position) FROM candidates WHERE key
         GROUP BY ALL ORDER BY ALL"""
     ).fetchall()
+    spans = []
     for document, number, positions in rows:
-        window = read_window(connection, document, number)
+        window = read_window(run.connection, document, number)
         if window is None:
             continue  # the connection has refused a window that is not there
-        at = np.array(positions, dtype=np.int64) - window.start
-        for first, last in merged(at):
-            char_start = char_end = -1
+        for first, last in merged(np.array(positions, dtype=np.int64) - window.start):
+            char_start, char_end, text = -1, -1, None
             if window.text is not None:
                 char_start, char_end = int(window.char_start[first]), int(window.char_end[last])
-            yield Span(
-                document=str(document),
-                window=int(number),
-                position=window.start + first,
-                tokens=last - first + 1,
-                char_start=char_start,
-                char_end=char_end,
-                text=None if window.text is None else window.text[char_start:char_end],
-            )
+                text = window.text[char_start:char_end]
+            position, tokens = window.start + first, last - first + 1
+            spans.append(Span(document, number, position, tokens, char_start, char_end, text))
+    return spans
 
 
 def merged(places: Integers) -> list[tuple[int, int]]:
@@ -200,47 +174,38 @@ def inside(
     return np.asarray((char_end <= reached) & (char_end > char_start))
 
 
-def lsd_by_distance(
-    connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
-) -> pd.DataFrame:
+def lsd_table(run: OpenRun, rule: KeyRule | None = None) -> pd.DataFrame:
     """The distribution of LSD by distance, over truncated rows of any run.
 
-    Rows in front of which nothing was cut off are left out: their LSD is 0 by construction.
+    The bins are octaves, or equal ones where the distances span less than one. Rows in front of
+    which nothing was cut off are left out: their LSD is 0 by construction.
 
     Args:
-        connection: With the view of :func:`key_view`.
-        edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+        run: The run, whatever its protocol.
+        rule: Which tokens are key, those of :class:`KeyRule` by default.
 
     Returns:
         One row a bin with the columns ``LSD_COLUMNS``: mean and quantiles of LSD (nats), shares of
         targets ``above`` the rule's LSD and ``key``, and their numbers.
+
+    Raises:
+        ProbeError: If no row is truncated.
     """
-    with binned(connection, edges):
-        frame = connection.execute(
+    _key_view(run.connection, rule or KeyRule())
+    edges = _lsd_edges(run.connection)
+    with binned(run.connection, edges):
+        frame = run.connection.execute(
             f"""SELECT bin, avg(lsd) AS mean, quantile_cont(lsd, {list(QUANTILES)}) AS quantiles,
                 avg(above::DOUBLE) AS above, avg(key::DOUBLE) AS key, count(*) AS targets,
                 count(DISTINCT document) AS documents
             FROM candidates JOIN bins USING (distance) WHERE far > 0 GROUP BY bin ORDER BY bin"""
         ).df()
-    frame = located(frame, edges)
     quantiles = np.array(frame.pop("quantiles").tolist()).reshape(len(frame), len(QUANTILES))
-    for number, q in enumerate(QUANTILES):
-        frame[f"q{round(100 * q):02d}"] = quantiles[:, number]
-    return frame[list(LSD_COLUMNS)]
+    frame[list(QUANTILE_NAMES)] = quantiles
+    return located(frame, edges)[list(LSD_COLUMNS)]
 
 
-def lsd_table(run: OpenRun, rule: KeyRule | None = None) -> pd.DataFrame:
-    """LSD by distance of a run, whatever its protocol, in octaves or in eighths of a stride.
-
-    Raises:
-        ProbeError: If no row is truncated.
-    """
-    key_view(run.connection, rule or KeyRule())
-    return lsd_by_distance(run.connection, lsd_edges(run.connection))
-
-
-def lsd_edges(connection: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:
-    """Octaves, or equal bins where the distances span less than one."""
+def _lsd_edges(connection: duckdb.DuckDBPyConnection) -> Integers:
     ((shortest, longest),) = connection.execute(
         "SELECT min(distance), max(distance) FROM candidates WHERE far > 0"
     ).fetchall()
@@ -248,22 +213,18 @@ def lsd_edges(connection: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:
         return octave_edges(1)
     if longest >= 2 * shortest:
         return octave_edges(longest + 1)
-    edges = np.linspace(shortest, longest + 1, BINS + 1).round()
-    return np.unique(edges.astype(np.int64))
+    return np.unique(np.linspace(shortest, longest + 1, BINS + 1).round().astype(np.int64))
 
 
-def transfer(
-    evaluator: duckdb.DuckDBPyConnection, scored: duckdb.DuckDBPyConnection, path: Path
-) -> tuple[pd.DataFrame, list[str]]:
+def transfer(evaluator: OpenRun, scored: OpenRun) -> tuple[pd.DataFrame, list[str]]:
     """Give the key tokens of one run the losses of another.
 
     Where both have the same tokens, keys are transferred by position; else as character spans, and
     a token is key when it lies wholly inside one.
 
     Args:
-        evaluator: The run that chose, with the view of :func:`key_view`.
-        scored: The run whose intact losses count, from :func:`probe.results.views.connect`.
-        path: Its folder, for messages.
+        evaluator: The run that chose, with its view ``candidates``, which :func:`lsd_table` makes.
+        scored: The run whose intact losses count.
 
     Returns:
         By document of both runs: ``document, targets, keys, key_sum`` (nats)``, all_tokens,
@@ -272,8 +233,9 @@ def transfer(
     Raises:
         ProbeError: If the runs have no document in common, or other texts under one name.
     """
+    path = scored.path
     chosen = dict(
-        evaluator.execute(
+        evaluator.connection.execute(
             "SELECT document, list(position ORDER BY position) FILTER (WHERE key) FROM candidates"
             " GROUP BY document ORDER BY document"
         ).fetchall()
@@ -281,7 +243,7 @@ def transfer(
     places: dict[str, Integers] = {}
     missing = behind = cut = 0
     for document, positions in chosen.items():
-        mine, theirs = (read_window(each, document, 0) for each in (evaluator, scored))
+        mine, theirs = (read_window(run.connection, document, 0) for run in (evaluator, scored))
         if mine is None or theirs is None:
             missing += 1
             continue
@@ -290,7 +252,7 @@ def transfer(
         behind += lost
         cut += not _same_tokens(mine, theirs)
         places[document] = np.flatnonzero(key) + theirs.start
-    sums = _sums_at(scored, places)
+    sums = _sums_at(scored.connection, places)
     if sums.empty:
         raise ProbeError(f"'{path}' has none of the {len(chosen)} documents whose keys were chosen")
     warnings = []
@@ -310,41 +272,30 @@ def _transferred(
     mine: Window, theirs: Window, at: Integers, path: Path
 ) -> tuple[NDArray[np.bool_], int]:
     """Which of *their* tokens are key, and how many of my key tokens lie behind their last one."""
-    key = np.zeros(len(theirs.ids), dtype=bool)
-    common = min(len(mine.ids), len(theirs.ids))
     if _same_tokens(mine, theirs):
-        key[at[at < common]] = True
-        return key, int((at >= common).sum())
+        known = at[at < len(theirs.ids)]
+        return np.isin(np.arange(len(theirs.ids)), known), len(at) - len(known)
     if mine.text is None or theirs.text is None:
         raise ProbeError(
             f"document {mine.document!r} has other tokens in '{path}', and no text to find the key "
             "tokens by"
         )
-    shift = _shift(mine, theirs, path)
-    found = [
-        (int(mine.char_start[first]) + shift, int(mine.char_end[last]) + shift)
-        for first, last in merged(at)
-    ]
-    behind = int((mine.char_end[at] + shift > len(theirs.text)).sum())
+    # Some tokenizers have no token for leading spaces: texts may begin at different places.
+    ours, other = mine.text.lstrip(), theirs.text.lstrip()
+    common = min(len(ours), len(other))
+    if ours[:common] != other[:common]:
+        raise ProbeError(f"document {mine.document!r} has another text in '{path}'")
+    shift = len(theirs.text) - len(other) - (len(mine.text) - len(ours))
+    starts, ends = mine.char_start + shift, mine.char_end + shift
+    found = [(int(starts[first]), int(ends[last])) for first, last in merged(at)]
+    behind = int((ends[at] > len(theirs.text)).sum())
     return inside(theirs.char_start, theirs.char_end, found), behind
 
 
 def _same_tokens(mine: Window, theirs: Window) -> bool:
     """Whether two windows hold the same tokens, as far as both go."""
     common = min(len(mine.ids), len(theirs.ids))
-    return bool((mine.ids[:common] == theirs.ids[:common]).all())
-
-
-def _shift(mine: Window, theirs: Window, path: Path) -> int:
-    """How far their text begins behind mine: some tokenizers have no token for leading spaces."""
-    assert mine.text is not None
-    assert theirs.text is not None
-    blank = [len(text) - len(text.lstrip()) for text in (mine.text, theirs.text)]
-    one, other = mine.text[blank[0] :], theirs.text[blank[1] :]
-    common = min(len(one), len(other))
-    if one[:common] != other[:common]:
-        raise ProbeError(f"document {mine.document!r} has another text in '{path}'")
-    return blank[1] - blank[0]
+    return np.array_equal(mine.ids[:common], theirs.ids[:common])
 
 
 def _sums_at(scored: duckdb.DuckDBPyConnection, places: dict[str, Integers]) -> pd.DataFrame:
@@ -354,17 +305,15 @@ def _sums_at(scored: duckdb.DuckDBPyConnection, places: dict[str, Integers]) -> 
         scored: The run.
         places: Positions of the key tokens of each document.
     """
-    names = [name for name, positions in places.items() for _ in positions]
-    numbers = np.concatenate([np.empty(0, np.int64), *places.values()])
-    document, position = pa.field("document", pa.string()), pa.field("position", pa.int64())
-    scored.register("common", pa.table([list(places)], schema=pa.schema([document])))
-    scored.register("chosen", pa.table([names, numbers], schema=pa.schema([document, position])))
-    sums: pd.DataFrame = scored.execute(
-        """SELECT s.document, count(*) AS targets, count(c.position) AS keys,
-            coalesce(sum(nll::DOUBLE) FILTER (WHERE c.position IS NOT NULL), 0) AS key_sum,
+    fields = [("document", pa.string()), ("positions", pa.list_(pa.int64()))]
+    columns = [list(places), list(places.values())]
+    scored.register("chosen", pa.table(columns, schema=pa.schema(fields)))
+    return scored.execute(
+        """SELECT s.document, count(*) AS targets, count(k.position) AS keys,
+            coalesce(sum(nll::DOUBLE) FILTER (WHERE k.position IS NOT NULL), 0) AS key_sum,
             count(*) AS all_tokens, sum(nll::DOUBLE) AS all_sum
-        FROM scores s JOIN common ON s.document = common.document
-            LEFT JOIN chosen c ON s.document = c.document AND s.position = c.position
+        FROM scores s SEMI JOIN chosen USING (document)
+            LEFT JOIN (SELECT document, unnest(positions) AS position FROM chosen) k
+                ON s.document = k.document AND s.position = k.position
         WHERE condition = 'intact' GROUP BY s.document ORDER BY s.document"""
     ).df()
-    return sums

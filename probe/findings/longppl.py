@@ -3,26 +3,17 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
+from probe.analysis.intervals import delta_table
 from probe.analysis.open_run import OpenRun
-from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, Marks, register
-from probe.findings.key_tokens import (
-    KeyRule,
-    Span,
-    key_view,
-    lsd_by_distance,
-    lsd_edges,
-    transfer,
-)
+from probe.findings.key_tokens import QUANTILE_NAMES, KeyRule, Span, lsd_table, transfer
 from probe.findings.table import Table, decimals
 from probe.text import counted, printable, signed
 
@@ -44,9 +35,7 @@ class LongPPL:
         same: Whether both are of one model.
         rule: Which tokens are key.
         loss: Mean loss of the key tokens of all documents; ``None`` without any.
-        low: Lower limit of its interval, ``None`` where it is unresolved.
-        high: Upper limit.
-        confidence: Confidence of the interval.
+        interval: Of LongPPL, ``None`` where it is unresolved.
         keys: Key tokens of the scored run.
         targets: Tokens that could have been key: of one run, its targets in short contexts; of
             another run, all its tokens.
@@ -64,9 +53,7 @@ class LongPPL:
     same: bool
     rule: KeyRule
     loss: float | None
-    low: float | None
-    high: float | None
-    confidence: float
+    interval: tuple[float, float] | None
     keys: int
     targets: int
     chosen: int
@@ -79,14 +66,7 @@ class LongPPL:
     @property
     def perplexity(self) -> float | None:
         """LongPPL itself: exp of the mean loss of the key tokens."""
-        return None if self.loss is None else float(np.exp(self.loss))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Its interval, ``None`` where it is unresolved."""
-        if self.low is None or self.high is None:
-            return None
-        return float(np.exp(self.low)), float(np.exp(self.high))
+        return None if self.loss is None else math.exp(self.loss)
 
 
 @register("longppl", order=10, level="answer")
@@ -101,18 +81,13 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         return None
     result = longppl(run)
     transferred, refused = _transferred(run, others)
-    caveats = [*_caveats(result), *result.warnings]
+    told = alone(result)
+    caveats = list(told.caveats)
     for other in transferred:
         caveats += [basis(other), *(line for line in other.warnings if line not in caveats)]
-    return Finding(
-        "answer",
-        "The answer",
-        sentence(result),
-        basis(result),
-        tables=[
-            _choosers([result, *transferred]),
-            *([lsd_lines(result.by_distance, result.rule)] if len(result.by_distance) else []),
-        ],
+    return replace(
+        told,
+        tables=[_choosers([result, *transferred]), *told.tables],
         caveats=[*caveats, *refused],
         # Counts and losses stand in summary.json as well.
         files={"longppl.json": to_record(result), "summary.json": {}},
@@ -141,46 +116,34 @@ def longppl(run: OpenRun, *, scored: OpenRun | None = None, rule: KeyRule | None
     """
     other = run if scored is None else scored
     for one in (run, other):
-        refuse_other(one)
+        if not one.is_answered_by("longppl"):
+            raise UsageError(
+                f"run '{one.path}' has protocol {one.folder.kind!r}; allowed for LongPPL: longppl, "
+                "whole documents and their short contexts"
+            )
     rule = rule or KeyRule()
-    key_view(run.connection, rule)
-    table = lsd_by_distance(run.connection, lsd_edges(run.connection))
+    by_distance = lsd_table(run, rule)  # makes the view of the key tokens, too
     chosen = _sums(run)
-    sums, warnings = chosen, list[str]()
-    if scored is not None:
-        sums, warnings = transfer(run.connection, other.connection, other.path)
-    loss, low, high = _pooled(sums, other.analysis)
+    sums, warnings = (chosen, []) if scored is None else transfer(run, other)
+    # The key tokens of all documents are one group.
+    pooled = sums.assign(delta_sum=sums["key_sum"], targets=sums["keys"], key=True)
+    loss, *limits = delta_table(pooled, ["key"], other.analysis)[["delta", "low", "high"]].iloc[0]
     return LongPPL(
         evaluator=run,
         scored=other,
-        same=scored is None or _model(run) == _model(other),
+        same=_model(run) == _model(other),
         rule=rule,
-        loss=loss,
-        low=low,
-        high=high,
-        confidence=other.analysis.confidence,
+        loss=None if math.isnan(loss) else float(loss),
+        interval=None if math.isnan(limits[0]) else (math.exp(limits[0]), math.exp(limits[1])),
         keys=int(sums["keys"].sum()),
         targets=int(sums["targets"].sum()),
         chosen=int(chosen["keys"].sum()),
         documents=len(sums),
         with_keys=int((sums["keys"] > 0).sum()),
         all_loss=float(sums["all_sum"].sum() / max(1, sums["all_tokens"].sum())),
-        by_distance=table,
+        by_distance=by_distance,
         warnings=tuple(dict.fromkeys([*run.warnings, *other.warnings, *warnings])),
     )
-
-
-def refuse_other(run: OpenRun) -> None:
-    """Refuse a run of another protocol.
-
-    Raises:
-        UsageError: If it is another.
-    """
-    if not run.is_answered_by("longppl"):
-        raise UsageError(
-            f"run '{run.path}' has protocol {run.folder.kind!r}; allowed for LongPPL: longppl, "
-            "whole documents and their short contexts"
-        )
 
 
 def sentence(result: LongPPL) -> str:
@@ -193,7 +156,7 @@ def sentence(result: LongPPL) -> str:
         few = f"{counted(result.with_keys, 'document')} with key tokens"
         return f"{value} (interval unresolved: {few}, at least {FEWEST_DOCUMENTS} needed)."
     low, high = result.interval
-    return f"{value} ({result.confidence * 100:g} % interval {low:.2f}–{high:.2f})."
+    return f"{value} ({_level(result)} {low:.2f}–{high:.2f})."
 
 
 def basis(result: LongPPL) -> str:
@@ -201,10 +164,9 @@ def basis(result: LongPPL) -> str:
     protocol = result.evaluator.record["config"]["protocol"]
     context, stride = int(protocol["context"]), int(protocol["stride"])
     share = f"{100 * result.keys / max(1, result.targets):.2f} %"
-    alone = result.scored is result.evaluator
     what = f"the {result.targets:,} tokens behind the first {context:,}"
     chosen = ""
-    if not alone:
+    if result.scored is not result.evaluator:
         what = f"all {result.targets:,} tokens"
         chosen = (
             f", carried over from {result.chosen:,} of {printable(result.evaluator.model)}"
@@ -219,19 +181,24 @@ def basis(result: LongPPL) -> str:
 
 
 def alone(result: LongPPL) -> Finding:
-    """The same as a finding for the terminal, without the key tokens of other runs.
+    """LongPPL as a finding by itself, without the key tokens of other runs.
 
     Args:
         result: The answer.
     """
-    lines = [lsd_lines(result.by_distance, result.rule)] if len(result.by_distance) else []
+    some = len(result.by_distance) > 0
+    biased = result.same and result.keys
     return Finding(
         "answer",
         "The answer",
         sentence(result),
         basis(result),
-        tables=lines,
-        caveats=[*_caveats(result), *result.warnings],
+        tables=[lsd_lines(result.by_distance, result.rule)] if some else [],
+        caveats=[
+            *([] if some else [NOTHING_CUT]),
+            *([BIAS.format(lcl=result.rule.lcl)] if biased else []),
+            *result.warnings,
+        ],
     )
 
 
@@ -239,14 +206,13 @@ def lsd_lines(by_distance: pd.DataFrame, rule: KeyRule) -> Table:
     """LSD by distance, nats.
 
     Args:
-        by_distance: From :func:`probe.findings.key_tokens.lsd_by_distance`.
+        by_distance: From :func:`probe.findings.key_tokens.lsd_table`.
         rule: Which tokens are key.
     """
-    quantiles = [name for name in by_distance.columns if name.startswith("q")]
-    names = ["median" if name == "q50" else f"{int(name[1:])} %" for name in quantiles]
+    names = ["median" if name == "q50" else f"{int(name[1:])} %" for name in QUANTILE_NAMES]
     rows = []
     for row in by_distance.to_dict("records"):
-        numbers = (signed(row[name], 3) for name in ["mean", *quantiles])
+        numbers = (signed(row[name], 3) for name in ["mean", *QUANTILE_NAMES])
         shares = (f"{row[name]:.2%}" for name in ["above", "key"])
         distances = f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
         rows.append([distances, *numbers, *shares, f"{row['targets']:,}"])
@@ -259,15 +225,14 @@ def lsd_lines(by_distance: pd.DataFrame, rule: KeyRule) -> Table:
     )
 
 
-def to_record(result: LongPPL, spans: Iterable[Span] | None = None) -> dict[str, Any]:
+def to_record(result: LongPPL) -> dict[str, Any]:
     """The same as plain values, for a file.
 
     Args:
         result: The answer.
-        spans: Spans of the evaluator's key tokens, to be among them.
     """
     protocol = result.evaluator.record["config"]["protocol"]
-    record: dict[str, Any] = {
+    return {
         "evaluator": {"run": result.evaluator.name, "model": printable(result.evaluator.model)},
         "scored": {"run": result.scored.name, "model": printable(result.scored.model)},
         "same_model": result.same,
@@ -278,7 +243,7 @@ def to_record(result: LongPPL, spans: Iterable[Span] | None = None) -> dict[str,
         "first_token": result.evaluator.record["config"].get("first_token"),
         "longppl": result.perplexity,
         "interval": result.interval,
-        "confidence": result.confidence,
+        "confidence": result.scored.analysis.confidence,
         "loss": result.loss,
         "loss_of_all_tokens": result.all_loss,
         "keys": result.keys,
@@ -288,19 +253,17 @@ def to_record(result: LongPPL, spans: Iterable[Span] | None = None) -> dict[str,
         "lsd_by_distance": json.loads(result.by_distance.to_json(orient="records")),
         "warnings": result.warnings,
     }
-    return record if spans is None else {**record, "spans": [vars(span) for span in spans]}
 
 
-def as_json(result: LongPPL, spans: Iterable[Span] | None = None) -> str:
-    """What :func:`to_record` gives, as the text of a JSON file."""
-    text = json.dumps(to_record(result, spans), indent=1, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n"
+def as_json(result: LongPPL, spans: Iterable[Span]) -> str:
+    """What :func:`to_record` gives with the key tokens, as the text of a JSON file.
 
-
-def _caveats(result: LongPPL) -> list[str]:
-    """That nothing was cut off, and that a model that chooses for itself is too good."""
-    lines = [NOTHING_CUT] if result.by_distance.empty else []
-    return [*lines, BIAS.format(lcl=result.rule.lcl)] if result.same and result.keys else lines
+    Args:
+        result: The answer.
+        spans: Spans of the evaluator's key tokens.
+    """
+    record = {**to_record(result), "spans": [vars(span) for span in spans]}
+    return f"{json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)}\n"
 
 
 def _marks(run: OpenRun, rule: KeyRule) -> Marks:
@@ -311,11 +274,11 @@ def _marks(run: OpenRun, rule: KeyRule) -> Marks:
             return None
         return f"Key token: LSD {decimals(lsd)}, LCL {decimals(-nll)} nats"
 
-    words = f"LSD > {_number(rule.lsd)}, LCL > {_number(rule.lcl)}, chosen by {chooser(run)}"
+    words = f"{_rule(rule).replace('-', '−')}, chosen by {_chooser(run)}"
     return Marks(words, title, "far > 0")
 
 
-def chooser(run: OpenRun) -> str:
+def _chooser(run: OpenRun) -> str:
     """Who has chosen key tokens: the model, and the run by name."""
     return f"{run.model} (run {run.name})"
 
@@ -329,13 +292,13 @@ def _transferred(run: OpenRun, others: Sequence[OpenRun]) -> tuple[list[LongPPL]
         try:
             results.append(longppl(other, scored=run))
         except ProbeError as error:
-            refused.append(f"key tokens of {chooser(other)} cannot be carried over: {error}")
+            refused.append(f"key tokens of {_chooser(other)} cannot be carried over: {error}")
     return results, refused
 
 
 def _choosers(every: Sequence[LongPPL]) -> Table:
     """One row for each run that has chosen key tokens."""
-    level = f"{every[0].confidence * 100:g} % interval"
+    level = _level(every[0])
     headers = ["key tokens chosen by", "LongPPL", level, "key tokens", "of tokens", "documents"]
     rows = []
     for result in every:
@@ -356,39 +319,19 @@ def _choosers(every: Sequence[LongPPL]) -> Table:
     return Table("LongPPL, and who chose the key tokens", headers, rows)
 
 
-def _number(value: float) -> str:
-    return f"{value:g}".replace("-", "−")
-
-
 def _sums(run: OpenRun) -> pd.DataFrame:
     """By document: targets, keys and their loss, all tokens and theirs; one row each."""
-    connection = run.connection
-    sums = connection.execute(
+    sums = run.connection.execute(
         """SELECT document, count(*) AS targets, count(*) FILTER (WHERE key) AS keys,
             coalesce(sum(nll) FILTER (WHERE key), 0) AS key_sum
         FROM candidates GROUP BY document"""
     ).df()
-    tokens = connection.execute(
+    tokens = run.connection.execute(
         """SELECT document, count(*) AS all_tokens, sum(nll::DOUBLE) AS all_sum FROM scores
         WHERE condition = 'intact' GROUP BY document"""
     ).df()
     names = pd.DataFrame({"document": run.documents})
     return names.merge(sums, how="left").merge(tokens, how="left").fillna(0)
-
-
-def _pooled(sums: pd.DataFrame, how: Analysis) -> tuple[float | None, float | None, float | None]:
-    """Mean loss of the key tokens, and its limits where enough documents have one."""
-    columns: Sequence[str] = ("key_sum", "keys")
-    total, count = (sums[[name]].to_numpy(dtype=np.float64) for name in columns)
-    if not count.any():
-        return None, None, None
-    weights = resample_weights(len(sums), how.resamples, how.seed)
-    resampled = bootstrap(total, count, weights, how.confidence)
-    mean = float(resampled.mean[0])
-    if resampled.documents < FEWEST_DOCUMENTS:
-        return mean, None, None
-    low, high = pointwise_band(resampled, how.confidence)
-    return mean, float(low[0]), float(high[0])
 
 
 def _model(run: OpenRun) -> tuple[Any, Any]:
@@ -397,3 +340,7 @@ def _model(run: OpenRun) -> tuple[Any, Any]:
 
 def _rule(rule: KeyRule) -> str:
     return f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}"
+
+
+def _level(result: LongPPL) -> str:
+    return f"{result.scored.analysis.confidence * 100:g} % interval"

@@ -1,14 +1,16 @@
 """What each passage is worth to the answer, and at which distance (protocol `passages`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from probe.analysis.bins import octave_edges
 from probe.analysis.fit import in_order
-from probe.analysis.intervals import delta_table, in_words, strongest
+from probe.analysis.intervals import delta_table, strongest
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import binned, located
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
@@ -23,9 +25,8 @@ from probe.findings.chart import (
 )
 from probe.findings.contrasts import contrasts
 from probe.findings.curve import curve_series, group_series, threshold_of
-from probe.findings.table import Shown, Table, between, records
-from probe.results.views import scored_conditions
-from probe.text import counted, printable
+from probe.findings.table import Shown, Table, between
+from probe.text import counted, difference, printable
 
 MOST = 20
 """Passages that are drawn: those with most targets."""
@@ -33,8 +34,8 @@ MOST = 20
 _ROWS = """
     SELECT condition, document, name AS passage, position - stop AS distance,
         avg(nll::DOUBLE - nll_intact) AS delta
-    FROM scores JOIN passage_ends USING (condition) JOIN passages USING (document)
-    WHERE boundary >= 0 AND CASE WHEN known_by = 'start'
+    FROM scores JOIN passages USING (document)
+    WHERE boundary >= 0 AND CASE WHEN list_contains($back::VARCHAR[], condition::VARCHAR)
         THEN far_start = start OR (start = 0 AND far_start = 1)  -- its first token is kept
         ELSE boundary = stop END
     GROUP BY condition, document, name, position, stop
@@ -80,13 +81,12 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     measured = run.once(passages)
     by_name, by_distance = measured.by_name, measured.by_distance
     number = len(run.documents)
-    few = [f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}"]
+    few = f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}"
     tables, charts = [], []
     if len(by_name):
-        names = [repr(name) for name in by_name["passage"]]
-        far = [between(row) for row in records(by_distance)]
-        distances = _table(by_distance, "tokens from the passage to the target", far, "terminal")
-        tables = [_table(by_name, "passage", names, "both"), distances]
+        across = "tokens from the passage to the target"
+        distances = _table(by_distance, across, between, "terminal")
+        tables = [_table(by_name, "passage", _name, "both"), distances]
         charts = [chart(run, by_name), _by_distance(run, by_distance, distances)]
     return Finding(
         "answer",
@@ -96,7 +96,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         tables=tables,
         charts=charts,
         caveats=[
-            *(few if number < FEWEST_DOCUMENTS else []),
+            *([few] if number < FEWEST_DOCUMENTS else []),
             *run.warnings,
             *run.once(contrasts)[1],
         ],
@@ -115,10 +115,29 @@ def passages(run: OpenRun) -> Passages:
     """
     if not run.is_answered_by("passages"):
         raise ProbeError(f"run '{run.path}' has no passages; allowed: a run with protocol passages")
-    named, far = _sums(run)
+    connection = run.connection
+    spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
+    frame = pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
+    back = [name for name in run.conditions if name.startswith("move") and "'first'" not in name]
+    connection.register("passages", frame)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE passage_rows AS {_ROWS}", {"back": back})
+    named = connection.execute(
+        """SELECT condition, passage, document, count(*) AS targets, sum(delta) AS delta_sum
+        FROM passage_rows GROUP BY ALL ORDER BY ALL"""
+    ).df()
+    (longest,) = connection.execute("SELECT max(distance) FROM passage_rows").fetchall()[0]
+    edges = octave_edges((longest or 0) + 1)
+    with binned(connection, edges):
+        far = connection.execute(
+            """SELECT condition, bin, document, count(*) AS targets, sum(delta) AS delta_sum
+            FROM passage_rows JOIN bins USING (distance) GROUP BY ALL ORDER BY ALL"""
+        ).df()
+    connection.unregister("passages")
+    connection.execute("DROP TABLE passage_rows")
+    octaves = ("condition", "distance_from", "distance_to")
     return Passages(
         delta_table(named, ("condition", "passage"), run.analysis),
-        delta_table(far, ("condition", "distance_from", "distance_to"), run.analysis),
+        delta_table(located(far, edges), octaves, run.analysis),
     )
 
 
@@ -182,51 +201,26 @@ def _by_distance(run: OpenRun, rows: pd.DataFrame, table: Table) -> Chart:
 def _sentence(run: OpenRun, table: pd.DataFrame) -> str:
     if table.empty:
         return f"{subject(run)}: no passage was scored."
-    most = strongest(table, lambda row: repr(row["passage"]), "passage")
+    most = strongest(table, _name, "passage")
     return f"{subject(run)}: of the passages, {printable(most)}."
 
 
-def _table(table: pd.DataFrame, what: str, names: Sequence[str], shown: Shown) -> Table:
+def _name(row: Any) -> str:
+    return repr(row["passage"])
+
+
+def _table(
+    table: pd.DataFrame, what: str, name: Callable[[Mapping[Any, Any]], str], shown: Shown
+) -> Table:
     """One line a row: condition, what, delta with its limits, documents."""
     rows = [
-        [str(row["condition"]), name, in_words(row), counted(int(row["documents"]), "document")]
-        for name, (_, row) in zip(names, table.iterrows(), strict=True)
+        [
+            str(row["condition"]),
+            name(row),
+            difference(row["delta"], row["low"], row["high"]),
+            counted(int(row["documents"]), "document"),
+        ]
+        for row in table.to_dict("records")
     ]
     headers = ["condition", what, "delta", "documents"]
     return Table(f"Delta by {what} (nats a token)", headers, rows, shown=shown, listed=True)
-
-
-def _sums(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sums of delta by document: of each passage, and of each octave of its distance."""
-    connection = run.connection
-    spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
-    frame = pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
-    connection.register("passages", frame)
-    connection.register("passage_ends", _known_by(scored_conditions(connection)))
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE passage_rows AS {_ROWS}")
-    named = connection.execute(
-        """SELECT condition, passage, document, count(*) AS targets, sum(delta) AS delta_sum
-        FROM passage_rows GROUP BY ALL ORDER BY ALL"""
-    ).df()
-    (longest,) = connection.execute("SELECT max(distance) FROM passage_rows").fetchall()[0]
-    edges = octave_edges((longest or 0) + 1)
-    bins = pd.DataFrame({"distance_from": edges[:-1], "distance_to": edges[1:]})
-    connection.register("passage_bins", bins)
-    far = connection.execute(
-        """SELECT condition, distance_from, distance_to, document, count(*) AS targets,
-            sum(delta) AS delta_sum
-        FROM passage_rows JOIN passage_bins
-            ON distance >= distance_from AND distance < distance_to
-        GROUP BY ALL ORDER BY ALL"""
-    ).df()
-    for name in ("passages", "passage_ends", "passage_bins"):
-        connection.unregister(name)
-    connection.execute("DROP TABLE passage_rows")
-    return named, far
-
-
-def _known_by(conditions: Sequence[str]) -> pd.DataFrame:
-    """By which end of the far text each condition's passage is known."""
-    back = [text.startswith("move") and "'first'" not in text for text in conditions]
-    ends = ["start" if moved else "stop" for moved in back]
-    return pd.DataFrame({"condition": list(conditions), "known_by": ends})

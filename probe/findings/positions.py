@@ -10,9 +10,10 @@ from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import t
 
 from probe.analysis.bins import PLACES, place_edges, place_index
-from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
+from probe.analysis.bootstrap import Floats, bootstrap
+from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import to_sums
+from probe.analysis.sums import located, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, linear_axis, position_axis
@@ -71,18 +72,14 @@ class PositionFit:
     """Intact loss by position inside the window.
 
     Args:
-        floor: Of the power law (nats); ``None`` where none could be fitted.
-        scale: Of the power law (nats), or ``None``.
-        exponent: Of the power law, or ``None``.
+        law: The power law; ``None`` where none could be fitted.
         table: ``position_from, position_to`` (tokens from the window's start, 0 being its first)
             ``, loss, low, high, fit`` (nats; ``fit`` is NaN without a power law)``, targets``.
         rises: Whether the loss rises from the second to the last quarter of the positions.
         text: The law in a line, or why there is none; and the warning where the loss rises.
     """
 
-    floor: float | None
-    scale: float | None
-    exponent: float | None
+    law: PowerLaw | None
     table: pd.DataFrame
     rises: bool
     text: str
@@ -96,17 +93,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         run: The open run.
         others: Not needed.
     """
-    measured = run.once(losses)
-    files = {
-        "summary.json": {
-            "losses": {
-                "by_condition": records(measured.by_condition),
-                "by_position": records(measured.by_position),
-                "by_quarter": records(measured.by_quarter),
-                "worsening": measured.worsening,
-            }
-        }
+    means = {
+        name: records(value) if isinstance(value, pd.DataFrame) else value
+        for name, value in vars(run.once(losses)).items()
     }
+    files = {"summary.json": {"losses": means}}
     return Finding("positions", "Intact loss by position", files=files)
 
 
@@ -118,21 +109,20 @@ def law(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         run: The open run.
         others: Not needed.
     """
-    measured, fit = run.once(losses), run.once(intact_positions)
+    fit = run.once(intact_positions)
     if fit is None:
         return None
-    rows = fit.table
-    rises = (
-        ["The intact loss rises with position: read delta there with care."] if fit.rises else []
-    )
+    rises = "The intact loss rises with position: read delta there with care."
+    constants = vars(fit.law) if fit.law else dict.fromkeys(("floor", "scale", "exponent"))
+    told = {"table": records(fit.table), "rises": fit.rises, "text": fit.text}
     return Finding(
         "positions",
         "Intact loss by position",
         fit.text,
-        tables=[_losses(measured)],
-        charts=[_chart(rows)],
-        caveats=rises,
-        files={"findings.json": {"positions": {**vars(fit), "table": records(rows)}}},
+        tables=[_losses(run.once(losses))],
+        charts=[_chart(fit.table)],
+        caveats=[rises] if fit.rises else [],
+        files={"findings.json": {"positions": {**constants, **told}}},
     )
 
 
@@ -171,38 +161,30 @@ def losses(run: OpenRun) -> Losses:
     bins = intact["bin"].to_numpy(dtype=np.int64)
     octaves, quarters = (place_index(bins, first, last, way) for way in ("octave", "quarter"))
     quarters += 1
-    by_position = _mean_by(intact, octaves, "octave")
-    by_quarter = _mean_by(intact, quarters, "quarter")
-    own = intact.assign(quarter=quarters).groupby(["quarter", "document"])[["total", "targets"]]
-    summed = own.sum().reset_index()
-    summed["loss"] = summed["total"] / summed["targets"]
-    second, last = (summed[summed["quarter"] == at].set_index("document")["loss"] for at in (2, 4))
-    rises = last - second
+    places = intact.assign(quarter=quarters).groupby(["document", "quarter"])
+    sums = places[["total", "targets"]].sum()
+    means = (sums["total"] / sums["targets"]).unstack().reindex(columns=[2, 4])
     return Losses(
         by_condition,
-        by_position.drop(columns="octave"),
-        by_quarter,
-        _worsening(rises.dropna().to_numpy(dtype=np.float64), run.analysis.confidence),
+        _mean_by(intact, octaves).reset_index(drop=True),
+        _mean_by(intact, quarters).rename_axis("quarter").reset_index(),
+        _worsening((means[4] - means[2]).dropna().to_numpy(), run.analysis.confidence),
     )
 
 
-def _mean_by(intact: pd.DataFrame, groups: Integers, name: str) -> pd.DataFrame:
-    frame = (
-        intact.assign(**{name: groups})
-        .groupby(name, as_index=False)
-        .agg(
-            position_from=("first", "min"),
-            position_to=("last", "max"),
-            total=("total", "sum"),
-            targets=("targets", "sum"),
-        )
+def _mean_by(intact: pd.DataFrame, groups: Integers) -> pd.DataFrame:
+    frame = intact.groupby(groups).agg(
+        position_from=("first", "min"),
+        position_to=("last", "max"),
+        loss=("total", "sum"),
+        targets=("targets", "sum"),
     )
     frame["position_to"] += 1
-    frame.insert(3, "loss", frame.pop("total") / frame["targets"])
+    frame["loss"] /= frame["targets"]
     return frame
 
 
-def _worsening(rises: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+def _worsening(rises: Floats, confidence: float) -> tuple[float, float] | None:
     """Mean rise over documents (nats) and its lower limit, where that lies above 0."""
     if len(rises) < FEWEST_DOCUMENTS:
         return None
@@ -233,36 +215,19 @@ def intact_positions(run: OpenRun) -> PositionFit | None:
     confidence, worsening = run.analysis.confidence, run.once(losses).worsening
     sums = to_sums(rows, run.documents)
     found = bootstrap(sums.sums, sums.targets, run.weights, confidence)
-    low, high = pointwise_band(found, confidence)
-    targets = sums.targets.sum(axis=0)
     # The middle of a bin, in positions counted from 1.
     places = (sums.lower + sums.upper + 1) / 2
-    law, reason = _law(places, found.mean, found.draws, targets, confidence)
-    table = pd.DataFrame(
-        {
-            "position_from": sums.lower,
-            "position_to": sums.upper,
-            "loss": found.mean,
-            "low": low,
-            "high": high,
-            "fit": np.nan if law is None else law.at(places),
-            "targets": targets.astype(np.int64),
-        }
-    )
+    law, reason = _law(places, found.mean, found.draws, sums.targets.sum(axis=0), confidence)
+    names = {"distance_from": "position_from", "distance_to": "position_to", "delta": "loss"}
+    table = intervals(sums, found, confidence).rename(columns=names)
+    table = table.assign(fit=np.nan if law is None else law.at(places))[list(COLUMNS)]
     text = reason if law is None else _formula(law, table)
     if worsening is not None:
         text += (
             f"; the intact loss rises with position, by {worsening[0]:.3f} nats (at least"
             f" {worsening[1]:.3f}) from the second to the last quarter"
         )
-    return PositionFit(
-        floor=None if law is None else law.floor,
-        scale=None if law is None else law.scale,
-        exponent=None if law is None else law.exponent,
-        table=table,
-        rises=worsening is not None,
-        text=text,
-    )
+    return PositionFit(law, table, worsening is not None, text)
 
 
 def fit_power_law(positions: Floats, losses: Floats, weights: Floats) -> PowerLaw:
@@ -339,31 +304,26 @@ def _sums_by_position(run: OpenRun) -> pd.DataFrame:
     edges = place_edges(first, last)["step"]
     bins = place_index(rows["bin"].to_numpy(dtype=np.int64), first, last, "step")
     summed = rows.assign(bin=bins).groupby(["bin", "document"], as_index=False)
-    rows = summed[["total", "targets"]].sum().rename(columns={"total": "delta_sum"})
-    bins = rows.pop("bin").to_numpy(dtype=np.int64)
-    return rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
+    return located(summed[["total", "targets"]].sum().rename(columns={"total": "delta_sum"}), edges)
 
 
 def _chart(rows: pd.DataFrame) -> Chart:
-    ends = rows["position_from"].to_numpy(float), rows["position_to"].to_numpy(float)
-    x = (ends[0] + ends[1] - 1) / 2
+    x = (rows["position_from"] + rows["position_to"] - 1).to_numpy(float) / 2
     loss, low, high, fitted = (
         rows[name].to_numpy(float) for name in ("loss", "low", "high", "fit")
     )
-    titles = [
-        f"positions {between(row, 'position')}: {ranged(row, 'loss')}" for row in records(rows)
-    ]
-    series = [Series("intact loss", x, loss, 0, low, high, titles=titles)]
-    if np.isfinite(fitted).any():
-        series.append(Series("power law", x, fitted, 1, points=False))
-    columns = ["positions", "loss (nats)", "targets"]
     cells = [
         [between(row, "position"), ranged(row, "loss"), f"{int(row['targets']):,}"]
         for row in records(rows)
     ]
+    titles = [f"positions {places}: {mean}" for places, mean, _ in cells]
+    series = [Series("intact loss", x, loss, 0, low, high, titles=titles)]
+    if np.isfinite(fitted).any():
+        series.append(Series("power law", x, fitted, 1, points=False))
+    columns = ["positions", "loss (nats)", "targets"]
     return Chart(
         "Intact loss by position",
-        position_axis(float(x.min()), float(ends[1].max()), "position (tokens)"),
+        position_axis(x.min(), float(rows["position_to"].max()), "position (tokens)"),
         linear_axis(np.concatenate([loss, low, high]), "loss (nats a token)"),
         series,
         how=(

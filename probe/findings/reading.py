@@ -1,6 +1,7 @@
 """Where far text is read at all: KL to the intact distribution, above its own noise floor."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,8 @@ LEAST = 1e-6
 """A KL below this (nats) is rounding of float32, whatever the noise condition happened to hit."""
 
 COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "kl",
-    "low",
-    "high",
-    "floor",
-    "read",
-    "targets",
+    *("condition", "distance_from", "distance_to", "kl", "low", "high"),
+    *("floor", "read", "targets"),
 )
 
 
@@ -41,9 +35,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows = run.once(reading)
     files = {"summary.json": {"reading": records(rows)}}
+    nothing = Finding("reading", "Where far text is read", files=files)
     shown = without_noise(rows)
     if shown.empty or not run.has_length:
-        return Finding("reading", "Where far text is read", files=files)
+        return nothing
     names = in_order(shown["condition"].astype(str))
     table = pivot(
         "KL(intact ‖ condition), nats, by octave of distance; * above its noise floor",
@@ -52,13 +47,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         by="condition",
         cell=lambda row: ranged(row, "kl") + (" *" if row["read"] else ""),
     )
-    return Finding(
-        "reading",
-        "Where far text is read",
-        _sentence(shown, names),
+    return replace(
+        nothing,
+        sentence=_sentence(shown, names),
         tables=[table],
         caveats=["KL to the intact distribution also sees what helps as often as it hurts."],
-        files=files,
     )
 
 
@@ -78,8 +71,7 @@ def reading(run: OpenRun) -> pd.DataFrame:
         ``low``, ``high`` and ``floor`` in nats, ``read`` whether ``low`` lies above the floor
         (false without a floor); empty where KL was not measured.
     """
-    columns = {row[0] for row in run.connection.execute("DESCRIBE scores").fetchall()}
-    if "kl" not in columns:
+    if "kl" not in run.connection.view("scores").columns:
         return stacked([], COLUMNS)
     edges = octave_edges(run.last_edge)
     with binned(run.connection, edges):
@@ -94,18 +86,21 @@ def reading(run: OpenRun) -> pd.DataFrame:
         ).df()
     rows = from_starts(located(rows, edges), run.starts)
     noise = rows[rows["condition"] == noise_condition(rows)]
-    columns_of_limit = ["targets", "delta_sum", "delta_squares"]
+    summed = ["targets", "delta_sum", "delta_squares"]
+    confidence = run.analysis.confidence
     floors = {
-        int(start): limit(
-            noise[noise["distance_from"] == start].set_index("document")[columns_of_limit],
-            run.analysis.confidence,
-        )
-        for start in noise["distance_from"].unique()
+        start: limit(own.set_index("document")[summed], confidence)
+        for start, own in noise.groupby("distance_from")
     }
-    parts = [
-        _curve(run, str(condition), part, floors) for condition, part in rows.groupby("condition")
-    ]
-    return stacked(parts, COLUMNS)
+    frames = []
+    for condition, own in rows.groupby("condition"):
+        sums = to_sums(own, run.documents)
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+        frame = intervals(sums, resampled, confidence).rename(columns={"delta": "kl"})
+        floor = frame["distance_from"].map(floors)
+        frame = frame.assign(condition=str(condition), floor=floor)
+        frames.append(frame.assign(read=frame["low"] > floor.clip(lower=LEAST))[list(COLUMNS)])
+    return stacked(frames, COLUMNS)
 
 
 def read_to(run: OpenRun) -> list[str]:
@@ -119,31 +114,20 @@ def read_to(run: OpenRun) -> list[str]:
     return lines
 
 
-def _curve(
-    run: OpenRun, condition: str, rows: pd.DataFrame, floors: dict[int, float]
-) -> pd.DataFrame:
-    sums, confidence = to_sums(rows, run.documents), run.analysis.confidence
-    frame = intervals(sums, bootstrap(sums.sums, sums.targets, run.weights, confidence), confidence)
-    floor = np.array([floors.get(int(start), np.nan) for start in sums.lower])
-    read = frame["low"] > np.maximum(floor, LEAST)
-    frame = frame.assign(condition=condition, floor=floor, read=read)
-    return frame.rename(columns={"delta": "kl"})[list(COLUMNS)]
-
-
 def _sentence(rows: pd.DataFrame, names: Sequence[str]) -> str:
     """How far the KL of each condition is above its noise floor."""
     parts = []
     for name in names:
-        own = records(rows[rows["condition"] == name].sort_values("distance_from"))
-        if own and own[0]["floor"] is None:
+        own = rows[rows["condition"] == name].sort_values("distance_from")
+        unread = own[~own["read"].astype(bool)]
+        if np.isnan(own["floor"].iloc[0]):
             parts.append(f"{name} has no noise floor to compare with")
-        elif own:
-            unread = next((row for row in own if not row["read"]), None)
-            last = own[-1]
+        elif len(unread):
+            parts.append(f"{name} up to {int(unread['distance_from'].iloc[0]):,}")
+        else:
+            last = records(own)[-1]
             parts.append(
                 f"{name} at all distances up to {int(last['distance_to']):,}, where KL is"
                 f" {ranged(last, 'kl')} nats"
-                if unread is None
-                else f"{name} up to {int(unread['distance_from']):,}"
             )
-    return f"Far text is read (KL above its noise floor) under {'; '.join(parts)}." if parts else ""
+    return f"Far text is read (KL above its noise floor) under {'; '.join(parts)}."

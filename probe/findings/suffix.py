@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,18 +27,9 @@ from probe.results.folder import unique_labels
 from probe.text import counted, signed
 
 COLUMNS = (
-    "prefix",
-    "accuracy",
-    "low",
-    "high",
-    "chance",
-    "margin",
-    "margin_low",
-    "margin_high",
-    "gold",
-    "best_distractor",
-    "windows",
-    "documents",
+    *("prefix", "accuracy", "low", "high", "chance"),
+    *("margin", "margin_low", "margin_high", "gold", "best_distractor"),
+    *("windows", "documents"),
 )
 """Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats a token; limits are
 missing with fewer documents than an interval needs."""
@@ -134,24 +124,18 @@ def suffixes(run: OpenRun) -> Suffixes:
         raise UsageError(f"run '{run.path}' has another protocol; allowed: suffix")
     protocol = run.record["config"]["protocol"]
     tokens, candidates = int(protocol["tokens"]), int(protocol["candidates"])
-    choices = choices_of(run, tokens)
+    choices = _choices(run, tokens)
     table, gain = _by_prefix(run, choices)
-    table.insert(COLUMNS.index("chance"), "chance", 1 / candidates)
+    table = table.assign(chance=1 / candidates)[list(COLUMNS)]
     windows = choices[["document", "window"]].drop_duplicates()
-    documents = choices["document"].nunique()
-    return Suffixes(tokens, candidates, table, gain, len(windows), documents)
+    return Suffixes(tokens, candidates, table, gain, len(windows), windows["document"].nunique())
 
 
-def choices_of(run: OpenRun, tokens: int) -> pd.DataFrame:
-    """One row a window and prefix: what the model chose.
+def _choices(run: OpenRun, tokens: int) -> pd.DataFrame:
+    """What the model chose, a row a window and prefix: ``document, window, prefix`` (tokens).
 
-    Args:
-        run: A run of protocol suffix.
-        tokens: Tokens of a continuation.
-
-    Returns:
-        ``document, window, prefix`` (tokens), ``gold`` and ``best_distractor`` (mean losses, nats)
-        and ``correct``: 1, 0, or the share of the gold one among equal losses.
+    ``gold`` and ``best_distractor`` are mean losses of so many tokens (nats), ``correct`` is 1, 0,
+    or the share of the gold one among equal losses.
     """
     # Equal texts have equal losses; rounded, so that the order of a sum does not part them.
     return run.connection.execute(
@@ -208,11 +192,14 @@ def sentence(run: OpenRun) -> str:
     if choices.table.empty:
         return f"{subject(run)}: no choice among candidates was scored."
     last, first = choices.table.iloc[-1], choices.table.iloc[0]
+    if np.isnan(last["low"]):
+        interval = f"interval unresolved: {too_few(int(last['documents']))}"
+    else:
+        interval = f"{_level(run)} {100 * last['low']:.1f}–{_share(last['high'])}"
     text = (
         f"{subject(run)} picks the gold continuation of {choices.tokens:,} tokens among"
         f" {choices.candidates} in {_share(last['accuracy'])} of windows after"
-        f" {counted(int(last['prefix']), 'token')}"
-        f" ({_interval(run, last)}); chance is {_share(choices.chance)}"
+        f" {counted(int(last['prefix']), 'token')} ({interval}); chance is {_share(choices.chance)}"
     )
     if choices.gain is None:
         return f"{text}."
@@ -286,8 +273,7 @@ def _basis(run: OpenRun) -> str:
 
 def _table(run: OpenRun) -> Table:
     """One row a prefix; the page folds it below the chart."""
-    level = f"{run.analysis.confidence * 100:g} % interval"
-    rows = []
+    level, rows = _level(run), []
     for row in run.once(suffixes).table.to_dict("records"):
         margins = _between(row["margin_low"], row["margin_high"], "{:+.3f}")
         accuracies = _between(100 * row["low"], 100 * row["high"], "{:.1f}")
@@ -304,12 +290,8 @@ def _table(run: OpenRun) -> Table:
     )
 
 
-def _interval(run: OpenRun, row: "pd.Series[Any]") -> str:
-    """The interval of an accuracy in words."""
-    if np.isnan(row["low"]):
-        return f"interval unresolved: {too_few(int(row['documents']))}"
-    level = f"{run.analysis.confidence * 100:g} % interval"
-    return f"{level} {100 * row['low']:.1f}–{_share(row['high'])}"
+def _level(run: OpenRun) -> str:
+    return f"{run.analysis.confidence * 100:g} % interval"
 
 
 def _share(value: float) -> str:
@@ -326,63 +308,41 @@ def _by_prefix(
     run: OpenRun, choices: pd.DataFrame
 ) -> tuple[pd.DataFrame, tuple[float, float, float] | None]:
     """Accuracy and margin by prefix, and the gain from the shortest to the longest."""
-    names = [name for name in COLUMNS if name != "chance"]
     if choices.empty:
-        return pd.DataFrame(columns=names), None
-    # Not those of the run: a document may have a score, but no choice.
-    documents = sorted(set(choices["document"]))
-    weights = resample_weights(len(documents), run.analysis.resamples, run.analysis.seed)
-    confidence = run.analysis.confidence
-    prefixes = sorted(set(choices["prefix"]))
-    columns = {name: _sums(choices, documents, prefixes, name) for name in ("correct", "count")}
-    margin = choices["best_distractor"] - choices["gold"]
-    margins = _sums(choices.assign(margin=margin), documents, prefixes, "margin")
-    counts = columns["count"]
-    accuracy = bootstrap(columns["correct"], counts, weights, confidence)
-    apart = bootstrap(margins, counts, weights, confidence)
-    low, high = pointwise_band(apart, confidence)
-    rows = []
-    for number, prefix in enumerate(prefixes):
-        own = choices[choices["prefix"] == prefix]
-        scored = counts[:, number] > 0
-        enough = int(scored.sum()) >= FEWEST_DOCUMENTS
-        limits = (np.nan, np.nan)
-        if enough:
-            hits, trials = columns["correct"][scored, number], counts[scored, number]
-            limits = proportion_interval(hits, trials, confidence)
-        rows.append(
-            {
-                "prefix": int(prefix),
-                "accuracy": accuracy.mean[number],
-                "low": limits[0],
-                "high": limits[1],
-                "margin": apart.mean[number],
-                "margin_low": low[number] if enough else np.nan,
-                "margin_high": high[number] if enough else np.nan,
-                "gold": own["gold"].mean(),
-                "best_distractor": own["best_distractor"].mean(),
-                "windows": len(own),
-                "documents": own["document"].nunique(),
-            }
-        )
-    few = accuracy.documents < FEWEST_DOCUMENTS
-    gain = None if few else _gain(accuracy, confidence)
-    return pd.DataFrame(rows, columns=names), gain
+        return choices.reindex(columns=list(COLUMNS)), None
+    how = run.analysis
+    rows = choices.assign(margin=choices["best_distractor"] - choices["gold"], count=1.0)
+    # Not by all documents of the run: one may have a score, but no choice.
+    sums = rows.pivot_table(
+        ["correct", "margin", "count"], "document", "prefix", aggfunc="sum", fill_value=0.0
+    )
+    hits, margins, counts = (sums[name].to_numpy(float) for name in ("correct", "margin", "count"))
+    weights = resample_weights(len(sums), how.resamples, how.seed)
+    accuracy, margin = (
+        bootstrap(each, counts, weights, how.confidence) for each in (hits, margins)
+    )
+    table = rows.groupby("prefix").agg(
+        gold=("gold", "mean"),
+        best_distractor=("best_distractor", "mean"),
+        windows=("window", "size"),
+        documents=("document", "nunique"),
+    )
+    table["accuracy"], table["margin"] = accuracy.mean, margin.mean
+    table[["margin_low", "margin_high"]] = np.column_stack(pointwise_band(margin, how.confidence))
+    table[["low", "high"]] = [
+        proportion_interval(of[trials > 0], trials[trials > 0], how.confidence)
+        for of, trials in zip(hits.T, counts.T, strict=True)
+    ]
+    few = table["documents"] < FEWEST_DOCUMENTS
+    table.loc[few, ["low", "high", "margin_low", "margin_high"]] = np.nan
+    return table.reset_index(), _gain(accuracy, how.confidence)
 
 
 def _gain(accuracy: Bootstrap, confidence: float) -> tuple[float, float, float] | None:
     """Accuracy behind the longest prefix less that behind the shortest, document by document."""
-    if len(accuracy.mean) < 2:
+    if len(accuracy.mean) < 2 or accuracy.documents < FEWEST_DOCUMENTS:
         return None
     difference = accuracy.draws[:, -1] - accuracy.draws[:, 0]
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.nanquantile(difference, tails)
     return float(accuracy.mean[-1] - accuracy.mean[0]), float(low), float(high)
-
-
-def _sums(choices: pd.DataFrame, documents: list[str], prefixes: list[int], name: str) -> Floats:
-    """Sum of a column by document and prefix, shape ``(documents, prefixes)``."""
-    counted = choices.assign(count=1.0)
-    summed = counted.pivot_table(index="document", columns="prefix", values=name, aggfunc="sum")
-    whole = summed.reindex(index=documents, columns=prefixes).fillna(0.0)
-    return np.asarray(whole.to_numpy(dtype=np.float64))

@@ -29,16 +29,14 @@ from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, findings, plots
 from probe.findings.chart import Chart, EmptyChartError
-from probe.findings.dense.finding import finding
-from probe.findings.dense.importance import (
-    MOST_NAMES,
-    chart,
+from probe.findings.context_lengths import (
+    KL,
     importance,
+    lengths,
     mean_importance,
-    plot,
     token_importance,
 )
-from probe.findings.dense.lengths import KL, lengths
+from probe.findings.dense import MOST_NAMES, chart, finding, plot
 from probe.findings.reading import reading
 from probe.findings.table import decimals
 from probe.protocols import registry

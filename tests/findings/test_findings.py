@@ -162,7 +162,7 @@ def test_one_document_gives_no_interval(tmp_path):
     assert bends[["low", "high"]].isna().all(axis=None)
     assert minimum_detectable.detectable(run)["detectable"].isna().all()
     fit = run.once(intact_positions)
-    assert fit.exponent is None
+    assert fit.law is None
     assert fit.table["low"].isna().all()
     found, _ = run.once(classes)
     assert set(found.contexts["kind"]) == {"unresolved"}

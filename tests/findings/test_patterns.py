@@ -26,8 +26,14 @@ from probe.errors import ProbeError
 from probe.findings.base import Finding, findings, plots, write_files
 from probe.findings.chart import EmptyChartError
 from probe.findings.patterns.answer import finding
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import COLUMNS, chart, cheapest, family, tradeoff
+from probe.findings.patterns.tradeoff import (
+    COLUMNS,
+    chart,
+    cheapest,
+    common_targets,
+    family,
+    tradeoff,
+)
 from probe.render.terminal import answers, details, text
 from probe.results.tolerance import parse_tolerance
 
@@ -141,7 +147,7 @@ def test_patterns_lead_where_attention_alone_was_limited(base, tmp_path, conditi
 
 
 def test_the_terminal_breaks_long_patterns(base, tmp_path):
-    """A term a line; the page has the whole name, and the number of targets."""
+    """A term a line; the page has the whole name, the columns are the same."""
     terms = [f"local(w={w}, sinks=1)" for w in (3, 4, 5, 6)]
     name = " + ".join(terms)
     terminal, page = found(score(base, tmp_path, conditions=[f"attend({name})"])).tables
@@ -152,7 +158,9 @@ def test_the_terminal_breaks_long_patterns(base, tmp_path):
     ]
     assert (terminal.shown, terminal.captioned, terminal.rule) == ("terminal", False, True)
     assert [row[0] for row in page.rows] == [name]
+    assert terminal.headers == page.headers
     assert page.headers[-2:] == ["targets", ""]
+    assert first[1:] == page.rows[0][1:]
     assert page.shown == "page"
 
 

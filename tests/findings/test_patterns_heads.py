@@ -15,9 +15,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.open_run import open_run
 from probe.findings.chart import EmptyChartError
 from probe.findings.patterns.answer import finding
-from probe.findings.patterns.common_targets import single_head
 from probe.findings.patterns.heads import COLUMNS, chart, holm, plot, ranked, ranking, tables
-from probe.findings.patterns.tradeoff import tradeoff
+from probe.findings.patterns.tradeoff import single_head, tradeoff
 from probe.render.terminal import table_text, text
 
 
@@ -180,7 +179,7 @@ def test_those_told_from_0_come_first():
     """A large delta of no certainty stands behind a small one that is certain."""
     table = ranked(sums_of(HEADS, 9), 0.95)
     unsure = table.assign(p_holm=np.where(table["head"] == 11, 1.0, table["p_holm"]))
-    names, cells = ranking(unsure, "zero", 20, 0.05)
+    names, cells = ranking(unsure, "zero", 0.05)
     assert names[:4] == ["layer", "head", "delta (nats a token)", "p (Holm)"]
     told = set(unsure.loc[unsure["p_holm"] < 0.05, "head"].map(str))
     order = [row[1] for row in cells]

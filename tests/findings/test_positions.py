@@ -91,10 +91,11 @@ def test_the_law_is_the_best_of_its_kind():
 def test_a_planted_law_is_found_in_rows(made_up):
     """From 1 to 4,000: the loss and its law, within the noise, in words."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5))
-    assert fit.floor == pytest.approx(2, rel=0.15)
-    assert fit.exponent == pytest.approx(0.5, rel=0.15)
+    law = fit.law
+    assert law.floor == pytest.approx(2, rel=0.15)
+    assert law.exponent == pytest.approx(0.5, rel=0.15)
     assert fit.text == (
-        f"intact loss = {fit.floor:.3f} + {fit.scale:.3g} · position^−{fit.exponent:.2f} nats"
+        f"intact loss = {law.floor:.3f} + {law.scale:.3g} · position^−{law.exponent:.2f} nats"
         " (positions 1 to 4,000)"
     )
     assert not fit.rises
@@ -110,7 +111,7 @@ def test_a_planted_law_is_found_in_rows(made_up):
 def test_a_loss_that_does_not_fall_has_no_law(made_up):
     """Flat: the numbers are missing and the text says why; the table stays."""
     fit = intact_positions(made_up(lambda p: 3 + 0 * p, last=1000))
-    assert (fit.floor, fit.scale, fit.exponent) == (None, None, None)
+    assert fit.law is None
     assert fit.text == "no power law: the loss does not measurably fall with position"
     assert fit.table["fit"].isna().all()
     assert fit.table["loss"].notna().all()
@@ -150,7 +151,7 @@ def test_a_loss_that_rises_is_warned_of(tmp_path):
     run = opened(write_run(tmp_path / "run", simulation))
     measured, fit = run.once(losses), intact_positions(run)
     assert fit.rises
-    assert fit.floor is None
+    assert fit.law is None
     assert f"the intact loss rises with position, by {measured.worsening[0]:.3f} nats" in fit.text
     caveats = by_id(run)["positions"].caveats
     assert "The intact loss rises with position: read delta there with care." in caveats

@@ -17,8 +17,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.intervals import in_words
 from probe.commands.main import group
 from probe.findings.bands import bands
-from probe.findings.dense.importance import mean_importance
-from probe.findings.dense.lengths import lengths
+from probe.findings.context_lengths import lengths, mean_importance
 from probe.findings.passages import passages
 from probe.findings.suffix import suffixes
 from probe.findings.table import decimals

@@ -14,8 +14,13 @@ from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.answer import subject
 from probe.findings.base import Finding, Plot, register
 from probe.findings.patterns import equal_width, heads, tradeoff
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import cheapest, effective, is_constant, with_ranges
+from probe.findings.patterns.tradeoff import (
+    cheapest,
+    common_targets,
+    effective,
+    is_constant,
+    with_ranges,
+)
 from probe.findings.table import Table
 from probe.results.tolerance import Tolerance, spaced
 from probe.text import counted, printable
@@ -45,7 +50,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     )
     if table.empty and ranked.empty:
         return None
-    first, *more = sentences(run, table, ranked)
+    first, *more = _sentences(run, table, ranked)
     files = {"patterns.csv": table, "heads.csv": ranked, "beside.csv": widths}
     tables = list(_tables(table)) if len(table) else []
     if len(widths):
@@ -66,17 +71,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     )
 
 
-def sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
-    """What holds at each tolerance: of one pattern at the strictest, of none at all of them.
-
-    Args:
-        run: The run.
-        table: Of :func:`probe.findings.patterns.tradeoff.tradeoff`.
-        ranked: Of :func:`probe.findings.patterns.heads.single_heads`.
-
-    Returns:
-        One at least.
-    """
+def _sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+    """What holds at each tolerance: of one pattern at the strictest, of none at all of them."""
     if table.empty:
         return [f"{len(ranked):,} single heads were replaced, one at a time."]
     lines: dict[str, str] = {}
@@ -87,8 +83,9 @@ def sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[s
             without.append(tolerance)
         else:
             lines.setdefault(str(best["condition"]), _stays(run, tolerance, best))
-    every = [*([_no_pattern(run, table, without)] if without else []), *lines.values()]
-    return every or ["Patterns of attention, and what they cost."]
+    if without:
+        return [_no_pattern(run, table, without), *lines.values()]
+    return list(lines.values()) or ["Patterns of attention, and what they cost."]
 
 
 def _stays(run: OpenRun, tolerance: Tolerance, best: "pd.Series[Any]") -> str:
@@ -135,44 +132,32 @@ def _either(texts: Sequence[str]) -> str:
 def _tables(table: pd.DataFrame) -> Iterator[Table]:
     """Every pattern with its keys, its shares and its delta, the smallest cache first.
 
-    The terminal breaks long patterns, and leaves the number of targets to the page.
+    The terminal breaks long patterns.
     """
-    caption = "Patterns, the smallest cache first"
-    headers, cells = _costs(table)
-    marks = ["frontier" if best else "" for best in table["frontier"]]
-    lines = []
-    for (name, *costs), mark in zip(cells, marks, strict=True):
-        term, *terms = name.split(" + ") if len(name) > WIDEST else [name]
-        lines.append([term, *costs, mark])
-        lines += [[f"  + {term}", *[""] * len(headers)] for term in terms]
-    yield Table(caption, [*headers, ""], lines, shown="terminal", captioned=False, rule=True)
-    rows = [
-        [*costs, f"{targets:,}", mark]
-        for costs, targets, mark in zip(cells, table["targets"], marks, strict=True)
-    ]
-    yield Table(caption, [*headers, "targets", ""], rows)
-
-
-def _costs(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The head of the table of patterns, and a row of cells for each pattern."""
     shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward"}
     if table["forward_share"].isna().all():
         del shares["forward_share"]
-    cells = [
-        [
-            _described(str(row["condition"])),
+    headers = ["pattern", "keys", *shares.values(), "delta (nats a token)", "targets", ""]
+    rows, broken = [], []
+    for _, row in table.iterrows():
+        name = _described(str(row["condition"]))
+        cells = [
             "–" if math.isnan(row["keys"]) else f"{row['keys']:,.0f}",
-            *(
-                "–"
-                if math.isnan(row[name])
-                else f"{100 * row[name]:.{0 if name == 'forward_share' else 1}f} %"
-                for name in shares
-            ),
-            in_words(row),  # type: ignore[arg-type]
+            *(_percent(row[share], 0 if share == "forward_share" else 1) for share in shares),
+            in_words(row),
+            f"{row['targets']:,}",
+            "frontier" if row["frontier"] else "",
         ]
-        for row in table.to_dict("records")
-    ]
-    return ["pattern", "keys", *shares.values(), "delta (nats a token)"], cells
+        rows.append([name, *cells])
+        term, *terms = name.split(" + ") if len(name) > WIDEST else [name]
+        broken += [[term, *cells], *([f"  + {term}", *[""] * len(cells)] for term in terms)]
+    page = Table("Patterns, the smallest cache first", headers, rows)
+    yield replace(page, rows=broken, shown="terminal", captioned=False, rule=True)
+    yield page
+
+
+def _percent(share: float, digits: int) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def _described(condition: str) -> str:

@@ -1,23 +1,15 @@
 """A window of attention against truncated or hidden text, at equal width and on equal targets."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Drawn
-from probe.findings.chart import (
-    THRESHOLD,
-    Axis,
-    Chart,
-    EmptyChartError,
-    Rule,
-    Series,
-    delta_axis,
-)
-from probe.findings.patterns.common_targets import common_targets
-from probe.findings.patterns.tradeoff import levels
+from probe.findings.chart import Axis, Chart, EmptyChartError
+from probe.findings.patterns.tradeoff import common_targets, delta_and_rules, delta_series
 from probe.findings.table import Table
 
 ATTENTION = "attend(local(w))"
@@ -84,12 +76,16 @@ def at_equal_width(run: OpenRun) -> pd.DataFrame:
     ).df()
     if rows.empty:
         return frame
-    sums = _sums(rows)
-    deltas = delta_table(pd.concat(sums.values()), ("series", "w"), run.analysis)
-    order = {name: number for number, name in enumerate(sums)}
-    return deltas.sort_values(
-        ["series", "w"], key=lambda column: column.map(order) if column.name == "series" else column
-    ).reset_index(drop=True)[list(COLUMNS)]
+    keys = ["w", "document", "targets"]
+    sums = rows.pivot(index=keys, columns="series", values="text")
+    sums[ATTENTION] = rows.drop_duplicates(["w", "document"]).set_index(keys)["attention"]
+    sums = sums[[name for name in SERIES if name in sums]]
+    for first, second in DIFFERENCES:
+        if first in sums and second in sums:
+            sums[f"{first} − {second}"] = sums[first] - sums[second]
+    long = sums.melt(ignore_index=False, value_name="delta_sum").dropna().reset_index()
+    deltas = delta_table(long, ("series", "w"), run.analysis).set_index("series")
+    return deltas.loc[long["series"].unique()].reset_index()[list(COLUMNS)]
 
 
 def table(rows: pd.DataFrame) -> Table:
@@ -125,20 +121,20 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     if shown.empty:
         raise EmptyChartError("no attend(local(w)) in a grid with a distance of w")
     names = [name for name in SERIES if (shown["series"] == name).any()]
-    series = [
-        _series(shown[shown["series"] == name], look, SHIFT ** (look - (len(names) - 1) / 2))
-        for look, name in enumerate(names)
-    ]
+    series = []
+    for look, name in enumerate(names):
+        own = shown[shown["series"] == name]
+        moved = own.assign(place=own["w"] * SHIFT ** (look - (len(names) - 1) / 2))
+        series.append(delta_series(moved, "place", name, look, _title, bars=True))
     widths = sorted({int(w) for w in shown["w"]})
-    rules = levels(run)
+    axis, rules = delta_and_rules(run, shown)
     across = "w: keys in the window, or distance of the far text"
-    values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "A window of attention beside text cut off at the same distance",
         Axis(across, widths[0] / 1.2, widths[-1] * 1.2, "log", widths),
-        delta_axis(values, min(rules, default=THRESHOLD)),
+        axis,
         series,
-        [Rule(epsilon, text) for epsilon, text in rules.items()],
+        rules,
         how=(
             "The same targets three times: every layer sees the nearest w keys (attend), far text"
             " is cut off at distance w (truncate), or hidden there at kept positions (hide). hide −"
@@ -154,31 +150,5 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
 
 
-def _series(rows: pd.DataFrame, look: int, shift: float) -> Series:
-    """The marks of one series, moved aside by a factor."""
-    rows = rows.sort_values("w")
-    name = str(rows["series"].iloc[0])
-    w, delta, low, high = (rows[column].to_numpy(float) for column in ("w", "delta", "low", "high"))
-    titles = [f"{name}, w = {row['w']:,}: {in_words(row)} nats" for _, row in rows.iterrows()]
-    x = w * shift
-    return Series(name, x, delta, look, low, high, titles=titles, points=True, bars=True)
-
-
-def _sums(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Sums by series, width and document, and those of differences."""
-    keys = ["w", "document", "targets"]
-    attention = rows.drop_duplicates(["w", "document"])
-    series = {ATTENTION: attention.rename(columns={"attention": "sum"})}
-    for name in ("truncate", "hide"):
-        of_text = rows[rows["series"] == name]
-        if len(of_text):
-            series[name] = of_text.rename(columns={"text": "sum"})
-    for first, second in DIFFERENCES:
-        if first in series and second in series:
-            both = series[first].merge(series[second], on=keys, suffixes=("", "_less"))
-            both["sum"] -= both["sum_less"]
-            series[f"{first} − {second}"] = both
-    return {
-        name: frame[[*keys, "sum"]].rename(columns={"sum": "delta_sum"}).assign(series=name)
-        for name, frame in series.items()
-    }
+def _title(row: Any) -> str:
+    return f"{row['series']}, w = {row['w']:,}"

@@ -9,14 +9,14 @@ import pandas as pd
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
-from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import stacked
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError
-from probe.findings.patterns.common_targets import common_targets, single_head
+from probe.findings.patterns.tradeoff import common_targets, single_head
 from probe.findings.table import Table
-from probe.text import counted, slug
+from probe.text import counted, difference, slug
 
 COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
 """Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that
@@ -67,14 +67,15 @@ def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    heads = {name: single_head(str(name)) for name in sums["condition"].unique()}
-    rows = sums[sums["condition"].map(heads).notna()]
-    kinds: dict[str, list[str]] = {}
-    for name, head in heads.items():
-        if head is not None:
-            kinds.setdefault(head[0], []).append(name)
-    frames = [pd.DataFrame(_ranked(rows, names, confidence)) for names in kinds.values()]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    replaced = [
+        (str(name), *head)
+        for name in sums["condition"].unique()
+        if (head := single_head(str(name)))
+    ]
+    heads = pd.DataFrame(replaced, columns=["condition", *COLUMNS[:3]])
+    kinds = heads.groupby("kind", sort=False)
+    frames = [_ranked(sums, of_kind, confidence) for _, of_kind in kinds]
+    return stacked(frames, COLUMNS)[list(COLUMNS)]
 
 
 def holm(p: Floats) -> Floats:
@@ -112,22 +113,19 @@ def tables(heads: pd.DataFrame, alpha: float) -> Iterator[Table]:
                 f": {raised:,} raise the loss, {lowered:,} lower it (Holm's p below {alpha:.2g}),"
                 " the others are not told from 0"
             )
-        page = Table(caption, *ranking(heads, str(kind), ON_PAGE, alpha))
+        page = Table(caption, *ranking(heads, str(kind), alpha))
         yield replace(page, rows=page.rows[:PRINTED], shown="terminal")
         yield page
 
 
-def ranking(
-    heads: pd.DataFrame, kind: str, count: int, alpha: float
-) -> tuple[list[str], list[list[str]]]:
-    """The first heads of one kind, with what the other kinds cost in the same place.
+def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], list[list[str]]]:
+    """The heads of one kind that the page has, with what the other kinds cost in the same place.
 
     Those that differ from 0 come first, then the others, each by what it costs.
 
     Args:
         heads: Of :func:`ranked`.
         kind: What stands in place of them.
-        count: How many of them at most.
         alpha: Holm-adjusted p below which a head is said to differ from 0.
 
     Returns:
@@ -139,13 +137,13 @@ def ranking(
     differs = rows["p_holm"] < alpha
     rows = rows.loc[differs.sort_values(ascending=False, kind="stable").index]
     cells = []
-    for row in rows.head(count).to_dict("records"):
+    for row in rows.head(ON_PAGE).to_dict("records"):
         p, place = row["p_holm"], (row["layer"], row["head"])
         instead = [delta.loc[place, name] for name in others]
         cells.append(
             [
                 *map(str, place),
-                in_words(row),  # type: ignore[arg-type]
+                difference(row["delta"], row["low"], row["high"]),
                 "–" if math.isnan(p) else f"{p:.2g}",
                 *("–" if math.isnan(value) else f"{value:+.4f}" for value in instead),
             ]
@@ -195,31 +193,27 @@ def _numbered(label: str, count: int) -> Axis:
     return Axis(label, -0.5, count - 0.5, "linear", ticks)
 
 
-def _ranked(rows: pd.DataFrame, names: list[str], confidence: float) -> Iterator[dict[str, object]]:
+def _ranked(rows: pd.DataFrame, heads: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """The heads of one kind, by falling delta."""
-    of_kind = rows[rows["condition"].isin(names)]
+    names = heads["condition"].tolist()
+    of_kind = rows[rows["condition"].isin(names)].astype({"condition": str})
     by_document = of_kind.pivot(index="document", columns="condition")
     sums = by_document["delta_sum"][names].fillna(0).to_numpy(float)
     targets = by_document["targets"][names].fillna(0).to_numpy(float)
     documents = (targets > 0).sum(axis=0)
     delta = ratio(sums.sum(axis=0), targets.sum(axis=0))
     error = standard_error(sums, targets)
-    enough = documents >= FEWEST_DOCUMENTS
     freedom = np.maximum(1, documents - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, 2 * t.sf(np.abs(delta) / error, freedom), (delta == 0) * 1.0)
-    adjusted = holm(p)
     half = t.isf((1 - confidence) / len(names) / 2, freedom) * error
-    for at in np.argsort(-delta, kind="stable"):
-        kind, layer, head = single_head(names[at]) or ("", -1, -1)
-        yield {
-            "kind": kind,
-            "layer": layer,
-            "head": head,
-            "delta": delta[at],
-            "low": delta[at] - half[at] if enough[at] else np.nan,
-            "high": delta[at] + half[at] if enough[at] else np.nan,
-            "p_holm": adjusted[at] if enough[at] else np.nan,
-            "targets": int(targets[:, at].sum()),
-            "documents": int(documents[at]),
-        }
+    frame = heads.assign(
+        delta=delta,
+        low=delta - half,
+        high=delta + half,
+        p_holm=holm(p),
+        targets=targets.sum(axis=0).astype(np.int64),
+        documents=documents,
+    )
+    frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high", "p_holm"]] = np.nan
+    return frame.sort_values("delta", ascending=False, kind="stable")

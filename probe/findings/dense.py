@@ -1,26 +1,89 @@
-"""The answer of a run with protocol dense: loss by context length, lengths, mean importance."""
+"""The answer of a run with protocol dense, its charts, and the importance of a window's tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.errors import UsageError
 from probe.findings.answer import counts, sentence, short, warnings_of
-from probe.findings.base import Finding, register
-from probe.findings.chart import Chart, Series, delta_axis, distance_axis, linear_axis
+from probe.findings.base import Drawn, Finding, Option, Plot, register
+from probe.findings.chart import (
+    Axis,
+    Cells,
+    Chart,
+    EmptyChartError,
+    Series,
+    delta_axis,
+    distance_axis,
+    linear_axis,
+)
+from probe.findings.context_lengths import (
+    KL,
+    Measure,
+    importance,
+    lengths,
+    longest_context,
+    mean_importance,
+)
 from probe.findings.curve import chart as curve_chart
-from probe.findings.dense.importance import PLOT, mean_importance
-from probe.findings.dense.lengths import KL, Measure, lengths
+from probe.findings.key_tokens import read_window
 from probe.findings.table import Table, ranged, records
-from probe.text import counted
+from probe.text import counted, one_line
 
+MOST_NAMES = 40
+"""So many tokens are written at an axis; of more only their places are shown."""
 _NAMES: dict[Measure, str] = {"nll": "loss", "kl": KL}
 
 
-@register("dense", order=10, level="answer", plots=[PLOT])
+def plot(
+    runs: Sequence[OpenRun],
+    *,
+    document: str | None = None,
+    window: int | None = None,
+    measure: str = "nll",
+) -> Drawn:
+    """The importance of a window's tokens, for `probe plot`.
+
+    Args:
+        runs: One run.
+        document: The document's id; by default that of the first window.
+        window: The window's number; by default the first that fits.
+        measure: ``nll`` or ``kl``.
+
+    Raises:
+        UsageError: If the run has no such window, another protocol, or no KL.
+    """
+    (run,) = runs
+    longest_context(run)
+    name, number = _window(run, document, window)
+    frame = importance(run, name, number, measure="kl" if measure == "kl" else "nll")
+    texts = _texts(run, name, number, int(frame["context"].min()), int(frame["position"].max()))
+    yield "", chart(run, frame, texts)
+
+
+OPTIONS = (
+    Option(
+        "--document",
+        "document",
+        "importance: the document's id; default: that of the first window.",
+    ),
+    Option("--window", "window", "importance: the window's number; default: the first.", type=int),
+    Option(
+        "--measure",
+        "measure",
+        "importance: of the loss, or of KL to the longest context.",
+        choices=("nll", "kl"),
+        default="nll",
+    ),
+)
+
+
+@register("dense", order=10, level="answer", plots=[Plot("importance", plot, 1, OPTIONS)])
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     """The answer of a run that measures every target behind every length of its context.
 
@@ -32,6 +95,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         return None
     by_length = run.once(lengths)
     tolerated = _tolerated(run)
+    charts = [_importances(run), _losses(run)]
+    if run.curve_conditions:  # for `figures/`
+        charts.append(replace(curve_chart(run), file="curve", on_page=False))
     return Finding(
         "answer",
         "The answer",
@@ -39,18 +105,52 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         f"Measured on {', '.join(counts(run))}, each at every context length from 1 to"
         f" {by_length.context:,} tokens; compared with the longest.",
         tables=[_loss_by_length(run), *([tolerated] if tolerated.rows else [])],
-        charts=[chart for chart in _charts(run) if chart.series],
+        charts=[chart for chart in charts if chart.series],
         caveats=_caveats(run),
         # The curve writes the last two; they are named with the numbers of this answer.
         files={"contexts.csv": by_length.table, "summary.json": {}, "curve.csv": run.curve},
     )
 
 
-def _charts(run: OpenRun) -> Iterator[Chart]:
-    """Importance and loss by context for the page, and the curve for `figures/`."""
-    yield from (_importances(run), _losses(run))
-    if run.curve_conditions:
-        yield replace(curve_chart(run), file="curve", on_page=False)
+def chart(run: OpenRun, frame: pd.DataFrame, texts: Sequence[str] | None = None) -> Chart:
+    """Importance as colours: tokens of the text to the right, targets downwards.
+
+    Cells that no context reaches have no value.
+
+    Args:
+        run: The run.
+        frame: From :func:`importance`: ``position, context`` (indices in the document)``,
+            importance`` (nats).
+        texts: The texts of the tokens from the first of any context to the last target.
+
+    Raises:
+        EmptyChartError: If there is no importance to draw.
+        ValueError: If there are not as many texts as tokens.
+    """
+    known = frame.dropna(subset="importance")
+    if known.empty:
+        raise EmptyChartError("no importance to draw")
+    first, last = int(known["context"].min()), int(known["position"].max())
+    if texts is not None and len(texts) != last + 1 - first:
+        raise ValueError(f"{last + 1 - first} tokens have {len(texts)} texts")
+    targets = np.sort(known["position"].unique())
+    values = np.full((len(targets), last + 1 - first), np.nan)
+    down = np.searchsorted(targets, known["position"].to_numpy())
+    values[down, known["context"].to_numpy() - first] = known["importance"]
+    # Written as Python writes a text, so that a line break or a blank is seen.
+    names = [one_line(repr(text)[1:-1], 12) for text in texts or ()]
+    return Chart(
+        "Importance of each token of the context for each target",
+        _across(first, last, names),
+        _down(targets, [names[target - first] for target in targets] if names else []),
+        cells=Cells(
+            np.arange(first, last + 2, dtype=np.float64),
+            np.arange(len(targets) + 1, dtype=np.float64),
+            values,
+            "importance (nats): blue helps",
+        ),
+        heading=[run.model, run.data],
+    )
 
 
 def _loss_by_length(run: OpenRun) -> Table:
@@ -170,3 +270,44 @@ def _value(row: "pd.Series[float]", name: str) -> str:
     if np.isnan(value):
         return "–"
     return f"{value:.4f}" if np.isnan(low) else f"{value:.4f} ({low:.4f}–{high:.4f})"
+
+
+def _across(first: int, last: int, names: Sequence[str]) -> Axis:
+    """The tokens, written where there is room, else their places in the document."""
+    label = "token of the context (index in the document)"
+    if 0 < len(names) <= MOST_NAMES:
+        ticks = [first + number + 0.5 for number in range(len(names))]
+        return Axis(label, first, last + 1, "linear", ticks, names)
+    ticks = [tick for tick in linear_axis([first, last + 1], label).ticks if first <= tick <= last]
+    return Axis(label, first, last + 1, "linear", ticks)
+
+
+def _down(targets: NDArray[np.int64], names: Sequence[str]) -> Axis:
+    """The targets from the top down, in the same way."""
+    step = 1
+    if not 0 < len(names) <= MOST_NAMES:
+        step = max(1, -(-len(targets) // 8))
+        names = [f"{target:,}" for target in targets[::step]]
+    ticks = [number + 0.5 for number in range(0, len(targets), step)]
+    return Axis("target", len(targets), 0, "linear", ticks, names)
+
+
+def _window(run: OpenRun, document: str | None, window: int | None) -> tuple[str, int]:
+    """The first window that fits what was asked for."""
+    rows = run.connection.execute('SELECT document, "window" FROM windows').fetchall()
+    for name, number in rows:
+        if document in (None, name) and window in (None, number):
+            return str(name), int(number)
+    asked = f"--document {document!r} --window {window}"
+    known = ", ".join(list(dict.fromkeys(repr(name) for name, _ in rows))[:3])
+    raise UsageError(f"{asked}: run '{run.path}' has no such window; its documents are {known}, …")
+
+
+def _texts(run: OpenRun, document: str, number: int, first: int, last: int) -> list[str] | None:
+    """The texts of the tokens *first* to *last* of a document, ``None`` for data without text."""
+    window = read_window(run.connection, document, number)
+    if window is None or window.text is None or not len(window.char_start):
+        return None
+    tokens = slice(first - window.start, last + 1 - window.start)
+    ends = zip(window.char_start[tokens], window.char_end[tokens], strict=True)
+    return [window.text[start:end] for start, end in ends]
