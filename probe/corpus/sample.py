@@ -1,6 +1,6 @@
 """The corpus of a run: records tokenised, a seeded sample of them, an account of the others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.corpus.dataset import STDLIB, DataOptions
-from probe.corpus.records import Record, records
+from probe.corpus.records import LeftOut, Omitted, Record, records
 from probe.corpus.spans import pieces, to_tokens
-from probe.corpus.stdlib import PythonSources, python_sources
+from probe.corpus.stdlib import python_sources
 from probe.corpus.tokenise import PIECE, encode, encode_long
 from probe.corpus.windows import Document, Span
 from probe.errors import ProbeError, UsageError
@@ -19,50 +19,8 @@ from probe.text import shown
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NAMED = 100
-"""How many documents that were left out are named, for each reason."""
 _NOWHERE = np.empty((0, 2), dtype=np.int32)
-_NOTHING = np.empty(0, dtype=np.int32)
 _MOST = 2**31  # ids and places in a text are kept, and written, as int32
-
-
-@dataclass(frozen=True)
-class Omitted:
-    """Documents that were left out for one reason.
-
-    Args:
-        count: How many.
-        ids: The first ``NAMED`` of their names.
-    """
-
-    count: int = 0
-    ids: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, ids: Sequence[str]) -> "Omitted":
-        """Count names and keep the first."""
-        return cls(len(ids), tuple(ids[:NAMED]))
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What was read and is no document of the corpus.
-
-    Args:
-        too_short: Documents with too few tokens for a window.
-        empty: Documents without any token.
-        near_duplicate: Sources (``stdlib``) that have mostly the lines of another.
-        undecodable: Sources (``stdlib``) that do not hold the encoding they declare.
-        no_window: Documents without a window that the protocol can use (``suffix``).
-        licence_headers: Number of sources (``stdlib``) whose licence comment was taken off.
-    """
-
-    too_short: Omitted = field(default_factory=Omitted)
-    empty: Omitted = field(default_factory=Omitted)
-    near_duplicate: Omitted = field(default_factory=Omitted)
-    undecodable: Omitted = field(default_factory=Omitted)
-    no_window: Omitted = field(default_factory=Omitted)
-    licence_headers: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +66,13 @@ def load_corpus(
         UsageError: If the request does not fit the data set.
         ProbeError: If the data set is empty or unreadable, or no document is long enough.
     """
-    sources = _python_sources(options) if options.path == STDLIB else None
-    read = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
+    left_out = LeftOut()
+    if options.path == STDLIB:
+        sources, left_out = _python_sources(options)
+        order = np.random.default_rng(seed).permutation(len(sources))
+        read: Iterator[Record] = (sources[index] for index in order.tolist())
+    else:
+        read = records(options, seed=seed)
     documents: list[Document] = []
     metadata: dict[str, Mapping[str, str]] = {}
     too_short: list[str] = []
@@ -129,14 +92,7 @@ def load_corpus(
             (too_short if tokens else empty).append(document.id)
     if not documents:
         raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
-    left_out = LeftOut(too_short=Omitted.of(too_short), empty=Omitted.of(empty))
-    if sources is not None:
-        left_out = replace(
-            left_out,
-            near_duplicate=Omitted.of(sources.near_duplicates),
-            undecodable=Omitted.of(sources.undecodable),
-            licence_headers=sources.licence_headers,
-        )
+    left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
     return Corpus(tuple(documents), left_out, metadata)
 
 
@@ -179,14 +135,12 @@ def to_document(
             f" {known - 1}, the vocabulary of the model"
         )
     # A corpus of many tokens is held whole: what a byte is enough for takes a byte.
-    start, count = _NOTHING, _NOTHING
-    if len(offsets):
-        start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
-        count = count.astype(np.min_scalar_type(count.max()))
+    start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
+    count = count.astype(np.min_scalar_type(count.max(initial=0)))
     return Document(record.id, ids.astype(np.int32), text, start, count, record.group, spans)
 
 
-def _python_sources(options: DataOptions) -> PythonSources:
+def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
     plain = DataOptions(STDLIB, max_documents=options.max_documents)
     given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
     if given:
@@ -195,11 +149,6 @@ def _python_sources(options: DataOptions) -> PythonSources:
             " allowed: max_documents"
         )
     return python_sources()
-
-
-def _permuted(sources: Sequence[Record], seed: int) -> Iterator[Record]:
-    for index in np.random.default_rng(seed).permutation(len(sources)).tolist():
-        yield sources[index]
 
 
 def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:

@@ -5,10 +5,9 @@ import sysconfig
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from probe.corpus.records import Record
+from probe.corpus.records import LeftOut, Omitted, Record
 
 SIMILARITY = 0.5
 """Share of common lines (Jaccard) from which two files are near-duplicates."""
@@ -19,32 +18,15 @@ _BUILD_DATA = "_sysconfigdata"  # start of the name of a module written when Pyt
 _LICENCE = re.compile(r"licen[cs]e|copyright", re.IGNORECASE)
 
 
-@dataclass(frozen=True, eq=False)
-class PythonSources:
-    """What a folder of Python sources holds.
-
-    Args:
-        records: The documents, in order of their names: paths relative to the folder. Their
-            group is the top-level package, ``modules`` for files outside of one.
-        near_duplicates: Names left out, because an earlier file has mostly the same lines.
-        undecodable: Names left out, because they do not hold the encoding that they declare.
-        licence_headers: Number of files whose leading licence comment was taken off.
-    """
-
-    records: tuple[Record, ...]
-    near_duplicates: tuple[str, ...]
-    undecodable: tuple[str, ...]
-    licence_headers: int
-
-
-def python_sources(folder: Path | None = None) -> PythonSources:
+def python_sources(folder: Path | None = None) -> tuple[list[Record], LeftOut]:
     """Read every module below a folder, without tests and installed packages.
 
     Args:
         folder: Where to look; ``None`` is the standard library of the running Python.
 
     Returns:
-        The documents, and what was left out.
+        The documents in order of their names, which are paths relative to the folder; their group
+        is the top-level package, ``modules`` for files outside of one. And what was left out.
     """
     folder = Path(sysconfig.get_path("stdlib")) if folder is None else folder
     texts: dict[str, str] = {}
@@ -61,16 +43,17 @@ def python_sources(folder: Path | None = None) -> PythonSources:
         licence_headers += texts[name] != text
     lines = [{line.strip() for line in text.splitlines()} - {""} for text in texts.values()]
     copies = set(near_duplicates(lines))
-    return PythonSources(
-        records=tuple(
-            Record(name, text=text, group=_group(name))
-            for index, (name, text) in enumerate(texts.items())
-            if index not in copies
-        ),
-        near_duplicates=tuple(name for index, name in enumerate(texts) if index in copies),
-        undecodable=tuple(undecodable),
+    left_out = LeftOut(
+        near_duplicate=Omitted.of([name for index, name in enumerate(texts) if index in copies]),
+        undecodable=Omitted.of(undecodable),
         licence_headers=licence_headers,
     )
+    records = [
+        Record(name, text=text, group=name.partition("/")[0] if "/" in name else "modules")
+        for index, (name, text) in enumerate(texts.items())
+        if index not in copies
+    ]
+    return records, left_out
 
 
 def _modules(folder: Path) -> Iterator[str]:
@@ -80,11 +63,6 @@ def _modules(folder: Path) -> Iterator[str]:
             continue
         if path.is_file():
             yield relative.as_posix()
-
-
-def _group(name: str) -> str:
-    package, separator, _ = name.partition("/")
-    return package if separator else "modules"
 
 
 def without_licence(text: str) -> str:

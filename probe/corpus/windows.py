@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 FEWEST_DOCUMENTS = 6
@@ -135,7 +134,8 @@ def cut(
     slots = usable // length
     if slots < 1:
         return []
-    rng = _generator(seed, document.id)
+    digest = hashlib.sha256(f"windows {seed} {document.id}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest))
     offset = skip + int(rng.integers(usable - slots * length, endpoint=True))
     drawn = np.arange(slots)
     if per_document is not None and per_document < slots:
@@ -155,11 +155,6 @@ def whole(document: Document, *, length: int | None = None) -> Window:
     """
     tokens = len(document.ids) if length is None else min(length, len(document.ids))
     return window_at(document, index=0, start=0, length=tokens)
-
-
-def _generator(seed: int, document: str) -> Generator:
-    digest = hashlib.sha256(f"windows {seed} {document}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest))
 
 
 def window_at(document: Document, *, index: int, start: int, length: int) -> Window:

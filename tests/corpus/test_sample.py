@@ -17,8 +17,8 @@ from transformers import ByT5Tokenizer
 
 from probe.corpus import sample
 from probe.corpus.dataset import DataOptions
-from probe.corpus.records import Record
-from probe.corpus.sample import NAMED, Corpus, load_corpus, to_document
+from probe.corpus.records import NAMED, Record
+from probe.corpus.sample import Corpus, load_corpus, to_document
 from probe.errors import UsageError
 
 VOCABULARY = 257

@@ -34,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_sources(folder: Path) -> None:
     """Sources are read in order of their names; all that is left out is named or counted."""
-    sources = python_sources(folder)
-    groups = {record.id: record.group for record in sources.records}
+    records, left_out = python_sources(folder)
+    groups = {record.id: record.group for record in records}
     assert groups == {
         "argparse.py": "modules",
         "empty.py": "modules",
@@ -43,10 +43,10 @@ def test_sources(folder: Path) -> None:
         "latin.py": "modules",
     }
     assert list(groups) == sorted(groups)
-    assert sources.near_duplicates == ("json/encoder.py",)
-    assert sources.undecodable == ("undecodable.py", "unknown.py")
-    assert sources.licence_headers == 1
-    texts = {record.id: record.text for record in sources.records}
+    assert left_out.near_duplicate.ids == ("json/encoder.py",)
+    assert left_out.undecodable.ids == ("undecodable.py", "unknown.py")
+    assert left_out.licence_headers == 1
+    texts = {record.id: record.text for record in records}
     assert texts["json/decoder.py"] == "import re\n\n# why\nx = 1"
     assert texts["latin.py"] == "# -*- coding: latin-1 -*-\ns = 'café'\n"
 
