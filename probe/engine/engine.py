@@ -18,8 +18,7 @@ from probe.engine.branch import (
     has_several,
     tree_groups,
 )
-from probe.engine.ledger import IntactStates, Measurement
-from probe.engine.losses import Losses
+from probe.engine.losses import IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
@@ -36,11 +35,6 @@ class Costs:
     body_seconds: float = 0.0
     head_seconds: float = 0.0
     seconds: float = 0.0
-
-    def add(self, other: "Costs") -> None:
-        """Sum field by field."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass

@@ -6,8 +6,9 @@ wrong with one of its techniques, so none is used before it has proved itself on
 on a window of this run. What fails is switched off alone.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from itertools import chain
 
@@ -21,8 +22,7 @@ from probe.engine.lower_layers import Layers
 from probe.engine.tree import Node, packed_mask
 from probe.engine.walk import Techniques
 from probe.errors import ProbeError
-from probe.models.cache import is_plain, rows, snapshot
-from probe.models.causal import CausalModel
+from probe.models.causal import CausalModel, is_plain, rows, snapshot
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
@@ -34,7 +34,9 @@ UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follow
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 
-_TECHNIQUES = frozenset(field.name for field in fields(Techniques))
+_UNCHANGED = (UNCHANGED, math.inf)
+
+_TECHNIQUES = tuple(field.name for field in fields(Techniques))
 
 
 @dataclass(frozen=True)
@@ -134,17 +136,8 @@ def check(
     properties = [_causal(model, _tensor(model, ids)), _length(model, texts)]
     with torch.inference_mode(), model.exact_head():
         comparison = _Comparison(model, ids)
-        techniques = {
-            "continuation": comparison.continuation,
-            "forks": comparison.forks,
-            "rows": comparison.rows,
-            "packing": comparison.packing,
-            "head": comparison.head,
-        }
-        if lower:
-            techniques["lower"] = comparison.lower
-        outcomes = (comparison.run(name, technique) for name, technique in techniques.items())
-        return Report((*properties, *outcomes))
+        tried = [name for name in _TECHNIQUES if lower or name != "lower"]
+        return Report((*properties, *map(comparison.outcome, tried)))
 
 
 def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
@@ -177,9 +170,8 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
             f"({type(error).__name__}: {line}); allowed: fewer (windows.length, or --length of "
             "probe check), of token ids that it knows"
         ) from error
-    return _property(
-        "causal", changes, exact, "the model sees what follows: other tokens behind a target change"
-    )
+    what = "the model sees what follows: other tokens behind a target change its loss"
+    return _judged("causal", changes, what, limits=_UNCHANGED if exact else None)
 
 
 def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
@@ -202,8 +194,9 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
         # Most models change nothing, and one text shows it; of the others the mean is wanted.
         if not changed or sum(map(len, by_cut[parts[-1]])) >= FEWEST_TARGETS:
             break
+    what = "cutting off what follows a target changes its loss"
     outcomes = [
-        _property("length", torch.cat(changes), exact, "cutting off what follows a target changes")
+        _judged("length", torch.cat(changes), what, limits=_UNCHANGED if exact else None)
         for changes in by_cut.values()
     ]
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
@@ -262,27 +255,30 @@ def _in_float32(
         return compute(), True
 
 
-def _property(technique: str, changes: torch.Tensor, exact: bool, what: str) -> Outcome:
-    """Judge by changes of losses whether a model has a property."""
-    outcome = _outcome(technique, changes)
-    passed = outcome.worst <= UNCHANGED if exact else _is_rounding(outcome)
-    reason = "" if passed else f"{what} its loss by up to {outcome.worst:.2g} nats"
-    return replace(outcome, passed=passed, reason=reason)
+def _judged(
+    name: str, difference: torch.Tensor, what: str, *, limits: tuple[float, float] | None
+) -> Outcome:
+    """Judge by differences of losses.
 
-
-def _outcome(name: str, difference: torch.Tensor) -> Outcome:
-    """Mean, deviation and worst of differences, not judged yet."""
+    Args:
+        name: Of the technique or property.
+        difference: Differences, shape ``(m,)``, nats.
+        what: What differs, for the reason why it has not passed.
+        limits: The largest difference of one loss and of their mean, nats, in float32; ``None``
+            where differences are rounded.
+    """
     count = len(difference)
     mean, worst = float(difference.mean()), float(difference.abs().max())
-    if count < 2:
-        return Outcome(name, False, mean, 0.0, worst, targets=count, limit=worst)
-    sd = float(difference.std())
-    limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
-    return Outcome(name, False, mean, sd, worst, targets=count, limit=limit)
-
-
-def _is_rounding(outcome: Outcome) -> bool:
-    return abs(outcome.mean) <= ROUNDED_MEAN and outcome.sd <= ROUNDED_SD
+    sd, limit = 0.0, worst
+    if count > 1:
+        sd = float(difference.std())
+        limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
+    if limits is None:
+        passed = abs(mean) <= ROUNDED_MEAN and sd <= ROUNDED_SD
+    else:
+        passed = worst <= limits[0] and abs(mean) <= limits[1]
+    reason = "" if passed else f"{what} by up to {worst:.2g} nats"
+    return Outcome(name, passed, mean, sd, worst, reason, count, limit)
 
 
 def _tensor(model: CausalModel, ids: NDArray[np.int64]) -> torch.Tensor:
@@ -305,26 +301,20 @@ class _Comparison:
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
 
-    def run(self, name: str, technique: Callable[[], torch.Tensor]) -> Outcome:
+    def outcome(self, technique: str) -> Outcome:
         try:
-            difference = technique()
+            difference: torch.Tensor = getattr(self, technique)()
         except _Unusable as error:
-            return Outcome(name, False, reason=str(error))
+            return Outcome(technique, False, reason=str(error))
         except Exception as error:  # whatever a family raises, the technique is not for it
             line = (str(error).splitlines() or [""])[0]
-            return Outcome(name, False, reason=f"the model raised {type(error).__name__}: {line}")
-        return self._judge(name, difference)
+            reason = f"the model raised {type(error).__name__}: {line}"
+            return Outcome(technique, False, reason=reason)
+        exact = self.model.model.dtype == torch.float32
+        limits = (FLOAT32_MAX, FLOAT32_MEAN) if exact else None
+        return _judged(technique, difference, "its losses differ", limits=limits)
 
-    def _judge(self, name: str, difference: torch.Tensor) -> Outcome:
-        outcome = _outcome(name, difference)
-        if self.model.model.dtype == torch.float32:
-            passed = outcome.worst <= FLOAT32_MAX and abs(outcome.mean) <= FLOAT32_MEAN
-        else:
-            passed = _is_rounding(outcome)
-        reason = "" if passed else f"its losses differ by up to {outcome.worst:.2g} nats"
-        return replace(outcome, passed=passed, reason=reason)
-
-    # -- the techniques; each returns differences of losses, shape (m,) ---------------------
+    # -- the techniques by their names; each returns differences of losses, shape (m,) ------
 
     def continuation(self) -> torch.Tensor:
         states, _ = self.model.states(self._end[None], self._branch(), positions=self._positions())

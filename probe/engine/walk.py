@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from probe.engine.branch import Branch, columns
-from probe.engine.ledger import Ledger, Measurement, Request
-from probe.engine.losses import Losses
+from probe.engine.losses import Ledger, Losses, Measurement, Request
 from probe.engine.tree import SHORT, Node, build, by_length, packed_mask, packs, without_tree
-from probe.models.cache import is_plain, release, rows, snapshot
-from probe.models.causal import CausalModel
+from probe.models.causal import CausalModel, is_plain, release, rows, snapshot
 
 ALONE = 8192  # tokens of one row in one forward, which bounds the activations
 PIECE = 1024  # the same where a cache grows: between its tensors, larger ones leave larger holes
