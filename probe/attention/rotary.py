@@ -14,9 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from probe.attention.forward import Heads, Visible
-from probe.attention.hook import PatternHook, attached
+from probe.attention.hook import PatternHook, attached, probe_forward
 from probe.attention.pattern import HeadRule, Pattern
-from probe.attention.support import probe_forward
 from probe.errors import UsageError
 from probe.text import shown
 

@@ -13,7 +13,6 @@ from probe.registry import Registry, summary
 
 BUILTINS = (
     "probe.attention.terms.mask",
-    "probe.attention.terms.random_links",
     "probe.attention.terms.hardcoded",
     "probe.attention.terms.lowrank",
 )

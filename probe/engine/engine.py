@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from probe.attention.apply import apply_pattern, check_support
-from probe.attention.support import Support
+from probe.attention.apply import Support, apply_pattern, check_support
 from probe.engine.branch import (
     Attention,
     Branch,
