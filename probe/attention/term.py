@@ -50,12 +50,21 @@ class Term(ABC):
     name: ClassVar[str]
     varies: ClassVar[bool] = False
     """Whether two layers or heads may see different keys."""
+    needs_boundary: ClassVar[bool] = False
+    """Whether it tells far from near."""
+    bidirectional: ClassVar[bool] = False
+    """Whether it has a meaning in encoders only."""
 
     def __post_init__(self) -> None:
         bounds = _bounds(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # each is a dataclass
             if field.name in bounds:
                 checks.count(field.name, getattr(self, field.name), **bounds[field.name]._asdict())
+
+    @property
+    def turns_keys(self) -> bool:
+        """Whether keys are turned out of their rotary positions."""
+        return False
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]

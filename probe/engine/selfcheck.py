@@ -317,22 +317,18 @@ class _Comparison:
     # -- the techniques by their names; each returns differences of losses, shape (m,) ------
 
     def continuation(self) -> torch.Tensor:
-        states, _ = self.model.states(self._end[None], self._branch(), positions=self._positions())
-        return self._difference(states[0], self.at)
+        return self._difference(self._go_on(self._end[None], self._branch())[0], self.at)
 
     def forks(self) -> torch.Tensor:
         # Both at once: what the first one writes into the other's states would show in its losses.
         first, second = self._branch(), self._branch()
-        self.model.states(self.other[None, : self.tail], first, positions=self._positions())
-        states, _ = self.model.states(self._end[None], second, positions=self._positions())
-        return self._difference(states[0], self.at)
+        self._go_on(self.other[None, : self.tail], first)
+        return self._difference(self._go_on(self._end[None], second)[0], self.at)
 
     def rows(self) -> torch.Tensor:
         index = torch.zeros(2, dtype=torch.long, device=self.model.device)
         both = torch.stack([self.other[: self.tail], self._end])
-        forked = rows(self._branch(), index)
-        states, _ = self.model.states(both, forked, positions=self._positions())
-        return self._difference(states[1], self.at)
+        return self._difference(self._go_on(both, rows(self._branch(), index))[1], self.at)
 
     def packing(self) -> torch.Tensor:
         cache = self._branch()
@@ -397,10 +393,13 @@ class _Comparison:
             raise _Unusable("the model returns no cache")
         return snapshot(cache)
 
-    def _positions(self, start: int | None = None, stop: int | None = None) -> torch.Tensor | None:
+    def _go_on(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Hidden states of as many texts of the end, from a cache of the prefix."""
+        return self.model.states(ids, cache, positions=self._positions(self.at, len(self.ids)))[0]
+
+    def _positions(self, start: int, stop: int) -> torch.Tensor | None:
         if not self.model.takes_positions:
             return None
-        start, stop = self.at if start is None else start, stop or len(self.ids)
         return torch.arange(start, stop, device=self.model.device)[None]
 
     def _difference(self, states: torch.Tensor, start: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
 from probe.engine.branch import Branch, columns
-from probe.engine.losses import Ledger, Losses, Measurement, Request
+from probe.engine.losses import Ledger, Measurement, Request
 from probe.engine.tree import SHORT, Node, build, by_length, packed_mask, packs, without_tree
 from probe.models.causal import CausalModel, is_plain, release, rows, snapshot
 
@@ -89,10 +89,6 @@ class Walk:
         self._siblings(self.roots, None)
         self._timed(self.ledger.settle)
 
-    def losses(self) -> list[list[Losses]]:
-        """The losses by window and branch."""
-        return self.ledger.losses()
-
     # -- the walk ---------------------------------------------------------------------------
 
     def _siblings(self, nodes: Sequence[Node], cache: Cache | None) -> None:
@@ -150,11 +146,8 @@ class Walk:
         The intact branch is none of the latter: its states must be known before those that are
         compared with it, and long nodes are walked first.
         """
-        short = [
-            n
-            for n in nodes
-            if not n.children and len(n) <= SHORT and self.first.isdisjoint(n.through)
-        ]
+        leaves = [n for n in nodes if not n.children and len(n) <= SHORT]
+        short = [n for n in leaves if self.first.isdisjoint(n.through)]
         return [n for n in nodes if n not in short], short
 
     # -- forwards ---------------------------------------------------------------------------
@@ -231,12 +224,9 @@ class Walk:
     def _requests(
         self, node: Node, states: torch.Tensor, origin: Node | None = None
     ) -> Iterator[Request]:
-        """Targets that a node's hidden states predict: those at ``start + 1 … stop``.
+        """Targets at ``start + 1 … stop`` of a node, and what predicts them.
 
-        Args:
-            node: The node.
-            states: Those of the node, or of a chain that begins with *origin*.
-            origin: See *states*.
+        *states* are those of the node, or of a chain that begins with *origin*.
         """
         shift = (origin or node).start
         for number in node.through:

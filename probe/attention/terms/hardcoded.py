@@ -28,8 +28,6 @@ class Weights(Term):
 
     normalised: ClassVar[bool] = True
     """Whether the weights of what is seen are made to sum to 1."""
-    bidirectional: ClassVar[bool] = False
-    """Whether it has a meaning in encoders only."""
     attends: ClassVar[bool] = False
     """Whether the head attends as ever first, and the weights are put on what that gives."""
 
