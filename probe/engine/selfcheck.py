@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.stats import t
 from transformers.cache_utils import Cache
 
+from probe.engine.branch import Node
 from probe.engine.lower_layers import Layers
-from probe.engine.tree import Node, packed_mask
-from probe.engine.walk import Techniques
+from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel, is_plain, rows, snapshot
 

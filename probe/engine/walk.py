@@ -9,9 +9,17 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
-from probe.engine.branch import Branch, columns
+from probe.engine.branch import (
+    SHORT,
+    Branch,
+    Node,
+    build,
+    by_length,
+    columns,
+    packs,
+    without_tree,
+)
 from probe.engine.losses import Ledger, Measurement, Request
-from probe.engine.tree import SHORT, Node, build, by_length, packed_mask, packs, without_tree
 from probe.models.causal import CausalModel, is_plain, release, rows, snapshot
 
 ALONE = 8192  # tokens of one row in one forward, which bounds the activations
@@ -254,3 +262,28 @@ class Walk:
         if self.model.device.type == "cuda":  # what was launched is done
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
+
+
+def packed_mask(leaves: Sequence[Node], cached: int, dtype: torch.dtype) -> torch.Tensor:
+    """What the tokens of packed leaves may see: the prefix they stand on, and their own past.
+
+    Additive, because a boolean mask is wrong in transformers' eager attention.
+
+    Args:
+        leaves: Leaves in the order in which they are packed.
+        cached: Tokens in the cache, at least the longest prefix of a leaf.
+        dtype: The model's dtype.
+
+    Returns:
+        0 where a key may be seen and the dtype's minimum elsewhere,
+        shape ``(1, 1, tokens, cached + tokens)``.
+    """
+    length = sum(map(len, leaves))
+    mask = torch.full((length, cached + length), torch.finfo(dtype).min, dtype=dtype)
+    at = 0
+    for leaf in leaves:
+        rows = slice(at, at + len(leaf))
+        mask[rows, : leaf.start] = 0
+        mask[rows, cached + at : cached + rows.stop].triu_(1)  # 0 up to a token, hidden after it
+        at = rows.stop
+    return mask[None, None]
