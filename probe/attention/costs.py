@@ -6,6 +6,7 @@ not.
 """
 
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,10 +85,10 @@ class Shape:
             "chunked_attention": LayerLimits(chunk=chunk),
         }
         dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        kv_heads, *dims = cached or (kv_heads, dim, dim)
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        kv_heads, key_dim, value_dim = cached or (shared, dim, dim)
         limits = tuple(by_kind.get(kind, LayerLimits()) for kind in kinds)
-        return Shape(limits, heads, kv_heads, (dims[0], dims[1]), number_bytes)
+        return Shape(limits, heads, kv_heads, (key_dim, value_dim), number_bytes)
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,13 @@ def cost(
     """
     flops = numbers = 0.0
     keys = np.zeros(length)
-    counted: dict[Any, NDArray[np.int64]] = {}
+    count = cache(partial(keys_per_query, length=length, boundary=boundary))
     for layer, limits in enumerate(shape.limits):
         rules = {HeadRule(): list(range(shape.heads))}
         if pattern is not None:
             rules = pattern.rules(layer, shape.heads)
         for rule, heads in rules.items():
-            if (rule, limits) not in counted:
-                counted[rule, limits] = keys_per_query(
-                    rule, length, limits=limits, boundary=boundary
-                )
-            seen = counted[rule, limits]
+            seen = count(rule, limits=limits)
             keys += len(heads) * seen
             flops += len(heads) * _flops(rule, float(seen.sum()), length, shape.dims, boundary)
         numbers += _numbers(rules, length, shape, limits, boundary)
@@ -175,10 +172,8 @@ def keys_per_query(
         seen = seen & limits.sees(query, key)
         counts.append(np.count_nonzero(seen, axis=1))
     keys: NDArray[np.int64] = np.concatenate(counts)
-    if rule.lowrank is not None:
-        far = _far(boundary) - 1
-        if far > 0:
-            keys[far + 1 :] += rule.lowrank.seen(far) - far
+    if rule.lowrank is not None and (far := _compressed(boundary)):
+        keys[far + 1 :] += rule.lowrank.seen(far) - far
     return keys
 
 
@@ -189,7 +184,7 @@ def _flops(
     if rule.weights is not None and not rule.weights.attends:
         return 2 * dims[1] * seen  # no query is multiplied with a key
     flops = 2 * sum(dims) * seen
-    if rule.lowrank is not None and (far := _far(boundary) - 1) > 0:
+    if rule.lowrank is not None and (far := _compressed(boundary)):
         near = length - far - 1
         flops -= 2 * sum(dims) * near * rule.lowrank.seen(far)
         flops += 2 * near * rule.lowrank.numbers(far, dims)
@@ -215,7 +210,7 @@ def _numbers(
             if not any(first <= head < first + group for head in heads):
                 continue
             if rule.lowrank is not None:
-                far = max(0, _far(boundary) - 1)
+                far = _compressed(boundary)
                 compressed = max(compressed, rule.lowrank.numbers(far, shape.dims))
                 needed |= (key == 0) | (key > far)
             else:
@@ -233,7 +228,8 @@ def _cached(rule: HeadRule, key: NDArray[np.int64], length: int) -> NDArray[np.b
     return needed if rule.weights is None else needed & rule.weights.cached(key, length)
 
 
-def _far(boundary: int | None) -> int:
+def _compressed(boundary: int | None) -> int:
+    """How many keys a low-rank pattern compresses: the far ones but the first."""
     if boundary is None:
         raise UsageError("a low-rank pattern has no cost without a boundary; allowed: an index")
-    return boundary
+    return max(0, boundary - 1)

@@ -149,7 +149,9 @@ class PatternHook:
         layer = self._layer(module)
         self.heads = max(self.heads, count)
         self.cached = (key.shape[1], key.shape[3], value.shape[3])
-        self._refuse_unknown(given)
+        for name in _REFUSED:
+            if given.get(name) is not None:
+                self._refuse(f"adds {name} to its logits, which patterns would leave out")
         visible = self._visible(attention_mask, key.shape[2])
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         for rule, numbers in self._rules(layer, count).items():
@@ -194,11 +196,6 @@ class PatternHook:
             self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
         return Visible(**{"mask": mask, **indices})
 
-    def _refuse_unknown(self, given: dict[str, Any]) -> None:
-        for name in _REFUSED:
-            if given.get(name) is not None:
-                self._refuse(f"adds {name} to its logits, which patterns would leave out")
-
     def _refuse(self, what: str) -> NoReturn:
         raise UsageError(f"pattern {shown(self.pattern.text)}: {self.family} {what}")
 
@@ -228,11 +225,8 @@ def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
 
 def _attention_settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
     """Every configuration of a model and its parts, outer ones first, with its attention."""
-    by_id: dict[int, PretrainedConfig] = {}
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            for config in _nested(module.config):
-                by_id.setdefault(id(config), config)
+    parts = (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    by_id = {id(config): config for part in parts for config in _nested(part.config)}
     return [(config, config._attn_implementation) for config in by_id.values()]
 
 

@@ -1,7 +1,7 @@
 """The corpus of a run: records tokenised, a seeded sample of them, an account of the others."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +30,10 @@ class Corpus:
     Args:
         documents: At least one, in seeded order.
         left_out: What was read on the way to them and is none.
-        metadata: What describes each document, by its id and column; those without have no entry.
     """
 
     documents: tuple[Document, ...]
     left_out: LeftOut
-    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_corpus(
@@ -74,7 +72,6 @@ def load_corpus(
     else:
         read = records(options, seed=seed)
     documents: list[Document] = []
-    metadata: dict[str, Mapping[str, str]] = {}
     too_short: list[str] = []
     empty: list[str] = []
     longest = 0
@@ -84,8 +81,6 @@ def load_corpus(
         longest = max(longest, tokens)
         if tokens >= minimum:
             documents.append(document)
-            if record.metadata:
-                metadata[document.id] = record.metadata
             if len(documents) == options.max_documents:
                 break
         else:
@@ -93,7 +88,7 @@ def load_corpus(
     if not documents:
         raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
     left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
-    return Corpus(tuple(documents), left_out, metadata)
+    return Corpus(tuple(documents), left_out)
 
 
 def to_document(
@@ -137,7 +132,8 @@ def to_document(
     # A corpus of many tokens is held whole: what a byte is enough for takes a byte.
     start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
     count = count.astype(np.min_scalar_type(count.max(initial=0)))
-    return Document(record.id, ids.astype(np.int32), text, start, count, record.group, spans)
+    ids = ids.astype(np.int32)
+    return Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
 
 
 def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:

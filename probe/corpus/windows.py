@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -33,6 +33,7 @@ class Document:
         char_count: Characters of each token, shape ``(n,)``, whole numbers of any width.
         group: Value of the metadata column that groups documents, where one was asked for.
         spans: Its named passages in order, where the data has such.
+        metadata: What describes it, by column; a missing value has no entry.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Document:
     char_count: NDArray[np.integer[Any]]
     group: str | None = None
     spans: tuple[Span, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def char_end(self) -> NDArray[np.int32]:
