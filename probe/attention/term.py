@@ -67,13 +67,12 @@ class Term(ABC):
         return False
 
     def __str__(self) -> str:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        given = {field.name: getattr(self, field.name) for field in fields}
-        written = [
-            f"{field.name}={_plain(given[field.name])!r}"
-            for field in fields
-            if field.name == "sinks" or given[field.name] != field.default
-        ]
+        written = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name == "sinks" or value != field.default:
+                plain = list(value) if isinstance(value, tuple) else value
+                written.append(f"{field.name}={plain!r}")
         return f"{self.name}({', '.join(written)})" if written else self.name
 
 
@@ -133,7 +132,3 @@ def _bounds(kind: type[Term]) -> dict[str, Bounds]:
     hints = get_type_hints(kind, include_extras=True)
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     return {name: mark[0] for name, mark in marks.items() if mark and isinstance(mark[0], Bounds)}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

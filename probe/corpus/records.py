@@ -38,8 +38,6 @@ MAPPED = 1 << 23
 """Bytes of a mapped file after which it is closed and opened again; of a large one a 64th."""
 PAGES = 1 << 16
 """Bytes that come into memory at the touch of one."""
-NAMED = 100
-"""How many documents that were left out are named, for each reason."""
 LONGEST = 200
 """Characters that a value may have: longer ones describe nothing, they are text."""
 # Arguments of load_dataset that have a key of their own, or that no data set needs.
@@ -67,45 +65,6 @@ class Record:
     metadata: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[TextSpan, ...] = ()
     prompt: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Omitted:
-    """Documents that were left out for one reason.
-
-    Args:
-        count: How many.
-        ids: The first ``NAMED`` of their names.
-    """
-
-    count: int = 0
-    ids: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, ids: Sequence[str]) -> "Omitted":
-        """Count names and keep the first."""
-        return cls(len(ids), tuple(ids[:NAMED]))
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What was read and is no document of the corpus.
-
-    Args:
-        too_short: Documents with too few tokens for a window.
-        empty: Documents without any token.
-        near_duplicate: Sources (``stdlib``) that have mostly the lines of another.
-        undecodable: Sources (``stdlib``) that do not hold the encoding they declare.
-        no_window: Documents without a window that the protocol can use (``suffix``).
-        licence_headers: Number of sources (``stdlib``) whose licence comment was taken off.
-    """
-
-    too_short: Omitted = Omitted()
-    empty: Omitted = Omitted()
-    near_duplicate: Omitted = Omitted()
-    undecodable: Omitted = Omitted()
-    no_window: Omitted = Omitted()
-    licence_headers: int = 0
 
 
 def records(options: DataOptions, *, seed: int) -> Iterator[Record]:

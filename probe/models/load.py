@@ -192,15 +192,8 @@ def load_model(
 def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any, list[str]]:
     """A model whose every weight comes from its checkpoint, and a line on weights left over.
 
-    transformers draws at random what a checkpoint lacks, and says so in a warning only.
-
-    Args:
-        path: Where transformers finds them.
-        named: What messages call the place, by default *path*.
-        given: What transformers is given besides.
-
-    Raises:
-        UsageError: If the checkpoint lacks weights, or holds some in another shape.
+    transformers draws at random what a checkpoint lacks, and says so in a warning only. Messages
+    call the place *named*, by default *path*.
     """
     # Without ignore_mismatched_sizes transformers raises before it says which weights.
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.config import Config
-from probe.corpus.records import Omitted
-from probe.corpus.sample import Corpus, load_corpus
+from probe.corpus.sample import Corpus, Omitted, load_corpus
 from probe.corpus.windows import Document, Place, Window, Windows, token_counts
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
