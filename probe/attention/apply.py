@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from probe.attention.hook import FlexHook, PatternHook, attached, probe_forward
+from probe.attention.hook import TOKENS, FlexHook, PatternHook, attached, probe_forward
 from probe.attention.parse import parse
 from probe.attention.pattern import Pattern, PlacedTerm, add
 from probe.attention.rotary import Rotary, refuse_other_rotation
@@ -145,7 +145,7 @@ def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     Recurrent parts beside attention (Falcon-H1) go on remembering what a pattern hides, and delta
     would say that hiding is free.
     """
-    ids = torch.zeros((2, 8), dtype=torch.long, device=model.device)
+    ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
     ids[1, 0] = 1  # another first token must not move what is said behind the last
     last = probe_forward(model, ids)[:, -1].float()
     scale = max(1e-6, float(last.abs().max()))

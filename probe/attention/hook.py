@@ -38,7 +38,7 @@ _NUMBERS = itertools.count()
 _INDICES = "_context_probe_indices"
 _REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
 _KERNELS = 256  # shapes that may be met in one process
-_TOKENS = 8  # of a probe forward
+TOKENS = 8  # of a probe forward
 
 
 class PatternHook:
@@ -246,7 +246,7 @@ def probe_forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> to
         ids: Token ids, shape ``(batch, tokens)``; by default eight equal ones.
     """
     if ids is None:
-        ids = torch.zeros((1, _TOKENS), dtype=torch.long, device=model.device)
+        ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
     caches = "use_cache" in inspect.signature(model.forward).parameters
     output = model(input_ids=ids, **({"use_cache": False} if caches else {}))
     first: torch.Tensor = output[0]

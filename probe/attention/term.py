@@ -96,7 +96,7 @@ class TermEntry:
 REGISTRY = Registry[TermEntry](
     "pattern", "a frozen dataclass", BUILTINS, ", and heads(pattern, layers=[...], heads=[...])"
 )
-names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
+names, get = REGISTRY.names, REGISTRY.get
 TermType = TypeVar("TermType", bound=Term)
 
 

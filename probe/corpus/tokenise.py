@@ -1,9 +1,9 @@
 """Records as documents of tokens, long texts tokenised in overlapping pieces that agree.
 
-All at once takes too much memory. A piece may differ from the whole near its ends only: a word is cut there, and some tokenizers put a
-space before a text. Two neighbours are joined inside their overlap, at a place on both sides of
-which they have the same tokens, so that the result is that of the whole text. What could make it
-another one, and why it does not:
+All at once takes too much memory. A piece may differ from the whole near its ends only: a word is
+cut there, and some tokenizers put a space before a text. Two neighbours are joined inside their
+overlap, at a place on both sides of which they have the same tokens, so that the result is that of
+the whole text. What could make it another one, and why it does not:
 
 - Byte pair encoding is right where every two neighbouring tokens are; two pieces that share a token
   can be joined there. Other models choose among all ways to divide a word, so that they are joined

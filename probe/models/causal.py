@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from probe.errors import ProbeError
 
+_NARROW = (torch.bfloat16, torch.float16)
 _ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
 
 
@@ -132,10 +133,7 @@ class CausalModel:
         as the context; a projection that is no plain ``nn.Linear`` is left as it is.
         """
         linear = self.model.get_output_embeddings()
-        if type(linear) is not nn.Linear or linear.weight.dtype not in (
-            torch.bfloat16,
-            torch.float16,
-        ):
+        if type(linear) is not nn.Linear or linear.weight.dtype not in _NARROW:
             yield
             return
         weight = linear.weight.float()
@@ -316,7 +314,7 @@ def _wide(layer: nn.Module) -> Callable[..., Any]:
 @contextmanager
 def _widened(weights: Iterable[torch.Tensor]) -> Iterator[None]:
     """Put float32 copies in the place of bfloat16 and float16 weights for a while."""
-    narrow = [(w, w.data) for w in weights if w.dtype in (torch.bfloat16, torch.float16)]
+    narrow = [(w, w.data) for w in weights if w.dtype in _NARROW]
     try:
         for weight, data in narrow:
             weight.data = data.float()
