@@ -9,7 +9,7 @@ torch tensors can be given.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from probe.attention.term import (
     Truth,
     register,
 )
-
-if TYPE_CHECKING:  # parsing a pattern needs no torch
-    import torch
 
 _MOST_LINKS = 1024  # what is drawn is held in memory, for every query and head
 _BITS = 0x7FFFFFFF  # a product of two such numbers fits into 63 bits, in numpy and in torch
@@ -304,35 +301,21 @@ def links_of_grid(stream: Index, query: Index, key: Index, links: int) -> Truth:
     Returns:
         bool, shape ``(queries, keys)``, or with the heads before.
     """
-    array = isinstance(query, np.ndarray)
-    draws = np.arange(links) if array else query.new_tensor(range(links))
-    by_query = drawn(stream, query, draws[None])  # (…, queries, links)
-    by_key = drawn(stream, key, draws[:, None])  # (…, links, keys)
-    written = _written if array else _written_torch
-    shape = (*by_query.shape[:-2], query.shape[0], key.shape[1])
-    return written(by_query - key[0, 0], shape, -1) | written(by_key - query[0, 0], shape, -2)
+    draws = np.arange(links) if isinstance(query, np.ndarray) else query.new_tensor(range(links))
+    by_query = drawn(stream, query, draws)  # (…, queries, links)
+    by_key = drawn(stream, key.T, draws)  # (…, keys, links)
+    linked = _written(by_query - key[0, 0], key.shape[1])
+    return linked | _written(by_key - query[0, 0], query.shape[0]).mT
 
 
-def _written(places: Any, shape: tuple[int, ...], axis: int) -> Any:
-    """A table that is true at *places* along an axis; those that lie outside are left out."""
-    size = shape[axis]
-    places = np.where((places >= 0) & (places < size), places, size)
-    table = np.zeros(_longer(shape, axis), dtype=bool)
-    np.put_along_axis(table, places, True, axis)
-    return np.take(table, range(size), axis)
-
-
-def _written_torch(places: "torch.Tensor", shape: tuple[int, ...], axis: int) -> "torch.Tensor":
-    size = shape[axis]
-    places = places.masked_fill((places < 0) | (places >= size), size)
-    table = places.new_zeros(_longer(shape, axis), dtype=bool)  # type: ignore[call-overload]
-    table = table.scatter_(axis, places, True)
-    written: torch.Tensor = table.narrow(axis, 0, size)
-    return written
-
-
-def _longer(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """With one more place along an axis, for what lies outside."""
-    longer = list(shape)
-    longer[axis] += 1
-    return tuple(longer)
+def _written(places: Any, size: int) -> Any:
+    """A table of *size* columns, true at the *places* of each row that lie inside."""
+    inside = (places >= 0) & (places < size)
+    places = places * inside + size * ~inside  # one more column takes those that lie outside
+    shape = (*places.shape[:-1], size + 1)
+    if isinstance(places, np.ndarray):
+        table = np.zeros(shape, dtype=bool)
+        np.put_along_axis(table, places, True, -1)
+    else:
+        table = places.new_zeros(shape, dtype=bool).scatter_(-1, places, True)
+    return table[..., :size]
