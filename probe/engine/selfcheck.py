@@ -7,7 +7,7 @@ on a window of this run. What fails is switched off alone.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from itertools import chain
@@ -132,10 +132,11 @@ def check(
     Raises:
         ProbeError: If the model cannot forward the text.
     """
-    texts = map(partial(_tensor, model), chain([ids], more))
-    properties = [_causal(model, _tensor(model, ids)), _length(model, texts)]
+    texts = map(partial(_tensor, model), more)
+    text = _tensor(model, ids)
+    properties = [_causal(model, text), _length(model, text, texts)]
     with torch.inference_mode(), model.exact_head():
-        comparison = _Comparison(model, ids)
+        comparison = _Comparison(model, text)
         tried = [name for name in _TECHNIQUES if lower or name != "lower"]
         return Report((*properties, *map(comparison.outcome, tried)))
 
@@ -174,7 +175,7 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
     return _judged("causal", changes, what, limits=_UNCHANGED if exact else None)
 
 
-def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
+def _length(model: CausalModel, text: torch.Tensor, more: Iterable[torch.Tensor]) -> Outcome:
     """Cut off what follows targets: their losses should stay.
 
     Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
@@ -182,11 +183,13 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
     change of the text with that of the length. Of the cuts the one with the largest mean change
     counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
     """
-    first = next(texts)
-    parts = _parts(len(first))
+    # A half, a quarter, an eighth, … of it, down to few tokens: the shortest branches of a run are
+    # far shorter than its windows, and what a family goes by may lie between the two.
+    powers = range(1, max(4, 1 + (len(text) // SHORTEST).bit_length()))
+    parts = [2**power for power in powers]
     by_cut: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
     exact, changed = True, False
-    for ids in chain([first], texts):
+    for ids in chain([text], more):
         changes, exact = _in_float32(model, partial(_cut, model, ids, parts))
         for part, change in zip(parts, changes, strict=True):
             by_cut[part].append(change)
@@ -200,15 +203,6 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
         for changes in by_cut.values()
     ]
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
-
-
-def _parts(length: int) -> list[int]:
-    """Shares of a text that are forwarded without what follows: a half, a quarter, an eighth, ….
-
-    Down to few tokens, since the shortest branches of a run are far shorter than its windows, and
-    what a family goes by may lie between the two.
-    """
-    return [2**power for power in range(1, max(4, 1 + (length // SHORTEST).bit_length()))]
 
 
 def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
@@ -292,9 +286,8 @@ class _Unusable(Exception):
 class _Comparison:
     """Each technique against the whole forward of one text, from one prefix of it."""
 
-    def __init__(self, model: CausalModel, ids: NDArray[np.int64]) -> None:
-        self.model = model
-        self.ids = _tensor(model, ids)
+    def __init__(self, model: CausalModel, ids: torch.Tensor) -> None:
+        self.model, self.ids = model, ids
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
         self.whole = model.states(self.ids[None])[0][0]
