@@ -202,12 +202,12 @@ def python_sources(folder: Path | None = None) -> tuple[list[Record], LeftOut]:
         undecodable=Omitted.of(undecodable),
         licence_headers=licence_headers,
     )
-    records = [
+    sources = [
         Record(name, text=text, group=name.partition("/")[0] if "/" in name else "modules")
         for index, (name, text) in enumerate(texts.items())
         if index not in copies
     ]
-    return records, left_out
+    return sources, left_out
 
 
 def _modules(folder: Path) -> Iterator[str]:
