@@ -150,7 +150,7 @@ def here(args: argparse.Namespace) -> None:
     """Score in this process; tell time and memory, and keep the rows."""
     import torch
 
-    from probe.models.cache import release
+    from probe.models.causal import release
     from probe.models.load import load_model
 
     one = experiment(args)

@@ -22,8 +22,7 @@ from loop import Peak, experiment
 
 from probe.engine.branch import Branch
 from probe.engine.engine import Engine
-from probe.models.cache import snapshot
-from probe.models.causal import CausalModel
+from probe.models.causal import CausalModel, snapshot
 from probe.models.load import load_model
 from probe.runs.experiment import Experiment
 from probe.runs.plan import speed

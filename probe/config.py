@@ -19,8 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from probe.attention.parse import expand
-from probe.corpus.data_files import expand_home
-from probe.corpus.dataset import DataOptions, file_format
+from probe.corpus.dataset import DataOptions, expand_home, file_format
 from probe.errors import UsageError
 from probe.options import Part, WindowsConfig, allowed
 from probe.perturbations.condition import Condition, parse

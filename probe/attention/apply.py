@@ -1,18 +1,39 @@
-"""A pattern applied to a model for a while, through transformers' own attention interface."""
+"""A pattern applied to a model for a while, through transformers' own attention interface.
+
+Whether a model supports patterns is tried: several accept them and go on attending as before.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
-from probe.attention.hook import FlexHook, PatternHook, attached
+from probe.attention.hook import TOKENS, FlexHook, PatternHook, attached, probe_forward
 from probe.attention.parse import parse
 from probe.attention.pattern import Pattern, PlacedTerm, add
 from probe.attention.rotary import Rotary, refuse_other_rotation
-from probe.attention.support import Support, refuse_leaks, refuse_unsupported
 from probe.attention.terms.mask import Local
 from probe.errors import UsageError
 from probe.text import shown
+
+
+@dataclass(frozen=True)
+class Support:
+    """What probe forwards showed of a model that supports patterns.
+
+    Args:
+        layers: Number of its layers.
+        heads: Query heads of a layer, the most.
+        symmetric: Whether queries see later keys, as in encoders.
+        cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
+    """
+
+    layers: int
+    heads: int
+    symmetric: bool
+    cached: tuple[int, int, int]
 
 
 @contextmanager
@@ -84,38 +105,79 @@ def check_support(model: PreTrainedModel, pattern: Pattern) -> Support:
     """
     blind = PatternHook(add([PlacedTerm(Local(1, sinks=0))]), type(model).__name__)
     with attached(model, blind):
-        layers = refuse_unsupported(model, blind.calls, pattern.text)
-        refuse_leaks(model, pattern.text)
-    return Support(layers, blind.calls.heads, bool(blind.symmetric), blind.calls.cached)
+        layers = _layers_obeying(model, blind, pattern.text)
+        _refuse_leaks(model, pattern.text)
+    return Support(layers, blind.heads, bool(blind.symmetric), blind.cached)
+
+
+def _layers_obeying(model: PreTrainedModel, hook: PatternHook, pattern: str) -> int:
+    """The number of a model's layers, all of which call its hook in a forward of a few tokens.
+
+    A layer that does not sees what the pattern hides: no attention function reaches Bloom, MPT,
+    Falcon and Mamba, which would all show that hiding costs nothing.
+
+    Raises:
+        UsageError: If there is such a layer, or the model cannot be forwarded.
+    """
+    family = type(model).__name__
+    try:
+        probe_forward(model)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a family does with a mask that it did not expect
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(f"pattern {shown(pattern)} cannot be put on {family}: {reason}") from error
+    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
+    missing = [str(layer) for layer in range(layers) if layer not in hook.layers.values()]
+    if missing:
+        which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
+        raise UsageError(
+            f"pattern {shown(pattern)} cannot be put on {family}: {which} of its {layers} layers "
+            "uses transformers' attention interface; allowed: models of which every layer does, "
+            "such as Llama or GPT-2"
+        )
+    return layers
+
+
+def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
+    """Refuse a model in which text reaches a token though attention shows it its own key alone.
+
+    Recurrent parts beside attention (Falcon-H1) go on remembering what a pattern hides, and delta
+    would say that hiding is free.
+    """
+    ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
+    ids[1, 0] = 1  # another first token must not move what is said behind the last
+    last = probe_forward(model, ids)[:, -1].float()
+    scale = max(1e-6, float(last.abs().max()))
+    if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
+        raise UsageError(
+            f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
+            "token although attention hides it, as through recurrent layers; allowed: models that "
+            "read by attention alone, such as Llama or GPT-2"
+        )
 
 
 def _why_not_flex(model: PreTrainedModel, hook: PatternHook, support: Support) -> str:
     """Why block masks cannot be had, in one line; empty where they can."""
     try:
         hook.pattern.refuse_dense(support.layers, support.heads)
-        refuse_unsupported(model, hook.calls, hook.pattern.text)
+        _layers_obeying(model, hook, hook.pattern.text)
     except UsageError as error:
         return f"flex_attention does not serve here, dense masks do: {error}"
     return ""
 
 
 def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> None:
-    family = type(model).__name__
+    """Refuse what no forward is needed to see."""
+    named, family = f"pattern {shown(pattern.text)}", type(model).__name__
     if not isinstance(model, PreTrainedModel):
-        raise UsageError(
-            f"pattern {shown(pattern.text)} cannot be put on {family}; allowed: a model of "
-            "transformers"
-        )
+        raise UsageError(f"{named} cannot be put on {family}; allowed: a model of transformers")
     if getattr(model.config, "is_encoder_decoder", False):
-        raise UsageError(
-            f"pattern {shown(pattern.text)}: {family} is encoder and decoder; allowed: either alone"
-        )
+        raise UsageError(f"{named}: {family} is encoder and decoder; allowed: either alone")
     if model.training:
-        raise UsageError(
-            f"pattern {shown(pattern.text)}: {family} is in training mode; allowed: model.eval()"
-        )
+        raise UsageError(f"{named}: {family} is in training mode; allowed: model.eval()")
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
-            f"pattern {shown(pattern.text)} tells far from near and needs a boundary; got None; "
+            f"{named} tells far from near and needs a boundary; got None; "
             "allowed: boundary=, the index of the first near token"
         )

@@ -6,6 +6,7 @@ not.
 """
 
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,52 +50,28 @@ class Shape:
     """What costs depend on in a model.
 
     Args:
-        layers: Number of layers.
+        limits: How far each layer lets its queries see by itself.
         heads: Query heads of a layer.
         kv_heads: Key-value heads of a layer.
-        head_dim: Dimension of a head's keys.
+        dims: Dimensions of a head's keys, and of its values.
         number_bytes: Bytes of a number in the cache.
-        windows: The sliding window of each layer, keys; ``None`` is full attention.
-        symmetric: Whether later keys are seen, as in encoders.
-        value_dim: Dimension of a head's values, 0 where it is that of its keys.
-        chunks: The chunk of each layer, tokens, where there are any; ``None`` is none.
     """
 
-    layers: int
+    limits: tuple[LayerLimits, ...]
     heads: int
     kv_heads: int
-    head_dim: int
+    dims: tuple[int, int]
     number_bytes: int
-    windows: tuple[int | None, ...]
-    symmetric: bool = False
-    value_dim: int = 0
-    chunks: tuple[int | None, ...] = ()
-
-    @property
-    def dims(self) -> tuple[int, int]:
-        """Dimensions of a head's keys, and of its values."""
-        return self.head_dim, self.value_dim or self.head_dim
-
-    @property
-    def limits(self) -> tuple[LayerLimits, ...]:
-        """How far each layer lets its queries see by itself."""
-        chunks = self.chunks or (None,) * len(self.windows)
-        return tuple(map(LayerLimits, self.windows, chunks))
 
     @staticmethod
     def of(
-        config: Any,
-        *,
-        number_bytes: int = 2,
-        symmetric: bool = False,
-        cached: tuple[int, int, int] | None = None,
+        config: Any, *, number_bytes: int = 2, cached: tuple[int, int, int] | None = None
     ) -> "Shape":
         """Read the shape of a model of transformers.
 
         Args:
             config: Its configuration.
             number_bytes: Bytes of a number in its dtype.
-            symmetric: Whether it is an encoder.
             cached: Key-value heads and dimensions of keys and values, as attention is handed
                 them; by default what the configuration says.
         """
@@ -103,24 +80,15 @@ class Shape:
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
         window = getattr(config, "sliding_window", None)
         chunk = getattr(config, "attention_chunk_size", None)
-        chunks = tuple(chunk if kind == "chunked_attention" else None for kind in kinds)
+        by_kind = {
+            "sliding_attention": LayerLimits(window=window),
+            "chunked_attention": LayerLimits(chunk=chunk),
+        }
         dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        shared, keys, values = cached or (
-            getattr(config, "num_key_value_heads", None) or heads,
-            dim,
-            dim,
-        )
-        return Shape(
-            layers,
-            heads,
-            shared,
-            keys,
-            number_bytes,
-            tuple(window if kind == "sliding_attention" else None for kind in kinds),
-            symmetric,
-            0 if values == keys else values,
-            chunks if any(chunks) else (),
-        )
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        kv_heads, key_dim, value_dim = cached or (shared, dim, dim)
+        limits = tuple(by_kind.get(kind, LayerLimits()) for kind in kinds)
+        return Shape(limits, heads, kv_heads, (key_dim, value_dim), number_bytes)
 
 
 @dataclass(frozen=True)
@@ -159,21 +127,17 @@ def cost(
     """
     flops = numbers = 0.0
     keys = np.zeros(length)
-    counted: dict[Any, NDArray[np.int64]] = {}
+    count = cache(partial(keys_per_query, length=length, boundary=boundary))
     for layer, limits in enumerate(shape.limits):
         rules = {HeadRule(): list(range(shape.heads))}
         if pattern is not None:
             rules = pattern.rules(layer, shape.heads)
         for rule, heads in rules.items():
-            if (rule, limits) not in counted:
-                counted[rule, limits] = keys_per_query(
-                    rule, length, limits=limits, symmetric=shape.symmetric, boundary=boundary
-                )
-            seen = counted[rule, limits]
+            seen = count(rule, limits=limits)
             keys += len(heads) * seen
             flops += len(heads) * _flops(rule, float(seen.sum()), length, shape.dims, boundary)
         numbers += _numbers(rules, length, shape, limits, boundary)
-    keys /= shape.layers * shape.heads
+    keys /= len(shape.limits) * shape.heads
     return Cost(tuple(keys.tolist()), flops, float(numbers) * shape.number_bytes)
 
 
@@ -184,7 +148,6 @@ def keys_per_query(
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - a constant
     symmetric: bool = False,
     boundary: int | None = None,
-    place: tuple[int, int] = (0, 0),
 ) -> NDArray[np.int64]:
     """Count the keys that each query of a window sees in a head.
 
@@ -194,28 +157,23 @@ def keys_per_query(
         limits: How far the layer lets its queries see by itself.
         symmetric: Whether later keys are seen.
         boundary: Index of the first near token.
-        place: Numbers of the layer and of the head, where a mask is drawn at random; others are
-            alike.
 
     Returns:
         Shape ``(length,)``, int64.
     """
     rows = max(1, _PAIRS // length)
     key = np.arange(length)[None]
-    layer, head = place
     counts = []
     for start in range(0, length, rows):
         query = np.arange(start, min(start + rows, length))[:, None]
-        seen = rule.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
+        seen = rule.allowed(query, key, symmetric=symmetric)
         if rule.weights is not None:
             seen = seen & rule.weights.counted(query, key)
         seen = seen & limits.sees(query, key)
         counts.append(np.count_nonzero(seen, axis=1))
     keys: NDArray[np.int64] = np.concatenate(counts)
-    if rule.lowrank is not None:
-        far = _far(boundary) - 1
-        if far > 0:
-            keys[far + 1 :] += rule.lowrank.seen(far) - far
+    if rule.lowrank is not None and (far := _compressed(boundary)):
+        keys[far + 1 :] += rule.lowrank.seen(far) - far
     return keys
 
 
@@ -226,7 +184,7 @@ def _flops(
     if rule.weights is not None and not rule.weights.attends:
         return 2 * dims[1] * seen  # no query is multiplied with a key
     flops = 2 * sum(dims) * seen
-    if rule.lowrank is not None and (far := _far(boundary) - 1) > 0:
+    if rule.lowrank is not None and (far := _compressed(boundary)):
         near = length - far - 1
         flops -= 2 * sum(dims) * near * rule.lowrank.seen(far)
         flops += 2 * near * rule.lowrank.numbers(far, dims)
@@ -252,7 +210,7 @@ def _numbers(
             if not any(first <= head < first + group for head in heads):
                 continue
             if rule.lowrank is not None:
-                far = max(0, _far(boundary) - 1)
+                far = _compressed(boundary)
                 compressed = max(compressed, rule.lowrank.numbers(far, shape.dims))
                 needed |= (key == 0) | (key > far)
             else:
@@ -270,7 +228,8 @@ def _cached(rule: HeadRule, key: NDArray[np.int64], length: int) -> NDArray[np.b
     return needed if rule.weights is None else needed & rule.weights.cached(key, length)
 
 
-def _far(boundary: int | None) -> int:
+def _compressed(boundary: int | None) -> int:
+    """How many keys a low-rank pattern compresses: the far ones but the first."""
     if boundary is None:
         raise UsageError("a low-rank pattern has no cost without a boundary; allowed: an index")
-    return boundary
+    return max(0, boundary - 1)

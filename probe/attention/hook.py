@@ -5,6 +5,7 @@ forward, and an attention function, called in every layer. A hook is registered 
 on what it learns of the tokens in the first to the second.
 """
 
+import inspect
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -16,13 +17,17 @@ import torch
 from torch import nn
 from torch._dynamo import config
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from probe.attention.forward import Heads, Visible, attend
 from probe.attention.pattern import HeadRule, Pattern
-from probe.attention.support import LayerCalls, attention_settings
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -33,6 +38,7 @@ _NUMBERS = itertools.count()
 _INDICES = "_context_probe_indices"
 _REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
 _KERNELS = 256  # shapes that may be met in one process
+TOKENS = 8  # of a probe forward
 
 
 class PatternHook:
@@ -44,7 +50,9 @@ class PatternHook:
         boundary: Index of the first near token, for patterns that tell far from near.
 
     Attributes:
-        calls: Which layers called it.
+        layers: The number of each attention module that called it.
+        heads: Query heads of a layer, the most.
+        cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
         symmetric: Whether the model lets queries see later keys, as encoders do; ``None`` before
             the first forward.
         note: One line where something was asked for that cannot be had, empty otherwise.
@@ -54,7 +62,9 @@ class PatternHook:
 
     def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
         self.pattern, self.family, self.boundary = pattern, family, boundary
-        self.calls = LayerCalls()
+        self.layers: dict[nn.Module, int] = {}
+        self.heads = 0
+        self.cached = (0, 0, 0)
         self.symmetric: bool | None = None
         self.note = ""
         self.rotary: Rotary | None = None
@@ -136,9 +146,12 @@ class PatternHook:
             UsageError: If the model does with its attention what a pattern would undo.
         """
         count = query.shape[1]
-        layer = self.calls.layer(module, count)
-        self.calls.cached = (key.shape[1], key.shape[3], value.shape[3])
-        self._refuse_unknown(given)
+        layer = self._layer(module)
+        self.heads = max(self.heads, count)
+        self.cached = (key.shape[1], key.shape[3], value.shape[3])
+        for name in _REFUSED:
+            if given.get(name) is not None:
+                self._refuse(f"adds {name} to its logits, which patterns would leave out")
         visible = self._visible(attention_mask, key.shape[2])
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
         for rule, numbers in self._rules(layer, count).items():
@@ -161,6 +174,13 @@ class PatternHook:
                 output[:, numbers] = attended
         return output.transpose(1, 2).contiguous(), None
 
+    def _layer(self, module: nn.Module) -> int:
+        """The number of a module's layer, which it mostly knows; of the others the first is 0."""
+        if module not in self.layers:
+            number = getattr(module, "layer_idx", None)
+            self.layers[module] = number if isinstance(number, int) else len(self.layers)
+        return self.layers[module]
+
     def _attend(
         self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
     ) -> torch.Tensor:
@@ -176,11 +196,6 @@ class PatternHook:
             self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
         return Visible(**{"mask": mask, **indices})
 
-    def _refuse_unknown(self, given: dict[str, Any]) -> None:
-        for name in _REFUSED:
-            if given.get(name) is not None:
-                self._refuse(f"adds {name} to its logits, which patterns would leave out")
-
     def _refuse(self, what: str) -> NoReturn:
         raise UsageError(f"pattern {shown(self.pattern.text)}: {self.family} {what}")
 
@@ -188,7 +203,7 @@ class PatternHook:
 @contextmanager
 def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
     """Have transformers call a hook for a model, and stop whatever happens meanwhile."""
-    before = attention_settings(model)
+    before = _attention_settings(model)
     hook.eager = model.config.get_text_config()._attn_implementation == "eager"
     # The register is one for the whole process: hooks on two models at once need two names.
     name = f"context_probe_{next(_NUMBERS)}"
@@ -206,6 +221,36 @@ def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
         # There is a public way to register for all families, but none to take that back.
         AttentionInterface._global_mapping.pop(name)
         AttentionMaskInterface._global_mapping.pop(name)
+
+
+def _attention_settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
+    """Every configuration of a model and its parts, outer ones first, with its attention."""
+    parts = (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    by_id = {id(config): config for part in parts for config in _nested(part.config)}
+    return [(config, config._attn_implementation) for config in by_id.values()]
+
+
+def _nested(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
+    yield config
+    for name in config.sub_configs:
+        if (part := getattr(config, name, None)) is not None:
+            yield from _nested(part)
+
+
+@torch.inference_mode()
+def probe_forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> torch.Tensor:
+    """The first output of a forward, ``(batch, tokens, n)``, to see how a model attends.
+
+    Args:
+        model: The model.
+        ids: Token ids, shape ``(batch, tokens)``; by default eight equal ones.
+    """
+    if ids is None:
+        ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
+    caches = "use_cache" in inspect.signature(model.forward).parameters
+    output = model(input_ids=ids, **({"use_cache": False} if caches else {}))
+    first: torch.Tensor = output[0]
+    return first
 
 
 class FlexHook(PatternHook):

@@ -4,6 +4,8 @@ A term says nothing about a head that it does not name, and a head that no term 
 model's own attention. Terms that hide keys add up to what any of them lets through.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -80,12 +82,11 @@ class HeadRule:
         """Which queries see which keys, as `Mask.allowed` of any of its masks says."""
         if not self.masks:
             return (query + key >= 0) if symmetric else key <= query
-        first, *others = self.masks
-        seen = first.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
-        for mask in others:
-            more = mask.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
-            seen = seen | more
-        return seen
+        seen = (
+            mask.allowed(query, key, layer=layer, head=head, symmetric=symmetric)
+            for mask in self.masks
+        )
+        return functools.reduce(operator.or_, seen)
 
 
 @dataclass(frozen=True)
@@ -106,21 +107,17 @@ class Pattern:
     @property
     def needs_boundary(self) -> bool:
         """Whether it tells far from near."""
-        return any(isinstance(placed.term, LowRank) for placed in self.placed)
+        return any(placed.term.needs_boundary for placed in self.placed)
 
     @property
     def turns_keys(self) -> bool:
         """Whether it needs the model's rotary embedding."""
-        return any(
-            isinstance(placed.term, LowRank) and placed.term.turns_keys for placed in self.placed
-        )
+        return any(placed.term.turns_keys for placed in self.placed)
 
     @property
     def bidirectional(self) -> bool:
         """Whether it has a meaning in encoders only."""
-        return any(
-            isinstance(placed.term, Weights) and placed.term.bidirectional for placed in self.placed
-        )
+        return any(placed.term.bidirectional for placed in self.placed)
 
     @property
     def first_layer(self) -> int:

@@ -7,6 +7,7 @@ by them; turning by the negative angle undoes it.
 
 import inspect
 import sys
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import torch
@@ -14,9 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from probe.attention.forward import Heads, Visible
-from probe.attention.hook import PatternHook, attached
+from probe.attention.hook import PatternHook, attached, probe_forward
 from probe.attention.pattern import HeadRule, Pattern
-from probe.attention.support import probe_forward
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -36,7 +36,11 @@ class Rotary:
     """
 
     def __init__(self, model: PreTrainedModel, pattern: str) -> None:
-        embeddings = [m for m in model.modules() if "Rotary" in type(m).__name__ and _angled(m)]
+        embeddings = [
+            module
+            for module in model.modules()
+            if "Rotary" in type(module).__name__ and "position_ids" in _parameters(module)
+        ]
         self.pattern, self.family = pattern, type(model).__name__
         if len(embeddings) != 1:
             self.refuse(f"{len(embeddings)} rotary embeddings")
@@ -66,7 +70,7 @@ class Rotary:
             Shape ``(batch, heads, n, d)``, float32.
         """
         given: dict[str, Any] = {}
-        if "layer_type" in inspect.signature(self._module.forward).parameters:
+        if "layer_type" in _parameters(self._module):
             given["layer_type"] = self._config.layer_types[layer]
         keys = keys.float()
         places = torch.cat([positions, positions.new_tensor([length - 1])])
@@ -133,5 +137,5 @@ class _KeyRecorder(PatternHook):
         return super()._attend(module, heads, rule, visible)
 
 
-def _angled(module: nn.Module) -> bool:
-    return "position_ids" in inspect.signature(module.forward).parameters
+def _parameters(module: nn.Module) -> Collection[str]:
+    return inspect.signature(module.forward).parameters

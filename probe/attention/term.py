@@ -13,7 +13,6 @@ from probe.registry import Registry, summary
 
 BUILTINS = (
     "probe.attention.terms.mask",
-    "probe.attention.terms.random_links",
     "probe.attention.terms.hardcoded",
     "probe.attention.terms.lowrank",
 )
@@ -51,6 +50,10 @@ class Term(ABC):
     name: ClassVar[str]
     varies: ClassVar[bool] = False
     """Whether two layers or heads may see different keys."""
+    needs_boundary: ClassVar[bool] = False
+    """Whether it tells far from near."""
+    bidirectional: ClassVar[bool] = False
+    """Whether it has a meaning in encoders only."""
 
     def __post_init__(self) -> None:
         bounds = _bounds(type(self))
@@ -58,14 +61,18 @@ class Term(ABC):
             if field.name in bounds:
                 checks.count(field.name, getattr(self, field.name), **bounds[field.name]._asdict())
 
+    @property
+    def turns_keys(self) -> bool:
+        """Whether keys are turned out of their rotary positions."""
+        return False
+
     def __str__(self) -> str:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        given = {field.name: getattr(self, field.name) for field in fields}
-        written = [
-            f"{field.name}={_plain(given[field.name])!r}"
-            for field in fields
-            if field.name == "sinks" or given[field.name] != field.default
-        ]
+        written = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name == "sinks" or value != field.default:
+                plain = list(value) if isinstance(value, tuple) else value
+                written.append(f"{field.name}={plain!r}")
         return f"{self.name}({', '.join(written)})" if written else self.name
 
 
@@ -89,7 +96,7 @@ class TermEntry:
 REGISTRY = Registry[TermEntry](
     "pattern", "a frozen dataclass", BUILTINS, ", and heads(pattern, layers=[...], heads=[...])"
 )
-names, get, load_builtins = REGISTRY.names, REGISTRY.get, REGISTRY.load_builtins
+names, get = REGISTRY.names, REGISTRY.get
 TermType = TypeVar("TermType", bound=Term)
 
 
@@ -125,7 +132,3 @@ def _bounds(kind: type[Term]) -> dict[str, Bounds]:
     hints = get_type_hints(kind, include_extras=True)
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     return {name: mark[0] for name, mark in marks.items() if mark and isinstance(mark[0], Bounds)}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

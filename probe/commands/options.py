@@ -81,7 +81,7 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     import yaml
 
     from probe.config import load
-    from probe.corpus.data_files import FILE_FORMATS
+    from probe.corpus.dataset import FILE_FORMATS
 
     given = {name: value for name, value in twins.items() if value is not None}
     changes = [(TWINS[name], yaml.safe_dump(value)) for name, value in given.items()]

@@ -5,7 +5,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pyarrow.parquet import read_metadata
 
-from probe.corpus.data_files import as_text_files, data_files, document_names, is_address, is_local
-from probe.corpus.dataset import DataOptions
+from probe.corpus.dataset import (
+    DataOptions,
+    as_text_files,
+    data_files,
+    document_names,
+    is_address,
+    is_local,
+)
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
 from probe.text import one_line, shown
@@ -149,18 +155,7 @@ def described(row: Mapping[str, Any], columns: Sequence[str], *, document: str) 
 
 
 def _open_split(options: DataOptions, files: Files) -> Any:
-    """Open one split of a data set.
-
-    Args:
-        options: The data set.
-        files: Expanded data files of each split, empty where ``datasets`` expands them.
-
-    Returns:
-        A ``datasets.Dataset``, or an ``IterableDataset`` where it is streamed.
-
-    Raises:
-        UsageError: If the split is missing, or an option is unknown or reserved.
-    """
+    """Open one split: a ``datasets.Dataset``, or an ``IterableDataset`` where it is streamed."""
     if reserved := sorted(_RESERVED & options.options.keys()):
         raise UsageError(
             f"data.options: {', '.join(reserved)} cannot be set here; what load_dataset takes"
@@ -186,7 +181,11 @@ def _load(options: DataOptions, files: Files, *, split: str | None) -> Any:
     further = dict(options.options)
     if options.path == "text":
         further.setdefault("sample_by", "document")
-    patterns = {name: [_literal(path) for path in paths] for name, paths in files.items()}
+    # The signs of a glob in a file's name would be expanded once more.
+    patterns = {
+        name: [path if is_address(path) else glob.escape(path) for path in paths]
+        for name, paths in files.items()
+    }
     try:
         return load_dataset(
             options.path,
@@ -201,33 +200,27 @@ def _load(options: DataOptions, files: Files, *, split: str | None) -> Any:
         raise UsageError(f"data.options: {shown(further)}: {_line(error)}") from error
 
 
-def _literal(path: str) -> str:
-    """Protect the signs of a glob in a file's name, which ``datasets`` would expand again."""
-    return path if is_address(path) else glob.escape(path)
-
-
 def _columns(dataset: Any, options: DataOptions) -> list[str]:
     """Return the columns to read, after a look at whether they are there."""
-    key = "text_column" if options.ids_column is None else "ids_column"
-    asked = [(key, getattr(options, key))]
+    keys = ["text_column" if options.ids_column is None else "ids_column"]
     if options.prompt_columns:
-        asked = [("prompt_columns", column) for column in options.prompt_columns]
-        asked += [("answer_column", options.answer_column)]
-    asked += [("group_column", options.group_column), ("spans_column", options.spans_column)]
-    asked += [("metadata_columns", column) for column in options.metadata_columns]
+        keys = ["prompt_columns", "answer_column"]
+    asked = []
+    for key in (*keys, "group_column", "spans_column", "metadata_columns"):
+        named = getattr(options, key)
+        asked += [(key, column) for column in ([named] if isinstance(named, str) else named or ())]
     there = dataset.column_names
     if there is None:  # a stream knows its columns from its first row only
         there = list(next(iter(dataset), {}))
     if not there:
         raise ProbeError(f"split {shown(options.split)} of data set {shown(options.path)} is empty")
-    columns = [(key, column) for key, column in asked if column is not None]
-    for key, column in columns:
+    for key, column in asked:
         if column not in there:
             raise UsageError(
                 f"data.{key}: {shown(column)} is not in {shown(options.path)}; allowed:"
                 f" {', '.join(there)}"
             )
-    return list(dict.fromkeys(column for _, column in columns))
+    return list(dict.fromkeys(column for _, column in asked))
 
 
 def _names(options: DataOptions, files: Files) -> Sequence[str]:
@@ -302,15 +295,16 @@ def _streamed(dataset: Any, names: Sequence[str], rng: Generator) -> Iterator[tu
 
 def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     group = None if options.group_column is None else row[options.group_column]
-    group = None if group is None else str(group)
-    metadata = described(row, options.metadata_columns, document=name)
+    record = Record(
+        name,
+        group=None if group is None else str(group),
+        metadata=described(row, options.metadata_columns, document=name),
+    )
     if options.ids_column is not None:
-        ids = _token_ids(row[options.ids_column], column=options.ids_column, name=name)
-        return Record(name, ids=ids, group=group, metadata=metadata)
+        return replace(record, ids=_token_ids(row[options.ids_column], options.ids_column, name))
     if options.prompt_columns and options.answer_column is not None:
         columns = (*options.prompt_columns, options.answer_column)
-        prompt = {column: row[column] for column in columns}
-        return Record(name, prompt=prompt, group=group, metadata=metadata)
+        return replace(record, prompt={column: row[column] for column in columns})
     text = row[options.text_column]
     if not isinstance(text, str | None):
         raise UsageError(
@@ -321,10 +315,10 @@ def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     if options.spans_column is not None:
         column, value = options.spans_column, row[options.spans_column]
         spans = read_spans(value, text or "", column=column, document=name)
-    return Record(name, text=text or "", group=group, metadata=metadata, spans=spans)
+    return replace(record, text=text or "", spans=spans)
 
 
-def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
+def _token_ids(value: Any, column: str, name: str) -> NDArray[np.int64]:
     """Return ids, or the mistake; ``(0,)`` for a missing value."""
     try:
         ids = np.asarray([] if value is None else value)
@@ -332,9 +326,8 @@ def _token_ids(value: Any, *, column: str, name: str) -> NDArray[np.int64]:
         ids = np.empty((0, 0))
     if ids.shape == (0,):
         return np.empty(0, dtype=np.int64)
-    if ids.ndim == 1 and (
-        ids.dtype.kind == "f" or ids.dtype == np.uint64
-    ):  # what numpy makes of numbers beyond int64
+    # What numpy makes of numbers beyond int64.
+    if ids.ndim == 1 and (ids.dtype.kind == "f" or ids.dtype == np.uint64):
         given = [ids.max()] if ids.dtype == np.uint64 else value
         wrong = max((int(n) for n in given if isinstance(n, int | np.integer)), default=0)
         if wrong >= 2**63:
@@ -378,14 +371,6 @@ def _one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
 
     ``datasets`` raises its own errors, those of pyarrow, of the hub and of its builders: there is
     no narrower family than ``Exception``.
-
-    Args:
-        options: The data set that is read.
-        files: Expanded data files of each split.
-
-    Raises:
-        UsageError: If the data set or one of its files does not exist.
-        ProbeError: If anything else went wrong.
     """
     try:
         if is_local(options.path) and not Path(options.path).exists():
@@ -403,13 +388,10 @@ def _explanation(error: Exception, options: DataOptions, paths: Sequence[str]) -
     if paths and all(map(_is_empty, paths)):
         others = " and the other data files" if len(paths) > 1 else ""
         return f"data set {shown(options.path)} is empty: no row in {shown(paths[0])}{others}"
-    undecoded = isinstance(_reason(error), UnicodeDecodeError)
-    if (
-        undecoded
-        and "encoding" not in options.options
-        and (path := _first_undecodable(paths)) is not None
-    ):
-        return f"{shown(path)} is not UTF-8; convert it, or give data.options.encoding"
+    if isinstance(_reason(error), UnicodeDecodeError) and "encoding" not in options.options:
+        undecodable = next(filter(_is_undecodable, paths), None)
+        if undecodable is not None:
+            return f"{shown(undecodable)} is not UTF-8; convert it, or give data.options.encoding"
     return f"cannot read data set {shown(options.path)}: {_line(error)}"
 
 
@@ -423,31 +405,27 @@ def _reason(error: BaseException) -> BaseException:
 
 
 def _line(error: BaseException) -> str:
-    """Return the reason on one line."""
     reason = _reason(error)
     return one_line(reason) or type(reason).__name__
 
 
-def _first_undecodable(paths: Sequence[str]) -> str | None:
-    """Find the first file that is not UTF-8, or ``None``."""
-    for path in paths:
-        if not is_address(path):
-            try:
-                Path(path).read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                return path
-    return None
+def _is_undecodable(path: str) -> bool:
+    """Say whether a file of this machine is not UTF-8."""
+    if is_address(path):
+        return False
+    try:
+        Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _is_empty(path: str) -> bool:
     """Say whether a file of this machine holds no byte, or as Parquet no row."""
     if is_address(path):
         return False
-    if Path(path).stat().st_size == 0:
-        return True
-    if Path(path).suffix != ".parquet":
-        return False
     try:
-        return int(read_metadata(path).num_rows) == 0
+        parquet = Path(path).suffix == ".parquet"
+        return Path(path).stat().st_size == 0 or (parquet and read_metadata(path).num_rows == 0)
     except ValueError:  # pyarrow's error for a file that is no Parquet
         return False

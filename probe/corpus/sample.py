@@ -1,18 +1,23 @@
-"""The corpus of a run: records tokenised, a seeded sample of them, an account of the others."""
+"""The corpus of a run: a seeded sample of the documents that are read, an account of the others.
 
+Python's own standard library is a corpus that every machine already has.
+"""
+
+import re
+import sysconfig
+import tokenize
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.corpus.dataset import STDLIB, DataOptions
 from probe.corpus.records import Record, records
-from probe.corpus.spans import pieces, to_tokens
-from probe.corpus.stdlib import PythonSources, python_sources
-from probe.corpus.tokenise import PIECE, encode, encode_long
-from probe.corpus.windows import Document, Span
+from probe.corpus.tokenise import to_document
+from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
 from probe.text import shown
 
@@ -21,9 +26,13 @@ if TYPE_CHECKING:
 
 NAMED = 100
 """How many documents that were left out are named, for each reason."""
-_NOWHERE = np.empty((0, 2), dtype=np.int32)
-_NOTHING = np.empty(0, dtype=np.int32)
-_MOST = 2**31  # ids and places in a text are kept, and written, as int32
+SIMILARITY = 0.5
+"""Share of common lines (Jaccard) from which two files are near-duplicates."""
+
+# Tests and installed packages differ between machines.
+_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+_BUILD_DATA = "_sysconfigdata"  # start of the name of a module written when Python was built
+_LICENCE = re.compile(r"licen[cs]e|copyright", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,11 @@ class LeftOut:
         licence_headers: Number of sources (``stdlib``) whose licence comment was taken off.
     """
 
-    too_short: Omitted = field(default_factory=Omitted)
-    empty: Omitted = field(default_factory=Omitted)
-    near_duplicate: Omitted = field(default_factory=Omitted)
-    undecodable: Omitted = field(default_factory=Omitted)
-    no_window: Omitted = field(default_factory=Omitted)
+    too_short: Omitted = Omitted()
+    empty: Omitted = Omitted()
+    near_duplicate: Omitted = Omitted()
+    undecodable: Omitted = Omitted()
+    no_window: Omitted = Omitted()
     licence_headers: int = 0
 
 
@@ -72,12 +81,10 @@ class Corpus:
     Args:
         documents: At least one, in seeded order.
         left_out: What was read on the way to them and is none.
-        metadata: What describes each document, by its id and column; those without have no entry.
     """
 
     documents: tuple[Document, ...]
     left_out: LeftOut
-    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def load_corpus(
@@ -108,10 +115,14 @@ def load_corpus(
         UsageError: If the request does not fit the data set.
         ProbeError: If the data set is empty or unreadable, or no document is long enough.
     """
-    sources = _python_sources(options) if options.path == STDLIB else None
-    read = records(options, seed=seed) if sources is None else _permuted(sources.records, seed)
+    left_out = LeftOut()
+    if options.path == STDLIB:
+        sources, left_out = _python_sources(options)
+        order = np.random.default_rng(seed).permutation(len(sources))
+        read: Iterator[Record] = (sources[index] for index in order.tolist())
+    else:
+        read = records(options, seed=seed)
     documents: list[Document] = []
-    metadata: dict[str, Mapping[str, str]] = {}
     too_short: list[str] = []
     empty: list[str] = []
     longest = 0
@@ -121,72 +132,17 @@ def load_corpus(
         longest = max(longest, tokens)
         if tokens >= minimum:
             documents.append(document)
-            if record.metadata:
-                metadata[document.id] = record.metadata
             if len(documents) == options.max_documents:
                 break
         else:
             (too_short if tokens else empty).append(document.id)
     if not documents:
         raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
-    left_out = LeftOut(too_short=Omitted.of(too_short), empty=Omitted.of(empty))
-    if sources is not None:
-        left_out = replace(
-            left_out,
-            near_duplicate=Omitted.of(sources.near_duplicates),
-            undecodable=Omitted.of(sources.undecodable),
-            licence_headers=sources.licence_headers,
-        )
-    return Corpus(tuple(documents), left_out, metadata)
+    left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
+    return Corpus(tuple(documents), left_out)
 
 
-def to_document(
-    record: Record, *, tokenizer: "PreTrainedTokenizerBase | None", vocabulary_size: int
-) -> Document:
-    """Tokenise a text, or take the token ids as they are.
-
-    No special token is added, and text that looks like one is tokenised as text: a document
-    must not be able to place an end of text or a chat turn.
-
-    Args:
-        record: The document, text or token ids.
-        tokenizer: The model's tokenizer; ``None`` will do for token ids. A slow one knows no
-            characters, and the document is then without text.
-        vocabulary_size: Number of token ids that the model knows.
-
-    Returns:
-        The document, possibly without any token.
-
-    Raises:
-        UsageError: If a text comes without a tokenizer, or an id is outside the vocabulary.
-    """
-    ids: NDArray[np.integer[Any]]
-    if record.prompt:
-        text, ids, offsets, spans = _prompt(record, tokenizer)
-    elif record.ids is not None:
-        text, ids, offsets, spans = None, record.ids, _NOWHERE, ()
-    else:
-        text = record.text
-        ids, offsets = _encode(text, tokenizer, record.id, special=False)
-        if not len(offsets):
-            text = None
-        spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
-    known = min(vocabulary_size, _MOST)
-    if ids.size and not 0 <= ids.min() <= ids.max() < known:
-        wrong = ids[(ids < 0) | (ids >= known)][0]
-        raise UsageError(
-            f"document {record.id!r} holds the token id {wrong}; allowed: 0 to"
-            f" {known - 1}, the vocabulary of the model"
-        )
-    # A corpus of many tokens is held whole: what a byte is enough for takes a byte.
-    start, count = _NOTHING, _NOTHING
-    if len(offsets):
-        start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
-        count = count.astype(np.min_scalar_type(count.max()))
-    return Document(record.id, ids.astype(np.int32), text, start, count, record.group, spans)
-
-
-def _python_sources(options: DataOptions) -> PythonSources:
+def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
     plain = DataOptions(STDLIB, max_documents=options.max_documents)
     given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
     if given:
@@ -195,11 +151,6 @@ def _python_sources(options: DataOptions) -> PythonSources:
             " allowed: max_documents"
         )
     return python_sources()
-
-
-def _permuted(sources: Sequence[Record], seed: int) -> Iterator[Record]:
-    for index in np.random.default_rng(seed).permutation(len(sources)).tolist():
-        yield sources[index]
 
 
 def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
@@ -218,40 +169,112 @@ def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) ->
     )
 
 
-def _prompt(
-    record: Record, tokenizer: "PreTrainedTokenizerBase | None"
-) -> tuple[str | None, NDArray[np.int32], NDArray[np.int32], tuple[Span, ...]]:
-    """Tokenise a prompt part by part: only what the template puts in may be a special token."""
-    *_, answer = record.prompt
-    parts = pieces(record.prompt, answer, tokenizer=tokenizer, document=record.id)
-    ids, offsets, spans, tokens, characters = [], [], [], 0, 0
-    for part in parts:
-        encoded, places = _encode(part.text, tokenizer, record.id, special=part.name is None)
-        ids.append(encoded)
-        offsets.append(places + characters)
-        if part.name is not None and len(encoded):
-            spans.append(Span(part.name, tokens, tokens + len(encoded)))
-        tokens, characters = tokens + len(encoded), characters + len(part.text)
-    text = "".join(part.text for part in parts) if len(offsets[0]) else None
-    return text, np.concatenate(ids), np.concatenate(offsets).astype(np.int32), tuple(spans)
+# -- the standard library of Python -----------------------------------------------------------
 
 
-def _encode(
-    text: str | None, tokenizer: "PreTrainedTokenizerBase | None", document: str, *, special: bool
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Token ids, and the characters of each, shape ``(n, 2)``; none where the tokenizer is slow."""
-    if tokenizer is None or text is None:
-        raise UsageError(f"document {document!r} is a text, and the model has no tokenizer")
-    if len(text) >= _MOST:
-        raise UsageError(
-            f"document {document!r} has {len(text):,} characters; allowed: {_MOST - 1:,}"
-        )
-    try:
-        if len(text) <= PIECE or not tokenizer.is_fast:
-            return encode(text, tokenizer, special=special)[:2]
-        return encode_long(text, tokenizer, special=special)
-    except MemoryError as error:
-        raise ProbeError(
-            f"document {document!r}: tokenising its {len(text):,} characters takes more memory "
-            "than there is"
-        ) from error
+def python_sources(folder: Path | None = None) -> tuple[list[Record], LeftOut]:
+    """Read every module below a folder, without tests and installed packages.
+
+    Args:
+        folder: Where to look; ``None`` is the standard library of the running Python.
+
+    Returns:
+        The documents in order of their names, which are paths relative to the folder; their group
+        is the top-level package, ``modules`` for files outside of one. And what was left out.
+    """
+    folder = Path(sysconfig.get_path("stdlib")) if folder is None else folder
+    texts: dict[str, str] = {}
+    undecodable = []
+    licence_headers = 0
+    for name in sorted(_modules(folder)):
+        try:
+            with tokenize.open(folder / name) as file:
+                text = file.read()
+        except (SyntaxError, UnicodeDecodeError):  # an encoding that is unknown, or not kept
+            undecodable.append(name)
+            continue
+        texts[name] = without_licence(text)
+        licence_headers += texts[name] != text
+    lines = [{line.strip() for line in text.splitlines()} - {""} for text in texts.values()]
+    copies = set(near_duplicates(lines))
+    left_out = LeftOut(
+        near_duplicate=Omitted.of([name for index, name in enumerate(texts) if index in copies]),
+        undecodable=Omitted.of(undecodable),
+        licence_headers=licence_headers,
+    )
+    sources = [
+        Record(name, text=text, group=name.partition("/")[0] if "/" in name else "modules")
+        for index, (name, text) in enumerate(texts.items())
+        if index not in copies
+    ]
+    return sources, left_out
+
+
+def _modules(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.py"):
+        relative = path.relative_to(folder)
+        if path.name.startswith(_BUILD_DATA) or _SKIPPED_FOLDERS.intersection(relative.parts):
+            continue
+        if path.is_file():
+            yield relative.as_posix()
+
+
+def without_licence(text: str) -> str:
+    """Take off the comments at a file's start, up to the last block that speaks of a licence.
+
+    Args:
+        text: Source of a module. Blocks of comments are parted by blank lines.
+
+    Returns:
+        The text behind that block and the blank lines after it, or the same text.
+    """
+    end = position = 0
+    licensed = False
+    for line in text.splitlines(keepends=True):
+        position += len(line)
+        if not line.strip():
+            licensed = False
+        elif not line.startswith("#"):
+            break
+        licensed = licensed or _LICENCE.search(line) is not None
+        end = position if licensed else end
+    return text[end:].lstrip("\n") if end else text
+
+
+def near_duplicates(lines: Sequence[set[str]]) -> list[int]:
+    """Find the files that have mostly the lines of an earlier file that stays.
+
+    Two sets with a Jaccard similarity of at least ``s`` share a line among the rarest
+    ``⌊(1 − s)·n⌋ + 1`` of either set's ``n`` lines. Only these are looked up, which spares the
+    lines that nearly every file has; candidates are then compared in full.
+
+    Args:
+        lines: The distinct lines of each file.
+
+    Returns:
+        Indices of the files to leave out, rising. A file without lines is none of them.
+
+    Source: Chaudhuri, Ganti & Kaushik 2006, prefix filtering of set-similarity joins.
+    """
+    frequency = Counter(line for file in lines for line in file)
+    kept_with: dict[str, list[int]] = defaultdict(list)
+    copies = []
+    for index, file in enumerate(lines):
+        rarest = _rarest(file, frequency)
+        candidates = {other for line in rarest for other in kept_with[line]}
+        if any(_jaccard(file, lines[other]) >= SIMILARITY for other in candidates):
+            copies.append(index)
+            continue
+        for line in rarest:
+            kept_with[line].append(index)
+    return copies
+
+
+def _rarest(file: set[str], frequency: Mapping[str, int]) -> list[str]:
+    ordered = sorted(file, key=lambda line: (frequency[line], line))
+    return ordered[: int((1 - SIMILARITY) * len(ordered)) + 1]
+
+
+def _jaccard(lines: set[str], other: set[str]) -> float:
+    common = len(lines & other)
+    return common / (len(lines) + len(other) - common)

@@ -1,9 +1,9 @@
-"""Long texts, tokenised in overlapping pieces that agree: all at once takes too much memory.
+"""Records as documents of tokens, long texts tokenised in overlapping pieces that agree.
 
-A piece may differ from the whole near its ends only: a word is cut there, and some tokenizers put a
-space before a text. Two neighbours are joined inside their overlap, at a place on both sides of
-which they have the same tokens, so that the result is that of the whole text. What could make it
-another one, and why it does not:
+All at once takes too much memory. A piece may differ from the whole near its ends only: a word is
+cut there, and some tokenizers put a space before a text. Two neighbours are joined inside their
+overlap, at a place on both sides of which they have the same tokens, so that the result is that of
+the whole text. What could make it another one, and why it does not:
 
 - Byte pair encoding is right where every two neighbouring tokens are; two pieces that share a token
   can be joined there. Other models choose among all ways to divide a word, so that they are joined
@@ -18,10 +18,15 @@ Where neighbours do not agree, the first is taken longer, in the end as the rest
 
 import string
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from probe.corpus.records import Record
+from probe.corpus.spans import pieces, to_tokens
+from probe.corpus.windows import Document, Span
+from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +39,8 @@ VARIED = 16
 BYTES = 200
 """Memory that tokenising takes, a character: a text has about four in a token of 750 bytes."""
 
+_NOWHERE = np.empty((0, 2), dtype=np.int32)
+_MOST = 2**31  # ids and places in a text are kept, and written, as int32
 _SIGNS = f"{string.punctuation}“”‘’«»¿"
 _SAMPLE = "".join(
     f"{first} word{last}{number}\tof 'a' \"b\"{first}{last}\n"
@@ -53,6 +60,90 @@ class Tokens(NamedTuple):
     ids: NDArray[np.int32]
     places: NDArray[np.int32]
     words: NDArray[np.int32]
+
+
+def to_document(
+    record: Record, *, tokenizer: "PreTrainedTokenizerBase | None", vocabulary_size: int
+) -> Document:
+    """Tokenise a text, or take the token ids as they are.
+
+    No special token is added, and text that looks like one is tokenised as text: a document
+    must not be able to place an end of text or a chat turn.
+
+    Args:
+        record: The document, text or token ids.
+        tokenizer: The model's tokenizer; ``None`` will do for token ids. A slow one knows no
+            characters, and the document is then without text.
+        vocabulary_size: Number of token ids that the model knows.
+
+    Returns:
+        The document, possibly without any token.
+
+    Raises:
+        UsageError: If a text comes without a tokenizer, or an id is outside the vocabulary.
+    """
+    ids: NDArray[np.integer[Any]]
+    if record.prompt:
+        text, ids, offsets, spans = _prompt(record, tokenizer)
+    elif record.ids is not None:
+        text, ids, offsets, spans = None, record.ids, _NOWHERE, ()
+    else:
+        text = record.text
+        ids, offsets = _encode(text, tokenizer, record.id, special=False)
+        if not len(offsets):
+            text = None
+        spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
+    known = min(vocabulary_size, _MOST)
+    if ids.size and not 0 <= ids.min() <= ids.max() < known:
+        wrong = ids[(ids < 0) | (ids >= known)][0]
+        raise UsageError(
+            f"document {record.id!r} holds the token id {wrong}; allowed: 0 to"
+            f" {known - 1}, the vocabulary of the model"
+        )
+    # A corpus of many tokens is held whole: what a byte is enough for takes a byte.
+    start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
+    count = count.astype(np.min_scalar_type(count.max(initial=0)))
+    ids = ids.astype(np.int32)
+    return Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
+
+
+def _prompt(
+    record: Record, tokenizer: "PreTrainedTokenizerBase | None"
+) -> tuple[str | None, NDArray[np.int32], NDArray[np.int32], tuple[Span, ...]]:
+    """Tokenise a prompt part by part: only what the template puts in may be a special token."""
+    *_, answer = record.prompt
+    parts = pieces(record.prompt, answer, tokenizer=tokenizer, document=record.id)
+    ids, offsets, spans, tokens, characters = [], [], [], 0, 0
+    for part in parts:
+        encoded, places = _encode(part.text, tokenizer, record.id, special=part.name is None)
+        ids.append(encoded)
+        offsets.append(places + characters)
+        if part.name is not None and len(encoded):
+            spans.append(Span(part.name, tokens, tokens + len(encoded)))
+        tokens, characters = tokens + len(encoded), characters + len(part.text)
+    text = "".join(part.text for part in parts) if len(offsets[0]) else None
+    return text, np.concatenate(ids), np.concatenate(offsets).astype(np.int32), tuple(spans)
+
+
+def _encode(
+    text: str | None, tokenizer: "PreTrainedTokenizerBase | None", document: str, *, special: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Token ids, and the characters of each, shape ``(n, 2)``; none where the tokenizer is slow."""
+    if tokenizer is None or text is None:
+        raise UsageError(f"document {document!r} is a text, and the model has no tokenizer")
+    if len(text) >= _MOST:
+        raise UsageError(
+            f"document {document!r} has {len(text):,} characters; allowed: {_MOST - 1:,}"
+        )
+    try:
+        if len(text) <= PIECE or not tokenizer.is_fast:
+            return encode(text, tokenizer, special=special)[:2]
+        return encode_long(text, tokenizer, special=special)
+    except MemoryError as error:
+        raise ProbeError(
+            f"document {document!r}: tokenising its {len(text):,} characters takes more memory "
+            "than there is"
+        ) from error
 
 
 def encode(

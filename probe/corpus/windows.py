@@ -2,11 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 FEWEST_DOCUMENTS = 6
@@ -34,6 +33,7 @@ class Document:
         char_count: Characters of each token, shape ``(n,)``, whole numbers of any width.
         group: Value of the metadata column that groups documents, where one was asked for.
         spans: Its named passages in order, where the data has such.
+        metadata: What describes it, by column; a missing value has no entry.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Document:
     char_count: NDArray[np.integer[Any]]
     group: str | None = None
     spans: tuple[Span, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def char_end(self) -> NDArray[np.int32]:
@@ -135,7 +136,8 @@ def cut(
     slots = usable // length
     if slots < 1:
         return []
-    rng = _generator(seed, document.id)
+    digest = hashlib.sha256(f"windows {seed} {document.id}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest))
     offset = skip + int(rng.integers(usable - slots * length, endpoint=True))
     drawn = np.arange(slots)
     if per_document is not None and per_document < slots:
@@ -155,11 +157,6 @@ def whole(document: Document, *, length: int | None = None) -> Window:
     """
     tokens = len(document.ids) if length is None else min(length, len(document.ids))
     return window_at(document, index=0, start=0, length=tokens)
-
-
-def _generator(seed: int, document: str) -> Generator:
-    digest = hashlib.sha256(f"windows {seed} {document}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest))
 
 
 def window_at(document: Document, *, index: int, start: int, length: int) -> Window:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from probe.attention.apply import apply_pattern, check_support
-from probe.attention.support import Support
+from probe.attention.apply import Support, apply_pattern, check_support
 from probe.engine.branch import (
     Attention,
     Branch,
@@ -18,8 +17,7 @@ from probe.engine.branch import (
     has_several,
     tree_groups,
 )
-from probe.engine.ledger import IntactStates, Measurement
-from probe.engine.losses import Losses
+from probe.engine.losses import IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
@@ -36,11 +34,6 @@ class Costs:
     body_seconds: float = 0.0
     head_seconds: float = 0.0
     seconds: float = 0.0
-
-    def add(self, other: "Costs") -> None:
-        """Sum field by field."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
@@ -131,43 +124,29 @@ class Engine:
     ) -> list[list[Losses]]:
         """Losses of the branches *group* of windows, by window, in the order of *group*."""
         by_window: list[dict[int, Losses]] = [{} for _ in batch]
+        intact = set(measurement.references)
         patterns = by_attention([batch[0][number] for number in group])
         lower = self._lower_layers([[window[n] for n in group] for window in batch], patterns)
         for attention, places in patterns.items():
             numbers = [group[place] for place in places]
+            references = [at for at, number in enumerate(numbers) if number in intact]
+            walk = Walk(
+                self.model,
+                [[window[number] for number in numbers] for window in batch],
+                replace(measurement, references=references),
+                # The techniques have proved themselves without a pattern.
+                self.techniques if attention is None else self.techniques.whole(),
+            )
             first, outputs = lower.get(attention, (0, {}))
             with self._attending(attention), self.layers.skipped(first, outputs):
-                walk = self._walk(batch, numbers, measurement, whole=attention is not None)
+                walk.run()
             self.costs.tokens += round(walk.tokens * computed_share(first, self.layers.count))
-            for window, losses in zip(by_window, walk.losses(), strict=True):
+            self.costs.forwards += walk.forwards
+            self.costs.body_seconds += walk.body_seconds
+            self.costs.head_seconds += walk.head_seconds
+            for window, losses in zip(by_window, walk.ledger.losses(), strict=True):
                 window.update(zip(numbers, losses, strict=True))
         return [[window[number] for number in group] for window in by_window]
-
-    def _walk(
-        self,
-        batch: list[Sequence[Branch]],
-        numbers: Sequence[int],
-        measurement: Measurement,
-        *,
-        whole: bool,
-    ) -> Walk:
-        """Walk some branches of windows; *whole* forwards each by itself.
-
-        Under a pattern that is so: the techniques have proved themselves without one.
-        """
-        intact = set(measurement.references)
-        references = [place for place, number in enumerate(numbers) if number in intact]
-        walk = Walk(
-            self.model,
-            [[window[number] for number in numbers] for window in batch],
-            replace(measurement, references=references),
-            self.techniques.whole() if whole else self.techniques,
-        )
-        walk.run()
-        self.costs.forwards += walk.forwards
-        self.costs.body_seconds += walk.body_seconds
-        self.costs.head_seconds += walk.head_seconds
-        return walk
 
     def _lower_layers(
         self, batch: list[list[Branch]], groups: Mapping[Attention | None, list[int]]

@@ -8,6 +8,7 @@ later forwards, in place of computing them anew.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,7 +79,13 @@ class Layers:
     """
 
     def __init__(self, model: CausalModel) -> None:
-        self._layers = _layers_of(model)
+        count = getattr(model.model.config.get_text_config(), "num_hidden_layers", 0)
+        lists = [
+            module
+            for module in model.body.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == count
+        ]
+        self._layers = list(lists[0]) if len(lists) == 1 else []
         self.count = len(self._layers)
 
     @contextmanager
@@ -92,16 +99,15 @@ class Layers:
             Their outputs, filled by the forward.
         """
         outputs: Outputs = {}
-        with ExitStack() as hooks:
-            for number in sorted(numbers):
-                hooks.callback(self._record(number, outputs).remove)
-            yield outputs
 
-    def _record(self, number: int, outputs: Outputs) -> Any:
-        def hook(_module: nn.Module, _given: Any, output: Any) -> None:
+        def record(number: int, _module: nn.Module, _given: Any, output: Any) -> None:
             outputs[number] = _copied(output)
 
-        return self._layers[number].register_forward_hook(hook)
+        with ExitStack() as hooks:
+            for number in numbers:
+                hook = partial(record, number)
+                hooks.enter_context(self._layers[number].register_forward_hook(hook))
+            yield outputs
 
     @contextmanager
     def skipped(self, first: int, outputs: Outputs) -> Iterator[None]:
@@ -114,20 +120,8 @@ class Layers:
         with ExitStack() as stubs:
             for layer in self._layers[:first]:
                 # Every one gives what the last of them gave: what it is given it does not look at.
-                stubs.enter_context(
-                    stubbed(layer, lambda *_, **__: _copied(outputs[first - 1])),
-                )
+                stubs.enter_context(stubbed(layer, lambda *_, **__: _copied(outputs[first - 1])))
             yield
-
-
-def _layers_of(model: CausalModel) -> list[nn.Module]:
-    count = getattr(model.model.config.get_text_config(), "num_hidden_layers", 0)
-    lists = [
-        module
-        for module in model.body.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    ]
-    return list(lists[0]) if len(lists) == 1 else []
 
 
 def _copied(output: Any) -> Any:

@@ -6,8 +6,9 @@ wrong with one of its techniques, so none is used before it has proved itself on
 on a window of this run. What fails is switched off alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from itertools import chain
 
@@ -17,12 +18,11 @@ from numpy.typing import NDArray
 from scipy.stats import t
 from transformers.cache_utils import Cache
 
+from probe.engine.branch import Node
 from probe.engine.lower_layers import Layers
-from probe.engine.tree import Node, packed_mask
-from probe.engine.walk import Techniques
+from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
-from probe.models.cache import is_plain, rows, snapshot
-from probe.models.causal import CausalModel
+from probe.models.causal import CausalModel, is_plain, rows, snapshot
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
@@ -34,7 +34,9 @@ UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follow
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 
-_TECHNIQUES = frozenset(field.name for field in fields(Techniques))
+_UNCHANGED = (UNCHANGED, math.inf)
+
+_TECHNIQUES = tuple(field.name for field in fields(Techniques))
 
 
 @dataclass(frozen=True)
@@ -130,21 +132,13 @@ def check(
     Raises:
         ProbeError: If the model cannot forward the text.
     """
-    texts = map(partial(_tensor, model), chain([ids], more))
-    properties = [_causal(model, _tensor(model, ids)), _length(model, texts)]
+    texts = map(partial(_tensor, model), more)
+    text = _tensor(model, ids)
+    properties = [_causal(model, text), _length(model, text, texts)]
     with torch.inference_mode(), model.exact_head():
-        comparison = _Comparison(model, ids)
-        techniques = {
-            "continuation": comparison.continuation,
-            "forks": comparison.forks,
-            "rows": comparison.rows,
-            "packing": comparison.packing,
-            "head": comparison.head,
-        }
-        if lower:
-            techniques["lower"] = comparison.lower
-        outcomes = (comparison.run(name, technique) for name, technique in techniques.items())
-        return Report((*properties, *outcomes))
+        comparison = _Comparison(model, text)
+        tried = [name for name in _TECHNIQUES if lower or name != "lower"]
+        return Report((*properties, *map(comparison.outcome, tried)))
 
 
 def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
@@ -177,12 +171,11 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
             f"({type(error).__name__}: {line}); allowed: fewer (windows.length, or --length of "
             "probe check), of token ids that it knows"
         ) from error
-    return _property(
-        "causal", changes, exact, "the model sees what follows: other tokens behind a target change"
-    )
+    what = "the model sees what follows: other tokens behind a target change its loss"
+    return _judged("causal", changes, what, limits=_UNCHANGED if exact else None)
 
 
-def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
+def _length(model: CausalModel, text: torch.Tensor, more: Iterable[torch.Tensor]) -> Outcome:
     """Cut off what follows targets: their losses should stay.
 
     Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
@@ -190,11 +183,13 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
     change of the text with that of the length. Of the cuts the one with the largest mean change
     counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
     """
-    first = next(texts)
-    parts = _parts(len(first))
+    # A half, a quarter, an eighth, … of it, down to few tokens: the shortest branches of a run are
+    # far shorter than its windows, and what a family goes by may lie between the two.
+    powers = range(1, max(4, 1 + (len(text) // SHORTEST).bit_length()))
+    parts = [2**power for power in powers]
     by_cut: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
     exact, changed = True, False
-    for ids in chain([first], texts):
+    for ids in chain([text], more):
         changes, exact = _in_float32(model, partial(_cut, model, ids, parts))
         for part, change in zip(parts, changes, strict=True):
             by_cut[part].append(change)
@@ -202,20 +197,12 @@ def _length(model: CausalModel, texts: Iterator[torch.Tensor]) -> Outcome:
         # Most models change nothing, and one text shows it; of the others the mean is wanted.
         if not changed or sum(map(len, by_cut[parts[-1]])) >= FEWEST_TARGETS:
             break
+    what = "cutting off what follows a target changes its loss"
     outcomes = [
-        _property("length", torch.cat(changes), exact, "cutting off what follows a target changes")
+        _judged("length", torch.cat(changes), what, limits=_UNCHANGED if exact else None)
         for changes in by_cut.values()
     ]
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
-
-
-def _parts(length: int) -> list[int]:
-    """Shares of a text that are forwarded without what follows: a half, a quarter, an eighth, ….
-
-    Down to few tokens, since the shortest branches of a run are far shorter than its windows, and
-    what a family goes by may lie between the two.
-    """
-    return [2**power for power in range(1, max(4, 1 + (length // SHORTEST).bit_length()))]
 
 
 def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
@@ -262,27 +249,30 @@ def _in_float32(
         return compute(), True
 
 
-def _property(technique: str, changes: torch.Tensor, exact: bool, what: str) -> Outcome:
-    """Judge by changes of losses whether a model has a property."""
-    outcome = _outcome(technique, changes)
-    passed = outcome.worst <= UNCHANGED if exact else _is_rounding(outcome)
-    reason = "" if passed else f"{what} its loss by up to {outcome.worst:.2g} nats"
-    return replace(outcome, passed=passed, reason=reason)
+def _judged(
+    name: str, difference: torch.Tensor, what: str, *, limits: tuple[float, float] | None
+) -> Outcome:
+    """Judge by differences of losses.
 
-
-def _outcome(name: str, difference: torch.Tensor) -> Outcome:
-    """Mean, deviation and worst of differences, not judged yet."""
+    Args:
+        name: Of the technique or property.
+        difference: Differences, shape ``(m,)``, nats.
+        what: What differs, for the reason why it has not passed.
+        limits: The largest difference of one loss and of their mean, nats, in float32; ``None``
+            where differences are rounded.
+    """
     count = len(difference)
     mean, worst = float(difference.mean()), float(difference.abs().max())
-    if count < 2:
-        return Outcome(name, False, mean, 0.0, worst, targets=count, limit=worst)
-    sd = float(difference.std())
-    limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
-    return Outcome(name, False, mean, sd, worst, targets=count, limit=limit)
-
-
-def _is_rounding(outcome: Outcome) -> bool:
-    return abs(outcome.mean) <= ROUNDED_MEAN and outcome.sd <= ROUNDED_SD
+    sd, limit = 0.0, worst
+    if count > 1:
+        sd = float(difference.std())
+        limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
+    if limits is None:
+        passed = abs(mean) <= ROUNDED_MEAN and sd <= ROUNDED_SD
+    else:
+        passed = worst <= limits[0] and abs(mean) <= limits[1]
+    reason = "" if passed else f"{what} by up to {worst:.2g} nats"
+    return Outcome(name, passed, mean, sd, worst, reason, count, limit)
 
 
 def _tensor(model: CausalModel, ids: NDArray[np.int64]) -> torch.Tensor:
@@ -296,53 +286,42 @@ class _Unusable(Exception):
 class _Comparison:
     """Each technique against the whole forward of one text, from one prefix of it."""
 
-    def __init__(self, model: CausalModel, ids: NDArray[np.int64]) -> None:
-        self.model = model
-        self.ids = _tensor(model, ids)
+    def __init__(self, model: CausalModel, ids: torch.Tensor) -> None:
+        self.model, self.ids = model, ids
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
         self.whole = model.states(self.ids[None])[0][0]
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
 
-    def run(self, name: str, technique: Callable[[], torch.Tensor]) -> Outcome:
+    def outcome(self, technique: str) -> Outcome:
         try:
-            difference = technique()
+            difference: torch.Tensor = getattr(self, technique)()
         except _Unusable as error:
-            return Outcome(name, False, reason=str(error))
+            return Outcome(technique, False, reason=str(error))
         except Exception as error:  # whatever a family raises, the technique is not for it
             line = (str(error).splitlines() or [""])[0]
-            return Outcome(name, False, reason=f"the model raised {type(error).__name__}: {line}")
-        return self._judge(name, difference)
+            reason = f"the model raised {type(error).__name__}: {line}"
+            return Outcome(technique, False, reason=reason)
+        exact = self.model.model.dtype == torch.float32
+        limits = (FLOAT32_MAX, FLOAT32_MEAN) if exact else None
+        return _judged(technique, difference, "its losses differ", limits=limits)
 
-    def _judge(self, name: str, difference: torch.Tensor) -> Outcome:
-        outcome = _outcome(name, difference)
-        if self.model.model.dtype == torch.float32:
-            passed = outcome.worst <= FLOAT32_MAX and abs(outcome.mean) <= FLOAT32_MEAN
-        else:
-            passed = _is_rounding(outcome)
-        reason = "" if passed else f"its losses differ by up to {outcome.worst:.2g} nats"
-        return replace(outcome, passed=passed, reason=reason)
-
-    # -- the techniques; each returns differences of losses, shape (m,) ---------------------
+    # -- the techniques by their names; each returns differences of losses, shape (m,) ------
 
     def continuation(self) -> torch.Tensor:
-        states, _ = self.model.states(self._end[None], self._branch(), positions=self._positions())
-        return self._difference(states[0], self.at)
+        return self._difference(self._go_on(self._end[None], self._branch())[0], self.at)
 
     def forks(self) -> torch.Tensor:
         # Both at once: what the first one writes into the other's states would show in its losses.
         first, second = self._branch(), self._branch()
-        self.model.states(self.other[None, : self.tail], first, positions=self._positions())
-        states, _ = self.model.states(self._end[None], second, positions=self._positions())
-        return self._difference(states[0], self.at)
+        self._go_on(self.other[None, : self.tail], first)
+        return self._difference(self._go_on(self._end[None], second)[0], self.at)
 
     def rows(self) -> torch.Tensor:
         index = torch.zeros(2, dtype=torch.long, device=self.model.device)
         both = torch.stack([self.other[: self.tail], self._end])
-        forked = rows(self._branch(), index)
-        states, _ = self.model.states(both, forked, positions=self._positions())
-        return self._difference(states[1], self.at)
+        return self._difference(self._go_on(both, rows(self._branch(), index))[1], self.at)
 
     def packing(self) -> torch.Tensor:
         cache = self._branch()
@@ -407,10 +386,13 @@ class _Comparison:
             raise _Unusable("the model returns no cache")
         return snapshot(cache)
 
-    def _positions(self, start: int | None = None, stop: int | None = None) -> torch.Tensor | None:
+    def _go_on(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Hidden states of as many texts of the end, from a cache of the prefix."""
+        return self.model.states(ids, cache, positions=self._positions(self.at, len(self.ids)))[0]
+
+    def _positions(self, start: int, stop: int) -> torch.Tensor | None:
         if not self.model.takes_positions:
             return None
-        start, stop = self.at if start is None else start, stop or len(self.ids)
         return torch.arange(start, stop, device=self.model.device)[None]
 
     def _difference(self, states: torch.Tensor, start: int) -> torch.Tensor:

@@ -9,12 +9,18 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
-from probe.engine.branch import Branch, columns
-from probe.engine.ledger import Ledger, Measurement, Request
-from probe.engine.losses import Losses
-from probe.engine.tree import SHORT, Node, build, by_length, packed_mask, packs, without_tree
-from probe.models.cache import is_plain, release, rows, snapshot
-from probe.models.causal import CausalModel
+from probe.engine.branch import (
+    SHORT,
+    Branch,
+    Node,
+    build,
+    by_length,
+    columns,
+    packs,
+    without_tree,
+)
+from probe.engine.losses import Ledger, Measurement, Request
+from probe.models.causal import CausalModel, is_plain, release, rows, snapshot
 
 ALONE = 8192  # tokens of one row in one forward, which bounds the activations
 PIECE = 1024  # the same where a cache grows: between its tensors, larger ones leave larger holes
@@ -91,10 +97,6 @@ class Walk:
         self._siblings(self.roots, None)
         self._timed(self.ledger.settle)
 
-    def losses(self) -> list[list[Losses]]:
-        """The losses by window and branch."""
-        return self.ledger.losses()
-
     # -- the walk ---------------------------------------------------------------------------
 
     def _siblings(self, nodes: Sequence[Node], cache: Cache | None) -> None:
@@ -152,11 +154,8 @@ class Walk:
         The intact branch is none of the latter: its states must be known before those that are
         compared with it, and long nodes are walked first.
         """
-        short = [
-            n
-            for n in nodes
-            if not n.children and len(n) <= SHORT and self.first.isdisjoint(n.through)
-        ]
+        leaves = [n for n in nodes if not n.children and len(n) <= SHORT]
+        short = [n for n in leaves if self.first.isdisjoint(n.through)]
         return [n for n in nodes if n not in short], short
 
     # -- forwards ---------------------------------------------------------------------------
@@ -233,12 +232,9 @@ class Walk:
     def _requests(
         self, node: Node, states: torch.Tensor, origin: Node | None = None
     ) -> Iterator[Request]:
-        """Targets that a node's hidden states predict: those at ``start + 1 … stop``.
+        """Targets at ``start + 1 … stop`` of a node, and what predicts them.
 
-        Args:
-            node: The node.
-            states: Those of the node, or of a chain that begins with *origin*.
-            origin: See *states*.
+        *states* are those of the node, or of a chain that begins with *origin*.
         """
         shift = (origin or node).start
         for number in node.through:
@@ -266,3 +262,28 @@ class Walk:
         if self.model.device.type == "cuda":  # what was launched is done
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
+
+
+def packed_mask(leaves: Sequence[Node], cached: int, dtype: torch.dtype) -> torch.Tensor:
+    """What the tokens of packed leaves may see: the prefix they stand on, and their own past.
+
+    Additive, because a boolean mask is wrong in transformers' eager attention.
+
+    Args:
+        leaves: Leaves in the order in which they are packed.
+        cached: Tokens in the cache, at least the longest prefix of a leaf.
+        dtype: The model's dtype.
+
+    Returns:
+        0 where a key may be seen and the dtype's minimum elsewhere,
+        shape ``(1, 1, tokens, cached + tokens)``.
+    """
+    length = sum(map(len, leaves))
+    mask = torch.full((length, cached + length), torch.finfo(dtype).min, dtype=dtype)
+    at = 0
+    for leaf in leaves:
+        rows = slice(at, at + len(leaf))
+        mask[rows, : leaf.start] = 0
+        mask[rows, cached + at : cached + rows.stop].triu_(1)  # 0 up to a token, hidden after it
+        at = rows.stop
+    return mask[None, None]

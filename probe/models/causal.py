@@ -1,17 +1,24 @@
-"""A causal language model as the engine sees it: tokens to hidden states to logits."""
+"""A causal language model as the engine sees it: tokens to hidden states to logits, and its cache.
 
+A cache is gone on from several times, and the memory that it leaves is given back.
+"""
+
+import copy
+import ctypes
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from probe.errors import ProbeError
 
+_NARROW = (torch.bfloat16, torch.float16)
 _ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
 
 
@@ -126,10 +133,7 @@ class CausalModel:
         as the context; a projection that is no plain ``nn.Linear`` is left as it is.
         """
         linear = self.model.get_output_embeddings()
-        if type(linear) is not nn.Linear or linear.weight.dtype not in (
-            torch.bfloat16,
-            torch.float16,
-        ):
+        if type(linear) is not nn.Linear or linear.weight.dtype not in _NARROW:
             yield
             return
         weight = linear.weight.float()
@@ -169,6 +173,85 @@ class CausalModel:
         return logits
 
 
+# -- the cache --------------------------------------------------------------------------------
+
+
+def snapshot(cache: Cache) -> Cache:
+    """Copy a cache so that going on from either leaves the other as it was.
+
+    Keys and values are shared: a dynamic layer replaces its tensors when it grows, it never
+    writes into them. Recurrent layers do write into theirs, so their states are cloned.
+
+    Args:
+        cache: A cache that a model returned.
+
+    Returns:
+        A cache of the same class, equal in content.
+    """
+    twin = copy.copy(cache)
+    twin.layers = [_copy_layer(layer) for layer in cache.layers]
+    return twin
+
+
+def rows(cache: Cache, index: torch.Tensor) -> Cache:
+    """Fork a cache into rows of a batch.
+
+    Args:
+        cache: A cache of batch size ``b``; left as it was.
+        index: Row of *cache* that each new row continues, shape ``(rows,)``, int64.
+
+    Returns:
+        A cache of batch size ``rows``.
+    """
+    twin = snapshot(cache)
+    twin.reorder_cache(cast(torch.LongTensor, index))
+    return twin
+
+
+def is_plain(cache: Cache) -> bool:
+    """Whether every layer keeps all keys, so that a mask alone decides what a query sees."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def release() -> None:
+    """Return free pages of the heap to the system.
+
+    A cache grows by new tensors, each longer than the one it replaces: the holes that the old ones
+    leave are too small for the next, and without this the heap grows to several times what lives.
+    """
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+def _copy_layer(layer: Any) -> Any:
+    twin = copy.copy(layer)
+    for name, value in vars(twin).items():
+        if isinstance(value, dict):  # conv_states, recurrent_states and their flags
+            setattr(twin, name, {key: _clone(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            setattr(twin, name, list(map(_clone, value)))
+        elif name in ("conv_states", "recurrent_states"):
+            setattr(twin, name, _clone(value))
+    return twin
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    """The C library's ``malloc_trim``, ``None`` where there is none (macOS, Windows, musl)."""
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+    return trim
+
+
+# -- the parts of a model ----------------------------------------------------------------------
+
+
 def _parameters(module: nn.Module) -> frozenset[str]:
     return frozenset(inspect.signature(module.forward).parameters)
 
@@ -190,9 +273,8 @@ def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
         with torch.inference_mode():
             ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
             # Some families (MPT) keep no cache unless asked to.
-            model(
-                input_ids=ids, **({"use_cache": True} if "use_cache" in _parameters(model) else {})
-            )
+            asked = {"use_cache": True} if "use_cache" in _parameters(model) else {}
+            model(input_ids=ids, **asked)
     finally:
         for handle in hooks:
             handle.remove()
@@ -232,7 +314,7 @@ def _wide(layer: nn.Module) -> Callable[..., Any]:
 @contextmanager
 def _widened(weights: Iterable[torch.Tensor]) -> Iterator[None]:
     """Put float32 copies in the place of bfloat16 and float16 weights for a while."""
-    narrow = [(w, w.data) for w in weights if w.dtype in (torch.bfloat16, torch.float16)]
+    narrow = [(w, w.data) for w in weights if w.dtype in _NARROW]
     try:
         for weight, data in narrow:
             weight.data = data.float()

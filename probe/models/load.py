@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import transformers
@@ -23,7 +23,6 @@ from probe.models.causal import CausalModel
 from probe.models.location import Location, locate
 from probe.text import MOST, one_line, printable
 
-Loaded = TypeVar("Loaded")
 _SAMPLE = 1 << 20
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 _ORIGINAL = "original_max_position_embeddings"
@@ -134,7 +133,8 @@ def open_source(
         if (said := Path(folder) / _WARNINGS).is_file():
             earlier = json.loads(said.read_text(encoding="utf-8"))
     with _warned() as warnings:
-        config = _reading(path, lambda: AutoConfig.from_pretrained(folder, **given))
+        with _one_line_errors(path):
+            config = AutoConfig.from_pretrained(folder, **given)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **given)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -192,24 +192,16 @@ def load_model(
 def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any, list[str]]:
     """A model whose every weight comes from its checkpoint, and a line on weights left over.
 
-    transformers draws at random what a checkpoint lacks, and says so in a warning only.
-
-    Args:
-        path: Where transformers finds them.
-        named: What messages call the place, by default *path*.
-        given: What transformers is given besides.
-
-    Raises:
-        UsageError: If the checkpoint lacks weights, or holds some in another shape.
+    transformers draws at random what a checkpoint lacks, and says so in a warning only. Messages
+    call the place *named*, by default *path*.
     """
     # Without ignore_mismatched_sizes transformers raises before it says which weights.
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     named = named or path
-
-    def read() -> Any:
+    with _one_line_errors(named):
         try:
-            return load(path, **asked)
+            model, loaded = load(path, **asked)
         except RuntimeError as error:
             if not (parted := _unconverted(error)):
                 raise
@@ -218,8 +210,6 @@ def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any,
                 "fit together, some are missing or have another shape; allowed: a checkpoint with "
                 "every weight that its config.json asks for, in its shape"
             ) from error
-
-    model, loaded = _reading(named, read)
     name = type(model).__name__
     if missing := sorted(loaded["missing_keys"]):
         raise UsageError(
@@ -353,7 +343,8 @@ def _converted(location: Location) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
     try:
-        _reading(str(location.file), lambda: _convert(location, scratch))
+        with _one_line_errors(str(location.file)):
+            _convert(location, scratch)
         scratch.rename(folder)
     except OSError:
         if not (folder / "config.json").is_file():  # another process may have been first
@@ -409,10 +400,11 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _reading(path: str, read: Callable[[], Loaded]) -> Loaded:
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
     """Turn what transformers raises into one line that names the model."""
     try:
-        return read()
+        yield
     except ProbeError:
         raise
     except torch.OutOfMemoryError as error:

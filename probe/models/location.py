@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.corpus.data_files import expand_home, is_local
+from probe.corpus.dataset import expand_home, is_local
 from probe.errors import UsageError
 from probe.text import shown
 

@@ -13,6 +13,7 @@ from probe.text import shown
 EXACT = 5e-4  # nats in float32, the largest difference of one loss; what is wrong is off by more
 ROUNDED = 0.02  # nats in bfloat16 and float16, of the mean
 SAME = 1e-6  # nats: below it a gap in the position ids made no difference at all
+_FIRST = 4  # tokens that are left in front of a gap
 
 
 @torch.inference_mode()
@@ -27,13 +28,10 @@ def uses_position_ids(model: CausalModel, text: NDArray[np.int64]) -> bool:
     """
     if not model.takes_positions:
         return False
-    ids = torch.from_numpy(text).to(model.device)
-    near = _near(ids)
-    remaining = torch.cat([ids[:4], ids[near:]])
-    places = torch.cat([torch.arange(4), torch.arange(near, len(ids))]).to(ids.device)
+    ids, near, places = _with_gap(model, text)
     with_gap, closed = (
-        _nll(model, remaining, len(ids) - near, positions)
-        for positions in (places, _counted(remaining))
+        _nll(model, ids[places], len(ids) - near, positions)
+        for positions in (places, _counted(places))
     )
     return bool((with_gap - closed).abs().max() > SAME)
 
@@ -54,12 +52,10 @@ def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
     """
     if not model.takes_positions:
         return False
-    ids = torch.from_numpy(text).to(model.device)
-    near, first = _near(ids), 4
-    places = torch.cat([torch.arange(first), torch.arange(near, len(ids))]).to(ids.device)
+    ids, near, places = _with_gap(model, text)
     left_out = _nll(model, ids[places], len(ids) - near, places)
     seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device).tril()
-    seen[near:, first:near] = False
+    seen[near:, _FIRST:near] = False
     dtype = model.model.dtype
     mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
     mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)
@@ -102,8 +98,14 @@ def refuse_ignored_positions(
             )
 
 
-def _near(ids: torch.Tensor) -> int:
-    return len(ids) - len(ids) // 3
+def _with_gap(
+    model: CausalModel, text: NDArray[np.int64]
+) -> tuple[torch.Tensor, int, torch.Tensor]:
+    """A text, where its last third begins, and the places of that and of the first few tokens."""
+    ids = torch.from_numpy(text).to(model.device)
+    near = len(ids) - len(ids) // 3
+    places = torch.cat([torch.arange(_FIRST), torch.arange(near, len(ids))]).to(ids.device)
+    return ids, near, places
 
 
 def _counted(ids: torch.Tensor) -> torch.Tensor:

@@ -286,7 +286,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for place in experiment.windows.places:
         counts[place.document] = counts.get(place.document, 0) + 1
-    left, metadata = experiment.corpus.left_out, experiment.corpus.metadata
+    left = experiment.corpus.left_out
     return {
         "name": data_name(experiment.config),
         "path": experiment.config.data.path,
@@ -300,7 +300,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
                 "group": document.group,
             }
             | ({"spans": [list(span) for span in document.spans]} if document.spans else {})
-            | ({"metadata": dict(metadata[document.id])} if document.id in metadata else {})
+            | ({"metadata": dict(document.metadata)} if document.metadata else {})
             for document in experiment.corpus.documents
         ],
         "left_out": {

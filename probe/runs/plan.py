@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from probe.config import Config
 from probe.corpus.windows import Window
-from probe.engine.branch import Attention, by_attention, columns, has_several, tree_groups
+from probe.engine.branch import (
+    Attention,
+    build,
+    by_attention,
+    columns,
+    has_several,
+    tokens,
+    tree_groups,
+    without_tree,
+)
 from probe.engine.losses import token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
-from probe.engine.tree import build, tokens, without_tree
 from probe.models.causal import CausalModel
 from probe.protocols.branches import Draw, Scored
 from probe.results.scores import Key

@@ -17,7 +17,7 @@ from probe.runs.pattern_costs import first_changed
 
 LENGTH = 40
 IDS = random_ids(120)
-SHAPE = Shape(3, 4, 2, 8, 2, (None, None, None))
+SHAPE = Shape((LayerLimits(),) * 3, 4, 2, (8, 8), 2)
 FULL = LENGTH * (LENGTH + 1) // 2
 
 
@@ -132,13 +132,13 @@ def test_hard_coded_heads() -> None:
 def test_the_models_own_windows_count() -> None:
     """A sliding layer sees and keeps no more than its window, with a pattern or without."""
     shape = Shape.of(tiny("gemma3").config, number_bytes=4)
-    assert shape == Shape(3, 4, 2, 8, 4, (24, None, 24))
+    assert shape == replace(SHAPE, limits=tuple(map(LayerLimits, (24, None, 24))), number_bytes=4)
     slid = sum(min(i + 1, 24) for i in range(LENGTH))
     full = cost(None, LENGTH, shape)
     assert full.keys_per_query == pytest.approx((2 * slid + FULL) / 3 / LENGTH)
     assert full.kv_bytes == 2 * (24 + 40 + 24) * 2 * 8 * 4
     assert cost(parse("local(30)"), LENGTH, shape).kv_bytes == 2 * (24 + 31 + 24) * 2 * 8 * 4
-    assert Shape.of(tiny("mistral").config).windows == (24, 24, 24)
+    assert [limits.window for limits in Shape.of(tiny("mistral").config).limits] == [24, 24, 24]
     assert Shape.of(tiny("gpt2").config) == replace(SHAPE, kv_heads=4)
     assert Shape.of(tiny("llama").config) == SHAPE
 
@@ -183,7 +183,7 @@ def test_costs_go_by_what_attention_is_handed() -> None:
 
 def test_chunks_of_a_model_are_its_own() -> None:
     """A window as wide as a layer's own chunk hides nothing from it, and spares nothing."""
-    shape = Shape(2, 2, 2, 8, 2, (None, None), chunks=(16, 16))
+    shape = Shape((LayerLimits(chunk=16),) * 2, 2, 2, (8, 8), 2)
     mask = np.tri(40, dtype=bool) & (np.arange(40)[:, None] // 16 == np.arange(40)[None] // 16)
     part = parse("local(16)").rule(0, 0)
     assert np.array_equal(keys_per_query(part, 40, limits=shape.limits[0]), mask.sum(axis=1))

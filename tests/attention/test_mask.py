@@ -8,7 +8,7 @@ import torch
 from plain_attention import SEES, double_loop
 
 from probe.attention.parse import parse
-from probe.attention.terms.random_links import Random, is_grid
+from probe.attention.terms.mask import Random, is_grid
 
 LENGTH = 33
 

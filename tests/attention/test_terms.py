@@ -23,7 +23,7 @@ from probe.attention.apply import apply_pattern
 from probe.attention.parse import parse
 from probe.attention.terms.hardcoded import Gaussian
 from probe.attention.terms.lowrank import Pool, Project, Svd
-from probe.attention.terms.random_links import Random
+from probe.attention.terms.mask import Random
 
 LENGTH, BOUNDARY = 20, 13
 IDS = random_ids(LENGTH)

@@ -1,24 +1,30 @@
-"""The corpus: documents whole and exact, a seeded sample, and every omission counted."""
+"""The corpus: a seeded sample, every omission counted, and Python's own sources as one."""
 
 import functools
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from corpus_fixtures import (
-    END_OF_TEXT,
     books,  # noqa: F401 (fixture)
     byte_tokenizer,
     offline,  # noqa: F401 (fixture)
 )
-from transformers import ByT5Tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probe.corpus import sample
 from probe.corpus.dataset import DataOptions
-from probe.corpus.records import Record
-from probe.corpus.sample import NAMED, Corpus, load_corpus, to_document
+from probe.corpus.sample import (
+    NAMED,
+    SIMILARITY,
+    Corpus,
+    load_corpus,
+    near_duplicates,
+    python_sources,
+    without_licence,
+)
 from probe.errors import UsageError
 
 VOCABULARY = 257
@@ -32,47 +38,6 @@ def load(minimum: int = 1, seed: int = 0, **options: Any) -> Corpus:
         minimum=minimum,
         seed=seed,
     )
-
-
-class TestDocument:
-    def test_whole_text(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A token keeps its characters; bytes of one character share it; no warning of length."""
-        record = Record("a", text="aé b", group="g")
-        document = to_document(record, tokenizer=byte_tokenizer(), vocabulary_size=VOCABULARY)
-        assert (document.id, document.text, document.group) == ("a", "aé b", "g")
-        assert document.char_start.tolist() == [0, 1, 1, 2, 3]
-        assert document.char_end.tolist() == [1, 2, 2, 3, 4]
-        assert document.ids.dtype == np.int32
-        assert document.char_start.dtype == document.char_end.dtype == np.int32
-        assert byte_tokenizer().decode(document.ids) == "aé b"
-        assert not caplog.records
-
-    def test_no_special_token(self) -> None:
-        """A document cannot spell an end of text."""
-        tokenizer = byte_tokenizer()
-        record = Record("a", text=f"one{END_OF_TEXT}two")
-        document = to_document(record, tokenizer=tokenizer, vocabulary_size=VOCABULARY)
-        assert tokenizer.eos_token_id == VOCABULARY - 1
-        assert tokenizer.eos_token_id not in document.ids
-        assert len(document.ids) == len(record.text or "")
-
-    def test_slow_tokenizer(self) -> None:
-        """A tokenizer without offsets gives ids alone, and no special token either."""
-        tokenizer = ByT5Tokenizer()
-        record = Record("a", text="one</s>")
-        document = to_document(record, tokenizer=tokenizer, vocabulary_size=len(tokenizer))
-        assert document.text is None
-        assert document.ids.tolist() == [byte + 3 for byte in b"one</s>"]
-        assert document.char_start.shape == document.char_end.shape == (0,)
-
-    def test_token_ids(self) -> None:
-        """Token ids need no tokenizer; a text does."""
-        record = Record("a", ids=np.array([1, 2]))
-        document = to_document(record, tokenizer=None, vocabulary_size=3)
-        assert document.ids.tolist() == [1, 2]
-        assert document.text is None
-        with pytest.raises(UsageError, match="has no tokenizer"):
-            to_document(Record("a", text="x"), tokenizer=None, vocabulary_size=3)
 
 
 @pytest.mark.usefixtures("offline", "books")
@@ -129,3 +94,79 @@ class TestStdlib:
         """What means nothing to the standard library is not silently ignored."""
         with pytest.raises(UsageError, match="data_files, streaming cannot be set"):
             load(path="stdlib", data_files="*.py", streaming=True)
+
+
+# -- the sources of Python --------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A library of a few modules, two of them nearly the same."""
+    common = [f"line_{number} = {number}" for number in range(10)]
+    files = {
+        "argparse.py": "\n".join(common),
+        "json/decoder.py": "\n".join(["# Copyright 1066", "", "import re", "", "# why", "x = 1"]),
+        "json/encoder.py": "\n".join([*common[:7], "", "    # other", "y = 2"]),
+        "json/tests/fail.py": "z = 3",
+        "site-packages/numpy.py": "w = 4",
+        "_sysconfigdata__linux.py": "v = 5",
+        "empty.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (tmp_path / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\ns = 'caf\xe9'\n")
+    (tmp_path / "undecodable.py").write_bytes(b"s = 'caf\xe9'\n")
+    (tmp_path / "unknown.py").write_bytes(b"# coding: klingon\n")
+    return tmp_path
+
+
+def test_sources(folder: Path) -> None:
+    """Sources are read in order of their names; all that is left out is named or counted."""
+    records, left_out = python_sources(folder)
+    groups = {record.id: record.group for record in records}
+    assert groups == {
+        "argparse.py": "modules",
+        "empty.py": "modules",
+        "json/decoder.py": "json",
+        "latin.py": "modules",
+    }
+    assert list(groups) == sorted(groups)
+    assert left_out.near_duplicate.ids == ("json/encoder.py",)
+    assert left_out.undecodable.ids == ("undecodable.py", "unknown.py")
+    assert left_out.licence_headers == 1
+    texts = {record.id: record.text for record in records}
+    assert texts["json/decoder.py"] == "import re\n\n# why\nx = 1"
+    assert texts["latin.py"] == "# -*- coding: latin-1 -*-\ns = 'café'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("# Copyright X\nimport re\n", "import re\n"),
+        ("#! python\n\n# What it does.\n\n# Licensed to Y\n#\n# as is\n\nx = 1\n", "x = 1\n"),
+        ("# Copyright X\n\n# What it does.\nx = 1\n", "# What it does.\nx = 1\n"),
+        ("# What it does.\nx = 1  # licence\n", "# What it does.\nx = 1  # licence\n"),
+        ('"""Copyright X"""\n# licence\n', '"""Copyright X"""\n# licence\n'),
+        ("# The licence\n", ""),
+        ("\n\nx = 1\n", "\n\nx = 1\n"),
+        ("", ""),
+    ],
+)
+def test_without_licence(text: str, rest: str) -> None:
+    """Only comments before the first code are taken off, up to the last about a licence."""
+    assert without_licence(text) == rest
+
+
+@given(st.lists(st.sets(st.sampled_from("abcdefghij")), max_size=8))
+def test_near_duplicates(lines: list[set[str]]) -> None:
+    """Looking up the rarest lines finds what comparing every pair finds."""
+    kept: list[set[str]] = []
+    copies = []
+    for index, file in enumerate(lines):
+        if file and any(len(file & other) >= SIMILARITY * len(file | other) for other in kept):
+            copies.append(index)
+        else:
+            kept.append(file)
+    assert near_duplicates(lines) == copies

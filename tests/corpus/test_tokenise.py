@@ -1,4 +1,4 @@
-"""Long texts are tokenised in pieces, with the ids and characters of one call."""
+"""Documents are whole and exact; long texts in pieces have the ids and characters of one call."""
 
 import functools
 import random
@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from corpus_fixtures import END_OF_TEXT, byte_tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from probe.corpus import sample, tokenise
+from probe.corpus import tokenise
 from probe.corpus.records import Record
-from probe.corpus.sample import to_document
-from probe.corpus.tokenise import Tokens, encode, encode_long
-from probe.errors import ProbeError
+from probe.corpus.tokenise import Tokens, encode, encode_long, to_document
+from probe.errors import ProbeError, UsageError
 
+VOCABULARY = 257
 PIECE, OVERLAP = 1 << 12, 1 << 10
 UNKNOWN = "<unk>"
 RANDOM = random.Random(0)
@@ -108,6 +109,47 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 }
 
 
+class TestDocument:
+    def test_whole_text(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A token keeps its characters; bytes of one character share it; no warning of length."""
+        record = Record("a", text="aé b", group="g")
+        document = to_document(record, tokenizer=byte_tokenizer(), vocabulary_size=VOCABULARY)
+        assert (document.id, document.text, document.group) == ("a", "aé b", "g")
+        assert document.char_start.tolist() == [0, 1, 1, 2, 3]
+        assert document.char_end.tolist() == [1, 2, 2, 3, 4]
+        assert document.ids.dtype == np.int32
+        assert document.char_start.dtype == document.char_end.dtype == np.int32
+        assert byte_tokenizer().decode(document.ids) == "aé b"
+        assert not caplog.records
+
+    def test_no_special_token(self) -> None:
+        """A document cannot spell an end of text."""
+        tokenizer = byte_tokenizer()
+        record = Record("a", text=f"one{END_OF_TEXT}two")
+        document = to_document(record, tokenizer=tokenizer, vocabulary_size=VOCABULARY)
+        assert tokenizer.eos_token_id == VOCABULARY - 1
+        assert tokenizer.eos_token_id not in document.ids
+        assert len(document.ids) == len(record.text or "")
+
+    def test_slow_tokenizer(self) -> None:
+        """A tokenizer without offsets gives ids alone, and no special token either."""
+        tokenizer = ByT5Tokenizer()
+        record = Record("a", text="one</s>")
+        document = to_document(record, tokenizer=tokenizer, vocabulary_size=len(tokenizer))
+        assert document.text is None
+        assert document.ids.tolist() == [byte + 3 for byte in b"one</s>"]
+        assert document.char_start.shape == document.char_end.shape == (0,)
+
+    def test_token_ids(self) -> None:
+        """Token ids need no tokenizer; a text does."""
+        record = Record("a", ids=np.array([1, 2]))
+        document = to_document(record, tokenizer=None, vocabulary_size=3)
+        assert document.ids.tolist() == [1, 2]
+        assert document.text is None
+        with pytest.raises(UsageError, match="has no tokenizer"):
+            to_document(Record("a", text="x"), tokenizer=None, vocabulary_size=3)
+
+
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Short pieces; the list gets the characters of each."""
@@ -119,7 +161,6 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(tokenise, "encode", noted)
     monkeypatch.setattr(tokenise, "PIECE", PIECE)
-    monkeypatch.setattr(sample, "PIECE", PIECE)
     monkeypatch.setattr(tokenise, "OVERLAP", OVERLAP)
     return found
 

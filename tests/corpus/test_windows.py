@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.corpus.records import Record
-from probe.corpus.sample import to_document
+from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document, cut, token_counts, whole
 
 CUTS = st.fixed_dictionaries(

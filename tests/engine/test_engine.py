@@ -23,7 +23,8 @@ from plans import Plan, grid, sweep
 from planted import CopyRule, planted
 
 from probe.corpus.windows import Window
-from probe.engine import tree, walk
+from probe.engine import branch as tree
+from probe.engine import walk
 from probe.engine.branch import Branch
 from probe.engine.engine import Engine
 from probe.engine.losses import MEASURES, Losses

@@ -160,7 +160,7 @@ def test_the_engine_with_an_intact_branch_a_target(
 
     The text repeats itself, so that some starts share a prefix and are walked out of order.
     """
-    monkeypatch.setattr("probe.engine.ledger.HELD", held)
+    monkeypatch.setattr("probe.engine.losses.HELD", held)
     monkeypatch.setattr(tree_parts, "MOST_BRANCHES", 7)
     rng = np.random.default_rng(1)
     texts = [np.concatenate([[5] * 70, rng.integers(3, 96, 20)]) for _ in range(2)]

@@ -19,8 +19,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from transformers import AutoModelForCausalLM
 
 from probe.corpus.records import Record
-from probe.corpus.sample import to_document
 from probe.corpus.spans import TextSpan, pieces, read_spans, to_tokens
+from probe.corpus.tokenise import to_document
 from probe.errors import UsageError
 from probe.perturbations.condition import draw_rng, parse
 

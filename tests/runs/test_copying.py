@@ -10,8 +10,7 @@ from planted import FREE, CopyRule, planted
 from simulated import Simulation, write_run
 
 from probe.corpus.windows import Window
-from probe.engine.branch import columns
-from probe.engine.tree import build, tokens
+from probe.engine.branch import build, columns, tokens
 from probe.findings.answer import sentence, warnings_of
 from probe.perturbations.condition import parse
 from probe.protocols.branches import Draw, intact, perturbed

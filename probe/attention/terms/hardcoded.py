@@ -26,17 +26,13 @@ class Weights(Term):
     Their weights depend on indices only; queries and keys are never multiplied.
     """
 
-    normalised: ClassVar[bool] = True
-    """Whether the weights of what is seen are made to sum to 1."""
-    bidirectional: ClassVar[bool] = False
-    """Whether it has a meaning in encoders only."""
     attends: ClassVar[bool] = False
     """Whether the head attends as ever first, and the weights are put on what that gives."""
 
     @property
     def renormalised(self) -> bool:
-        """Whether the weights of what is seen are made to sum to 1, with these parameters."""
-        return self.normalised
+        """Whether the weights of what is seen are made to sum to 1."""
+        return True
 
     @abstractmethod
     def log_weights(self, query: Index, key: Index) -> Any:
@@ -130,7 +126,7 @@ class FirstToken(Weights):
     Source: You et al. 2020, section 3.
     """
 
-    normalised = False
+    renormalised = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 at index 0."""
@@ -149,7 +145,7 @@ class LastToken(Weights):
     Source: You et al. 2020, section 3.
     """
 
-    normalised = False
+    renormalised = False
     bidirectional = True
 
     def log_weights(self, query: Index, key: Index) -> Any:
@@ -162,7 +158,7 @@ class LastToken(Weights):
 class Zero(Weights):
     """No weight anywhere: the head gives nothing, zero-ablation."""
 
-    normalised = False
+    renormalised = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """0 everywhere."""

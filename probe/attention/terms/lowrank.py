@@ -30,11 +30,7 @@ class LowRank(Term):
     """
 
     k: int
-
-    @property
-    def turns_keys(self) -> bool:
-        """Whether keys are turned out of their rotary positions."""
-        return False
+    needs_boundary = True
 
     @abstractmethod
     def compress(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from probe.engine.tree import Node, build, tokens
+from probe.engine.branch import Node, build, tokens
 
 Keys = list[NDArray[np.int64]]
 SHARED = st.integers(1, 5)
