@@ -13,7 +13,6 @@ from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
-from probe.analysis.settings import Analysis
 from probe.analysis.sums import stacked
 from probe.errors import ProbeError
 from probe.findings.compare.differences import (
@@ -143,7 +142,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     per = bytes_per_token(connection, "a"), bytes_per_token(connection, "b")
     units = _units(runs, same, per)
     lines = [
-        *_read_with(*(run.analysis for run in runs)),
+        *_read_with(*runs),
         *_matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES]),
         *_differing(*runs),
         *_far_lengths([far_range(connection, side) for side in SIDES]),
@@ -271,38 +270,37 @@ def _differing(a: OpenRun, b: OpenRun) -> Iterator[str]:
             yield f"{name}: {values[0]} in A, {values[1]} in B"
 
 
-def _read_with(a: Analysis, b: Analysis) -> Iterator[str]:
+def _read_with(a: OpenRun, b: OpenRun) -> Iterator[str]:
     """That both runs are read with the settings of A, where those of B are others."""
-    first, second = _settings(a), _settings(b)
-    unequal = [f"{name} {first[name]} (in B {second[name]})" for name in _unequal([first, second])]
+    unequal = [f"{name} {first} (in B {second})" for name, (first, second) in _unequal([a, b])]
     if unequal:
         yield f"both are read with the analysis settings of A: {', '.join(unequal)}"
 
 
 def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
     """The analysis settings that the rows of a table do not share, one line each."""
-    every = [_settings(run.analysis) for run in runs]
     labels = unique_labels([run.folder for run in runs])
-    for setting in _unequal(every):
-        values = ", ".join(
-            f"{settings[setting]} in {label}" for settings, label in zip(every, labels, strict=True)
-        )
-        yield f"{setting}: {values}; each row of the table is read with its own"
+    for name, values in _unequal(runs):
+        each = ", ".join(f"{value} in {label}" for value, label in zip(values, labels, strict=True))
+        yield f"{name}: {each}; each row of the table is read with its own"
 
 
-def _settings(how: Analysis) -> dict[str, str]:
-    """What a reading depends on, by the names in a configuration."""
-    return {
-        "tolerances": " ".join(tolerance.text for tolerance in how.tolerances),
-        "bins_per_octave": str(how.bins_per_octave),
-        "confidence": f"{how.confidence:g}",
-        "resamples": str(how.resamples),
-        "simultaneous": str(how.simultaneous).lower(),
-    }
-
-
-def _unequal(every: Sequence[Mapping[str, str]]) -> list[str]:
-    return [name for name in every[0] if len({settings[name] for settings in every}) > 1]
+def _unequal(runs: Sequence[OpenRun]) -> Iterator[tuple[str, list[str]]]:
+    """What a reading depends on and runs differ in, by its name in a configuration, of each run."""
+    every = [
+        {
+            "tolerances": " ".join(tolerance.text for tolerance in run.analysis.tolerances),
+            "bins_per_octave": str(run.analysis.bins_per_octave),
+            "confidence": f"{run.analysis.confidence:g}",
+            "resamples": str(run.analysis.resamples),
+            "simultaneous": str(run.analysis.simultaneous).lower(),
+        }
+        for run in runs
+    ]
+    for name in every[0]:
+        values = [settings[name] for settings in every]
+        if len(set(values)) > 1:
+            yield name, values
 
 
 def _matched(

@@ -18,8 +18,6 @@ from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums, binned, stacked
 from probe.findings.compare.pair import SIDES, Pairing
 
-UnitName = Literal["tokens", "bytes"]
-
 VALUES = ("a", "b", "difference", "low", "high", "documents", "targets")
 CURVE_COLUMNS = ("condition", "unit", "distance_from", "distance_to", *VALUES)
 LOSS_COLUMNS = ("unit", *VALUES)
@@ -29,8 +27,6 @@ ONE_BIN: NDArray[np.int64] = np.array([0, 1])
 """Edges of the bin of rows that are summed whatever their distance, which is 0 there."""
 MOST = 0.9
 """Share of each run's documents that must reach as far in bytes as both are compared."""
-
-
 _SINGLE_HEAD = re.compile(
     r"attend\(heads\(((?! \+ ).)+, layers=\[[0-9]{1,9}\], heads=\[[0-9]{1,9}\]\)\)"
 )
@@ -46,7 +42,7 @@ class Unit:
             nats an average token whatever the unit, so that tolerances and floors mean the same.
     """
 
-    name: UnitName
+    name: Literal["tokens", "bytes"]
     per: float = 1.0
 
     @property
@@ -128,13 +124,16 @@ def reaches(
 def first_distance(
     connection: duckdb.DuckDBPyConnection, condition: str, unit: Unit, start: int
 ) -> int:
-    """Where a curve begins in the unit that starts late: no bin holds a distance before it.
+    """Where a curve begins in the unit: no bin holds a distance before it.
 
     Args:
         connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
         condition: Canonical text of the condition.
         unit: What distances are counted in.
         start: First distance of the curve (tokens).
+
+    Returns:
+        The first distance behind all targets that the curve leaves out.
     """
     if unit.name == "tokens" or start <= 0:
         return start

@@ -23,19 +23,8 @@ from probe.results.folder import unique_labels
 from probe.results.views import row
 
 COLUMNS = (
-    "run",
-    "model",
-    "revision",
-    "dtype",
-    "attention",
-    "data",
-    "documents",
-    "windows",
-    "targets",
-    "loss",
-    "perplexity",
-    "bits_per_byte",
-    "condition",
+    *("run", "model", "revision", "dtype", "attention", "data", "documents", "windows", "targets"),
+    *("loss", "perplexity", "bits_per_byte", "condition"),
 )
 """Columns in front of the tolerances: loss is the intact one (nats a token)."""
 

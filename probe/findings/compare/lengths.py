@@ -21,24 +21,9 @@ from probe.results.tolerance import Tolerance
 from probe.text import signed
 
 COLUMNS = (
-    "condition",
-    "tolerance",
-    "unit",
-    "kind",
-    "a_text",
-    "b_text",
-    "difference",
-    "low",
-    "high",
-    "octaves",
-    "octaves_low",
-    "octaves_high",
-    "delta_from",
-    "delta_to",
-    "delta_difference",
-    "delta_low",
-    "delta_high",
-    "text",
+    *("condition", "tolerance", "unit", "kind", "a_text", "b_text"),
+    *("difference", "low", "high", "octaves", "octaves_low", "octaves_high"),
+    *("delta_from", "delta_to", "delta_difference", "delta_low", "delta_high", "text"),
 )
 SHOWN = {"tokens": "nats a token", "bytes": "bits per byte"}
 
