@@ -160,14 +160,8 @@ def _read(
     An answer says that delta stays below the tolerance from a distance on, or does not up to the
     end: it is ``unresolved`` with fewer than six documents, or with fewer than ``FEWEST_TARGETS``
     targets in any octave from the one of its lower limit to the end of the condition's curve. The
-    octaves before may be thin: a lower limit stops there by itself.
-
-    Args:
-        run: The open run, whose draws of documents are taken.
-        condition: Canonical text of the condition.
-        sums: Its sums.
-        measured: First distances of the bins that the condition has over all targets (tokens),
-            grey ones not, rising.
+    octaves before may be thin: a lower limit stops there by itself. *measured* are the first
+    distances of the bins (tokens) that the condition has over all targets, rising.
     """
     how, octaves = run.analysis, _octaves(sums, measured)
     reason = _too_few(sums, octaves.tail(1))

@@ -194,18 +194,11 @@ def _write_rows(
 ) -> None:
     """Write a table, a row group for each batch of windows.
 
-    Args:
-        run: The run.
-        counts: How often each type occurs in its data.
-        state: Digest of what the table depends on.
-        missing: Classes to work out.
-        old: Those that stay of the table in the run folder, with their versions.
-        path: Where to write it.
+    Classes that are *missing* are worked out; *old* ones, with their versions, are those of the
+    table in the run folder.
 
     Raises:
-        OSError: If the file cannot be written.
-        _UnusableError: If the table in the run folder cannot be read, or has other rows.
-        ProbeError: If a predicate fails or the windows cannot be read.
+        _UnusableError: If that table cannot be read, or has other rows.
     """
     versions = dict(old) | {one.text: one.version for one in missing}
     holds = json.dumps({"state": state, "versions": versions}, ensure_ascii=False)

@@ -219,32 +219,38 @@ def _by_condition(
             ends = reaches(connection, condition, unit)
             pair = None
             if ends:
-                edges = bin_edges(min(ends), how.bins_per_octave)
-                start = max(run.starts.get(condition, 0) for run in runs)
-                edges = edges[edges >= first_distance(connection, condition, unit, start)]
-                rows_of_curve = (
-                    f"FROM {{side}}_{unit.name} WHERE condition = $condition AND NOT grey"
-                )
-                pair = pair_sums(connection, condition, unit, draws, rows_of_curve, edges)
+                pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
             if not ends or not pair:
-                rows.notes.append(
-                    f"{condition}: no distance in {unit.name} that both runs measured"
-                )
+                missing = f"no distance in {unit.name} that both runs measured"
+                rows.notes.append(f"{condition}: {missing}")
                 continue
             rows.notes.extend(_reached(condition, unit, ends))
             for sums, frames in ((pair, rows.curve), (by_octave(pair), rows.octaves)):
-                frames.append(
-                    difference_rows(sums, draws, how.confidence, simultaneous=how.simultaneous)
-                )
-            for a, b in _lengths(pair, draws, runs, floor, sizes):
+                frames.append(difference_rows(sums, how.confidence, simultaneous=how.simultaneous))
+            for a, b in _lengths(pair, runs, floor, sizes):
                 far = rows.octaves[-1].iloc[-1]
                 rows.contexts.append(context_row(a, b, unit, far, how.confidence))
     return rows
 
 
+def _curve_sums(
+    connection: duckdb.DuckDBPyConnection,
+    runs: tuple[OpenRun, OpenRun],
+    condition: str,
+    unit: Unit,
+    draws: Draws,
+    reach: int,
+) -> PairSums | None:
+    """Sums of delta by bin up to a reach in the unit, grey rows left out."""
+    edges = bin_edges(reach, runs[0].analysis.bins_per_octave)
+    start = max(run.starts.get(condition, 0) for run in runs)
+    edges = edges[edges >= first_distance(connection, condition, unit, start)]
+    rows = f"FROM {{side}}_{unit.name} WHERE condition = $condition AND NOT grey"
+    return pair_sums(connection, condition, unit, draws, rows, edges)
+
+
 def _lengths(
     pair: PairSums,
-    draws: Draws,
     runs: tuple[OpenRun, OpenRun],
     floor: tuple[NoiseFloor | None, NoiseFloor | None],
     sizes: tuple[float | None, float | None],
@@ -253,7 +259,7 @@ def _lengths(
     how = runs[0].analysis
     curves = [
         fit_curve(pair.condition, sums, weights, how.confidence)
-        for sums, weights in zip((pair.a, pair.b), draws.weights, strict=True)
+        for sums, weights in zip((pair.a, pair.b), pair.draws.weights, strict=True)
     ]
     for tolerance in how.tolerances:
         yield [

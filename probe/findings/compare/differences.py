@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import duckdb
@@ -73,6 +73,7 @@ class PairSums:
     Args:
         condition: Canonical text of the condition.
         unit: What distances and targets are counted in.
+        draws: Draws of the documents.
         a: Sums of the first run (nats; targets in average tokens), documents in its own order.
         b: Sums of the second; the same targets as ``a`` where windows are paired.
         targets: Targets by bin, the smaller number of both, shape ``(bins,)``.
@@ -80,6 +81,7 @@ class PairSums:
 
     condition: str
     unit: Unit
+    draws: Draws
     a: Sums
     b: Sums
     targets: NDArray[np.int64]
@@ -212,7 +214,7 @@ def pair_sums(
 
     first, second = map(sums, SIDES, draws.documents)
     targets = frame.groupby("bin")[["a_targets", "b_targets"]].sum().min(axis=1)
-    return PairSums(condition, unit, first, second, targets.to_numpy(dtype=np.int64))
+    return PairSums(condition, unit, draws, first, second, targets.to_numpy(dtype=np.int64))
 
 
 def floors(
@@ -233,13 +235,12 @@ def floors(
 
 
 def difference_rows(
-    pair: PairSums, draws: Draws, confidence: float, *, simultaneous: bool = False
+    pair: PairSums, confidence: float, *, simultaneous: bool = False
 ) -> pd.DataFrame:
     """The difference of two means, one row a bin.
 
     Args:
         pair: The sums of both.
-        draws: Draws of the documents.
         confidence: Confidence of the limits.
         simultaneous: Whether they hold for all bins at once, not bin by bin.
 
@@ -248,7 +249,7 @@ def difference_rows(
         its limits, all in nats a token or, in bytes, bits per byte; ``documents`` and ``targets``
         are the smaller numbers of both runs.
     """
-    apart = _difference(pair, draws, confidence)
+    apart = _difference(pair, confidence)
     low, high = band(apart, confidence, simultaneous=simultaneous)
     sides = (pair.a, pair.b)
     a, b = (ratio(sums.sums.sum(axis=0), sums.targets.sum(axis=0)) for sums in sides)
@@ -284,7 +285,7 @@ def by_octave(pair: PairSums) -> PairSums:
         Sums(lower, upper, pooled(sums.sums), pooled(sums.targets)) for sums in (pair.a, pair.b)
     )
     targets = np.add.reduceat(pair.targets, starts)
-    return PairSums(pair.condition, pair.unit, a, b, np.asarray(targets, dtype=np.int64))
+    return replace(pair, a=a, b=b, targets=np.asarray(targets, dtype=np.int64))
 
 
 def loss_rows(
@@ -313,7 +314,7 @@ def loss_rows(
         pair = pair_sums(connection, "intact", unit, draws, rows)
         if pair is not None and all(sums.targets.any() for sums in (pair.a, pair.b)):
             name = "nats per token" if tokens else "bits per byte"
-            frames.append(difference_rows(pair, draws, confidence).assign(unit=name))
+            frames.append(difference_rows(pair, confidence).assign(unit=name))
     return stacked(frames, LOSS_COLUMNS)[[*LOSS_COLUMNS]]
 
 
@@ -349,7 +350,7 @@ def pattern_rows(
             GROUP BY ALL"""
         pair = pair_sums(connection, name, Unit("tokens"), draws, rows)
         if pair is not None:
-            frames.append(difference_rows(pair, draws, confidence))
+            frames.append(difference_rows(pair, confidence))
     return stacked(frames, PATTERN_COLUMNS)[[*PATTERN_COLUMNS]]
 
 
@@ -362,18 +363,19 @@ def patterns(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
     return [str(name) for (name,) in rows if not _SINGLE_HEAD.fullmatch(str(name))]
 
 
-def _difference(pair: PairSums, draws: Draws, confidence: float) -> Bootstrap:
+def _difference(pair: PairSums, confidence: float) -> Bootstrap:
     """The mean of B less that of A by bin, and its resamples.
 
     Where windows are paired the difference is formed target by target, before anything is
     divided; else it is that of two means, each stretched for its own number of documents.
     """
-    if draws.pairing == "windows":
+    weights = pair.draws.weights
+    if pair.draws.pairing == "windows":
         sums = pair.b.sums - pair.a.sums
-        return bootstrap(sums, pair.a.targets, draws.weights[0], confidence)
+        return bootstrap(sums, pair.a.targets, weights[0], confidence)
     first, second = (
         bootstrap(sums.sums, sums.targets, drawn, confidence)
-        for sums, drawn in zip((pair.a, pair.b), draws.weights, strict=True)
+        for sums, drawn in zip((pair.a, pair.b), weights, strict=True)
     )
     return Bootstrap(
         second.mean - first.mean,

@@ -179,11 +179,11 @@ def _table(frame: pd.DataFrame) -> Table:
     tolerances = [name for name in frame.columns if f"{name} length" in frame.columns]
     alike = frame["attention"].nunique() < 2
     names = [*(name for name in COLUMNS if name != "attention" or not alike), *tolerances]
+    forms = dict.fromkeys(("documents", "windows", "targets"), ",")
+    forms |= {"loss": ".4f", "perplexity": ".2f", "bits_per_byte": ".4f"}
     shown = frame[names].copy()
-    for name, form in (("loss", "{:.4f}"), ("perplexity", "{:.2f}"), ("bits_per_byte", "{:.4f}")):
-        shown[name] = [form.format(value) if value == value else "–" for value in frame[name]]
-    for name in ("documents", "windows", "targets"):
-        shown[name] = [f"{value:,}" for value in frame[name]]
+    for name, form in forms.items():
+        shown[name] = [f"{value:{form}}" if value == value else "–" for value in frame[name]]
     return Table(
         "The runs",
         [name.replace("_", " ") for name in names],
