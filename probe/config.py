@@ -104,7 +104,7 @@ class DataConfig(Part):
     @field_validator("metadata_columns")
     @classmethod
     def _free(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        from probe.classes.choice import check_columns
+        from probe.classes.registry import check_columns
 
         check_columns(columns)
         read = info.data.get("ids_column") or info.data.get("text_column")
@@ -141,7 +141,7 @@ class AnalysisConfig(Part):
     @field_validator("classes")
     @classmethod
     def _known(cls, classes: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        from probe.classes.choice import choose
+        from probe.classes.registry import choose
 
         if classes:
             columns = (info.context or {}).get("metadata_columns", ())

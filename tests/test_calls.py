@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from probe.attention.parse import parse as pattern
 from probe.calls import LIMITS, Call, Syntax, listed, literal
-from probe.classes.choice import choose
+from probe.classes.registry import choose
 from probe.errors import UsageError
 from probe.perturbations.condition import parse as condition
 

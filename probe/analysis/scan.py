@@ -273,19 +273,21 @@ class Scan:
         known &= np.maximum.reduceat(columns["position"], first) < start + self._tokens[at]
         starts = np.repeat(start.astype(np.int32), np.diff(first, append=len(columns["nll"])))
         boundary = columns["boundary"]
-        layout = self._layout(
-            first,
-            condition,
-            columns["position"] - starts,
-            np.where(boundary < 0, np.int32(-1), boundary - starts),
-            columns["distance"],
+        layout = self._known(
+            Layout(
+                first,
+                condition,
+                columns["position"] - starts,
+                np.where(boundary < 0, np.int32(-1), boundary - starts),
+                columns["distance"],
+                self._context,
+            )
         )
         losses = (columns[name] for name in LOSSES)
         return Block(layout, document, window, start, known, self._offsets[at], *losses)
 
-    def _layout(self, *places: NDArray[Any]) -> Layout:
-        """The layout of these rows, the one that some rows before them had where it is the same."""
-        layout = Layout(*places, context=self._context)
+    def _known(self, layout: Layout) -> Layout:
+        """The layout that some rows before had, where it is the same."""
         for known in tuple(self._layouts):
             if known == layout:
                 return known

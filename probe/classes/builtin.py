@@ -95,8 +95,7 @@ def last_occurrence(window: WindowTokens, *, edges: Sequence[int] = (16, 64, 256
         last occurred), with fixed intervals.
     """
     _check_edges("last_occurrence", edges, lowest=2)
-    names = ["nowhere", *_intervals([1, *edges])]
-    return _named(window.last_occurrence, [1, *edges], names)
+    return _intervals(window.last_occurrence, [1, *edges], "nowhere")
 
 
 @register("copy", version=_first_version)
@@ -116,7 +115,7 @@ def copy(window: WindowTokens, *, edges: Sequence[int] = (2, 4, 8)) -> Labels:
     Source: Sun et al. 2021, section 5 (sequence-level copying); n-grams of tokens are ours.
     """
     _check_edges("copy", edges, lowest=1, highest=LONGEST)
-    return _named(window.copies[0], edges, ["none", *_intervals(edges)])
+    return _intervals(window.copies[0], edges, "none")
 
 
 @register("kind", version=_first_version)
@@ -170,18 +169,13 @@ def _check_edges(
         raise UsageError(f"{name}: edges are {shown(edges)}; allowed: rising whole numbers {limit}")
 
 
-def _intervals(edges: Sequence[int]) -> list[str]:
-    """Names of the intervals that begin at the edges."""
-    ends = [end - 1 for end in edges[1:]]
+def _intervals(values: NDArray[np.int64], edges: Sequence[int], below: str) -> NDArray[Any]:
+    """The interval of each value by name; they begin at the edges."""
     closed = [
-        f"{begin}" if begin == end else f"{begin}–{end}"
-        for begin, end in zip(edges, ends, strict=False)
+        f"{begin}" if begin == end - 1 else f"{begin}–{end - 1}" for begin, end in pairwise(edges)
     ]
-    return [*closed, f"{edges[-1]} or more"]
-
-
-def _named(values: NDArray[np.int64], edges: Sequence[int], names: Sequence[str]) -> NDArray[Any]:
-    return np.array(names)[np.searchsorted(np.array(edges), values, side="right")]
+    names = np.array([below, *closed, f"{edges[-1]} or more"])
+    return names[np.searchsorted(np.array(edges), values, side="right")]
 
 
 def _spacy_version(*, model: str = MODEL) -> str:

@@ -1,6 +1,6 @@
 """Sums and counts by token class, in one pass over the score rows."""
 
-import itertools
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
@@ -16,7 +16,7 @@ from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.scan import Block, Floats, Layout, Places, Scan
 from probe.analysis.sums import Sums
-from probe.classes.labels import DISTANCES
+from probe.classes.registry import DISTANCES
 from probe.classes.table import ClassTable
 
 COUNTS = ("class", "value", "targets", "share", "documents")
@@ -210,23 +210,22 @@ class ClassSums:
             order of the table; values are in the order of the number they begin with, else of
             their name.
         """
-        scan, rows = self._scan, dict[str, list[tuple[Any, ...]]]()
+        scan, rows = self._scan, defaultdict[str, list[tuple[Any, ...]]](list)
         whole = int(self._scored.sum())
         for one in self._labels.combined:
             found = [
                 np.bincount(one.numbers[tokens][self._scored[tokens]], minlength=len(one.has))
                 for tokens in scan.tokens_of_documents()
             ]
-            ends = np.cumsum([len(values) for values in one.values.values()])[:-1]
-            parts = np.split(np.array(found) @ one.has, ends, axis=1)
-            for (name, values), by_document in zip(one.values.items(), parts, strict=True):
-                targets = by_document.sum(axis=0).astype(np.int64)
-                documents = (by_document > 0).sum(axis=0)
-                rows[name] = [
-                    (name, values[at], targets[at], targets[at] / max(whole, 1), documents[at])
-                    for at in sorted(range(len(values)), key=lambda at: _natural(values[at]))
-                ]
-        ordered = itertools.chain(*(rows[name] for name in self.table.classes))
+            labels = [(name, value) for name, values in one.values.items() for value in values]
+            for label, by_document in zip(labels, (np.array(found) @ one.has).T, strict=True):
+                targets, documents = int(by_document.sum()), int((by_document > 0).sum())
+                rows[label[0]].append((*label, targets, targets / max(whole, 1), documents))
+        ordered = [
+            row
+            for name in self.table.classes
+            for row in sorted(rows[name], key=lambda row: _natural(row[1]))
+        ]
         frame = pd.DataFrame(ordered, columns=[*COUNTS])
         return frame if whole else frame.assign(share=np.nan)
 

@@ -18,7 +18,7 @@ from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import Sums, stacked
 from probe.classes.class_sums import WHERE, ClassSums
-from probe.classes.labels import DISTANCES
+from probe.classes.registry import DISTANCES
 from probe.classes.table import classify
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.results.tolerance import Tolerance
@@ -27,46 +27,20 @@ MOST_VALUES = 30
 """Values of a class that get curves: those with most targets."""
 
 CONTEXTS = (
-    "class",
-    "value",
-    "condition",
-    "tolerance",
-    "kind",
-    "length",
-    "low",
-    "high",
-    "text",
-    "targets",
-    "documents",
-    "reasons",
-    "flags",
+    *("class", "value", "condition", "tolerance", "kind", "length", "low", "high", "text"),
+    *("targets", "documents", "reasons", "flags"),
 )
 CURVES = (
-    "class",
-    "value",
-    "condition",
-    "distance_from",
-    "distance_to",
-    "delta",
-    "low",
-    "high",
-    "fit",
-    "targets",
-    "documents",
+    *("class", "value", "condition", "distance_from", "distance_to"),
+    *("delta", "low", "high", "fit", "targets", "documents"),
 )
 FEWEST_TARGETS = 50
 """Below this many targets in an octave a mean of so skewed a thing as delta says too little."""
 PLACES = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "where",
-    "delta",
-    "low",
-    "high",
-    "targets",
-    "documents",
+    *("condition", "distance_from", "distance_to", "where"),
+    *("delta", "low", "high", "targets", "documents"),
 )
+_NO_LENGTH: Mapping[str, Any] = dict.fromkeys(("value", "estimate", "lower", "upper"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +55,8 @@ class ClassCurves:
             ``high`` its limits (a missing one is beyond reach, all are missing if unresolved).
         counts: ``class, value, targets, share, documents``; every scored target once.
         occurrences: Delta by octave and by where the target's token last stood relative to the
-            boundary: ``condition, distance_from, distance_to, where, delta, low, high, targets,
-            documents``. Its members change along the curve, so it gives no length.
+            boundary, columns ``PLACES``. Its members change along the curve, so it gives no
+            length.
         copies: The same by where the longest copied context stands.
         notes: What a reader should know, one line each.
     """
@@ -115,69 +89,48 @@ def class_curves(run: OpenRun, sums: ClassSums) -> ClassCurves:
     Returns:
         Curves, answers, counts and tables.
     """
-    reader, counts, table = ClassReader(run), sums.counts(), sums.table
-    curves, contexts = _by_value(counts, sums, measured_bins(run), reader)
-    occurrences, copies = (reader.placed(sums, name) for name in DISTANCES)
-    return ClassCurves(
-        curves,
-        contexts,
-        counts,
-        occurrences,
-        copies,
-        (*table.notes, *_notes(table.classes, counts, run.connection)),
-    )
-
-
-def measured_bins(run: OpenRun) -> dict[str, NDArray[np.int64]]:
-    """First distances of the bins that each condition has over all its targets, grey ones not.
-
-    The noise control is left out: it has no answer.
-    """
-    rows = without_noise(run.sums[~run.sums["grey"].astype(bool)])
-    return {
-        str(condition): np.unique(part["distance_from"].to_numpy(dtype=np.int64))
-        for condition, part in rows.groupby("condition")
-    }
+    counts, table = sums.counts(), sums.table
+    notes = (*table.notes, *_notes(table.classes, counts, run.connection))
+    occurrences, copies = (_placed(run, sums, name) for name in DISTANCES)
+    return ClassCurves(*_by_value(run, counts, sums), counts, occurrences, copies, notes)
 
 
 def _by_value(
-    counts: pd.DataFrame,
-    sums: ClassSums,
-    measured: Mapping[str, NDArray[np.int64]],
-    reader: "ClassReader",
+    run: OpenRun, counts: pd.DataFrame, sums: ClassSums
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curves and contexts of the values with most targets of each class."""
     by_class = counts.sort_values("targets", ascending=False, kind="stable").groupby("class")
     drawn = counts[counts.index.isin(by_class.head(MOST_VALUES).index)]
+    rows = without_noise(run.sums[~run.sums["grey"].astype(bool)])
+    measured = {
+        str(condition): np.unique(part["distance_from"].to_numpy(dtype=np.int64))
+        for condition, part in rows.groupby("condition")
+    }
     curves, answers = [], []
     for text, value in zip(drawn["class"], drawn["value"], strict=True):
         for condition, bins in measured.items():
-            curve, contexts = reader.read(condition, sums.sums(text, value, condition), bins)
+            curve, contexts = _read(run, condition, sums.sums(text, value, condition), bins)
             if len(curve):
                 curves.append(curve.assign(**{"class": text, "value": value}))
-            answers += [_record(text, value, context) for context in contexts]
-    frame = stacked(curves, CURVES)
+            answers += [(text, value, *_values(context)) for context in contexts]
+    frame = pd.DataFrame(answers, columns=[*CONTEXTS])
     whole = dict.fromkeys(["length", "low", "high"], "Int64")
-    return frame[[*CURVES]], pd.DataFrame(answers, columns=[*CONTEXTS]).astype(whole)
+    return stacked(curves, CURVES)[[*CURVES]], frame.astype(whole)
 
 
-def _record(text: str, value: str, context: EffectiveContext) -> dict[str, object]:
-    length, low, high = context.lengths
-    return {
-        "class": text,
-        "value": value,
-        "condition": context.condition,
-        "tolerance": context.tolerance,
-        "kind": context.kind,
-        "length": length,
-        "low": low,
-        "high": high,
-        "text": context.text(),
-        "targets": context.targets,
-        "documents": context.documents,
-        "reasons": "; ".join(context.reasons),
-        "flags": "; ".join(context.flags),
-    }
+def _values(context: EffectiveContext) -> tuple[object, ...]:
+    """What the frame of contexts has of an answer, in the order of its columns."""
+    return (
+        context.condition,
+        context.tolerance,
+        context.kind,
+        *context.lengths,
+        context.text(),
+        context.targets,
+        context.documents,
+        "; ".join(context.reasons),
+        "; ".join(context.flags),
+    )
 
 
 def _notes(
@@ -199,142 +152,98 @@ def _notes(
     return lines
 
 
-@dataclass(frozen=True, eq=False)
-class ClassReader:
-    """Reads the sums of a class as those of the whole run, with its draws of documents.
+def _read(
+    run: OpenRun, condition: str, sums: Sums, measured: NDArray[np.int64]
+) -> tuple[pd.DataFrame, list[EffectiveContext]]:
+    """The curve of one value under one condition, and its answer at each tolerance.
 
-    Args:
-        run: The open run.
+    An answer says that delta stays below the tolerance from a distance on, or does not up to the
+    end: it is ``unresolved`` with fewer than six documents, or with fewer than ``FEWEST_TARGETS``
+    targets in any octave from the one of its lower limit to the end of the condition's curve. The
+    octaves before may be thin: a lower limit stops there by itself. *measured* are the first
+    distances of the bins (tokens) that the condition has over all targets, rising.
     """
-
-    run: OpenRun
-
-    def read(
-        self, condition: str, sums: Sums, measured: NDArray[np.int64]
-    ) -> tuple[pd.DataFrame, list[EffectiveContext]]:
-        """The curve of one value under one condition, and its answer at each tolerance.
-
-        An answer says that delta stays below the tolerance from a distance on, or does not up to
-        the end: it is ``unresolved`` with fewer than six documents, or with fewer than
-        ``FEWEST_TARGETS`` targets in any octave from the one of its lower limit to the end of the
-        condition's curve. The octaves before may be thin: a lower limit stops there by itself.
-
-        Args:
-            condition: Canonical text of the condition.
-            sums: Its sums.
-            measured: First distances of the bins that the condition has over all targets (tokens),
-                rising.
-
-        Returns:
-            A frame ``condition, distance_from, distance_to, delta, low, high, fit, targets,
-            documents``, and the answers.
-        """
-        run, how = self.run, self.run.analysis
-        octaves = _octaves(sums, measured)
-        reason = _too_few(sums, octaves[-1:])
-        if reason is None:
-            curve = fit_curve(condition, sums, run.weights, how.confidence)
-            resampled, fit = curve.resampled, curve.fit
-            answers = effective_contexts(
-                curve,
-                how.tolerances,
-                floor=run.floor,
-                bytes_per_token=run.bytes_per_token,
-                length=run.length_change,
-            )
-            contexts = [_if_enough(answer, sums, octaves) for answer in answers]
-        else:
-            resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
-            fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
-            contexts = [
-                _unresolved(condition, tolerance, sums, reason) for tolerance in how.tolerances
-            ]
-        frame = self.frame(sums, resampled)
-        frame.insert(0, "condition", condition)
-        frame.insert(6, "fit", fit)
-        return frame, contexts
-
-    def frame(self, sums: Sums, resampled: Bootstrap) -> pd.DataFrame:
-        """Means by bin with their limits, which are missing below six documents.
-
-        All draws that hold the one document of a bin agree: their limits would be none.
-        """
-        how = self.run.analysis
-        frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
-        frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
-        return frame
-
-    def placed(self, sums: ClassSums, name: str) -> pd.DataFrame:
-        """Delta by condition, octave and place relative to the boundary.
-
-        Args:
-            sums: The sums of the run.
-            name: What is placed, one of ``DISTANCES``.
-
-        Returns:
-            A frame with the columns ``PLACES``.
-        """
-        run, frames = self.run, []
-        for condition in sums.conditions(name):
-            for where in WHERE:
-                own = sums.sums(name, where, condition)
-                if own.targets.any():
-                    drawn = bootstrap(own.sums, own.targets, run.weights, run.analysis.confidence)
-                    frame = self.frame(own, drawn)
-                    frames.append(frame.assign(condition=condition, where=where))
-        table = stacked(frames, PLACES)[[*PLACES]]
-        table = table.sort_values(["condition", "distance_from", "where"])
-        return table.reset_index(drop=True)
-
-
-@dataclass(frozen=True)
-class _Octave:
-    """An octave of a condition's curve, and how many targets a value has there."""
-
-    lower: int
-    upper: int
-    targets: int
-
-
-def _octaves(sums: Sums, measured: NDArray[np.int64]) -> list[_Octave]:
-    """The octaves in which the condition was measured at all."""
-    numbers = np.unique(octave_index(measured))
-    edges = octave_edges(int(measured[-1]) + 1)
-    by_bin, targets = octave_index(sums.lower), sums.targets.sum(axis=0)
-    return [
-        _Octave(
-            int(edges[number]), int(2 * max(edges[number], 4)), int(targets[by_bin == number].sum())
+    how, octaves = run.analysis, _octaves(sums, measured)
+    reason = _too_few(sums, octaves.tail(1))
+    if reason is None:
+        curve = fit_curve(condition, sums, run.weights, how.confidence)
+        resampled, fit = curve.resampled, curve.fit
+        answers = effective_contexts(
+            curve,
+            how.tolerances,
+            floor=run.floor,
+            bytes_per_token=run.bytes_per_token,
+            length=run.length_change,
         )
-        for number in numbers
-    ]
+        contexts = [_if_enough(answer, sums, octaves) for answer in answers]
+    else:
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
+        fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
+        contexts = [_unresolved(condition, tolerance, sums, reason) for tolerance in how.tolerances]
+    return _means(run, sums, resampled).assign(condition=condition, fit=fit), contexts
 
 
-def _too_few(sums: Sums, octaves: Sequence[_Octave]) -> str | None:
+def _means(run: OpenRun, sums: Sums, resampled: Bootstrap) -> pd.DataFrame:
+    """Means by bin with their limits, which are missing below six documents.
+
+    All draws that hold the one document of a bin agree: their limits would be none.
+    """
+    how = run.analysis
+    frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
+    frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
+    return frame
+
+
+def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
+    """Delta by condition, octave and place relative to the boundary, of one of ``DISTANCES``."""
+    frames = []
+    for condition in sums.conditions(name):
+        for where in WHERE:
+            own = sums.sums(name, where, condition)
+            if own.targets.any():
+                drawn = bootstrap(own.sums, own.targets, run.weights, run.analysis.confidence)
+                frames.append(_means(run, own, drawn).assign(condition=condition, where=where))
+    table = stacked(frames, PLACES)[[*PLACES]]
+    return table.sort_values(["condition", "distance_from", "where"], ignore_index=True)
+
+
+def _octaves(sums: Sums, measured: NDArray[np.int64]) -> pd.DataFrame:
+    """Octaves in which a condition was measured: ``lower, upper``, and a value's ``targets``."""
+    numbers = np.unique(octave_index(measured))
+    lower = octave_edges(int(measured[-1]) + 1)[numbers]
+    by_octave = np.bincount(
+        octave_index(sums.lower), sums.targets.sum(axis=0), minlength=numbers[-1] + 1
+    )
+    targets = by_octave[numbers].astype(np.int64)
+    return pd.DataFrame({"lower": lower, "upper": 2 * np.maximum(lower, 4), "targets": targets})
+
+
+def _too_few(sums: Sums, octaves: pd.DataFrame) -> str | None:
     """Why these octaves cannot answer, ``None`` if they can."""
     if not sums.targets.any():
         return "no target"
     if few := too_few(sums.documents):
         return few
-    thinnest = min(octaves, key=lambda octave: octave.targets)
-    if thinnest.targets >= FEWEST_TARGETS:
+    thinnest = octaves.iloc[int(octaves["targets"].to_numpy().argmin())]
+    if thinnest["targets"] >= FEWEST_TARGETS:
         return None
     return (
-        f"{thinnest.targets} targets at distances {thinnest.lower}–{thinnest.upper - 1}, at least"
-        f" {FEWEST_TARGETS} needed"
+        f"{thinnest['targets']} targets at distances {thinnest['lower']}–{thinnest['upper'] - 1},"
+        f" at least {FEWEST_TARGETS} needed"
     )
 
 
-def _if_enough(
-    context: EffectiveContext, sums: Sums, octaves: Sequence[_Octave]
-) -> EffectiveContext:
+def _if_enough(context: EffectiveContext, sums: Sums, octaves: pd.DataFrame) -> EffectiveContext:
     """The answer, unresolved where one of the octaves that it rests on has too few targets."""
-    first = octaves[-1].lower if context.lower is None else context.lower
-    needed = [octave for octave in octaves if octave.upper > first] or octaves[-1:]
-    reason = None if context.kind == "unresolved" else _too_few(sums, needed)
+    if context.kind == "unresolved":
+        return context
+    rests_on = octaves.index == octaves.index[-1]
+    if context.lower is not None:
+        rests_on |= octaves["upper"] > context.lower
+    reason = _too_few(sums, octaves[rests_on])
     if reason is None:
         return context
-    nothing: dict[str, Any] = dict.fromkeys(["value", "estimate", "lower", "upper"])
-    return replace(context, kind="unresolved", reasons=(reason,), **nothing)
+    return replace(context, kind="unresolved", reasons=(reason,), **_NO_LENGTH)
 
 
 def _unresolved(condition: str, tolerance: Tolerance, sums: Sums, reason: str) -> EffectiveContext:
@@ -343,13 +252,10 @@ def _unresolved(condition: str, tolerance: Tolerance, sums: Sums, reason: str) -
         tolerance=tolerance.text,
         epsilon=None,
         kind="unresolved",
-        value=None,
-        estimate=None,
-        lower=None,
-        upper=None,
         reach=int(sums.upper.max(initial=0)),
         reasons=(reason,),
         flags=(),
         documents=sums.documents,
         targets=int(sums.targets.sum()),
+        **_NO_LENGTH,
     )

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from probe.analysis.open_run import OpenRun
 from probe.classes.tokens import TokenCounts, WindowTokens, read_only
 from probe.errors import ProbeError
+from probe.results.views import OFFSETS
+from probe.text import one_line
 
 BATCH = 16
 """Windows that are in memory together."""
 COLUMNS = ("document", "window", "start", "token_ids", "text")
-OFFSETS = ("char_start", "char_end")
 MOST_LABELS = 20
 """Values of a metadata column that are told apart; the others are one."""
 OTHER = "other"
@@ -164,8 +165,7 @@ def _rows(path: Path, wanted: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]
                     for row in range(batch.num_rows)
                 ]
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise ProbeError(f"'{path}' cannot be read: {reason}") from error
+        raise ProbeError(f"'{path}' cannot be read: {one_line(error)}") from error
 
 
 def _integers(scalar: Any) -> NDArray[np.int64]:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
-from probe.classes.choice import is_user
 from probe.classes.class_sums import ClassSums
 from probe.classes.curves import ClassCurves, class_curves, read_classes
+from probe.classes.registry import is_user
 from probe.classes.table import classify, default_classes
 from probe.findings.base import CONDITION, Drawn, Files, Finding, Option, Plot, only, register
 from probe.findings.chart import (

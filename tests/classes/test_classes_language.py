@@ -9,7 +9,7 @@ import pytest
 from class_runs import window_of, word_run
 from simulated import Simulation
 
-from probe.classes.choice import choose
+from probe.classes.registry import choose
 from probe.classes.table import classify
 from probe.errors import UsageError
 from probe.perturbations import language
@@ -144,7 +144,7 @@ def test_without_the_extra() -> None:
 import sys
 sys.modules |= {"spacy": None, "wordfreq": None}  # as if they were not installed
 from class_runs import window_of
-from probe.classes.choice import choose
+from probe.classes.registry import choose
 for name in ("pos", "entity", "word_frequency"):
     try:
         choose([name])[0].labels(window_of(["a"]))

@@ -9,7 +9,7 @@ from class_runs import score_rows, window_of, word_run
 from open_runs import opened
 from simulated import Simulation
 
-from probe.classes.choice import check_columns, choose
+from probe.classes.registry import check_columns, choose
 from probe.classes.source import MOST_LABELS, metadata
 from probe.errors import UsageError
 from probe.results.folder import RunFolder, read_folder

@@ -1,6 +1,6 @@
 """Two runs compared: differences of curves, of intact losses and of effective contexts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,22 +9,30 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import bin_edges
+from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
-from probe.analysis.settings import Analysis
+from probe.analysis.sums import stacked
 from probe.errors import ProbeError
-from probe.findings.compare import notes
 from probe.findings.compare.differences import (
     CURVE_COLUMNS,
+    MOST,
+    Draws,
+    PairSums,
+    Unit,
     by_octave,
-    curve_rows,
+    difference_rows,
+    draw,
+    first_distance,
+    floors,
     loss_rows,
+    pair_sums,
     pattern_rows,
     patterns,
+    reaches,
 )
-from probe.findings.compare.lengths import COLUMNS as CONTEXT_COLUMNS
-from probe.findings.compare.lengths import context_row, read_length
+from probe.findings.compare.lengths import Lengths, context_frame, context_row, read_length
 from probe.findings.compare.pair import (
     SIDES,
     Pairing,
@@ -39,16 +47,22 @@ from probe.findings.compare.pair import (
     same_boundaries,
     same_tokenizer,
 )
-from probe.findings.compare.pair_sums import (
-    Draws,
-    PairSums,
-    Unit,
-    draw,
-    floors,
-    pair_sums,
-    reaches,
-)
 from probe.results.folder import unique_labels
+from probe.text import counted
+
+SETTINGS = {
+    "model": ("model", "name"),
+    "model revision": ("model", "revision"),
+    "dtype": ("model", "dtype"),
+    "attention": ("config", "model", "attention"),
+    "patterns": ("config", "patterns"),
+    "data": ("data", "name"),
+    "window length": ("config", "windows", "length"),
+    "protocol": ("config", "protocol", "kind"),
+    "first_token": ("config", "first_token"),
+    "seed": ("config", "seed"),
+}
+"""What is named where two runs differ in it, and where ``run.json`` has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,38 +129,9 @@ def compare(a: OpenRun, b: OpenRun) -> Comparison:
         raise ProbeError(f"the scores of {paths} cannot be compared: {error}") from error
 
 
-@dataclass(frozen=True, eq=False)
-class _Matched:
-    """Two runs whose rows are matched.
-
-    Args:
-        connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
-        runs: Both runs.
-        draws: Draws of the documents.
-        per: Mean bytes of a token of each, ``None`` without text.
-        how: How both are read.
-    """
-
-    connection: duckdb.DuckDBPyConnection
-    runs: tuple[OpenRun, OpenRun]
-    draws: Draws
-    per: tuple[float | None, float | None]
-    how: Analysis
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Differences condition by condition, with what could not be compared."""
-
-    curve: list[pd.DataFrame] = field(default_factory=list)
-    octaves: list[pd.DataFrame] = field(default_factory=list)
-    contexts: list[dict[str, object]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, OpenRun]) -> Comparison:
     how = runs[0].analysis
-    same = same_tokenizer(connection, "a_windows", "b_windows")
+    same = same_tokenizer(connection)
     of_losses = pairing(connection, *runs, same)
     same = True if of_losses == "windows" else same
     create_rows(connection)
@@ -156,29 +141,19 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     documents = documents_of(connection, "a"), documents_of(connection, "b")
     per = bytes_per_token(connection, "a"), bytes_per_token(connection, "b")
     units = _units(runs, same, per)
-    names = conditions(connection, "a"), conditions(connection, "b")
     lines = [
-        *notes.read_with(*(run.analysis for run in runs)),
-        *notes.matched(
-            of_curves, of_losses, documents, [places(connection, side) for side in SIDES]
-        ),
-        *notes.differing(*runs),
-        *notes.far_lengths([far_range(connection, side) for side in SIDES]),
-        *notes.counted_in(units, same, None not in per),
-        *notes.lacking(
-            *(known + patterns(connection, side) for known, side in zip(names, SIDES, strict=True))
-        ),
+        *_read_with(*runs),
+        *_matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES]),
+        *_differing(*runs),
+        *_far_lengths([far_range(connection, side) for side in SIDES]),
+        *_counted_in(units, same, None not in per),
+        *_lacking(*(conditions(connection, side) + patterns(connection, side) for side in SIDES)),
     ]
-    matched = _Matched(connection, runs, draw(documents, of_curves, how), per, how)
-    rows = _Rows()
-    for unit in units:
-        floor = floors(connection, unit, how.confidence)
-        for condition in [name for name in names[0] if name in names[1]]:
-            _add(rows, matched, condition, unit, floor)
+    rows = _by_condition(connection, runs, draw(documents, of_curves, how), units, per)
     draws = draw(documents, of_losses, how)
     attended = pattern_rows(connection, runs, draws, how.confidence)
-    tokens = any(unit.name == "tokens" for unit in units)
-    if len(attended) and not tokens:
+    if len(attended) and all(unit.name != "tokens" for unit in units):
+        attended = attended.head(0)
         rows.notes.append(
             "attention patterns: compared in nats a token, which other tokens have not"
         )
@@ -187,11 +162,11 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
         a,
         b,
         pairing=of_curves,
-        curve=_stacked(rows.curve),
-        octaves=_stacked(rows.octaves),
-        contexts=_context_frame(rows.contexts),
-        losses=loss_rows(connection, draws, how.confidence, [unit.name for unit in units]),
-        patterns=attended if tokens else attended.head(0),
+        curve=stacked(rows.curve, CURVE_COLUMNS),
+        octaves=stacked(rows.octaves, CURVE_COLUMNS),
+        contexts=context_frame(rows.contexts),
+        losses=loss_rows(connection, draws, how.confidence, units),
+        patterns=attended,
         notes=(*lines, *rows.notes, *(warning for run in runs for warning in run.warnings)),
         confidence=how.confidence,
     )
@@ -217,58 +192,201 @@ def _units(
     return units
 
 
-def _add(
-    rows: _Rows,
-    matched: _Matched,
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Differences condition by condition, with what could not be compared."""
+
+    curve: list[pd.DataFrame] = field(default_factory=list)
+    octaves: list[pd.DataFrame] = field(default_factory=list)
+    contexts: list[dict[str, object]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _by_condition(
+    connection: duckdb.DuckDBPyConnection,
+    runs: tuple[OpenRun, OpenRun],
+    draws: Draws,
+    units: Sequence[Unit],
+    per: tuple[float | None, float | None],
+) -> _Rows:
+    """The differences of each condition that both runs have, in each unit."""
+    rows, how = _Rows(), runs[0].analysis
+    names, others = (conditions(connection, side) for side in SIDES)
+    for unit in units:
+        floor = floors(connection, unit, how.confidence)
+        sizes = per if unit.name == "tokens" else (unit.per, unit.per)
+        for condition in [name for name in names if name in others]:
+            ends = reaches(connection, condition, unit)
+            pair = None
+            if ends:
+                pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
+            if not ends or not pair:
+                missing = f"no distance in {unit.name} that both runs measured"
+                rows.notes.append(f"{condition}: {missing}")
+                continue
+            rows.notes.extend(_reached(condition, unit, ends))
+            for sums, frames in ((pair, rows.curve), (by_octave(pair), rows.octaves)):
+                frames.append(difference_rows(sums, how.confidence, simultaneous=how.simultaneous))
+            for a, b in _lengths(pair, runs, floor, sizes):
+                far = rows.octaves[-1].iloc[-1]
+                rows.contexts.append(context_row(a, b, unit, far, how.confidence))
+    return rows
+
+
+def _curve_sums(
+    connection: duckdb.DuckDBPyConnection,
+    runs: tuple[OpenRun, OpenRun],
     condition: str,
     unit: Unit,
-    floor: tuple[NoiseFloor | None, NoiseFloor | None],
-) -> None:
-    """Add the differences of one condition in one unit."""
-    ends = reaches(matched.connection, condition, unit)
-    pair = None
-    if ends:
-        edges = bin_edges(min(ends), matched.how.bins_per_octave)
-        start = max(run.starts.get(condition, 0) for run in matched.runs)
-        pair = pair_sums(matched.connection, condition, unit, matched.draws, edges, start)
-    if not ends or not pair:
-        rows.notes.append(f"{condition}: no distance in {unit.name} that both runs measured")
-        return
-    rows.notes.extend(filter(None, [notes.reached(condition, unit, ends)]))
-    rows.curve.append(curve_rows(pair, matched.draws, matched.how))
-    rows.octaves.append(curve_rows(by_octave(pair), matched.draws, matched.how))
-    rows.contexts.extend(_context_rows(matched, pair, floor, rows.octaves[-1].iloc[-1]))
+    draws: Draws,
+    reach: int,
+) -> PairSums | None:
+    """Sums of delta by bin up to a reach in the unit, grey rows left out."""
+    edges = bin_edges(reach, runs[0].analysis.bins_per_octave)
+    start = max(run.starts.get(condition, 0) for run in runs)
+    edges = edges[edges >= first_distance(connection, condition, unit, start)]
+    rows = f"FROM {{side}}_{unit.name} WHERE condition = $condition AND NOT grey"
+    return pair_sums(connection, condition, unit, draws, rows, edges)
 
 
-def _context_rows(
-    matched: _Matched,
+def _lengths(
     pair: PairSums,
+    runs: tuple[OpenRun, OpenRun],
     floor: tuple[NoiseFloor | None, NoiseFloor | None],
-    far: "pd.Series[Any]",
-) -> Iterator[dict[str, object]]:
-    """The difference of effective contexts at each tolerance."""
-    how = matched.how
+    sizes: tuple[float | None, float | None],
+) -> Iterator[Sequence[Lengths | EffectiveContext]]:
+    """The effective contexts of both runs at each tolerance."""
+    how = runs[0].analysis
     curves = [
         fit_curve(pair.condition, sums, weights, how.confidence)
-        for sums, weights in zip((pair.a, pair.b), matched.draws.weights, strict=True)
+        for sums, weights in zip((pair.a, pair.b), pair.draws.weights, strict=True)
     ]
-    sizes = matched.per if pair.unit.name == "tokens" else (pair.unit.per, pair.unit.per)
     for tolerance in how.tolerances:
-        a, b = (
+        yield [
             read_length(curve, tolerance, limits, size, run.length_change)
-            for curve, limits, size, run in zip(curves, floor, sizes, matched.runs, strict=True)
+            for curve, limits, size, run in zip(curves, floor, sizes, runs, strict=True)
+        ]
+
+
+def _differing(a: OpenRun, b: OpenRun) -> Iterator[str]:
+    """What the runs differ in, one line each."""
+    for name, keys in SETTINGS.items():
+        values = [_at(run.record, keys) for run in (a, b)]
+        if None not in values and values[0] != values[1]:
+            yield f"{name}: {values[0]} in A, {values[1]} in B"
+
+
+def _read_with(a: OpenRun, b: OpenRun) -> Iterator[str]:
+    """That both runs are read with the settings of A, where those of B are others."""
+    unequal = [f"{name} {first} (in B {second})" for name, (first, second) in _unequal([a, b])]
+    if unequal:
+        yield f"both are read with the analysis settings of A: {', '.join(unequal)}"
+
+
+def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
+    """The analysis settings that the rows of a table do not share, one line each."""
+    labels = unique_labels([run.folder for run in runs])
+    for name, values in _unequal(runs):
+        each = ", ".join(f"{value} in {label}" for value, label in zip(values, labels, strict=True))
+        yield f"{name}: {each}; each row of the table is read with its own"
+
+
+def _unequal(runs: Sequence[OpenRun]) -> Iterator[tuple[str, list[str]]]:
+    """What a reading depends on and runs differ in, by its name in a configuration, of each run."""
+    every = [
+        {
+            "tolerances": " ".join(tolerance.text for tolerance in run.analysis.tolerances),
+            "bins_per_octave": str(run.analysis.bins_per_octave),
+            "confidence": f"{run.analysis.confidence:g}",
+            "resamples": str(run.analysis.resamples),
+            "simultaneous": str(run.analysis.simultaneous).lower(),
+        }
+        for run in runs
+    ]
+    for name in every[0]:
+        values = [settings[name] for settings in every]
+        if len(set(values)) > 1:
+            yield name, values
+
+
+def _matched(
+    of_curves: Pairing,
+    of_losses: Pairing,
+    documents: tuple[list[str], list[str]],
+    windows: Sequence[tuple[int, int]],
+) -> Iterator[str]:
+    """How the runs were matched, and which of all windows had to be left out."""
+    used = [count for count, _ in windows]
+    if of_curves == "windows":
+        yield (
+            f"paired: the same {counted(used[0], 'window')} of"
+            f" {counted(len(documents[0]), 'document')};"
+            " differences are of the same targets"
         )
-        yield context_row(a, b, pair.unit, far, how.confidence)
+    elif of_curves == "documents":
+        yield (
+            f"unpaired, by document: the same {counted(len(documents[0]), 'document')}, drawn"
+            f" together; {counted(used[0], 'window')} in A, {used[1]:,} in B"
+        )
+        if of_losses == "windows":
+            yield "the windows are the same, not their boundaries: intact losses alone are paired"
+    else:
+        yield (
+            f"unpaired: no documents in common; {len(documents[0]):,} in A and"
+            f" {len(documents[1]):,} in B are drawn independently"
+        )
+    for name, (count, scored) in zip("AB", windows, strict=True):
+        if count < scored:
+            left = scored - count
+            verb = "is" if left == 1 else "are"
+            yield f"{left:,} of the {scored:,} windows of {name} {verb} left out: not in both runs"
 
 
-def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    if not frames:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    return pd.concat(frames, ignore_index=True)
+def _counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterator[str]:
+    """Why tokens, or bytes, are not compared, and what a tolerance means in bytes."""
+    names = [unit.name for unit in units]
+    if "tokens" not in names:
+        why = "the tokenizers differ" if same is False else "whose tokenizers differ is not known"
+        yield f"{why}: compared in bytes only"
+    elif same is None:
+        yield "the tokenizers are taken to be the same: nothing shows that they differ"
+    if not text:
+        yield "no text in one of the runs: not compared in bytes"
+    for unit in units:
+        if unit.name == "bytes":
+            yield (
+                "a tolerance in bytes is one number of bits per byte for both runs: that of nats a"
+                f" token over {unit.per:.3g} bytes, the geometric mean of their average tokens"
+            )
 
 
-def _context_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(CONTEXT_COLUMNS))
-    whole = ["difference", "low", "high", "delta_from", "delta_to"]
-    real = ["octaves", "octaves_low", "octaves_high"]
-    return frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64"))
+def _reached(condition: str, unit: Unit, ends: tuple[int, int]) -> Iterator[str]:
+    """That one run measures further than both are compared, where one does."""
+    if ends[0] != ends[1]:
+        further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
+        rule = f", where {1 - MOST:.0%} of its documents end" if unit.name == "bytes" else ""
+        yield (
+            f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
+            f"{rule}; {further} goes to {max(ends):,}"
+        )
+
+
+def _lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    """Conditions that only one of the runs has."""
+    for name, known, others in (("A", a, b), ("B", b, a)):
+        if alone := sorted(set(known) - set(others)):
+            yield f"only in {name}: {', '.join(alone)}"
+
+
+def _far_lengths(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """That the runs perturb far contexts of different lengths, where they do."""
+    if ranges[0] != ranges[1] and (0, 0) not in ranges:
+        a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
+        yield f"far tokens in the perturbed context: {a} in A, {b} in B"
+
+
+def _at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

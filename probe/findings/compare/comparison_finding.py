@@ -1,6 +1,7 @@
 """The comparison of two runs as a finding, and its chart."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from probe.findings.chart import (
 from probe.findings.compare.comparison import Comparison, compare
 from probe.findings.compare.lengths import SHOWN
 from probe.findings.curve import curve_series
-from probe.findings.table import Table
+from probe.findings.table import Table, between, pivot, records
 from probe.text import difference, printable
 
 LINEAR = 10 * THRESHOLD
@@ -40,10 +41,11 @@ def comparison_finding(comparison: Comparison) -> Finding:
     """
     share = f"{comparison.confidence * 100:g} % intervals over documents"
     how = "paired" if comparison.paired else "unpaired"
-    tables = [_losses(comparison)]
+    tables = [_means(comparison.losses, "intact loss", "unit", ".4f")]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
-    tables.append(_patterns(comparison))
+    caption = "Delta of attention patterns, B − A (nats a token)"
+    tables.append(_means(comparison.patterns, "pattern", "condition", "+.4f", caption))
     return Finding(
         "comparison",
         "The difference of two runs",
@@ -132,64 +134,52 @@ def chart(
     )
 
 
-def _losses(comparison: Comparison) -> Table:
-    rows = [
-        [str(row["unit"]), f"{row['a']:.4f}", f"{row['b']:.4f}", _interval(row)]
-        for row in comparison.losses.to_dict("records")
+def _means(rows: pd.DataFrame, header: str, name: str, form: str, caption: str = "") -> Table:
+    """The means of both runs and their difference, each row named by one of its columns."""
+    cells = [
+        [row[name], f"{row['a']:{form}}", f"{row['b']:{form}}", row["text"]]
+        for row in records(_in_words(rows))
     ]
-    headers = ["intact loss", "A", "B", "B − A"]
-    return Table("Intact loss", headers, rows, shown="terminal", captioned=False, blocks=True)
-
-
-def _patterns(comparison: Comparison) -> Table:
-    """What each attention pattern of both runs loses, and the difference."""
-    rows = [
-        [str(row["condition"]), f"{row['a']:+.4f}", f"{row['b']:+.4f}", _interval(row)]
-        for row in comparison.patterns.to_dict("records")
-    ]
-    caption = "Delta of attention patterns, B − A (nats a token)"
-    return Table(caption, ["pattern", "A", "B", "B − A"], rows, shown="terminal", blocks=True)
+    return Table(
+        caption,
+        [header, "A", "B", "B − A"],
+        cells,
+        shown="terminal",
+        captioned=bool(caption),
+        blocks=True,
+    )
 
 
 def _octaves(comparison: Comparison, unit: str) -> Table:
     rows = comparison.octaves[comparison.octaves["unit"] == unit]
-    names = in_order(rows["condition"].astype(str))
-    cells = {
-        (str(row["condition"]), int(row["distance_from"])): _interval(row)
-        for row in rows.to_dict("records")
-    }
-    spans = sorted(zip(rows["distance_from"], rows["distance_to"], strict=True))
-    ends = {int(start): int(end) for start, end in spans}
-    return Table(
+    table = pivot(
         f"Delta, B − A ({SHOWN[unit]})",
-        [f"distance ({unit})", *names],
-        [
-            [f"{start:,}–{end - 1:,}", *(cells.get((name, start), "–") for name in names)]
-            for start, end in ends.items()
-        ],
-        shown="terminal",
-        blocks=True,
+        records(_in_words(rows.sort_values("distance_from", kind="stable"))),
+        in_order(rows["condition"].astype(str)),
+        by="condition",
+        cell=lambda row: str(row["text"]),
+        head={f"distance ({unit})": between},
     )
+    return replace(table, shown="terminal", blocks=True)
 
 
 def _contexts(comparison: Comparison, unit: str) -> Iterator[Table]:
     """Two tables a condition: the lengths of both runs, then their differences."""
     rows = comparison.contexts[comparison.contexts["unit"] == unit]
     names = in_order(rows["condition"].astype(str))
-    last = []
-    for name in names:
-        of_condition = rows[rows["condition"] == name]
-        if (of_condition["kind"] != "number").any():
-            last.append(f"{printable(name)}: {_last_delta(of_condition.iloc[0], unit)}")
+    of_each = [(name, rows[rows["condition"] == name]) for name in names]
+    last = [
+        f"{printable(name)}: {_last_delta(own.iloc[0], unit)}"
+        for name, own in of_each
+        if (own["kind"] != "number").any()
+    ]
     if last:
         last.insert(0, "where a length has no difference, that of delta at the longest distances:")
-    for name in names:
+    for name, own in of_each:
         heading = f"Effective context, B − A ({unit})\n" if name == names[0] else ""
-        of_condition = rows[rows["condition"] == name]
         sides = {"a_text": "A", "b_text": "B"}
-        yield _by_tolerance(of_condition, sides, f"{heading}{printable(name)}")
-        below = last if name == names[-1] else []
-        yield _by_tolerance(of_condition, {"text": "B − A"}, below=below)
+        yield _by_tolerance(own, sides, f"{heading}{printable(name)}")
+        yield _by_tolerance(own, {"text": "B − A"}, below=last if name == names[-1] else ())
 
 
 def _by_tolerance(
@@ -199,14 +189,11 @@ def _by_tolerance(
     below: Sequence[str] = (),
 ) -> Table:
     """Some columns of one condition, the tolerances that agree in all of them in one row."""
-    texts: dict[tuple[str, ...], list[str]] = {}
-    for row in rows.to_dict("records"):
-        key = tuple(str(row[name]) for name in columns)
-        texts.setdefault(key, []).append(str(row["tolerance"]))
+    alike = rows.groupby([*columns], sort=False, as_index=False)["tolerance"].agg(", ".join)
     return Table(
         caption,
         ["tolerance", *columns.values()],
-        [[", ".join(tolerances), *cells] for cells, tolerances in texts.items()],
+        alike[["tolerance", *columns]].to_numpy().tolist(),
         shown="terminal",
         captioned=bool(caption),
         blocks=True,
@@ -222,5 +209,7 @@ def _last_delta(row: "pd.Series[Any]", unit: str) -> str:
     return f"{difference(value, low, high)} {SHOWN[unit]} at {at}"
 
 
-def _interval(row: Mapping[Hashable, Any]) -> str:
-    return difference(row["difference"], row["low"], row["high"])
+def _in_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with ``text``, each difference with its interval."""
+    values = rows[["difference", "low", "high"]].to_numpy(dtype=float)
+    return rows.assign(text=[difference(*row) for row in values.tolist()])

@@ -1,8 +1,9 @@
 """Differences B − A of curves, intact losses and attention patterns, intervals over documents."""
 
-import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import duckdb
 import numpy as np
@@ -10,98 +11,261 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import (
-    Bootstrap,
-    Floats,
-    band,
-    bootstrap,
-    pointwise_band,
-    ratio,
-)
+from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, ratio, resample_weights
+from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import Sums
-from probe.findings.compare.pair import SIDES
-from probe.findings.compare.pair_sums import Draws, PairSums
+from probe.analysis.sums import Sums, binned, stacked
+from probe.findings.compare.pair import SIDES, Pairing
 
-CURVE_COLUMNS = (
-    "condition",
-    "unit",
-    "distance_from",
-    "distance_to",
-    "a",
-    "b",
-    "difference",
-    "low",
-    "high",
-    "documents",
-    "targets",
-)
+VALUES = ("a", "b", "difference", "low", "high", "documents", "targets")
+CURVE_COLUMNS = ("condition", "unit", "distance_from", "distance_to", *VALUES)
+LOSS_COLUMNS = ("unit", *VALUES)
+PATTERN_COLUMNS = ("condition", *VALUES)
 
-LOSS_COLUMNS = ("unit", "a", "b", "difference", "low", "high", "documents", "targets")
-
-PATTERN_COLUMNS = ("condition", "a", "b", "difference", "low", "high", "documents", "targets")
-
+ONE_BIN: NDArray[np.int64] = np.array([0, 1])
+"""Edges of the bin of rows that are summed whatever their distance, which is 0 there."""
+MOST = 0.9
+"""Share of each run's documents that must reach as far in bytes as both are compared."""
 _SINGLE_HEAD = re.compile(
     r"attend\(heads\(((?! \+ ).)+, layers=\[[0-9]{1,9}\], heads=\[[0-9]{1,9}\]\)\)"
 )
 
 
-def difference(a: Sums, b: Sums, draws: Draws, confidence: float) -> Bootstrap:
-    """The mean of B less that of A by bin, and its resamples.
-
-    Where windows are paired the difference is formed target by target, before anything is
-    divided; else it is that of two means, each stretched for its own number of documents.
+@dataclass(frozen=True)
+class Unit:
+    """What distances are counted in.
 
     Args:
-        a: Sums of the first run.
-        b: Sums of the second, on the same bins.
-        draws: Draws of the documents, from :func:`probe.findings.compare.pair_sums.draw`.
-        confidence: Confidence for which the deviations are stretched.
-
-    Returns:
-        The difference; ``documents`` is the smaller number of both.
+        name: ``tokens`` or ``bytes``.
+        per: How many of them an average token is: 1, or bytes per token. Losses are summed in
+            nats an average token whatever the unit, so that tolerances and floors mean the same.
     """
-    if draws.pairing == "windows":
-        return bootstrap(b.sums - a.sums, a.targets, draws.weights[0], confidence)
-    first, second = (
-        bootstrap(sums.sums, sums.targets, drawn, confidence)
-        for sums, drawn in zip((a, b), draws.weights, strict=True)
-    )
-    return Bootstrap(
-        second.mean - first.mean,
-        second.draws - first.draws,
-        np.minimum(first.targets, second.targets),
-        np.hypot(first.standard_error, second.standard_error),
-        min(first.documents, second.documents),
-    )
+
+    name: Literal["tokens", "bytes"]
+    per: float = 1.0
+
+    @property
+    def scale(self) -> float:
+        """From nats an average token to what is shown: nats a token, or bits per byte."""
+        return 1.0 if self.name == "tokens" else 1 / (self.per * float(np.log(2)))
 
 
-def curve_rows(pair: PairSums, draws: Draws, how: Analysis) -> pd.DataFrame:
-    """The difference of two curves, one row a bin.
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """How the documents of two runs are resampled: together, or independently.
+
+    Args:
+        pairing: What the runs have in common.
+        documents: Documents of each run, in order of name.
+        weights: How often each is drawn: of each run ``(resamples, documents)``.
+    """
+
+    pairing: Pairing
+    documents: tuple[list[str], list[str]]
+    weights: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSums:
+    """One condition in both runs, on the bins that both measured.
+
+    Args:
+        condition: Canonical text of the condition.
+        unit: What distances and targets are counted in.
+        draws: Draws of the documents.
+        a: Sums of the first run (nats; targets in average tokens), documents in its own order.
+        b: Sums of the second; the same targets as ``a`` where windows are paired.
+        targets: Targets by bin, the smaller number of both, shape ``(bins,)``.
+    """
+
+    condition: str
+    unit: Unit
+    draws: Draws
+    a: Sums
+    b: Sums
+    targets: NDArray[np.int64]
+
+
+def draw(documents: tuple[list[str], list[str]], pairing: Pairing, how: Analysis) -> Draws:
+    """Resample the documents of both runs, together where both have them, else independently."""
+    first = resample_weights(len(documents[0]), how.resamples, how.seed)
+    if pairing != "none":
+        return Draws(pairing, documents, (first, first))
+    second = resample_weights(len(documents[1]), how.resamples, how.seed + 1)
+    return Draws(pairing, documents, (first, second))
+
+
+def reaches(
+    connection: duckdb.DuckDBPyConnection, condition: str, unit: Unit
+) -> tuple[int, int] | None:
+    """How far each run measures a condition, in the unit; ``None`` where one does not.
+
+    In bytes tokens end at different distances, so that the last ones would be those of long tokens
+    alone: the measure ends where one in ten documents has run out.
 
     Returns:
-        The columns ``CURVE_COLUMNS``: ``a`` and ``b`` are the deltas, ``difference`` is B − A with
+        First distance that the first, and the second, run has no more.
+    """
+    column = "reach" if unit.name == "tokens" else "bytes_reach"
+    share = 1 - MOST if unit.name == "bytes" else 1.0
+    ends = []
+    for side in SIDES:
+        rows = connection.execute(
+            f"""SELECT quantile_disc(longest, $share) FROM (
+                SELECT max({column}) AS longest FROM {side}_spans
+                WHERE condition = $condition AND {column} IS NOT NULL GROUP BY document)""",
+            {"share": share, "condition": condition},
+        ).fetchall()
+        if rows[0][0] is None:
+            return None
+        ends.append(int(rows[0][0]) + 1)
+    return ends[0], ends[1]
+
+
+def first_distance(
+    connection: duckdb.DuckDBPyConnection, condition: str, unit: Unit, start: int
+) -> int:
+    """Where a curve begins in the unit: no bin holds a distance before it.
+
+    Args:
+        connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
+        condition: Canonical text of the condition.
+        unit: What distances are counted in.
+        start: First distance of the curve (tokens).
+
+    Returns:
+        The first distance behind all targets that the curve leaves out.
+    """
+    if unit.name == "tokens" or start <= 0:
+        return start
+    longest = [
+        connection.execute(
+            f"SELECT max(distance) FROM {side}_bytes WHERE condition = $c AND tokens < $start",
+            {"c": condition, "start": start},
+        ).fetchall()[0][0]
+        for side in SIDES
+    ]
+    return max((int(end) + 1 for end in longest if end is not None), default=0)
+
+
+def pair_sums(
+    connection: duckdb.DuckDBPyConnection,
+    condition: str,
+    unit: Unit,
+    draws: Draws,
+    rows: str,
+    edges: NDArray[np.int64] = ONE_BIN,
+) -> PairSums | None:
+    """Sum rows of one condition in both runs by bin and document.
+
+    Args:
+        connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
+        condition: Canonical text of the condition, the parameter ``$condition`` of the rows.
+        unit: What their weights are counted in.
+        draws: The documents in their order; paired ``windows`` give sums over the targets that
+            both runs have.
+        rows: SQL of the rows of a run, ``{side}`` in place of its name: ``place, document,
+            position, boundary, distance, weight, nats``.
+        edges: Edges of the bins of distance, shape ``(bins + 1,)``.
+
+    Returns:
+        The sums; ``None`` without a bin that both measured.
+    """
+    a, b = (f"({rows.format(side=side)}) {side}" for side in SIDES)
+    given = {"condition": condition}
+    if len(edges) < 2:
+        return None
+    with binned(connection, edges):
+        if draws.pairing == "windows":
+            # One pass over the common targets: equal runs give equal sums to the last bit.
+            frame = connection.execute(
+                f"""SELECT bin, a.document, count(*) AS a_targets, count(*) AS b_targets,
+                    sum(a.weight) AS a_weight, sum(b.weight) AS b_weight,
+                    sum(a.nats) AS a_nats, sum(b.nats) AS b_nats
+                FROM {a} JOIN {b} USING (place, position, boundary)
+                JOIN bins ON bins.distance = a.distance GROUP BY ALL""",
+                given,
+            ).df()
+        else:
+            frames = [
+                connection.execute(
+                    f"""SELECT bin, document, count(*) AS {side}_targets,
+                        sum(weight) AS {side}_weight, sum(nats) AS {side}_nats
+                    FROM {of_side} JOIN bins USING (distance) GROUP BY ALL""",
+                    given,
+                ).df()
+                for side, of_side in zip(SIDES, (a, b), strict=True)
+            ]
+            common = np.intersect1d(frames[0]["bin"], frames[1]["bin"])
+            frame = frames[0].merge(frames[1], on=["bin", "document"], how="outer")
+            frame = frame[frame["bin"].isin(common)]
+    if frame.empty:
+        return None
+    wide = frame.pivot(index="document", columns="bin")
+    bins = np.unique(frame["bin"].to_numpy(dtype=np.int64))
+
+    def sums(side: str, documents: list[str]) -> Sums:
+        nats, weights = (
+            wide[f"{side}_{name}"].reindex(documents).fillna(0).to_numpy(dtype=np.float64)
+            for name in ("nats", "weight")
+        )
+        return Sums(edges[bins], edges[bins + 1], nats, weights / unit.per)
+
+    first, second = map(sums, SIDES, draws.documents)
+    targets = frame.groupby("bin")[["a_targets", "b_targets"]].sum().min(axis=1)
+    return PairSums(condition, unit, draws, first, second, targets.to_numpy(dtype=np.int64))
+
+
+def floors(
+    connection: duckdb.DuckDBPyConnection, unit: Unit, confidence: float
+) -> tuple[NoiseFloor | None, NoiseFloor | None]:
+    """Noise floor of each run by octave of the unit (nats a token)."""
+    limits = []
+    for side in SIDES:
+        rows = connection.execute(
+            f"""SELECT condition, distance AS distance_from, document, count(*) AS targets,
+                sum(nats) AS delta_sum, sum(nats * nats) AS delta_squares
+            FROM {side}_{unit.name}
+            WHERE condition = 'noise' OR starts_with(condition, 'noise(') GROUP BY ALL"""
+        ).df()
+        reach = 1 if rows.empty else int(rows["distance_from"].max()) + 1
+        limits.append(noise_floor(rows, reach, confidence))
+    return limits[0], limits[1]
+
+
+def difference_rows(
+    pair: PairSums, confidence: float, *, simultaneous: bool = False
+) -> pd.DataFrame:
+    """The difference of two means, one row a bin.
+
+    Args:
+        pair: The sums of both.
+        confidence: Confidence of the limits.
+        simultaneous: Whether they hold for all bins at once, not bin by bin.
+
+    Returns:
+        The columns ``CURVE_COLUMNS``: ``a`` and ``b`` are the means, ``difference`` is B − A with
         its limits, all in nats a token or, in bytes, bits per byte; ``documents`` and ``targets``
         are the smaller numbers of both runs.
     """
-    apart = difference(pair.a, pair.b, draws, how.confidence)
-    low, high = band(apart, how.confidence, simultaneous=how.simultaneous)
+    apart = _difference(pair, confidence)
+    low, high = band(apart, confidence, simultaneous=simultaneous)
+    sides = (pair.a, pair.b)
+    a, b = (ratio(sums.sums.sum(axis=0), sums.targets.sum(axis=0)) for sums in sides)
     scale = pair.unit.scale
-    means = [_mean(sums) for sums in (pair.a, pair.b)]
-    counts = np.minimum(*((sums.targets > 0).sum(axis=0) for sums in (pair.a, pair.b)))
     return pd.DataFrame(
         {
             "condition": pair.condition,
             "unit": pair.unit.name,
             "distance_from": pair.a.lower,
             "distance_to": pair.a.upper,
-            "a": means[0] * scale,
-            "b": means[1] * scale,
+            "a": a * scale,
+            "b": b * scale,
             "difference": apart.mean * scale,
             "low": low * scale,
             "high": high * scale,
-            "documents": counts,
+            "documents": np.minimum(*((sums.targets > 0).sum(axis=0) for sums in sides)),
             "targets": pair.targets,
         }
     )
@@ -121,14 +285,11 @@ def by_octave(pair: PairSums) -> PairSums:
         Sums(lower, upper, pooled(sums.sums), pooled(sums.targets)) for sums in (pair.a, pair.b)
     )
     targets = np.add.reduceat(pair.targets, starts)
-    return PairSums(pair.condition, pair.unit, a, b, np.asarray(targets, dtype=np.int64))
+    return replace(pair, a=a, b=b, targets=np.asarray(targets, dtype=np.int64))
 
 
 def loss_rows(
-    connection: duckdb.DuckDBPyConnection,
-    draws: Draws,
-    confidence: float,
-    units: Iterable[str],
+    connection: duckdb.DuckDBPyConnection, draws: Draws, confidence: float, units: Iterable[Unit]
 ) -> pd.DataFrame:
     """The difference of the intact losses, in nats a token and in bits per byte.
 
@@ -137,27 +298,24 @@ def loss_rows(
         draws: Draws of the documents; paired ``windows`` give losses of the same targets, else
             each run's own targets in its documents count.
         confidence: Confidence of the interval.
-        units: ``tokens`` and ``bytes``, where they can be compared.
+        units: Tokens and bytes, where they can be compared.
 
     Returns:
         One row a unit, columns ``LOSS_COLUMNS``; ``unit`` is ``nats per token`` or ``bits per
         byte``.
     """
-    sides = _intact(connection, draws)
-    rows = []
-    for unit, name, weight, scale in (
-        ("tokens", "nats per token", "targets", 1.0),
-        ("bytes", "bits per byte", "bytes", 1 / math.log(2)),
-    ):
-        if unit not in units or any(not side[weight].sum() > 0 for side in sides):
-            continue
-        a, b = (_as_sums(side, "nats", weight) for side in sides)
-        apart = difference(a, b, draws, confidence)
-        low, high = pointwise_band(apart, confidence)
-        values = [_mean(a)[0], _mean(b)[0], apart.mean[0], low[0], high[0]]
-        targets = min(int(side["targets"].sum()) for side in sides)
-        rows.append((name, *(value * scale for value in values), apart.documents, targets))
-    return pd.DataFrame(rows, columns=list(LOSS_COLUMNS))
+    frames = []
+    for unit in units:
+        tokens = unit.name == "tokens"
+        rows = f"""SELECT place, document, position, -1 AS boundary, 0 AS distance,
+                nll::DOUBLE AS nats, {1 if tokens else "coalesce(bytes, 0)"} AS weight
+            FROM {{side}}_compared LEFT JOIN {{side}}_places_bytes USING (place, position)
+            WHERE condition = $condition"""
+        pair = pair_sums(connection, "intact", unit, draws, rows)
+        if pair is not None and all(sums.targets.any() for sums in (pair.a, pair.b)):
+            name = "nats per token" if tokens else "bits per byte"
+            frames.append(difference_rows(pair, confidence).assign(unit=name))
+    return stacked(frames, LOSS_COLUMNS)[[*LOSS_COLUMNS]]
 
 
 def pattern_rows(
@@ -178,13 +336,22 @@ def pattern_rows(
         Columns ``PATTERN_COLUMNS``, nats a token, in order of name, without single heads. Targets
         that a pattern hides nothing from in either run are left out.
     """
-    names = [patterns(connection, side) for side in SIDES]
-    rows = [
-        _pattern_row(connection, name, _first(runs, name), draws, confidence)
-        for name in names[0]
-        if name in names[1]
-    ]
-    return pd.DataFrame([row for row in rows if row], columns=list(PATTERN_COLUMNS))
+    first_run, second_run = (patterns(connection, side) for side in SIDES)
+    frames = []
+    for name in first_run:
+        if name not in second_run:
+            continue
+        costs = [run.facts.attention.get(name) for run in runs]
+        first = max((one.first or 0) if one else 0 for one in costs)
+        rows = f"""SELECT place, document, position, -1 AS boundary, 0 AS distance, 1 AS weight,
+                avg(nll::DOUBLE - nll_intact::DOUBLE) AS nats
+            FROM {{side}}_compared
+            WHERE condition = $condition AND boundary < 0 AND position - start >= {first}
+            GROUP BY ALL"""
+        pair = pair_sums(connection, name, Unit("tokens"), draws, rows)
+        if pair is not None:
+            frames.append(difference_rows(pair, confidence))
+    return stacked(frames, PATTERN_COLUMNS)[[*PATTERN_COLUMNS]]
 
 
 def patterns(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
@@ -196,92 +363,24 @@ def patterns(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
     return [str(name) for (name,) in rows if not _SINGLE_HEAD.fullmatch(str(name))]
 
 
-def _intact(connection: duckdb.DuckDBPyConnection, draws: Draws) -> list[pd.DataFrame]:
-    """Sums of the intact loss of each run: ``targets, bytes, nats`` by document."""
-    if draws.pairing == "windows":
-        frame = connection.execute(
-            """SELECT a.document, count(*) AS targets, coalesce(sum(a.bytes), 0) AS bytes,
-                sum(a.nll) AS a_nats, sum(b.nll) AS b_nats
-            FROM a_intact a JOIN b_intact b ON a.place = b.place AND a.position = b.position
-            GROUP BY a.document ORDER BY a.document"""
-        ).df()
-        frames = [frame.rename(columns={f"{side}_nats": "nats"}) for side in SIDES]
-    else:
-        frames = [
-            connection.execute(
-                f"""SELECT document, count(*) AS targets, coalesce(sum(bytes), 0) AS bytes,
-                    sum(nll) AS nats
-                FROM {side}_intact GROUP BY document ORDER BY document"""
-            ).df()
-            for side in SIDES
-        ]
-    return [
-        frame.set_index("document")[["targets", "bytes", "nats"]].reindex(names, fill_value=0)
-        for frame, names in zip(frames, draws.documents, strict=True)
-    ]
+def _difference(pair: PairSums, confidence: float) -> Bootstrap:
+    """The mean of B less that of A by bin, and its resamples.
 
-
-def _first(runs: tuple[OpenRun, OpenRun], name: str) -> int:
-    """Place in the window of the first target from which a pattern hides something in both."""
-    costs = [run.facts.attention.get(name) for run in runs]
-    return max((one.first or 0) if one else 0 for one in costs)
-
-
-def _pattern_row(
-    connection: duckdb.DuckDBPyConnection, name: str, first: int, draws: Draws, confidence: float
-) -> dict[str, object] | None:
-    given = {"name": name, "first": first}
-    if draws.pairing == "windows":
-        frame = connection.execute(
-            f"""SELECT a.document, count(*) AS a_targets, count(*) AS b_targets,
-                sum(a.delta) AS a_sum, sum(b.delta) AS b_sum
-            FROM ({_pattern_query("a")}) a JOIN ({_pattern_query("b")}) b USING (place, position)
-            GROUP BY a.document""",
-            given,
-        ).df()
-        frames = [frame, frame]
-    else:
-        frames = [
-            connection.execute(
-                f"""SELECT document, count(*) AS {side}_targets, sum(delta) AS {side}_sum
-                FROM ({_pattern_query(side)}) GROUP BY document""",
-                given,
-            ).df()
-            for side in SIDES
-        ]
-    if not all(map(len, frames)):
-        return None
-    a, b = (
-        _as_sums(
-            frame.set_index("document").reindex(names, fill_value=0),
-            f"{side}_sum",
-            f"{side}_targets",
-        )
-        for frame, side, names in zip(frames, SIDES, draws.documents, strict=True)
+    Where windows are paired the difference is formed target by target, before anything is
+    divided; else it is that of two means, each stretched for its own number of documents.
+    """
+    weights = pair.draws.weights
+    if pair.draws.pairing == "windows":
+        sums = pair.b.sums - pair.a.sums
+        return bootstrap(sums, pair.a.targets, weights[0], confidence)
+    first, second = (
+        bootstrap(sums.sums, sums.targets, drawn, confidence)
+        for sums, drawn in zip((pair.a, pair.b), weights, strict=True)
     )
-    apart = difference(a, b, draws, confidence)
-    low, high = pointwise_band(apart, confidence)
-    targets = int(min(a.targets.sum(), b.targets.sum()))
-    means = (_mean(a)[0], _mean(b)[0], apart.mean[0])
-    values = (name, *means, low[0], high[0], apart.documents, targets)
-    return dict(zip(PATTERN_COLUMNS, values, strict=True))
-
-
-def _pattern_query(side: str) -> str:
-    return f"""SELECT p.place, s.document, s.position,
-            avg(s.nll::DOUBLE - s.nll_intact::DOUBLE) AS delta
-        FROM {side}_scores s
-        JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
-        WHERE s.condition = $name AND s.boundary < 0 AND s.position - p.start >= $first
-        GROUP BY ALL"""
-
-
-def _as_sums(frame: pd.DataFrame, nats: str, weight: str) -> Sums:
-    """Two columns by document as sums of one bin."""
-    edges = np.array([0, 1], dtype=np.int64)
-    sums, weights = (frame[[name]].to_numpy(dtype=np.float64) for name in (nats, weight))
-    return Sums(edges[:1], edges[1:], sums, weights)
-
-
-def _mean(sums: Sums) -> Floats:
-    return ratio(sums.sums.sum(axis=0), sums.targets.sum(axis=0))
+    return Bootstrap(
+        second.mean - first.mean,
+        second.draws - first.draws,
+        np.minimum(first.targets, second.targets),
+        np.hypot(first.standard_error, second.standard_error),
+        min(first.documents, second.documents),
+    )

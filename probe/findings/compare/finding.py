@@ -13,28 +13,18 @@ from probe.analysis.open_run import OpenRun
 from probe.findings.answer import short
 from probe.findings.base import Finding, register_of_all
 from probe.findings.chart import Chart
+from probe.findings.compare.comparison import settings_apart
 from probe.findings.compare.comparison_finding import PLOT
-from probe.findings.compare.notes import settings_apart
-from probe.findings.compare.token_bytes import bits_per_byte
+from probe.findings.compare.pair import create_token_bytes
 from probe.findings.curve import overlay
 from probe.findings.positions import losses
 from probe.findings.table import Table, pivot, ranged, records
 from probe.results.folder import unique_labels
+from probe.results.views import row
 
 COLUMNS = (
-    "run",
-    "model",
-    "revision",
-    "dtype",
-    "attention",
-    "data",
-    "documents",
-    "windows",
-    "targets",
-    "loss",
-    "perplexity",
-    "bits_per_byte",
-    "condition",
+    *("run", "model", "revision", "dtype", "attention", "data", "documents", "windows", "targets"),
+    *("loss", "perplexity", "bits_per_byte", "condition"),
 )
 """Columns in front of the tolerances: loss is the intact one (nats a token)."""
 
@@ -139,12 +129,12 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
         by_condition = run.once(losses).by_condition
         intact = by_condition.loc[by_condition["condition"] == "intact", "loss"]
         loss = float(intact.iloc[0]) if len(intact) else np.nan
-        row: dict[str, object] = {
+        about: dict[str, object] = {
             "run": label,
             "model": run.model,
             "revision": _short_revision(model.revision),
             "dtype": str(model.dtype or "–"),
-            "attention": _attention(run),
+            "attention": str(run.facts.config.model.get("attention") or "–"),
             "data": run.data,
             "documents": len(run.documents),
             "windows": run.windows,
@@ -154,7 +144,7 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
             "bits_per_byte": run.once(bits_per_byte),
             "condition": condition,
         }
-        rows.append(row | _answers(run, condition))
+        rows.append(about | _answers(run, condition))
     tolerances = dict.fromkeys(
         tolerance.text for run in runs for tolerance in run.analysis.tolerances
     )
@@ -167,6 +157,20 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
     return frame
 
 
+def bits_per_byte(run: OpenRun) -> float | None:
+    """Intact loss of a run in bits per byte of its targets; ``None`` for data without text."""
+    connection = run.connection
+    create_token_bytes(connection, "token_bytes", run.path / "windows.parquet")
+    nats, size = row(
+        connection,
+        """SELECT sum(nll::DOUBLE), sum(bytes)
+        FROM scores JOIN token_bytes USING (document, "window", position)
+        WHERE condition = 'intact'""",
+    )
+    connection.execute("DROP TABLE token_bytes")
+    return float(nats) / math.log(2) / float(size) if size else None
+
+
 def _table(frame: pd.DataFrame) -> Table:
     """The runs in words and rounded numbers, lengths without columns of their limits.
 
@@ -175,11 +179,11 @@ def _table(frame: pd.DataFrame) -> Table:
     tolerances = [name for name in frame.columns if f"{name} length" in frame.columns]
     alike = frame["attention"].nunique() < 2
     names = [*(name for name in COLUMNS if name != "attention" or not alike), *tolerances]
+    forms = dict.fromkeys(("documents", "windows", "targets"), ",")
+    forms |= {"loss": ".4f", "perplexity": ".2f", "bits_per_byte": ".4f"}
     shown = frame[names].copy()
-    for name, form in (("loss", "{:.4f}"), ("perplexity", "{:.2f}"), ("bits_per_byte", "{:.4f}")):
-        shown[name] = [form.format(value) if value == value else "–" for value in frame[name]]
-    for name in ("documents", "windows", "targets"):
-        shown[name] = [f"{value:,}" for value in frame[name]]
+    for name, form in forms.items():
+        shown[name] = [f"{value:{form}}" if value == value else "–" for value in frame[name]]
     return Table(
         "The runs",
         [name.replace("_", " ") for name in names],
@@ -201,11 +205,6 @@ def _answers(run: OpenRun, condition: str) -> dict[str, object]:
             for name, tokens in zip(("length", "low", "high"), context.lengths, strict=True):
                 cells[f"{tolerance.text} {name}"] = tokens
     return cells
-
-
-def _attention(run: OpenRun) -> str:
-    """The attention that the configuration names, ``–`` where it names none."""
-    return str(run.facts.config.model.get("attention") or "–")
 
 
 def _condition(runs: Sequence[OpenRun]) -> str:

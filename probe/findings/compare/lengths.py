@@ -6,34 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import Floats, ratio
-from probe.analysis.effective import EffectiveContext, effective_context, lower_by_tests
+from probe.analysis.bootstrap import Floats
+from probe.analysis.effective import (
+    EffectiveContext,
+    effective_context,
+    epsilons_of,
+    lower_by_tests,
+)
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.findings.answer import short
-from probe.findings.compare.pair_sums import Unit
+from probe.findings.compare.differences import Unit
 from probe.results.tolerance import Tolerance
 from probe.text import signed
 
 COLUMNS = (
-    "condition",
-    "tolerance",
-    "unit",
-    "kind",
-    "a_text",
-    "b_text",
-    "difference",
-    "low",
-    "high",
-    "octaves",
-    "octaves_low",
-    "octaves_high",
-    "delta_from",
-    "delta_to",
-    "delta_difference",
-    "delta_low",
-    "delta_high",
-    "text",
+    *("condition", "tolerance", "unit", "kind", "a_text", "b_text"),
+    *("difference", "low", "high", "octaves", "octaves_low", "octaves_high"),
+    *("delta_from", "delta_to", "delta_difference", "delta_low", "delta_high", "text"),
 )
 SHOWN = {"tokens": "nats a token", "bytes": "bits per byte"}
 
@@ -82,21 +72,15 @@ def read_length(
         UsageError: If the tolerance needs text that the run does not have.
     """
     context = effective_context(curve, tolerance, floor=floor, bytes_per_token=per, length=length)
-    if context.kind == "unresolved":
+    epsilons = epsilons_of(curve, tolerance, per)
+    if epsilons is None or context.kind == "unresolved":
         return context
     lower, reach = curve.sums.lower, int(curve.sums.upper[-1])
-    fixed = tolerance.nats(bytes_per_token=per)
-    epsilon: float | Floats = fixed if fixed is not None else np.nan
-    of_documents: float | Floats = epsilon
-    if fixed is None:
-        epsilon = tolerance.amount * curve.resampled.draws[:, 0]
-        first = ratio(curve.sums.sums[:, :1], curve.sums.targets[:, :1])
-        of_documents = tolerance.amount * np.where(np.isnan(first), curve.resampled.mean[0], first)
-    index = first_below(curve.fits, epsilon, lower, reach)
+    index = first_below(curve.fits, epsilons.resampled, lower, reach)
     below, above = _edges(curve)
     tail = (1 - curve.confidence) / 2
     limit = int(_lower_quantile(index.astype(np.float64), tail))
-    tested = min(lower_by_tests(curve.sums, of_documents, curve.confidence), limit)
+    tested = min(lower_by_tests(curve.sums, epsilons.by_document, curve.confidence), limit)
     return Lengths(
         context,
         _estimate(context, int(lower[0])),
@@ -149,7 +133,7 @@ def context_row(
         which = [name for name, side in (("A", a), ("B", b)) if not isinstance(side, Lengths)]
         return row | {"kind": "unresolved", "text": f"{' and '.join(which)} unresolved"}
     words = {}
-    for name, form in (("difference", _plain), ("octaves", _octaves)):
+    for name, form in (("difference", np.asarray), ("octaves", _octaves)):
         exact, limits = _difference(a, b, form, confidence)
         words[name] = _words(exact, limits, 2 if name == "octaves" else 0)
         finite = [value for value in exact if np.isfinite(value)]
@@ -165,6 +149,14 @@ def context_row(
         "open": _open(contexts, unit),
     }
     return row | {"kind": kind, "text": texts[kind]}
+
+
+def context_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Rows of :func:`context_row` as a frame; whole numbers may be missing."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    whole = ["difference", "low", "high", "delta_from", "delta_to"]
+    real = ["octaves", "octaves_low", "octaves_high"]
+    return frame.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, "Float64"))
 
 
 def _open(contexts: Sequence[EffectiveContext], unit: Unit) -> str:
@@ -189,10 +181,6 @@ def _difference(
     low, high = low - max(b_bias - a_bias, 0.0), high + max(a_bias - b_bias, 0.0)
     exact = float(b_low - a_high), float(b_high - a_low)
     return exact, (min(low, exact[0]), max(high, exact[1]))  # the estimate always lies inside
-
-
-def _plain(values: Floats) -> Floats:
-    return values.astype(np.float64)
 
 
 def _octaves(values: Floats) -> Floats:

@@ -1,20 +1,29 @@
 """Two runs in one connection: what they have in common, and the rows of it that are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
 
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
-from probe.findings.compare.token_bytes import create_token_bytes
 from probe.results.views import parquet_rows, row, window_rows
 
+Integers = NDArray[np.int64]
 Pairing = Literal["windows", "documents", "none"]
 """What two runs have in common: the same windows, the same documents, or nothing."""
 
 SIDES = ("a", "b")
+
+BATCH = 64
+"""Windows whose tokens are placed at a time."""
 
 PIECE = 64
 """Characters of one run's window that must stand in the other's to call a document the same."""
@@ -32,9 +41,10 @@ SAME = 0.5
 def connect_pair(a: OpenRun, b: OpenRun) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection that sees two runs.
 
-    It has the views ``a_windows``, ``a_scores`` (columns of the results contract), the table
-    ``a_bytes`` (from :func:`probe.findings.compare.token_bytes.create_token_bytes`), and the same
-    of ``b``. :func:`pairing` says what to compare of them.
+    It has the views ``a_windows``, ``a_scores`` (columns of the results contract), the tables
+    ``a_scored`` (``document, "window", start`` of the windows with a score) and ``a_token_bytes``
+    (from :func:`create_token_bytes`), and the same of ``b``. :func:`pairing` says what to compare
+    of them.
 
     Args:
         a: The first run.
@@ -59,24 +69,19 @@ def connect_pair(a: OpenRun, b: OpenRun) -> duckdb.DuckDBPyConnection:
             SEMI JOIN (SELECT DISTINCT document, "window" FROM {side}_scores)
                 USING (document, "window")"""
         )
-        create_token_bytes(connection, f"{side}_bytes", windows)
+        create_token_bytes(connection, f"{side}_token_bytes", windows)
     return connection
 
 
-def same_tokenizer(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> bool | None:
-    """Whether equal token ids stand for equal characters in two runs.
+def same_tokenizer(connection: duckdb.DuckDBPyConnection) -> bool | None:
+    """Whether equal token ids stand for equal characters in both runs.
 
     Only tokens with characters of their own are looked at: parts of a character show the whole.
-
-    Args:
-        connection: One that has both runs' windows.
-        a: Name of the first run's windows.
-        b: Name of the second's.
 
     Returns:
         The answer, ``None`` where it cannot be told: no text, or no token id in both samples.
     """
-    first, second = (_vocabulary(connection, name) for name in (a, b))
+    first, second = (_vocabulary(connection, side) for side in SIDES)
     shared = first.keys() & second.keys()
     if not shared:
         return None
@@ -121,9 +126,9 @@ def pairing(
         )
         connection.execute(
             f"""CREATE TABLE {side}_places_bytes AS SELECT place, position, byte_from, bytes
-            FROM {side}_bytes JOIN {side}_places USING (document, "window")"""
+            FROM {side}_token_bytes JOIN {side}_places USING (document, "window")"""
         )
-        connection.execute(f"DROP TABLE {side}_bytes")
+        connection.execute(f"DROP TABLE {side}_token_bytes")
     return chosen
 
 
@@ -143,48 +148,38 @@ def places(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:
 def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the views of the rows to compare, behind :func:`pairing`.
 
-    ``a_tokens`` has one row per target, boundary and condition, repeats averaged, of the windows
-    in ``a_places``: ``place, document, position, boundary, condition, tokens`` (distance in
-    tokens)``, distance`` (the same)``, weight`` (1)``, delta`` (nats)`` and ``grey``. ``a_text``
-    is the same with distance and weight in bytes of text; targets without text are not in it.
-    ``a_intact`` has ``place, document, position, nll, bytes`` (missing without text). The table
-    ``a_spans`` has a row per place, condition and boundary: ``place, document, condition,
-    boundary, far`` (tokens)``, reach`` and ``bytes_reach`` (of the last target that is not grey,
-    missing without one or without text). The same of ``b``.
+    ``a_compared`` has the scores of the windows in ``a_places``, and ``place, start, grey``.
+    ``a_tokens`` has one row per target, boundary and condition, repeats averaged: ``place,
+    document, position, boundary, condition, tokens`` (distance in tokens)``, distance`` (the
+    same)``, weight`` (1)``, nats`` (delta) and ``grey``. ``a_bytes`` is the same with distance and
+    weight in bytes of text; targets without text are not in it. The table ``a_spans`` has a row per
+    place, condition and boundary: ``place, document, condition, boundary, far`` (tokens)``, reach``
+    and ``bytes_reach`` (of the last target that is not grey, missing without one or without text).
+    The same of ``b``.
     """
     for side in SIDES:
-        nll, intact, grouping = "s.nll::DOUBLE", "s.nll_intact::DOUBLE", ""
+        connection.execute(
+            f"""CREATE VIEW {side}_compared AS
+            SELECT p.place, p.start, s.*,
+                distance > {side}_far_tokens(boundary, distance, p.start) AS grey
+            FROM {side}_scores s JOIN {side}_places p USING (document, "window")"""
+        )
+        delta, grouping = "nll::DOUBLE - nll_intact::DOUBLE", ""
         if row(connection, f"SELECT max(repeat) FROM {side}_scores")[0]:
-            nll, intact, grouping = f"avg({nll})", f"avg({intact})", "GROUP BY ALL"
+            delta, grouping = "avg(nll::DOUBLE) - avg(nll_intact::DOUBLE)", "GROUP BY ALL"
         connection.execute(
             f"""CREATE VIEW {side}_tokens AS
             SELECT place, document, position, boundary, condition, distance AS tokens, distance,
-                1 AS weight, nll - nll_intact AS delta,
-                distance > {side}_far_tokens(boundary, distance, start) AS grey
-            FROM (
-                SELECT p.place, s.document, s.position, s.boundary, s.distance, s.condition,
-                    p.start, {nll} AS nll, {intact} AS nll_intact
-                FROM {side}_scores s
-                JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
-                WHERE s.boundary >= 0 {grouping}
-            )"""
+                1 AS weight, {delta} AS nats, grey
+            FROM {side}_compared WHERE boundary >= 0 {grouping}"""
         )
         connection.execute(_spans(side))
         connection.execute(
-            f"""CREATE VIEW {side}_text AS
-            SELECT r.place, r.document, r.position, r.boundary, r.condition, r.tokens,
-                t.byte_from - f.byte_from AS distance, t.bytes AS weight, r.delta, r.grey
+            f"""CREATE VIEW {side}_bytes AS
+            SELECT r.* REPLACE (t.byte_from - f.byte_from AS distance, t.bytes AS weight)
             FROM {side}_tokens r
-            JOIN {side}_places_bytes t ON r.place = t.place AND r.position = t.position
-            JOIN {side}_boundaries f ON r.place = f.place AND r.boundary = f.boundary"""
-        )
-        connection.execute(
-            f"""CREATE VIEW {side}_intact AS
-            SELECT p.place, s.document, s.position, s.nll::DOUBLE AS nll, t.bytes
-            FROM {side}_scores s
-            JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
-            LEFT JOIN {side}_places_bytes t ON p.place = t.place AND s.position = t.position
-            WHERE s.condition = 'intact'"""
+            JOIN {side}_places_bytes t USING (place, position)
+            JOIN {side}_boundaries f USING (place, boundary)"""
         )
 
 
@@ -231,7 +226,7 @@ def bytes_per_token(connection: duckdb.DuckDBPyConnection, side: str) -> float |
 def _choose(
     connection: duckdb.DuckDBPyConnection, a: OpenRun, b: OpenRun, same: bool | None
 ) -> Pairing:
-    """What is in common; makes the tables ``same_windows`` and ``same_documents``."""
+    """What is in common; makes ``same_windows`` and ``same_documents``."""
     connection.execute(
         """CREATE TABLE same_windows AS SELECT a.document, a."window"
         FROM a_windows a JOIN b_windows b ON a.document = b.document AND a."window" = b."window"
@@ -240,11 +235,8 @@ def _choose(
         SEMI JOIN a_scored s ON a.document = s.document AND a."window" = s."window"
         SEMI JOIN b_scored r ON b.document = r.document AND b."window" = r."window\""""
     )
-    connection.execute("CREATE TABLE same_documents (document VARCHAR)")
-    connection.executemany(
-        "INSERT INTO same_documents VALUES (?)",
-        [[name] for name in sorted(_same_documents(connection, a, b, same))] or [[None]],
-    )
+    documents = pa.array(sorted(_same_documents(connection, a, b, same)), pa.string())
+    connection.register("same_documents", pa.table({"document": documents}))
     enough = min(FEWEST_DOCUMENTS, *(_count(connection, f"{side}_scored") for side in SIDES))
     if _count(connection, "same_windows") >= max(enough, 1):
         return "windows"
@@ -258,9 +250,13 @@ def _same_documents(
         {row[0] for row in connection.execute(f"SELECT document FROM {side}_scored").fetchall()}
         for side in SIDES
     ]
-    marks = [_fingerprints(run) for run in (a, b)]
+    marks = [
+        {one.id: str(one.sha256) for one in run.facts.data.documents if one.sha256}
+        for run in (a, b)
+    ]
     both = names[0] & names[1]
-    if _data(a) and _data(a) == _data(b):
+    data = [run.facts.identity.get("data") for run in (a, b)]
+    if data[0] and data[0] == data[1]:
         by_data = both
     else:
         by_data = {
@@ -272,29 +268,20 @@ def _same_documents(
                     OR contains(a.text, substr(b.text, 1 + length(b.text) // 2, {PIECE})))"""
             ).fetchall()
         }
-    known = {name for name in both if name in marks[0] and name in marks[1]}
+    known = both & marks[0].keys() & marks[1].keys()
     equal = {name for name in known if marks[0][name] == marks[1][name]}
     # Fingerprints are those of token ids: unequal ones say nothing across tokenizers.
     return equal | (both & (by_data - known if same else by_data))
-
-
-def _fingerprints(run: OpenRun) -> dict[str, str]:
-    return {one.id: str(one.sha256) for one in run.facts.data.documents if one.sha256}
-
-
-def _data(run: OpenRun) -> Any:
-    """The data set as the run's identity has it."""
-    return run.facts.identity.get("data")
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return int(row(connection, f"SELECT count(DISTINCT document) FROM {table}")[0])
 
 
-def _vocabulary(connection: duckdb.DuckDBPyConnection, windows: str) -> Mapping[int, set[str]]:
+def _vocabulary(connection: duckdb.DuckDBPyConnection, side: str) -> Mapping[int, set[str]]:
     """The characters that each token id stands for in the first windows."""
     rows = connection.execute(
-        f"""SELECT token_ids, char_start, char_end, text FROM {windows}
+        f"""SELECT token_ids, char_start, char_end, text FROM {side}_windows
         WHERE text IS NOT NULL ORDER BY document, "window" LIMIT {SAMPLE}"""
     ).fetchall()
     known: dict[int, set[str]] = {}
@@ -314,12 +301,9 @@ def _spans(side: str) -> str:
     """SQL of ``a_spans``, and of ``a_boundaries`` (where in the text each boundary lies)."""
     return f"""
         CREATE TABLE {side}_lasts AS
-        SELECT p.place, s.document, s.condition, s.boundary, s.boundary - p.start AS far,
-            max(s.position) FILTER (
-                WHERE s.distance <= {side}_far_tokens(s.boundary, s.distance, p.start)) AS last
-        FROM {side}_scores s
-        JOIN {side}_places p ON s.document = p.document AND s."window" = p."window"
-        WHERE s.boundary >= 0 GROUP BY ALL;
+        SELECT place, document, condition, boundary, boundary - start AS far,
+            max(position) FILTER (NOT grey) AS last
+        FROM {side}_compared WHERE boundary >= 0 GROUP BY ALL;
         CREATE TABLE {side}_boundaries AS
         SELECT DISTINCT l.place, l.boundary, t.byte_from FROM {side}_lasts l
         JOIN {side}_places_bytes t ON l.place = t.place AND l.boundary = t.position;
@@ -329,3 +313,65 @@ def _spans(side: str) -> str:
         FROM {side}_lasts l
         LEFT JOIN {side}_places_bytes t ON l.place = t.place AND l.last = t.position
         LEFT JOIN {side}_boundaries f ON l.place = f.place AND l.boundary = f.boundary"""
+
+
+def byte_places(text: str, char_start: ArrayLike) -> tuple[Integers, Integers]:
+    """Where each token starts in the UTF-8 bytes of a text, and how many bytes are its own.
+
+    A token's bytes end where the next token starts, so that together they are the text's: what a
+    tokenizer skips counts to the token before it, and of several tokens that share a character
+    the last one has its bytes.
+
+    Args:
+        text: The window's text.
+        char_start: First character of each token in *text*, shape ``(tokens,)``.
+
+    Returns:
+        First byte and number of bytes of each token, each of shape ``(tokens,)``, int64.
+    """
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    sizes = 1 + (points >= 0x80) + (points >= 0x800).astype(np.int64) + (points >= 0x10000)
+    ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    starts = np.clip(np.asarray(char_start, dtype=np.int64), 0, len(points))
+    first = ends[np.maximum.accumulate(starts)]
+    return first, np.diff(np.append(first, ends[-1]))
+
+
+def create_token_bytes(connection: duckdb.DuckDBPyConnection, name: str, windows: Path) -> None:
+    """Fill a new table with the bytes of every token, a few windows at a time.
+
+    Args:
+        connection: Where the table is made.
+        name: Its name; it gets the columns ``document, "window", position`` (index in the
+            document)``, byte_from, bytes``. Windows without text have no rows.
+        windows: A run's ``windows.parquet``.
+    """
+    connection.execute(
+        f"""CREATE TABLE {name} (document VARCHAR, "window" INTEGER, position INTEGER,
+            byte_from INTEGER, bytes INTEGER)"""
+    )
+    columns = ["document", "window", "start", "char_start", "text"]
+    with pq.ParquetFile(windows) as file:
+        for batch in file.iter_batches(BATCH, columns=columns):
+            frames = list(_token_bytes(batch.to_pylist()))
+            if frames:
+                connection.register("batch", pd.concat(frames, ignore_index=True))
+                connection.execute(f"INSERT INTO {name} SELECT * FROM batch")
+                connection.unregister("batch")
+
+
+def _token_bytes(windows: list[dict[str, Any]]) -> Iterator[pd.DataFrame]:
+    for window in windows:
+        starts = window.get("char_start")
+        if window["text"] is None or not starts:
+            continue
+        first, size = byte_places(window["text"], starts)
+        yield pd.DataFrame(
+            {
+                "document": window["document"],
+                "window": window["window"],
+                "position": window["start"] + np.arange(len(first)),
+                "byte_from": first,
+                "bytes": size,
+            }
+        )

@@ -12,8 +12,8 @@ from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums
+from probe.findings.compare.differences import Unit
 from probe.findings.compare.lengths import Lengths, context_row, read_length
-from probe.findings.compare.pair_sums import Unit
 from probe.results.tolerance import parse_tolerance
 
 HOW = Analysis(tolerances=(parse_tolerance("1%"),), resamples=100)

@@ -1,13 +1,17 @@
 """What two runs have in common, and which of their windows are compared."""
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from compare_runs import change_record, random_text, retokenise, step, write_windows
+from compare_runs import ALPHABET, change_record, random_text, retokenise, step, write_windows
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated import Simulation, write_run
 
 from probe.analysis.open_run import open_run
 from probe.findings.compare.pair import (
+    byte_places,
     bytes_per_token,
     connect_pair,
     create_rows,
@@ -148,15 +152,44 @@ def test_what_is_read_of_a_side(tmp_path):
 
 def test_tokenizers_are_told_apart_by_what_ids_stand_for(tmp_path):
     """Equal ids for equal characters: the same. For others: not. Without text nothing is known."""
-    folders = {
-        "a": made(tmp_path / "a"),
-        "same": made(tmp_path / "same"),
-        "other": retokenise(made(tmp_path / "other"), 6),
-        "bare": made(tmp_path / "bare", text=False),
+    a = made(tmp_path / "a")
+    others = {
+        made(tmp_path / "same"): True,
+        retokenise(made(tmp_path / "other"), 6): False,
+        made(tmp_path / "bare", text=False): None,
     }
-    with duckdb.connect() as connection:
-        for name, folder in folders.items():
-            connection.read_parquet(str(folder / "windows.parquet")).create_view(name)
-        assert same_tokenizer(connection, "a", "same") is True
-        assert same_tokenizer(connection, "a", "other") is False
-        assert same_tokenizer(connection, "a", "bare") is None
+    for folder, expected in others.items():
+        with duckdb.connect() as connection:
+            for side, run in (("a", a), ("b", folder)):
+                windows = connection.read_parquet(str(run / "windows.parquet"))
+                windows.create_view(f"{side}_windows")
+            assert same_tokenizer(connection) is expected
+
+
+# -- tokens as bytes of text ----------------------------------------------------------------------
+
+
+@given(st.lists(st.text(ALPHABET, max_size=4), min_size=1, max_size=30))
+def test_places_are_those_of_encoding_each_token(tokens):
+    """Whatever the characters: where a token starts, and its bytes add up to the text's."""
+    ends = np.cumsum([len(token) for token in tokens])
+    starts = ends - [len(token) for token in tokens]
+    text = "".join(tokens)
+    first, size = byte_places(text, starts)
+    assert first.tolist() == [len(text[:start].encode()) for start in starts]
+    assert size.tolist() == [len(token.encode()) for token in tokens]
+    assert size.sum() == len(text.encode())
+
+
+def test_parts_of_a_character_and_gaps_count_once():
+    """Three tokens of one emoji have its four bytes together; a skipped space counts back."""
+    first, size = byte_places("🎉 ab", [0, 0, 0, 2])
+    assert first.tolist() == [0, 0, 0, 5]
+    assert size.tolist() == [0, 0, 5, 2]
+
+
+def test_offsets_that_run_back_or_beyond_are_held():
+    """Damaged offsets never give negative sizes."""
+    first, size = byte_places("abcd", [0, 3, 1, 99])
+    assert first.tolist() == [0, 3, 3, 4]
+    assert size.tolist() == [3, 0, 1, 0]

@@ -10,7 +10,13 @@ from simulated import Simulation, write_run
 
 from probe.analysis.open_run import open_run
 from probe.findings.base import Finding, findings, findings_of_all
-from probe.findings.compare.finding import COLUMNS, curves_chart, run_table, table_finding
+from probe.findings.compare.finding import (
+    COLUMNS,
+    bits_per_byte,
+    curves_chart,
+    run_table,
+    table_finding,
+)
 from probe.results.folder import unique_labels
 
 
@@ -176,3 +182,16 @@ def test_runs_without_lengths_are_in_no_curve(tmp_path):
         (together,) = findings_of_all(runs[1:], [[]])
         assert not together.charts
         assert together.tables
+
+
+def test_bits_per_byte_are_those_of_all_rows(tmp_path):
+    """The run's intact loss over its targets' bytes, against a plain sum; `None` without text."""
+    folder = random_text(made(tmp_path / "a"))
+    rows = rows_of(folder).query("condition == 'intact'")
+    expected = rows.nll.sum() / math.log(2) / rows.bytes.sum()
+    with open_run(folder, write=False) as run:
+        assert bits_per_byte(run) == pytest.approx(expected, rel=1e-9)
+        assert bits_per_byte(run) == pytest.approx(expected, rel=1e-9), "it leaves nothing behind"
+    bare = made(tmp_path / "b", documents=2, text=False)
+    with open_run(bare, write=False) as run:
+        assert bits_per_byte(run) is None
