@@ -10,8 +10,7 @@ import pandas as pd
 
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Finding
-from probe.results.csv_files import write_csv
-from probe.results.files import write_text
+from probe.results.files import write_csv, write_text
 
 
 def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:

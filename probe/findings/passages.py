@@ -8,8 +8,8 @@ import pandas as pd
 
 from probe.analysis.bins import octave_edges
 from probe.analysis.fit import in_order
-from probe.analysis.intervals import delta_table, in_words, strongest
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import delta_table, in_words, strongest
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject
@@ -26,7 +26,6 @@ from probe.findings.chart import (
 from probe.findings.contrasts import contrasts
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import Shown, Table, between, records
-from probe.results.views import scored_conditions
 from probe.text import counted, printable
 
 MOST = 20
@@ -223,7 +222,7 @@ def _sums(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame]:
     spans = [(one.id, *span) for one in run.facts.data.documents for span in one.spans]
     frame = pd.DataFrame(spans, columns=["document", "name", "start", "stop"])
     connection.register("passages", frame)
-    connection.register("passage_ends", _known_by(scored_conditions(connection)))
+    connection.register("passage_ends", _known_by(run.conditions))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE passage_rows AS {_ROWS}")
     named = connection.execute(
         """SELECT condition, passage, document, count(*) AS targets, sum(delta) AS delta_sum
