@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import delta_table, in_words
 from probe.findings.base import Drawn
 from probe.findings.chart import (
     THRESHOLD,

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.stats import t
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
-from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import in_words
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError

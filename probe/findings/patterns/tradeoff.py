@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.sums import delta_table, in_words
 from probe.findings.base import Drawn
 from probe.findings.chart import (
     THRESHOLD,
