@@ -23,10 +23,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from probe.errors import ProbeError, UsageError
 from probe.results.tolerance import ALLOWED, parse_tolerance
+from probe.text import shown
 
 SCHEMA = 1
 """Version of the results contract; another one's folders are older, or refused."""
 _MOST_TOLD = 20
+_LONGEST = 60  # characters of a value
 _LARGEST = 2**31 - 1
 Needs = Callable[[str | None], Mapping[str, int]]
 """What a protocol's answer is worked out with, by its kind: whole numbers that cannot be missing,
@@ -280,7 +282,7 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     except RecursionError as error:
         raise ProbeError(f"'{path}' cannot be read: its brackets are too deep") from error
     if not isinstance(record, dict):
-        raise ProbeError(f"'{path}' holds {_shown(record)}; allowed: an object")
+        raise ProbeError(f"'{path}' holds {shown(record, _LONGEST)}; allowed: an object")
     if mistakes := list(_mistakes(record, needs)):
         raise ProbeError(_told(path, mistakes))
     return record
@@ -306,8 +308,8 @@ def older_schema(folder: Path, record: Mapping[str, Any]) -> list[str]:
             " possible"
         ]
     raise ProbeError(
-        f"'{folder / 'run.json'}' has schema {_shown(schema)}; allowed: up to {SCHEMA}, that of"
-        " this version"
+        f"'{folder / 'run.json'}' has schema {shown(schema, _LONGEST)}; allowed: up to {SCHEMA},"
+        " that of this version"
     )
 
 
@@ -322,7 +324,7 @@ def _mistakes(record: Mapping[str, Any], needs: Needs) -> Iterator[str]:
         return
     for name, lowest in needs(protocol.get("kind")).items():
         if not _is_whole(protocol.get(name), lowest, _LARGEST):
-            value = _shown(protocol[name]) if name in protocol else "missing"
+            value = shown(protocol[name], _LONGEST) if name in protocol else "missing"
             yield f"config.protocol.{name} is {value}; allowed: {_words(lowest, _LARGEST)}"
 
 
@@ -330,7 +332,7 @@ def _mistake(error: ErrorDetails) -> str:
     """Where a value is, what it is, and what is allowed there."""
     place, value = error["loc"], error["input"]
     where, allowed = ".".join(map(str, place)), _WORDS.get(error["type"], error["msg"])
-    said = "missing" if error["type"] == "missing" else _shown(value)
+    said = "missing" if error["type"] == "missing" else shown(value, _LONGEST)
     return f"{where} is {said}; allowed: {allowed}"
 
 
@@ -340,8 +342,3 @@ def _told(path: Path, mistakes: list[str]) -> str:
     more = len(mistakes) - _MOST_TOLD
     lines = mistakes[:_MOST_TOLD] + ([f"and {more:,} more"] if more > 0 else [])
     return "\n  ".join([f"'{path}' has {len(mistakes):,} mistakes:", *lines])
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -28,6 +28,7 @@ from probe.runs.identity import begin, readable, refuse_other_windows
 from probe.runs.pattern_costs import attention_costs, forward_times
 from probe.runs.plan import Unit, planned_batch, units
 from probe.runs.rows import FarEnd, Progress, references, rows
+from probe.text import counted
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
@@ -108,9 +109,8 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
             named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
-        documents = f"{count} document{'' if count == 1 else 's'}"
         then = experiment.config.protocol.few_documents
-        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
+        yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if 0 < left < len(experiment.windows):
         yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
 
