@@ -12,10 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     PlainValidator,
-    StrictBool,
-    StrictStr,
     ValidationError,
     model_validator,
 )
@@ -104,31 +101,22 @@ def _is_span(value: Any) -> bool:
     return kinds == [str, int, int] and 0 <= value[1] <= value[2] <= _LARGEST
 
 
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float | None)
+
+
 _NUMBER = _allowed("a number", _is_number)
+_FROM_0 = _allowed("a number from 0 on", lambda value: _is_number(value) and 0 <= value < math.inf)
 _SHARE = _allowed("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1)
+_BOOL = _allowed("true or false", lambda value: isinstance(value, bool))
 _SPAN = _allowed("[name, first token, one past the last]", _is_span)
 _TOLERANCE = _allowed(ALLOWED, _is_tolerance)
 
-Single = Annotated[
-    str | int | float | None,
-    _allowed(
-        "text, a number or a bool",
-        lambda value: value is None or isinstance(value, str | int | float),
-    ),
-]
-From0 = Annotated[
-    float | None,
-    _allowed("a number from 0 on", lambda value: _is_number(value) and 0 <= value < math.inf),
-]
-_WORDS = {
-    "model_type": "an object",
-    "dict_type": "an object",
-    "list_type": "a list",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "missing": "text",
-}
-"""What is allowed where pydantic's own words would be others."""
+Single = Annotated[str | int | float | None, _allowed("text, a number or a bool", _is_single)]
+From0 = Annotated[float | None, _FROM_0]
+_WORDS = {"string_type": "text", "missing": "text", "list_type": "a list"}
+_WORDS |= dict.fromkeys(("model_type", "dict_type"), "an object")
+"""What is allowed, in other words than pydantic's."""
 
 
 class _Part(BaseModel):
@@ -150,7 +138,7 @@ _OR_EMPTY = BeforeValidator(lambda value: {} if value is None else value)
 class ModelRecord(_Part):
     """The model of a run: ``path``, ``revision`` and ``dtype`` as it was loaded."""
 
-    name: StrictStr | None = None
+    name: str | None = None
     vocabulary: Annotated[int | None, _whole(1, 10_000_000)] = None
     trained_length: Annotated[int | None, _whole(1)] = None
     path: Any = None
@@ -161,7 +149,7 @@ class ModelRecord(_Part):
 class DocumentRecord(_Part):
     """A document of a run; ``spans`` are name, first token, and one past the last."""
 
-    id: StrictStr
+    id: str
     group: Single = None
     metadata: dict[str, Single] = {}
     spans: list[Annotated[tuple[str, int, int], _SPAN]] = []
@@ -171,7 +159,7 @@ class DocumentRecord(_Part):
 class DataRecord(_Part):
     """The data of a run."""
 
-    name: StrictStr | None = None
+    name: str | None = None
     documents: list[DocumentRecord] = []
 
 
@@ -211,8 +199,8 @@ class CheckRecord(_Part):
 class ProtocolRecord(_Part):
     """The options of a run's protocol; those of its kind are more keys."""
 
-    kind: StrictStr | None = None
-    at: StrictStr | None = None
+    kind: str | None = None
+    at: str | None = None
 
 
 class AnalysisRecord(_Part):
@@ -222,8 +210,8 @@ class AnalysisRecord(_Part):
     bins_per_octave: Annotated[int | None, _whole(1, 64)] = None
     resamples: Annotated[int | None, _whole(1, 1_000_000)] = None
     confidence: Annotated[float | None, _SHARE] = None
-    simultaneous: StrictBool | None = None
-    classes: list[StrictStr] | None = None
+    simultaneous: Annotated[bool | None, _BOOL] = None
+    classes: list[str] | None = None
 
 
 class ConfigRecord(_Part):
@@ -241,10 +229,9 @@ class ConfigRecord(_Part):
 class Record(_Part):
     """The content of run.json."""
 
-    schema_: Any = Field(SCHEMA, alias="schema")
-    name: StrictStr | None = None
-    status: StrictStr | None = None
-    identity_hash: StrictStr | None = None
+    name: str | None = None
+    status: str | None = None
+    identity_hash: str | None = None
     model: ModelRecord = ModelRecord()
     data: DataRecord = DataRecord()
     plan: PlanRecord = PlanRecord()
