@@ -329,8 +329,9 @@ def curve_frame(run: OpenRun) -> pd.DataFrame:
     confidence, simultaneous = run.analysis.confidence, run.analysis.simultaneous
     frames = []
     for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
+        fit: Floats | float = np.nan
         if grey:
-            sums, fit = to_sums(rows, run.documents), np.nan
+            sums = to_sums(rows, run.documents)
             resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
         else:
             curve = run.fitted[str(condition)]
