@@ -42,7 +42,7 @@ from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
-from probe.options import WindowsConfig
+from probe.protocols.base import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.results.tolerance import parse_tolerance
 

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probe.options import WindowsConfig
+from probe.protocols.base import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.results.scores import SCHEMA, WINDOWS, Key, Store
 

@@ -48,10 +48,7 @@ class Made:
         """The branches of a unit, and losses for them."""
         started = time.perf_counter()
         engine.costs.tokens += 1
-        branches = [
-            experiment.branches(window, draws)
-            for window, draws in zip(unit.windows, unit.draws, strict=True)
-        ]
+        branches = [experiment.branches(one.window, one.draws) for one in unit]
         rng = np.random.default_rng(len(self.spent))
         losses = [
             [Losses(rng.random(one.branch.targets, dtype=np.float32)) for one in window]

@@ -13,6 +13,8 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -21,18 +23,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownEr
 from probe.attention.parse import expand
 from probe.corpus.dataset import DataOptions, expand_home, file_format
 from probe.errors import UsageError
-from probe.options import Part, WindowsConfig, allowed
 from probe.perturbations.condition import Condition, parse
 from probe.perturbations.registry import load_file
 from probe.protocols import registry
-from probe.protocols.base import Plan, Protocol
+from probe.protocols.base import Part, Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.text import MOST, one_line, shown
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
 NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-NLL: tuple[Measure, ...] = ("nll",)
 UNKNOWN_KIND = "unknown_kind"
 MOST_TOLD = 20
 """Mistakes that are told one by one."""
@@ -40,6 +40,18 @@ MOST_VALUES = 1_000_000
 """Values that a configuration may hold."""
 DataFiles = str | list[str] | dict[str, str | list[str]]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
+
+
+def allowed(words: str) -> WrapValidator:
+    """Answer a value of none of several types with one line, not with one for each type."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"allowed: {words}") from error
+
+    return WrapValidator(validate)
 
 
 class ModelConfig(Part):
@@ -208,7 +220,7 @@ class Config(Part):
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
-    measures: list[Measure] = Field(default_factory=lambda: list(NLL), min_length=1)
+    measures: list[Measure] = Field(default=["nll"], min_length=1)
     patterns: Literal["dense", "flex"] = "dense"
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
@@ -231,8 +243,11 @@ class Config(Part):
     @field_validator("measures")
     @classmethod
     def _each_once(cls, measures: list[Measure], info: ValidationInfo) -> list[Measure]:
-        if (protocol := info.data.get("protocol")) is not None:
-            protocol.check_measures(measures)
+        protocol = info.data.get("protocol")
+        if protocol is not None and protocol.without_kl and "kl" in measures:
+            raise ValueError(
+                f"allowed with protocol {protocol.kind}: nll, top1, entropy; {protocol.without_kl}"
+            )
         return list(dict.fromkeys(measures))
 
     @field_validator("conditions", mode="before")

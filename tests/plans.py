@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from probe.options import WindowsConfig
 from probe.protocols.band import BandPlan, BandProtocol
-from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, TargetsConfig
+from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, WindowsConfig
 from probe.protocols.branches import FirstToken
 from probe.protocols.dense import DensePlan, DenseProtocol
-from probe.protocols.grid import GridPlan, GridProtocol
+from probe.protocols.grid import GridPlan, GridProtocol, TargetsConfig
 from probe.protocols.longppl import LongPPLPlan, LongPPLProtocol
 from probe.protocols.suffix import SuffixPlan, SuffixProtocol
 from probe.protocols.sweep import SweepPlan, SweepProtocol

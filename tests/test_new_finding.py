@@ -16,7 +16,7 @@ from probe.findings import base
 from probe.findings.base import Drawn, Finding, Option, Plot, entries, register
 from probe.findings.chart import Chart, Series, linear_axis, names_axis
 from probe.findings.table import Table
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 ROOT = Path(__file__).parents[1]
 SHIFT = Option("--shift", "shift", "smallest: added to every value.", default=0.0, type=float)

@@ -41,10 +41,9 @@ from probe.config import check
 from probe.corpus.windows import Document, Window
 from probe.errors import UsageError
 from probe.findings.base import findings
-from probe.options import WindowsConfig
 from probe.perturbations.condition import draw_rng
 from probe.protocols import registry
-from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol
+from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
 from probe.render.terminal import answers

@@ -12,21 +12,22 @@ from click.testing import CliRunner
 from simulated import Simulation, write_run
 
 from probe.analysis import bootstrap, cells, fit, floor, sums
+from probe.analysis import open_run as opening
 from probe.commands.main import group
 from probe.findings.base import entries
 from probe.results import folder as folders
-from probe.results import parts, views, windows_file
+from probe.results import parts, views
 
 EXAMPLE = Path(__file__).parents[1] / "results" / "example"
 ONCE = (
     (folders, "read_folder"),
     (parts, "check_parts"),
-    (windows_file, "check_windows"),
+    (folders, "check_windows"),
     (views, "connect"),
     (sums, "document_sums"),
     (bootstrap, "resample_weights"),
     (fit, "fitted_curves"),
-    (fit, "curve_frame"),
+    (opening, "curve_frame"),
     (fit, "draws_errors"),
     (floor, "noise_floor"),
     (views, "bytes_per_token"),

@@ -1,6 +1,6 @@
 """Effective context: the smallest distance from which delta stays below a tolerance."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -134,8 +134,19 @@ def effective_context(
                 "the loss depends on a sequence's length: its mean change is up to"
                 f" {length:.2g} nats, above half of {epsilon:.2g}"
             )
-        reasons += _noise_reasons(floor, epsilon, int(lower[min(index, len(lower) - 1)]))
-        flags += _flags(curve, epsilon, index, floor)
+        distance = lower[min(index, len(lower) - 1)]
+        noise = np.nan if floor is None else floor.at(np.array([distance]))[0]
+        if noise >= epsilon / 2:
+            reasons.append(
+                f"noise floor {noise:.2g} nats at distance {distance:,}, above half of"
+                f" {epsilon:.2g}"
+            )
+        if index == 0 and lower[0] > 0:
+            flags.append("at most")
+        if index < len(lower) and _rises_again(curve, epsilon, index):
+            flags.append("not monotone")
+        if np.isnan(noise):
+            flags.append("no noise floor")
     if epsilons is not None and not reasons:
         low, high = limits(curve, epsilons, index)
         if low == 0 and high == len(lower):
@@ -170,43 +181,6 @@ def effective_context(
         targets=int(curve.sums.targets.sum()),
         start=int(lower[0]),
     )
-
-
-def effective_contexts(
-    curve: FittedCurve,
-    tolerances: Iterable[Tolerance],
-    *,
-    floor: NoiseFloor | None,
-    bytes_per_token: float | None = None,
-    length: float = 0.0,
-) -> list[EffectiveContext]:
-    """The effective context at each tolerance; see :func:`effective_context`."""
-    return [
-        effective_context(
-            curve, tolerance, floor=floor, bytes_per_token=bytes_per_token, length=length
-        )
-        for tolerance in tolerances
-    ]
-
-
-def _noise_reasons(floor: NoiseFloor | None, epsilon: float, distance: int) -> list[str]:
-    """Why the numbers are too noisy at this distance, if they are."""
-    limit = np.nan if floor is None else floor.at(np.array([distance]))[0]
-    if not limit >= epsilon / 2:
-        return []
-    return [f"noise floor {limit:.2g} nats at distance {distance:,}, above half of {epsilon:.2g}"]
-
-
-def _flags(curve: FittedCurve, epsilon: float, index: int, floor: NoiseFloor | None) -> list[str]:
-    flags = []
-    lower = curve.sums.lower
-    if index == 0 and lower[0] > 0:
-        flags.append("at most")
-    if index < len(lower) and _rises_again(curve, epsilon, index):
-        flags.append("not monotone")
-    if floor is None or np.isnan(floor.at(lower[[min(index, len(lower) - 1)]])[0]):
-        flags.append("no noise floor")
-    return flags
 
 
 def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:

@@ -1,6 +1,6 @@
 """A fitted curve with its resamples, and where such a curve falls below a tolerance."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap
-from probe.analysis.floor import NoiseFloor, is_noise
-from probe.analysis.intervals import intervals
-from probe.analysis.sums import Sums, distance_bins, stacked, to_sums
+from probe.analysis.floor import is_noise
+from probe.analysis.sums import Sums, binned, located, to_sums
 from probe.results.views import is_repeated
 
 
@@ -96,10 +95,12 @@ def isotonic(values: Floats, weights: Floats) -> Floats:
     if not len(known):
         return np.full(len(values), np.nan)
     fitted = isotonic_regression(values[known], weights=weights[known], increasing=False).x
-    if len(known) == len(values):
-        return np.asarray(fitted, dtype=np.float64)
     before = np.searchsorted(known, np.arange(len(values)), side="right") - 1
     return np.asarray(fitted, dtype=np.float64)[np.maximum(before, 0)]
+
+
+TOGETHER = 64
+"""Rows that are fitted in one call."""
 
 
 def isotonic_stack(values: Floats, weights: Floats) -> Floats:
@@ -128,32 +129,6 @@ def isotonic_stack(values: Floats, weights: Floats) -> Floats:
     return fits
 
 
-TOGETHER = 64
-"""Rows that are fitted in one call."""
-COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "grey",
-    "delta",
-    "low",
-    "high",
-    "fit",
-    "targets",
-    "documents",
-    "windows",
-    "floor",
-    "helped",
-    "hurt",
-    "standard_error",
-    "draws_error",
-)
-"""Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats a token: of the mean between documents, and the part of it that another draw of the
-perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets."""
-
-
 def fitted_curves(
     frame: pd.DataFrame, documents: Sequence[str], weights: Floats, confidence: float
 ) -> dict[str, FittedCurve]:
@@ -175,69 +150,6 @@ def fitted_curves(
     }
 
 
-def curve_frame(
-    frame: pd.DataFrame,
-    fitted: Mapping[str, FittedCurve],
-    *,
-    documents: Sequence[str],
-    weights: Floats,
-    confidence: float,
-    floor: NoiseFloor | None,
-    draws: pd.DataFrame,
-    simultaneous: bool = False,
-) -> pd.DataFrame:
-    """The curve of every condition, one row a bin; grey distances have rows of their own.
-
-    Args:
-        frame: From :func:`probe.analysis.sums.document_sums`.
-        fitted: From :func:`fitted_curves`.
-        documents: All documents of the run, in the order of *weights*.
-        weights: Draws of the documents, shape ``(resamples, documents)``.
-        confidence: Confidence of the band.
-        floor: Noise floor of the run.
-        draws: From :func:`probe.analysis.fit.draws_errors`.
-        simultaneous: Whether the band holds for all bins of a curve at once, not bin by bin.
-
-    Returns:
-        A frame with the columns ``COLUMNS``; fit is NaN where grey, floor where not measured.
-    """
-    frames = []
-    for (condition, grey), rows in frame.groupby(["condition", "grey"]):
-        curve = None if grey else fitted[str(condition)]
-        sums = to_sums(rows, documents) if curve is None else curve.sums
-        resampled = (
-            bootstrap(sums.sums, sums.targets, weights, confidence)
-            if curve is None
-            else curve.resampled
-        )
-        frame_of_means = intervals(sums, resampled, confidence, simultaneous=simultaneous)
-        counts = rows.groupby("distance_from")[["windows", "helped", "hurt"]].sum()
-        targets = sums.targets.sum(axis=0)
-        frames.append(
-            frame_of_means.assign(
-                condition=str(condition),
-                grey=bool(grey),
-                fit=np.nan if curve is None else curve.fit,
-                windows=counts["windows"].to_numpy(dtype=np.int64),
-                floor=np.nan if floor is None else floor.at(sums.lower),
-                helped=counts["helped"].to_numpy(dtype=np.float64) / targets,
-                hurt=counts["hurt"].to_numpy(dtype=np.float64) / targets,
-                standard_error=resampled.standard_error,
-            )
-        )
-    if not frames:
-        return stacked([], COLUMNS)
-    table = stacked(frames, COLUMNS)
-    own = draws[["condition", "distance_from", "draws_error"]].assign(grey=False)
-    table = table.merge(own, on=["condition", "distance_from", "grey"], how="left")
-    ordered = table.sort_values(["condition", "distance_from", "grey"], ignore_index=True)
-    return ordered[list(COLUMNS)]
-
-
-DRAWS_COLUMNS = ("condition", "distance_from", "repeats", "draws_error")
-"""Distances in tokens; the error in nats a token."""
-
-
 def draws_errors(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> pd.DataFrame:
     """Standard error of the mean delta that the draws alone cause, by condition and bin.
 
@@ -250,29 +162,27 @@ def draws_errors(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
 
     Returns:
-        Columns ``DRAWS_COLUMNS``, one row for each condition and bin that was drawn more than once;
-        empty without repeats. Grey rows are left out.
+        ``condition, distance_from, distance_to`` (tokens)``, draws_error`` (nats a token), one row
+        for each condition and bin that was drawn more than once; empty without repeats. Grey rows
+        are left out.
     """
     if not is_repeated(connection):
-        return pd.DataFrame(columns=list(DRAWS_COLUMNS))
-    connection.register("repeat_bins", distance_bins(edges))
-    frame = connection.execute(
-        """SELECT condition, bin, max(repeats)::BIGINT AS repeats,
-            sqrt(sum(variance / repeats)) / sum(targets) AS draws_error
-        FROM (SELECT condition, bin, document, var_samp(total) AS variance, count(*) AS repeats,
-                avg(targets) AS targets
-            FROM (SELECT condition, bin, document, repeat, count(*) AS targets,
-                    sum(nll::DOUBLE - nll_intact) AS total
-                FROM scores JOIN repeat_bins USING (distance)
-                JOIN (SELECT document, "window", start FROM windows) USING (document, "window")
-                WHERE boundary >= 0 AND distance <= boundary - start
-                GROUP BY condition, bin, document, repeat)
-            GROUP BY condition, bin, document)
-        GROUP BY condition, bin HAVING max(repeats) > 1 ORDER BY condition, bin"""
-    ).df()
-    connection.unregister("repeat_bins")
-    frame["distance_from"] = edges[frame.pop("bin").to_numpy(dtype=np.int64)]
-    return frame[list(DRAWS_COLUMNS)]
+        return pd.DataFrame(columns=["condition", "distance_from", "distance_to", "draws_error"])
+    with binned(connection, edges):
+        frame = connection.execute(
+            """SELECT condition, bin, sqrt(sum(variance / repeats)) / sum(targets) AS draws_error
+            FROM (SELECT condition, bin, document, var_samp(total) AS variance, count(*) AS repeats,
+                    avg(targets) AS targets
+                FROM (SELECT condition, bin, document, repeat, count(*) AS targets,
+                        sum(nll::DOUBLE - nll_intact) AS total
+                    FROM scores JOIN bins USING (distance)
+                    JOIN (SELECT document, "window", start FROM windows) USING (document, "window")
+                    WHERE boundary >= 0 AND distance <= boundary - start
+                    GROUP BY condition, bin, document, repeat)
+                GROUP BY condition, bin, document)
+            GROUP BY condition, bin HAVING max(repeats) > 1 ORDER BY condition, bin"""
+        ).df()
+    return located(frame, edges)
 
 
 def draws_in_words(curve: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """An open run: a run folder with its rows, and what every finding about them is worked out with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,18 +13,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import Floats, resample_weights
+from probe.analysis.bootstrap import Floats, bootstrap, resample_weights
 from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
-from probe.analysis.effective import EffectiveContext, effective_contexts, marked
-from probe.analysis.fit import FittedCurve, curve_frame, draws_errors, fitted_curves, in_order
+from probe.analysis.effective import EffectiveContext, effective_context, marked
+from probe.analysis.fit import FittedCurve, draws_errors, fitted_curves, in_order
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
 from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import document_sums
+from probe.analysis.sums import document_sums, intervals, stacked, to_sums
 from probe.errors import ProbeError
 from probe.protocols import registry
 from probe.results.folder import RunFolder, read_folder
-from probe.results.record import Record
+from probe.results.tolerance import Tolerance
 from probe.results.views import bytes_per_token, connect, longest_distance, refuse_unknown_windows
 
 Value = TypeVar("Value")
@@ -44,6 +44,14 @@ class OpenRun:
         analysis: How it is read.
         classes: Token classes that the caller asks for; ``None`` leaves them to the run.
         write: Whether files may be written into the folder.
+
+    Attributes:
+        path: The folder.
+        record: Content of its ``run.json``.
+        facts: The same, with a type for each value that is used.
+        name: The run's own name, or that of its folder.
+        model: The model's name to show.
+        data: The data set's name to show.
     """
 
     def __init__(
@@ -55,7 +63,10 @@ class OpenRun:
         classes: Sequence[str] | None = None,
         write: bool = True,
     ) -> None:
-        self.folder = folder
+        self.folder, self.path, self.record = folder, folder.path, folder.record
+        self.facts, self.name = folder.facts, folder.name
+        self.model = self.facts.model.name or "the model"
+        self.data = self.facts.data.name or "the data"
         self.connection = connection
         self.analysis = analysis
         self.classes = None if classes is None else tuple(classes)
@@ -94,36 +105,6 @@ class OpenRun:
             self._known[work] = work(self)
         value: Value = self._known[work]
         return value
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.folder.path
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """Content of its ``run.json``."""
-        return self.folder.record
-
-    @property
-    def facts(self) -> Record:
-        """The same, with a type for each value that is used."""
-        return self.folder.facts
-
-    @property
-    def name(self) -> str:
-        """The run's own name, or that of its folder."""
-        return self.folder.name
-
-    @property
-    def model(self) -> str:
-        """The model's name to show."""
-        return self.folder.model
-
-    @property
-    def data(self) -> str:
-        """The data set's name to show."""
-        return self.folder.data
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -249,22 +230,25 @@ class OpenRun:
         found: list[EffectiveContext] = []
         for condition, curve in self.fitted.items() if self.has_length else ():
             if not is_noise(condition) and not condition.startswith(PATTERN):
-                answers = effective_contexts(
-                    curve,
-                    self.analysis.tolerances,
-                    floor=self.floor,
-                    bytes_per_token=self.bytes_per_token,
-                    length=self.length_change,
-                )
+                answers = [self.answer(curve, one) for one in self.analysis.tolerances]
                 found += marked(answers, curve)
         return tuple(found)
 
+    def answer(self, curve: FittedCurve, tolerance: Tolerance) -> EffectiveContext:
+        """The effective context of a curve of this run."""
+        return effective_context(
+            curve,
+            tolerance,
+            floor=self.floor,
+            bytes_per_token=self.bytes_per_token,
+            length=self.length_change,
+        )
+
     def context(self, condition: str, tolerance: str) -> EffectiveContext | None:
         """The answer for one condition and tolerance, ``None`` if there is none."""
-        for context in self.contexts:
-            if (context.condition, context.tolerance) == (condition, tolerance):
-                return context
-        return None
+        asked = (condition, tolerance)
+        answers = (one for one in self.contexts if (one.condition, one.tolerance) == asked)
+        return next(answers, None)
 
     @cached_property
     def curve_conditions(self) -> list[str]:
@@ -281,10 +265,9 @@ class OpenRun:
         Returns:
             The answer, an unresolved one if all are, ``None`` without any curve.
         """
-        own = [context for context in self.contexts if context.condition == condition]
-        own = own or [
-            context for context in self.contexts if context.condition == self.contexts[0].condition
-        ]
+        scored = [context.condition for context in self.contexts]
+        name = condition if condition in scored else next(iter(scored), None)
+        own = [context for context in self.contexts if context.condition == name]
         resolved = [context for context in own if context.kind != "unresolved"]
         return next(iter(resolved or own), None)
 
@@ -306,17 +289,73 @@ class OpenRun:
 
     @cached_property
     def curve(self) -> pd.DataFrame:
-        """Delta by condition and bin, columns :data:`probe.analysis.fit.COLUMNS`."""
-        return curve_frame(
-            self.sums,
-            self.fitted,
-            documents=self.documents,
-            weights=self.weights,
-            confidence=self.analysis.confidence,
-            floor=self.floor,
-            draws=draws_errors(self.connection, self.edges),
-            simultaneous=self.analysis.simultaneous,
+        """Delta by condition and bin, columns ``COLUMNS``."""
+        return curve_frame(self)
+
+
+COLUMNS = (
+    "condition",
+    "distance_from",
+    "distance_to",
+    "grey",
+    "delta",
+    "low",
+    "high",
+    "fit",
+    "targets",
+    "documents",
+    "windows",
+    "floor",
+    "helped",
+    "hurt",
+    "standard_error",
+    "draws_error",
+)
+"""Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
+in nats a token: of the mean between documents, and the part of it that another draw of the
+perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
+targets."""
+
+
+def curve_frame(run: OpenRun) -> pd.DataFrame:
+    """The curve of every condition, one row a bin; grey distances have rows of their own.
+
+    Args:
+        run: The open run.
+
+    Returns:
+        A frame with the columns ``COLUMNS``; fit is NaN where grey, floor where not measured.
+    """
+    confidence, simultaneous = run.analysis.confidence, run.analysis.simultaneous
+    frames = []
+    for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
+        fit: Floats | float = np.nan
+        if grey:
+            sums = to_sums(rows, run.documents)
+            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+        else:
+            curve = run.fitted[str(condition)]
+            sums, fit, resampled = curve.sums, curve.fit, curve.resampled
+        counts = rows.groupby("distance_from")[["windows", "helped", "hurt"]].sum()
+        targets = sums.targets.sum(axis=0)
+        frames.append(
+            intervals(sums, resampled, confidence, simultaneous=simultaneous).assign(
+                condition=str(condition),
+                grey=bool(grey),
+                fit=fit,
+                windows=counts["windows"].to_numpy(dtype=np.int64),
+                floor=np.nan if run.floor is None else run.floor.at(sums.lower),
+                helped=counts["helped"].to_numpy(dtype=np.float64) / targets,
+                hurt=counts["hurt"].to_numpy(dtype=np.float64) / targets,
+                standard_error=resampled.standard_error,
+            )
         )
+    if not frames:
+        return stacked([], COLUMNS)
+    draws = draws_errors(run.connection, run.edges).drop(columns="distance_to").assign(grey=False)
+    keys = ["condition", "distance_from", "grey"]
+    table = stacked(frames, COLUMNS).merge(draws, on=keys, how="left")
+    return table.sort_values(keys, ignore_index=True)[list(COLUMNS)]
 
 
 Along = Callable[[OpenRun], Sequence[Counter]]
@@ -349,17 +388,15 @@ def open_run(
         UsageError: If there is no run folder, or a tolerance is not understood.
         ProbeError: If it cannot be read, or holds no score.
     """
-    folder = read_folder(path, checked=False, reading=registry.reading, needs=registry.needs)
     asked = classes or (None if analysis is None else analysis.classes)
-    try:
-        return _open(folder, analysis, asked, write, along)
-    except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError):
-        # Reads every part: what is wrong is named, or left out.
-        folder = read_folder(path, reading=registry.reading, needs=registry.needs)
+    problem: Exception | None = None
+    for checked in (False, True):  # once more, with every row: what is wrong is named, or left out
+        folder = read_folder(path, checked=checked, reading=registry.reading, needs=registry.needs)
         try:
-            return _open(folder, analysis, asked, write, along, checked=True)
+            return _open(folder, analysis, asked, write, along, checked)
         except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
-            raise ProbeError(f"the scores of '{folder.path}' cannot be read: {error}") from error
+            problem = error
+    raise ProbeError(f"the scores of '{folder.path}' cannot be read: {problem}") from problem
 
 
 class _DoubtfulRowsError(Exception):
@@ -372,7 +409,7 @@ def _open(
     classes: Sequence[str] | None,
     write: bool,
     along: Along | None,
-    checked: bool = False,
+    checked: bool,
 ) -> OpenRun:
     windows = folder.path / "windows.parquet"
     how = analysis or Analysis.from_record(folder.facts)

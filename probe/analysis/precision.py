@@ -1,16 +1,15 @@
 """How many documents a length needs for an interval of a given width, read off a finished run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
-from probe.analysis.effective import EffectiveContext, effective_contexts
+from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import FittedCurve, isotonic_stack
-from probe.analysis.floor import NoiseFloor, is_noise
+from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
@@ -23,24 +22,9 @@ MOST = 64
 COLUMNS = ("condition", "tolerance", "documents", "half_width", "needed", "text")
 
 
-@dataclass(frozen=True, eq=False)
-class Pilot:
-    """A run that later ones are planned from.
-
-    Args:
-        name: Its name.
-        documents: Its documents.
-        needed: What :func:`documents_needed` gives.
-        warnings: What a reader should know: an unfinished run, parts left out.
-    """
-
-    name: str
-    documents: int
-    needed: pd.DataFrame
-    warnings: tuple[str, ...]
-
-
-def pilot(run: OpenRun, octaves: float, tolerances: Sequence[Tolerance] | None = None) -> Pilot:
+def pilot(
+    run: OpenRun, octaves: float, tolerances: Sequence[Tolerance] | None = None
+) -> pd.DataFrame:
     """Say how many documents like those of a run would be enough.
 
     Args:
@@ -49,7 +33,7 @@ def pilot(run: OpenRun, octaves: float, tolerances: Sequence[Tolerance] | None =
         tolerances: Tolerances to ask for, by default those of the run.
 
     Returns:
-        The run's name, size and table.
+        What :func:`documents_needed` gives.
 
     Raises:
         ProbeError: If the run holds no condition with a curve.
@@ -63,25 +47,14 @@ def pilot(run: OpenRun, octaves: float, tolerances: Sequence[Tolerance] | None =
             f"run '{run.path}' has no condition with a curve, only {names}: nothing can be planned"
             " from it"
         )
-    table = documents_needed(
-        run.fitted,
-        octaves,
-        how,
-        floor=run.floor,
-        bytes_per_token=run.bytes_per_token,
-        length=run.length_change,
-    )
-    return Pilot(run.name, len(run.documents), table, run.warnings)
+    return documents_needed(run.fitted, octaves, how, run.answer)
 
 
 def documents_needed(
     fitted: Mapping[str, FittedCurve],
     octaves: float,
     how: Analysis,
-    *,
-    floor: NoiseFloor | None,
-    bytes_per_token: float | None = None,
-    length: float = 0.0,
+    answer: Callable[[FittedCurve, Tolerance], EffectiveContext],
 ) -> pd.DataFrame:
     """The fewest documents whose interval around an effective context is narrow enough.
 
@@ -95,9 +68,7 @@ def documents_needed(
         fitted: Curves by condition; the noise control is left out.
         octaves: Half the width that the interval may have.
         how: Tolerances, resamples and seed.
-        floor: Noise floor of the run.
-        bytes_per_token: Mean UTF-8 bytes of a token, for bits per byte.
-        length: From :func:`probe.analysis.floor.length_limit`, nats.
+        answer: The effective context of a curve at a tolerance.
 
     Returns:
         One row per condition and tolerance with the columns ``COLUMNS``: ``documents`` (of the
@@ -112,18 +83,11 @@ def documents_needed(
     if not octaves > 0:
         raise UsageError(f"octaves is {octaves:g}: a number above 0 is needed")
     rows: list[tuple[object, ...]] = []
-    read = partial(
-        effective_contexts,
-        tolerances=how.tolerances,
-        floor=floor,
-        bytes_per_token=bytes_per_token,
-        length=length,
-    )
     for name, curve in fitted.items():
         if is_noise(name):
             continue
         present = curve.resampled.documents
-        contexts = read(curve)
+        contexts = [answer(curve, tolerance) for tolerance in how.tolerances]
         within = {context.tolerance for context in contexts if context.estimate is not None}
         found: dict[str, int] = {}
         closed, ends = set[str](), set[str]()
@@ -131,7 +95,8 @@ def documents_needed(
         for size in _sizes(present):
             if found.keys() >= within:
                 break
-            last = read(with_documents(curve, size, how.resamples, how.seed))
+            more = with_documents(curve, size, how.resamples, how.seed)
+            last = [answer(more, tolerance) for tolerance in how.tolerances]
             for context in last:
                 if half_width(context) <= octaves and context.tolerance not in found:
                     found[context.tolerance] = size
@@ -214,11 +179,8 @@ def _sizes(present: int) -> list[int]:
 def _text(needed: int | None, now: EffectiveContext, last: EffectiveContext, closed: bool) -> str:
     """The number of documents, or why there is none.
 
-    Args:
-        needed: The number.
-        now: The answer of the run.
-        last: The one of the largest number that was tried.
-        closed: Whether the interval of the number tried before still had no upper limit.
+    *now* is the run's answer, *last* that of the largest number tried; *closed* says that the
+    interval of the number tried before *needed* still had no upper limit.
     """
     if needed is not None and closed:
         return (

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from probe import text as words
 from probe.analysis.bins import octave_index
-from probe.analysis.bootstrap import too_few
+from probe.analysis.bootstrap import Floats, too_few
 from probe.analysis.fit import FittedCurve
 from probe.analysis.floor import is_noise
-
-Floats = NDArray[np.float64]
 
 STEPS = 16
 """Places an octave at which a hinge is looked for."""

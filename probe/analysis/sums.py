@@ -1,6 +1,6 @@
-"""Sums of delta by condition, distance bin and document: all that the statistics need."""
+"""Sums of delta by condition, distance bin and document, and their means with limits."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_index, octave_edges, octave_index
+from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, resample_weights
 from probe.analysis.cells import cells
-
-Floats = NDArray[np.float64]
+from probe.analysis.settings import Analysis
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.text import difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ def document_sums(
             that begin before it are left out.
 
     Returns:
-        One row per condition, grey, bin and document: ``condition, grey, bin, distance_from,
+        One row per condition, grey, bin and document: ``condition, grey, distance_from,
         distance_to, document, targets, delta_sum, delta_squares`` (sums of delta in nats and of
         its square)``, windows, helped, hurt`` (targets that the intact far context helped or
         hurt: delta above or below 0)``, far_min, far_max`` (tokens).
@@ -67,10 +69,7 @@ def document_sums(
         FROM {cells(connection, edges)} WHERE bin >= 0
         GROUP BY condition, grey, bin, document ORDER BY condition, grey, bin, document"""
     ).df()
-    indices = frame["bin"].to_numpy(dtype=np.int64)
-    frame.insert(3, "distance_from", edges[indices])
-    frame.insert(4, "distance_to", edges[indices + 1])
-    return from_starts(frame, curve_starts)
+    return from_starts(located(frame, edges), curve_starts)
 
 
 def distance_bins(edges: NDArray[np.int64]) -> pd.DataFrame:
@@ -170,3 +169,88 @@ def by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
     keys = ["condition", "distance_from", "distance_to", "document"]
     own = [key for key in keys if key in rows.columns]
     return grouped.groupby(own, as_index=False).sum()
+
+
+def intervals(
+    sums: Sums, resampled: Bootstrap, confidence: float, *, simultaneous: bool = False
+) -> pd.DataFrame:
+    """The mean of each bin with its limits.
+
+    Args:
+        sums: What was summed.
+        resampled: Its document bootstrap, for the same *confidence*.
+        confidence: Confidence of the limits.
+        simultaneous: Whether they hold for all bins at once, not bin by bin.
+
+    Returns:
+        ``distance_from, distance_to`` (tokens)``, delta, low, high`` (nats)``, targets, documents``
+        (with a target).
+    """
+    low, high = band(resampled, confidence, simultaneous=simultaneous)
+    return pd.DataFrame(
+        {
+            "distance_from": sums.lower,
+            "distance_to": sums.upper,
+            "delta": resampled.mean,
+            "low": low,
+            "high": high,
+            "targets": sums.targets.sum(axis=0).astype(np.int64),
+            "documents": (sums.targets > 0).sum(axis=0),
+        }
+    )
+
+
+def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.DataFrame:
+    """Mean delta of every group, and the limits of a bootstrap over all documents of the sums.
+
+    Args:
+        sums: Columns *keys*, ``document, targets, delta_sum``, at most one row a group and
+            document.
+        keys: What tells groups apart.
+        how: Resamples, seed and confidence.
+
+    Returns:
+        Columns *keys*, ``delta, low, high`` (nats a token), ``targets, documents``, in order of the
+        keys; limits are missing with fewer documents than an interval needs.
+    """
+    documents = sorted(set(sums["document"].astype(str)))
+    weights = resample_weights(len(documents), how.resamples, how.seed)
+    names, numbers = list(keys), ["delta", "low", "high", "targets", "documents"]
+    frames = []
+    for _, rows in sums.astype({"document": str}).groupby(names, sort=True):
+        arranged = to_sums(rows.assign(distance_from=0, distance_to=0), documents)
+        resampled = bootstrap(arranged.sums, arranged.targets, weights, how.confidence)
+        means = intervals(arranged, resampled, how.confidence)
+        frames.append(rows[names].head(1).reset_index(drop=True).join(means[numbers]))
+    table = stacked(frames, names + numbers)
+    table.loc[table["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
+    return table
+
+
+def in_words(row: "pd.Series[float]") -> str:
+    """Delta with its limits, nats: ``+0.0123 (+0.0100 to +0.0150)``."""
+    return difference(row["delta"], row["low"], row["high"])
+
+
+def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], group: str) -> str:
+    """Which group matters most, as the end of a sentence: only what an interval bears out.
+
+    Args:
+        table: Of :func:`delta_table`, with a row at least and a column ``condition``.
+        name: What to call the group of a row.
+        group: What groups are: ``band``.
+
+    Returns:
+        The group with the largest delta of those whose interval lies above 0; that none does; or,
+        without intervals, the largest with nothing claimed.
+    """
+    known = table.dropna(subset=["low"])
+    above = known[known["low"] > 0]
+    rows = above if len(above) else table
+    row = rows.iloc[int(rows["delta"].to_numpy().argmax())]
+    told = f"{name(row)} ({row['condition']}: {in_words(row)} nats a token)"
+    if len(above):
+        return f"{told} matters most"
+    if len(known):
+        return f"no {group}'s interval lies above 0; the largest delta is that of {told}"
+    return f"the largest delta is that of {told}, with too few documents for an interval"

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import Bootstrap, bootstrap, too_few
-from probe.analysis.effective import EffectiveContext, effective_contexts
+from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve, isotonic
 from probe.analysis.floor import without_noise
-from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import Sums, stacked
+from probe.analysis.sums import Sums, intervals, stacked
 from probe.classes.class_sums import WHERE, ClassSums
 from probe.classes.registry import DISTANCES
 from probe.classes.table import classify
@@ -168,13 +167,7 @@ def _read(
     if reason is None:
         curve = fit_curve(condition, sums, run.weights, how.confidence)
         resampled, fit = curve.resampled, curve.fit
-        answers = effective_contexts(
-            curve,
-            how.tolerances,
-            floor=run.floor,
-            bytes_per_token=run.bytes_per_token,
-            length=run.length_change,
-        )
+        answers = [run.answer(curve, tolerance) for tolerance in how.tolerances]
         contexts = [_if_enough(answer, sums, octaves) for answer in answers]
     else:
         resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)

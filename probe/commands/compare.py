@@ -34,8 +34,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.findings.compare.comparison_finding import comparison_finding
     from probe.findings.compare.finding import curves_chart, run_table, table_finding
     from probe.render.terminal import text
-    from probe.results.csv_files import csv_text
-    from probe.results.files import write_bytes
+    from probe.results.files import csv_text, write_bytes
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]

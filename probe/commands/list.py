@@ -141,7 +141,7 @@ def _protocols() -> Iterator[tuple[str, str]]:
         yield registry.kind_of(protocol), (inspect.getdoc(protocol) or "").partition("\n")[0]
         for key, field in protocol.model_fields.items():
             if key != "kind":
-                yield f"  {_key(key, field)}", field.description or ""
+                yield f"  {_key(key, field)}", " ".join((field.description or "").split())
 
 
 def _key(key: str, field: "FieldInfo") -> str:

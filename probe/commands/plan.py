@@ -11,7 +11,8 @@ from probe.errors import UsageError
 from probe.text import counted
 
 if TYPE_CHECKING:
-    from probe.analysis.precision import Pilot
+    import pandas as pd
+
     from probe.config import Config
     from probe.runs.experiment import Experiment
     from probe.runs.plan import Planned
@@ -96,23 +97,23 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         raise UsageError(f"--octaves is {width:g}; allowed: a number above 0")
     tolerances = [parse_tolerance(text) for text in config.analysis.tolerances]
     with open_run(finished, write=False) as run:
-        found = pilot(run, width, tolerances)
-    for line in found.warnings:
+        needed, documents = pilot(run, width, tolerances), len(run.documents)
+    for line in run.warnings:
         note(line)
     return (
-        f"Documents needed for an interval of ± {width:g} octaves, like the {found.documents} of"
+        f"Documents needed for an interval of ± {width:g} octaves, like the {documents} of"
         f" {finished} and with as many windows each (its conditions, windows and reach; the"
-        f" tolerances are those asked for here)\n{_needed(found)}"
+        f" tolerances are those asked for here)\n{_needed(needed)}"
     )
 
 
-def _needed(found: "Pilot") -> str:
+def _needed(needed: "pd.DataFrame") -> str:
     """Conditions in rows, tolerances in columns; a word where there is no number."""
     from probe.text import aligned
 
-    tolerances = list(dict.fromkeys(found.needed["tolerance"]))
+    tolerances = list(dict.fromkeys(needed["tolerance"]))
     lines, reasons = [["condition", *tolerances]], []
-    for condition, rows in found.needed.groupby("condition", sort=False):
+    for condition, rows in needed.groupby("condition", sort=False):
         texts = list(rows["text"])
         lines.append([str(condition), *(_short(text) for text in texts)])
         for text in dict.fromkeys(text for text in texts if _short(text) != text):
@@ -158,18 +159,10 @@ def targets_table(cost: "Planned") -> str:
 
 def estimate(experiment: "Experiment", cost: "Planned") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
-    from probe.models.load import load_model
     from probe.runs.plan import speed
-    from probe.runs.run import check_model
+    from probe.runs.run import check_model, load
 
-    settings = experiment.config.model
-    model = load_model(
-        experiment.source,
-        dtype=settings.dtype,
-        device=settings.device,
-        attention=settings.attention,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    model = load(experiment)
     report = check_model(model, experiment)
     tokens = cost.tokens if report.techniques.branching else cost.plain_tokens
     measured = speed(model, experiment.windows[0].ids)

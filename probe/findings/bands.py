@@ -7,8 +7,8 @@ import pandas as pd
 
 from probe.analysis.fit import in_order
 from probe.analysis.floor import without_noise
-from probe.analysis.intervals import delta_table, strongest
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import delta_table, strongest
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject

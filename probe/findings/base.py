@@ -20,8 +20,7 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
-from probe.results.csv_files import write_csv
-from probe.results.files import write_text
+from probe.results.files import write_csv, write_text
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges, bin_index
 from probe.analysis.bootstrap import Floats, bootstrap, pointwise_band
-from probe.analysis.effective import EffectiveContext, effective_contexts
+from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
@@ -66,13 +66,17 @@ def lengths(run: OpenRun) -> Lengths:
     contexts: list[EffectiveContext] = []
     if "kl" in sums and context > 1:
         binned = _binned(sums["kl"], targets, how)
-        contexts = effective_contexts(
-            fit_curve(KL, binned, run.weights, how.confidence),
-            how.tolerances,
-            floor=None,
-            bytes_per_token=run.bytes_per_token,
-            length=run.length_change,
-        )
+        curve = fit_curve(KL, binned, run.weights, how.confidence)
+        contexts = [
+            effective_context(
+                curve,
+                tolerance,
+                floor=None,
+                bytes_per_token=run.bytes_per_token,
+                length=run.length_change,
+            )
+            for tolerance in how.tolerances
+        ]
     return Lengths(context, _by_length(run, sums, targets), tuple(contexts), sums, targets)
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from probe.analysis.bootstrap import bootstrap, too_few
-from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import binned, by_octave, located, stacked, to_sums
+from probe.analysis.sums import binned, by_octave, intervals, located, stacked, to_sums
 from probe.findings.base import Finding, register
 from probe.findings.chart import (
     Chart,

@@ -10,8 +10,8 @@ import pandas as pd
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
 from probe.analysis.floor import NoiseFloor, without_noise
-from probe.analysis.intervals import in_words
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import in_words
 from probe.findings.answer import (
     answer_table,
     basis,

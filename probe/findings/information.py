@@ -9,9 +9,8 @@ import pandas as pd
 from probe.analysis.bootstrap import Floats, bootstrap, too_few
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
-from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import by_octave, stacked, to_sums
+from probe.analysis.sums import by_octave, intervals, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis

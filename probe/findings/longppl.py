@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.intervals import delta_table
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import delta_table
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, Marks, register

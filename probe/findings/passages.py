@@ -8,9 +8,8 @@ import pandas as pd
 
 from probe.analysis.bins import octave_edges
 from probe.analysis.fit import in_order
-from probe.analysis.intervals import delta_table, strongest
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import binned, located
+from probe.analysis.sums import binned, delta_table, located, strongest
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError
 from probe.findings.answer import counts, subject

@@ -11,9 +11,8 @@ from scipy.stats import t
 
 from probe.analysis.bins import PLACES, place_edges, place_index
 from probe.analysis.bootstrap import Floats, bootstrap
-from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import located, to_sums
+from probe.analysis.sums import intervals, located, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Series, linear_axis, position_axis

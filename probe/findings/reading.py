@@ -10,9 +10,8 @@ from probe.analysis.bins import octave_edges
 from probe.analysis.bootstrap import bootstrap
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise, limit, noise_condition, without_noise
-from probe.analysis.intervals import intervals
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import binned, from_starts, located, stacked, to_sums
+from probe.analysis.sums import binned, from_starts, intervals, located, stacked, to_sums
 from probe.findings.base import Finding, register
 from probe.findings.table import pivot, ranged, records
 

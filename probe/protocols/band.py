@@ -1,24 +1,17 @@
 """`band`: only the tokens of a band of distances are perturbed, what lies further stays intact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from probe.errors import UsageError
-from probe.options import WindowsConfig
-from probe.protocols.base import (
-    ANY_MODEL,
-    FixedTargetsPlan,
-    ModelFacts,
-    Protocol,
-    TargetsConfig,
-)
+from probe.protocols.base import ANY_MODEL, ModelFacts, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
+from probe.protocols.grid import FixedTargetsPlan, TargetsConfig
 from probe.protocols.registry import register
-from probe.results.record import Reading
 from probe.text import shown
 
 
@@ -29,27 +22,19 @@ class BandProtocol(Protocol):
     order = 30
     finding = "bands"
     has_length = False
+    has_far_start = True
     has_single_targets = True
 
     kind: Literal["band"] = "band"
-    edges: Annotated[
-        list[Annotated[int, Field(ge=0)]],
-        Field(
-            description="rising distances between which the bands lie, tokens; only a band is "
-            "perturbed"
-        ),
-    ]
-    targets: Annotated[TargetsConfig, Field(description="as in grid")] = TargetsConfig()
+    edges: list[Annotated[int, Field(ge=0)]]
+    """rising distances between which the bands lie, tokens; only a band is perturbed"""
+    targets: TargetsConfig = TargetsConfig()
+    """as in grid"""
 
     @property
     def alone(self) -> bool:
         """Whether each target has a sequence, and so a far context, of its own."""
         return self.targets.single
-
-    @classmethod
-    def reading(cls, options: Mapping[str, Any]) -> Reading:
-        """The length of a band is read from where its far text begins."""
-        return Reading(needs_far_start=True)
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "BandPlan":
         """What is measured of such windows.

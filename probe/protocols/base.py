@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from probe.corpus.windows import Document, Window, cut, whole
 from probe.errors import UsageError
-from probe.options import Part, WindowsConfig
 from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.units import TokenText
@@ -30,6 +29,31 @@ from probe.results.record import Reading
 TRUNCATE = "truncate"
 NOTHING = FirstToken("none", None)
 """Nothing stands in front of a window."""
+
+
+class Part(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WindowsConfig(Part):
+    """Which windows of a document; without a length the whole document is one."""
+
+    length: Annotated[int, Field(ge=8)] | None = 2048
+    per_document: PositiveInt | None = 4
+    skip: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def fixed(self) -> int:
+        """Tokens of every window.
+
+        Raises:
+            UsageError: If it is not said.
+        """
+        if self.length is None:
+            raise UsageError("windows.length is null; allowed with this protocol: a whole number")
+        return self.length
 
 
 @dataclass(frozen=True)
@@ -81,6 +105,8 @@ class Plan:
 
     settings: WindowsConfig
     model: ModelFacts
+    forwarded: ClassVar[str] = "windows.length is"
+    """What takes the tokens that are forwarded at once, for an error."""
 
     def runs(self, shared: bool) -> tuple[TargetRun, ...]:
         """Boundaries and their targets, of any window.
@@ -121,11 +147,8 @@ class Plan:
         """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
         return self.settings.length
 
-    def check_positions(self, named: str = "windows.length is") -> None:
+    def check_positions(self) -> None:
         """Refuse what the model has too few positions for.
-
-        Args:
-            named: What takes so many tokens, for the error.
 
         Raises:
             UsageError: If more tokens are forwarded at once.
@@ -135,7 +158,7 @@ class Plan:
             return
         kept = " and the kept first token" if extra else ""
         raise UsageError(
-            f"{named} {self.longest_forward}{kept}: the model has {positions} positions; "
+            f"{self.forwarded} {self.longest_forward}{kept}: the model has {positions} positions; "
             f"allowed: up to {positions - extra}"
         )
 
@@ -197,11 +220,10 @@ class Plan:
             inputs: What else branches are made of.
         """
         plan = self.of_window(window, inputs.document, inputs.seed)
-        first_token = self.model.first_token
-        scored = [intact(window, plan.targets, first_token)]
+        scored = [intact(window, plan.targets, self.model.first_token)]
         for draw in draws:
             if draw.condition.is_attended:
-                scored.append(attended(window, plan.targets, first_token, draw.condition))
+                scored.append(attended(scored[0], draw.condition))
             else:
                 scored += plan.perturbed(window, draw, inputs)
         return [one for one in scored if one.branch.targets > 0]
@@ -231,8 +253,11 @@ class Plan:
 class Protocol(Part):
     """What a configuration says under ``protocol``.
 
-    A field is a key; its description stands in ``probe list``, as the first line of the class does.
+    A field is a key; what stands below it stands in ``probe list`` too, as the first line of the
+    class does.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     kind: str
     """A :class:`typing.Literal` of one name in every protocol."""
@@ -249,6 +274,12 @@ class Protocol(Part):
     """What fewer documents than an interval needs mean for its answer."""
     allows_patterns: ClassVar[bool] = False
     """Whether conditions may limit attention."""
+    truncates_only: ClassVar[bool] = False
+    """Whether conditions but ``truncate`` and its noise mean nothing."""
+    has_far_start: ClassVar[bool] = False
+    """Whether the length of what is perturbed is read from where its far text begins."""
+    without_kl: ClassVar[str] = ""
+    """Why distributions mean nothing beside those of the intact text; empty where they do."""
     has_passages: ClassVar[bool] = False
     """Whether named passages are perturbed, which conditions may move or take from others."""
     has_single_targets: ClassVar[bool] = False
@@ -275,7 +306,7 @@ class Protocol(Part):
         Args:
             options: What ``run.json`` says under ``config.protocol``.
         """
-        return Reading()
+        return Reading(needs_far_start=cls.has_far_start)
 
     @property
     def alone(self) -> bool:
@@ -291,16 +322,9 @@ class Protocol(Part):
         Raises:
             ValueError: If one is not allowed, or one is missing.
         """
-
-    def check_measures(self, measures: Sequence[str]) -> None:
-        """Refuse measures that mean nothing.
-
-        Args:
-            measures: Their names.
-
-        Raises:
-            ValueError: If one is not allowed.
-        """
+        texts = [one.text for one in conditions if not one.is_noise]
+        if self.truncates_only and texts != [TRUNCATE]:
+            raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise beside it")
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> Plan:
         """What is measured of such windows.
@@ -313,67 +337,6 @@ class Protocol(Part):
             UsageError: If it does not fit the windows or the model's positions.
         """
         raise NotImplementedError
-
-
-def check_truncate_and_noise(kind: str, conditions: Sequence[Condition]) -> None:
-    """Refuse all but ``truncate``, which must be there, and ``noise``.
-
-    Raises:
-        ValueError: If so.
-    """
-    others = [one for one in conditions if one.text != TRUNCATE and not one.is_noise]
-    if others or TRUNCATE not in [one.text for one in conditions]:
-        raise ValueError(f"allowed with protocol {kind}: truncate, and noise beside it")
-
-
-class TargetsConfig(Part):
-    """The fixed targets of every window; ``alone`` gives each a sequence of its own."""
-
-    count: PositiveInt = 10
-    end_offset: Annotated[int, Field(ge=0)] = 40
-    alone: bool = False
-
-    @property
-    def single(self) -> bool:
-        """Whether no two share a sequence."""
-        return self.alone or self.count == 1
-
-
-@dataclass(frozen=True)
-class FixedTargetsPlan(Plan):
-    """Some consecutive targets near the end of each window.
-
-    Args:
-        fixed: How many, and where.
-    """
-
-    fixed: TargetsConfig
-
-    @property
-    def targets(self) -> tuple[int, int]:
-        """First target, and one past the last."""
-        stop = self.length - self.fixed.end_offset
-        return stop - self.fixed.count, stop
-
-    def sequences(self) -> tuple[tuple[int, int], ...]:
-        """First target, and one past the last, of each sequence."""
-        first, stop = self.targets
-        alone = ((target, target + 1) for target in range(first, stop))
-        return tuple(alone) if self.fixed.alone else ((first, stop),)
-
-    def tokens_before(self) -> int:
-        """Tokens before the first target: the longest distance that can be asked for.
-
-        Raises:
-            UsageError: If the targets do not fit the window.
-        """
-        first, _ = self.targets
-        if first < 1:
-            raise UsageError(
-                f"protocol.targets: {self.fixed.count} targets ending {self.fixed.end_offset} "
-                f"tokens before the end do not fit windows of {self.length} tokens"
-            )
-        return first
 
 
 class WholeDocumentsProtocol(Protocol):

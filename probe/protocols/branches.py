@@ -117,12 +117,9 @@ def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) ->
     return Scored(branch, "intact", 0, window.start + first, -1, -1)
 
 
-def attended(
-    window: Window, targets: tuple[int, int], first_token: FirstToken, condition: Condition
-) -> Scored:
-    """The whole window as it is, attended to by a pattern without a boundary."""
+def attended(whole: Scored, condition: Condition) -> Scored:
+    """The intact branch of a window, attended to by a pattern without a boundary."""
     assert condition.pattern is not None
-    whole = intact(window, targets, first_token)
     branch = replace(whole.branch, attention=Attention(condition.pattern))
     return replace(whole, branch=branch, condition=condition.text)
 

@@ -2,16 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from probe.corpus.windows import Window
 from probe.engine.branch import Branch
 from probe.errors import UsageError
-from probe.options import WindowsConfig
 from probe.perturbations.condition import Condition, parse
-from probe.protocols.base import ANY_MODEL, TRUNCATE, Inputs, ModelFacts, Plan, Protocol
+from probe.protocols.base import (
+    ANY_MODEL,
+    TRUNCATE,
+    Inputs,
+    ModelFacts,
+    Plan,
+    Protocol,
+    WindowsConfig,
+)
 from probe.protocols.branches import Draw, Scored, TargetRun, perturbed
 from probe.protocols.registry import register
 from probe.results.record import Reading
@@ -26,16 +33,10 @@ class DenseProtocol(Protocol):
     needs = {"context": 1}  # noqa: RUF012 (a ClassVar of the base)
 
     kind: Literal["dense"] = "dense"
-    context: Annotated[
-        PositiveInt,
-        Field(description="longest context, tokens: every length from 1 to it is measured"),
-    ]
-    targets: Annotated[
-        PositiveInt | None,
-        Field(
-            description="how many, the last of a window; null is all that have so long a context"
-        ),
-    ] = None
+    context: PositiveInt
+    """longest context, tokens: every length from 1 to it is measured"""
+    targets: PositiveInt | None = None
+    """how many, the last of a window; null is all that have so long a context"""
 
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -87,6 +88,7 @@ class DensePlan(Plan):
 
     context: int
     count: int
+    forwarded = "protocol.context and its target take"
 
     @property
     def targets(self) -> tuple[int, int]:
@@ -102,10 +104,6 @@ class DensePlan(Plan):
     def longest_forward(self) -> int:
         """The longest context and its target, behind what is kept of the window in front."""
         return self.context + 1 + self.model.first_token.kept
-
-    def check_positions(self, named: str = "protocol.context and its target take") -> None:
-        """Windows may be longer than the model's positions, contexts may not."""
-        super().check_positions(named)
 
     def runs(self, shared: bool) -> tuple[TargetRun, ...]:
         """One run a start, rising: of every target the longest context comes first."""

@@ -1,23 +1,66 @@
-"""`grid`: targets are fixed, the boundary moves over a list of distances."""
+"""`grid`: targets are fixed, the boundary moves over a list of distances; and fixed targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from probe.errors import UsageError
-from probe.options import WindowsConfig
-from probe.protocols.base import (
-    ANY_MODEL,
-    FixedTargetsPlan,
-    ModelFacts,
-    Protocol,
-    TargetsConfig,
-)
+from probe.protocols.base import ANY_MODEL, ModelFacts, Part, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
 from probe.text import shown
+
+
+class TargetsConfig(Part):
+    """The fixed targets of every window; ``alone`` gives each a sequence of its own."""
+
+    count: PositiveInt = 10
+    end_offset: Annotated[int, Field(ge=0)] = 40
+    alone: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether no two share a sequence."""
+        return self.alone or self.count == 1
+
+
+@dataclass(frozen=True)
+class FixedTargetsPlan(Plan):
+    """Some consecutive targets near the end of each window.
+
+    Args:
+        fixed: How many, and where.
+    """
+
+    fixed: TargetsConfig
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """First target, and one past the last."""
+        stop = self.length - self.fixed.end_offset
+        return stop - self.fixed.count, stop
+
+    def sequences(self) -> tuple[tuple[int, int], ...]:
+        """First target, and one past the last, of each sequence."""
+        first, stop = self.targets
+        alone = ((target, target + 1) for target in range(first, stop))
+        return tuple(alone) if self.fixed.alone else ((first, stop),)
+
+    def tokens_before(self) -> int:
+        """Tokens before the first target: the longest distance that can be asked for.
+
+        Raises:
+            UsageError: If the targets do not fit the window.
+        """
+        first, _ = self.targets
+        if first < 1:
+            raise UsageError(
+                f"protocol.targets: {self.fixed.count} targets ending {self.fixed.end_offset} "
+                f"tokens before the end do not fit windows of {self.length} tokens"
+            )
+        return first
 
 
 @register
@@ -30,17 +73,11 @@ class GridProtocol(Protocol):
     has_single_targets = True
 
     kind: Literal["grid"] = "grid"
-    distances: Annotated[
-        list[Annotated[int, Field(ge=0)]],
-        Field(description="distances of the first target from the boundary, tokens"),
-    ]
-    targets: Annotated[
-        TargetsConfig,
-        Field(
-            description="how many, how many tokens before the window's end they end, and whether "
-            "each has a sequence of its own (alone)"
-        ),
-    ] = TargetsConfig()
+    distances: list[Annotated[int, Field(ge=0)]]
+    """distances of the first target from the boundary, tokens"""
+    targets: TargetsConfig = TargetsConfig()
+    """how many, how many tokens before the window's end they end, and whether each has a sequence
+    of its own (alone)"""
 
     @property
     def alone(self) -> bool:

@@ -1,21 +1,19 @@
 """`longppl`: a short context slides over the whole document, whose losses choose key tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from probe.errors import UsageError
-from probe.options import WindowsConfig
-from probe.perturbations.condition import Condition
 from probe.protocols.base import (
     ANY_MODEL,
     TRUNCATE,
     ModelFacts,
     WholeDocumentsPlan,
     WholeDocumentsProtocol,
-    check_truncate_and_noise,
+    WindowsConfig,
 )
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
@@ -28,27 +26,19 @@ class LongPPLProtocol(WholeDocumentsProtocol):
     order = 40
     finding = "longppl"
     few_documents = "LongPPL will have none"
+    truncates_only = True
     needs = {"context": 1, "stride": 1}  # noqa: RUF012 (a ClassVar of the base)
 
     kind: Literal["longppl"] = "longppl"
-    context: Annotated[
-        PositiveInt,
-        Field(
-            description="fewest tokens of a short context; the first of a document are never key"
-        ),
-    ] = 4096
-    stride: Annotated[
-        int, Field(ge=2, description="by how many tokens the short context moves")
-    ] = 1024
+    context: PositiveInt = 4096
+    """fewest tokens of a short context; the first of a document are never key"""
+    stride: Annotated[int, Field(ge=2)] = 1024
+    """by how many tokens the short context moves"""
 
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Windows are whole documents, which are truncated."""
         return {"conditions": [TRUNCATE], **super().defaults(content)}
-
-    def check_conditions(self, conditions: Sequence[Condition]) -> None:
-        """All but a short context and its noise means nothing."""
-        check_truncate_and_noise(self.kind, conditions)
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "LongPPLPlan":
         """What is measured of such windows.

@@ -1,24 +1,21 @@
 """`passages`: one named passage of a document is perturbed at a time, its answer is the target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import Field
+from typing import Literal, Self
 
 from probe.corpus.windows import Document, Span, Window
 from probe.errors import ProbeError
-from probe.options import WindowsConfig
 from probe.perturbations.condition import Condition
 from probe.protocols.base import (
     ANY_MODEL,
     ModelFacts,
     WholeDocumentsPlan,
     WholeDocumentsProtocol,
+    WindowsConfig,
 )
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
-from probe.results.record import Reading
 from probe.text import shown
 
 LONGEST = 1 << 30
@@ -32,17 +29,12 @@ class PassagesProtocol(WholeDocumentsProtocol):
     order = 70
     finding = "passages"
     has_length = False
+    has_far_start = True
     has_passages = True
 
     kind: Literal["passages"] = "passages"
-    answer: Annotated[
-        str, Field(description="name of the span or column whose tokens are the targets")
-    ] = "answer"
-
-    @classmethod
-    def reading(cls, options: Mapping[str, Any]) -> Reading:
-        """The length of a passage is read from where its far text begins."""
-        return Reading(needs_far_start=True)
+    answer: str = "answer"
+    """name of the span or column whose tokens are the targets"""
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "PassagesPlan":
         """What is measured of such windows.

@@ -11,27 +11,17 @@ from pydantic import Field, PositiveInt, field_validator
 
 from probe.corpus.windows import Document, Window, window_at
 from probe.errors import ProbeError, UsageError
-from probe.options import WindowsConfig
-from probe.perturbations.condition import Condition, draw_rng
-from probe.protocols.base import (
-    ANY_MODEL,
-    TRUNCATE,
-    Inputs,
-    ModelFacts,
-    Protocol,
-    TargetsConfig,
-    check_truncate_and_noise,
-)
+from probe.perturbations.condition import draw_rng
+from probe.protocols.base import ANY_MODEL, TRUNCATE, Inputs, ModelFacts, Protocol, WindowsConfig
 from probe.protocols.branches import Draw, Scored
-from probe.protocols.grid import GridPlan
+from probe.protocols.grid import GridPlan, TargetsConfig
 from probe.protocols.registry import register
 from probe.results.record import Reading
 from probe.text import shown
 
-GOLD = TRUNCATE
-"""The condition of the gold continuation: the text before the prefix is cut off."""
 DISTRACTOR = "distractor(number={})"
-"""The condition of each other candidate behind the same prefix; no perturbation has this name."""
+"""The condition of each candidate beside the gold one, which is that of ``truncate``; no
+perturbation has this name."""
 
 Places = NDArray[np.int64]
 
@@ -44,31 +34,19 @@ class SuffixProtocol(Protocol):
     finding = "suffix"
     has_length = False
     few_documents = "accuracy will have none"
+    truncates_only = True
+    without_kl = "candidates differ"
     needs = {"tokens": 1, "candidates": 2}  # noqa: RUF012 (a ClassVar of the base)
 
     kind: Literal["suffix"] = "suffix"
-    prefixes: Annotated[
-        list[Annotated[int, Field(ge=0)]],
-        Field(min_length=1, description="lengths of the text before the continuations, tokens"),
-    ]
-    tokens: Annotated[
-        PositiveInt,
-        Field(description="tokens of a continuation; windows.length follows if it is not said"),
-    ] = 128
-    candidates: Annotated[
-        int,
-        Field(
-            ge=2,
-            description="the text's own continuation, and others from elsewhere in the document",
-        ),
-    ] = 6
-    at: Annotated[
-        str | None,
-        Field(
-            description="regular expression: the continuations begin where the document's text "
-            "matches"
-        ),
-    ] = None
+    prefixes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    """lengths of the text before the continuations, tokens"""
+    tokens: PositiveInt = 128
+    """tokens of a continuation; windows.length follows if it is not said"""
+    candidates: Annotated[int, Field(ge=2)] = 6
+    """the text's own continuation, and others from elsewhere in the document"""
+    at: str | None = None
+    """regular expression: the continuations begin where the document's text matches"""
 
     @field_validator("at")
     @classmethod
@@ -95,17 +73,6 @@ class SuffixProtocol(Protocol):
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """The rows of distractors are no losses of the targets."""
         return Reading(alternatives=DISTRACTOR.partition("{")[0])
-
-    def check_conditions(self, conditions: Sequence[Condition]) -> None:
-        """All but a prefix and its noise means nothing."""
-        check_truncate_and_noise(self.kind, conditions)
-
-    def check_measures(self, measures: Sequence[str]) -> None:
-        """Candidates are other texts: their distributions are not comparable."""
-        if "kl" in measures:
-            raise ValueError(
-                f"allowed with protocol {self.kind}: nll, top1, entropy; candidates differ"
-            )
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "SuffixPlan":
         """What is measured of such windows.
@@ -247,9 +214,9 @@ class SuffixPlan(GridPlan):
         The rows of a distractor name the gold tokens that it competes with.
         """
         gold = super().perturbed(window, draw, inputs)
-        if draw.condition.text != GOLD:
+        if draw.condition.text != TRUNCATE:
             return gold
-        starts = self.places(inputs.document, window.start, inputs.seed)
+        starts = self.places(inputs.document, window.start, draw.seed)
         others = []
         for one in gold:
             prefix = one.branch.ids[: -self.count]

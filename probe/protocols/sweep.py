@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from probe.errors import UsageError
-from probe.options import WindowsConfig
-from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol
+from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
 
@@ -25,29 +24,16 @@ class SweepProtocol(Protocol):
     allows_patterns = True
 
     kind: Literal["sweep"] = "sweep"
-    reach: Annotated[
-        PositiveInt | None,
-        Field(description="longest distance plus one, tokens; null is half the window"),
-    ] = None
-    runs: Annotated[
-        dict[PositiveInt, PositiveInt],
-        Field(description="how many boundaries have reach / key targets each, by key"),
-    ] = Field(default_factory=lambda: dict(DEFAULT_RUNS))
-    spread: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="over which share of reach behind the first boundary the short runs begin",
-        ),
-    ] = 0.25
-    all_runs: Annotated[
-        bool,
-        Field(
-            description="short runs also for conditions that share no far text between boundaries"
-        ),
-    ] = False
-    insist: Annotated[bool, Field(description="allow a reach beyond half the window")] = False
+    reach: PositiveInt | None = None
+    """longest distance plus one, tokens; null is half the window"""
+    runs: dict[PositiveInt, PositiveInt] = Field(default_factory=lambda: dict(DEFAULT_RUNS))
+    """how many boundaries have reach / key targets each, by key"""
+    spread: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """over which share of reach behind the first boundary the short runs begin"""
+    all_runs: bool = False
+    """short runs also for conditions that share no far text between boundaries"""
+    insist: bool = False
+    """allow a reach beyond half the window"""
 
     @field_validator("runs")
     @classmethod
@@ -113,16 +99,6 @@ class SweepPlan(Plan):
     def runs(self, shared: bool) -> tuple[TargetRun, ...]:
         """The long run, and the short ones where their far context is shared."""
         return self._runs if shared or self.all_runs else self._runs[:1]
-
-    @property
-    def targets(self) -> tuple[int, int]:
-        """Every token behind the first boundary."""
-        return self.length - self.longest, self.length
-
-    @property
-    def reach(self) -> int:
-        """Longest distance plus one: the long run begins at distance 0."""
-        return self.longest
 
     def curve_start(self, shared: bool) -> int:
         """The long run alone measures a short distance too seldom to be shown."""

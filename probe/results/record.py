@@ -8,20 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from probe.errors import ProbeError, UsageError
 from probe.results.tolerance import ALLOWED, parse_tolerance
+from probe.text import shown
 
 SCHEMA = 1
 """Version of the results contract; another one's folders are older, or refused."""
 _MOST_TOLD = 20
+_LONGEST = 60  # characters of a value
 _LARGEST = 2**31 - 1
 Needs = Callable[[str | None], Mapping[str, int]]
 """What a protocol's answer is worked out with, by its kind: whole numbers that cannot be missing,
 each with the lowest allowed."""
-Fits = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,11 @@ PLAIN = Reading()
 """Far text begins with the window, and all that lies further than a distance is perturbed."""
 
 
-def _allowed(words: str, fits: Fits, *, null: bool = True) -> PlainValidator:
-    """Refuse other values, in these words; null is a value that is not said."""
+def _allowed(words: str, fits: Callable[[Any], bool]) -> PlainValidator:
+    """Refuse other values, in these words."""
 
     def check(value: Any) -> Any:
-        if fits(value) or (value is None and null):
+        if fits(value):
             return value
         raise PydanticCustomError("allowed", "{words}", {"words": words})
 
@@ -93,28 +101,22 @@ def _is_span(value: Any) -> bool:
     return kinds == [str, int, int] and 0 <= value[1] <= value[2] <= _LARGEST
 
 
-_TEXT = _allowed("text", lambda value: isinstance(value, str))
-_NAME = _allowed("text", lambda value: isinstance(value, str), null=False)
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float | None)
+
+
 _NUMBER = _allowed("a number", _is_number)
 _FROM_0 = _allowed("a number from 0 on", lambda value: _is_number(value) and 0 <= value < math.inf)
 _SHARE = _allowed("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1)
-_SINGLE = _allowed("text, a number or a bool", lambda value: isinstance(value, str | int | float))
 _BOOL = _allowed("true or false", lambda value: isinstance(value, bool))
-_SPAN = _allowed("[name, first token, one past the last]", _is_span, null=False)
-_TOLERANCE = _allowed(ALLOWED, _is_tolerance, null=False)
+_SPAN = _allowed("[name, first token, one past the last]", _is_span)
+_TOLERANCE = _allowed(ALLOWED, _is_tolerance)
 
-Text = Annotated[str | None, _TEXT]
-Single = Annotated[str | int | float | None, _SINGLE]
+Single = Annotated[str | int | float | None, _allowed("text, a number or a bool", _is_single)]
 From0 = Annotated[float | None, _FROM_0]
-_KINDS = {"model_type": "an object", "dict_type": "an object", "list_type": "a list"}
-
-
-def _or_empty(value: Any) -> Any:
-    return {} if value is None else value
-
-
-def _or_none(value: Any) -> Any:
-    return [] if value is None else value
+_WORDS = {"string_type": "text", "missing": "text", "list_type": "a list"}
+_WORDS |= dict.fromkeys(("model_type", "dict_type"), "an object")
+"""What is allowed, in other words than pydantic's."""
 
 
 class _Part(BaseModel):
@@ -122,15 +124,21 @@ class _Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if value is not None}
 
-Object = Annotated[dict[str, Any], BeforeValidator(_or_empty)]
-"""An object of which nothing is said here."""
+
+_OR_EMPTY = BeforeValidator(lambda value: {} if value is None else value)
 
 
 class ModelRecord(_Part):
     """The model of a run: ``path``, ``revision`` and ``dtype`` as it was loaded."""
 
-    name: Text = None
+    name: str | None = None
     vocabulary: Annotated[int | None, _whole(1, 10_000_000)] = None
     trained_length: Annotated[int | None, _whole(1)] = None
     path: Any = None
@@ -141,18 +149,18 @@ class ModelRecord(_Part):
 class DocumentRecord(_Part):
     """A document of a run; ``spans`` are name, first token, and one past the last."""
 
-    id: Annotated[str, _NAME]
+    id: str
     group: Single = None
-    metadata: Annotated[dict[str, Single], BeforeValidator(_or_empty)] = {}
-    spans: Annotated[list[Annotated[tuple[str, int, int], _SPAN]], BeforeValidator(_or_none)] = []
+    metadata: dict[str, Single] = {}
+    spans: list[Annotated[tuple[str, int, int], _SPAN]] = []
     sha256: Any = None
 
 
 class DataRecord(_Part):
     """The data of a run."""
 
-    name: Text = None
-    documents: Annotated[list[DocumentRecord], BeforeValidator(_or_none)] = []
+    name: str | None = None
+    documents: list[DocumentRecord] = []
 
 
 class ConditionRecord(_Part):
@@ -161,13 +169,10 @@ class ConditionRecord(_Part):
     curve_start: Annotated[int | None, _whole(0, _LARGEST)] = None
 
 
-_Condition = Annotated[ConditionRecord, BeforeValidator(_or_empty)]
-
-
 class PlanRecord(_Part):
     """The plan of a run, by canonical text of the condition."""
 
-    conditions: Annotated[dict[str, _Condition], BeforeValidator(_or_empty)] = {}
+    conditions: dict[str, Annotated[ConditionRecord, _OR_EMPTY]] = {}
 
 
 class PatternRecord(_Part):
@@ -179,9 +184,6 @@ class PatternRecord(_Part):
     flops_share: From0 = None
     forward_share: From0 = None
     first: Annotated[int | None, _whole(0, _LARGEST)] = None
-
-
-_Pattern = Annotated[PatternRecord, BeforeValidator(_or_empty)]
 
 
 class CheckRecord(_Part):
@@ -197,50 +199,49 @@ class CheckRecord(_Part):
 class ProtocolRecord(_Part):
     """The options of a run's protocol; those of its kind are more keys."""
 
-    kind: Text = None
-    at: Text = None
+    kind: str | None = None
+    at: str | None = None
 
 
 class AnalysisRecord(_Part):
     """How the configuration asks to read the run."""
 
-    tolerances: Annotated[list[Annotated[str, _TOLERANCE]], BeforeValidator(_or_none)] = []
+    tolerances: list[Annotated[str, _TOLERANCE]] = []
     bins_per_octave: Annotated[int | None, _whole(1, 64)] = None
     resamples: Annotated[int | None, _whole(1, 1_000_000)] = None
     confidence: Annotated[float | None, _SHARE] = None
     simultaneous: Annotated[bool | None, _BOOL] = None
-    classes: list[Annotated[str, _NAME]] | None = None
+    classes: list[str] | None = None
 
 
 class ConfigRecord(_Part):
     """The configuration of a run."""
 
     seed: Annotated[int | None, _whole(0)] = None
-    model: Object = {}
-    data: Object = {}
-    windows: Object = {}
-    protocol: Annotated[ProtocolRecord, BeforeValidator(_or_empty)] = ProtocolRecord()
-    analysis: Annotated[AnalysisRecord, BeforeValidator(_or_empty)] = AnalysisRecord()
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    windows: dict[str, Any] = {}
+    protocol: ProtocolRecord = ProtocolRecord()
+    analysis: AnalysisRecord = AnalysisRecord()
     first_token: Any = None
 
 
 class Record(_Part):
     """The content of run.json."""
 
-    schema_: Any = Field(SCHEMA, alias="schema")
-    name: Text = None
-    status: Text = None
-    identity_hash: Text = None
-    model: Annotated[ModelRecord, BeforeValidator(_or_empty)] = ModelRecord()
-    data: Annotated[DataRecord, BeforeValidator(_or_empty)] = DataRecord()
-    plan: Annotated[PlanRecord, BeforeValidator(_or_empty)] = PlanRecord()
-    config: Annotated[ConfigRecord, BeforeValidator(_or_empty)] = ConfigRecord()
-    attention: Annotated[dict[str, _Pattern], BeforeValidator(_or_empty)] = {}
-    check: Annotated[list[CheckRecord], BeforeValidator(_or_none)] = []
-    counts: Object = {}
-    identity: Object = {}
-    costs: Object = {}
-    versions: Object = {}
+    name: str | None = None
+    status: str | None = None
+    identity_hash: str | None = None
+    model: ModelRecord = ModelRecord()
+    data: DataRecord = DataRecord()
+    plan: PlanRecord = PlanRecord()
+    config: ConfigRecord = ConfigRecord()
+    attention: dict[str, Annotated[PatternRecord, _OR_EMPTY]] = {}
+    check: list[CheckRecord] = []
+    counts: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
 
 
 def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
@@ -268,7 +269,7 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     except RecursionError as error:
         raise ProbeError(f"'{path}' cannot be read: its brackets are too deep") from error
     if not isinstance(record, dict):
-        raise ProbeError(f"'{path}' holds {_shown(record)}; allowed: an object")
+        raise ProbeError(f"'{path}' holds {shown(record, _LONGEST)}; allowed: an object")
     if mistakes := list(_mistakes(record, needs)):
         raise ProbeError(_told(path, mistakes))
     return record
@@ -294,8 +295,8 @@ def older_schema(folder: Path, record: Mapping[str, Any]) -> list[str]:
             " possible"
         ]
     raise ProbeError(
-        f"'{folder / 'run.json'}' has schema {_shown(schema)}; allowed: up to {SCHEMA}, that of"
-        " this version"
+        f"'{folder / 'run.json'}' has schema {shown(schema, _LONGEST)}; allowed: up to {SCHEMA},"
+        " that of this version"
     )
 
 
@@ -310,17 +311,16 @@ def _mistakes(record: Mapping[str, Any], needs: Needs) -> Iterator[str]:
         return
     for name, lowest in needs(protocol.get("kind")).items():
         if not _is_whole(protocol.get(name), lowest, _LARGEST):
-            value = _shown(protocol[name]) if name in protocol else "missing"
+            value = shown(protocol[name], _LONGEST) if name in protocol else "missing"
             yield f"config.protocol.{name} is {value}; allowed: {_words(lowest, _LARGEST)}"
 
 
 def _mistake(error: ErrorDetails) -> str:
-    """Where a value is, what it is, and what is allowed there; a name's null is not said."""
+    """Where a value is, what it is, and what is allowed there."""
     place, value = error["loc"], error["input"]
-    missing = error["type"] == "missing" or (value is None and isinstance(place[-1], str))
-    allowed = "text" if error["type"] == "missing" else _KINDS.get(error["type"], error["msg"])
-    where = ".".join(map(str, place))
-    return f"{where} is {'missing' if missing else _shown(value)}; allowed: {allowed}"
+    where, allowed = ".".join(map(str, place)), _WORDS.get(error["type"], error["msg"])
+    said = "missing" if error["type"] == "missing" else shown(value, _LONGEST)
+    return f"{where} is {said}; allowed: {allowed}"
 
 
 def _told(path: Path, mistakes: list[str]) -> str:
@@ -329,8 +329,3 @@ def _told(path: Path, mistakes: list[str]) -> str:
     more = len(mistakes) - _MOST_TOLD
     lines = mistakes[:_MOST_TOLD] + ([f"and {more:,} more"] if more > 0 else [])
     return "\n  ".join([f"'{path}' has {len(mistakes):,} mistakes:", *lines])
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -138,18 +138,6 @@ def pattern(path: Path) -> str:
     return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
-def scored_conditions(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Conditions with a boundary, in order of name."""
-    rows = connection.execute("SELECT DISTINCT condition FROM scores WHERE boundary >= 0")
-    return sorted(str(row[0]) for row in rows.fetchall())
-
-
-def scored_documents(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Documents with at least one score, in order of name."""
-    rows = connection.execute("SELECT DISTINCT document FROM scores")
-    return sorted(str(row[0]) for row in rows.fetchall())
-
-
 def is_repeated(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether any condition was drawn more than once."""
     return bool(row(connection, "SELECT repeat FROM highest")[0])
@@ -233,28 +221,24 @@ def refuse_unknown_windows(connection: duckdb.DuckDBPyConnection, windows: Path)
     Raises:
         ProbeError: If that is so.
     """
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE reached AS
-        SELECT document, "window", max(position) AS last FROM scores GROUP BY ALL"""
-    )
-    missing = connection.execute(
-        """SELECT document, "window" FROM reached
-        ANTI JOIN windows USING (document, "window") ORDER BY ALL"""
+    wrong = connection.execute(
+        """SELECT document, "window", last, start, len(token_ids) AS tokens
+        FROM (SELECT document, "window", max(position) AS last FROM scores GROUP BY ALL)
+        LEFT JOIN windows USING (document, "window")
+        WHERE start IS NULL OR last >= start + tokens
+        ORDER BY (start IS NOT NULL, document, "window")"""
     ).fetchall()
-    if missing:
-        document, window = missing[0]
+    if not wrong:
+        return
+    document, window, last, start, tokens = wrong[0]
+    if start is None:
+        missing = sum(begin is None for *_, begin, _ in wrong)
         raise ProbeError(
-            f"'{windows}' lacks {counted(len(missing), 'window')} that"
-            f" {'was' if len(missing) == 1 else 'were'} scored, the first is window {window} of"
+            f"'{windows}' lacks {counted(missing, 'window')} that"
+            f" {'was' if missing == 1 else 'were'} scored, the first is window {window} of"
             f" document '{document}'"
         )
-    short = connection.execute(
-        """SELECT document, "window", last, start, len(token_ids) FROM reached
-        JOIN windows USING (document, "window") WHERE last >= start + len(token_ids) ORDER BY ALL"""
-    ).fetchall()
-    if short:
-        document, window, last, start, tokens = short[0]
-        raise ProbeError(
-            f"'{windows}' has {tokens:,} tokens from {start:,} on in window {window} of document"
-            f" '{document}', of which the target at {last:,} was scored"
-        )
+    raise ProbeError(
+        f"'{windows}' has {tokens:,} tokens from {start:,} on in window {window} of document"
+        f" '{document}', of which the target at {last:,} was scored"
+    )

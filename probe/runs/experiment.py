@@ -7,6 +7,7 @@ same branches.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from probe.perturbations.traits import is_nested, is_random
 from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols.base import Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored
-from probe.results.scores import Key
 
 
 class Experiment:
@@ -33,6 +33,7 @@ class Experiment:
         config: The configuration.
         source: The model, without its weights.
         corpus: The documents.
+        plan: The protocol, fitted to the windows and the model.
         pool: Ids of the documents that replaced text is taken from: those the run began with;
             ``None`` takes all.
     """
@@ -42,23 +43,27 @@ class Experiment:
         config: Config,
         source: ModelSource,
         corpus: Corpus,
+        plan: Plan,
         pool: Sequence[str] | None = None,
     ) -> None:
         self.config, self.source, self.corpus = config, source, corpus
-        self.first_token = first_token(config, source)
-        plan = config.protocol.plan(config.windows, ModelFacts(source.positions, self.first_token))
+        self.first_token = plan.model.first_token
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
-        self.windows = windows(corpus.documents, plan, config.seed)
+        self.windows = _windows(corpus.documents, plan, config.seed)
         self.plan = plan.with_longest(max(place.length for place in self.windows.places))
-        refuse_unknown_bos(self.first_token, source)
         self.plan.check_positions()
+
+    @cached_property
+    def _boundaries(self) -> tuple[int, int]:
+        """The first and the last boundary of a window."""
+        boundaries = [run.boundary for run in self.plan.runs(True)]
+        return min(boundaries), max(boundaries)
 
     @cached_property
     def shared(self) -> dict[str, bool]:
         """Whether a condition's far context is shared between boundaries, by its text."""
-        boundaries = [run.boundary for run in self.plan.runs(True)]
-        shortest, longest = min(boundaries), max(boundaries)
+        shortest, longest = self._boundaries
         if shortest == longest:
             return {condition.text: True for condition in self.config.parsed}
         return {
@@ -71,7 +76,7 @@ class Experiment:
     @cached_property
     def draws(self) -> tuple[Draw, ...]:
         """Conditions and repeats, in order; a condition that draws nothing is scored once."""
-        longest = max(run.boundary for run in self.plan.runs(True))
+        _, longest = self._boundaries
         return tuple(
             Draw(condition, repeat, self.config.seed)
             for condition in self.config.parsed
@@ -86,14 +91,6 @@ class Experiment:
         """The draws that are scored on a window: ``noise(windows=n)`` on the first *n* only."""
         number = self._numbers[window.document, window.index]
         return [draw for draw in self.draws if number < self._most_windows(draw.condition)]
-
-    def keys(self, window: Window) -> list[Key]:
-        """What is scored on a window."""
-        intact = Key(window.document, window.index, "intact", 0)
-        return [intact] + [
-            Key(window.document, window.index, draw.condition.text, draw.repeat)
-            for draw in self.draws_of(window)
-        ]
 
     def check_sources(self) -> None:
         """Find out before anything is scored whether every text is to be had that is needed.
@@ -112,16 +109,14 @@ class Experiment:
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """What is scored of a window under some of its draws, and its intact text."""
-        return self.plan.branches(window, draws, self._inputs(window))
-
-    def _inputs(self, window: Window) -> Inputs:
-        return Inputs(
+        inputs = Inputs(
             document=self.documents[window.document],
             seed=self.config.seed,
             shared=self.shared,
             sources=lambda condition, name: self._bound(condition, window, name),
             text=self._text(window),
         )
+        return self.plan.branches(window, draws, inputs)
 
     def _bound(
         self, condition: Condition, window: Window, name: str | None
@@ -157,12 +152,14 @@ class Experiment:
 
     @cached_property
     def _sources(self) -> Sources:
-        room = max(run.boundary for run in self.plan.runs(True))
-        pool = [self.documents[name] for name in self.pool]
-        size = self.source.vocabulary
-        tokenizer = self.source.tokenizer
-        ordinary = ordinary_ids(tokenizer, size)
-        return Sources(pool, ordinary=ordinary, size=size, room=room, tokenizer=tokenizer)
+        size, tokenizer = self.source.vocabulary, self.source.tokenizer
+        return Sources(
+            [self.documents[name] for name in self.pool],
+            ordinary=ordinary_ids(tokenizer, size),
+            size=size,
+            room=self._boundaries[1],
+            tokenizer=tokenizer,
+        )
 
 
 def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
@@ -186,7 +183,7 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    facts = ModelFacts(source.positions, first_token(config, source))
+    facts = ModelFacts(source.positions, _first_token(config, source))
     plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
         config.data.as_options(),
@@ -195,7 +192,7 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
         minimum=plan.fewest,
         seed=config.seed,
     )
-    return Experiment(config, source, _with_usable(corpus, plan, config.seed), pool)
+    return Experiment(config, source, _with_usable(corpus, plan, config.seed), plan, pool)
 
 
 def _with_usable(corpus: Corpus, plan: Plan, seed: int) -> Corpus:
@@ -207,14 +204,8 @@ def _with_usable(corpus: Corpus, plan: Plan, seed: int) -> Corpus:
     return replace(corpus, documents=usable, left_out=left_out)
 
 
-def windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
-    """Windows of all documents: each one's first, then each one's second, and so on.
-
-    Args:
-        documents: The documents, each long enough.
-        plan: Which windows.
-        seed: Seed of the run.
-    """
+def _windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
+    """Windows of all documents: each one's first, then each one's second, and so on."""
     by_document = [
         [
             Place(document.id, window.index, window.start, len(window.ids))
@@ -222,43 +213,32 @@ def windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
         ]
         for document in documents
     ]
+    in_turn = chain.from_iterable(zip_longest(*by_document))
     return Windows(
         {document.id: document for document in documents},
-        (
-            places[index]
-            for index in range(max(map(len, by_document)))
-            for places in by_document
-            if index < len(places)
-        ),
+        (place for place in in_turn if place is not None),
     )
 
 
-def refuse_unknown_bos(first_token: FirstToken, source: ModelSource) -> None:
-    """Refuse a BOS that the model does not know.
-
-    Raises:
-        UsageError: If so.
-    """
-    bos, size = first_token.bos, source.vocabulary
-    if bos is not None and bos >= size and first_token.extra:
-        raise UsageError(
-            f"first_token is {first_token.mode!r}: the tokenizer's BOS has the id {bos}; "
-            f"the model knows 0 to {size - 1}"
-        )
-
-
-def first_token(config: Config, source: ModelSource) -> FirstToken:
+def _first_token(config: Config, source: ModelSource) -> FirstToken:
     """What stands in front: the BOS, or with ``published`` what the tokenizer itself puts there.
 
     Raises:
-        UsageError: If it puts several tokens there, which ``published`` does not know how to cut.
+        UsageError: If it puts several tokens there, which ``published`` does not know how to cut,
+            or if the model does not know the BOS.
     """
-    if config.first_token != "published":
-        return FirstToken(config.first_token, source.bos)
-    prepended = source.prepended
-    if len(prepended) > 1:
+    mode, bos, size = config.first_token, source.bos, source.vocabulary
+    if mode == "published":
+        prepended = source.prepended
+        if len(prepended) > 1:
+            raise UsageError(
+                f"first_token is 'published': the tokenizer puts {len(prepended)} tokens in front "
+                f"of a text, {list(prepended)}; allowed with such a tokenizer: keep, none"
+            )
+        bos = prepended[0] if prepended else None
+    if bos is not None and bos >= size and mode != "none":
         raise UsageError(
-            f"first_token is 'published': the tokenizer puts {len(prepended)} tokens in front of a "
-            f"text, {list(prepended)}; allowed with such a tokenizer: keep, none"
+            f"first_token is {mode!r}: the tokenizer's BOS has the id {bos}; "
+            f"the model knows 0 to {size - 1}"
         )
-    return FirstToken(config.first_token, prepended[0] if prepended else None)
+    return FirstToken(mode, bos)

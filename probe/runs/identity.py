@@ -3,25 +3,28 @@
 import hashlib
 import inspect
 import platform
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from probe import __version__
 from probe.config import Config
 from probe.corpus.windows import Window
 from probe.errors import UsageError
-from probe.perturbations.condition import code_versions
+from probe.perturbations.condition import Condition, code_versions
 from probe.protocols import registry
 from probe.protocols.branches import TargetRun
+from probe.results.record import SCHEMA
 from probe.results.scores import Store, identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
 
 _LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
-
-
 _EARLIER = {"patterns": "dense"}
 """What folders are that were written before a key came in."""
 
@@ -70,28 +73,39 @@ def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
     Raises:
         UsageError: If a window that was scored now holds other tokens, or is gone.
     """
-    now = {(w.document, w.index): w.ids for w in windows}
-    for (document, index), ids in store.read_windows().items():
-        found = now.get((document, index))
-        if found is None:
+    before = {
+        f"window {at} of {document!r}": ids for (document, at), ids in store.read_windows().items()
+    }
+    now = {f"window {window.index} of {window.document!r}": window.ids for window in windows}
+    _refuse_changed(before, now, store.folder)
+
+
+def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of other documents: replaced text is taken from all of each."""
+    earlier, found = (
+        {f"document {one['id']!r}": one["sha256"] for one in data["documents"]}
+        for data in (before, now)
+    )
+    _refuse_changed(earlier, found, folder)
+
+
+def _refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a folder of texts, by what they are called, of which one is gone or another one."""
+    for name, content in before.items():
+        if name not in now:
             raise UsageError(
-                f"{store.folder} holds window {index} of {document!r}, which this configuration "
-                "does not: max_documents may grow, not shrink, and the data may not change; "
+                f"{folder} holds {name}, which this configuration no longer gives: max_documents "
+                "may grow, not shrink, and the data may not change; choose another name"
+            )
+        if not np.array_equal(now[name], content):
+            raise UsageError(
+                f"{folder}: {name} now holds other tokens: the data or the tokenizer has changed; "
                 "choose another name"
             )
-        if found.tolist() != ids:
-            raise UsageError(
-                f"{store.folder}: window {index} of {document!r} now holds other tokens: the data "
-                "or the tokenizer has changed; choose another name"
-            )
 
 
-def refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
-    """Refuse a folder of another identity.
-
-    Raises:
-        UsageError: If anything of :func:`identity` differs.
-    """
+def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of another identity."""
     before = _EARLIER | before
     differ = [
         f"{key} was {shown(before.get(key))}, is {shown(value)}"
@@ -105,51 +119,20 @@ def refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> 
         )
 
 
-def refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Refuse a folder of other documents: replaced text is taken from all of each.
-
-    Raises:
-        UsageError: If one is gone or holds other tokens.
-    """
-    earlier = {document["id"]: document["sha256"] for document in before["documents"]}
-    found = {document["id"]: document["sha256"] for document in now["documents"]}
-    if missing := [name for name in earlier if name not in found]:
-        raise UsageError(
-            f"{folder} holds document {missing[0]!r}, which this configuration no longer gives: "
-            "max_documents may grow, not shrink; choose another name"
-        )
-    if other := [name for name, digest in earlier.items() if found[name] != digest]:
-        raise UsageError(
-            f"{folder}: document {other[0]!r} now holds other tokens: the data or the tokenizer "
-            "has changed; choose another name"
-        )
-
-
-def refuse_other_code(what: str, before: dict[str, str], now: dict[str, str], folder: Path) -> None:
-    """Refuse a folder that was scored with another version of code of the user's own.
-
-    Args:
-        what: What the code is of: ``perturbation``, ``protocol``.
-        before: Hashes by name, as the folder has them.
-        now: As they are now.
-        folder: The run folder.
-
-    Raises:
-        UsageError: If one differs: rows of both would mix under one name.
-    """
+def _with_code(
+    what: str, before: dict[str, str], now: dict[str, str], folder: Path
+) -> dict[str, str]:
+    """Hashes of code of the user's own, by name; refused where another version was scored with."""
     if other := [name for name, mark in now.items() if before.get(name, mark) != mark]:
         raise UsageError(
             f"{folder} was scored with other code of {what} {other[0]!r}; choose another "
             "name for it or for the run"
         )
+    return before | now
 
 
-def protocol_marks(experiment: Experiment) -> dict[str, str]:
-    """A hash of the source of a protocol of the user's own, and of its plan.
-
-    Returns:
-        By kind; empty with a protocol of this package, and where the source is not to be had.
-    """
+def _protocol_marks(experiment: Experiment) -> dict[str, str]:
+    """A hash of the source of a user's own protocol and of its plan, where it is to be had."""
     protocol = type(experiment.config.protocol)
     if registry.is_builtin(protocol):
         return {}
@@ -160,7 +143,6 @@ def protocol_marks(experiment: Experiment) -> dict[str, str]:
     return {registry.kind_of(protocol): hashlib.sha256("\n".join(sources).encode()).hexdigest()}
 
 
-SCHEMA_VERSION = 1
 _PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
 _OF_WEIGHTS = ("class", "parameters", "device", "warnings")  # known once they were loaded
 _PACKAGES = (
@@ -191,24 +173,25 @@ def begin(
     """
     config = experiment.config
     mine, data = identity(experiment, dtype), _data(experiment)
+    earlier = before or {}
+    model = earlier.get("model", {})
+    conditions = earlier.get("plan", {}).get("conditions", {})
+    code = {"perturbation": code_versions(config.parsed), "protocol": _protocol_marks(experiment)}
     if before is not None:
-        refuse_other(before["identity"], mine, folder)
-        refuse_other_documents(before["data"], data, folder)
-    earlier = before["plan"]["conditions"] if before else {}
-    code = {"perturbation": code_versions(config.parsed), "protocol": protocol_marks(experiment)}
-    if before is not None:
-        for what, now in code.items():
-            earlier_code = before.get(f"{what}s", {})
-            refuse_other_code(what, earlier_code, now, folder)
-            code[what] = earlier_code | now
+        _refuse_other(before["identity"], mine, folder)
+        _refuse_other_documents(before["data"], data, folder)
+        code = {
+            what: _with_code(what, before.get(f"{what}s", {}), now, folder)
+            for what, now in code.items()
+        }
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": SCHEMA,
         "name": config.name,
         "status": "unfinished",
         "config": config.model_dump(mode="json"),
         "identity": mine,
         # Kept: a later version may know more of what a run is, and would name the same run anew.
-        "identity_hash": (before or {}).get("identity_hash") or identity_hash(mine),
+        "identity_hash": earlier.get("identity_hash") or identity_hash(mine),
         "perturbations": code["perturbation"],
         **({"protocols": code["protocol"]} if code["protocol"] else {}),
         "versions": _versions(),
@@ -222,33 +205,30 @@ def begin(
             "trained_length": experiment.source.trained_length,
             "bos": experiment.first_token.bos,
         }
-        | ({k: before["model"][k] for k in _OF_WEIGHTS if k in before["model"]} if before else {}),
+        | {name: model[name] for name in _OF_WEIGHTS if name in model},
         "data": data,
         "plan": {
             "reach": experiment.plan.reach,
             "targets": list(experiment.plan.targets),
             "windows": len(experiment.windows),
-            "conditions": earlier
-            | {
-                text: {"curve_start": _start(experiment, text, shared), "shared": shared}
-                for text, shared in experiment.shared.items()
-            },
+            "conditions": conditions
+            | {one.text: _condition(experiment, one) for one in config.parsed},
         },
-        "check": before["check"] if before else [],
-        "attention": before.get("attention", {}) if before else {},
-        "costs": before["costs"] if before else {},
+        "check": earlier.get("check", []),
+        "attention": earlier.get("attention", {}),
+        "costs": earlier.get("costs", {}),
     }
 
 
-def _start(experiment: Experiment, text: str, shared: bool) -> int:
-    """First distance of a condition's curve.
+def _condition(experiment: Experiment, condition: Condition) -> dict[str, Any]:
+    """Whether its far text is shared between boundaries, and where its curve begins.
 
     Of a pattern that presses far keys for near queries it is 1: the target behind the last far
     token is predicted by that token, which is far itself.
     """
-    condition = next(one for one in experiment.config.parsed if one.text == text)
+    shared = experiment.shared[condition.text]
     late = condition.pattern is not None and condition.pattern.needs_boundary
-    return max(experiment.plan.curve_start(shared), int(late))
+    return {"curve_start": max(experiment.plan.curve_start(shared), int(late)), "shared": shared}
 
 
 def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
@@ -265,9 +245,9 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
             )
         return None
     schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != SCHEMA_VERSION:
+    if schema != SCHEMA:
         raise UsageError(
-            f"{folder} has schema {schema!r}; allowed: {SCHEMA_VERSION}, that of "
+            f"{folder} has schema {schema!r}; allowed: {SCHEMA}, that of "
             "this version; choose another name"
         )
     missing = [key for key in _PARTS if not isinstance(record.get(key), _PARTS[key])]
@@ -283,12 +263,10 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
 
 
 def _data(experiment: Experiment) -> dict[str, Any]:
-    counts: dict[str, int] = {}
-    for place in experiment.windows.places:
-        counts[place.document] = counts.get(place.document, 0) + 1
+    counts = Counter(place.document for place in experiment.windows.places)
     left = experiment.corpus.left_out
     return {
-        "name": data_name(experiment.config),
+        "name": _data_name(experiment.config),
         "path": experiment.config.data.path,
         "pool": list(experiment.pool),
         "documents": [
@@ -312,7 +290,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def data_name(config: Config) -> str:
+def _data_name(config: Config) -> str:
     """What to call the data where people read it."""
     data = config.data
     if isinstance(data.data_files, str | list):
@@ -324,8 +302,6 @@ def data_name(config: Config) -> str:
 def _versions() -> dict[str, str]:
     found = {"context-probe": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found

@@ -1,9 +1,11 @@
 """What a run will forward and measure, counted on its own branches before any weight is loaded."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -30,18 +32,29 @@ from probe.runs.experiment import Experiment
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What is scored, written and, after an interruption, done again as one.
+class Missing:
+    """What is left to score of a window.
 
     Args:
-        windows: Windows of one batch.
-        draws: What is missing of each of them, aligned with *windows*.
-        intact: Whether the intact rows of each window are missing too.
+        window: The window.
+        draws: Its draws that were not scored.
+        intact: Whether its intact rows are missing too.
     """
 
-    windows: tuple[Window, ...]
-    draws: tuple[tuple[Draw, ...], ...]
-    intact: tuple[bool, ...]
+    window: Window
+    draws: tuple[Draw, ...]
+    intact: bool
+
+    @property
+    def keys(self) -> list[Key]:
+        """What its rows hold: a draw is scored even where it leaves no target."""
+        names = [("intact", 0)] if self.intact else []
+        names += [(draw.condition.text, draw.repeat) for draw in self.draws]
+        return [Key(self.window.document, self.window.index, *name) for name in names]
+
+
+Unit = Sequence[Missing]
+"""A batch of windows: scored, written and, after an interruption, done again as one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Planned:
     branches: int
     tokens: int
     plain_tokens: int
-    targets: dict[str, dict[int, int]]
+    targets: Mapping[str, Mapping[int, int]]
 
 
 def planned_batch(config: Config) -> int:
@@ -84,16 +97,17 @@ def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:
         Units with something missing.
     """
     for at in range(0, len(experiment.windows), batch):
-        missing = []
-        for window in experiment.windows[at : at + batch]:
-            intact, *keys = experiment.keys(window)
-            draws = zip(experiment.draws_of(window), keys, strict=True)
-            left = tuple(draw for draw, key in draws if key not in held)
-            if left or intact not in held:
-                missing.append((window, left, intact not in held))
-        if missing:
-            windows, draws_left, intacts = zip(*missing, strict=True)
-            yield Unit(windows, draws_left, intacts)
+        windows = experiment.windows[at : at + batch]
+        found = [_missing(experiment, window, held) for window in windows]
+        if unit := [one for one in found if one.draws or one.intact]:
+            yield unit
+
+
+def _missing(experiment: Experiment, window: Window, held: set[Key]) -> Missing:
+    whole = Missing(window, tuple(experiment.draws_of(window)), intact=True)
+    intact, *keys = whole.keys
+    left = [draw for draw, key in zip(whole.draws, keys, strict=True) if key not in held]
+    return Missing(window, tuple(left), intact not in held)
 
 
 def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
@@ -104,22 +118,19 @@ def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
         batch: Windows walked together.
         held: What has been scored before.
     """
-    counts = {"windows": 0, "branches": 0, "tokens": 0, "plain": 0}
-    targets: dict[str, dict[int, int]] = {}
+    counts = Counter(windows=0, branches=0, tokens=0, plain_tokens=0)
+    targets: dict[str, Counter[int]] = defaultdict(Counter)
     for unit in units(experiment, batch, held):
-        scored = [
-            experiment.branches(window, draws)
-            for window, draws in zip(unit.windows, unit.draws, strict=True)
-        ]
-        counts["windows"] += len(scored)
-        counts["branches"] += sum(map(len, scored))
-        counts["tokens"] += _forwarded(scored, experiment.source.layers)
-        counts["plain"] += sum(map(_plain_tokens, scored))
-        for one in (one for window in scored for one in window):
-            _count(targets.setdefault(one.condition, {}), one)
-    return Planned(
-        counts["windows"], counts["branches"], counts["tokens"], counts["plain"], targets
-    )
+        scored = [experiment.branches(one.window, one.draws) for one in unit]
+        counts.update(
+            windows=len(scored),
+            branches=sum(map(len, scored)),
+            tokens=_forwarded(scored, experiment.source.layers),
+            plain_tokens=sum(map(_plain_tokens, scored)),
+        )
+        for one in chain.from_iterable(scored):
+            targets[one.condition].update(_octaves(one))
+    return Planned(**counts, targets=targets)
 
 
 def octave(distances: np.ndarray) -> np.ndarray:
@@ -148,7 +159,7 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
         alike.setdefault(shape, []).append(window)
     total = 0
     for group in alike.values():
-        for part in tree_groups([one.branch for one in group[0]], _intact(group[0])):
+        for part in tree_groups([one.branch for one in group[0]], intact_branches(group[0])):
             batch = [[window[number].branch for number in part] for window in group]
             groups = by_attention(batch[0])
             first: dict[Attention, int] = {}
@@ -165,20 +176,19 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
 
 def _plain_tokens(window: Sequence[Scored]) -> int:
     """Tokens of a whole forward per branch; several intact branches are parts of others."""
-    apart = not has_several(_intact(window))
+    apart = not has_several(intact_branches(window))
     return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
 
 
-def _intact(window: Sequence[Scored]) -> list[int]:
+def intact_branches(window: Sequence[Scored]) -> list[int]:
+    """Numbers of the branches that hold a window's intact targets."""
     return [number for number, one in enumerate(window) if one.condition == "intact"]
 
 
-def _count(octaves: dict[int, int], one: Scored) -> None:
+def _octaves(one: Scored) -> Mapping[int, int]:
+    """Targets of a branch by octave."""
     targets = one.branch.targets
-    first = one.position - one.boundary
-    counts = _by_octave(first, targets) if one.boundary >= 0 else {-1: targets}
-    for number, count in counts.items():
-        octaves[number] = octaves.get(number, 0) + count
+    return {-1: targets} if one.boundary < 0 else _by_octave(one.position - one.boundary, targets)
 
 
 @lru_cache(maxsize=4096)  # every window has the same runs

@@ -7,24 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.corpus.windows import Window
 from probe.engine.losses import Losses
 from probe.protocols.branches import Scored
-from probe.results.scores import SCHEMA, Key
+from probe.results.scores import SCHEMA
 from probe.runs.experiment import Experiment
-from probe.runs.plan import Unit
+from probe.runs.plan import Unit, intact_branches
 
 BLOCK = 1 << 18  # rows that are columns at once
-
-
-def keys(unit: Unit) -> list[Key]:
-    """What the rows of a unit hold."""
-    found: dict[Key, None] = {}
-    for window, draws, new in zip(unit.windows, unit.draws, unit.intact, strict=True):
-        # A draw is scored even where it leaves no target, so the keys are those of the draws.
-        names = [("intact", 0)] if new else []
-        names += [(draw.condition.text, draw.repeat) for draw in draws]
-        found |= {Key(window.document, window.index, *name): None for name in names}
-    return list(found)
 
 
 def rows(
@@ -40,37 +30,28 @@ def rows(
     Yields:
         The columns of at most about ``BLOCK`` rows; at least once.
     """
-    parts: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    waiting: list[dict[str, np.ndarray]] = []
     count, written = 0, False
-    for number, window in enumerate(unit.windows):
-        low, intact = intact_nll(scored[number], losses[number])
-        for one, loss in zip(scored[number], losses[number], strict=True):
-            if one.condition == "intact" and not unit.intact[number]:
+    for missing, branches, found in zip(unit, scored, losses, strict=True):
+        low, intact = _intact_nll(branches, found)
+        for one, loss in zip(branches, found, strict=True):
+            if one.condition == "intact" and not missing.intact:
                 continue
             at = one.branch.origin - low
             own = intact[at : at + one.branch.targets]
-            for name, values in _columns(window.document, window.index, one, loss, own).items():
-                parts.setdefault(name, []).append(values)
+            waiting.append(_columns(missing.window, one, loss, own))
             count += one.branch.targets
             if count >= BLOCK:
-                yield _joined(parts)
-                parts, count, written = {name: [] for name in parts}, 0, True
+                yield _joined(waiting)
+                waiting, count, written = [], 0, True
     if count or not written:
-        yield _joined(parts)
+        yield _joined(waiting)
 
 
-def intact_nll(
+def _intact_nll(
     scored: Sequence[Scored], losses: Sequence[Losses]
 ) -> tuple[int, NDArray[np.float32]]:
-    """What a window's targets are compared with, whether one branch holds them or several.
-
-    Args:
-        scored: Branches of a window.
-        losses: Their losses.
-
-    Returns:
-        Place of the first target that intact branches hold, and the nll of each from there on.
-    """
+    """The first target that a window's intact branches hold, and the nll of each from there on."""
     own = [
         (one.branch.origin, loss.nll)
         for one, loss in zip(scored, losses, strict=True)
@@ -85,18 +66,18 @@ def intact_nll(
 
 def references(scored: Sequence[Scored]) -> int | list[int]:
     """Number of the intact branch, or the numbers of several."""
-    found = [number for number, one in enumerate(scored) if one.condition == "intact"]
+    found = intact_branches(scored)
     return found[0] if len(found) == 1 else found
 
 
-def _joined(parts: dict[str, list[Any]]) -> dict[str, Any]:
-    return {
-        name: np.concatenate(values) if values else np.array([]) for name, values in parts.items()
-    }
+def _joined(columns: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not columns:
+        return {name: np.array([]) for name in SCHEMA.names}
+    return {name: np.concatenate([one[name] for one in columns]) for name in columns[0]}
 
 
 def _columns(
-    document: str, window: int, one: Scored, loss: Losses, intact: np.ndarray
+    window: Window, one: Scored, loss: Losses, intact: np.ndarray
 ) -> dict[str, np.ndarray]:
     count = one.branch.targets
     position = one.position + np.arange(count)
@@ -109,8 +90,8 @@ def _columns(
         "kl": loss.kl,
     }
     return {
-        "document": np.full(count, document, dtype=object),
-        "window": np.full(count, window),
+        "document": np.full(count, window.document, dtype=object),
+        "window": np.full(count, window.index),
         "position": position,
         "far_start": np.full(count, one.far_start),
         "boundary": np.full(count, one.boundary),
@@ -155,17 +136,14 @@ class FarEnd:
     def add(self, scored: Sequence[Sequence[Scored]], losses: Sequence[Sequence[Losses]]) -> None:
         """Add the rows of a unit."""
         for branches, found in zip(scored, losses, strict=True):
-            low, intact = intact_nll(branches, found)
+            low, intact = _intact_nll(branches, found)
             for one, loss in zip(branches, found, strict=True):
                 if one.condition == self.condition:
                     at = one.branch.origin - low
-                    self._add(one, loss, intact[at : at + one.branch.targets])
-
-    def _add(self, one: Scored, loss: Losses, intact: NDArray[np.float32]) -> None:
-        skip = max(0, self.start - (one.position - one.boundary))
-        delta = loss.nll[skip:] - intact[skip:]
-        self.sum += float(delta.sum())
-        self.count += len(delta)
+                    delta = loss.nll - intact[at : at + one.branch.targets]
+                    delta = delta[max(0, self.start - (one.position - one.boundary)) :]
+                    self.sum += float(delta.sum())
+                    self.count += len(delta)
 
     @property
     def mean(self) -> float | None:

@@ -27,7 +27,8 @@ from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin, readable, refuse_other_windows
 from probe.runs.pattern_costs import attention_costs, forward_times
 from probe.runs.plan import Unit, planned_batch, units
-from probe.runs.rows import FarEnd, Progress, keys, references, rows
+from probe.runs.rows import FarEnd, Progress, references, rows
+from probe.text import counted
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
@@ -81,7 +82,7 @@ def run(
         for line in notes(experiment, len(left)):
             say(line)
         if left:
-            loaded = model or _load(experiment)
+            loaded = model or load(experiment)
             engine = _checked_engine(experiment, loaded, record, say)
             store.write_record(record)
             _score_missing(experiment, engine, store, held, record, listen)
@@ -108,9 +109,8 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
             named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
-        documents = f"{count} document{'' if count == 1 else 's'}"
         then = experiment.config.protocol.few_documents
-        yield f"{documents}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
+        yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if 0 < left < len(experiment.windows):
         yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
 
@@ -121,7 +121,8 @@ def _dtype(config: Config, model: CausalModel | None) -> str:
     return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
 
 
-def _load(experiment: Experiment) -> CausalModel:
+def load(experiment: Experiment) -> CausalModel:
+    """Load the model of a run as its configuration says."""
     settings = experiment.config.model
     return load_model(
         experiment.source,
@@ -168,14 +169,14 @@ def _score_missing(
     """Score unit after unit, and keep each."""
     model, spent = engine.model, dict(record["costs"])
     todo = list(units(experiment, batch_size(experiment.config, model), held))
-    total, done, far = sum(len(unit.windows) for unit in todo), 0, FarEnd(experiment)
+    total, done, far = sum(map(len, todo)), 0, FarEnd(experiment)
     started = written = time.perf_counter()
     try:
         for unit in todo:
             scored, losses = score_unit(engine, experiment, unit)
-            store.write_part(rows(unit, scored, losses), keys(unit))
+            store.write_part(rows(unit, scored, losses), [key for one in unit for key in one.keys])
             far.add(scored, losses)
-            done += len(unit.windows)
+            done += len(unit)
             now = time.perf_counter()
             record["costs"] = _sum(spent, engine.costs, now - started, model.device)
             if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
@@ -261,18 +262,15 @@ def score_unit(
     Raises:
         ProbeError: If a loss is not finite.
     """
-    scored = [
-        experiment.branches(window, draws)
-        for window, draws in zip(unit.windows, unit.draws, strict=True)
-    ]
+    scored = [experiment.branches(one.window, one.draws) for one in unit]
     own = references(scored[0])
     losses = engine.score([[one.branch for one in window] for window in scored], reference=own)
-    for window, branches, found in zip(unit.windows, scored, losses, strict=True):
+    for missing, branches, found in zip(unit, scored, losses, strict=True):
         for one, loss in zip(branches, found, strict=True):
             if not np.isfinite(loss.nll).all():
                 raise ProbeError(
-                    f"the model's losses are not finite: {window.document!r}, window "
-                    f"{window.index}, condition {one.condition!r} (dtype "
+                    f"the model's losses are not finite: {missing.window.document!r}, window "
+                    f"{missing.window.index}, condition {one.condition!r} (dtype "
                     f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
                     "losses; a wider --dtype may help. Units scored before are kept"
                 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from probe.errors import ProbeError, UsageError
 from probe.results.tolerance import parse_tolerance
 
 FIVE = parse_tolerance("5%")
+WITHOUT_FLOOR = partial(effective_context, floor=None)
 EPSILON = math.log(1.05)
 RESAMPLES = 300
 
@@ -85,7 +87,7 @@ def test_errors_shrink_with_the_root_of_the_documents():
 def test_runs_of_the_size_that_is_given_are_precise_enough(octaves):
     """Simulated runs of that many documents: their middle interval has the width that was asked."""
     table = documents_needed(
-        {"truncate": fitted(population(30, 2))}, octaves, how("5%"), floor=None
+        {"truncate": fitted(population(30, 2))}, octaves, how("5%"), WITHOUT_FLOOR
     )
     needed = int(table["needed"].iloc[0])
     assert 6 <= needed < 200
@@ -99,7 +101,7 @@ def test_runs_of_the_size_that_is_given_are_precise_enough(octaves):
 def test_it_is_the_smallest_that_was_tried():
     """Half octaves through n: the size below fails, this one does not."""
     curve = fitted(population(16, seed=5))
-    row = documents_needed({"truncate": curve}, 0.3, how("5%"), floor=None).iloc[0]
+    row = documents_needed({"truncate": curve}, 0.3, how("5%"), WITHOUT_FLOOR).iloc[0]
     assert row.documents == 16
     assert row.half_width == width(curve)
     sizes = [6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256]
@@ -111,7 +113,7 @@ def test_it_is_the_smallest_that_was_tried():
 def test_a_sharp_step_needs_the_fewest():
     """Where all documents agree, six are enough."""
     curve = fitted(make_sums(lambda d: np.where(d < 64, 0.2, 0.0)))
-    row = documents_needed({"truncate": curve}, 0.5, how("5%"), floor=None).iloc[0]
+    row = documents_needed({"truncate": curve}, 0.5, how("5%"), WITHOUT_FLOOR).iloc[0]
     assert row.needed == 6
 
 
@@ -119,19 +121,20 @@ def test_what_no_number_of_documents_gives_is_said():
     """Beyond reach; within the bins' own width; in the noise; from too few documents."""
     tolerances = how("5%")
     beyond = {"truncate": fitted(make_sums(lambda d: 0.2 + 0 * d))}
-    row = documents_needed(beyond, 0.5, tolerances, floor=None).iloc[0]
+    row = documents_needed(beyond, 0.5, tolerances, WITHOUT_FLOOR).iloc[0]
     assert row.text == "needs a longer reach than 512, not more documents"
     assert (math.isinf(row.half_width), pd.isna(row.needed)) == (True, True)
     smooth = {"truncate": fitted(population(10, seed=0))}
-    assert documents_needed(smooth, 0.01, tolerances, floor=None)["text"].iloc[0] == "> 640"
-    noisy = documents_needed(smooth, 0.5, tolerances, floor=floor_of(1.0)).iloc[0]
+    assert documents_needed(smooth, 0.01, tolerances, WITHOUT_FLOOR)["text"].iloc[0] == "> 640"
+    floor = partial(effective_context, floor=floor_of(1.0))
+    noisy = documents_needed(smooth, 0.5, tolerances, floor).iloc[0]
     assert noisy.text.startswith("unresolved (noise floor 1 nats")
     assert math.isnan(noisy.half_width)
     few = {"truncate": fitted(population(5, seed=0))}
-    text = documents_needed(few, 0.5, tolerances, floor=None)["text"].iloc[0]
+    text = documents_needed(few, 0.5, tolerances, WITHOUT_FLOOR)["text"].iloc[0]
     assert text == "unresolved (5 documents, at least 6 needed)"
     one = {"truncate": fitted(population(1, seed=0))}
-    text = documents_needed(one, 0.5, tolerances, floor=None)["text"].iloc[0]
+    text = documents_needed(one, 0.5, tolerances, WITHOUT_FLOOR)["text"].iloc[0]
     assert text == "unresolved (1 document, at least 6 needed)"
 
 
@@ -139,7 +142,8 @@ def test_a_number_that_no_width_changes_is_explained():
     """Just below the last half octave the upper limit leaps from beyond reach to a narrow one."""
     curve = {"truncate": fitted(make_sums(lambda d: np.where(d < 352, 0.1, 0.042), spread=1.0))}
     wide, narrow = (
-        documents_needed(curve, octaves, how("5%"), floor=None).iloc[0] for octaves in (0.5, 0.25)
+        documents_needed(curve, octaves, how("5%"), WITHOUT_FLOOR).iloc[0]
+        for octaves in (0.5, 0.25)
     )
     assert wide.needed == narrow.needed
     assert narrow.text == (
@@ -151,7 +155,7 @@ def test_a_number_that_no_width_changes_is_explained():
 def test_every_condition_and_tolerance_has_a_row():
     """But the noise control; and the same seed gives the same table."""
     curves = {"noise": fitted(population(10, 0)), "truncate": fitted(population(10, 0))}
-    first, again = (documents_needed(curves, 0.5, how("1%", "5%"), floor=None) for _ in range(2))
+    first, again = (documents_needed(curves, 0.5, how("1%", "5%"), WITHOUT_FLOOR) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
     assert tuple(first.columns) == COLUMNS
     assert first[["condition", "tolerance"]].to_numpy().tolist() == [
@@ -166,15 +170,16 @@ CURVES = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}
 def test_a_run_folder_is_read(tmp_path):
     """Its own tolerances or those asked for; a run that is unfinished says so."""
     folder = write_run(tmp_path / "run", Simulation(CURVES))
-    found = pilot(opened(folder), 0.5)
-    assert (found.name, found.documents, found.warnings) == ("simulated", 8, ())
-    assert found.needed["tolerance"].tolist() == ["1%", "2%", "5%", "10%"]
-    assert (found.needed["needed"] == 6).all()
+    run = opened(folder)
+    found = pilot(run, 0.5)
+    assert (run.name, len(run.documents), run.warnings) == ("simulated", 8, ())
+    assert found["tolerance"].tolist() == ["1%", "2%", "5%", "10%"]
+    assert (found["needed"] == 6).all()
     asked = pilot(opened(folder), 0.5, [parse_tolerance("0.1 nats")])
-    assert asked.needed["tolerance"].tolist() == ["0.1 nats"]
+    assert asked["tolerance"].tolist() == ["0.1 nats"]
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "status": "unfinished"}))
-    assert "is unfinished" in pilot(opened(folder), 0.5).warnings[0]
+    assert "is unfinished" in opened(folder).warnings[0]
 
 
 def test_mistakes_are_one_line(tmp_path):

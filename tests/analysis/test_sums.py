@@ -1,11 +1,12 @@
-"""Sums by condition, bin and document, against a plain groupby over all rows."""
+"""Sums by condition, bin and document, against a plain groupby over all rows; which is largest."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulated import Simulation, rows_of, write_run
 
 from probe.analysis.bins import bin_edges, bin_index
-from probe.analysis.sums import document_sums
+from probe.analysis.sums import document_sums, strongest
 from probe.results.folder import read_folder
 from probe.results.views import connect
 
@@ -29,6 +30,7 @@ def test_sums_are_those_of_pandas(folder):
     edges = bin_edges(256)
     with connect(folder / "windows.parquet", run.parts) as connection:
         found = document_sums(connection, edges)
+    found = found.assign(bin=bin_index(found["distance_from"], edges))
     rows = rows_of(folder).query("boundary >= 0")
     rows = rows.assign(
         delta=rows.nll - rows.nll_intact,
@@ -53,3 +55,34 @@ def test_sums_are_those_of_pandas(folder):
         atol=1e-9,
     )
     assert found["condition"].tolist() == expected["condition"].tolist()
+
+
+def table(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
+    """Groups by name with delta and its limits."""
+    frame = pd.DataFrame(rows, columns=["band", "delta", "low", "high"])
+    return frame.assign(condition="truncate")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [("near", 0.2, 0.1, 0.3), ("far", 0.4, -0.1, 0.9)],
+            "near (truncate: +0.2000 (+0.1000 to +0.3000) nats a token) matters most",
+        ),
+        (
+            [("near", 0.2, -0.1, 0.3), ("far", -0.4, -0.9, 0.1)],
+            "no band's interval lies above 0; the largest delta is that of near"
+            " (truncate: +0.2000 (-0.1000 to +0.3000) nats a token)",
+        ),
+        (
+            [("near", 0.2, np.nan, np.nan)],
+            "the largest delta is that of near (truncate: +0.2000 nats a token),"
+            " with too few documents for an interval",
+        ),
+    ],
+)
+def test_only_what_an_interval_bears_out_matters_most(rows, said) -> None:
+    """The largest delta wins among those above 0; an interval that holds 0 claims nothing."""
+    told = strongest(table(*rows), lambda row: str(row["band"]), "band")
+    assert told.replace("−", "-") == said

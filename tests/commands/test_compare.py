@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from simulated import Simulation, write_run
 
 from probe.commands.main import group
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 CURVES = {"truncate": lambda distances: np.where(distances < 32, 0.3, 0.0)}
 HOSTILE = "evil\x1b[31m\u202ename"

@@ -61,7 +61,7 @@ def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
         "- shuffle at 1%: needs a longer reach than 256, not more documents",
     ]
     with open_run(run, write=False) as opened:
-        needed = pilot(opened, 0.5).needed.set_index(["condition", "tolerance"])["needed"]
+        needed = pilot(opened, 0.5).set_index(["condition", "tolerance"])["needed"]
     assert needed["truncate", "1%"] == 6
 
 

@@ -25,7 +25,7 @@ from probe.errors import ProbeError
 from probe.findings.bands import bands, plot
 from probe.findings.base import findings
 from probe.perturbations.condition import draw_rng, parse
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 EDGES = (0, 4, 12, 40)
 COUNT, OFFSET, LENGTH = 3, 6, 64

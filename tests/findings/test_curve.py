@@ -11,7 +11,7 @@ from probe.analysis.floor import is_noise
 from probe.findings.answer import answer_table, basis, sentence
 from probe.findings.positions import losses
 from probe.render.terminal import table_text
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

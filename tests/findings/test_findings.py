@@ -16,7 +16,7 @@ from probe.findings import by_tolerance, concentration, information, minimum_det
 from probe.findings.base import entries, findings
 from probe.findings.classes import classes
 from probe.findings.positions import intact_positions, losses
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),

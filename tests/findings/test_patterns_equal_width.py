@@ -26,7 +26,7 @@ from probe.findings.patterns.equal_width import (
     chart,
 )
 from probe.render.terminal import text
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 
 WIDTHS = (8, 16, 24)
 GRID = {

@@ -25,7 +25,7 @@ from probe.findings.suffix import (
     suffixes,
 )
 from probe.render.terminal import text
-from probe.results.csv_files import read_csv
+from probe.results.files import read_csv
 from probe.results.views import connect
 
 ATTACK = "<script>alert(1)</script> $x$ \x07"

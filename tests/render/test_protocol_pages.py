@@ -14,7 +14,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.analysis.intervals import in_words
+from probe.analysis.sums import in_words
 from probe.commands.main import group
 from probe.findings.bands import bands
 from probe.findings.context_lengths import lengths, mean_importance

@@ -150,7 +150,7 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     assert set(answers.loc[answers["tolerance"] == "1%", "kind"]) == {"unresolved"}
     curve = own.once(tolerance_curve)
     assert set(curve.loc[curve["tolerance"] < 0.05, "kind"]) == {"unresolved"}
-    needed = pilot(own, 0.5).needed
+    needed = pilot(own, 0.5)
     assert needed.loc[needed["tolerance"] == "1%", "half_width"].isna().all()
     with open_run(folder, write=False) as a, open_run(other, write=False) as b:
         pair = compare(a, b).contexts

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.intervals import in_words
 from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.sums import in_words
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.answer import subject
 from probe.findings.base import Finding, Plot, register

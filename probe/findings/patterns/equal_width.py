@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import delta_table, in_words
 from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Chart, EmptyChartError
 from probe.findings.patterns.tradeoff import common_targets, delta_and_rules, delta_series

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.intervals import delta_table, in_words
 from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.sums import delta_table, in_words
 from probe.errors import ProbeError
 from probe.findings.base import Drawn
 from probe.findings.chart import (
