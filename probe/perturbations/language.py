@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,58 +22,49 @@ TAGS = (
     *("PUNCT", "SCONJ", "SPACE", "SYM", "VERB", "X"),
 )
 """The universal parts of speech, and ``SPACE`` for white space."""
+# What spaCy calls the annotation and the attribute of a token, and what is said without it.
+_ASKED = {
+    "pos": ("POS", "pos_", "assigns no parts of speech"),
+    "entity": ("ENT_IOB", "ent_type_", "looks for no entities"),
+}
 
 
-def parts_of_speech(
-    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
+def word_labels(
+    kind: Literal["pos", "entity"],
+    text: str,
+    char_start: NDArray[Any],
+    char_end: NDArray[Any],
+    *,
+    model: str = MODEL,
 ) -> Labels:
-    """Part of speech of the word that each token belongs to, universal tags.
+    """What spaCy calls the word that each token belongs to.
 
     A token belongs to the spaCy token that holds its first character that is no space.
 
     Args:
+        kind: ``pos``, universal parts of speech such as ``NOUN``; or ``entity``, the kind of named
+            entity that it is part of, such as ``PERSON``, empty for none.
         text: The text.
         char_start: First character of each token, shape ``(n,)``.
         char_end: One past its last character.
         model: Name or folder of a spaCy pipeline.
 
     Returns:
-        A tag such as ``NOUN``, n of them; ``None`` for white space.
+        n labels; ``None`` for white space.
 
     Raises:
-        UsageError: If spaCy or the pipeline is missing, or it assigns no parts of speech.
+        UsageError: If spaCy or the pipeline is missing, or it does not tell.
     """
+    annotation, attribute, failing = _ASKED[kind]
     document = analysed(model, text)
-    if len(document) and not document.has_annotation("POS"):
-        raise UsageError(f"spaCy pipeline {shown(model)} assigns no parts of speech{_parts(model)}")
-    tags = [token.pos_ or None for token in document]
+    if len(document) and not document.has_annotation(annotation):
+        parts = ", ".join(pipeline(model).pipe_names) or "none"
+        raise UsageError(f"spaCy pipeline {shown(model)} {failing}; its parts: {parts}")
+    names = [getattr(token, attribute) for token in document]
+    if kind == "pos":
+        names = [name or None for name in names]
     at = aligned(text, char_start, char_end, document)
-    return [None if place < 0 else tags[place] for place in at]
-
-
-def entities(
-    text: str, char_start: NDArray[Any], char_end: NDArray[Any], *, model: str = MODEL
-) -> Labels:
-    """Kind of the named entity that each token is part of.
-
-    Args:
-        text: The text.
-        char_start: First character of each token, shape ``(n,)``.
-        char_end: One past its last character.
-        model: Name or folder of a spaCy pipeline.
-
-    Returns:
-        A label such as ``PERSON``, empty for no entity, n of them; ``None`` for white space.
-
-    Raises:
-        UsageError: If spaCy or the pipeline is missing, or it looks for no entities.
-    """
-    document = analysed(model, text)
-    if len(document) and not document.has_annotation("ENT_IOB"):
-        raise UsageError(f"spaCy pipeline {shown(model)} looks for no entities{_parts(model)}")
-    kinds = [token.ent_type_ for token in document]
-    at = aligned(text, char_start, char_end, document)
-    return [None if place < 0 else kinds[place] for place in at]
+    return [None if place < 0 else names[place] for place in at]
 
 
 @lru_cache(maxsize=4)
@@ -131,8 +122,3 @@ def aligned(
         bare = token_text.lstrip()
         places.append(int(at[first + len(token_text) - len(bare)]) if bare else -1)
     return places
-
-
-def _parts(model: str) -> str:
-    names = ", ".join(pipeline(model).pipe_names) or "none"
-    return f"; its parts: {names}"

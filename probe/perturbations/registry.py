@@ -13,10 +13,8 @@ from probe.perturbations.ids import Kind, like, to_array
 from probe.registry import Registry, run_file, summary
 
 BUILTINS = (
-    "probe.perturbations.controls",
     "probe.perturbations.order",
     "probe.perturbations.content",
-    "probe.perturbations.filters",
     "probe.perturbations.removal",
     "probe.perturbations.targets",
 )

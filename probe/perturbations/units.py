@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.perturbations.ids import Ids
-from probe.perturbations.language import MODEL, TAGS, Labels, entities, parts_of_speech, pipeline
+from probe.perturbations.language import MODEL, TAGS, Labels, pipeline, word_labels
 from probe.text import shown
 
 TYPICAL = {"token": 1, "word": 2, "sentence": 16}
@@ -118,7 +118,7 @@ class TokenText:
         """
         return len(np.unique(self.units(unit)))
 
-    def labels(self, kind: str, model: str = MODEL) -> Labels:
+    def labels(self, kind: Literal["pos", "entity"], model: str = MODEL) -> Labels:
         """What spaCy calls the word that each token belongs to.
 
         Args:
@@ -132,9 +132,8 @@ class TokenText:
             UsageError: If spaCy or the pipeline is missing, or does not tell.
         """
         if (kind, model) not in self._labels:
-            label = {"pos": parts_of_speech, "entity": entities}[kind]
-            labels = label(self.text, self.char_start, self.char_end, model=model)
-            self._labels[kind, model] = labels
+            spans = self.char_start, self.char_end
+            self._labels[kind, model] = word_labels(kind, self.text, *spans, model=model)
         return self._labels[kind, model]
 
     @property
@@ -181,7 +180,7 @@ class _Part(TokenText):
         """See :class:`TokenText`."""
         return np.arange(len(self)) if unit == "token" else self._whole.units(unit)[self._at]
 
-    def labels(self, kind: str, model: str = MODEL) -> Labels:
+    def labels(self, kind: Literal["pos", "entity"], model: str = MODEL) -> Labels:
         """See :class:`TokenText`."""
         return self._whole.labels(kind, model)[self._at]
 
@@ -208,7 +207,7 @@ class SyntheticText(TokenText):
             return super().units(unit)
         return np.arange(len(self)) // TYPICAL[unit]
 
-    def labels(self, kind: str, model: str = MODEL) -> Labels:
+    def labels(self, kind: Literal["pos", "entity"], model: str = MODEL) -> Labels:
         """See :class:`TokenText`; the pipeline must be there though it is not asked."""
         pipeline(model)
         names = TAGS if kind == "pos" else ("", "", "PERSON")

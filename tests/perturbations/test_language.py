@@ -22,7 +22,7 @@ def test_a_token_has_the_label_of_its_first_character(monkeypatch):
     """The first that is no space, by a plain search through spaCy's tokens."""
     install(monkeypatch)
     text = written([" An", "na", ",", " ", "\n", " old dog", "", "s. the"])
-    found = language.parts_of_speech(text.text, text.char_start, text.char_end)
+    found = language.word_labels("pos", text.text, text.char_start, text.char_end)
     document = language.analysed(language.MODEL, text.text)
     for first, end, tag in zip(text.char_start, text.char_end, found, strict=True):
         at = next((place for place in range(first, end) if not text.text[place].isspace()), None)
@@ -34,13 +34,13 @@ def test_what_a_pipeline_does_not_tell(monkeypatch):
     """One that assigns no labels says so with what it has; an empty text needs none."""
     install(monkeypatch, Pipeline("TAG"))
     nothing = np.empty(0, dtype=np.int64)
-    for find, said in (
-        (language.parts_of_speech, "assigns no parts of speech; its parts: tag"),
-        (language.entities, "looks for no entities; its parts: tag"),
+    for kind, said in (
+        ("pos", "assigns no parts of speech; its parts: tag"),
+        ("entity", "looks for no entities; its parts: tag"),
     ):
         with pytest.raises(UsageError, match=said):
-            find("a", np.array([0]), np.array([1]))
-        assert find("", nothing, nothing) == []
+            language.word_labels(kind, "a", np.array([0]), np.array([1]))
+        assert language.word_labels(kind, "", nothing, nothing) == []
 
 
 def test_what_is_missing_is_told(monkeypatch):
