@@ -1,11 +1,10 @@
 """What `probe show` perturbs: texts at hand, and their tokens, a model's own or words."""
 
-import re
 from typing import Any, Protocol
 
 import numpy as np
 
-from probe.perturbations.units import TokenText
+from probe.perturbations.units import TokenText, plain_words
 
 # The texts are all in the public domain.
 
@@ -64,9 +63,6 @@ OTHER = (
 )
 """Herman Melville, Moby-Dick (1851), the opening: another document."""
 
-# White space belongs to what follows it, so that the tokens joined are the text.
-_WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
-
 
 class Tokens(Protocol):
     """What `probe show` needs of a tokenizer."""
@@ -101,7 +97,7 @@ class Words:
 
     def encode(self, text: str) -> list[int]:
         """See `Tokens`; decoded and joined, the ids give *text* back."""
-        return [self._number(word) for word in _WORD.findall(text)]
+        return [self._number(text[first:end]) for first, end in plain_words(text)]
 
     def decode(self, token: int) -> str:
         """See `Tokens`; an id that was never given out is shown as a number."""
@@ -109,7 +105,7 @@ class Words:
 
     def text(self, text: str) -> TokenText:
         """See `Tokens`; each token is a word."""
-        spans = np.array([found.span() for found in _WORD.finditer(text)]).reshape(-1, 2)
+        spans = np.array(plain_words(text)).reshape(-1, 2)
         return TokenText(text, spans[:, 0], spans[:, 1], np.array(self.encode(text)))
 
     def single(self, name: str) -> int:

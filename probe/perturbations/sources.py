@@ -1,6 +1,7 @@
 """Where replaced text comes from: samplers for the source names, bound for one window."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from probe.perturbations.samplers import FIXED, Sampler, passages, stretch, unig
 from probe.perturbations.units import TokenText
 
 
+@dataclass(eq=False)
 class Sources:
     """Samplers over the pool of documents that a run began with.
 
@@ -28,17 +30,11 @@ class Sources:
         tokenizer: Of transformers, tells the ids of single tokens; ``None`` where there is none.
     """
 
-    def __init__(
-        self,
-        pool: Sequence[Document],
-        *,
-        ordinary: NDArray[np.int64],
-        size: int,
-        room: int,
-        tokenizer: Any = None,
-    ) -> None:
-        self.pool, self.ordinary, self.size, self.room = tuple(pool), ordinary, size, room
-        self.tokenizer = tokenizer
+    pool: Sequence[Document]
+    ordinary: NDArray[np.int64]
+    size: int
+    room: int
+    tokenizer: Any = None
 
     def bind(
         self,
@@ -62,10 +58,13 @@ class Sources:
         return {name: self._bind(name, window, document, passage) for name in names}
 
     def _bind(self, name: str, window: Window, document: Document, passage: str | None) -> Sampler:
+        owner = window.document
         if name == "passage":
-            return self._passage(window.document, passage)
+            wanted = f"with a passage called {passage!r}; {owner!r} is the only one"
+            return self._passages.get(passage, _Others(name)).than(owner, wanted)
         if name == "document":
-            return self._document(window.document)
+            wanted = f"to take text from; the data set gave only {owner!r}"
+            return self._documents.than(owner, wanted)
         if name == "self":
             return self._older(window, document)
         if name in FIXED:
@@ -80,31 +79,10 @@ class Sources:
     def _unigram(self) -> Sampler:
         return unigram(token_counts(self.pool, self.size))
 
-    def _passage(self, document: str, passage: str | None) -> Sampler:
-        """The passage of one name of another document, from its beginning, going round."""
-        others = self._passages.get(passage)
-        sampler = None if others is None else others.than(document)
-        if sampler is None:
-            raise UsageError(
-                "condition \"replace(source='passage')\" needs a second document with a passage "
-                f"called {passage!r}; {document!r} is the only one"
-            )
-        return sampler
-
-    def _document(self, document: str) -> Sampler:
-        """Text of another document."""
-        sampler = self._documents.than(document)
-        if sampler is None:
-            raise UsageError(
-                "condition \"replace(source='document')\" needs a second document to take "
-                f"text from; the data set gave only {document!r}"
-            )
-        return sampler
-
     @cached_property
     def _documents(self) -> "_Others":
         sampler = stretch([document.ids for document in self.pool], room=self.room)
-        return _Others(sampler, [document.id for document in self.pool])
+        return _Others("document", sampler, [document.id for document in self.pool])
 
     @cached_property
     def _passages(self) -> Mapping[str | None, "_Others"]:
@@ -115,7 +93,7 @@ class Sources:
             for name, start, stop in document.spans:
                 texts.setdefault(name, []).append(document.ids[start:stop])
                 owners.setdefault(name, []).append(document.id)
-        return {name: _Others(passages(texts[name]), owners[name]) for name in texts}
+        return {name: _Others("passage", passages(texts[name]), owners[name]) for name in texts}
 
     def _older(self, window: Window, document: Document) -> Sampler:
         """Text of the same document before the window."""
@@ -132,22 +110,27 @@ class _Others:
     """A sampler of texts that can leave out those of one document.
 
     Args:
+        source: What conditions call it.
         sampler: Takes ``without``, as that of `stretch` does.
         owners: Id of each text's document; the texts of one stand together.
     """
 
-    def __init__(self, sampler: Callable[..., Ids], owners: Sequence[str]) -> None:
-        self._sampler, self._count = sampler, len(owners)
+    def __init__(
+        self, source: str, sampler: Callable[..., Ids] | None = None, owners: Sequence[str] = ()
+    ) -> None:
+        self._source, self._sampler, self._count = source, sampler, len(owners)
         self._places: dict[str, range] = {}
         for place, owner in enumerate(owners):
             first = self._places.get(owner, range(place, place)).start
             self._places[owner] = range(first, place + 1)
 
-    def than(self, document: str) -> Sampler | None:
-        """A sampler of the other documents' texts, ``None`` where there are none."""
+    def than(self, document: str, wanted: str) -> Sampler:
+        """A sampler of the other documents' texts; *wanted* says what is missing without one."""
         places = self._places.get(document, range(0))
-        if len(places) == self._count:
-            return None
+        if self._sampler is None or len(places) == self._count:
+            raise UsageError(
+                f'condition "replace(source={self._source!r})" needs a second document {wanted}'
+            )
         return partial(self._sampler, without=places)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.language import MODEL, TAGS, Labels, pipeline, word_labels
 from probe.text import shown
@@ -57,7 +58,7 @@ class TokenText:
     ) -> None:
         self.text, self.ids = text, ids
         self.char_start, self.char_end = char_start, char_end
-        self._words, self._common = words or _plain_words, common
+        self._words, self._common = words or plain_words, common
         self._labels: dict[tuple[str, str], Labels] = {}
 
     @classmethod
@@ -99,10 +100,7 @@ class TokenText:
         Raises:
             ValueError: If *unit* is none of these.
         """
-        if unit not in UNITS:
-            raise ValueError(
-                f"unit must be one of {', '.join(map(repr, UNITS))}; got {shown(unit)}"
-            )
+        checks.one_of("unit", unit, UNITS)
         if unit == "token":
             return np.arange(len(self))
         return self._word_of_each if unit == "word" else self._sentence_of_each
@@ -203,8 +201,7 @@ class SyntheticText(TokenText):
 
     def units(self, unit: str) -> Ids:
         """See :class:`TokenText`."""
-        if unit not in UNITS:
-            return super().units(unit)
+        checks.one_of("unit", unit, UNITS)
         return np.arange(len(self)) // TYPICAL[unit]
 
     def labels(self, kind: Literal["pos", "entity"], model: str = MODEL) -> Labels:
@@ -287,5 +284,6 @@ def pre_tokens(tokenizer: Any) -> Callable[[str], Spans] | None:
     return lambda text: [span for _, span in splitter.pre_tokenize_str(text)]
 
 
-def _plain_words(text: str) -> Spans:
+def plain_words(text: str) -> Spans:
+    """Runs of letters and single signs, each with the white space before it; all of a text."""
     return [match.span() for match in _WORD.finditer(text)]

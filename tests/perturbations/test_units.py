@@ -57,7 +57,7 @@ def test_another_unit_is_refused():
     """Also by the text that stands in for others."""
     for text in (written(TOKENS), SyntheticText(4)):
         with pytest.raises(
-            ValueError, match="unit must be one of 'token', 'word', 'sentence'; got 'x'"
+            ValueError, match="unit must be 'token' or 'word' or 'sentence'; got 'x'"
         ):
             text.units("x")
 
