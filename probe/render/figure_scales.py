@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 
 from probe.findings.chart import Axis, Chart
 from probe.render import style
-from probe.render.layout import labels, name_lines, name_room, rules_inside, widest, zero_line
+from probe.render.layout import labels, name_room, names_below, rules_inside, widest, zero_line
 
 ACROSS, BESIDE_SCALE = 182.0, 155.0
 """Width of axes in a figure of column width, and beside a scale of colours (points), as far as it
@@ -106,15 +106,10 @@ def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
         return 0
     names = [style.short(name, NAME) for name in axis.names]
     room = name_room(axis, width)
-    lines = name_lines(names, room, CHARACTER)
-    upright = widest(lines) * CHARACTER > room
+    texts, upright = names_below(names, room, CHARACTER)
     size = min(TINY, max(TINIEST, 0.82 * room))
-    sizes = [size if upright else 0.0] * len(names)
-    shown = labels(axis, width, sizes)
-    texts = [
-        name if whole else ""
-        for name, whole in zip(names if upright else lines, shown, strict=True)
-    ]
+    shown = labels(axis, width, [size if upright else 0.0] * len(names))
+    texts = [text if whole else "" for text, whole in zip(texts, shown, strict=True)]
     ticks(axes.xaxis, axis.ticks, texts)
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
@@ -122,7 +117,7 @@ def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
             label.set(rotation=90, fontsize=size)
     if upright:
         return widest(names) * size * 0.62 - HEIGHT
-    return 10.0 if lines != names else 0
+    return 10.0 if any("\n" in text for text in texts) else 0
 
 
 def y_ticks(axes: Axes, chart: Chart, height: float) -> None:

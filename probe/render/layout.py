@@ -108,17 +108,22 @@ def _rank(value: float) -> int:
     return 1 if abs(power - round(power)) < 1e-9 else 2
 
 
-def name_lines(names: Sequence[str], room: float, character: float) -> list[str]:
-    """Names below an axis, those of a range broken behind the dash where they need two lines.
+def names_below(names: Sequence[str], room: float, character: float) -> tuple[list[str], bool]:
+    """Names below an axis: on a line, else broken behind the dash of a range, else upright.
 
     Args:
         names: The names.
         room: How much of the axis each has.
         character: How wide a character is, in the same unit.
+
+    Returns:
+        The names as they are written, and whether they stand upright.
     """
-    if max(map(len, names), default=0) * character <= room:
-        return list(names)
-    return [name.replace("–", "–\n", 1) for name in names]
+    if widest(names) * character <= room:
+        return list(names), False
+    lines = [name.replace("–", "–\n", 1) for name in names]
+    upright = widest(lines) * character > room
+    return (list(names) if upright else lines), upright
 
 
 def name_room(axis: Axis, length: float) -> float:
