@@ -69,7 +69,8 @@ def length_of(part: HeadRule) -> int:
     length = CELLS
     while length < LONGEST:
         query, key = _samples(length)
-        if part.lowrank or part.weights or (_hidden(part, query, key)).any():
+        hidden = (key <= query) & ~part.allowed(query, key)
+        if part.lowrank or part.weights or hidden.any():
             return length if length == CELLS else 2 * length
         length *= 2
     return length
@@ -87,11 +88,6 @@ def shares(part: HeadRule, length: int, boundary: int) -> NDArray[np.float64]:
     side = len(query) // CELLS
     cells: NDArray[np.float64] = seen.reshape(CELLS, side, CELLS, side).mean(axis=(1, 3))
     return cells
-
-
-def _hidden(part: HeadRule, query: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.bool_]:
-    hidden: NDArray[np.bool_] = (key <= query) & ~part.allowed(query, key)
-    return hidden
 
 
 def _samples(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,7 +28,8 @@ MOST_STEPS = 100
 """Steps that a condition may have."""
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
 _DRAWS = 16  # permuted spans agree by luck in about every second draw, but not in all
-_CONTROLS = ("intact", "noise", ATTEND)
+CONTROLS = ("intact", "noise", ATTEND)
+"""Conditions that leave the text alone."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def parse(text: str | Sequence[str]) -> Condition:
     if not steps:
         raise UsageError(f"condition {shown(text)} is empty; allowed: {FORMS}")
     for number, step in enumerate(steps):
-        if step.name in _CONTROLS and len(steps) > 1:
+        if step.name in CONTROLS and len(steps) > 1:
             raise UsageError(
                 f"condition {shown(text)}: {step.name!r} leaves the text alone and stands alone"
             )
