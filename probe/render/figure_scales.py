@@ -70,15 +70,6 @@ def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def width_of(chart: Chart) -> float:
-    """How wide the axes of a chart are in a figure of column width (points), about."""
-    width = ACROSS if chart.cells is None else BESIDE_SCALE
-    if not chart.y.names:
-        return width
-    names = 0.6 * SMALL * names_width(chart)
-    return width - max(0, names - 12) + (0 if chart.y.label else 11)
-
-
 def longest_name(chart: Chart) -> int:
     """Characters that a name at the left has room for."""
     return NAME if chart.cells is None else ROW
@@ -89,17 +80,17 @@ def names_width(chart: Chart) -> int:
     return min(longest_name(chart), widest(chart.y.names))
 
 
-def x_ticks(axes: Axes, axis: Axis, width: float) -> float:
+def x_ticks(axes: Axes, chart: Chart) -> float:
     """Ticks of the axis to the right.
 
     Args:
         axes: The axes.
-        axis: The axis.
-        width: How wide it is drawn (points), as far as that is known.
+        chart: What is drawn in them.
 
     Returns:
         How much lower than one line the labels reach (points).
     """
+    axis, width = chart.x, _width(chart)
     if not axis.names:
         sizes = [CHARACTER * (len(_number(name)) + 1) for name in axis.tick_names()]
         ticks(axes.xaxis, axis.ticks, [_number(name) for name in labels(axis, width, sizes)])
@@ -174,3 +165,12 @@ def rule_look(*, named: bool) -> dict[str, Any]:
     if named:
         return {"color": style.GREY, "linewidth": 0.9, "linestyle": "--"}
     return {"color": "black", "linewidth": 0.5, "linestyle": ":"}
+
+
+def _width(chart: Chart) -> float:
+    """How wide the axes of a chart are in a figure of column width (points), about."""
+    width = ACROSS if chart.cells is None else BESIDE_SCALE
+    if not chart.y.names:
+        return width
+    names = 0.6 * SMALL * names_width(chart)
+    return width - max(0, names - 12) + (0 if chart.y.label else 11)

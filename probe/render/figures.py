@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
+from probe.findings.base import Drawing
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, Floats, Interval, Rule, Series
 from probe.render import style
 from probe.render.figure_scales import (
@@ -25,11 +26,10 @@ from probe.render.figure_scales import (
     rules,
     scale,
     ticks,
-    width_of,
     x_ticks,
     y_ticks,
 )
-from probe.render.layout import Entry, coordinates, legend_entries, marked, widest
+from probe.render.layout import Entry, coordinates, legend_entries, marked, value_axis, widest
 from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -41,8 +41,14 @@ FORMATS: dict[str, dict[str, Any]] = {
 LEFT = 46
 """Where axes, and the title above them, begin unless names stand at their left (points)."""
 
-Drawing = Chart | Sequence[Chart]
-"""A chart, or several that stand below one another."""
+DOT: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 2.5,
+    "color": "black",
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
 
 
 def draw(drawing: Drawing, ax: Axes | None = None) -> Axes:
@@ -143,7 +149,7 @@ def _height(chart: Chart, title: Sequence[str]) -> float:
 def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     scale(axes, "x", chart.x, margin=chart.cells is None)
     scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = x_ticks(axes, chart.x, width_of(chart))
+    lower = x_ticks(axes, chart)
     y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
     rules(axes, chart)
     if chart.cells is not None:
@@ -212,16 +218,6 @@ def _legend(axes: Axes, handles: Sequence[Artist], left: float, below: float) ->
         text.set_parse_math(False)
 
 
-DOT: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "o",
-    "markersize": 2.5,
-    "color": "black",
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-}
-
-
 def series_marks(axes: Axes, chart: Chart, series: Series) -> None:
     """Draw a series: its band or bars, its fit, its line and its points.
 
@@ -234,10 +230,11 @@ def series_marks(axes: Axes, chart: Chart, series: Series) -> None:
     edges = axes.get_xlim() if chart.horizontal else axes.get_ylim()
     x, y = coordinates(chart, replace(series, x=x, y=y), edges)
     look = style.look(series)
-    _limits(axes, chart, series, y if chart.horizontal else x)
+    along = y if chart.horizontal else x
+    _limits(axes, chart, series, along)
     if series.fit is not None:
-        fit = inside(chart.x if chart.horizontal else chart.y, series.fit)
-        ends = (fit, y) if chart.horizontal else (x, fit)
+        fit = inside(value_axis(chart), series.fit)
+        ends = (fit, along) if chart.horizontal else (along, fit)
         axes.plot(*ends, color=look["color"], linewidth=0.5, zorder=1.9)
     if series.role.startswith("fan"):
         return
@@ -256,7 +253,7 @@ def _limits(axes: Axes, chart: Chart, series: Series, along: Floats) -> None:
     """Limits as bars, or as a band along the axis of places."""
     if series.low is None or series.high is None:
         return
-    axis = chart.x if chart.horizontal else chart.y
+    axis = value_axis(chart)
     low, high = inside(axis, series.low), inside(axis, series.high)
     colour = style.look(series)["color"]
     if series.barred:
