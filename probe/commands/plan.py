@@ -158,18 +158,10 @@ def targets_table(cost: "Planned") -> str:
 
 def estimate(experiment: "Experiment", cost: "Planned") -> str:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
-    from probe.models.load import load_model
     from probe.runs.plan import speed
-    from probe.runs.run import check_model
+    from probe.runs.run import check_model, load
 
-    settings = experiment.config.model
-    model = load_model(
-        experiment.source,
-        dtype=settings.dtype,
-        device=settings.device,
-        attention=settings.attention,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    model = load(experiment)
     report = check_model(model, experiment)
     tokens = cost.tokens if report.techniques.branching else cost.plain_tokens
     measured = speed(model, experiment.windows[0].ids)

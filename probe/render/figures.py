@@ -19,16 +19,6 @@ from matplotlib.transforms import ScaledTranslation
 from probe.findings.base import Drawing
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, Floats, Interval, Rule, Series
 from probe.render import style
-from probe.render.figure_scales import (
-    CHARACTER,
-    names_width,
-    rule_look,
-    rules,
-    scale,
-    ticks,
-    x_ticks,
-    y_ticks,
-)
 from probe.render.layout import Entry, coordinates, legend_entries, marked, value_axis, widest
 from probe.results.files import write_bytes
 
@@ -124,7 +114,7 @@ def _titles(charts: Sequence[Chart]) -> list[list[str]]:
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        room = 72 * style.WIDTH - max(LEFT, 6 + CHARACTER * names_width(chart))
+        room = 72 * style.WIDTH - max(LEFT, 6 + style.CHARACTER * style.names_width(chart))
         titles.append([style.fitting(line, room) for line in lines if line])
         above = heading
     return titles
@@ -147,11 +137,11 @@ def _height(chart: Chart, title: Sequence[str]) -> float:
 
 
 def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
-    scale(axes, "x", chart.x, margin=chart.cells is None)
-    scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = x_ticks(axes, chart)
-    y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
-    rules(axes, chart)
+    style.scale(axes, "x", chart.x, margin=chart.cells is None)
+    style.scale(axes, "y", chart.y, margin=chart.cells is None)
+    lower = style.x_ticks(axes, chart)
+    style.y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
+    style.rules(axes, chart)
     if chart.cells is not None:
         cells_marks(axes, chart.cells)
     floor_marks(axes, chart)
@@ -163,7 +153,7 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     axes.set_title("\n".join(title), loc="left", parse_math=False, pad=above)
     handles = [_handle(chart, entry) for entry in legend_entries(chart)]
     if handles:
-        left = max(26.0, CHARACTER * names_width(chart))
+        left = max(26.0, style.CHARACTER * style.names_width(chart))
         _legend(axes, handles, left, 32 + lower)
 
 
@@ -173,7 +163,7 @@ def _handle(chart: Chart, entry: Entry) -> Artist:
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):
-        return Line2D([], [], label=label, **rule_look(named=True))
+        return Line2D([], [], label=label, **style.rule_look(named=True))
     if what == "floor":
         return Patch(label=label, **style.FLOOR)
     several = any(interval.look is not None for interval in chart.intervals)
@@ -316,6 +306,6 @@ def _colour_bar(axes: Axes, mesh: QuadMesh, cells: Cells, largest: float) -> Non
     first = round(float(np.log10(cells.threshold)))
     sizes = [10.0**power for power in range(first, first + 7) if 10.0**power <= largest]
     places = [-size for size in reversed(sizes)] + [0.0, *sizes]
-    ticks(bar.ax.yaxis, places, [f"{place:g}".replace("-", "−") for place in places])
+    style.ticks(bar.ax.yaxis, places, [f"{place:g}".replace("-", "−") for place in places])
     bar.outline.set_linewidth(0.6)
     bar.set_label(style.short(cells.label), parse_math=False)

@@ -81,7 +81,7 @@ def run(
         for line in notes(experiment, len(left)):
             say(line)
         if left:
-            loaded = model or _load(experiment)
+            loaded = model or load(experiment)
             engine = _checked_engine(experiment, loaded, record, say)
             store.write_record(record)
             _score_missing(experiment, engine, store, held, record, listen)
@@ -121,7 +121,8 @@ def _dtype(config: Config, model: CausalModel | None) -> str:
     return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
 
 
-def _load(experiment: Experiment) -> CausalModel:
+def load(experiment: Experiment) -> CausalModel:
+    """Load the model of an experiment as its configuration says."""
     settings = experiment.config.model
     return load_model(
         experiment.source,
