@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -139,7 +140,12 @@ class Condition:
         Raises:
             UsageError: If a source has no sampler.
         """
-        self._refuse_unbound(sources)
+        if unbound := self.sources - sources.keys():
+            raise UsageError(
+                f"condition {shown(self.text)} needs a sampler for source "
+                f"{' and '.join(map(repr, sorted(unbound)))}; "
+                f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
+            )
         handed = {"text": text, "targets": targets, "passage": passage}
         for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
             far = step.call(far, step_rng, sources, handed)
@@ -180,14 +186,6 @@ class Condition:
                 f"{shown(self.text)} keeps positions, but does more than leave tokens out"
             )
         return remaining
-
-    def _refuse_unbound(self, sources: Mapping[str, Sampler]) -> None:
-        if unbound := self.sources - sources.keys():
-            raise UsageError(
-                f"condition {shown(self.text)} needs a sampler for source "
-                f"{' and '.join(map(repr, sorted(unbound)))}; "
-                f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
-            )
 
     def _generators(self, rng: Generator | int) -> list[Generator]:
         rng = checks.generator(rng)
@@ -350,8 +348,9 @@ def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
         conditions: The conditions.
 
     Returns:
-        A hash of the source by name, none where its source is not to be had; what the function
-        calls is not in it. The versions of spaCy and a pipeline, by the perturbation that asks it.
+        A hash of the source by name, none where it is not to be had (an interactive session); what
+        the function calls is not in it. The versions of spaCy and a pipeline, by the perturbation
+        that asks it.
     """
     steps = [step for condition in conditions for step in condition.steps]
     versions = {}
@@ -361,9 +360,8 @@ def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
             versions[f"{step.name}(model={model!r})"] = pipeline_version(model)
     for name in sorted({step.name for step in steps}):
         function = inspect.unwrap(registry.get(name).function)
-        if function.__module__ in registry.BUILTINS:
-            continue
-        source = registry.source_of(function)
-        if source:
-            versions[name] = hashlib.sha256(source.encode()).hexdigest()
+        if function.__module__ not in registry.BUILTINS:
+            with suppress(OSError, TypeError):
+                source = inspect.getsource(function)
+                versions[name] = hashlib.sha256(source.encode()).hexdigest()
     return versions
