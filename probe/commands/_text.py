@@ -138,7 +138,7 @@ class ModelTokens:
         Raises:
             UsageError: If there is none.
         """
-        from probe.perturbations.sources import token_of
+        from probe.perturbations.samplers import token_of
 
         return token_of(name, self._tokenizer, len(self._tokenizer))
 

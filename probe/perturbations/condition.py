@@ -341,6 +341,41 @@ def _perturbed(condition: Condition, tokens: int, seed: int) -> Ids:
     return condition.apply(np.arange(tokens), rng=seed, sources=any_sources(), **inputs)
 
 
+def check_texts(conditions: Iterable[Condition], texts: Iterable[TokenText | None]) -> None:
+    """Find out before anything is scored whether conditions have the text that they read.
+
+    Args:
+        conditions: The conditions.
+        texts: The text of each window, ``None`` for data that came as token ids; asked for one by
+            one, and for none where no condition reads text.
+
+    Raises:
+        UsageError: If there is no text, or a condition moves sentences or tokens inside them and
+            no window has two.
+    """
+    reading = [condition for condition in conditions if condition.needs_text]
+    if not reading:
+        return
+    sentences = [
+        condition
+        for condition in reading
+        if any("sentence" in step.parameters.values() for step in condition.steps)
+    ]
+    for text in texts:
+        if text is None:
+            raise UsageError(
+                f"condition {reading[0].text!r} reads words or sentences, and the data is token "
+                "ids without text; allowed: data.text_column, or conditions on tokens"
+            )
+        if sentences and text.count("sentence") > 1:
+            sentences = []
+    if sentences:
+        raise UsageError(
+            f"condition {sentences[0].text!r} needs sentences, and no window of the data has two; "
+            "allowed: longer windows (windows.length), or conditions on words or tokens"
+        )
+
+
 def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
     """Versions of the code behind conditions that is not ours: a user's own functions, and spaCy.
 

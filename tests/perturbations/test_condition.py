@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from builtin_conditions import EVERY, PREFIXED, WITHIN
 from stub_spacy import forget, install
+from token_texts import spelled
 
 from probe.attention.parse import expand
 from probe.attention.parse import parse as parse_pattern
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import (
+    check_texts,
     draw_rng,
     is_nested,
     is_random,
@@ -199,6 +201,29 @@ def test_long_texts_are_not_written_out():
     """`each` looks at no text that is refused anyway."""
     with pytest.raises(UsageError, match="characters; allowed"):
         expand("attend(heads(zero, layers=each(3)))" * 1_000)
+
+
+# ------------------------------------------------------------------------------ text
+
+
+@pytest.mark.parametrize("condition", ["shuffle(unit='sentence')", "[keep(what='rare'), shuffle]"])
+def test_a_condition_that_reads_needs_text(condition):
+    """Data that came as token ids has no words, and one text without is one too many."""
+    texts = [spelled([0, 1, 2, 3, 4]), None]
+    with pytest.raises(UsageError, match="reads words or sentences, and the data is token ids"):
+        check_texts([parse(condition)], texts)
+    check_texts([parse(condition)], texts[:1])
+    check_texts([parse("shuffle"), parse("drop(rate=0.5)")], texts)
+
+
+def test_sentences_are_needed_somewhere():
+    """One window with two sentences is enough; without any the condition is refused."""
+    one, two = spelled([0, 1, 2]), spelled([0, 1, 2, 3, 4, 5, 2])
+    for text in ("shuffle(unit='sentence')", "shuffle_spans(span=3, within='sentence')"):
+        check_texts([parse(text)], [one, two])
+        with pytest.raises(UsageError, match="needs sentences, and no window of the data has two"):
+            check_texts([parse(text)], [one, one])
+    check_texts([parse("shuffle(unit='word')")], [one])
 
 
 # ------------------------------------------------------------------------------ traits
