@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.classes.registry import Labels, register
 from probe.classes.tokens import LONGEST, WindowTokens
 from probe.errors import UsageError
-from probe.perturbations.language import EXTRA, MODEL, pipeline_version, word_labels
+from probe.perturbations.units import EXTRA, MODEL, pipeline_version, word_labels
 from probe.text import shown
 
 DEFAULTS = ("frequency", "subword", "last_occurrence", "copy", "kind")

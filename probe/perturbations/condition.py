@@ -18,11 +18,10 @@ from probe.calls import refuse_long
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.ids import Ids, Kind
-from probe.perturbations.language import pipeline_version
 from probe.perturbations.removal import pipeline_of
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
-from probe.perturbations.units import TokenText, synthetic_inputs
+from probe.perturbations.units import TokenText, pipeline_version, synthetic_inputs
 from probe.text import shown
 
 MOST_STEPS = 100

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.language import MODEL, TAGS
 from probe.perturbations.registry import STEADY, Traits, register
-from probe.perturbations.units import TokenText, text_of
+from probe.perturbations.units import MODEL, TAGS, TokenText, text_of
 from probe.text import shown
 
 CONTENT = ("ADJ", "ADV", "NOUN", "PRON", "PROPN", "VERB")
