@@ -136,12 +136,8 @@ def fail(message: str) -> None:
 
 def _encodable(text: str, encoding: str) -> str:
     """The text in what an output can have; the rest is spelled, or else escaped."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        known = {char: _in(char, encoding) for char in set(text)}
-        return "".join(known[char] for char in text)
-    return text
+    known = {char: _in(char, encoding) for char in set(text)}
+    return "".join(known[char] for char in text)
 
 
 def _in(char: str, encoding: str) -> str:

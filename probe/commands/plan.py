@@ -8,7 +8,7 @@ import click
 from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 from probe.errors import UsageError
-from probe.text import counted
+from probe.text import aligned, counted
 
 if TYPE_CHECKING:
     from probe.analysis.precision import Pilot
@@ -108,8 +108,6 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
 
 def _needed(found: "Pilot") -> str:
     """Conditions in rows, tolerances in columns; a word where there is no number."""
-    from probe.text import aligned
-
     tolerances = list(dict.fromkeys(found.needed["tolerance"]))
     lines, reasons = [["condition", *tolerances]], []
     for condition, rows in found.needed.groupby("condition", sort=False):
@@ -130,14 +128,13 @@ def _short(text: str) -> str:
 
 def window_tokens(experiment: "Experiment") -> str:
     """Tokens of a window; the shortest and the longest where each is a whole document."""
-    lengths = sorted({place.length for place in experiment.windows.places})
-    return " to ".join(str(length) for length in dict.fromkeys([lengths[0], lengths[-1]]))
+    lengths = [place.length for place in experiment.windows.places]
+    return " to ".join(map(str, dict.fromkeys([min(lengths), max(lengths)])))
 
 
 def targets_table(cost: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
     from probe.runs.plan import octave_name
-    from probe.text import aligned, counted
 
     # Patterns of attention have no distance, and they may be hundreds.
     named = [name for name in cost.targets if name.startswith("attend(")]
