@@ -20,6 +20,7 @@ from probe.findings.base import Drawing
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, Floats, Interval, Rule, Series
 from probe.render import style
 from probe.render.layout import Entry, coordinates, legend_entries, marked, value_axis, widest
+from probe.render.markup import shortened
 from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -159,7 +160,7 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
 
 def _handle(chart: Chart, entry: Entry) -> Artist:
     """What stands for an entry in the legend."""
-    what, label = entry[0], style.short(entry[1], 52)
+    what, label = entry[0], shortened(entry[1], 52)
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):
@@ -308,4 +309,4 @@ def _colour_bar(axes: Axes, mesh: QuadMesh, cells: Cells, largest: float) -> Non
     places = [-size for size in reversed(sizes)] + [0.0, *sizes]
     style.ticks(bar.ax.yaxis, places, [f"{place:g}".replace("-", "−") for place in places])
     bar.outline.set_linewidth(0.6)
-    bar.set_label(style.short(cells.label), parse_math=False)
+    bar.set_label(shortened(cells.label, 44), parse_math=False)

@@ -9,6 +9,8 @@ from probe.findings.chart import Axis, Chart, Floats, Rule, Series
 Entry = tuple[Series | Rule | str, str]
 """What an entry of the legend samples (a series, a rule, a word of ``Chart.legend``), its text."""
 
+LABEL, NAME = 56, 24
+"""Characters of the label of an axis, and of a name at it."""
 GAP = 0.05
 """Labels of rules that would be nearer to one another are left out, as a share of the axis."""
 

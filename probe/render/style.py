@@ -17,8 +17,17 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
 from probe.findings.chart import Axis, Chart, Series
-from probe.render.layout import labels, name_room, names_below, rules_inside, widest, zero_line
-from probe.text import printable
+from probe.render.layout import (
+    LABEL,
+    NAME,
+    labels,
+    name_room,
+    names_below,
+    rules_inside,
+    widest,
+    zero_line,
+)
+from probe.render.markup import shortened
 
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""
@@ -65,8 +74,8 @@ CHARACTER, HEIGHT = 4.3, 8.5
 """Width and height of a character of a tick's label (points)."""
 SMALL, TINY, TINIEST = 5.5, 4.5, 3.2
 """Sizes of the font of names at an axis that are many, and of those that stand upright (points)."""
-LABEL, NAME, ROW = 56, 24, 18
-"""Characters of the label of an axis, of a name at it, and of a name beside a heat map."""
+ROW = 18
+"""Characters of a name beside a heat map."""
 MARGIN = 0.03
 """Empty share of an axis at either end, so that points there are seen whole."""
 
@@ -108,20 +117,14 @@ def look(series: Series) -> dict[str, Any]:
     return drawn
 
 
-def short(text: str, most: int = 44) -> str:
-    """One line of at most this many characters; what has no shape of its own is escaped."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
 def fitting(text: str, room: float) -> str:
     """One line of a title that is at most *room* points wide."""
-    line, size = short(text, MOST), _settings()["axes.titlesize"]
+    line, size = shortened(text, MOST), _settings()["axes.titlesize"]
     font = FontProperties(family=_settings()["font.family"], size=size)
     most, room = len(line), room / 1.04  # letters on a grid of pixels are wider
     while text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > room:
         most -= 1
-        line = short(text, most)
+        line = shortened(text, most)
     return line
 
 
@@ -149,7 +152,7 @@ def scale(axes: Axes, which: Literal["x", "y"], axis: Axis, *, margin: bool) -> 
         wider = ends + np.array([-MARGIN, MARGIN]) * (ends[1] - ends[0])
         low, high = transform.inverted().transform(wider)
     set_limits(low, high)
-    getattr(axes, f"set_{which}label")(short(_label(axis), LABEL), parse_math=False)
+    getattr(axes, f"set_{which}label")(shortened(_label(axis), LABEL), parse_math=False)
 
 
 def _label(axis: Axis) -> str:
@@ -196,7 +199,7 @@ def x_ticks(axes: Axes, chart: Chart) -> float:
         sizes = [CHARACTER * (len(_number(name)) + 1) for name in axis.tick_names()]
         ticks(axes.xaxis, axis.ticks, [_number(name) for name in labels(axis, width, sizes)])
         return 0
-    names = [short(name, NAME) for name in axis.names]
+    names = [shortened(name, NAME) for name in axis.names]
     room = name_room(axis, width)
     texts, upright = names_below(names, room, CHARACTER)
     size = min(TINY, max(TINIEST, 0.82 * room))
@@ -229,7 +232,7 @@ def y_ticks(axes: Axes, chart: Chart, height: float) -> None:
     size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
     shown = labels(axis, height, [TINY] * len(axis.ticks))
     names = [
-        short(name, longest_name(chart)) if whole else ""
+        shortened(name, longest_name(chart)) if whole else ""
         for name, whole in zip(axis.names, shown, strict=True)
     ]
     ticks(axes.yaxis, axis.ticks, names)
@@ -249,7 +252,7 @@ def rules(axes: Axes, chart: Chart) -> None:
         if label:
             upwards = chart.horizontal
             axes.annotate(
-                short(label, NAME),
+                shortened(label, NAME),
                 (rule.at, 1) if upwards else (1, rule.at),
                 xycoords=("data", "axes fraction") if upwards else ("axes fraction", "data"),
                 xytext=(0, 3) if upwards else (3, 0),

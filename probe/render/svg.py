@@ -8,9 +8,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.findings.chart import Axis, Cells, Chart, Floats, Interval, Rule, Series
-from probe.render.layout import coordinates, legend_entries, marked
+from probe.render.layout import LABEL, coordinates, legend_entries, marked
 from probe.render.markup import element, joined, shortened, visible
-from probe.render.svg_frame import LABEL, LINE, TOP, WIDTH, Frame, axes, rule_class, rules
+from probe.render.svg_frame import LINE, TOP, WIDTH, Frame, axes, rule_class, rules
 
 SHAPES = (
     "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",

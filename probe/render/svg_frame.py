@@ -6,6 +6,8 @@ from numpy.typing import ArrayLike
 
 from probe.findings.chart import Axis, Chart, Floats, Rule
 from probe.render.layout import (
+    LABEL,
+    NAME,
     labels,
     name_room,
     names_below,
@@ -24,8 +26,8 @@ SCALE = 88.0
 """Width of what stands at the right of a heat map."""
 CHARACTER, LINE = 6.6, 11.5
 """Width of a character and height of a line, at most, in the fonts of the style sheet."""
-LABEL, NAME, RULE = 56, 24, 16
-"""Characters of the label of an axis, of a name at it, and of the label of a rule."""
+RULE = 16
+"""Characters of the label of a rule."""
 ROW, SERIES = 18.0, 10.0
 """Height of a row of a chart with named rows, and of each series in one."""
 
