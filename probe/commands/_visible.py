@@ -52,7 +52,7 @@ def glyphs(pieces: Iterable[tuple[str, bool]]) -> Iterator[Glyph]:
     """
     for text, marked in pieces:
         for char in text:
-            shown = _shown(char)
+            shown = "⏎" if char == "\n" else printable(char)
             columns = _columns(char) if shown == char else len(shown)
             yield Glyph(char, shown, columns, marked)
 
@@ -146,10 +146,6 @@ def _in(char: str, encoding: str) -> str:
     except UnicodeEncodeError:
         return SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode("ascii")
     return char
-
-
-def _shown(char: str) -> str:
-    return "⏎" if char == "\n" else printable(char)
 
 
 def _columns(char: str) -> int:
