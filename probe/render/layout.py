@@ -76,7 +76,7 @@ def marked(series: Series) -> slice:
     return slice(None, None, 1 if every else max(1, len(series.x) // 12))
 
 
-def labels(axis: Axis, length: float, sizes: Sequence[float]) -> list[str]:
+def labels(axis: Axis, texts: Sequence[str], length: float, sizes: Sequence[float]) -> list[str]:
     """The text at each tick of an axis, empty where it would touch one that matters more.
 
     0 comes first, then powers of ten, then the others from the end of the axis on; names from its
@@ -84,13 +84,13 @@ def labels(axis: Axis, length: float, sizes: Sequence[float]) -> list[str]:
 
     Args:
         axis: The axis.
+        texts: The text of each tick.
         length: How long it is drawn.
         sizes: How much of it the text of each tick takes, in the same unit.
 
     Returns:
         One text a tick.
     """
-    texts = axis.tick_names()
     places = axis.at(axis.ticks) * length
     order = range(len(texts)) if axis.names else range(len(texts) - 1, -1, -1)
     fitting: list[int] = []

@@ -162,8 +162,8 @@ def _label(axis: Axis) -> str:
     return f"{axis.label[:-1]}, %)" if axis.label.endswith(")") else f"{axis.label} (%)"
 
 
-def _number(text: str) -> str:
-    return text.removesuffix(" %")
+def _numbers(axis: Axis) -> list[str]:
+    return [text.removesuffix(" %") for text in axis.tick_names()]
 
 
 def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
@@ -196,15 +196,15 @@ def x_ticks(axes: Axes, chart: Chart) -> float:
     """
     axis, width = chart.x, _width(chart)
     if not axis.names:
-        sizes = [CHARACTER * (len(_number(name)) + 1) for name in axis.tick_names()]
-        ticks(axes.xaxis, axis.ticks, [_number(name) for name in labels(axis, width, sizes)])
+        numbers = _numbers(axis)
+        sizes = [CHARACTER * (len(number) + 1) for number in numbers]
+        ticks(axes.xaxis, axis.ticks, labels(axis, numbers, width, sizes))
         return 0
     names = [shortened(name, NAME) for name in axis.names]
     room = name_room(axis, width)
     texts, upright = names_below(names, room, CHARACTER)
     size = min(TINY, max(TINIEST, 0.82 * room))
-    shown = labels(axis, width, [size if upright else 0.0] * len(names))
-    texts = [text if whole else "" for text, whole in zip(texts, shown, strict=True)]
+    texts = labels(axis, texts, width, [size if upright else 0.0] * len(names))
     ticks(axes.xaxis, axis.ticks, texts)
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
@@ -225,17 +225,13 @@ def y_ticks(axes: Axes, chart: Chart, height: float) -> None:
     """
     axis = chart.y
     if not axis.names:
-        texts = labels(axis, height, [HEIGHT] * len(axis.ticks))
-        ticks(axes.yaxis, axis.ticks, [_number(text) for text in texts])
+        numbers = _numbers(axis)
+        ticks(axes.yaxis, axis.ticks, labels(axis, numbers, height, [HEIGHT] * len(numbers)))
         return
     room = name_room(axis, height)
     size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
-    shown = labels(axis, height, [TINY] * len(axis.ticks))
-    names = [
-        shortened(name, longest_name(chart)) if whole else ""
-        for name, whole in zip(axis.names, shown, strict=True)
-    ]
-    ticks(axes.yaxis, axis.ticks, names)
+    names = [shortened(name, longest_name(chart)) for name in axis.names]
+    ticks(axes.yaxis, axis.ticks, labels(axis, names, height, [TINY] * len(names)))
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
         if size is not None:

@@ -139,13 +139,13 @@ def _x_ticks(frame: Frame, bottom: float) -> list[Markup]:
     axis, parts = frame.chart.x, []
     texts = frame.x_names or axis.tick_names()
     sizes = [LINE if frame.upright else CHARACTER * (widest([text]) + 1) for text in texts]
-    shown = labels(axis, frame.across, sizes)
-    for place, text, whole in zip(frame.x(axis.ticks), texts, shown, strict=True):
+    shown = labels(axis, texts, frame.across, sizes)
+    for place, text in zip(frame.x(axis.ticks), shown, strict=True):
         parts.append(element("line", x1=place, x2=place, y1=bottom, y2=bottom + 4, class_="axis"))
-        if whole and frame.upright:
+        if text and frame.upright:
             turned = f"translate({place + 3.5:.1f} {bottom + 7:.1f}) rotate(-90)"
             parts.append(element("text", text, transform=turned, text_anchor="end"))
-        elif whole:
+        elif text:
             parts += [
                 element("text", line, x=place, y=bottom + 16 + LINE * row, text_anchor="middle")
                 for row, line in enumerate(text.split("\n"))
@@ -156,11 +156,11 @@ def _x_ticks(frame: Frame, bottom: float) -> list[Markup]:
 def _y_ticks(frame: Frame) -> list[Markup]:
     axis = frame.chart.y
     texts = frame.y_names or axis.tick_names()
-    shown = labels(axis, frame.upwards, [LINE - 0.5] * len(texts))
+    shown = labels(axis, texts, frame.upwards, [LINE - 0.5] * len(texts))
     return [
         element("text", text, x=frame.left - 6, y=place + 3.5, text_anchor="end")
-        for place, text, whole in zip(frame.y(axis.ticks), texts, shown, strict=True)
-        if whole
+        for place, text in zip(frame.y(axis.ticks), shown, strict=True)
+        if text
     ]
 
 

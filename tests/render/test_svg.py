@@ -251,8 +251,8 @@ def test_rows_of_cells_stand_from_the_top_down():
 def test_labels_of_ticks_leave_room():
     """0 and powers of ten come first, and no two are nearer than they are long."""
     axis = Axis("", -10, 10, "delta", [-10, -3, -1, -0.3, 0, 0.3, 1, 3, 10], threshold=0.1)
-    assert labels(axis, 1000, [20] * 9) == axis.tick_names()
-    shown = labels(axis, 100, [20] * 9)
+    assert labels(axis, axis.tick_names(), 1000, [20] * 9) == axis.tick_names()
+    shown = labels(axis, axis.tick_names(), 100, [20] * 9)
     assert {"0", "1", "10", "−1", "−10"} == {name for name in shown if name}
     places = axis.at(axis.ticks) * 100
     kept = [place for place, name in zip(places, shown, strict=True) if name]
