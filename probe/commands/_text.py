@@ -1,11 +1,10 @@
 """What `probe show` perturbs: texts at hand, and their tokens, a model's own or words."""
 
-import re
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from probe.perturbations.units import TokenText
+from probe.perturbations.units import TokenText, plain_words
 
 # The texts are all in the public domain.
 
@@ -64,31 +63,6 @@ OTHER = (
 )
 """Herman Melville, Moby-Dick (1851), the opening: another document."""
 
-# White space belongs to what follows it, so that the tokens joined are the text.
-_WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
-
-
-class Tokens(Protocol):
-    """What `probe show` needs of a tokenizer."""
-
-    name: str
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of *text*, without special tokens around it."""
-
-    def decode(self, token: int) -> str:
-        """The text of one token, with the space before it; never empty."""
-
-    def text(self, text: str) -> TokenText | None:
-        """*text* beside its tokens; ``None`` where the tokenizer does not tell which is which."""
-
-    def single(self, name: str) -> int:
-        """The token of a source of single tokens (``newline``, ``pad``, ``mask``).
-
-        Raises:
-            UsageError: If there is none.
-        """
-
 
 class Words:
     """Words and punctuation marks, numbered as they are met."""
@@ -100,20 +74,20 @@ class Words:
         self._words: list[str] = []
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokens`; decoded and joined, the ids give *text* back."""
-        return [self._number(word) for word in _WORD.findall(text)]
+        """Token ids of *text*; decoded and joined they give it back."""
+        return [self._number(text[first:end]) for first, end in plain_words(text)]
 
     def decode(self, token: int) -> str:
-        """See `Tokens`; an id that was never given out is shown as a number."""
+        """The text of one token; an id that was never given out is shown as a number."""
         return self._words[token] if 0 <= token < len(self._words) else f"<{token}>"
 
     def text(self, text: str) -> TokenText:
-        """See `Tokens`; each token is a word."""
-        spans = np.array([found.span() for found in _WORD.finditer(text)]).reshape(-1, 2)
+        """*text* beside its tokens."""
+        spans = np.array(plain_words(text)).reshape(-1, 2)
         return TokenText(text, spans[:, 0], spans[:, 1], np.array(self.encode(text)))
 
     def single(self, name: str) -> int:
-        """See `Tokens`."""
+        """The token of a source of single tokens (``newline``, ``pad``, ``mask``)."""
         return self._number("\n" if name == "newline" else f"<{name}>")
 
     def _number(self, word: str) -> int:
@@ -138,12 +112,15 @@ class ModelTokens:
         self._anchor = self.encode("a")[-1:]
 
     def encode(self, text: str) -> list[int]:
-        """See `Tokens`."""
+        """Token ids of *text*, without special tokens around it."""
         encoding = self._tokenizer(text, add_special_tokens=False, verbose=False)
         return list(encoding["input_ids"])
 
     def decode(self, token: int) -> str:
-        """See `Tokens`; a part of a character is shown as U+FFFD."""
+        """The text of one token, with the space before it; never empty.
+
+        A part of a character is shown as U+FFFD, an id that the tokenizer has not as a number.
+        """
         if not 0 <= token < len(self._tokenizer):
             return f"<{token}>"
         anchor, behind = self._decode(self._anchor), self._decode([*self._anchor, token])
@@ -151,18 +128,25 @@ class ModelTokens:
         return own or f"<{token}>"
 
     def text(self, text: str) -> TokenText | None:
-        """See `Tokens`."""
+        """*text* beside its tokens; ``None`` where the tokenizer does not tell which is which."""
         fast = getattr(self._tokenizer, "is_fast", False)
         return TokenText.of(text, self._tokenizer) if fast else None
 
     def single(self, name: str) -> int:
-        """See `Tokens`."""
-        from probe.perturbations.sources import token_of
+        """The token of a source of single tokens.
+
+        Raises:
+            UsageError: If there is none.
+        """
+        from probe.perturbations.samplers import token_of
 
         return token_of(name, self._tokenizer, len(self._tokenizer))
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+Tokens = Words | ModelTokens
 
 
 def tokens_of(model: str | None) -> Tokens:

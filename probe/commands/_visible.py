@@ -52,7 +52,7 @@ def glyphs(pieces: Iterable[tuple[str, bool]]) -> Iterator[Glyph]:
     """
     for text, marked in pieces:
         for char in text:
-            shown = _shown(char)
+            shown = "⏎" if char == "\n" else printable(char)
             columns = _columns(char) if shown == char else len(shown)
             yield Glyph(char, shown, columns, marked)
 
@@ -136,12 +136,8 @@ def fail(message: str) -> None:
 
 def _encodable(text: str, encoding: str) -> str:
     """The text in what an output can have; the rest is spelled, or else escaped."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        known = {char: _in(char, encoding) for char in set(text)}
-        return "".join(known[char] for char in text)
-    return text
+    known = {char: _in(char, encoding) for char in set(text)}
+    return "".join(known[char] for char in text)
 
 
 def _in(char: str, encoding: str) -> str:
@@ -150,10 +146,6 @@ def _in(char: str, encoding: str) -> str:
     except UnicodeEncodeError:
         return SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode("ascii")
     return char
-
-
-def _shown(char: str) -> str:
-    return "⏎" if char == "\n" else printable(char)
 
 
 def _columns(char: str) -> int:

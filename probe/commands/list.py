@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from probe.classes.registry import Entry as ClassEntry
     from probe.perturbations.registry import PerturbationEntry
 
+    Entry = PerturbationEntry | ClassEntry | TermEntry
+
 COLUMNS = 100
-CONTROLS = ("intact", "noise", "attend")
 MEASURES = {
     "nll": "-ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
@@ -53,23 +54,23 @@ Rows = Iterable[tuple[str, str]]
 @user_files("protocols")
 def command() -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
+    from probe.attention import term
     from probe.classes import registry as classes
     from probe.perturbations import registry
+    from probe.perturbations.condition import CONTROLS
     from probe.perturbations.steps import FORMS
 
-    entries = {name: registry.get(name) for name in registry.names()}
-    perturbations = [entry for name, entry in entries.items() if name not in CONTROLS]
+    perturbations = [name for name in registry.names() if name not in CONTROLS]
+    own_classes = _entries(map(classes.get, classes.names()))
     parts = [
-        section("Perturbations", _perturbations(perturbations)),
-        section("Controls", _perturbations([entries[name] for name in CONTROLS])),
+        section("Perturbations", _entries(map(registry.get, perturbations), sources=True)),
+        section("Controls", _entries(map(registry.get, CONTROLS))),
         textwrap.fill(f"A condition is written as {FORMS}", COLUMNS),
-        section("Attention patterns, attend(pattern)", _patterns()),
+        section("Attention patterns, attend(pattern)", _entries(map(term.get, term.names()))),
         textwrap.fill(PATTERNS, COLUMNS),
         section("Protocols", _protocols()),
         section("Measures", MEASURES.items()),
-        section(
-            "Token classes", [*_classes(map(classes.get, classes.names())), OWN_CLASS, OWN_COLUMN]
-        ),
+        section("Token classes", [*own_classes, OWN_CLASS, OWN_COLUMN]),
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     say("\n\n".join(parts))
@@ -87,7 +88,7 @@ def section(title: str, rows: Rows) -> str:
     return "\n".join([title, *(line for row in rows for line in _row(*row, column))])
 
 
-def signature(entry: "PerturbationEntry | ClassEntry | TermEntry") -> str:
+def signature(entry: "Entry") -> str:
     """A perturbation or a token class with its parameters and defaults: ``shuffle(span=None)``."""
     parameters = listed(entry.parameters)
     return f"{entry.name}({parameters})" if parameters else entry.name
@@ -105,10 +106,10 @@ def _row(name: str, text: str, column: int) -> Iterator[str]:
     yield from lines
 
 
-def _perturbations(entries: Iterable["PerturbationEntry"]) -> Iterator[tuple[str, str]]:
+def _entries(entries: Iterable["Entry"], *, sources: bool = False) -> Iterator[tuple[str, str]]:
     for entry in entries:
         yield signature(entry), entry.summary
-        if any(parameter.name == "source" for parameter in entry.parameters):
+        if sources and any(parameter.name == "source" for parameter in entry.parameters):
             yield from _sources()
 
 
@@ -120,18 +121,6 @@ def _sources() -> Iterator[tuple[str, str]]:
     for name, text in SOURCES.items():
         where = f" (protocol {with_passages})" if name == "passage" else ""
         yield f"  source={name!r}", f"{text}{where}"
-
-
-def _patterns() -> Iterator[tuple[str, str]]:
-    from probe.attention import term
-
-    for entry in map(term.get, term.names()):
-        yield signature(entry), entry.summary
-
-
-def _classes(entries: Iterable["ClassEntry"]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        yield signature(entry), entry.summary
 
 
 def _protocols() -> Iterator[tuple[str, str]]:

@@ -53,10 +53,10 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def load(_context: click.Context, _option: click.Parameter, files: tuple[str, ...]) -> None:
-        from probe.perturbations.registry import load_file
+        from probe.registry import run_file
 
         for file in files:
-            load_file(file, f"--{what}")
+            run_file(file, f"--{what}")
 
     return click.option(
         f"--{what}",

@@ -8,7 +8,7 @@ import click
 from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 from probe.errors import UsageError
-from probe.text import counted
+from probe.text import aligned, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +109,6 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
 
 def _needed(needed: "pd.DataFrame") -> str:
     """Conditions in rows, tolerances in columns; a word where there is no number."""
-    from probe.text import aligned
-
     tolerances = list(dict.fromkeys(needed["tolerance"]))
     lines, reasons = [["condition", *tolerances]], []
     for condition, rows in needed.groupby("condition", sort=False):
@@ -131,14 +129,13 @@ def _short(text: str) -> str:
 
 def window_tokens(experiment: "Experiment") -> str:
     """Tokens of a window; the shortest and the longest where each is a whole document."""
-    lengths = sorted({place.length for place in experiment.windows.places})
-    return " to ".join(str(length) for length in dict.fromkeys([lengths[0], lengths[-1]]))
+    lengths = [place.length for place in experiment.windows.places]
+    return " to ".join(map(str, dict.fromkeys([min(lengths), max(lengths)])))
 
 
 def targets_table(cost: "Planned") -> str:
     """Targets by octave of distance (rows) and condition (columns)."""
     from probe.runs.plan import octave_name
-    from probe.text import aligned, counted
 
     # Patterns of attention have no distance, and they may be hundreds.
     named = [name for name in cost.targets if name.startswith("attend(")]

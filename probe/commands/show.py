@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from probe.commands._text import Tokens
     from probe.perturbations.condition import Condition
     from probe.perturbations.samplers import Sampler
-    from probe.perturbations.units import TokenText
 
 _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",
@@ -53,6 +52,8 @@ def command(
     "[drop(rate=0.5), shuffle]"; `probe list` has the names. Of an attention pattern,
     "attend(local(8))", the mask is drawn; with --model its layers and heads are checked.
     """
+    import numpy as np
+
     from probe.commands._text import OLDER, TEXT, tokens_of
     from probe.commands._visible import note
     from probe.perturbations.condition import parse
@@ -70,20 +71,25 @@ def command(
     tokens = tokens_of(model)
     ids = tokens.encode(content)
     boundary = _boundary(boundary, len(ids))
-    older = OLDER if text is None else content
+    far, near = ids[:boundary], ids[boundary:]
     whole = tokens.text(content)
+    far_text = None if whole is None else whole[:boundary]
     sentences = any("sentence" in step.parameters.values() for step in parsed.steps)
-    if sentences and whole is not None and whole[:boundary].count("sentence") < 2:
+    if sentences and far_text is not None and far_text.count("sentence") < 2:
         note("the far text has fewer than two sentences: nothing of them can be moved")
-    after = perturbed(
-        parsed,
-        ids[:boundary],
-        seed,
-        bound(tokens, content, older, room=boundary),
-        text=None if whole is None else whole[:boundary],
-        target=ids[boundary],
-    )
-    _print(parsed, tokens, ids[:boundary], after, ids[boundary:], seed)
+    samplers = bound(tokens, content, OLDER if text is None else content, room=boundary)
+    try:
+        after = parsed.apply(
+            far,
+            rng=seed,
+            sources=samplers,
+            text=far_text,
+            targets=np.array(near[:1]),
+            passage=slice(0, boundary // 4),
+        )
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"condition {shown(parsed.text)}: {error}") from error
+    _print(parsed, tokens, far, after, near, seed)
 
 
 def read(file: str) -> str:
@@ -96,7 +102,8 @@ def read(file: str) -> str:
         UsageError: If it cannot be read, is no UTF-8 or holds nothing.
     """
     try:
-        content = _bytes(file).decode("utf-8")
+        given = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        content = given.decode("utf-8")
     except OSError as error:
         raise UsageError(f"--text {shown(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -134,40 +141,6 @@ def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str,
     }
 
 
-def perturbed(
-    condition: "Condition",
-    far: list[int],
-    seed: int,
-    samplers: Mapping[str, "Sampler"],
-    *,
-    text: "TokenText | None" = None,
-    target: int | None = None,
-) -> list[int]:
-    """Apply a condition; what a perturbation refuses is the user's mistake.
-
-    Args:
-        condition: The condition.
-        far: Token ids of the far context.
-        seed: Seed of its draws.
-        samplers: By source name.
-        text: The text of *far*.
-        target: The token that stands for the target: the first one behind the boundary.
-
-    Raises:
-        UsageError: If the perturbation refuses this far context.
-    """
-    import numpy as np
-
-    targets = None if target is None else np.array([target])
-    passage = slice(0, len(far) // 4)
-    try:
-        return condition.apply(
-            far, rng=seed, sources=samplers, text=text, targets=targets, passage=passage
-        )
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"condition {shown(condition.text)}: {error}") from error
-
-
 def changes(before: list[int], after: list[int]) -> tuple[list[bool], list[bool]]:
     """Find the tokens that changed.
 
@@ -196,10 +169,6 @@ def counts(before: list[int], after: list[int]) -> str:
         f"Far tokens: {len(before)} before, {len(after)} after; {same:.1%} of positions unchanged, "
         f"{kept:.1%} of tokens kept"
     )
-
-
-def _bytes(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
 def _boundary(boundary: int | None, length: int) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -16,18 +17,19 @@ from probe.attention.pattern import Pattern
 from probe.calls import refuse_long
 from probe.errors import UsageError
 from probe.perturbations import registry
-from probe.perturbations.filters import pipeline_of
 from probe.perturbations.ids import Ids, Kind
-from probe.perturbations.language import pipeline_version
+from probe.perturbations.removal import pipeline_of
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
-from probe.perturbations.units import TokenText, synthetic_inputs
+from probe.perturbations.units import TokenText, pipeline_version, synthetic_inputs
 from probe.text import shown
 
 MOST_STEPS = 100
 """Steps that a condition may have."""
 _UNBOUND: Mapping[str, Sampler] = MappingProxyType({})
-_CONTROLS = ("intact", "noise", ATTEND)
+_DRAWS = 16  # permuted spans agree by luck in about every second draw, but not in all
+CONTROLS = ("intact", "noise", ATTEND)
+"""Conditions that leave the text alone."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,12 @@ class Condition:
         Raises:
             UsageError: If a source has no sampler.
         """
-        self._refuse_unbound(sources)
+        if unbound := self.sources - sources.keys():
+            raise UsageError(
+                f"condition {shown(self.text)} needs a sampler for source "
+                f"{' and '.join(map(repr, sorted(unbound)))}; "
+                f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
+            )
         handed = {"text": text, "targets": targets, "passage": passage}
         for step, step_rng in zip(self.steps, self._generators(rng), strict=True):
             far = step.call(far, step_rng, sources, handed)
@@ -179,14 +186,6 @@ class Condition:
             )
         return remaining
 
-    def _refuse_unbound(self, sources: Mapping[str, Sampler]) -> None:
-        if unbound := self.sources - sources.keys():
-            raise UsageError(
-                f"condition {shown(self.text)} needs a sampler for source "
-                f"{' and '.join(map(repr, sorted(unbound)))}; "
-                f"bound: {', '.join(map(repr, sorted(sources))) or 'none'}"
-            )
-
     def _generators(self, rng: Generator | int) -> list[Generator]:
         rng = checks.generator(rng)
         if len(self.steps) == 1:
@@ -224,7 +223,7 @@ def parse(text: str | Sequence[str]) -> Condition:
     if not steps:
         raise UsageError(f"condition {shown(text)} is empty; allowed: {FORMS}")
     for number, step in enumerate(steps):
-        if step.name in _CONTROLS and len(steps) > 1:
+        if step.name in CONTROLS and len(steps) > 1:
             raise UsageError(
                 f"condition {shown(text)}: {step.name!r} leaves the text alone and stands alone"
             )
@@ -277,6 +276,105 @@ def _check_values(step: Step, text: str | Sequence[str]) -> None:
         raise UsageError(f"condition {shown(text)}: {error}") from error
 
 
+def is_random(condition: Condition, tokens: int) -> bool:
+    """Whether two draws of a condition can differ.
+
+    Args:
+        condition: The condition.
+        tokens: Tokens of the longest far context.
+    """
+    if tokens < 1:
+        return False
+    declared = _declared(condition, "random", tokens)
+    return tried_random(condition, tokens) if declared is None else declared
+
+
+def is_nested(condition: Condition, *, shorter: int = 1024, longer: int = 2048) -> bool:
+    """Whether a longer far context begins with what a shorter one becomes.
+
+    Then branches at nested boundaries share their prefix.
+
+    Args:
+        condition: The condition.
+        shorter: Tokens of the shorter far context.
+        longer: Tokens of the longer one.
+
+    Raises:
+        ValueError: If *shorter* is below 1 or *longer* is not above it.
+    """
+    checks.count("longer", longer, least=checks.count("shorter", shorter, least=1) + 1)
+    declared = _declared(condition, "nested", shorter, longer)
+    return tried_nested(condition, shorter, longer) if declared is None else declared
+
+
+def tried_random(condition: Condition, tokens: int) -> bool:
+    """See whether any of sixteen draws differs from the first."""
+    first, *others = (_perturbed(condition, tokens, seed) for seed in range(_DRAWS))
+    return any(not np.array_equal(first, other) for other in others)
+
+
+def tried_nested(condition: Condition, shorter: int, longer: int) -> bool:
+    """See whether two far contexts begin alike, for half of the shorter one or more, in all draws.
+
+    Half, because a permutation inside of spans goes on differently in the last, unfinished span.
+    """
+    for seed in range(_DRAWS):
+        short, long = (_perturbed(condition, tokens, seed) for tokens in (shorter, longer))
+        common = min(len(short), len(long))
+        same = np.cumprod(short[:common] == long[:common]).sum()
+        if 2 * same < common:
+            return False
+    return True
+
+
+def _declared(condition: Condition, trait: str, *tokens: int) -> bool | None:
+    if len(condition.steps) > 1:
+        return None
+    (step,) = condition.steps
+    return registry.get(step.name).declares(trait, dict(step.parameters), *tokens)
+
+
+def _perturbed(condition: Condition, tokens: int, seed: int) -> Ids:
+    """A far context that stands in for any other, under a condition: its own tokens rise from 0."""
+    inputs = synthetic_inputs(tokens)
+    return condition.apply(np.arange(tokens), rng=seed, sources=any_sources(), **inputs)
+
+
+def check_texts(conditions: Iterable[Condition], texts: Iterable[TokenText | None]) -> None:
+    """Find out before anything is scored whether conditions have the text that they read.
+
+    Args:
+        conditions: The conditions.
+        texts: The text of each window, ``None`` for data that came as token ids; asked for one by
+            one, and for none where no condition reads text.
+
+    Raises:
+        UsageError: If there is no text, or a condition moves sentences or tokens inside them and
+            no window has two.
+    """
+    reading = [condition for condition in conditions if condition.needs_text]
+    if not reading:
+        return
+    sentences = [
+        condition
+        for condition in reading
+        if any("sentence" in step.parameters.values() for step in condition.steps)
+    ]
+    for text in texts:
+        if text is None:
+            raise UsageError(
+                f"condition {reading[0].text!r} reads words or sentences, and the data is token "
+                "ids without text; allowed: data.text_column, or conditions on tokens"
+            )
+        if sentences and text.count("sentence") > 1:
+            sentences = []
+    if sentences:
+        raise UsageError(
+            f"condition {sentences[0].text!r} needs sentences, and no window of the data has two; "
+            "allowed: longer windows (windows.length), or conditions on words or tokens"
+        )
+
+
 def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
     """Versions of the code behind conditions that is not ours: a user's own functions, and spaCy.
 
@@ -284,8 +382,9 @@ def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
         conditions: The conditions.
 
     Returns:
-        A hash of the source by name, none where its source is not to be had; what the function
-        calls is not in it. The versions of spaCy and a pipeline, by the perturbation that asks it.
+        A hash of the source by name, none where it is not to be had (an interactive session); what
+        the function calls is not in it. The versions of spaCy and a pipeline, by the perturbation
+        that asks it.
     """
     steps = [step for condition in conditions for step in condition.steps]
     versions = {}
@@ -295,9 +394,8 @@ def code_versions(conditions: Iterable[Condition]) -> dict[str, str]:
             versions[f"{step.name}(model={model!r})"] = pipeline_version(model)
     for name in sorted({step.name for step in steps}):
         function = inspect.unwrap(registry.get(name).function)
-        if function.__module__ in registry.BUILTINS:
-            continue
-        source = registry.source_of(function)
-        if source:
-            versions[name] = hashlib.sha256(source.encode()).hexdigest()
+        if function.__module__ not in registry.BUILTINS:
+            with suppress(OSError, TypeError):
+                source = inspect.getsource(function)
+                versions[name] = hashlib.sha256(source.encode()).hexdigest()
     return versions

@@ -1,4 +1,4 @@
-"""Perturbations of content: other tokens in the same places, and a passage in another place."""
+"""The controls, which leave the text alone, and other tokens in the same places."""
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
@@ -9,11 +9,62 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Ids
-from probe.perturbations.registry import Traits, register
+from probe.perturbations.registry import STEADY, Traits, register
 from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
 
-PLACES = ("last", "first")
-"""Where a passage can be moved to."""
+
+@register("intact", traits=STEADY)
+def intact(far: Ids, *, rng: Generator) -> Ids:
+    """Leave the far context as it is.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``, int64.
+        rng: Not drawn from.
+
+    Returns:
+        The same token ids, shape ``(n,)``.
+    """
+    return far
+
+
+@register("noise", traits=STEADY)
+def noise(far: Ids, *, rng: Generator, windows: int | None = None) -> Ids:
+    """Leave the far context as it is, but score it down the path of the perturbed ones.
+
+    What differs from `intact` is arithmetic alone: it is the floor under every other delta.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``, int64.
+        rng: Not drawn from.
+        windows: On how many windows the floor is measured; ``None`` is all of them.
+
+    Returns:
+        The same token ids, shape ``(n,)``.
+
+    Raises:
+        ValueError: If *windows* is below 1.
+    """
+    if windows is not None:
+        checks.count("windows", windows, least=1)
+    return far
+
+
+@register("attend", traits=STEADY)
+def attend(far: Ids, *, rng: Generator, pattern: str) -> Ids:
+    """Leave the text as it is and let attention see only what a pattern allows: ``local(512)``.
+
+    A pattern has no boundary, and its rows no distance, but for those that compress far keys
+    (``pool``, ``project``, ``svd``), which tell far from near.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``, int64.
+        rng: Not drawn from.
+        pattern: Text of an attention pattern, :mod:`probe.attention.parse`.
+
+    Returns:
+        The same token ids, shape ``(n,)``.
+    """
+    return far
 
 
 @register(
@@ -59,32 +110,3 @@ def replace(
     replaced, drawn = map(np.random.default_rng, rng.integers(2**63, size=2))
     others = draw(sampler, len(far), drawn)
     return np.where(replaced.random(len(far)) < rate, others, far)
-
-
-@register("move", traits=Traits(random=False, nested=False, needs_text=False))
-def move(far: Ids, *, rng: Generator, to: str = "last", passage: slice | None = None) -> Ids:
-    """Put a passage behind or before all the others (protocol passages).
-
-    Far is then all from the passage to where it goes; a passage that stands there already is not
-    measured.
-
-    Args:
-        far: Token ids of the far context, shape ``(n,)``, int64; left untouched.
-        rng: Not drawn from.
-        to: ``'last'`` or ``'first'``.
-        passage: Where the passage stands in *far*; a run hands it over.
-
-    Returns:
-        Token ids, shape ``(n,)``.
-
-    Raises:
-        ValueError: If *to* is neither, or there is no passage.
-
-    Source: ours; Liu et al. 2024, "Lost in the Middle", moves the passage with the answer.
-    """
-    checks.one_of("to", to, PLACES)
-    if passage is None:
-        raise ValueError("move needs the place of a passage; a run that perturbs passages has it")
-    rest = np.delete(far, passage)
-    moved = [rest, far[passage]] if to == "last" else [far[passage], rest]
-    return np.concatenate(moved)

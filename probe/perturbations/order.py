@@ -1,4 +1,4 @@
-"""Perturbations of order: the same tokens, elsewhere."""
+"""Perturbations of order: the same tokens in other places."""
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
@@ -15,6 +15,8 @@ from probe.perturbations.ids import Ids
 from probe.perturbations.registry import Traits, register
 from probe.perturbations.units import TYPICAL, UNITS, TokenText, text_of
 
+PLACES = ("last", "first")
+"""Where a passage can be moved to."""
 # What each unit may be permuted inside of; None is all of far.
 _WITHIN = {"token": (None, "sentence", "word"), "word": (None, "sentence"), "sentence": (None,)}
 
@@ -156,6 +158,35 @@ def reverse(far: Ids, *, rng: Generator, unit: str = "token", text: TokenText | 
     """
     checks.one_of("unit", unit, UNITS)
     return far[np.argsort(-_units(far, unit, text), kind="stable")]
+
+
+@register("move", traits=Traits(random=False, nested=False, needs_text=False))
+def move(far: Ids, *, rng: Generator, to: str = "last", passage: slice | None = None) -> Ids:
+    """Put a passage behind or before all the others (protocol passages).
+
+    Far is then all from the passage to where it goes; a passage that stands there already is not
+    measured.
+
+    Args:
+        far: Token ids of the far context, shape ``(n,)``, int64; left untouched.
+        rng: Not drawn from.
+        to: ``'last'`` or ``'first'``.
+        passage: Where the passage stands in *far*; a run hands it over.
+
+    Returns:
+        Token ids, shape ``(n,)``.
+
+    Raises:
+        ValueError: If *to* is neither, or there is no passage.
+
+    Source: ours; Liu et al. 2024, "Lost in the Middle", moves the passage with the answer.
+    """
+    checks.one_of("to", to, PLACES)
+    if passage is None:
+        raise ValueError("move needs the place of a passage; a run that perturbs passages has it")
+    rest = np.delete(far, passage)
+    moved = [rest, far[passage]] if to == "last" else [far[passage], rest]
+    return np.concatenate(moved)
 
 
 def _units(far: Ids, unit: str, text: TokenText | None) -> Ids:

@@ -10,13 +10,11 @@ from numpy.random import Generator
 
 from probe import checks
 from probe.perturbations.ids import Kind, like, to_array
-from probe.registry import Registry, run_file, summary
+from probe.registry import Registry, summary
 
 BUILTINS = (
-    "probe.perturbations.controls",
     "probe.perturbations.order",
     "probe.perturbations.content",
-    "probe.perturbations.filters",
     "probe.perturbations.removal",
     "probe.perturbations.targets",
 )
@@ -191,28 +189,3 @@ def _wrap(name: str, function: Callable[..., Any], *, removes: bool) -> Perturba
         return like(perturbed, far)
 
     return perturb
-
-
-def load_file(file: str, what: str = "") -> str:
-    """Run a Python file, which registers its perturbations.
-
-    Args:
-        file: The path, relative to the working directory.
-        what: What named it, for an error.
-
-    Returns:
-        The same path.
-
-    Raises:
-        UsageError: If it cannot be read or run.
-    """
-    run_file(file, what)
-    return file
-
-
-def source_of(function: Callable[..., Any]) -> str:
-    """The source of a function, empty where it is not to be had (an interactive session)."""
-    try:
-        return inspect.getsource(inspect.unwrap(function))
-    except (OSError, TypeError):
-        return ""

@@ -142,11 +142,6 @@ def _places(far: Ids, rng: Generator, matched: bool, targets: Ids | None) -> NDA
 
 
 def _checked(targets: Ids | None) -> Ids:
-    """The ids of the targets.
-
-    Raises:
-        ValueError: If there are none.
-    """
     if targets is None:
         raise ValueError("the ids of the targets are needed; allowed: targets=numpy.array([id])")
     return targets

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -65,11 +64,13 @@ class Window:
         mean: Mean delta of the main condition in it (nats).
         first: Index in the window of the first token shown.
         length: Tokens of the window.
+        start: Index of the window's first token in its document.
         before: The text before the first token shown, its beginning cut where it is long.
         before_cut: Whether it was cut.
         tokens: The tokens shown.
-        start: Index of the window's first token in its document.
         single: How many of the tokens shown have one distance under the main condition.
+        distances: Shortest and longest distance at which a token is coloured.
+        losses: What `losses` packs of it.
     """
 
     document: str
@@ -77,11 +78,13 @@ class Window:
     mean: float
     first: int
     length: int
+    start: int
     before: Markup
     before_cut: bool
     tokens: Sequence[Token]
-    start: int = 0
-    single: int = 0
+    single: int
+    distances: tuple[int, int]
+    losses: Mapping[str, Any]
 
     @property
     def key_tokens(self) -> int:
@@ -148,7 +151,7 @@ def explore(
     every = _means(run, main, rows)
     if every.empty:
         return None
-    made: dict[int, tuple[Window, dict[str, Any], tuple[int, int]]] = {}
+    made: dict[int, Window] = {}
     for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
         ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
         for rank in ranks:
@@ -156,16 +159,16 @@ def explore(
                 made[rank] = _window(run, every.iloc[rank], main, marks)
         chosen = [made[rank] for rank in ranks]
         payload = packed(
-            {"conditions": run.curve_conditions, "windows": [data for _, data, _ in chosen]}
+            {"conditions": run.curve_conditions, "windows": [window.losses for window in chosen]}
         )
-        if len(payload) + sum(_size(window) for window, _, _ in chosen) <= most_bytes:
+        if len(payload) + sum(map(_size, chosen)) <= most_bytes:
             break
-    distances = [reached for _, _, reached in chosen]
+    nearest, farthest = zip(*(window.distances for window in chosen), strict=True)
     return Explorer(
         main,
-        [window for window, _, _ in chosen],
+        chosen,
         run.windows,
-        (min(low for low, _ in distances), max(high for _, high in distances)),
+        (min(nearest), max(farthest)),
         payload,
         None if marks is None else marks.rule,
     )
@@ -195,51 +198,50 @@ def _means(run: OpenRun, condition: str, rows: str) -> pd.DataFrame:
     ).df()
 
 
-def _window(
-    run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | None
-) -> tuple[Window, dict[str, Any], tuple[int, int]]:
-    """A window, its losses for the script, and the range of distances of its colours."""
-    key = [str(chosen["document"]), int(chosen["window"])]
+def _window(run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | None) -> Window:
+    """A window, with its losses for the script."""
+    document, number = str(chosen["document"]), int(chosen["window"])
     rows = run.connection.execute(
         """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
         FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
-        key,
+        [document, number],
     ).df()
     rows = without_noise(rows)
     own = rows[rows["condition"] == main].sort_values(["offset", "distance"])
     farthest = own.groupby("offset").tail(1).set_index("offset")
-    delta = farthest["nll"] - farthest["nll_intact"]
-    offsets = delta.index.to_numpy(dtype=np.int64)
-    first, last = _stretch(offsets, delta.to_numpy(float))
-    shown = rows[rows["offset"].between(first, last)]
-    levels = {int(at): level(value) for at, value in zip(offsets, delta, strict=True)}
-    pieces, before, length, begin = _pieces(run.connection, key, first, last)
-    distances = own["offset"].value_counts().loc[first:last]
-    intact = farthest["nll_intact"].to_numpy(float)
-    losses_of = zip(offsets.tolist(), delta.tolist(), intact.tolist(), strict=True)
-    keys = {} if marks is None else {at: marks.title(lsd, nll) for at, lsd, nll in losses_of}
-    tokens = [
-        Token(token_markup(piece), levels.get(place), keys.get(place))
-        for place, piece in enumerate(pieces, start=first)
-    ]
-    cut = len(before) > FAR_CHARACTERS
-    window = Window(
-        str(chosen["document"]),
-        int(chosen["window"]),
-        float(chosen["mean"]),
-        first,
-        length,
-        text_markup(before[-FAR_CHARACTERS:]),
-        cut,
-        tokens,
-        begin,
-        int((distances == 1).sum()),
-    )
+    intact = farthest["nll_intact"]
+    delta = farthest["nll"] - intact
+    first, last = _stretch(delta.index.to_numpy(dtype=np.int64), delta.to_numpy(float))
+    ids, starts, ends, text, start = run.connection.execute(
+        """SELECT token_ids, char_start, char_end, text, start FROM windows
+        WHERE document = ? AND "window" = ?""",
+        [document, number],
+    ).fetchall()[0]
+    if text is None or starts is None or ends is None:
+        pieces, before = [f" #{ids[place]}" for place in range(first, last + 1)], ""
+    else:
+        pieces, before = token_texts(text, starts, ends, first, last), text[: starts[first]]
+    levels = dict(zip(delta.index, map(level, delta), strict=True))
+    says: dict[int, str | None] = {}
+    if marks is not None:
+        says = dict(zip(delta.index, map(marks.title, delta, intact), strict=True))
     reached = farthest.loc[first:last, "distance"]
-    return (
-        window,
-        losses(shown, run.curve_conditions, first, last),
-        (int(reached.min()), int(reached.max())),
+    return Window(
+        document=document,
+        number=number,
+        mean=float(chosen["mean"]),
+        first=first,
+        length=len(ids),
+        start=start,
+        before=text_markup(before[-FAR_CHARACTERS:]),
+        before_cut=len(before) > FAR_CHARACTERS,
+        tokens=[
+            Token(token_markup(piece), levels.get(place), says.get(place))
+            for place, piece in enumerate(pieces, start=first)
+        ],
+        single=int((own.groupby("offset").size().loc[first:last] == 1).sum()),
+        distances=(int(reached.min()), int(reached.max())),
+        losses=losses(rows[rows["offset"].between(first, last)], run.curve_conditions, first, last),
     )
 
 
@@ -253,21 +255,6 @@ def _stretch(offsets: NDArray[np.int64], delta: NDArray[np.float64]) -> tuple[in
     sums = sums.cumsum()
     start = int(np.argmax(sums[MOST_TOKENS:] - sums[:-MOST_TOKENS]))
     return first + start, first + start + MOST_TOKENS - 1
-
-
-def _pieces(
-    connection: duckdb.DuckDBPyConnection, key: Sequence[Any], first: int, last: int
-) -> tuple[list[str], str, int, int]:
-    """The text of each token shown, that before them, the window's length and its start."""
-    ids, starts, ends, text, start = connection.execute(
-        """SELECT token_ids, char_start, char_end, text, start FROM windows
-        WHERE document = ? AND "window" = ?""",
-        list(key),
-    ).fetchall()[0]
-    if text is None or starts is None or ends is None:
-        return [f" #{ids[place]}" for place in range(first, last + 1)], "", len(ids), start
-    shown = token_texts(text, starts, ends, first, last)
-    return shown, text[: starts[first]], len(ids), start
 
 
 def _size(window: Window) -> int:

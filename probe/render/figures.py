@@ -16,20 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
+from probe.findings.base import Drawing
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, Floats, Interval, Rule, Series
 from probe.render import style
-from probe.render.figure_scales import (
-    CHARACTER,
-    names_width,
-    rule_look,
-    rules,
-    scale,
-    ticks,
-    width_of,
-    x_ticks,
-    y_ticks,
-)
-from probe.render.layout import Entry, coordinates, legend_entries, marked, widest
+from probe.render.layout import Entry, coordinates, legend_entries, marked, value_axis, widest
+from probe.render.markup import shortened
 from probe.results.files import write_bytes
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -41,8 +32,14 @@ FORMATS: dict[str, dict[str, Any]] = {
 LEFT = 46
 """Where axes, and the title above them, begin unless names stand at their left (points)."""
 
-Drawing = Chart | Sequence[Chart]
-"""A chart, or several that stand below one another."""
+DOT: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 2.5,
+    "color": "black",
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
 
 
 def draw(drawing: Drawing, ax: Axes | None = None) -> Axes:
@@ -118,7 +115,7 @@ def _titles(charts: Sequence[Chart]) -> list[list[str]]:
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        room = 72 * style.WIDTH - max(LEFT, 6 + CHARACTER * names_width(chart))
+        room = 72 * style.WIDTH - max(LEFT, 6 + style.CHARACTER * style.names_width(chart))
         titles.append([style.fitting(line, room) for line in lines if line])
         above = heading
     return titles
@@ -141,11 +138,11 @@ def _height(chart: Chart, title: Sequence[str]) -> float:
 
 
 def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
-    scale(axes, "x", chart.x, margin=chart.cells is None)
-    scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = x_ticks(axes, chart.x, width_of(chart))
-    y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
-    rules(axes, chart)
+    style.scale(axes, "x", chart.x, margin=chart.cells is None)
+    style.scale(axes, "y", chart.y, margin=chart.cells is None)
+    lower = style.x_ticks(axes, chart)
+    style.y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
+    style.rules(axes, chart)
     if chart.cells is not None:
         cells_marks(axes, chart.cells)
     floor_marks(axes, chart)
@@ -157,17 +154,17 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     axes.set_title("\n".join(title), loc="left", parse_math=False, pad=above)
     handles = [_handle(chart, entry) for entry in legend_entries(chart)]
     if handles:
-        left = max(26.0, CHARACTER * names_width(chart))
+        left = max(26.0, style.CHARACTER * style.names_width(chart))
         _legend(axes, handles, left, 32 + lower)
 
 
 def _handle(chart: Chart, entry: Entry) -> Artist:
     """What stands for an entry in the legend."""
-    what, label = entry[0], style.short(entry[1], 52)
+    what, label = entry[0], shortened(entry[1], 52)
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):
-        return Line2D([], [], label=label, **rule_look(named=True))
+        return Line2D([], [], label=label, **style.rule_look(named=True))
     if what == "floor":
         return Patch(label=label, **style.FLOOR)
     several = any(interval.look is not None for interval in chart.intervals)
@@ -212,16 +209,6 @@ def _legend(axes: Axes, handles: Sequence[Artist], left: float, below: float) ->
         text.set_parse_math(False)
 
 
-DOT: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "o",
-    "markersize": 2.5,
-    "color": "black",
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-}
-
-
 def series_marks(axes: Axes, chart: Chart, series: Series) -> None:
     """Draw a series: its band or bars, its fit, its line and its points.
 
@@ -234,10 +221,11 @@ def series_marks(axes: Axes, chart: Chart, series: Series) -> None:
     edges = axes.get_xlim() if chart.horizontal else axes.get_ylim()
     x, y = coordinates(chart, replace(series, x=x, y=y), edges)
     look = style.look(series)
-    _limits(axes, chart, series, y if chart.horizontal else x)
+    along = y if chart.horizontal else x
+    _limits(axes, chart, series, along)
     if series.fit is not None:
-        fit = inside(chart.x if chart.horizontal else chart.y, series.fit)
-        ends = (fit, y) if chart.horizontal else (x, fit)
+        fit = inside(value_axis(chart), series.fit)
+        ends = (fit, along) if chart.horizontal else (along, fit)
         axes.plot(*ends, color=look["color"], linewidth=0.5, zorder=1.9)
     if series.role.startswith("fan"):
         return
@@ -256,7 +244,7 @@ def _limits(axes: Axes, chart: Chart, series: Series, along: Floats) -> None:
     """Limits as bars, or as a band along the axis of places."""
     if series.low is None or series.high is None:
         return
-    axis = chart.x if chart.horizontal else chart.y
+    axis = value_axis(chart)
     low, high = inside(axis, series.low), inside(axis, series.high)
     colour = style.look(series)["color"]
     if series.barred:
@@ -319,6 +307,6 @@ def _colour_bar(axes: Axes, mesh: QuadMesh, cells: Cells, largest: float) -> Non
     first = round(float(np.log10(cells.threshold)))
     sizes = [10.0**power for power in range(first, first + 7) if 10.0**power <= largest]
     places = [-size for size in reversed(sizes)] + [0.0, *sizes]
-    ticks(bar.ax.yaxis, places, [f"{place:g}".replace("-", "−") for place in places])
+    style.ticks(bar.ax.yaxis, places, [f"{place:g}".replace("-", "−") for place in places])
     bar.outline.set_linewidth(0.6)
-    bar.set_label(style.short(cells.label), parse_math=False)
+    bar.set_label(shortened(cells.label, 44), parse_math=False)

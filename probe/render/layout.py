@@ -9,6 +9,8 @@ from probe.findings.chart import Axis, Chart, Floats, Rule, Series
 Entry = tuple[Series | Rule | str, str]
 """What an entry of the legend samples (a series, a rule, a word of ``Chart.legend``), its text."""
 
+LABEL, NAME = 56, 24
+"""Characters of the label of an axis, and of a name at it."""
 GAP = 0.05
 """Labels of rules that would be nearer to one another are left out, as a share of the axis."""
 
@@ -74,7 +76,7 @@ def marked(series: Series) -> slice:
     return slice(None, None, 1 if every else max(1, len(series.x) // 12))
 
 
-def labels(axis: Axis, length: float, sizes: Sequence[float]) -> list[str]:
+def labels(axis: Axis, texts: Sequence[str], length: float, sizes: Sequence[float]) -> list[str]:
     """The text at each tick of an axis, empty where it would touch one that matters more.
 
     0 comes first, then powers of ten, then the others from the end of the axis on; names from its
@@ -82,13 +84,13 @@ def labels(axis: Axis, length: float, sizes: Sequence[float]) -> list[str]:
 
     Args:
         axis: The axis.
+        texts: The text of each tick.
         length: How long it is drawn.
         sizes: How much of it the text of each tick takes, in the same unit.
 
     Returns:
         One text a tick.
     """
-    texts = axis.tick_names()
     places = axis.at(axis.ticks) * length
     order = range(len(texts)) if axis.names else range(len(texts) - 1, -1, -1)
     fitting: list[int] = []
@@ -108,17 +110,22 @@ def _rank(value: float) -> int:
     return 1 if abs(power - round(power)) < 1e-9 else 2
 
 
-def name_lines(names: Sequence[str], room: float, character: float) -> list[str]:
-    """Names below an axis, those of a range broken behind the dash where they need two lines.
+def names_below(names: Sequence[str], room: float, character: float) -> tuple[list[str], bool]:
+    """Names below an axis: on a line, else broken behind the dash of a range, else upright.
 
     Args:
         names: The names.
         room: How much of the axis each has.
         character: How wide a character is, in the same unit.
+
+    Returns:
+        The names as they are written, and whether they stand upright.
     """
-    if max(map(len, names), default=0) * character <= room:
-        return list(names)
-    return [name.replace("–", "–\n", 1) for name in names]
+    if widest(names) * character <= room:
+        return list(names), False
+    lines = [name.replace("–", "–\n", 1) for name in names]
+    upright = widest(lines) * character > room
+    return (list(names) if upright else lines), upright
 
 
 def name_room(axis: Axis, length: float) -> float:

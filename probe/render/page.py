@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from probe import __version__
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding
-from probe.findings.chart import Chart
-from probe.findings.table import Table, decimals
+from probe.findings.table import decimals
 from probe.render.explorer import MOST_BYTES, STEPS, Explorer, explore
 from probe.render.markup import text_markup, visible
 from probe.render.svg import draw, legend
@@ -32,60 +31,22 @@ FIRST = 50
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A chart as it is drawn.
-
-    Args:
-        chart: The chart.
-        svg: Its drawing.
-        legend: Samples and names of what is drawn.
-    """
-
-    chart: Chart
-    svg: Markup
-    legend: Sequence[tuple[Markup, str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A finding on the page.
-
-    Args:
-        id: Its address.
-        title: Its heading.
-        sentence: What was found.
-        more: Sentences below it.
-        figures: Its charts.
-        tables: Its tables.
-        notes: What it rests on and what limits it, one line each.
-        early: Whether it stands before the token explorer.
-    """
-
-    id: str
-    title: str
-    sentence: str
-    more: Sequence[str]
-    figures: Sequence[Figure]
-    tables: Sequence[Table]
-    notes: Sequence[str]
-    early: bool
-
-
-@dataclass(frozen=True)
 class RunPage:
     """One run on the page.
 
     Args:
         prefix: What stands before the addresses of its sections, empty for a single run.
         name: Its name.
-        sections: Its findings, in the order of reading.
+        early: Its findings that stand before the token explorer, in the order of reading.
+        late: Those behind it.
         explorer: Its tokens.
         configuration: Its configuration as text.
     """
 
     prefix: str
     name: str
-    sections: Sequence[Section]
+    early: Sequence[Finding]
+    late: Sequence[Finding]
     explorer: Explorer | None
     configuration: str
 
@@ -130,9 +91,11 @@ def render(
 ) -> str:
     """The page as text, see :func:`write_page`."""
     names = [visible(name) for name in unique_labels([run.folder for run in runs])]
+    prefixes = [f"run{number}-" for number in range(1, len(runs) + 1)] if len(runs) > 1 else [""]
+    room = MOST_BYTES // len(runs)
     pages = [
-        _run_page(run, found, "" if len(runs) == 1 else f"run{number}-", MOST_BYTES // len(runs))
-        for number, (run, found) in enumerate(zip(runs, findings, strict=True), start=1)
+        _run_page(prefix, name, run, found, room)
+        for prefix, name, run, found in zip(prefixes, names, runs, findings, strict=True)
     ]
     environment = _environment()
     style = Markup("\n").join(_asset(environment, name) for name in _STYLES)
@@ -140,7 +103,7 @@ def render(
     return environment.get_template("page.html.j2").render(
         title=" and ".join(names),
         together=[_section(one) for one in together],
-        pages=list(zip(names, pages, strict=True)),
+        pages=pages,
         style=style,
         script=script,
         policy=_policy(style, script),
@@ -149,36 +112,36 @@ def render(
     )
 
 
-def _run_page(run: OpenRun, findings: Sequence[Finding], prefix: str, room: int) -> RunPage:
+def _run_page(
+    prefix: str, name: str, run: OpenRun, findings: Sequence[Finding], room: int
+) -> RunPage:
+    """The page of a run; what is told with its answer stands with the first of its findings."""
     shown = [finding for finding in findings if finding.shown]
+    first, others = shown[:1], shown[1:]
+    headlines = [line for one in findings if one not in first for line in one.headlines]
     notes = [note for finding in findings for note in finding.notes]
-    sections = []
-    for number, finding in enumerate(shown):
-        beside = [line for other in findings if other is not finding for line in other.headlines]
-        sections.append(_section(finding, *((beside, notes) if number == 0 else ((), ()))))
+    sections = [_section(one, headlines, notes) for one in first] + [*map(_section, others)]
     marks = next((finding.marks for finding in findings if finding.marks is not None), None)
     config = run.record.get("config")
     return RunPage(
         prefix,
-        run.name,
-        sections,
+        name,
+        [section for section in sections if section.order < FIRST],
+        [section for section in sections if section.order >= FIRST],
         explore(run, marks, most_bytes=room),
         json.dumps(config, indent=1, ensure_ascii=False) if config else "",
     )
 
 
-def _section(finding: Finding, more: Sequence[str] = (), notes: Sequence[str] = ()) -> Section:
-    """A finding as it is shown; what is told with a run's answer is added to the first."""
+def _section(finding: Finding, headlines: Sequence[str] = (), notes: Sequence[str] = ()) -> Finding:
+    """What the page shows of a finding, its basis among its caveats, and what is told with it."""
     basis = [finding.basis] if finding.basis else []
-    return Section(
-        finding.id,
-        finding.title,
-        finding.sentence,
-        [*finding.more, *more],
-        [Figure(chart, draw(chart), legend(chart)) for chart in finding.charts if chart.on_page],
-        [table for table in finding.tables if table.shown != "terminal" and table.rows],
-        [*basis, *finding.caveats, *notes],
-        finding.order < FIRST,
+    return replace(
+        finding,
+        more=[*finding.more, *headlines],
+        charts=[chart for chart in finding.charts if chart.on_page],
+        tables=[table for table in finding.tables if table.shown != "terminal" and table.rows],
+        caveats=[*basis, *finding.caveats, *notes],
     )
 
 
@@ -198,7 +161,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lines": text_markup, "nats": decimals}
+    environment.filters |= {"lines": text_markup, "nats": decimals, "svg": draw, "legend": legend}
     return environment
 
 

@@ -1,16 +1,33 @@
-"""The look of figures: the style sheet, and the colours, lines and markers that go with it."""
+"""The look of figures: style sheet, colours, lines and markers; scales, ticks and rules of axes.
 
+Ticks are whole numbers, and no two labels stand over each other.
+"""
+
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
-from probe.findings.chart import Series
-from probe.text import printable
+from probe.findings.chart import Axis, Chart, Series
+from probe.render.layout import (
+    LABEL,
+    NAME,
+    labels,
+    name_room,
+    names_below,
+    rules_inside,
+    widest,
+    zero_line,
+)
+from probe.render.markup import shortened
 
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""
@@ -50,6 +67,17 @@ BAND = 0.18
 # Blue is above 0, where far text is needed, as on the page. Both ends are dark and 0 is white, so
 # that signs differ also for those who see no red.
 DIVERGING = ("#5C2600", "#D55E00", "#F5C242", "#FFFFFF", "#8CC4E8", "#0072B2", "#003B5C")
+ACROSS, BESIDE_SCALE = 182.0, 155.0
+"""Width of axes in a figure of column width, and beside a scale of colours (points), as far as it
+is known before drawing."""
+CHARACTER, HEIGHT = 4.3, 8.5
+"""Width and height of a character of a tick's label (points)."""
+SMALL, TINY, TINIEST = 5.5, 4.5, 3.2
+"""Sizes of the font of names at an axis that are many, and of those that stand upright (points)."""
+ROW = 18
+"""Characters of a name beside a heat map."""
+MARGIN = 0.03
+"""Empty share of an axis at either end, so that points there are seen whole."""
 
 
 def sheet() -> AbstractContextManager[None]:
@@ -89,18 +117,160 @@ def look(series: Series) -> dict[str, Any]:
     return drawn
 
 
-def short(text: str, most: int = 44) -> str:
-    """One line of at most this many characters; what has no shape of its own is escaped."""
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
 def fitting(text: str, room: float) -> str:
     """One line of a title that is at most *room* points wide."""
-    line, size = short(text, MOST), _settings()["axes.titlesize"]
+    line, size = shortened(text, MOST), _settings()["axes.titlesize"]
     font = FontProperties(family=_settings()["font.family"], size=size)
     most, room = len(line), room / 1.04  # letters on a grid of pixels are wider
     while text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > room:
         most -= 1
-        line = short(text, most)
+        line = shortened(text, most)
     return line
+
+
+def scale(axes: Axes, which: Literal["x", "y"], axis: Axis, *, margin: bool) -> None:
+    """Give one of the axes its scale, limits and label; places are those of :meth:`Axis.at`.
+
+    Args:
+        axes: The axes.
+        which: Which of them.
+        axis: What it is to be.
+        margin: Whether places at its ends have a margin; axes of delta have one of their own.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "distance": {"value": "symlog", "base": 2, "linthresh": 1, "linscale": 0.5},
+        "delta": {"value": "symlog", "base": 10, "linthresh": axis.threshold, "linscale": 0.45},
+        "log": {"value": "log", "base": 10},
+        "linear": {"value": "linear"},
+    }
+    set_scale, set_limits = (getattr(axes, f"set_{which}{name}") for name in ("scale", "lim"))
+    set_scale(**options[axis.kind])
+    low, high = axis.low, axis.high
+    if margin and axis.kind in ("distance", "log"):
+        transform = getattr(axes, f"{which}axis").get_transform()
+        ends = transform.transform([low, high])
+        wider = ends + np.array([-MARGIN, MARGIN]) * (ends[1] - ends[0])
+        low, high = transform.inverted().transform(wider)
+    set_limits(low, high)
+    getattr(axes, f"set_{which}label")(shortened(_label(axis), LABEL), parse_math=False)
+
+
+def _label(axis: Axis) -> str:
+    """The label of an axis, of shares with the unit that their ticks have no room for."""
+    if not axis.percent:
+        return axis.label
+    return f"{axis.label[:-1]}, %)" if axis.label.endswith(")") else f"{axis.label} (%)"
+
+
+def _numbers(axis: Axis) -> list[str]:
+    return [text.removesuffix(" %") for text in axis.tick_names()]
+
+
+def ticks(axis: Any, places: Sequence[float], texts: Sequence[str]) -> None:
+    """Put ticks at these places and at no other, with these labels."""
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_major_formatter(FixedFormatter(texts))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def longest_name(chart: Chart) -> int:
+    """Characters that a name at the left has room for."""
+    return NAME if chart.cells is None else ROW
+
+
+def names_width(chart: Chart) -> int:
+    """Characters of the widest name at the left, as it is drawn."""
+    return min(longest_name(chart), widest(chart.y.names))
+
+
+def x_ticks(axes: Axes, chart: Chart) -> float:
+    """Ticks of the axis to the right.
+
+    Args:
+        axes: The axes.
+        chart: What is drawn in them.
+
+    Returns:
+        How much lower than one line the labels reach (points).
+    """
+    axis, width = chart.x, _width(chart)
+    if not axis.names:
+        numbers = _numbers(axis)
+        sizes = [CHARACTER * (len(number) + 1) for number in numbers]
+        ticks(axes.xaxis, axis.ticks, labels(axis, numbers, width, sizes))
+        return 0
+    names = [shortened(name, NAME) for name in axis.names]
+    room = name_room(axis, width)
+    texts, upright = names_below(names, room, CHARACTER)
+    size = min(TINY, max(TINIEST, 0.82 * room))
+    texts = labels(axis, texts, width, [size if upright else 0.0] * len(names))
+    ticks(axes.xaxis, axis.ticks, texts)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)
+        if upright:
+            label.set(rotation=90, fontsize=size)
+    if upright:
+        return widest(names) * size * 0.62 - HEIGHT
+    return 10.0 if any("\n" in text for text in texts) else 0
+
+
+def y_ticks(axes: Axes, chart: Chart, height: float) -> None:
+    """Ticks of the axis upwards.
+
+    Args:
+        axes: The axes.
+        chart: What is drawn in them.
+        height: How high they are drawn (points), as far as that is known.
+    """
+    axis = chart.y
+    if not axis.names:
+        numbers = _numbers(axis)
+        ticks(axes.yaxis, axis.ticks, labels(axis, numbers, height, [HEIGHT] * len(numbers)))
+        return
+    room = name_room(axis, height)
+    size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
+    names = [shortened(name, longest_name(chart)) for name in axis.names]
+    ticks(axes.yaxis, axis.ticks, labels(axis, names, height, [TINY] * len(names)))
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+        if size is not None:
+            label.set_fontsize(size)
+
+
+def rules(axes: Axes, chart: Chart) -> None:
+    """A thin line at 0, and the chart's rules with their labels at their ends."""
+    across = axes.axvline if chart.horizontal else axes.axhline
+    if zero_line(chart):
+        across(0, color="black", linewidth=0.5, zorder=0.4)
+    for rule, label in rules_inside(chart):
+        across(rule.at, zorder=0.5, **rule_look(named=rule.named))
+        if label:
+            upwards = chart.horizontal
+            axes.annotate(
+                shortened(label, NAME),
+                (rule.at, 1) if upwards else (1, rule.at),
+                xycoords=("data", "axes fraction") if upwards else ("axes fraction", "data"),
+                xytext=(0, 3) if upwards else (3, 0),
+                textcoords="offset points",
+                va="bottom" if upwards else "center",
+                ha="center" if upwards else "left",
+                fontsize=6.5,
+                parse_math=False,
+            )
+
+
+def rule_look(*, named: bool) -> dict[str, Any]:
+    """Colour and line of a rule: dashed where the legend names it, else dotted."""
+    if named:
+        return {"color": GREY, "linewidth": 0.9, "linestyle": "--"}
+    return {"color": "black", "linewidth": 0.5, "linestyle": ":"}
+
+
+def _width(chart: Chart) -> float:
+    """How wide the axes of a chart are in a figure of column width (points), about."""
+    width = ACROSS if chart.cells is None else BESIDE_SCALE
+    if not chart.y.names:
+        return width
+    names = 0.6 * SMALL * names_width(chart)
+    return width - max(0, names - 12) + (0 if chart.y.label else 11)

@@ -1,16 +1,16 @@
 """The frame of an SVG chart: its size, places in it, axes with their ticks, and rules."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from probe.findings.chart import Axis, Chart, Floats, Rule
 from probe.render.layout import (
+    LABEL,
+    NAME,
     labels,
-    name_lines,
     name_room,
+    names_below,
     rules_inside,
     value_axis,
     widest,
@@ -26,61 +26,53 @@ SCALE = 88.0
 """Width of what stands at the right of a heat map."""
 CHARACTER, LINE = 6.6, 11.5
 """Width of a character and height of a line, at most, in the fonts of the style sheet."""
-LABEL, NAME, RULE = 56, 24, 16
-"""Characters of the label of an axis, of a name at it, and of the label of a rule."""
+RULE = 16
+"""Characters of the label of a rule."""
 ROW, SERIES = 18.0, 10.0
 """Height of a row of a chart with named rows, and of each series in one."""
 
 
-@dataclass(frozen=True, eq=False)
 class Frame:
     """Where a chart stands inside its drawing.
 
     Args:
         chart: The chart.
+
+    Attributes:
         x_names: Names below the axis to the right, of one or two lines each.
+        upright: Whether these stand upright, for want of room.
         y_names: Names at the axis upwards.
         height: Height of the drawing.
         left: Width of what stands at the left of the axes.
         right: Width of what stands at the right.
         bottom: Height of what stands below.
-        upright: Whether the names below the axis stand upright, for want of room.
     """
 
-    chart: Chart
-    x_names: list[str]
-    y_names: list[str]
-    height: float
-    left: float
-    right: float
-    bottom: float
-    upright: bool
-
-    @classmethod
-    def of(cls, chart: Chart) -> "Frame":
-        """The frame that a chart needs."""
-        ends = [shortened(rule.label, RULE) for rule in chart.rules if not rule.named]
-        right = RIGHT if chart.horizontal else max(RIGHT, 15 + CHARACTER * widest(ends))
-        right = right if chart.cells is None else SCALE
-        y_names = [shortened(name, NAME) for name in chart.y.names]
-        left = LEFT
-        if y_names:
-            left = max(LEFT, 14 + CHARACTER * widest(y_names) + (LINE if chart.y.label else 0))
-        x_names = [shortened(name, NAME) for name in chart.x.names]
-        room = name_room(chart.x, WIDTH - left - right)
-        lines = name_lines(x_names, room, CHARACTER)
-        upright = widest(lines) * CHARACTER > room
-        bottom = BOTTOM
-        if upright:
-            bottom += CHARACTER * widest(x_names) - LINE
-        elif lines != x_names:
-            x_names, bottom = lines, BOTTOM + LINE
-        height = HEIGHT if not upright else HEIGHT + bottom - BOTTOM
-        if chart.horizontal and y_names:
-            height = TOP + bottom + len(y_names) * max(ROW, SERIES * len(chart.series))
-        elif y_names:
-            height = max(height, TOP + bottom + LINE * len(y_names))
-        return cls(chart, x_names, y_names, height, left, right, bottom, upright)
+    def __init__(self, chart: Chart) -> None:
+        self.chart = chart
+        self.y_names = [shortened(name, NAME) for name in chart.y.names]
+        self.left = LEFT
+        if self.y_names:
+            label = LINE if chart.y.label else 0
+            self.left = max(LEFT, 14 + CHARACTER * widest(self.y_names) + label)
+        self.right = RIGHT if chart.cells is None else SCALE
+        if chart.cells is None and not chart.horizontal:
+            ends = [shortened(rule.label, RULE) for rule in chart.rules if not rule.named]
+            self.right = max(RIGHT, 15 + CHARACTER * widest(ends))
+        names = [shortened(name, NAME) for name in chart.x.names]
+        room = name_room(chart.x, self.across)
+        self.x_names, self.upright = names_below(names, room, CHARACTER)
+        self.bottom, self.height = BOTTOM, HEIGHT
+        if self.upright:
+            more = CHARACTER * widest(names) - LINE
+            self.bottom, self.height = BOTTOM + more, HEIGHT + more
+        elif self.x_names != names:
+            self.bottom += LINE
+        rows = len(self.y_names)
+        if chart.horizontal and rows:
+            self.height = TOP + self.bottom + rows * max(ROW, SERIES * len(chart.series))
+        elif rows:
+            self.height = max(self.height, TOP + self.bottom + LINE * rows)
 
     @property
     def across(self) -> float:
@@ -100,13 +92,20 @@ class Frame:
         """Places of values along the axis upwards."""
         return np.asarray(self.height - self.bottom - self.chart.y.at(values) * self.upwards)
 
+    def values(self, values: ArrayLike) -> Floats:
+        """Places of values along the axis of values."""
+        return self.x(values) if self.chart.horizontal else self.y(values)
+
+    def pair(self, along: Floats, values: Floats) -> tuple[Floats, Floats]:
+        """Places across and upwards, of places along the other axis and along that of values."""
+        return (values, along) if self.chart.horizontal else (along, values)
+
     def line(self, at: float, **attributes: object) -> Markup:
         """A line across the axes at a value of the axis of values."""
+        place = float(self.values(at))
         if self.chart.horizontal:
-            place = float(self.x(at))
             ends = {"x1": place, "x2": place, "y1": TOP, "y2": self.height - self.bottom}
         else:
-            place = float(self.y(at))
             ends = {"x1": self.left, "x2": WIDTH - self.right, "y1": place, "y2": place}
         return element("line", **ends, **attributes)
 
@@ -140,13 +139,13 @@ def _x_ticks(frame: Frame, bottom: float) -> list[Markup]:
     axis, parts = frame.chart.x, []
     texts = frame.x_names or axis.tick_names()
     sizes = [LINE if frame.upright else CHARACTER * (widest([text]) + 1) for text in texts]
-    shown = labels(axis, frame.across, sizes)
-    for place, text, whole in zip(frame.x(axis.ticks), texts, shown, strict=True):
+    shown = labels(axis, texts, frame.across, sizes)
+    for place, text in zip(frame.x(axis.ticks), shown, strict=True):
         parts.append(element("line", x1=place, x2=place, y1=bottom, y2=bottom + 4, class_="axis"))
-        if whole and frame.upright:
+        if text and frame.upright:
             turned = f"translate({place + 3.5:.1f} {bottom + 7:.1f}) rotate(-90)"
             parts.append(element("text", text, transform=turned, text_anchor="end"))
-        elif whole:
+        elif text:
             parts += [
                 element("text", line, x=place, y=bottom + 16 + LINE * row, text_anchor="middle")
                 for row, line in enumerate(text.split("\n"))
@@ -157,11 +156,11 @@ def _x_ticks(frame: Frame, bottom: float) -> list[Markup]:
 def _y_ticks(frame: Frame) -> list[Markup]:
     axis = frame.chart.y
     texts = frame.y_names or axis.tick_names()
-    shown = labels(axis, frame.upwards, [LINE - 0.5] * len(texts))
+    shown = labels(axis, texts, frame.upwards, [LINE - 0.5] * len(texts))
     return [
         element("text", text, x=frame.left - 6, y=place + 3.5, text_anchor="end")
-        for place, text, whole in zip(frame.y(axis.ticks), texts, shown, strict=True)
-        if whole
+        for place, text in zip(frame.y(axis.ticks), shown, strict=True)
+        if text
     ]
 
 

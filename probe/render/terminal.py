@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from probe.findings.base import Finding
 from probe.findings.table import Table
-from probe.text import aligned, in_blocks, printable, wrapped
+from probe.text import aligned, printable, wrapped
 
 
 def answers(findings: Sequence[Finding]) -> Iterator[str]:
@@ -56,11 +56,7 @@ def table_text(table: Table) -> str:
     rows = [table.headers, *table.rows]
     if table.listed:
         rows = [["", *row] for row in table.rows]
-    lines = (
-        in_blocks(rows, rule=table.rule)
-        if table.blocks
-        else aligned(rows, rule=table.rule, numbers=table.numbers)
-    )
+    lines = aligned(rows, rule=table.rule, numbers=table.numbers, blocks=table.blocks)
     lines = textwrap.indent(lines, " " * table.indent)
     parts = [f"{table.caption}\n{lines}" if table.captioned else lines]
     if table.below:

@@ -17,10 +17,8 @@ from probe.corpus.sample import Corpus, Omitted, load_corpus
 from probe.corpus.windows import Document, Place, Window, Windows, token_counts
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
-from probe.perturbations.condition import Condition
-from probe.perturbations.samplers import Sampler
-from probe.perturbations.sources import Sources, check_texts, ordinary_ids
-from probe.perturbations.traits import is_nested, is_random
+from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
+from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
 from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols.base import Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored

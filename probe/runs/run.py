@@ -122,7 +122,7 @@ def _dtype(config: Config, model: CausalModel | None) -> str:
 
 
 def load(experiment: Experiment) -> CausalModel:
-    """Load the model of a run as its configuration says."""
+    """Load the model of an experiment as its configuration says."""
     settings = experiment.config.model
     return load_model(
         experiment.source,

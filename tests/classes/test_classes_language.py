@@ -12,7 +12,7 @@ from simulated import Simulation
 from probe.classes.registry import choose
 from probe.classes.table import classify
 from probe.errors import UsageError
-from probe.perturbations import language
+from probe.perturbations import units
 
 SMALL = Simulation({}, documents=2, windows=1, length=40, boundaries=(20,), reach=20)
 
@@ -58,7 +58,7 @@ def test_entities(pipeline: Path) -> None:
 
 def test_one_analysis_serves_both(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is sent through the pipeline once, however many classes ask."""
-    loaded = language.pipeline(str(pipeline))
+    loaded = units.pipeline(str(pipeline))
     seen: list[str] = []
 
     class Counting:
@@ -71,7 +71,7 @@ def test_one_analysis_serves_both(pipeline: Path, monkeypatch: pytest.MonkeyPatc
             return loaded(text)
 
     counting = Counting()
-    monkeypatch.setattr(language, "pipeline", lambda _: counting)
+    monkeypatch.setattr(units, "pipeline", lambda _: counting)
     window = window_of(TOKENS)
     for one in choose([f"{name}(model={str(pipeline)!r})" for name in ("pos", "entity")]):
         one.labels(window)
@@ -85,9 +85,9 @@ def test_kept_with_the_pipelines_version(pipeline: Path, tmp_path: Path) -> None
     (before,) = choose([name])
     assert before.version
     classify(run, [name])
-    language.pipeline.cache_clear()
+    units.pipeline.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language, "pipeline", None)  # nothing is loaded for what is there
+        patch.setattr(units, "pipeline", None)  # nothing is loaded for what is there
         classify(run, [name])
     meta = pipeline / "meta.json"
     meta.write_text(meta.read_text("utf-8").replace("0.0.0", "0.0.1"), encoding="utf-8")

@@ -12,8 +12,9 @@ from probe.errors import UsageError
 from probe.findings import by_tolerance, classes, contrasts, curve, documents, information
 from probe.findings.base import findings
 from probe.findings.chart import EmptyChartError
-from probe.render import figures, style, svg
+from probe.render import figures, svg
 from probe.render.layout import legend_entries
+from probe.render.markup import shortened
 
 EDGES = np.array([*range(8), 8, 16, 32, 64, 128, 256, 512])
 OCTAVES = np.array([0, 8, 16, 32, 64, 128, 256, 512])
@@ -204,7 +205,7 @@ def test_classes_without_contexts_have_no_lengths(run):
     assert {series.role for series in chart.series} == {"series"}
     assert_drawn(chart)
     legend = figures.draw(chart).get_legend().get_texts()
-    assert legend[0].get_text() == style.short(MARKUP, 52)
+    assert legend[0].get_text() == shortened(MARKUP, 52)
     assert not legend[0].get_parse_math()
 
 
@@ -448,7 +449,7 @@ def test_heatmap_by_document(run, monkeypatch):
     assert (chart.y.low, chart.y.high) == (4, 0)
     assert chart.y.names[0] == f"00 {MARKUP}"
     name = figures.draw(chart).get_yticklabels()[0]
-    assert name.get_text() == style.short(f"00 {MARKUP}", 18)
+    assert name.get_text() == shortened(f"00 {MARKUP}", 18)
     assert not name.get_parse_math()
     assert_drawn(chart)
 

@@ -9,10 +9,9 @@ from stub_spacy import forget
 from token_texts import written
 
 from probe.errors import UsageError
-from probe.perturbations import language
+from probe.perturbations import units
 from probe.perturbations.condition import parse
-from probe.perturbations.filters import keep
-from probe.perturbations.removal import drop
+from probe.perturbations.removal import drop, keep
 
 pytestmark = REAL
 TOKENS = ("An", "na", " Smith", " saw", "\n", " the", " ca", "ts", " in", " Paris", ".")
@@ -26,14 +25,14 @@ def _no_stand_in() -> None:
 
 def test_parts_of_speech() -> None:
     """Every piece of a word has the tag of the whole word; a line end has none."""
-    found = language.parts_of_speech(TEXT.text, TEXT.char_start, TEXT.char_end, model=PIPELINE)
+    found = units.word_labels("pos", TEXT.text, TEXT.char_start, TEXT.char_end, model=PIPELINE)
     name, noun = "PROPN", "NOUN"
     assert found == [name, name, name, "VERB", None, "DET", noun, noun, "ADP", name, "PUNCT"]
 
 
 def test_entities() -> None:
     """A name of two words is one person, in all its tokens."""
-    found = language.entities(TEXT.text, TEXT.char_start, TEXT.char_end, model=PIPELINE)
+    found = units.word_labels("entity", TEXT.text, TEXT.char_start, TEXT.char_end, model=PIPELINE)
     assert found == [*["PERSON"] * 3, "", None, *[""] * 4, "GPE", ""]
 
 
@@ -56,7 +55,7 @@ def test_keep_and_drop(what: str, expected: list[str]) -> None:
 
 def test_its_version_is_known() -> None:
     """A run is marked with the pipeline; a condition names it as any parameter."""
-    assert language.pipeline_version(PIPELINE).endswith(", 3.8.0")
+    assert units.pipeline_version(PIPELINE).endswith(", 3.8.0")
     condition = parse(f"keep(what='NOUN', model={PIPELINE!r})")
     assert condition.needs_text
 
@@ -66,4 +65,6 @@ def test_a_part_is_missing(tmp_path: Path) -> None:
     spacy = pytest.importorskip("spacy")
     spacy.load(PIPELINE, exclude=["ner"]).to_disk(tmp_path / "without")
     with pytest.raises(UsageError, match="looks for no entities; its parts: tok2vec, tagger"):
-        language.entities("Anna", np.array([0]), np.array([4]), model=str(tmp_path / "without"))
+        units.word_labels(
+            "entity", "Anna", np.array([0]), np.array([4]), model=str(tmp_path / "without")
+        )

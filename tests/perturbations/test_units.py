@@ -1,19 +1,39 @@
 """Words, sentences, labels and common types of tokens, none of them re-tokenised."""
 
+import sys
+
 import numpy as np
 import pytest
 from corpus_fixtures import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_spacy import forget, install
+from stub_spacy import Pipeline, forget, install
 from token_texts import spelled, written
 
 from probe.classes.tokens import TokenCounts
-from probe.perturbations.units import SyntheticText, TokenText, common_types, pre_tokens
+from probe.errors import UsageError
+from probe.perturbations.units import (
+    MODEL,
+    SyntheticText,
+    TokenText,
+    analysed,
+    common_types,
+    pipeline,
+    pipeline_version,
+    pre_tokens,
+    word_labels,
+)
 
 TOKENS = ("Hel", "lo", " wor", "ld", ".", " It", " rains", "!", "\n\n", "We", " stay")
 WORDS = [0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 7]  # white space belongs to the word behind it
 SENTENCES = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    forget()
+    yield
+    forget()
 
 
 def from_zero(units):
@@ -57,7 +77,7 @@ def test_another_unit_is_refused():
     """Also by the text that stands in for others."""
     for text in (written(TOKENS), SyntheticText(4)):
         with pytest.raises(
-            ValueError, match="unit must be one of 'token', 'word', 'sentence'; got 'x'"
+            ValueError, match="unit must be 'token' or 'word' or 'sentence'; got 'x'"
         ):
             text.units("x")
 
@@ -76,14 +96,13 @@ def test_tokens_of_a_tokenizer():
 
 def test_labels_are_found_once(monkeypatch):
     """The whole text is sent through the pipeline once, whichever part asks."""
-    pipeline = install(monkeypatch)
+    stub = install(monkeypatch)
     text = written(["Anna", " Sm", "ith", " saw", "\n\n", "the", " cats", "."])
     expected = ["PROPN", "PROPN", "PROPN", "VERB", None, "DET", "NOUN", "PUNCT"]
     assert text[2:6].labels("pos") == expected[2:6]
     assert text.labels("pos") == expected
     assert text.labels("entity")[:5] == ["PERSON"] * 3 + ["", None]
-    assert pipeline.seen == [text.text]
-    forget()
+    assert stub.seen == [text.text]
 
 
 def test_common_types_are_the_frequent_class():
@@ -109,3 +128,43 @@ def test_without_counts_the_text_counts_its_own():
         False,
         False,
     ]
+
+
+# ------------------------------------------------------------------------------ spaCy
+
+
+def test_a_token_has_the_label_of_its_first_character(monkeypatch):
+    """The first that is no space, by a plain search through spaCy's tokens."""
+    install(monkeypatch)
+    text = written([" An", "na", ",", " ", "\n", " old dog", "", "s. the"])
+    found = word_labels("pos", text.text, text.char_start, text.char_end)
+    document = analysed(MODEL, text.text)
+    for first, end, tag in zip(text.char_start, text.char_end, found, strict=True):
+        at = next((place for place in range(first, end) if not text.text[place].isspace()), None)
+        holders = [t.pos_ for t in document if at is not None and t.idx <= at < t.idx + len(t)]
+        assert tag == (holders[0] if holders else None)
+
+
+def test_what_a_pipeline_does_not_tell(monkeypatch):
+    """One that assigns no labels says so with what it has; an empty text needs none."""
+    install(monkeypatch, Pipeline("TAG"))
+    nothing = np.empty(0, dtype=np.int64)
+    for kind, said in (
+        ("pos", "assigns no parts of speech; its parts: tag"),
+        ("entity", "looks for no entities; its parts: tag"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            word_labels(kind, "a", np.array([0]), np.array([1]))
+        assert word_labels(kind, "", nothing, nothing) == []
+
+
+def test_what_is_missing_is_told(monkeypatch):
+    """Without spaCy the extra to install, without the pipeline how to get it."""
+    install(monkeypatch)
+    with pytest.raises(UsageError, match=r"'missing' cannot be loaded; .* spacy download missing"):
+        pipeline("missing")
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    forget()
+    with pytest.raises(UsageError, match=r"need spaCy: pip install 'context-probe\[nlp\]'"):
+        pipeline("en_core_web_sm")
+    assert pipeline_version("missing") == ""

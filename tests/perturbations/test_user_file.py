@@ -10,7 +10,7 @@ from probe.config import check
 from probe.errors import UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import code_versions, parse
-from probe.perturbations.registry import load_file
+from probe.registry import run_file
 
 ROTATE = '''
 import numpy as np
@@ -67,7 +67,7 @@ def test_listed_and_shown(file):
 
 def test_its_mark_changes_with_its_code(file, tmp_path):
     """Built-in ones have none: what they do belongs to the version."""
-    load_file(file)
+    run_file(file)
     conditions = [
         parse("rotate_for_a_test"),
         parse("[drop(0.5), rotate_for_a_test]"),
@@ -76,7 +76,7 @@ def test_its_mark_changes_with_its_code(file, tmp_path):
     before = code_versions(conditions)
     assert list(before) == ["rotate_for_a_test"]
     (tmp_path / "own.py").write_text(ROTATE.replace("np.roll(far, by)", "np.roll(far, -by)"))
-    load_file(file)
+    run_file(file)
     assert code_versions(conditions).keys() == before.keys()
     assert code_versions(conditions) != before
 
@@ -102,4 +102,4 @@ def test_a_file_that_is_none(tmp_path, content, message):
 
 def test_no_such_file():
     with pytest.raises(UsageError, match=r"'nowhere\.py' cannot be read: No such file"):
-        load_file("nowhere.py")
+        run_file("nowhere.py")

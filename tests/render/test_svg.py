@@ -13,8 +13,8 @@ from probe.findings.chart import Axis, Cells, Chart, Interval, Rule, Series, lin
 from probe.render import svg
 from probe.render.layout import labels, legend_entries
 from probe.render.markup import element, shortened
+from probe.render.svg import TITLED, between, levels, steps
 from probe.render.svg_frame import Frame
-from probe.render.svg_marks import TITLED, between, levels, steps
 
 ASSETS = sorted(Path(svg.__file__).parents[1].glob("*/assets/*.css"))
 UNSTYLED = {"beyond"}
@@ -54,7 +54,7 @@ def test_every_chart_is_drawn(sample):
     assert root.get("aria-label")
     assert not re.search(r"\sstyle=|\b(nan|inf)\b", drawn)
     width, height = map(float, root.get("viewBox").split()[2:])
-    frame = Frame.of(sample)
+    frame = Frame(sample)
     assert frame.across > width / 3
     assert frame.upwards > height / 4
 
@@ -78,7 +78,7 @@ def test_the_legend_names_all_that_is_drawn(sample):
 
 def test_all_marks_lie_inside_the_drawing(sample):
     """What lies outside of the axes is drawn at their edges."""
-    frame = Frame.of(sample)
+    frame = Frame(sample)
     for part in parsed(svg.draw(sample)).iter():
         for point in re.findall(r"([-\d.]+),([-\d.]+)", part.get("points", "")):
             x, y = map(float, point)
@@ -146,7 +146,7 @@ def test_a_horizontal_chart_names_its_rows():
         assert bar.get("y1") == bar.get("y2")
         assert float(bar.get("x1")) < float(bar.get("x2"))
     short = replace(chart, y=replace(chart.y, names=list("abcdefgh")))
-    assert Frame.of(short).left < Frame.of(chart).left
+    assert Frame(short).left < Frame(chart).left
 
 
 def test_the_colour_may_differ_from_dashes_and_mark():
@@ -160,7 +160,7 @@ def test_the_colour_may_differ_from_dashes_and_mark():
 def test_what_has_no_answer_is_a_cross_on_the_axis():
     """At the start of the axis of values; what lies beyond is a triangle where it is said to be."""
     chart = SAMPLES["tolerance"]()
-    frame = Frame.of(chart)
+    frame = Frame(chart)
     drawn = svg.draw(chart)
     crosses, triangles = of_class(drawn, "unresolved"), of_class(drawn, "beyond")
     assert len(crosses) == 2
@@ -251,8 +251,8 @@ def test_rows_of_cells_stand_from_the_top_down():
 def test_labels_of_ticks_leave_room():
     """0 and powers of ten come first, and no two are nearer than they are long."""
     axis = Axis("", -10, 10, "delta", [-10, -3, -1, -0.3, 0, 0.3, 1, 3, 10], threshold=0.1)
-    assert labels(axis, 1000, [20] * 9) == axis.tick_names()
-    shown = labels(axis, 100, [20] * 9)
+    assert labels(axis, axis.tick_names(), 1000, [20] * 9) == axis.tick_names()
+    shown = labels(axis, axis.tick_names(), 100, [20] * 9)
     assert {"0", "1", "10", "−1", "−10"} == {name for name in shown if name}
     places = axis.at(axis.ticks) * 100
     kept = [place for place, name in zip(places, shown, strict=True) if name]
