@@ -51,7 +51,7 @@ def cells(
         signature``. Three more begin with its name, all of rows with a boundary:
         ``_windows`` has ``condition, document, window, grey, targets, delta_sum``;
         ``_deltas`` has ``condition, octave, targets, delta_sum`` of each cell of delta, see
-        :class:`probe.analysis.deltas.Deltas`; ``_tails`` the same of single deltas above a
+        :class:`probe.analysis.counter.Deltas`; ``_tails`` the same of single deltas above a
         bound taken from a sample. The last two lack grey rows, and ``_deltas`` the noise
         control.
 

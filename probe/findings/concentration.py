@@ -102,7 +102,7 @@ def shares(run: OpenRun) -> pd.DataFrame:
 def quantiles(run: OpenRun) -> pd.DataFrame:
     """Quantiles of delta over targets, by condition and octave of distance.
 
-    They are read off the counts of :class:`probe.analysis.deltas.Deltas`: no quantile is further
+    They are read off the counts of :class:`probe.analysis.counter.Deltas`: no quantile is further
     off than a cell is wide.
 
     Args:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from probe.analysis import deltas as deltas_module
-from probe.analysis.deltas import LINEAR, Deltas
+from probe.analysis import counter as counter_module
+from probe.analysis.counter import LINEAR, Deltas
 
 
 def counted(values: np.ndarray, octaves: np.ndarray, pieces: int = 1) -> dict[str, np.ndarray]:
@@ -19,7 +19,7 @@ def counted(values: np.ndarray, octaves: np.ndarray, pieces: int = 1) -> dict[st
 @pytest.mark.parametrize("pieces", [1, 13])
 def test_no_cell_is_wider_than_a_thousandth(monkeypatch, pieces):
     """Sorted, the values of a cell are next to one another and hardly differ; sums are exact."""
-    monkeypatch.setattr(deltas_module, "_TOGETHER", 1000)
+    monkeypatch.setattr(counter_module, "_TOGETHER", 1000)
     rng = np.random.default_rng(0)
     size = 20_000
     values = rng.choice([-1, 1], size) * 10.0 ** rng.uniform(-8, 2, size)
