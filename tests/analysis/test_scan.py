@@ -32,31 +32,31 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("scores/*.parquet"))
 
 
-def frame_of(scan: Scan, block: Block) -> pd.DataFrame:
-    """The rows of a block with their names."""
+def columns_of(scan: Scan, block: Block) -> dict[str, np.ndarray]:
+    """The rows of a block with their names, by column."""
     layout = block.layout
     start = layout.spread(block.start)
-    return pd.DataFrame(
-        {
-            "document": np.array(scan.documents)[layout.spread(block.document)],
-            "window": layout.spread(block.window),
-            "position": layout.place + start,
-            "boundary": np.where(layout.free, -1, layout.beyond + start),
-            "distance": layout.distance,
-            "condition": np.array(scan.conditions)[layout.spread(layout.condition)],
-            "far": layout.far,
-            "grey": layout.grey,
-            "delta": block.delta,
-            "free": layout.free,
-        }
-    )
+    return {
+        "document": np.array(scan.documents)[layout.spread(block.document)],
+        "window": layout.spread(block.window),
+        "position": layout.place + start,
+        "boundary": np.where(layout.free, -1, layout.beyond + start),
+        "distance": layout.distance,
+        "condition": np.array(scan.conditions)[layout.spread(layout.condition)],
+        "far": layout.far,
+        "grey": layout.grey,
+        "delta": block.delta,
+        "free": layout.free,
+    }
 
 
-def rows_of(connection, **how) -> pd.DataFrame:
+def rows_of(connection) -> pd.DataFrame:
     """All rows of all blocks."""
     scan = Scan(connection)
-    blocks = scan.each(lambda blocks: [frame_of(scan, block) for block in blocks])
-    return pd.concat([frame for part in blocks for frame in part], ignore_index=True)
+    blocks = scan.each(lambda blocks: [columns_of(scan, block) for block in blocks])
+    parts = [columns for part in blocks for columns in part]
+    # One frame at the end: blocks of seven rows are thousands.
+    return pd.DataFrame({name: np.concatenate([one[name] for one in parts]) for name in parts[0]})
 
 
 @pytest.mark.parametrize("block", [7, 1000, 1 << 18])

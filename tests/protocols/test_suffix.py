@@ -142,10 +142,10 @@ def test_rows_are_those_of_plain_forwards(
                 lead = [ids[0]]
             lead = [] if first_token == "none" else lead
             before = np.array([*lead, *ids[48 - prefix : 48]], dtype=np.int64)
-            for condition, tokens in own.items():
+            skip = int(len(before) == 0)
+            forwarded = plain_logp(model, np.stack([[*before, *tokens] for tokens in own.values()]))
+            for (condition, tokens), logp in zip(own.items(), forwarded, strict=True):
                 known = rows[(rows.condition == condition) & (rows.boundary == start + 48 - prefix)]
-                skip = int(len(before) == 0)
-                logp = plain_logp(model, np.concatenate([before, tokens]))
                 nll = -logp[np.arange(TOKENS - skip) + len(before) + skip - 1, tokens[skip:]]
                 assert np.abs(known.nll.to_numpy() - nll).max() <= 1e-4, (prefix, condition)
                 assert known.position.tolist() == list(range(start + 48 + skip, start + 64))

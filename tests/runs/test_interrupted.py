@@ -134,7 +134,7 @@ def test_terminated(base: dict[str, Any], tmp_path: Path) -> None:
     ) as process:
         until = time.monotonic() + 120
         while not list(results.glob("tiny/scores/*.parquet")) and time.monotonic() < until:
-            time.sleep(0.001)
+            time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         printed, told = process.communicate()
     assert (process.returncode, printed) == (143, "")
