@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.text import counted
@@ -81,7 +81,7 @@ def stretch(documents: int, confidence: float) -> float:
         return float("nan")
     quantile = (1 + confidence) / 2
     widening = np.sqrt(documents / (documents - 1))
-    return float(t.ppf(quantile, documents - 1) / norm.ppf(quantile) * widening)
+    return float(stdtrit(documents - 1, quantile) / ndtri(quantile) * widening)
 
 
 def ratio(sums: Floats, targets: Floats) -> Floats:

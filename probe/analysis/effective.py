@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from probe import text as words
 from probe.analysis.bins import SINGLE
@@ -194,7 +194,7 @@ def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
         values[index:] for values in (curve.resampled.mean, curve.resampled.standard_error)
     )
     level = (1 - curve.confidence) / 2 / len(mean)
-    limit = mean - t.ppf(1 - level, curve.resampled.documents - 1) * error
+    limit = mean - stdtrit(curve.resampled.documents - 1, 1 - level) * error
     return bool((limit > epsilon).any())
 
 
@@ -328,7 +328,7 @@ def lower_by_tests(
         return 0
     most = len(sums.lower) if most is None else most
     level = (1 - confidence) / 2 / len(SPANS)
-    quantile = float(t.ppf(1 - level, sums.documents - 1))
+    quantile = float(stdtrit(sums.documents - 1, 1 - level))
     # Summed from the left, so that each stretch is a difference.
     excess, targets = (
         np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))

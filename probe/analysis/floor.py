@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import standard_error
@@ -45,7 +45,8 @@ def is_noise(condition: str) -> bool:
 
 def without_noise(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a frame with ``condition`` that are not of the noise control."""
-    return frame[~frame["condition"].map(is_noise).astype(bool)]
+    noise = [name for name in frame["condition"].unique() if is_noise(str(name))]
+    return frame[~frame["condition"].isin(noise)]
 
 
 def noise_condition(frame: pd.DataFrame) -> str | None:
@@ -109,7 +110,7 @@ def limit(by_document: pd.DataFrame, confidence: float) -> float:
         counts = by_document["targets"].to_numpy(dtype=np.float64)[:, None]
         error = max(error, float(standard_error(sums, counts)[0]))
         freedom = len(by_document) - 1
-    return float(abs(mean) + t.ppf((1 + confidence) / 2, freedom) * error)
+    return float(abs(mean) + stdtrit(freedom, (1 + confidence) / 2) * error)
 
 
 def length_limit(facts: Record) -> float:

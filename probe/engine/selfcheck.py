@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 from transformers.cache_utils import Cache
 
 from probe.engine.branch import Node
@@ -266,7 +266,7 @@ def _judged(
     sd, limit = 0.0, worst
     if count > 1:
         sd = float(difference.std())
-        limit = abs(mean) + float(t.ppf(0.975, count - 1)) * sd / count**0.5
+        limit = abs(mean) + float(stdtrit(count - 1, 0.975)) * sd / count**0.5
     if limits is None:
         passed = abs(mean) <= ROUNDED_MEAN and sd <= ROUNDED_SD
     else:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
@@ -65,7 +65,7 @@ def detectable(run: OpenRun) -> pd.DataFrame:
             continue
         documents = (curve.sums.targets > 0).sum(axis=0)
         freedom = np.where(documents > 1, documents - 1, np.nan)
-        factor = t.ppf((1 + run.analysis.confidence) / 2, freedom) + t.ppf(POWER, freedom)
+        factor = stdtrit(freedom, (1 + run.analysis.confidence) / 2) + stdtrit(freedom, POWER)
         frames.append(
             pd.DataFrame(
                 {

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar, nnls
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from probe.analysis.bins import PLACES, place_edges, place_index
 from probe.analysis.bootstrap import Floats, bootstrap
@@ -188,7 +188,7 @@ def _worsening(rises: Floats, confidence: float) -> tuple[float, float] | None:
     if len(rises) < FEWEST_DOCUMENTS:
         return None
     error = rises.std(ddof=1) / np.sqrt(len(rises))
-    low = rises.mean() - t.ppf((1 + confidence) / 2, len(rises) - 1) * error
+    low = rises.mean() - stdtrit(len(rises) - 1, (1 + confidence) / 2) * error
     return (float(rises.mean()), float(low)) if low > 0 else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from probe.analysis.bootstrap import (
     Bootstrap,
@@ -178,8 +178,8 @@ def proportion_interval(hits: Floats, trials: Floats, confidence: float) -> tupl
     error = float(standard_error(hits[:, None], trials[:, None])[0])
     effective = min(total, share * (1 - share) / error**2) if error > 0 else float(documents)
     quantile = (1 + confidence) / 2
-    z = float(norm.ppf(quantile))
-    effective *= (z / float(t.ppf(quantile, documents - 1))) ** 2
+    z = float(ndtri(quantile))
+    effective *= (z / float(stdtrit(documents - 1, quantile))) ** 2
     middle = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z * np.sqrt(share * (1 - share) / effective + (z / (2 * effective)) ** 2)
     half /= 1 + z**2 / effective

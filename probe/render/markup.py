@@ -65,7 +65,7 @@ def token_markup(piece: str) -> Markup:
     Args:
         piece: Part of a document's text.
     """
-    if piece.isascii() and piece.isprintable():
+    if _is_plain(piece):
         return escape(piece)
     parts = []
     for index, (char, unseen, label) in enumerate(_characters(piece, inside=False)):
@@ -83,6 +83,8 @@ def token_markup(piece: str) -> Markup:
 
 def text_markup(text: str) -> Markup:
     """Running text as HTML: as :func:`token_markup`, but newlines and tabs are just kept."""
+    if _is_plain(text.translate(dict.fromkeys(map(ord, _BREAKS)))):
+        return escape(text)
     return Markup("").join(
         Markup('<i class="u">{}</i>').format(label)
         if unseen and char not in _BREAKS
@@ -126,6 +128,11 @@ def _part(starts: Sequence[int], ends: Sequence[int], place: int) -> str:
     while high + 1 < len(starts) and (starts[high + 1], ends[high + 1]) == span:
         high += 1
     return f"‹{place - low + 1}/{high - low + 1}›"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether each character is shown as it is; the quick answer for most text."""
+    return text.isascii() and text.isprintable()
 
 
 def _characters(text: str, *, inside: bool) -> Iterator[tuple[str, bool, str]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from probe.analysis.bootstrap import Floats, ratio, standard_error
 from probe.analysis.open_run import OpenRun
@@ -205,8 +205,8 @@ def _ranked(rows: pd.DataFrame, heads: pd.DataFrame, confidence: float) -> pd.Da
     error = standard_error(sums, targets)
     freedom = np.maximum(1, documents - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(error > 0, 2 * t.sf(np.abs(delta) / error, freedom), (delta == 0) * 1.0)
-    half = t.isf((1 - confidence) / len(names) / 2, freedom) * error
+        p = np.where(error > 0, 2 * stdtr(freedom, -np.abs(delta) / error), (delta == 0) * 1.0)
+    half = -stdtrit(freedom, (1 - confidence) / len(names) / 2) * error
     frame = heads.assign(
         delta=delta,
         low=delta - half,
