@@ -29,14 +29,14 @@ from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, findings, plots
 from probe.findings.chart import Chart, EmptyChartError
-from probe.findings.context_lengths import (
+from probe.findings.dense.context_lengths import (
     KL,
     importance,
     lengths,
     mean_importance,
     token_importance,
 )
-from probe.findings.dense import MOST_NAMES, chart, finding, plot
+from probe.findings.dense.finding import MOST_NAMES, chart, finding, plot
 from probe.findings.reading import reading
 from probe.findings.table import decimals
 from probe.protocols import registry

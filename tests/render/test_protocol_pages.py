@@ -17,7 +17,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.sums import in_words
 from probe.commands.main import group
 from probe.findings.bands import bands
-from probe.findings.context_lengths import lengths, mean_importance
+from probe.findings.dense.context_lengths import lengths, mean_importance
 from probe.findings.passages import passages
 from probe.findings.suffix import suffixes
 from probe.findings.table import decimals

@@ -22,7 +22,8 @@ from probe.findings.chart import (
     distance_axis,
     linear_axis,
 )
-from probe.findings.context_lengths import (
+from probe.findings.curve import chart as curve_chart
+from probe.findings.dense.context_lengths import (
     KL,
     Measure,
     importance,
@@ -30,7 +31,6 @@ from probe.findings.context_lengths import (
     longest_context,
     mean_importance,
 )
-from probe.findings.curve import chart as curve_chart
 from probe.findings.key_tokens import read_window
 from probe.findings.table import Table, ranged, records
 from probe.text import counted, one_line
