@@ -65,9 +65,10 @@ def tolerance(family: str) -> float:
     """Largest difference of a loss, nats.
 
     Recurrent layers sum in another order when a text is cut elsewhere, and the gated delta rule
-    with random weights magnifies rounding: one bit of the embeddings moves its losses as far.
+    with random weights magnifies rounding: the last bit of the embeddings, up or down at random,
+    moves its losses by 1.5e-4 to 4.6e-4 nats (four draws).
     """
-    return {"mamba2": 5e-5, "qwen3_next": 2e-4}.get(family, 1e-5)
+    return {"mamba2": 5e-5, "qwen3_next": 5e-4}.get(family, 1e-5)
 
 
 def window(index: int = 0, length: int = LENGTH) -> Window:
