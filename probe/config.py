@@ -248,11 +248,8 @@ class Config(Part):
     @field_validator("measures")
     @classmethod
     def _each_once(cls, measures: list[Measure], info: ValidationInfo) -> list[Measure]:
-        protocol = info.data.get("protocol")
-        if protocol is not None and protocol.without_kl and "kl" in measures:
-            raise ValueError(
-                f"allowed with protocol {protocol.kind}: nll, top1, entropy; {protocol.without_kl}"
-            )
+        if (protocol := info.data.get("protocol")) is not None:
+            protocol.check_measures(measures)
         return list(dict.fromkeys(measures))
 
     @field_validator("conditions", mode="before")

@@ -50,7 +50,8 @@ class Layout:
         first: Index of the first row of each stretch, shape ``(stretches,)``, rising.
         condition: Number of its condition, see :attr:`Scan.conditions`; same shape.
         place: Index of each row's target in its window, shape ``(rows,)``, as all that follow.
-        beyond: Tokens between the start of the window and the boundary; -1 without a boundary.
+        beyond: Tokens between the start of the window and the boundary, which lies in it; -1
+            without a boundary.
         distance: Tokens from the boundary.
         context: Tokens of the longest context, see :class:`probe.results.record.Reading`.
     """

@@ -203,7 +203,7 @@ def _floor_record(floor: NoiseFloor) -> dict[str, Any]:
 def _lowest(run: OpenRun, context: EffectiveContext) -> str:
     """By how much a condition lowers the loss where it does most, and its interval."""
     rows = usable(run, context.condition)
-    row = records(rows.nsmallest(1, "delta"))[0]
+    row = rows.nsmallest(1, "delta").to_dict("records")[0]
     place = between(row)
     at = f"distances {place}" if "–" in place else f"distance {place}"
     low, high = (f"{-row[name]:.3f}".replace("-", "−") for name in ("high", "low"))

@@ -15,7 +15,7 @@ from probe.analysis.sums import from_starts, located
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Role, Series, delta_axis, distance_axis
 from probe.findings.curve import threshold_of
-from probe.findings.table import Table, between, decimals, middles, percent, records
+from probe.findings.table import Table, between, by_condition, decimals, middles, percent, records
 
 TOP = 0.01
 """Share of the targets whose part of the sum is given."""
@@ -187,10 +187,9 @@ def _table(rows: pd.DataFrame) -> Table:
             [
                 str(row["condition"]),
                 between(row),
-                *(f"{row[name]:.0%}" for name in ("helped", "hurt")),
-                "–" if row["top_share"] is None else f"{row['top_share']:.0%}",
+                *(percent(row[name]) for name in ("helped", "hurt", "top_share")),
             ]
-            for row in records(rows)
+            for row in by_condition(rows)
         ],
         shown="both",
     )

@@ -203,7 +203,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     label = "difference of losses (nats a token)"
     few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
     table = pivot(
-        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''})",
+        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
         rows.to_dict("records"),
         names,
         by="contrast",

@@ -328,6 +328,10 @@ def tried_nested(condition: Condition, shorter: int, longer: int) -> bool:
 
 
 def _declared(condition: Condition, trait: str, *tokens: int) -> bool | None:
+    """What the only step of a condition declares; a chain is tried even where all its steps do.
+
+    A removal at its end makes steady what a permutation before it did not.
+    """
     if len(condition.steps) > 1:
         return None
     (step,) = condition.steps

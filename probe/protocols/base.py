@@ -278,8 +278,6 @@ class Protocol(Part):
     """Whether conditions but ``truncate`` and its noise mean nothing."""
     has_far_start: ClassVar[bool] = False
     """Whether the length of what is perturbed is read from where its far text begins."""
-    without_kl: ClassVar[str] = ""
-    """Why distributions mean nothing beside those of the intact text; empty where they do."""
     has_passages: ClassVar[bool] = False
     """Whether named passages are perturbed, which conditions may move or take from others."""
     has_single_targets: ClassVar[bool] = False
@@ -325,6 +323,16 @@ class Protocol(Part):
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
             raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise beside it")
+
+    def check_measures(self, measures: Sequence[str]) -> None:
+        """Refuse measures that mean nothing.
+
+        Args:
+            measures: Their names.
+
+        Raises:
+            ValueError: If one is not allowed.
+        """
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> Plan:
         """What is measured of such windows.

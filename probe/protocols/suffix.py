@@ -35,7 +35,6 @@ class SuffixProtocol(Protocol):
     has_length = False
     few_documents = "accuracy will have none"
     truncates_only = True
-    without_kl = "candidates differ"
     needs = {"tokens": 1, "candidates": 2}  # noqa: RUF012 (a ClassVar of the base)
 
     kind: Literal["suffix"] = "suffix"
@@ -73,6 +72,13 @@ class SuffixProtocol(Protocol):
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """The rows of distractors are no losses of the targets."""
         return Reading(alternatives=DISTRACTOR.partition("{")[0])
+
+    def check_measures(self, measures: Sequence[str]) -> None:
+        """Candidates are other texts: their distributions are not comparable."""
+        if "kl" in measures:
+            raise ValueError(
+                f"allowed with protocol {self.kind}: nll, top1, entropy; candidates differ"
+            )
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "SuffixPlan":
         """What is measured of such windows.

@@ -254,12 +254,19 @@ def readable(record: dict[str, Any] | None, folder: Path) -> dict[str, Any] | No
     attention = record.get("attention", {})
     if not isinstance(attention, dict) or not all(isinstance(c, dict) for c in attention.values()):
         missing.append("attention")
+    documents = record["data"].get("documents") if "data" not in missing else []
+    if not isinstance(documents, list) or not all(map(_is_document, documents)):
+        missing.append("data.documents")
     if missing:
         raise UsageError(
             f"{folder / 'run.json'} lacks {', '.join(missing)}, or holds something else there; "
             "choose another name, or remove the folder"
         )
     return record
+
+
+def _is_document(value: Any) -> bool:
+    return isinstance(value, dict) and {"id", "sha256"} <= value.keys()
 
 
 def _data(experiment: Experiment) -> dict[str, Any]:

@@ -113,7 +113,8 @@ def test_tables_leave_out_noise(folder):
     rows = shares(run)
     row = rows[rows["condition"] == "truncate"].iloc[0]
     assert any(
-        line.startswith("truncate") and f"{row.helped:.0%}" in line for line in text.splitlines()
+        line.startswith("truncate") and f"{100 * row.helped:.0f} %" in line
+        for line in text.splitlines()
     )
     assert "noise" in set(rows["condition"])  # the file has it
 

@@ -14,8 +14,6 @@ from probe.analysis.open_run import open_run
 from probe.errors import ProbeError
 from probe.protocols.registry import reading
 from probe.results.folder import read_folder
-from probe.results.record import SCHEMA
-from probe.runs import identity
 
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
@@ -76,7 +74,6 @@ def test_a_later_version_is_refused(tmp_path, schema):
 
 def test_an_earlier_version_is_read_and_told(tmp_path):
     """The version is the one that runs are written with; an older one is a warning."""
-    assert identity.SCHEMA == SCHEMA
     run = write_run(tmp_path / "run", Simulation({}, documents=1))
     assert read_folder(run).warnings == ()
     record = json.loads((run / "run.json").read_text())

@@ -26,13 +26,15 @@ class Weights(Term):
     Their weights depend on indices only; queries and keys are never multiplied.
     """
 
+    normalised: ClassVar[bool] = True
+    """Whether the weights of what is seen are made to sum to 1."""
     attends: ClassVar[bool] = False
     """Whether the head attends as ever first, and the weights are put on what that gives."""
 
     @property
     def renormalised(self) -> bool:
-        """Whether the weights of what is seen are made to sum to 1."""
-        return True
+        """Whether the weights of what is seen are made to sum to 1, with these parameters."""
+        return self.normalised
 
     @abstractmethod
     def log_weights(self, query: Index, key: Index) -> Any:
@@ -126,7 +128,7 @@ class FirstToken(Weights):
     Source: You et al. 2020, section 3.
     """
 
-    renormalised = False
+    normalised = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 at index 0."""
@@ -145,7 +147,7 @@ class LastToken(Weights):
     Source: You et al. 2020, section 3.
     """
 
-    renormalised = False
+    normalised = False
     bidirectional = True
 
     def log_weights(self, query: Index, key: Index) -> Any:
@@ -158,7 +160,7 @@ class LastToken(Weights):
 class Zero(Weights):
     """No weight anywhere: the head gives nothing, zero-ablation."""
 
-    renormalised = False
+    normalised = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """0 everywhere."""

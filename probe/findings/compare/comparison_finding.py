@@ -41,7 +41,8 @@ def comparison_finding(comparison: Comparison) -> Finding:
     """
     share = f"{comparison.confidence * 100:g} % intervals over documents"
     how = "paired" if comparison.paired else "unpaired"
-    tables = [_means(comparison.losses, "intact loss", "unit", ".4f")]
+    losses = _means(comparison.losses, "intact loss", "unit", ".4f", "Intact loss")
+    tables = [replace(losses, captioned=False)]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
     caption = "Delta of attention patterns, B − A (nats a token)"
@@ -134,7 +135,7 @@ def chart(
     )
 
 
-def _means(rows: pd.DataFrame, header: str, name: str, form: str, caption: str = "") -> Table:
+def _means(rows: pd.DataFrame, header: str, name: str, form: str, caption: str) -> Table:
     """The means of both runs and their difference, each row named by one of its columns."""
     cells = [
         [row[name], f"{row['a']:{form}}", f"{row['b']:{form}}", row["text"]]
@@ -145,7 +146,6 @@ def _means(rows: pd.DataFrame, header: str, name: str, form: str, caption: str =
         [header, "A", "B", "B − A"],
         cells,
         shown="terminal",
-        captioned=bool(caption),
         blocks=True,
     )
 

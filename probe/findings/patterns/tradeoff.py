@@ -245,7 +245,7 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         series.append(Series("frontier", x, y, role="reference", points=False))
     whole = np.array([1.0]), np.array([0.0])
     series.append(Series("full attention", *whole, role="full", points=True, joined=False))
-    smallest = np.log2(rows["kv_share"].min())
+    smallest = np.log2(max(rows["kv_share"].min(), 2.0**-30))
     ticks = [2.0**power for power in range(int(np.clip(np.floor(smallest), -30, -1)), 1)]
     axis, rules = delta_and_rules(run, rows)
     return Chart(
