@@ -3,7 +3,7 @@
 from collections import Counter as Counts
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -100,16 +100,33 @@ class CellCounter:
             "known": np.where(block.known[groups.stretch], groups.columns["targets"], 0),
             "signature": groups.columns["places"] * (_mixed(window) | np.uint64(1)),
         }
-        return groups.columns | counted, self._keep(block, groups)
+        return {**groups.columns, **counted}, self._keep(block)
+
+    def _keep(self, block: Block) -> Columns:
+        """Count single deltas, and give those above the bounds."""
+        singles = block.layout.once(self._singles)
+        delta = block.delta[singles.rows]
+        self.deltas.add(singles.octave, delta, singles.conditions)
+        high = np.flatnonzero(delta >= singles.bounds)
+        return {
+            "condition": block.layout.condition[singles.stretch[high]],
+            "octave": singles.octave[high],
+            "targets": np.ones(len(high), dtype=np.int64),
+            "delta_sum": delta[high],
+        }
+
+    def _index(self, layout: Layout) -> Integers:
+        """Where each row is looked up: by its distance, or by its place without a boundary."""
+        key = np.where(layout.free, -1 - layout.place, layout.distance)
+        return np.asarray(np.clip(key - self._lowest, 0, len(self._bin) - 1))
 
     def _groups(self, layout: Layout) -> "_Groups":
-        """The rows of a layout by stretch, bin, greyness, and whether all have the boundary."""
-        key = np.where(layout.free, -1 - layout.place, layout.distance)
-        at = np.clip(key - self._lowest, 0, len(self._bin) - 1)
-        shared = np.ones(len(key), dtype=bool)
+        """The rows by stretch, bin, greyness, and whether every condition has the boundary."""
+        shared = np.ones(len(layout.place), dtype=bool)
         if self._shared is not None:
             shared = self._shared.take(layout.beyond, mode="clip")
-        group = 4 * self._bin.take(at) + 2 * layout.grey + (shared & ~layout.free)
+        group = 4 * self._bin.take(self._index(layout))
+        group += 2 * layout.grey + (shared & ~layout.free)
         begins = np.zeros(len(group), dtype=bool)
         begins[layout.first] = True
         begins[1:] |= group[1:] != group[:-1]
@@ -120,62 +137,48 @@ class CellCounter:
         pairs = np.stack([stretch, group])[:, order]
         first = np.flatnonzero(np.append(True, (np.diff(pairs) != 0).any(axis=0)))
         stretch, group = pairs[:, first]
+        far = np.where(layout.free, layout.place, layout.far)
+        places = layout.place + (layout.beyond.astype(np.int64) << 32)
+        groups = _Groups(runs, order, first, stretch)
         columns = {
             "condition": layout.condition[stretch],
             "bin": group >> 2,
             "grey": (group & 2) > 0,
             "shared": (group & 1) > 0,
+            "targets": groups.sums(np.ones(len(far), dtype=np.int64)),
+            "far_min": groups.sums(far, np.minimum),
+            "far_max": groups.sums(far, np.maximum),
+            "places": groups.sums(_mixed(places)),
         }
-        rows = np.flatnonzero((self._octave.take(at) >= 0) & ~layout.grey)
-        octave, stretches = self._octave.take(at[rows]), layout.stretch[rows]
+        return replace(groups, columns=columns)
+
+    def _singles(self, layout: Layout) -> "_Singles":
+        """The rows whose delta is kept: not grey, and at a distance."""
+        octave = self._octave.take(self._index(layout))
+        rows = np.flatnonzero((octave >= 0) & ~layout.grey)
+        octave, stretch = octave[rows], layout.stretch[rows]
         names = self._scan.conditions
         noise = np.array([is_noise(names[number]) for number in layout.condition])
         loud, quiet = (self._bounds[of_noise].take(octave) for of_noise in (False, True))
         # Stretches of one condition that follow one another are one.
         begins = np.flatnonzero(np.diff(layout.condition, prepend=-1))
-        ends = np.searchsorted(rows, np.append(layout.first[begins], len(key))).tolist()
-        deltas = {
-            (start, end): int(layout.condition[stretch])
-            for stretch, start, end in zip(begins, ends, ends[1:], strict=False)
-            if start < end and not noise[stretch]
-        }
-        groups = _Groups(
-            runs=runs,
-            order=order,
-            first=first,
-            stretch=stretch,
-            columns=columns,
-            rows=slice(None) if len(rows) == len(key) else rows,
+        ends = np.searchsorted(rows, np.append(layout.first[begins], len(layout.place))).tolist()
+        return _Singles(
+            rows=slice(None) if len(rows) == len(layout.place) else rows,
             octave=octave,
-            stretches=stretches,
-            bounds=np.where(noise[stretches], quiet, loud),
-            deltas=deltas,
+            stretch=stretch,
+            bounds=np.where(noise[stretch], quiet, loud),
+            conditions={
+                (start, end): int(layout.condition[at])
+                for at, start, end in zip(begins, ends, ends[1:], strict=False)
+                if start < end and not noise[at]
+            },
         )
-        far = np.where(layout.free, layout.place, layout.far)
-        columns |= {
-            "targets": groups.sums(np.ones(len(key), dtype=np.int64)),
-            "far_min": groups.sums(far, np.minimum),
-            "far_max": groups.sums(far, np.maximum),
-            "places": groups.sums(_mixed(layout.place + (layout.beyond.astype(np.int64) << 32))),
-        }
-        return groups
-
-    def _keep(self, block: Block, groups: "_Groups") -> Columns:
-        """Count single deltas, and give those above the bounds."""
-        delta = block.delta[groups.rows]
-        self.deltas.add(groups.octave, delta, groups.deltas)
-        high = np.flatnonzero(delta >= groups.bounds)
-        return {
-            "condition": block.layout.condition[groups.stretches[high]],
-            "octave": groups.octave[high],
-            "targets": np.ones(len(high), dtype=np.int64),
-            "delta_sum": delta[high],
-        }
 
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """The rows of a layout in groups, of one stretch and bin each, and single deltas to keep.
+    """The rows of a layout in groups, of one stretch and bin each.
 
     Args:
         runs: First row of each run of a group.
@@ -183,28 +186,37 @@ class _Groups:
         first: Index in *order* of the first run of each group.
         stretch: Number of the stretch of each group, shape ``(groups,)``, as *columns*.
         columns: What is known of the groups without a loss.
-        rows: Rows whose delta is kept.
-        octave: Octave of the distance of each of *rows*, same shape, as the two that follow.
-        stretches: Number of its stretch.
-        bounds: Delta (nats) from which on it is kept by itself.
-        deltas: Number of the condition, by the first of *rows* and the one behind the last.
     """
 
     runs: Integers
     order: Integers
     first: Integers
     stretch: Integers
-    columns: dict[str, NDArray[Any]]
-    rows: slice | Integers
-    octave: NDArray[np.integer[Any]]
-    stretches: Places
-    bounds: Floats
-    deltas: Mapping[tuple[int, int], int]
+    columns: Columns = field(default_factory=dict)
 
     def sums(self, values: NDArray[Any], ufunc: np.ufunc = np.add, dtype: Any = None) -> Any:
         """The sum, or what else *ufunc* makes, of the values of each group's rows."""
         of_runs = ufunc.reduceat(values, self.runs, dtype=dtype)
         return ufunc.reduceat(of_runs[self.order], self.first)
+
+
+@dataclass(frozen=True, eq=False)
+class _Singles:
+    """The rows of a layout whose delta is kept by itself.
+
+    Args:
+        rows: Which they are.
+        octave: Octave of the distance of each, shape ``(rows,)``, as the two that follow.
+        stretch: Number of its stretch.
+        bounds: Delta (nats) from which on it is kept.
+        conditions: Number of the condition, by the first of *rows* and the one behind the last.
+    """
+
+    rows: slice | Integers
+    octave: NDArray[np.integer[Any]]
+    stretch: Places
+    bounds: Floats
+    conditions: Mapping[tuple[int, int], int]
 
 
 def _mixed(values: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
