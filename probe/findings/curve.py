@@ -306,7 +306,8 @@ def _legend(
     first = marked[0]
     if first is not None and mark(first) is not None:
         at = f"{first.condition}, {spaced(first.tolerance)}: {short(first)}"
-        several = f"effective context, {spaced(first.tolerance)}, by run"
+        tolerances = dict.fromkeys(spaced(one.tolerance) for one in marked if one is not None)
+        several = f"effective context, {' or '.join(tolerances)}, by run"
         entries.append(("answer", at if len(marked) == 1 else several))
     return entries
 
