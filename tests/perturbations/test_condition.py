@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 from builtin_conditions import EVERY, PREFIXED, WITHIN
-from stub_spacy import forget, install
 from token_texts import spelled
 
 from probe.attention.parse import expand
@@ -30,6 +29,8 @@ from probe.perturbations.registry import Traits
 from probe.perturbations.removal import drop
 from probe.perturbations.samplers import vocabulary
 
+pytestmark = pytest.mark.usefixtures("stand_in_for_spacy")
+
 STEPS = [text for text in EVERY if not text.startswith("[")]
 SPANS = [f"shuffle(span={span})" for span in (16, 100, 1000, 2000, 5000)]
 SPANS += [f"shuffle_spans(span={span})" for span in (100, 1500, 2047)]
@@ -39,14 +40,6 @@ SPANS += [
 SPANS += ["shuffle_spans(span=16, within='sentence')", "shuffle_spans(span=20, within='sentence')"]
 LISTS = ["replace(source=[5])", "replace(source=[5, 5])", "replace(source=[5, 6])"]
 LISTS += ["replace(source=5, rate=0.5)", "replace_target(source='pad', matched=True)"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _stand_in_for_spacy():
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
-    forget()
 
 
 @pytest.fixture

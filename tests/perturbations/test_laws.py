@@ -18,7 +18,6 @@ from builtin_conditions import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_spacy import forget, install
 from token_texts import spelled
 
 from probe.corpus.windows import Window
@@ -26,6 +25,8 @@ from probe.perturbations import registry
 from probe.perturbations.condition import parse
 from probe.perturbations.samplers import passages, stretch, unigram, vocabulary
 from probe.protocols.branches import Draw, FirstToken, TargetRun, perturbed
+
+pytestmark = pytest.mark.usefixtures("stand_in_for_spacy")
 
 SOURCES = {
     "vocabulary": vocabulary(range(100, 200)),
@@ -42,14 +43,6 @@ ANY_IDS = st.lists(IDS, max_size=200)
 SEEDS = st.integers(0, 2**32)
 TARGETS = st.lists(IDS, min_size=1, max_size=1) | st.just([8])
 RUN = settings(deadline=None)  # the first example loads the perturbations
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _stand_in_for_spacy():
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
-    forget()
 
 
 def apply(text, far, seed, targets=(8,), whole=None):

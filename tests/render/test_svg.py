@@ -13,7 +13,7 @@ from probe.findings.chart import Axis, Cells, Chart, Interval, Rule, Series, lin
 from probe.render import svg
 from probe.render.layout import labels, legend_entries
 from probe.render.markup import element, shortened
-from probe.render.svg import TITLED, between, levels, steps
+from probe.render.svg import SHAPES, TITLED, between, levels, steps
 from probe.render.svg_frame import Frame
 
 ASSETS = sorted(Path(svg.__file__).parents[1].glob("*/assets/*.css"))
@@ -282,3 +282,10 @@ def test_the_fit_is_a_line_of_its_own():
     drawn = svg.draw(plain(series=[series]))
     (fit,), (line,) = of_class(drawn, "fit"), of_class(drawn, "line")
     assert len(fit.get("points").split()) == len(line.get("points").split()) == len(MIDDLES)
+
+
+def test_the_explorer_has_the_marks_of_the_charts() -> None:
+    """A look is the same shape on the page, whoever draws it: the script cannot import it."""
+    script = (Path(svg.__file__).parent / "assets" / "losses.js").read_text("utf-8")
+    (listed,) = re.findall(r"const SHAPES = \[(.*?)\];", script, flags=re.DOTALL)
+    assert tuple(re.findall('"(.*?)"', listed)) == SHAPES
