@@ -13,19 +13,18 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from probe.attention.parse import expand
-from probe.corpus.dataset import DataOptions, expand_home, file_format
+from probe.checks import Label, Part, allowed
+from probe.corpus.dataset import DataOptions
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
 from probe.protocols import registry
-from probe.protocols.base import Part, Plan, Protocol, WindowsConfig
+from probe.protocols.base import Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
 from probe.text import MOST, one_line, shown
@@ -38,97 +37,38 @@ MOST_TOLD = 20
 """Mistakes that are told one by one."""
 MOST_VALUES = 1_000_000
 """Values that a configuration may hold."""
-DataFiles = str | list[str] | dict[str, str | list[str]]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
-
-
-def allowed(words: str) -> WrapValidator:
-    """Answer a value of none of several types with one line, not with one for each type."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            raise ValueError(f"allowed: {words}") from error
-
-    return WrapValidator(validate)
 
 
 class ModelConfig(Part):
     """Which model, and how it is loaded."""
 
     path: str
+    """hub name, folder, GGUF file, or package://<package>/<file>.gguf"""
+    label: Label | None = None
+    """what tables and figures call it; null is the name of its folder, file or repository"""
     revision: str | None = None
+    """branch, tag or commit on the hub"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """of the weights; auto: bfloat16 on CUDA devices that have it, else float32"""
     device: str = "auto"
+    """a device of torch; auto: CUDA where there is one, else the CPU"""
     attention: str = "sdpa"
+    """attention implementation of transformers"""
     trust_remote_code: bool = False
+    """run the code that comes with a model of the hub"""
 
 
-class DataConfig(Part):
-    """Which documents; the keys are those of `probe.corpus.dataset.DataOptions`."""
-
-    path: str
-    name: str | None = None
-    revision: str | None = None
-    split: str = "train"
-    options: dict[str, Any] = Field(default_factory=dict)
-    data_files: Annotated[
-        DataFiles | None, allowed("a path or glob, a list of them, or such a list for each split")
-    ] = None
-    text_column: str = "text"
-    ids_column: str | None = None
-    max_documents: PositiveInt | None = None
-    group_column: str | None = None
-    metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
-    spans_column: str | None = None
-    prompt_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
-    answer_column: str | None = None
-    streaming: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _files(cls, content: Any) -> Any:
-        """A path that names files or a glob of them is written out: their format, and the files."""
-        path = content.get("path") if isinstance(content, dict) else None
-        if not isinstance(path, str):
-            return content
-        path = str(expand_home(path)) if path.startswith("~") else path
-        try:
-            found = None if content.get("data_files") else file_format(path)
-        except OSError as error:
-            raise ValueError(f"path: {error.strerror}") from error
-        files = {} if found is None else {"data_files": [path]}
-        return {**content, "path": found or path, **files}
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "DataConfig":
-        if bool(self.prompt_columns) != (self.answer_column is not None):
-            raise ValueError("prompt_columns and answer_column go together; one of them is missing")
-        if self.prompt_columns and (self.spans_column or self.ids_column):
-            raise ValueError(
-                "prompt_columns make their own passages; allowed without: spans_column, ids_column"
-            )
-        if self.spans_column and self.ids_column:
-            raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
-        return self
+class DataConfig(DataOptions):
+    """Which documents; columns that describe them are token classes, too."""
 
     @field_validator("metadata_columns")
     @classmethod
-    def _free(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _classes(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         from probe.classes.registry import check_columns
 
         check_columns(columns)
-        read = info.data.get("ids_column") or info.data.get("text_column")
-        if read in columns:
-            raise ValueError(
-                f"{shown(read)} holds the documents themselves; allowed: other columns"
-            )
         return columns
-
-    def as_options(self) -> DataOptions:
-        """The same, as the corpus takes it."""
-        return DataOptions(**self.model_dump())
 
 
 class AnalysisConfig(Part):

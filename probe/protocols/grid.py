@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from probe.checks import Part
 from probe.errors import UsageError
-from probe.protocols.base import ANY_MODEL, ModelFacts, Part, Plan, Protocol, WindowsConfig
+from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
 from probe.text import shown
