@@ -1,6 +1,7 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,9 +94,10 @@ class AnalysisConfig(Part):
     @field_validator("classes")
     @classmethod
     def _known(cls, classes: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        from probe.classes.registry import choose
+        from probe.classes.registry import choose, is_user
 
         if classes:
+            classes = [_beside(one, info) if is_user(one) else one for one in classes]
             columns = (info.context or {}).get("metadata_columns", ())
             choose(classes, {column: {} for column in columns})
         return classes
@@ -107,18 +109,34 @@ class _RunFile(str):
     error: UsageError | None = None
 
 
-def _loaded(file: str) -> str:
+def _beside(file: str, info: ValidationInfo) -> str:
+    """A Python file beside the configuration, or else as seen from the working directory.
+
+    Args:
+        file: Its path; a function in it may follow behind a colon.
+        info: What is known of the configuration.
+    """
+    folder: Path | None = (info.context or {}).get("folder")
+    name = file.rpartition(":")[0] or file
+    with suppress(OSError, ValueError):  # a name that is too long, or holds NUL
+        if folder is not None and (folder / name).is_file():
+            return str(folder / file)
+    return file
+
+
+def _loaded(file: str, info: ValidationInfo) -> str:
+    file = _beside(file, info)
     run_file(file)
     return file
 
 
-def _run(file: Any) -> Any:
+def _run(file: Any, info: ValidationInfo) -> Any:
     """Run a file of the user's own; what is wrong with it is kept for the field's own check."""
     if not isinstance(file, str) or isinstance(file, _RunFile):
         return file
-    known = _RunFile(file)
+    known = _RunFile(_beside(file, info))
     try:
-        run_file(file)
+        run_file(known)
     except UsageError as error:
         known.error = error
     return known
@@ -175,12 +193,12 @@ class Config(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _completed(cls, content: Any) -> Any:
+    def _completed(cls, content: Any, info: ValidationInfo) -> Any:
         """What was not said and follows from the protocol, once the files that have it are run."""
         if not isinstance(content, Mapping):
             return content
         if isinstance(files := content.get("protocols"), list | tuple):
-            content = {**content, "protocols": [_run(file) for file in files]}
+            content = {**content, "protocols": [_run(file, info) for file in files]}
         protocol = content.get("protocol")
         known = registry.protocol_of(_kind(protocol)) if isinstance(protocol, Mapping) else None
         return known.defaults(content) if known else content
@@ -288,15 +306,19 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
         raise UsageError(f"configuration {path} holds {shown(content)}; allowed: keys with values")
     for key, value in changes:
         _change(content, key, value)
-    return check(content, where=str(path))
+    return check(content, where=str(path), folder=path.parent)
 
 
-def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
+def check(
+    content: Mapping[str, Any], where: str = "configuration", folder: Path | None = None
+) -> Config:
     """Make a configuration of plain values, as a notebook has them.
 
     Args:
         content: What a YAML file would hold.
         where: What to call it in the message.
+        folder: Where Python files that it names are looked for first; then, and by default, they
+            are seen from the working directory.
 
     Raises:
         UsageError: Every mistake, a line each.
@@ -305,7 +327,7 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
         raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
     _refuse_endless(content, where)
     try:
-        config = Config.model_validate(content, context=_columns(content))
+        config = Config.model_validate(content, context=_columns(content) | {"folder": folder})
     except ValidationError as error:
         mistakes = [f"  {_mistake(detail)}" for detail in error.errors()[:MOST_TOLD]]
         if (more := error.error_count() - len(mistakes)) > 0:
