@@ -357,7 +357,7 @@ def _convert(location: Location, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise ProbeError(
-                f"GGUF files need the package {package!r}: pip install gguf accelerate"
+                f"GGUF files need the package {package!r}: pip install {package} (extra gguf)"
             )
     try:
         from transformers import GgufConfig
