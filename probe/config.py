@@ -47,13 +47,13 @@ class ModelConfig(Part):
     path: str
     """hub name, folder, GGUF file, or package://<package>/<file>.gguf"""
     label: Label | None = None
-    """what tables and figures call it; null is the name of its folder, file or repository"""
+    """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
     """branch, tag or commit on the hub"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """of the weights; auto: bfloat16 on CUDA devices that have it, else float32"""
+    """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"
-    """a device of torch; auto: CUDA where there is one, else the CPU"""
+    """auto: CUDA where there is one, else the CPU"""
     attention: str = "sdpa"
     """attention implementation of transformers"""
     trust_remote_code: bool = False
@@ -76,6 +76,7 @@ class AnalysisConfig(Part):
     """How the rows are summarised; no part of a run's identity."""
 
     tolerances: list[str] = Field(default=["1%", "2%", "5%", "10%"], min_length=1)
+    """what may be lost: a share of perplexity, or nats a token"""
     bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -174,21 +175,29 @@ class Config(Part):
     """A whole experiment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+    """of the run and of its folder in results; the same name goes on where it stopped"""
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
     protocols: list[Annotated[str, BeforeValidator(_was_run)]] = Field(default_factory=list)
+    """Python files with protocols of your own, beside this file or in the working directory"""
     protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_by_kind)] = SweepProtocol()
     perturbations: list[Annotated[str, AfterValidator(_loaded)]] = Field(default_factory=list)
+    """Python files with perturbations of your own, beside this file or in the working directory"""
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
+    """what is done to far text; probe list has others"""
     first_token: Literal["keep", "none", "published"] = "keep"
+    """keep puts the BOS, or a window's first token, in front of every condition"""
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
+    """random draws of every condition"""
     measures: list[Measure] = Field(default=["nll"], min_length=1)
+    """nll, kl, top1, entropy"""
     patterns: Literal["dense", "flex"] = "dense"
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )
     seed: Annotated[int, Field(ge=0)] = 0
+    """of the sample of documents, the windows and the draws"""
     analysis: AnalysisConfig = AnalysisConfig()
 
     @model_validator(mode="before")

@@ -40,10 +40,10 @@ class DataOptions(Part):
     """What is read, in the words of ``datasets.load_dataset``: ``data`` of a configuration."""
 
     path: str
-    """hub name, local folder, files by name or glob, a format (text, json, csv, parquet, arrow)
-    that reads data_files, or stdlib: the sources of Python's own standard library"""
+    """hub name, folder, file, glob, stdlib (the sources of Python's own standard library), or a
+    format that reads data_files: text, json, csv, parquet, arrow"""
     label: Label | None = None
-    """what tables and figures call it; null is the name of its folder, files or data set"""
+    """what to call it in tables and figures; null: as its folder, files or repository"""
     name: str | None = None
     """configuration of a data set of the hub"""
     revision: str | None = None
@@ -61,7 +61,7 @@ class DataOptions(Part):
     ids_column: str | None = None
     """column that holds token ids, read in place of a text"""
     max_documents: PositiveInt | None = None
-    """size of the seeded sample of documents; null takes all"""
+    """size of the seeded sample of documents; null: all"""
     group_column: str | None = None
     """column whose value groups documents"""
     metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
@@ -222,6 +222,18 @@ def is_local(path: str) -> bool:
     """
     outright = path.startswith(("/", "./", "../", "~")) or path in (".", "..")
     return "://" not in path and (outright or path.endswith("/") or path.count("/") > 1)
+
+
+def refuse_missing(options: DataOptions) -> None:
+    """Refuse a folder of this machine that is not there, which the hub would be asked for.
+
+    Raises:
+        UsageError: If so.
+    """
+    if is_local(options.path) and not Path(options.path).exists():
+        raise UsageError(
+            f"cannot find data set {shown(options.path)}: there is no such folder or file"
+        )
 
 
 def document_names(paths: Sequence[str]) -> tuple[str, ...]:

@@ -294,6 +294,15 @@ class Protocol(Part):
         return content
 
     @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """What a new configuration says, as its file holds it: options that have no default.
+
+        Args:
+            length: Tokens of a window, or the most that a document may have.
+        """
+        return {}
+
+    @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """How rows of it are read.
 
