@@ -13,7 +13,19 @@ from probe import __version__
 from probe.commands._visible import fail, say
 from probe.errors import ProbeError
 
-COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    "run",
+    "plan",
+    "report",
+    "plot",
+    "compare",
+    "keys",
+    "card",
+    "push",
+    "show",
+    "list",
+    "check",
+)
 KEPT = "Stopped. What was measured is kept: the same command goes on."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
