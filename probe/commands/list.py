@@ -1,6 +1,7 @@
 """`probe list`: what there is to choose from, by the names that a configuration takes."""
 
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -135,11 +136,19 @@ def _protocols() -> Iterator[tuple[str, str]]:
 
 def _key(key: str, field: "FieldInfo") -> str:
     """A key with its default as the configuration writes it."""
-    import yaml
-
     if field.is_required():
         return f"{key} (required)"
-    default: Any = field.get_default(call_default_factory=True)
-    plain = default.model_dump() if hasattr(default, "model_dump") else default
-    lines = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=COLUMNS)
-    return f"{key}: {lines.splitlines()[0]}"  # YAML ends a lone scalar with a line of dots
+    return f"{key}: {yaml_line(field.get_default(call_default_factory=True))}"
+
+
+def yaml_line(value: Any) -> str:
+    """A value on one line, as a configuration writes it."""
+    import yaml
+
+    plain = value.model_dump() if hasattr(value, "model_dump") else value
+    form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": math.inf}
+    # YAML ends a lone scalar with a line of dots.
+    line: str = yaml.safe_dump(plain, **form, allow_unicode=True).removesuffix("...\n").rstrip("\n")
+    if line.isprintable():
+        return line
+    return str(yaml.safe_dump(plain, **form, default_style='"')).rstrip("\n")

@@ -14,6 +14,7 @@ from probe.commands._visible import fail, say
 from probe.errors import ProbeError
 
 COMMANDS = (
+    "init",
     "run",
     "plan",
     "report",
