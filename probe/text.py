@@ -1,6 +1,7 @@
 """Text for people: what others wrote made safe to show, numbers and columns, names of files."""
 
 import hashlib
+import json
 import math
 import re
 import textwrap
@@ -56,6 +57,34 @@ def one_line(text: object, most: int = 300) -> str:
     """What others say, such as an error of a library, on one line of at most *most* characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's own types: what is not finite is ``None``, floats have eight digits.
+
+    Args:
+        value: Dictionaries, lists, tuples, numbers of numpy's too, texts.
+    """
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """A value as JSON, indented, its keys in their order and a newline at the end.
+
+    Args:
+        value: See :func:`plain`.
+        ascii_only: Whether all other characters are escaped: any terminal and encoding will do.
+    """
+    text = json.dumps(plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    return f"{text}\n"
 
 
 def slug(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from probe import __version__
-from probe.commands._visible import fail, say
+from probe.commands._visible import alert, fail
 from probe.errors import ProbeError
 
 COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
@@ -52,7 +52,7 @@ class Group(click.Group):
             raise
         except (KeyboardInterrupt, click.Abort) as error:
             is_run = ctx.invoked_subcommand == "run"
-            say(KEPT if is_run else "Interrupted.", err=True)
+            alert(KEPT if is_run else "Interrupted.")
             ctx.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except click.ClickException as error:
             raise _told(error) from error
@@ -67,7 +67,7 @@ def _told(error: click.ClickException) -> click.exceptions.Exit:
     """Print what click says of a mistake, and give what ends the program with its status."""
     text = StringIO()
     error.show(file=text)
-    say(text.getvalue().rstrip("\n"), err=True)
+    alert(text.getvalue().rstrip("\n"))
     return click.exceptions.Exit(error.exit_code)
 
 

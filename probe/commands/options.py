@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from probe.commands._visible import JSON
 from probe.errors import UsageError
 from probe.text import MOST, one_line
 
@@ -43,6 +44,28 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Instead of any key: --set windows.length=8192.",
     )(command)
     return click.argument("config", type=click.Path(path_type=Path))(command)
+
+
+def with_json(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``--json``, its parameter ``as_json``: the command then prints a value.
+
+    It does so by :func:`probe.commands._visible.print_json`; what it says otherwise is not printed.
+
+    Args:
+        schema: What describes the value, a file of ``docs/schemas`` without its ending.
+    """
+
+    def keep(context: click.Context, _option: click.Parameter, value: bool) -> bool:
+        context.meta[JSON] = value
+        return value
+
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=keep,
+        help=f"Print JSON instead, as docs/schemas/{schema}.json describes it.",
+    )
 
 
 def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

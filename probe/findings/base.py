@@ -4,8 +4,6 @@ A finding is a file of this package. It registers a function from an open run to
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,6 +19,7 @@ from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
 from probe.results.files import write_csv, write_text
+from probe.text import json_text
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -323,22 +322,8 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
     for name, table in tables.items():
         write_csv(run.path / name, table)
     for name, part in parts.items():
-        text = json.dumps(_plain(part), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(run.path / name, f"{text}\n")
+        write_text(run.path / name, json_text(part))
     return [file for name in names if (file := run.path / name).is_file()]
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
