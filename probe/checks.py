@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from probe.text import shown
+from probe.text import shown, suggestion
 
 
 def count(parameter: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -62,8 +62,9 @@ def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
         ValueError: If *value* is none of these, or of another type.
     """
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        hint = suggestion(value, [choice for choice in allowed if isinstance(choice, str)])
         raise ValueError(
-            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}"
+            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}{hint}"
         )
 
 

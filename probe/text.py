@@ -1,11 +1,12 @@
 """Text for people: what others wrote made safe to show, numbers and columns, names of files."""
 
+import difflib
 import hashlib
 import json
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 MOST = 200
@@ -51,6 +52,25 @@ def shown(value: object, most: int = MOST) -> str:
         if len(text) > most:
             return f"{text[: most - 1]}…"
     return text
+
+
+def suggestion(value: object, known: Iterable[str], then: str = "") -> str:
+    """What was probably meant by a name that there is not: ``; did you mean 'sweep'?``.
+
+    Args:
+        value: What was written.
+        known: The names that there are.
+        then: What follows, such as ``allowed: 'sweep', 'grid'``.
+
+    Returns:
+        What goes behind the words that refuse the name: the question, where a name comes near, and
+        *then*, in one sentence with them.
+    """
+    near = {name.lower(): name for name in reversed([*known])}
+    written = str(value)[:MOST].lower()
+    closest = difflib.get_close_matches(written, near, n=1)
+    parts = [*(f"did you mean {near[name]!r}?" for name in closest), *filter(None, [then])]
+    return f"; {' '.join(parts)}" if parts else ""
 
 
 def one_line(text: object, most: int = 300) -> str:

@@ -1,5 +1,6 @@
 """What the commands print: every character visible, lines of a known width, marks."""
 
+import logging
 import os
 import shutil
 import sys
@@ -12,11 +13,10 @@ import click
 
 from probe.text import json_text, printable
 
-JSON, QUIET = "probe.json", "probe.quiet"
-"""What a call was asked for: JSON and nothing else on standard output; no more than is asked for.
-
-Both stand in the ``meta`` of click's context, which all contexts of a call share.
-"""
+JSON, QUIET, LEVEL = "probe.json", "probe.quiet", "probe.level"
+"""What a call was asked for: JSON and nothing else on standard output; no more than is asked for;
+the level from which on records are printed. They stand in the ``meta`` of click's context, which
+all contexts of a call share."""
 WRITERS = ("run", "report", "plot", "init", "card", "push")
 """Commands whose answer stands in files: where they are to be quiet, they print nothing."""
 SPELLED = {
@@ -138,8 +138,10 @@ def print_json(value: Any) -> None:
 
 
 def note(line: str) -> None:
-    """Print a note, one line, to standard error."""
-    say(f"note: {printable(line)}", err=True)
+    """Print a note, one line, to standard error; it has the level of a warning."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.meta.get(LEVEL, logging.WARNING) <= logging.WARNING:
+        alert(f"note: {printable(line)}")
 
 
 def fail(message: str) -> None:

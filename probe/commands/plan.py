@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import configured, quiet, read
+from probe.commands.options import FOLDERS, configured, examples, quiet, read
 from probe.errors import UsageError
 from probe.text import aligned, counted
 
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 OCTAVES = 0.5
 
 
-@click.command("plan", short_help="What a run would cost.")
+@click.command(
+    "plan",
+    short_help="What a run would cost.",
+    epilog=examples(
+        "probe plan configs/quick.yaml",
+        "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
+        "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
+    ),
+)
 @configured
 @click.option("--time/--no-time", default=True, help="Load the model and time it (default).")
 @click.option(
     "--from",
     "finished",
-    type=click.Path(path_type=Path),
+    type=FOLDERS,
     metavar="RUN",
     help="A run like it: how many such documents the answers need.",
 )

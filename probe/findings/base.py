@@ -19,7 +19,7 @@ from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
 from probe.results.files import write_csv, write_text
-from probe.text import json_text
+from probe.text import json_text, suggestion
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -160,8 +160,9 @@ def only(frame: pd.DataFrame, column: str, value: str | None, option: str) -> pd
         return frame
     rows = frame[frame[column] == value]
     if rows.empty:
-        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
-        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+        known = list(dict.fromkeys(frame[column].astype(str)))
+        hint = suggestion(value, known, f"allowed: {', '.join(known) or 'none'}")
+        raise UsageError(f"{option} '{value}' was not found{hint}")
     return rows
 
 
