@@ -4,8 +4,6 @@ A finding is a file of this package. It registers a function from an open run to
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -21,6 +19,7 @@ from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
 from probe.results.files import csv_text, write_text
+from probe.text import json_text, suggestion
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -161,8 +160,9 @@ def only(frame: pd.DataFrame, column: str, value: str | None, option: str) -> pd
         return frame
     rows = frame[frame[column] == value]
     if rows.empty:
-        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
-        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+        known = list(dict.fromkeys(frame[column].astype(str)))
+        hint = suggestion(value, known, f"allowed: {', '.join(known) or 'none'}")
+        raise UsageError(f"{option} '{value}' was not found{hint}")
     return rows
 
 
@@ -336,26 +336,8 @@ def file_texts(findings: Iterable[Finding]) -> dict[str, str]:
             else:
                 _join(parts.setdefault(name, {}), content)
     return {
-        name: csv_text(tables[name]) if name in tables else _json_text(parts[name])
-        for name in names
+        name: csv_text(tables[name]) if name in tables else json_text(parts[name]) for name in names
     }
-
-
-def _json_text(content: dict[str, Any]) -> str:
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:
