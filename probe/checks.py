@@ -15,7 +15,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from probe.text import shown
+from probe.text import shown, suggestion
 
 
 class Part(BaseModel):
@@ -102,8 +102,9 @@ def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
         ValueError: If *value* is none of these, or of another type.
     """
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        hint = suggestion(value, [choice for choice in allowed if isinstance(choice, str)])
         raise ValueError(
-            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}"
+            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}{hint}"
         )
 
 

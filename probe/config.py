@@ -1,9 +1,10 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -28,7 +29,7 @@ from probe.protocols import registry
 from probe.protocols.base import Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
-from probe.text import MOST, one_line, shown
+from probe.text import MOST, one_line, shown, suggestion
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
@@ -163,8 +164,8 @@ def _by_kind(protocol: Any) -> Any:
     kind = _kind(protocol)
     found = registry.protocol_of(kind)
     if found is None:
-        known = ", ".join(map(repr, registry.kinds()))
-        words = {"words": f"is {shown(kind)}; allowed: {known}"}
+        allowed = f"allowed: {', '.join(map(repr, registry.kinds()))}"
+        words = {"words": f"is {shown(kind)}{suggestion(kind, registry.kinds(), allowed)}"}
         unknown = PydanticCustomError(UNKNOWN_KIND, "{words}", words)
         mistake = InitErrorDetails(type=unknown, loc=("kind",), input=kind)
         raise ValidationError.from_exception_data("protocol", [mistake])
@@ -338,7 +339,7 @@ def check(
     try:
         config = Config.model_validate(content, context=_columns(content) | {"folder": folder})
     except ValidationError as error:
-        mistakes = [f"  {_mistake(detail)}" for detail in error.errors()[:MOST_TOLD]]
+        mistakes = [f"  {_mistake(detail, content)}" for detail in error.errors()[:MOST_TOLD]]
         if (more := error.error_count() - len(mistakes)) > 0:
             mistakes.append(f"  … and {more:,} more")
         told = "\n".join(mistakes)
@@ -413,18 +414,53 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
         ) from error
 
 
-def _mistake(detail: Any) -> str:
-    """One pydantic error as one line in the words of the file."""
+def _mistake(detail: Any, content: Mapping[str, Any]) -> str:
+    """One pydantic error as one line in the words of the file.
+
+    Args:
+        detail: The error.
+        content: The plain values.
+    """
     if not detail["loc"]:  # of keys together: it names them itself
         return str(detail["msg"]).removeprefix("Value error, ")
     path = one_line(".".join(map(str, detail["loc"])))
     value = shown(detail["input"])
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key (value {value})"
+        return f"{path}: unknown key (value {value}){_meant_key(detail['loc'], content)}"
     if detail["type"] == "missing":
         return f"{path}: is missing"
     if detail["type"] == UNKNOWN_KIND:
         return f"{path}: {detail['msg']}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     said = detail["type"] == "value_error" and value in message
-    return f"{path}: {message}" + ("" if said else f"; got {value}")
+    choices = re.findall("'([^']*)'", message) if detail["type"] == "literal_error" else []
+    meant = suggestion(detail["input"], choices)
+    return f"{path}: {message}" + ("" if said else f"; got {value}{meant}")
+
+
+def _meant_key(place: Sequence[str | int], content: Mapping[str, Any]) -> str:
+    """The key that an unknown one was probably meant to be: one of its part, or of another part."""
+    *parents, key = place
+    parts = _parts(content)
+    beside = parts.get(".".join(map(str, parents)), ())
+    if known := suggestion(key, beside):
+        return known
+    elsewhere = [f"{part}.{name}" for part, names in parts.items() for name in names if part]
+    return suggestion(key, [name for name in elsewhere if name.rpartition(".")[2] == key])
+
+
+def _parts(content: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """The keys of every part of a configuration, by the part's path; of the whole by the empty."""
+    protocol = content.get("protocol")
+    kind = registry.protocol_of(_kind(protocol if isinstance(protocol, Mapping) else {}))
+    waiting: list[tuple[str, type[Part]]] = [("", Config)]
+    found: dict[str, Sequence[str]] = {}
+    while waiting:
+        path, part = waiting.pop()
+        found[path] = list(part.model_fields)
+        for name, field in part.model_fields.items():
+            inner = kind if not path and name == "protocol" else field.annotation
+            types = [one for one in (inner, *get_args(inner)) if isinstance(one, type)]
+            inside = f"{path}.{name}" if path else name
+            waiting += [(inside, one) for one in types if issubclass(one, Part)]
+    return found

@@ -1,7 +1,9 @@
 """Text of others made safe to show; numbers, differences and lengths in words."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,11 +13,13 @@ from probe.text import (
     counted,
     difference,
     greater,
+    json_text,
     limits,
     one_line,
     printable,
     shown,
     signed,
+    suggestion,
 )
 
 PLAIN = (
@@ -139,3 +143,40 @@ def test_the_number_behind_greater_is_the_lower_limit():
     assert greater(320, 704, 1024) == "> 320 (estimate 704; open above)"
     assert greater(None, None, 1024) == "> 1,024"
     assert greater(352, None, 352) == "> 352"
+
+
+@pytest.mark.parametrize(
+    ("value", "then", "text"),
+    [
+        ("swep", "", "; did you mean 'sweep'?"),
+        ("SWEEP", "", "; did you mean 'sweep'?"),
+        ("swep", "allowed: any", "; did you mean 'sweep'? allowed: any"),
+        ("xyz", "allowed: any", "; allowed: any"),
+        ("xyz", "", ""),
+        ("", "", ""),
+        (3, "", ""),
+        ("s" * 1_000_000, "", ""),
+    ],
+)
+def test_a_suggestion(value: object, then: str, text: str) -> None:
+    """The nearest name, whatever its case; nothing where none comes near."""
+    assert suggestion(value, ["sweep", "Grid"], then) == text
+
+
+@given(st.text(st.characters()))
+def test_text_in_json_is_untouched(text: str) -> None:
+    """What JSON escapes comes back as it was, also lone surrogates; printed it is ASCII alone."""
+    assert json.loads(json_text({"a": text})) == {"a": text}
+    printed = json_text([text], ascii_only=True)
+    assert json.loads(printed) == [text]
+    assert printed.replace("\n", "").isascii()
+    assert printed.replace("\n", "").isprintable()
+
+
+def test_numbers_in_json() -> None:
+    """What is not finite is null, numpy's numbers are numbers, keys stay in their order."""
+    value = {"b": np.float32(0.5), "a": (math.nan, -math.inf, np.int64(3), np.bool_(True), None)}
+    assert (
+        json_text(value)
+        == json.dumps({"b": 0.5, "a": [None, None, 3, True, None]}, indent=2) + "\n"
+    )

@@ -6,11 +6,18 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import FIGURES, Target, labelled, parted, show_as
+from probe.commands.options import FIGURES, FOLDERS, Target, examples, labelled, parted, show_as
 
 
-@click.command("compare", short_help="Runs in one table; differences of two.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "compare",
+    short_help="Runs in one table; differences of two.",
+    epilog=examples(
+        "probe compare results/a results/b  # the differences of two, paired where they can be",
+        "probe compare results/* --csv runs.csv --figure curves.pdf",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--csv",
     type=Target(),

@@ -5,7 +5,6 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,9 @@ import click
 
 from probe.commands._visible import say
 from probe.commands.list import COLUMNS, section, yaml_line
-from probe.commands.options import Target
+from probe.commands.options import Target, examples
 from probe.errors import UsageError
-from probe.text import printable, shown
+from probe.text import printable, shown, suggestion
 
 if TYPE_CHECKING:
     from probe.checks import Part
@@ -47,7 +46,15 @@ COMMENT = 32
 """Column where comments begin."""
 
 
-@click.command("init", short_help="Write a configuration for your model and text.")
+@click.command(
+    "init",
+    short_help="Write a configuration for your model and text.",
+    epilog=examples(
+        "probe init --model HuggingFaceTB/SmolLM2-135M --data 'books/*.txt'",
+        "probe init --model ./my-model --data stdlib --protocol grid --into my.yaml",
+        "probe init --example quick  # one of those that probe init --list names",
+    ),
+)
 @click.option("--model", help="Hub name, folder or GGUF file of the model.")
 @click.option("--data", help="Folder, file, glob or hub name of the text, or stdlib.")
 @click.option("--protocol", metavar="KIND", help="How to measure, as in probe list: sweep, ….")
@@ -69,7 +76,7 @@ def command(
     No weights are loaded, and nothing is asked of the hub.
     """
     if listing:
-        rows = [(name, summary(path.read_text("utf-8"))) for name, path in examples().items()]
+        rows = [(name, summary(path.read_text("utf-8"))) for name, path in example_files().items()]
         say(section("Examples, probe init --example NAME", rows))
         return
     if example is not None:
@@ -91,7 +98,7 @@ def command(
     say(f"Written: {into}\nNext: probe plan {into}, then probe run {into}")
 
 
-def examples() -> dict[str, Path]:
+def example_files() -> dict[str, Path]:
     """The example configurations by name: of the installed package, or of the checkout."""
     installed = PACKAGE / "configs"
     folder = installed if installed.is_dir() else PACKAGE.parent / "configs"
@@ -106,11 +113,10 @@ def summary(text: str) -> str:
 
 
 def _example(name: str) -> str:
-    known = examples()
+    known = example_files()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"--example {shown(name)}; {hint}allowed: {', '.join(known)}")
+        hint = suggestion(name, known, f"allowed: {', '.join(known)}")
+        raise UsageError(f"--example is {shown(name)}{hint}")
     return known[name].read_text("utf-8")
 
 
@@ -134,8 +140,9 @@ def configuration(model: str, data: str, kind: str | None = None) -> str:
     location = locate(model)
     protocol = registry.protocol_of(kind) if kind else type(Config.model_fields["protocol"].default)
     if protocol is None:
-        known = ", ".join(registry.kinds(registry.is_builtin))
-        raise UsageError(f"--protocol {shown(kind)}; allowed: {known}")
+        known = registry.kinds(registry.is_builtin)
+        hint = suggestion(kind, known, f"allowed: {', '.join(known)}")
+        raise UsageError(f"--protocol is {shown(kind)}{hint}")
     positions = known_positions(location)
     usual = Config.model_fields["windows"].default.fixed
     # One position is for the BOS that may stand in front.

@@ -6,16 +6,24 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import Target
+from probe.commands.options import FOLDERS, Target, examples
 from probe.errors import UsageError
 
 
-@click.command("keys", short_help="Key tokens and LongPPL of a run.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command(
+    "keys",
+    short_help="Key tokens and LongPPL of a run.",
+    epilog=examples(
+        "probe keys results/long",
+        "probe keys results/large --score results/small  # the keys of one, the losses of another",
+        "probe keys results/long --lsd 1 --export keys.json",
+    ),
+)
+@click.argument("run", type=FOLDERS)
 @click.option(
     "--score",
     "scored",
-    type=click.Path(path_type=Path),
+    type=FOLDERS,
     help="Give RUN's key tokens the losses of this run, of another model.",
 )
 @click.option(

@@ -10,7 +10,7 @@ import click
 
 from probe.calls import listed
 from probe.commands._visible import say
-from probe.commands.options import user_files
+from probe.commands.options import examples, user_files
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -50,7 +50,11 @@ OWN_COLUMN = (
 Rows = Iterable[tuple[str, str]]
 
 
-@click.command("list", short_help="Perturbations, patterns, protocols, measures, classes.")
+@click.command(
+    "list",
+    short_help="Perturbations, patterns, protocols, measures, classes.",
+    epilog=examples("probe list", "probe list --perturbations my.py  # with those of your own"),
+)
 @user_files("perturbations")
 @user_files("protocols")
 def command() -> None:

@@ -9,7 +9,16 @@ import click
 from click.core import ParameterSource
 
 from probe.commands._visible import note, say
-from probe.commands.options import FIGURES, Target, labelled, parted, show_as
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Choice,
+    Target,
+    examples,
+    labelled,
+    parted,
+    show_as,
+)
 from probe.errors import ProbeError, UsageError
 from probe.text import slug
 
@@ -29,7 +38,7 @@ class PlotCommand(click.Command):
         kinds = list(dict.fromkeys(plot.kind for plot in plots()))
         kind = click.Option(
             ["--kind"],
-            type=click.Choice(kinds),
+            type=Choice(kinds),
             default="curve",
             show_default=True,
             help="What to draw: curve takes any number of runs, compare two, the others one.",
@@ -41,7 +50,7 @@ class PlotCommand(click.Command):
 def _click_option(option: "Option") -> click.Option:
     return click.Option(
         [option.flag, option.name],
-        type=click.Choice(option.choices) if option.choices else option.type,
+        type=Choice(option.choices) if option.choices else option.type,
         default=option.default,
         show_default=option.default is not None,
         metavar=option.metavar,
@@ -49,8 +58,17 @@ def _click_option(option: "Option") -> click.Option:
     )
 
 
-@click.command("plot", cls=PlotCommand, short_help="A figure of runs for a paper: PNG, SVG, PDF.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "plot",
+    cls=PlotCommand,
+    short_help="A figure of runs for a paper: PNG, SVG, PDF.",
+    epilog=examples(
+        "probe plot results/a results/b --output curves.pdf",
+        "probe plot results/a --kind classes --class last_occurrence",
+        "probe plot results/a --kind heatmap --by position",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--output",
     type=Target(*FIGURES),

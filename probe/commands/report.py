@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import Target, labelled, show_as
+from probe.commands.options import FOLDERS, Target, examples, labelled, names_of, show_as
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
 
 if TYPE_CHECKING:
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from probe.findings.base import Finding
 
 
-@click.command("report", short_help="Answer, figures and page of runs.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "report",
+    short_help="Answer, figures and page of runs.",
+    epilog=examples(
+        "probe report results/a",
+        "probe report results/a results/b --output pages/",
+        "probe report results/a --class frequency --class my.py:rare",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--class",
     "classes",
     multiple=True,
     metavar="CLASS",
+    shell_complete=names_of("probe.classes.registry"),
     help="Token classes instead of the configured ones: --class frequency --class my.py:rare.",
 )
 @click.option(

@@ -64,7 +64,9 @@ class LongPPLProtocol(WholeDocumentsProtocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LongPPLPlan(WholeDocumentsPlan):
-    """A short context slides over the whole document (Fang et al. 2025 and their code).
+    """A short context slides over the whole document.
+
+    Source: Fang et al. 2025, and their code.
 
     Every token behind the first *context* is a target once, behind ``context`` to ``context +
     stride - 1`` tokens. The first short context is the document's own beginning: nothing is cut

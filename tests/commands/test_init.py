@@ -16,7 +16,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.commands.init import COMMENT, PACKAGE, configuration, examples, summary
+from probe.commands.init import COMMENT, PACKAGE, configuration, example_files, summary
 from probe.commands.list import COLUMNS
 from probe.config import check, load
 from probe.protocols import registry
@@ -167,9 +167,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no folder": (("--model", "gpt2", "--data", "./no"), "cannot find data set './no': there is"),
     "kind": (
         ("--model", "gpt2", "--data", "stdlib", "--protocol", "swep"),
-        f"--protocol 'swep'; allowed: {', '.join(KINDS)}",
+        f"--protocol is 'swep'; did you mean 'sweep'? allowed: {', '.join(KINDS)}",
     ),
-    "example": (("--example", "demmo"), "--example 'demmo'; did you mean 'demo'? allowed: att"),
+    "example": (("--example", "demmo"), "--example is 'demmo'; did you mean 'demo'? allowed: att"),
     "both": (
         ("--example", "demo", "--model", "x"),
         "--example is copied as it is; allowed with",
@@ -186,7 +186,7 @@ def test_mistakes(asked: tuple[str, ...], said: str, tmp_path: Path) -> None:
 
 def test_examples_are_copied() -> None:
     """To the letter, under their own name."""
-    for name, path in examples().items():
+    for name, path in example_files().items():
         good(probe("init", "--example", name))
         assert Path(f"{name}.yaml").read_bytes() == path.read_bytes()
         assert load(Path(f"{name}.yaml")).name == name
@@ -195,7 +195,7 @@ def test_examples_are_copied() -> None:
 def test_examples_are_listed() -> None:
     """Each with the first sentence of what it says of itself."""
     said = " ".join(good(probe("init", "--list")).split())
-    for name, path in examples().items():
+    for name, path in example_files().items():
         (sentence,) = {summary(path.read_text("utf-8"))}
         assert f"{name} {sentence}" in said
         assert sentence.endswith((".", "?"))
@@ -204,12 +204,12 @@ def test_examples_are_listed() -> None:
 
 def test_examples_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They stand in the package there, beside it in a checkout."""
-    assert {path.parent for path in examples().values()} == {CHECKOUT / "configs"}
+    assert {path.parent for path in example_files().values()} == {CHECKOUT / "configs"}
     assert PACKAGE == CHECKOUT / "probe"
     (tmp_path / "probe" / "configs").mkdir(parents=True)
     (tmp_path / "probe" / "configs" / "mine.yaml").touch()
     monkeypatch.setattr("probe.commands.init.PACKAGE", tmp_path / "probe")
-    assert list(examples()) == ["mine"]
+    assert list(example_files()) == ["mine"]
 
 
 def test_a_protocol_without_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_settings_are_checked() -> None:
     )
     assert told.endswith("2 mistake(s):")
     assert lines[0].startswith("  model.dtype: ")
-    assert lines[0].endswith("got 'float8'")
+    assert lines[0].endswith("got 'float8'; did you mean 'float32'?")
     assert lines[1] == "  windows.stride: unknown key (value 8)"
 
 
