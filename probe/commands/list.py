@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.calls import listed
-from probe.commands._visible import say
-from probe.commands.options import examples, user_files
+from probe.commands._visible import print_json, say
+from probe.commands.options import examples, user_files, with_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -56,8 +56,12 @@ Rows = Iterable[tuple[str, str]]
 )
 @user_files("perturbations")
 @user_files("protocols")
-def command() -> None:
+@with_json("list")
+def command(as_json: bool) -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
+    if as_json:
+        print_json(catalogue())
+        return
     from probe.attention import term
     from probe.classes import registry as classes
     from probe.perturbations import registry
@@ -78,6 +82,74 @@ def command() -> None:
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     say("\n\n".join(parts))
+
+
+def catalogue() -> dict[str, Any]:
+    """The same as plain values, as ``docs/schemas/list.json`` has them."""
+    from probe.attention import term
+    from probe.classes import registry as classes
+    from probe.perturbations import registry
+    from probe.perturbations.condition import CONTROLS
+    from probe.perturbations.samplers import SOURCES
+
+    def named(rows: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+        return [{"name": name, "summary": text} for name, text in rows]
+
+    perturbations = [name for name in registry.names() if name not in CONTROLS]
+    return {
+        "schema": 1,
+        "perturbations": [_values(registry.get(name)) for name in perturbations],
+        "controls": [_values(registry.get(name)) for name in CONTROLS],
+        "sources": named(SOURCES.items()),
+        "attention_patterns": [_values(term.get(name)) for name in term.names()],
+        "protocols": list(_protocol_values()),
+        "measures": named(MEASURES.items()),
+        "token_classes": [_values(classes.get(name)) for name in classes.names()],
+        "first_token": named(FIRST_TOKEN.items()),
+    }
+
+
+def _values(entry: "Entry") -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    def default(parameter: inspect.Parameter) -> Any:
+        needed = parameter.default is inspect.Parameter.empty
+        return None if needed else to_jsonable_python(parameter.default, serialize_unknown=True)
+
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "required": parameter.default is inspect.Parameter.empty,
+                "default": default(parameter),
+            }
+            for parameter in entry.parameters
+        ],
+    }
+
+
+def _protocol_values() -> Iterator[dict[str, Any]]:
+    from pydantic_core import to_jsonable_python
+
+    from probe.protocols import registry
+
+    for protocol in registry.protocols():
+        options = [
+            {
+                "name": key,
+                "required": field.is_required(),
+                "default": None
+                if field.is_required()
+                else to_jsonable_python(_default(field), serialize_unknown=True),
+                "summary": " ".join((field.description or "").split()),
+            }
+            for key, field in protocol.model_fields.items()
+            if key != "kind"
+        ]
+        summary = (inspect.getdoc(protocol) or "").partition("\n")[0]
+        yield {"name": registry.kind_of(protocol), "summary": summary, "options": options}
 
 
 def section(title: str, rows: Rows) -> str:
@@ -137,13 +209,17 @@ def _protocols() -> Iterator[tuple[str, str]]:
                 yield f"  {_key(key, field)}", " ".join((field.description or "").split())
 
 
+def _default(field: "FieldInfo") -> Any:
+    """A key's default in plain values."""
+    default: Any = field.get_default(call_default_factory=True)
+    return default.model_dump() if hasattr(default, "model_dump") else default
+
+
 def _key(key: str, field: "FieldInfo") -> str:
     """A key with its default as the configuration writes it."""
     import yaml
 
     if field.is_required():
         return f"{key} (required)"
-    default: Any = field.get_default(call_default_factory=True)
-    plain = default.model_dump() if hasattr(default, "model_dump") else default
-    lines = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=COLUMNS)
+    lines = yaml.safe_dump(_default(field), default_flow_style=True, sort_keys=False, width=COLUMNS)
     return f"{key}: {lines.splitlines()[0]}"  # YAML ends a lone scalar with a line of dots
