@@ -387,3 +387,51 @@ def test_keys_that_contradict_one_another_are_one_line() -> None:
     (line,) = mistakes(conditions=["truncate", "drop_target"])
     assert "'drop_target' depends on its target" in line
     assert line.endswith("targets: {alone: true}")
+
+
+OWN_FILE = """
+from probe.perturbations.registry import register
+
+@register("{name}")
+def own(far, *, rng):
+    return far
+
+def word(window):
+    return [None] * len(window)
+"""
+
+
+def test_files_stand_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python files are looked for beside the configuration, then in the working directory."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN_FILE.format(name="beside_a_config"), encoding="utf-8")
+    (tmp_path / "own.py").write_text("raise SystemExit", encoding="utf-8")
+    (tmp_path / "other.py").write_text(OWN_FILE.format(name="not_beside_it"), encoding="utf-8")
+    content = {
+        **LEAST,
+        "perturbations": ["own.py", "other.py"],
+        "conditions": ["beside_a_config", "not_beside_it"],
+        "analysis": {"classes": ["own.py:word"]},
+    }
+    path = written(folder, yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    config = load(path.relative_to(tmp_path))
+    assert config.perturbations == ["configs/own.py", "other.py"]
+    assert config.analysis.classes == ["configs/own.py:word"]
+    assert check(config.model_dump()) == config, "what run.json keeps means the same"
+
+
+def test_a_protocol_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a protocol is looked for there, too; what is missing is named."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "own.py").write_text("value = 1", encoding="utf-8")
+    text = yaml.safe_dump({**LEAST, "protocols": ["own.py"]})
+    monkeypatch.chdir(tmp_path)
+    assert load(written(tmp_path / "configs", text)).protocols == [str(tmp_path / "configs/own.py")]
+    with pytest.raises(UsageError, match=r"protocols\.0: 'own.py' cannot be read: No such file"):
+        load(written(tmp_path, text))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.commands._visible import print_json, say
-from probe.commands.options import FOLDERS, Target, examples, with_json
+from probe.commands.options import FOLDERS, Target, command_lines, with_json
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(
     "keys",
     short_help="Key tokens and LongPPL of a run.",
-    epilog=examples(
+    epilog=command_lines(
         "probe keys results/long",
         "probe keys results/large --score results/small  # the keys of one, the losses of another",
         "probe keys results/long --lsd 1 --export keys.json",

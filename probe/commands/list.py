@@ -1,6 +1,7 @@
 """`probe list`: what there is to choose from, by the names that a configuration takes."""
 
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import click
 
 from probe.calls import listed
 from probe.commands._visible import print_json, say
-from probe.commands.options import examples, user_files, with_json
+from probe.commands.options import command_lines, user_files, with_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -52,7 +53,9 @@ Rows = Iterable[tuple[str, str]]
 @click.command(
     "list",
     short_help="Perturbations, patterns, protocols, measures, classes.",
-    epilog=examples("probe list", "probe list --perturbations my.py  # with those of your own"),
+    epilog=command_lines(
+        "probe list", "probe list --perturbations my.py  # with your own"
+    ),
 )
 @user_files("perturbations")
 @user_files("protocols")
@@ -110,46 +113,33 @@ def catalogue() -> dict[str, Any]:
 
 
 def _values(entry: "Entry") -> dict[str, Any]:
-    from pydantic_core import to_jsonable_python
-
-    def default(parameter: inspect.Parameter) -> Any:
-        needed = parameter.default is inspect.Parameter.empty
-        return None if needed else to_jsonable_python(parameter.default, serialize_unknown=True)
-
-    return {
-        "name": entry.name,
-        "summary": entry.summary,
-        "parameters": [
-            {
-                "name": parameter.name,
-                "required": parameter.default is inspect.Parameter.empty,
-                "default": default(parameter),
-            }
-            for parameter in entry.parameters
-        ],
-    }
+    parameters = [
+        _parameter(one.name, one.default is inspect.Parameter.empty, one.default)
+        for one in entry.parameters
+    ]
+    return {"name": entry.name, "summary": entry.summary, "parameters": parameters}
 
 
 def _protocol_values() -> Iterator[dict[str, Any]]:
-    from pydantic_core import to_jsonable_python
-
     from probe.protocols import registry
 
     for protocol in registry.protocols():
-        options = [
-            {
-                "name": key,
-                "required": field.is_required(),
-                "default": None
-                if field.is_required()
-                else to_jsonable_python(_default(field), serialize_unknown=True),
-                "summary": " ".join((field.description or "").split()),
-            }
-            for key, field in protocol.model_fields.items()
-            if key != "kind"
-        ]
+        options = []
+        for key, field in protocol.model_fields.items():
+            if key != "kind":
+                default = field.get_default(call_default_factory=True)
+                about = " ".join((field.description or "").split())
+                option = _parameter(key, field.is_required(), default)
+                options.append({**option, "summary": about})
         summary = (inspect.getdoc(protocol) or "").partition("\n")[0]
         yield {"name": registry.kind_of(protocol), "summary": summary, "options": options}
+
+
+def _parameter(name: str, required: bool, default: Any) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    plain = None if required else to_jsonable_python(default, serialize_unknown=True)
+    return {"name": name, "required": required, "default": plain}
 
 
 def section(title: str, rows: Rows) -> str:
@@ -209,17 +199,21 @@ def _protocols() -> Iterator[tuple[str, str]]:
                 yield f"  {_key(key, field)}", " ".join((field.description or "").split())
 
 
-def _default(field: "FieldInfo") -> Any:
-    """A key's default in plain values."""
-    default: Any = field.get_default(call_default_factory=True)
-    return default.model_dump() if hasattr(default, "model_dump") else default
-
-
 def _key(key: str, field: "FieldInfo") -> str:
     """A key with its default as the configuration writes it."""
-    import yaml
-
     if field.is_required():
         return f"{key} (required)"
-    lines = yaml.safe_dump(_default(field), default_flow_style=True, sort_keys=False, width=COLUMNS)
-    return f"{key}: {lines.splitlines()[0]}"  # YAML ends a lone scalar with a line of dots
+    return f"{key}: {yaml_line(field.get_default(call_default_factory=True))}"
+
+
+def yaml_line(value: Any) -> str:
+    """A value on one line, as a configuration writes it."""
+    import yaml
+
+    plain = value.model_dump() if hasattr(value, "model_dump") else value
+    form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": math.inf}
+    # YAML ends a lone scalar with a line of dots.
+    line: str = yaml.safe_dump(plain, **form, allow_unicode=True).removesuffix("...\n").rstrip("\n")
+    if line.isprintable():
+        return line
+    return str(yaml.safe_dump(plain, **form, default_style='"')).rstrip("\n")

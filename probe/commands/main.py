@@ -12,11 +12,24 @@ import click
 
 from probe import __version__
 from probe.commands._visible import alert, fail
-from probe.commands.options import examples, verbosity
+from probe.commands.options import command_lines, verbosity
 from probe.errors import ProbeError
 from probe.text import shown, suggestion
 
-COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    "init",
+    "run",
+    "plan",
+    "report",
+    "plot",
+    "compare",
+    "keys",
+    "card",
+    "push",
+    "show",
+    "list",
+    "check",
+)
 KEPT = "Stopped. What was measured is kept: the same command goes on."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
@@ -112,7 +125,7 @@ def _terminate(*_: object) -> None:
     cls=Group,
     params=verbosity(),
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
+    epilog=command_lines(
         "probe run configs/quick.yaml  # the answer, in about a minute",
         "probe report results/quick  # all that the run says, and its page",
         "probe run --help",

@@ -1,7 +1,7 @@
 """Options that several commands share, and names of files that they write."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from click.shell_completion import CompletionItem
 
 from probe.commands._visible import JSON, LEVEL, QUIET, alert
 from probe.errors import UsageError
-from probe.text import MOST, one_line, suggestion
+from probe.text import MOST, counted, one_line, suggestion
 
 if TYPE_CHECKING:
+    from probe.analysis.open_run import OpenRun
     from probe.config import Config
 
 TWINS = {
@@ -22,7 +23,10 @@ TWINS = {
     "device": "model.device",
     "dtype": "model.dtype",
 }
+_OTHER_MODEL = (("model.label", "null"), ("model.revision", "null"))
+"""What belongs to the model of the file, and not to the one that ``--model`` names."""
 _OTHER_DATA = (
+    ("data.label", "null"),
     ("data.name", "null"),
     ("data.revision", "null"),
     ("data.split", "train"),
@@ -73,7 +77,7 @@ def with_json(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     )
 
 
-def examples(*lines: str) -> str:
+def command_lines(*lines: str) -> str:
     """Command lines that stand at the end of a command's help, as click's ``epilog``.
 
     Args:
@@ -120,6 +124,45 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     )
 
 
+def labelled(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that reads runs other names for their models and data: see :func:`show_as`."""
+    for what in ("data", "model"):
+        command = click.option(
+            f"--{what}-label",
+            f"{what}_labels",
+            multiple=True,
+            metavar="NAME",
+            help=f"Call the {what} so here, once for all runs or for each in turn; "
+            f"{what}.label in a configuration is for good.",
+        )(command)
+    return command
+
+
+def show_as(
+    runs: Sequence["OpenRun"], model_labels: Sequence[str], data_labels: Sequence[str]
+) -> None:
+    """Call the models and data of open runs by other names, in this process alone.
+
+    Args:
+        runs: The runs.
+        model_labels: None, one for all of them, or one for each.
+        data_labels: Likewise.
+
+    Raises:
+        UsageError: If there are more or fewer, or one is blank.
+    """
+    for what, labels in (("model", model_labels), ("data", data_labels)):
+        if len(labels) not in (0, 1, len(runs)):
+            raise UsageError(
+                f"--{what}-label is given {len(labels)} times for {counted(len(runs), 'run')}; "
+                "allowed: once for all runs, or once for each"
+            )
+        if not all(label.strip() for label in labels):
+            raise UsageError(f"--{what}-label is blank; allowed: text to show")
+        for number, run in enumerate(runs if labels else ()):
+            setattr(run, what, labels[number % len(labels)])
+
+
 def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
     """Read the configuration that the options ask for.
 
@@ -136,6 +179,8 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
 
     given = {name: value for name, value in twins.items() if value is not None}
     changes = [(TWINS[name], yaml.safe_dump(value)) for name, value in given.items()]
+    if "model" in given:
+        changes += _OTHER_MODEL
     if "data" in given and given["data"] not in FILE_FORMATS:  # those read the same files
         changes += _OTHER_DATA
     for setting in settings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from probe.commands._visible import note, print_json, say
-from probe.commands.options import FOLDERS, configured, examples, quiet, read, with_json
+from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
 from probe.text import aligned, counted
@@ -27,7 +27,7 @@ OCTAVES = 0.5
 @click.command(
     "plan",
     short_help="What a run would cost.",
-    epilog=examples(
+    epilog=command_lines(
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",

@@ -9,7 +9,16 @@ import click
 from click.core import ParameterSource
 
 from probe.commands._visible import note, say
-from probe.commands.options import FIGURES, FOLDERS, Choice, Target, examples, parted
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Choice,
+    Target,
+    command_lines,
+    labelled,
+    parted,
+    show_as,
+)
 from probe.errors import ProbeError, UsageError
 from probe.text import slug
 
@@ -53,7 +62,7 @@ def _click_option(option: "Option") -> click.Option:
     "plot",
     cls=PlotCommand,
     short_help="A figure of runs for a paper: PNG, SVG, PDF.",
-    epilog=examples(
+    epilog=command_lines(
         "probe plot results/a results/b --output curves.pdf",
         "probe plot results/a --kind classes --class last_occurrence",
         "probe plot results/a --kind heatmap --by position",
@@ -66,7 +75,15 @@ def _click_option(option: "Option") -> click.Option:
     help="File to write, ending in .png, .svg or .pdf; default: PNG and SVG in the first run's"
     " figures, named by the kind and what else is asked for.",
 )
-def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
+@labelled
+def command(
+    runs: tuple[Path, ...],
+    output: Path | None,
+    kind: str,
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
+    **asked: Any,
+) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
     from probe.findings.base import plots
     from probe.findings.chart import Chart, EmptyChartError
@@ -88,6 +105,7 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        show_as(opened, model_labels, data_labels)
         plot = choose(known, opened, kind)
         own = {option.name: asked[option.name] for option in plot.options}
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import FOLDERS, Target, examples, names_of
+from probe.commands.options import FOLDERS, Target, command_lines, labelled, names_of, show_as
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     "report",
     short_help="Answer, figures and page of runs.",
-    epilog=examples(
+    epilog=command_lines(
         "probe report results/a",
         "probe report results/a results/b --output pages/",
         "probe report results/a --class frequency --class my.py:rare",
@@ -42,7 +42,14 @@ if TYPE_CHECKING:
     " another, or for the page of a single run; default: reports.html in the first run's folder,"
     " report.html in a single run's.",
 )
-def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | None) -> None:
+@labelled
+def command(
+    runs: tuple[Path, ...],
+    classes: tuple[str, ...],
+    output: Path | None,
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
+) -> None:
     """Explain each of RUNS again: print its answer, draw its curve, write its report.html.
 
     Several runs are also drawn over one another, on a page of their own.
@@ -58,6 +65,7 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
             stack.enter_context(open_run(folder, classes=classes, along=counters))
             for folder in runs
         ]
+        show_as(opened, model_labels, data_labels)
         found = [findings(run, [other for other in opened if other is not run]) for run in opened]
         for number, (run, own) in enumerate(zip(opened, found, strict=True)):
             if number:

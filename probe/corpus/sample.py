@@ -8,7 +8,7 @@ import sysconfig
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,12 +146,13 @@ def load_corpus(
 
 
 def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
-    plain = DataOptions(STDLIB, max_documents=options.max_documents)
-    given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
+    free = {name: getattr(options, name) for name in ("label", "max_documents")}
+    plain = DataOptions(path=STDLIB, **free).model_dump()
+    given = [key for key, value in options.model_dump().items() if value != plain[key]]
     if given:
         raise UsageError(
             f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
-            " allowed: max_documents"
+            f" allowed: {', '.join(free)}"
         )
     return python_sources()
 

@@ -18,7 +18,7 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
-from probe.results.files import write_csv, write_text
+from probe.results.files import csv_text, write_text
 from probe.text import json_text, suggestion
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
@@ -304,11 +304,26 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
 
     Args:
         run: The run.
-        findings: Its findings; parts of one JSON file are put together, and lists that stand under
-            the same key are joined.
+        findings: Its findings.
 
     Returns:
         The files that are there now, in the order of the findings.
+    """
+    texts = file_texts(findings)
+    for name, text in texts.items():
+        write_text(run.path / name, text)
+    return [file for name in texts if (file := run.path / name).is_file()]
+
+
+def file_texts(findings: Iterable[Finding]) -> dict[str, str]:
+    """The files of some findings by name, as they are written.
+
+    Args:
+        findings: Findings of one run; parts of one JSON file are put together, and lists that stand
+            under the same key are joined.
+
+    Returns:
+        CSV and JSON, in the order of the findings.
     """
     tables: dict[str, pd.DataFrame] = {}
     parts: dict[str, dict[str, Any]] = {}
@@ -320,11 +335,9 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
                 tables[name] = content
             else:
                 _join(parts.setdefault(name, {}), content)
-    for name, table in tables.items():
-        write_csv(run.path / name, table)
-    for name, part in parts.items():
-        write_text(run.path / name, json_text(part))
-    return [file for name in names if (file := run.path / name).is_file()]
+    return {
+        name: csv_text(tables[name]) if name in tables else json_text(parts[name]) for name in names
+    }
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:

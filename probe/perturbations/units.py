@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,6 @@ _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
 Spans = Sequence[tuple[int, int]]
 MODEL = "en_core_web_sm"
-EXTRA = "pip install 'context-probe[nlp]'"
 
 Labels = list[str | None]
 """What each token is called, ``None`` for white space."""
@@ -358,13 +357,17 @@ def pipeline(model: str) -> Any:
     try:
         import spacy
     except ImportError as error:
-        raise UsageError(f"parts of speech and named entities need spaCy: {EXTRA}") from error
+        raise UsageError(
+            "parts of speech and named entities need spaCy: pip install spacy (extra nlp)"
+        ) from error
     try:
         return spacy.load(model)
     except (OSError, ValueError) as error:
+        there = sorted(entry_points(group="spacy_models").names)
+        named = ", ".join(f"model={name!r}" for name in there) or "there is none"
         raise UsageError(
             f"spaCy pipeline {shown(model)} cannot be loaded; allowed: a folder, or an installed "
-            f"one (python -m spacy download {model})"
+            f"one ({named}; python -m spacy download {model} installs it)"
         ) from error
 
 

@@ -114,13 +114,8 @@ def warn_unwritten(path: Path, error: OSError) -> None:
     warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of a run folder as :func:`write_text` does; :func:`read_csv` reads it."""
-    write_text(path, csv_text(table))
-
-
 def csv_text(table: pd.DataFrame, *, digits: int | None = 8) -> str:
-    """A table as CSV in which no spreadsheet finds a formula.
+    """A table as CSV in which no spreadsheet finds a formula; :func:`read_csv` reads it.
 
     Args:
         table: The table, without its index.

@@ -190,7 +190,7 @@ def prepare(
     facts = ModelFacts(source.positions, _first_token(config, source))
     plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
-        config.data.as_options(),
+        config.data,
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
         minimum=plan.fewest,
