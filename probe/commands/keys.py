@@ -74,13 +74,13 @@ def command(
         other = None if scored is None else stack.enter_context(open_run(scored, write=False))
         result = longppl.longppl(opened, scored=other, rule=rule)
         say(text(longppl.alone(result)))
-        if as_json:
-            print_json(_values(opened, rule, result.by_distance, result))
         if export is not None:
             spans = key_spans(opened, rule)
             content = longppl.as_json(result, spans).encode("utf-8", "backslashreplace")
             write_bytes(export, content)
             say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")
+        if as_json:
+            print_json(_values(opened, rule, result.by_distance, result))
 
 
 def _values(

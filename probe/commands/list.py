@@ -53,9 +53,7 @@ Rows = Iterable[tuple[str, str]]
 @click.command(
     "list",
     short_help="Perturbations, patterns, protocols, measures, classes.",
-    epilog=command_lines(
-        "probe list", "probe list --perturbations my.py  # with your own"
-    ),
+    epilog=command_lines("probe list", "probe list --perturbations my.py  # with your own"),
 )
 @user_files("perturbations")
 @user_files("protocols")
