@@ -17,7 +17,7 @@ JSON, QUIET, LEVEL = "probe.json", "probe.quiet", "probe.level"
 """What a call was asked for: JSON and nothing else on standard output; no more than is asked for;
 the level from which on records are printed. They stand in the ``meta`` of click's context, which
 all contexts of a call share."""
-WRITERS = ("run", "report", "plot", "init", "card", "push")
+WRITERS = ("init", "run", "report", "plot", "push")
 """Commands whose answer stands in files: where they are to be quiet, they print nothing."""
 SPELLED = {
     "−": "-",

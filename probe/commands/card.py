@@ -5,17 +5,24 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import Target
+from probe.commands.options import FOLDERS, Choice, Target, command_lines
 
 FORMATS = ("md", "json", "eval-results", "every-eval-ever")
 
 
-@click.command("card", short_help="A citable card of a run.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command(
+    "card",
+    short_help="A citable card of a run.",
+    epilog=command_lines(
+        "probe card results/a",
+        "probe card results/a --format json --into card.json",
+    ),
+)
+@click.argument("run", type=FOLDERS)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=Choice(FORMATS),
     default="md",
     show_default=True,
     help="Markdown or JSON; an entry of a hub model's .eval_results; a record of every-eval-ever.",

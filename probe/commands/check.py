@@ -3,7 +3,7 @@
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import Choice, examples, quiet
+from probe.commands.options import Choice, command_lines, quiet
 from probe.errors import ProbeError, UsageError
 
 SHORTEST = 8  # tokens; a model with fewer positions is not tried
@@ -13,7 +13,7 @@ MORE = 32  # texts at most; of them all only where losses depend on a sequence's
 @click.command(
     "check",
     short_help="Check the engine on a model.",
-    epilog=examples(
+    epilog=command_lines(
         "probe check HuggingFaceTB/SmolLM2-135M",
         "probe check models/mine --dtype bfloat16 --length 4096",
     ),

@@ -6,13 +6,21 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import FIGURES, FOLDERS, Target, examples, labelled, parted, show_as
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Target,
+    command_lines,
+    labelled,
+    parted,
+    show_as,
+)
 
 
 @click.command(
     "compare",
     short_help="Runs in one table; differences of two.",
-    epilog=examples(
+    epilog=command_lines(
         "probe compare results/a results/b  # the differences of two, paired where they can be",
         "probe compare results/* --csv runs.csv --figure curves.pdf",
     ),

@@ -13,7 +13,7 @@ import click
 
 from probe.commands._visible import say
 from probe.commands.list import COLUMNS, section, yaml_line
-from probe.commands.options import Target, examples
+from probe.commands.options import Target, command_lines
 from probe.errors import UsageError
 from probe.text import printable, shown, suggestion
 
@@ -49,10 +49,10 @@ COMMENT = 32
 @click.command(
     "init",
     short_help="Write a configuration for your model and text.",
-    epilog=examples(
+    epilog=command_lines(
         "probe init --model HuggingFaceTB/SmolLM2-135M --data 'books/*.txt'",
-        "probe init --model ./my-model --data stdlib --protocol grid --into my.yaml",
-        "probe init --example quick  # one of those that probe init --list names",
+        "probe init --model models/mine --data rows.jsonl --protocol grid --into grid.yaml",
+        "probe init --example quick",
     ),
 )
 @click.option("--model", help="Hub name, folder or GGUF file of the model.")
@@ -116,7 +116,7 @@ def _example(name: str) -> str:
     known = example_files()
     if name not in known:
         hint = suggestion(name, known, f"allowed: {', '.join(known)}")
-        raise UsageError(f"--example is {shown(name)}{hint}")
+        raise UsageError(f"--example {shown(name)}{hint}")
     return known[name].read_text("utf-8")
 
 

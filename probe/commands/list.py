@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.calls import listed
-from probe.commands._visible import say
-from probe.commands.options import examples, user_files
+from probe.commands._visible import print_json, say
+from probe.commands.options import command_lines, user_files, with_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -53,12 +53,16 @@ Rows = Iterable[tuple[str, str]]
 @click.command(
     "list",
     short_help="Perturbations, patterns, protocols, measures, classes.",
-    epilog=examples("probe list", "probe list --perturbations my.py  # with those of your own"),
+    epilog=command_lines("probe list", "probe list --perturbations my.py  # with your own"),
 )
 @user_files("perturbations")
 @user_files("protocols")
-def command() -> None:
+@with_json("list")
+def command(as_json: bool) -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
+    if as_json:
+        print_json(catalogue())
+        return
     from probe.attention import term
     from probe.classes import registry as classes
     from probe.perturbations import registry
@@ -79,6 +83,61 @@ def command() -> None:
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     say("\n\n".join(parts))
+
+
+def catalogue() -> dict[str, Any]:
+    """The same as plain values, as ``docs/schemas/list.json`` has them."""
+    from probe.attention import term
+    from probe.classes import registry as classes
+    from probe.perturbations import registry
+    from probe.perturbations.condition import CONTROLS
+    from probe.perturbations.samplers import SOURCES
+
+    def named(rows: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+        return [{"name": name, "summary": text} for name, text in rows]
+
+    perturbations = [name for name in registry.names() if name not in CONTROLS]
+    return {
+        "schema": 1,
+        "perturbations": [_values(registry.get(name)) for name in perturbations],
+        "controls": [_values(registry.get(name)) for name in CONTROLS],
+        "sources": named(SOURCES.items()),
+        "attention_patterns": [_values(term.get(name)) for name in term.names()],
+        "protocols": list(_protocol_values()),
+        "measures": named(MEASURES.items()),
+        "token_classes": [_values(classes.get(name)) for name in classes.names()],
+        "first_token": named(FIRST_TOKEN.items()),
+    }
+
+
+def _values(entry: "Entry") -> dict[str, Any]:
+    parameters = [
+        _parameter(one.name, one.default is inspect.Parameter.empty, one.default)
+        for one in entry.parameters
+    ]
+    return {"name": entry.name, "summary": entry.summary, "parameters": parameters}
+
+
+def _protocol_values() -> Iterator[dict[str, Any]]:
+    from probe.protocols import registry
+
+    for protocol in registry.protocols():
+        options = []
+        for key, field in protocol.model_fields.items():
+            if key != "kind":
+                default = field.get_default(call_default_factory=True)
+                about = " ".join((field.description or "").split())
+                option = _parameter(key, field.is_required(), default)
+                options.append({**option, "summary": about})
+        summary = (inspect.getdoc(protocol) or "").partition("\n")[0]
+        yield {"name": registry.kind_of(protocol), "summary": summary, "options": options}
+
+
+def _parameter(name: str, required: bool, default: Any) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    plain = None if required else to_jsonable_python(default, serialize_unknown=True)
+    return {"name": name, "required": required, "default": plain}
 
 
 def section(title: str, rows: Rows) -> str:

@@ -12,7 +12,7 @@ import click
 
 from probe import __version__
 from probe.commands._visible import alert, fail
-from probe.commands.options import examples, verbosity
+from probe.commands.options import command_lines, verbosity
 from probe.errors import ProbeError
 from probe.text import shown, suggestion
 
@@ -125,7 +125,7 @@ def _terminate(*_: object) -> None:
     cls=Group,
     params=verbosity(),
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
+    epilog=command_lines(
         "probe run configs/quick.yaml  # the answer, in about a minute",
         "probe report results/quick  # all that the run says, and its page",
         "probe run --help",

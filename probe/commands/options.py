@@ -77,7 +77,7 @@ def with_json(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     )
 
 
-def examples(*lines: str) -> str:
+def command_lines(*lines: str) -> str:
     """Command lines that stand at the end of a command's help, as click's ``epilog``.
 
     Args:

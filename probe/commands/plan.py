@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from probe.commands._visible import note, print_json, say
-from probe.commands.options import FOLDERS, configured, examples, quiet, read, with_json
+from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
 from probe.text import aligned, counted
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from probe.config import Config
+    from probe.models.causal import CausalModel
     from probe.runs.experiment import Experiment
     from probe.runs.plan import Planned, Speed
 
@@ -26,7 +27,7 @@ OCTAVES = 0.5
 @click.command(
     "plan",
     short_help="What a run would cost.",
-    epilog=examples(
+    epilog=command_lines(
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
@@ -88,11 +89,11 @@ def command(
     )
     if precision:
         say(f"\n{precision}")
-    timed = timing(experiment, cost) if time else None
-    if timed:
-        say(f"\n{timed}")
+    estimated = estimate(experiment, cost) if time else None
+    if estimated:
+        say(f"\n{estimated}")
     if as_json:
-        print_json(as_values(experiment, cost, remarks, precision, timed))
+        print_json(as_values(experiment, cost, remarks, precision, estimated))
 
 
 @dataclass(frozen=True)
@@ -197,56 +198,69 @@ def targets_table(cost: "Planned") -> str:
     return "\n".join(told)
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How long a run takes on this machine, and its memory.
+class Timed(NamedTuple):
+    """How long a run takes by what was timed of its model.
 
     Args:
-        seconds: Of the whole run, without loading and self-check.
-        device: Where the model is.
-        dtype: Of its weights.
-        branching: Whether shared prefixes are forwarded once; else every branch is, whole.
+        seconds: Without loading and self-check.
         speed: What was measured.
-        cache: Bytes of keys and values of a window.
+        branching: Whether shared prefixes are forwarded once; else every branch is whole.
     """
 
     seconds: float
+    speed: "Speed"
+    branching: bool
+
+
+def timed(model: "CausalModel", experiment: "Experiment", cost: "Planned") -> Timed:
+    """Check a model, time it on a piece of a run, and say how long the whole takes."""
+    from probe.runs.plan import speed
+    from probe.runs.run import check_model
+
+    branching = check_model(model, experiment).techniques.branching
+    measured = speed(model, experiment.windows[0].ids)
+    targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
+    tokens = cost.tokens if branching else cost.plain_tokens
+    return Timed(measured.seconds(tokens, targets), measured, branching)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run takes on this machine, and its memory.
+
+    Args:
+        device: Where the model is.
+        dtype: Of its weights.
+        timed: What was timed.
+        cache: Bytes of keys and values of a window.
+    """
+
     device: str
     dtype: str
-    branching: bool
-    speed: "Speed"
+    timed: Timed
     cache: float
 
     def __str__(self) -> str:
+        measured = self.timed.speed
         whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
         return (
-            ("" if self.branching else whole)
-            + f"About {_duration(self.seconds)} on {self.device} in {self.dtype} "
-            f"({self.speed.tokens_per_second:,.0f} tokens/s, "
-            f"{self.speed.targets_per_second:,.0f} targets/s), "
-            f"{self.speed.weights / 2**20:,.0f} MiB of weights and "
+            ("" if self.timed.branching else whole)
+            + f"About {duration(self.timed.seconds)} on {self.device} in {self.dtype} "
+            f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
+            f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
             f"{self.cache / 2**20:,.0f} MiB of cache a window"
         )
 
 
-def timing(experiment: "Experiment", cost: "Planned") -> Timing:
+def estimate(experiment: "Experiment", cost: "Planned") -> Estimate:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
-    from probe.runs.plan import speed
-    from probe.runs.run import check_model, load
+    from probe.runs.run import load
 
     model = load(experiment)
-    report = check_model(model, experiment)
-    tokens = cost.tokens if report.techniques.branching else cost.plain_tokens
-    measured = speed(model, experiment.windows[0].ids)
-    targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
-    return Timing(
-        measured.seconds(tokens, targets),
-        str(model.device),
-        str(model.model.dtype).removeprefix("torch."),
-        report.techniques.branching,
-        measured,
-        measured.cache(len(experiment.windows[0].ids)),
-    )
+    found = timed(model, experiment, cost)
+    kind = str(model.model.dtype).removeprefix("torch.")
+    cache = found.speed.cache(len(experiment.windows[0].ids))
+    return Estimate(str(model.device), kind, found, cache)
 
 
 def as_values(
@@ -254,7 +268,7 @@ def as_values(
     cost: "Planned",
     remarks: Sequence[str],
     precision: Precision | None,
-    timed: Timing | None,
+    estimated: Estimate | None,
 ) -> dict[str, Any]:
     """The same as plain values, as ``docs/schemas/plan.json`` has them."""
     from probe.findings.table import records
@@ -284,22 +298,23 @@ def as_values(
             "documents": precision.documents,
             "needed": records(precision.needed.drop(columns="documents")),
         },
-        "timing": timed
+        "timing": estimated
         and {
-            "seconds": timed.seconds,
-            "device": timed.device,
-            "dtype": timed.dtype,
-            "branching": timed.branching,
-            "tokens_per_second": timed.speed.tokens_per_second,
-            "targets_per_second": timed.speed.targets_per_second,
-            "weight_bytes": timed.speed.weights,
-            "cache_bytes_per_window": timed.cache,
+            "seconds": estimated.timed.seconds,
+            "device": estimated.device,
+            "dtype": estimated.dtype,
+            "branching": estimated.timed.branching,
+            "tokens_per_second": estimated.timed.speed.tokens_per_second,
+            "targets_per_second": estimated.timed.speed.targets_per_second,
+            "weight_bytes": estimated.timed.speed.weights,
+            "cache_bytes_per_window": estimated.cache,
         },
         "notes": [*(precision.warnings if precision else ()), *remarks],
     }
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words, as exact as an estimate is."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

@@ -14,7 +14,7 @@ from probe.commands.options import (
     FOLDERS,
     Choice,
     Target,
-    examples,
+    command_lines,
     labelled,
     parted,
     show_as,
@@ -62,7 +62,7 @@ def _click_option(option: "Option") -> click.Option:
     "plot",
     cls=PlotCommand,
     short_help="A figure of runs for a paper: PNG, SVG, PDF.",
-    epilog=examples(
+    epilog=command_lines(
         "probe plot results/a results/b --output curves.pdf",
         "probe plot results/a --kind classes --class last_occurrence",
         "probe plot results/a --kind heatmap --by position",

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands._visible import say
+from probe.commands.options import FOLDERS, command_lines
 
 if TYPE_CHECKING:
     from probe.cards.repository import Contents
 
 
-@click.command("push", short_help="Upload a run as a data set of the hub.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command(
+    "push",
+    short_help="Upload a run as a data set of the hub.",
+    epilog=command_lines(
+        "probe push results/a hf://datasets/me/a --dry-run  # what would go",
+        "probe push results/a hf://datasets/me/a --public --licence cc-by-4.0",
+    ),
+)
+@click.argument("run", type=FOLDERS)
 @click.argument("address", metavar="hf://datasets/USER/NAME")
 @click.option("--dry-run", is_flag=True, help="Tell what would go, and send nothing.")
 @click.option("--public", is_flag=True, help="Everybody may read it; by default it is private.")

@@ -5,14 +5,14 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import configured, examples, quiet, read
+from probe.commands.options import command_lines, configured, quiet, read
 from probe.commands.progress import Progress
 
 
 @click.command(
     "run",
     short_help="Score a configuration and print the answer.",
-    epilog=examples(
+    epilog=command_lines(
         "probe run configs/quick.yaml",
         "probe run my.yaml --model models/mine --data 'books/*.txt' --set name=mine",
         "probe --quiet run my.yaml --set windows.length=8192 --results /scratch/runs",

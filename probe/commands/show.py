@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands.options import examples, names_of, user_files
+from probe.commands.options import command_lines, names_of, user_files
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -34,7 +34,7 @@ _ORIGINS = {
 @click.command(
     "show",
     short_help="What a perturbation does to a text.",
-    epilog=examples(
+    epilog=command_lines(
         "probe show 'shuffle(span=5)'",
         "probe show \"replace(source='document')\" --text my.txt --model models/mine",
         "probe show 'attend(local(8))'",
