@@ -74,19 +74,42 @@ class EffectiveContext:
         return LOWERS in self.flags and (self.kind == "zero" or "at most" in self.flags)
 
     def text(self) -> str:
-        """The answer in a few words: ``512 (448–640)``, ``> 768 (estimate beyond 1,024)``."""
+        """The answer as tables and legends have it: ``512 (448–640)``, ``> 768``, ``unresolved``.
+
+        ``≤`` stands where nothing shorter was measured, in front of an estimate or a limit.
+        """
         if self.only_lowers:
-            return "none, it lowers the loss"
+            return LOWERS
         if self.kind == "unresolved" or self.value is None:
-            return f"unresolved ({'; '.join(self.reasons)})"
+            return "unresolved"
         if self.kind == "greater":
-            return words.greater(self.lower, self.estimate, self.value)
-        if "at most" in self.flags:
-            wider = self.upper is not None and self.upper > self.value
-            return f"≤ {self.value:,}" + (f" (upper limit {self.upper:,})" if wider else "")
+            return words.greater(self.lower, self.value)
         if (self.kind == "zero" and not self.upper) or self.upper is None:
             return "0"
-        return f"{self.value:,} ({words.limits(self.lower or 0, self.upper, self.start)})"
+        interval = words.limits(self.lower or 0, self.upper, self.start)
+        if "at most" in self.flags:
+            wider = self.upper > self.value
+            return f"≤ {self.value:,}" + (f" ({interval})" if wider else "")
+        return f"{self.value:,} ({interval})"
+
+    @property
+    def open_end(self) -> str:
+        """What an answer with ``>`` leaves open: where the estimate lies; else empty."""
+        if self.kind != "greater":
+            return ""
+        if self.estimate is not None:
+            return f"estimate {self.estimate:,}, no upper bound within the measured range"
+        if self.value == self.reach:
+            return f"estimate beyond {self.reach:,}"
+        return f"estimate in the last half octave before {self.reach:,}, or beyond it"
+
+    def full_text(self) -> str:
+        """The answer with what it leaves open, or why it is unresolved, as ``summary.json`` has it.
+
+        ``> 768 (estimate beyond 1,024)``, ``unresolved (3 documents, at least 6 needed)``.
+        """
+        more = "; ".join(self.reasons) or self.open_end
+        return f"{self.text()} ({more})" if more else self.text()
 
 
 def effective_context(

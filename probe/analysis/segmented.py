@@ -169,9 +169,9 @@ def _limits(
         text = f"{hinge:,} ({words.limits(lower or 0, upper, start)})"
         return hinge, lower, upper, "length", text
     if hinge is not None:
-        return hinge, lower, None, "greater", words.greater(lower, hinge, reach)
+        return hinge, lower, None, "greater", words.greater(lower, reach)
     bound = reach if place >= places[-1] else int(reach / np.sqrt(2))
-    return None, lower, None, "greater", words.greater(lower, None, bound)
+    return None, lower, None, "greater", words.greater(lower, bound)
 
 
 def _poor(curve: FittedCurve, misses: Floats) -> str:

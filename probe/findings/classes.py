@@ -26,7 +26,17 @@ from probe.findings.chart import (
 )
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
-from probe.findings.table import Table, between, length, percent, pivot, ranged, records
+from probe.findings.table import (
+    GREATER,
+    Table,
+    between,
+    estimate,
+    length,
+    percent,
+    pivot,
+    ranged,
+    records,
+)
 from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
@@ -396,20 +406,25 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     """Counts and lengths under one condition, a line for each value of each class."""
     rows = records(_rows(found.contexts, condition))
     tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
-    answers = {
-        (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in rows
-    }
-    cells = []
+    by_key = {(str(row["class"]), str(row["value"]), str(row["tolerance"])): row for row in rows}
+    cells: list[list[str]] = []
+    details: dict[tuple[int, int], str] = {}
     for row in [*records(found.counts), *records(_no_class(found.counts, run.targets))]:
         key = str(row["class"]), str(row["value"])
-        numbers = f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")
-        texts = (answers.get((*key, tolerance), "–") for tolerance in tolerances)
-        cells.append([": ".join(key), *numbers, *texts])
+        line = [f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")]
+        line.insert(0, ": ".join(key))
+        for tolerance in tolerances:
+            answer = by_key.get((*key, tolerance))
+            if answer and (more := estimate(answer)):
+                details[len(cells), len(line)] = more
+            line.append(_answer(answer) if answer else "–")
+        cells.append(line)
     headers = ["class", "targets", "share", "documents", *map(spaced, tolerances)]
     caption = (
-        f"Targets by class, each counted once, and effective context (tokens) under {condition}"
+        f"Targets by class, each counted once, and effective context (tokens) under {condition};"
+        f" {GREATER}"
     )
-    return Table(caption, headers, cells)
+    return Table(caption, headers, cells, details=details)
 
 
 def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
@@ -426,7 +441,7 @@ def _contexts(found: ClassCurves) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
     rows = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
     return pivot(
-        "Effective context (tokens) by class and condition",
+        f"Effective context (tokens) by class and condition; {GREATER}",
         records(rows),
         dict.fromkeys(rows["tolerance"]),
         by="tolerance",
@@ -435,6 +450,7 @@ def _contexts(found: ClassCurves) -> Table:
             "class": lambda row: f"{row['class']}: {row['value']}",
             "condition": lambda row: str(row["condition"]),
         },
+        detail=estimate,
     )
 
 

@@ -250,7 +250,7 @@ def mark(context: EffectiveContext | None, look: int | None = None) -> Interval 
         float(context.reach if context.upper is None else context.upper),
         None if context.estimate is None else float(context.estimate),
         context.upper is None,
-        f"{context.condition}, {context.tolerance}: {short(context)}",
+        f"{context.condition}, {spaced(context.tolerance)}: {short(context)}",
         look,
     )
 

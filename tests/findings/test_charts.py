@@ -110,7 +110,7 @@ def test_tolerances_and_the_answer_are_marked(run):
     assert [rule.label for rule in chart.rules] == ["1 %", "2 %", "5 %", "10 %"]
     (mark,) = chart.intervals
     assert (mark.y, mark.low, mark.at, mark.high) == (chart.rules[0].at, 30, 32, 36)
-    assert mark.title == "truncate, 1%: 32 (30–36)"
+    assert mark.title == "truncate, 1 %: 32 (30–36)"
     assert chart.floor is not None
     np.testing.assert_allclose(chart.floor.limits, run.floor.limit)
 
@@ -365,8 +365,9 @@ def tolerance_frame(reach):
             known = [int(length) if length <= reach else pd.NA for length in lengths]
             kind = "unresolved" if share < 0.002 and condition == "truncate" else "length"
             values = [pd.NA] * 3 if kind == "unresolved" else known
-            rows.append((condition, share, kind, *values))
-    frame = pd.DataFrame(rows, columns=["condition", "tolerance", "kind", "length", "low", "high"])
+            rows.append((condition, share, kind, *values, f"{values[0]}"))
+    columns = ["condition", "tolerance", "kind", "length", "low", "high", "text"]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 
 

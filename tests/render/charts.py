@@ -61,7 +61,7 @@ def curve(**changes):
         "legend": [
             ("floor", "noise floor, at most 0.006 nats"),
             ("grey", "less far than near text"),
-            ("answer", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+            ("answer", "truncate, 1 %: > 640"),
         ],
         "heading": ["SmolLM2-135M-Instruct", "stdlib", "24 documents, 24,576 targets"],
     }

@@ -87,7 +87,7 @@ def test_a_curve_has_units_and_a_place_for_zero():
     assert axes.get_xticks()[0] == 0
     assert legend_texts(axes) == [
         *("truncate", "replace(source='document')", "shuffle", "noise floor, at most 0.006 nats"),
-        *("less far than near text", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+        *("less far than near text", "truncate, 1 %: > 640"),
     ]
     assert [text.get_text() for text in axes.texts] == ["1 %", "2 %", "5 %", "10 %"]
     np.testing.assert_array_equal(line_of(axes, style.COLOURS[1])[:, 1], chart.series[2].y)

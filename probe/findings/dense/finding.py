@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import UsageError
-from probe.findings.answer import counts, sentence, short, warnings_of
+from probe.findings.answer import context_table, counts, sentence, warnings_of
 from probe.findings.base import Drawn, Finding, Option, Plot, register
 from probe.findings.chart import (
     Axis,
@@ -173,19 +173,12 @@ def _loss_by_length(run: OpenRun) -> Table:
 
 def _tolerated(run: OpenRun) -> Table:
     """Smallest lengths from which delta, and KL, stay below each tolerance."""
-    tolerances = [tolerance.text for tolerance in run.analysis.tolerances]
-    rows = []
-    for name, contexts in (("delta", run.contexts), (KL, run.once(lengths).kl_contexts)):
-        by_tolerance = {context.tolerance: context for context in contexts}
-        if by_tolerance:
-            rows.append([name, *(short(by_tolerance.get(text)) for text in tolerances)])
-    return Table(
+    rows = {"delta": run.contexts, KL: run.once(lengths).kl_contexts}
+    return context_table(
+        run,
         "Context length (tokens) from which each stays below a tolerance",
-        ["below the tolerance from", *tolerances],
-        rows,
-        shown="both",
-        captioned=False,
-        rule=True,
+        "below the tolerance from",
+        {name: contexts for name, contexts in rows.items() if contexts},
     )
 
 
