@@ -26,7 +26,7 @@ class EffectiveContext:
     Args:
         condition: Canonical text of the condition.
         tolerance: Canonical text of the tolerance.
-        epsilon: The tolerance in nats a token; ``None`` where it cannot be formed.
+        epsilon: The tolerance in nats per token; ``None`` where it cannot be formed.
         kind: ``length``; ``zero`` (below the tolerance from the start); ``greater`` (than
             ``value``: the curve, or the interval's upper limit, passes the reach); ``unresolved``.
         value: The answer; of ``greater`` the lower limit, or without an estimate what the estimate
@@ -223,7 +223,7 @@ def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Epsilons:
-    """A tolerance in nats a token.
+    """A tolerance in nats per token.
 
     Args:
         mean: As it stands.
@@ -327,7 +327,7 @@ def lower_by_tests(
 ) -> int:
     """First bin at which it can no longer be shown that delta still exceeds the tolerance.
 
-    A never-rising fit of noise is too high at its beginning, and that of a resample once more:
+    A non-increasing fit of noise is too high at its beginning, and that of a resample once more:
     where a curve runs just below the tolerance, the quantiles of the fits alone put the lower
     limit beyond the truth far too often (simulated, a plateau at 0.8 ε: 20–45 %). So the limit
     must also stand up to plain tests. Bin by bin from the shortest distance on, *delta is below

@@ -44,7 +44,7 @@ _NO_LENGTH: Mapping[str, Any] = dict.fromkeys(("value", "estimate", "lower", "up
 
 @dataclass(frozen=True, eq=False)
 class ClassCurves:
-    """What is said of the token classes of a run; distances in tokens, deltas in nats a token.
+    """What is said of the token classes of a run; distances in tokens, deltas in nats per token.
 
     Args:
         curves: Delta by class, value, condition and bin, columns ``CURVES``; limits are missing
@@ -221,8 +221,8 @@ def _too_few(sums: Sums, octaves: pd.DataFrame) -> str | None:
     if thinnest["targets"] >= FEWEST_TARGETS:
         return None
     return (
-        f"{thinnest['targets']} targets at distances {thinnest['lower']}–{thinnest['upper'] - 1},"
-        f" at least {FEWEST_TARGETS} needed"
+        f"{thinnest['targets']} targets at distances {thinnest['lower']:,}–"
+        f"{thinnest['upper'] - 1:,}, at least {FEWEST_TARGETS} needed"
     )
 
 

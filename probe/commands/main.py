@@ -14,7 +14,7 @@ from probe.commands._visible import fail, say
 from probe.errors import ProbeError
 
 COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
-KEPT = "Stopped. What was measured is kept: the same command goes on."
+KEPT = "Stopped. What was measured is kept: the same command resumes the run."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
 

@@ -172,7 +172,7 @@ def estimate(experiment: "Experiment", cost: "Planned") -> str:
         + f"About {_duration(seconds)} on {model.device} in {kind} "
         f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
         f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
-        f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache a window"
+        f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache per window"
     )
 
 

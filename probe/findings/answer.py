@@ -208,8 +208,8 @@ def warnings_of(run: OpenRun) -> list[str]:
         trained = run.facts.model.trained_length
         if trained is not None and longest > trained:
             lines[-1] += (
-                f"; targets stand at up to {longest:,} tokens, and beyond the length that the model"
-                f" was trained on ({trained:,} by its configuration) delta has no meaning"
+                f"; targets are at positions up to {longest:,}, and beyond the length that the"
+                f" model was trained on ({trained:,} by its configuration) delta has no meaning"
             )
     if run.sums["grey"].any():
         start = int(run.sums.loc[run.sums["grey"], "distance_from"].min())

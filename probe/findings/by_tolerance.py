@@ -234,7 +234,8 @@ def _hinges(bends: pd.DataFrame) -> Table:
     rows = by_condition(bends)
     estimates = [estimate(row | {"length": row["hinge"]}) for row in rows]
     return Table(
-        "Hinge fit beside the threshold rule: where a falling line in log distance meets flat;"
+        "Hinge fit, to compare with the threshold rule: where a line falling in log distance turns"
+        " flat;"
         f" {GREATER}",
         ["condition", "hinge (tokens)", "slope (nats per octave)"],
         [[str(row["condition"]), _hinge(row), decimals(row["slope"])] for row in rows],

@@ -41,8 +41,8 @@ from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
 APART = (
-    "Values are told apart where their intervals do not meet, each at its own confidence; of many"
-    " values the two that lie farthest apart are named."
+    "Two values differ where their intervals do not overlap, each at its own confidence; of many"
+    " values the two that are farthest apart are named."
 )
 _BRIEF = {
     "no target": "no target",
@@ -57,7 +57,7 @@ BANDS = 3
 CLASS = Option(
     "--class",
     "name",
-    "classes: this one alone, such as copy or my.py:rare; default: each of the run's, a file each.",
+    "classes: this one alone, such as copy or my.py:rare; default: all of the run, one file each.",
     metavar="CLASS",
 )
 
@@ -216,13 +216,14 @@ def which(run: OpenRun, found: ClassCurves) -> list[str]:
         best = apart[0]
         (more, long), (less, brief) = best.more, best.less
         lines.append(
-            f"Of all token classes, lengths lie farthest apart by {best.name}: at a tolerance of"
-            f" {spaced(best.tolerance)} under {main} {long} tokens for “{more}” and"
-            f" {brief} for “{less}”."
+            f"Of all token classes, effective context differs most by {best.name}: at"
+            f" {spaced(best.tolerance)} under {main}, {long} tokens for “{more}” and {brief} for"
+            f" “{less}”."
         )
     elif not lines and _resolved(found, main):
         lines.append(
-            f"No class of tokens is told from another under {main}: all their intervals meet."
+            f"No two values of a token class differ in effective context under {main}: their"
+            " intervals overlap."
         )
     return lines
 
@@ -279,11 +280,11 @@ def class_chart(
     if not series:
         return None
     how = (
-        "One never-rising fit a value of the class, which its length is read from; the means of"
-        " the bins are in the table."
+        "One non-increasing (isotonic) fit per value of the class, from which its length is read;"
+        " the means of the bins are in the table."
     )
     if len(others) > len(without):
-        how += f" {len(others) - len(without)} more values are in the table alone."
+        how += f" {len(others) - len(without)} more values are in the table only."
     cells = [
         [
             str(row["value"]),
@@ -293,7 +294,7 @@ def class_chart(
         ]
         for row in records(rows)
     ]
-    headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
+    headers = ["value", "distance", "delta (nats per token)", "targets", "documents"]
     absent = [("grey", _label(value, "unresolved")) for value in values if value not in by_value]
     scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
     epsilon = _epsilon(tolerance)
@@ -461,7 +462,7 @@ def _sentence(found: ClassCurves, condition: str) -> str:
     rest = [name for name in names if name not in {pair.name for pair in apart}]
     parts = [pair.text() for pair in apart]
     if rest and _resolved(found, condition):
-        parts.append(f"no value is told from another in {', '.join(rest)}")
+        parts.append(f"no two values differ in {', '.join(rest)}")
     return f"Effective context under {condition}: {'; '.join(parts)}." if parts else ""
 
 

@@ -62,7 +62,7 @@ def test_a_curve_has_units_and_a_place_for_zero(run):
     """Both axes have their unit, distance 0 a tick, every condition a legend entry."""
     chart = curve.overlay([run])
     assert chart.x.label == "distance (tokens)"
-    assert chart.y.label == "delta (nats a token)"
+    assert chart.y.label == "delta (nats per token)"
     assert chart.x.ticks[0] == 0
     told = entries(chart)
     assert told[:2] == ["truncate", "shuffle"]

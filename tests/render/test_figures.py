@@ -83,7 +83,7 @@ def test_a_curve_has_units_and_a_place_for_zero():
     chart = curve()
     axes = figures.draw(chart)
     assert axes.get_xlabel() == "distance (tokens)"
-    assert axes.get_ylabel() == "delta (nats a token)"
+    assert axes.get_ylabel() == "delta (nats per token)"
     assert axes.get_xticks()[0] == 0
     assert legend_texts(axes) == [
         *("truncate", "replace(source='document')", "shuffle", "noise floor, at most 0.006 nats"),

@@ -147,7 +147,7 @@ def chart(run: OpenRun, frame: pd.DataFrame, texts: Sequence[str] | None = None)
             np.arange(first, last + 2, dtype=np.float64),
             np.arange(len(targets) + 1, dtype=np.float64),
             values,
-            "importance (nats): blue helps",
+            "importance (nats): blue: lowers the loss",
         ),
         heading=[run.model, run.data],
     )
@@ -162,7 +162,7 @@ def _loss_by_length(run: OpenRun) -> Table:
         for length, row in shown.iterrows()
     ]
     return Table(
-        "Loss and KL (nats a token) by context (tokens)",
+        "Loss and KL (nats per token) by context (tokens)",
         ["context", *_NAMES.values()],
         rows,
         shown="terminal",
@@ -189,7 +189,7 @@ def _caveats(run: OpenRun) -> list[str]:
         lines.append(f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}")
     for name, contexts in {"delta": run.contexts, KL: by_length.kl_contexts}.items():
         reasons = dict.fromkeys(reason for context in contexts for reason in context.reasons)
-        lines += [f"{name} has an unresolved length: {reason}" for reason in reasons]
+        lines += [f"{name} is unresolved: {reason}" for reason in reasons]
     # There is no noise condition in this protocol.
     lines += [line for line in warnings_of(run) if not line.startswith("no noise floor")]
     if by_length.table["nll"].isna().any():
@@ -239,7 +239,7 @@ def _losses(run: OpenRun) -> Chart:
     return Chart(
         "Loss by length of the context",
         distance_axis(float(by_length.context), label=label),
-        linear_axis(rows[["nll", "low", "high"]].to_numpy(float), "loss (nats a token)"),
+        linear_axis(rows[["nll", "low", "high"]].to_numpy(float), "loss (nats per token)"),
         [_line(rows, "context", "nll", "loss", 0)],
         how="Each target with every length of context before it; bands: interval over documents.",
         tables=[_loss_by_length(run)],
