@@ -130,6 +130,18 @@ def greater(lower: int | None, bound: int) -> str:
     return f"> {bound if lower is None else lower:,}"
 
 
+def open_end(estimate: int | None, bound: int) -> str:
+    """What ``> x`` leaves open: ``estimate 704, no upper bound within the measured range``.
+
+    Args:
+        estimate: The estimate (tokens), ``None`` beyond *bound*.
+        bound: Up to where the length is known to lie beyond.
+    """
+    if estimate is None:
+        return f"estimate beyond {bound:,}"
+    return f"estimate {estimate:,}, no upper bound within the measured range"
+
+
 def wrapped(text: str, indent: str = "  ") -> str:
     """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
     return textwrap.fill(

@@ -13,6 +13,7 @@ from probe.text import (
     greater,
     limits,
     one_line,
+    open_end,
     printable,
     shown,
     signed,
@@ -137,3 +138,5 @@ def test_the_number_behind_greater_is_the_lower_limit():
     """Without one, the length up to which it is known to lie beyond."""
     assert greater(640, 1024) == "> 640"
     assert greater(None, 1024) == "> 1,024"
+    assert open_end(704, 1024) == "estimate 704, no upper bound within the measured range"
+    assert open_end(None, 1024) == "estimate beyond 1,024"

@@ -97,11 +97,11 @@ class EffectiveContext:
         """What an answer with ``>`` leaves open: where the estimate lies; else empty."""
         if self.kind != "greater":
             return ""
-        if self.estimate is not None:
-            return f"estimate {self.estimate:,}, no upper bound within the measured range"
-        if self.value == self.reach:
-            return f"estimate beyond {self.reach:,}"
-        return f"estimate in the last half octave before {self.reach:,}, or beyond it"
+        if self.estimate is None and self.value != self.reach:
+            return f"estimate in the last half octave before {self.reach:,}, or beyond it"
+        if self.lower is None:
+            return ""
+        return words.open_end(self.estimate, self.reach)
 
     def full_text(self) -> str:
         """The answer with what it leaves open, or why it is unresolved, as ``summary.json`` has it.

@@ -27,11 +27,11 @@ from probe.findings.chart import (
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
 from probe.findings.table import (
-    GREATER,
     Table,
     between,
     estimate,
     length,
+    of_lengths,
     percent,
     pivot,
     ranged,
@@ -142,7 +142,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         "findings.json": {
             "run": run.name,
             "notes": [*filter(None, [run.length_caveat]), *notes],
-            "class_contexts": records(found.contexts),
+            "class_contexts": records(found.contexts.drop(columns="short")),
             "class_counts": records(found.counts),
         },
     }
@@ -324,7 +324,7 @@ def _answers(rows: pd.DataFrame) -> tuple[dict[str, str | None], str | None]:
     """
     first = [*rows.loc[rows["kind"] != "unresolved", "tolerance"], *rows["tolerance"]][:1]
     texts = {
-        str(row["value"]): None if row["kind"] == "unresolved" else str(row["text"])
+        str(row["value"]): None if row["kind"] == "unresolved" else str(row["short"])
         for row in records(rows[rows["tolerance"].isin(first)])
     }
     return texts, str(first[0]) if first else None
@@ -397,7 +397,7 @@ def _unresolved(found: ClassCurves, condition: str) -> list[str]:
 def _answer(row: Mapping[str, Any]) -> str:
     """An answer in a cell: of an unresolved one the reason in two or three words."""
     if row.get("kind") != "unresolved":
-        return str(row["text"])
+        return str(row["short"])
     reason = str(row.get("reasons") or "")
     brief = next((said for sign, said in _BRIEF.items() if sign in reason), reason)
     return f"unresolved: {brief}" if brief else "unresolved"
@@ -422,10 +422,9 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
         cells.append(line)
     headers = ["class", "targets", "share", "documents", *map(spaced, tolerances)]
     caption = (
-        f"Targets by class, each counted once, and effective context (tokens) under {condition};"
-        f" {GREATER}"
+        f"Targets by class, each counted once, and effective context (tokens) under {condition}"
     )
-    return Table(caption, headers, cells, details=details)
+    return Table(of_lengths(caption, rows), headers, cells, details=details)
 
 
 def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
@@ -440,11 +439,12 @@ def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
 
 def _contexts(found: ClassCurves) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
-    rows = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    frame = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    rows = records(frame)
     return pivot(
-        f"Effective context (tokens) by class and condition; {GREATER}",
-        records(rows),
-        dict.fromkeys(rows["tolerance"]),
+        of_lengths("Effective context (tokens) by class and condition", rows),
+        rows,
+        dict.fromkeys(frame["tolerance"]),
         by="tolerance",
         cell=_answer,
         head={
@@ -479,5 +479,5 @@ def _apart(name: str, tolerance: str, rows: pd.DataFrame) -> Contrast | None:
     if pd.isna(low) or pd.isna(high) or low <= high:
         return None
     ends = rows.loc[[rows["low"].idxmax(), rows["high"].idxmin()]]
-    more, less = ((str(row["value"]), str(row["text"])) for row in records(ends))
+    more, less = ((str(row["value"]), str(row["short"])) for row in records(ends))
     return Contrast(name, tolerance, more, less, low / max(1, high))

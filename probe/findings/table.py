@@ -16,8 +16,6 @@ MOST_STACKED = 48
 """Rows of a table whose cells stand in lines there."""
 LONG = 30
 """Rows from which on a table is folded on the page."""
-GREATER = "> x: the lower limit of the interval"
-"""What a caption says of lengths that have no upper limit."""
 Shown = Literal["page", "terminal", "both"]
 """Where a table is shown."""
 
@@ -132,6 +130,17 @@ def estimate(row: Mapping[Any, Any]) -> str:
     """
     known = row.get("kind") == "greater" and row.get("length") is not None
     return f"estimate {length(row['length'])}" if known else ""
+
+
+def of_lengths(caption: str, rows: Iterable[Mapping[Any, Any]]) -> str:
+    """The caption of a table of answers, with what ``> x`` is where one stands there.
+
+    Args:
+        caption: What the table holds.
+        rows: Its answers, with their ``kind``.
+    """
+    known = any(row.get("kind") == "greater" for row in rows)
+    return f"{caption}; > x: the lower limit of the interval" if known else caption
 
 
 def pivot(

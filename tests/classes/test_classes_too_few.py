@@ -39,7 +39,7 @@ def test_few_documents_of_a_class(tmp_path: Path) -> None:
     run = word_run(tmp_path / "run", simulation(groups=groups, windows=6))
     found = curves_of(run, classify(run, ["group"]))
     at = found.contexts[found.contexts["condition"] == "truncate"].set_index("value")
-    assert set(at.loc["rare", "reasons"]) == {"2 documents, at least 6 needed"}
+    assert set(at.loc["rare", "text"]) == {"unresolved (2 documents, at least 6 needed)"}
     assert set(at.loc["often", "documents"]) == {6}
     assert "unresolved" not in set(at.loc["often", "kind"])
     assert found.curves.query("value == 'rare'")["low"].isna().all()
@@ -62,8 +62,12 @@ def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     contexts = curves_of(run, classify(run, ["thin"])).contexts
     at = contexts.query("condition == 'truncate' and tolerance == '1%'").set_index("value")
-    assert at.loc["few", "reasons"] == "48 targets at distances 16–31, at least 50 needed"
-    assert at.loc["early", "reasons"] == "0 targets at distances 16–31, at least 50 needed"
+    assert at.loc["few", "text"] == (
+        "unresolved (48 targets at distances 16–31, at least 50 needed)"
+    )
+    assert at.loc["early", "text"] == (
+        "unresolved (0 targets at distances 16–31, at least 50 needed)"
+    )
     assert at.loc["many", "kind"] == "greater", "that nothing lies below 8 takes no part in it"
     assert set(contexts["kind"]) <= {"length", "zero", "greater", "unresolved"}
 
@@ -91,7 +95,7 @@ def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None
         0,
         0,
     )
-    assert set(found.contexts["reasons"]) == {"no target"}
+    assert set(found.contexts["text"]) == {"unresolved (no target)"}
     assert found.curves.empty
     assert tuple(found.curves) == CURVES
     none = curves_of(run, classify(run, ["nobody"], write=False))

@@ -158,7 +158,7 @@ def class_frames(values, conditions=("shuffle", "truncate"), unresolved=()):
             "condition": condition,
             "tolerance": tolerance,
             "kind": "length" if tolerance == "2%" and value not in unresolved else "unresolved",
-            "text": "64 (32–128)",
+            "short": "64 (32–128)",
         }
         for value in [*values, *(each for each in unresolved if each not in values)]
         for condition in conditions
@@ -366,7 +366,7 @@ def tolerance_frame(reach):
             kind = "unresolved" if share < 0.002 and condition == "truncate" else "length"
             values = [pd.NA] * 3 if kind == "unresolved" else known
             rows.append((condition, share, kind, *values, f"{values[0]}"))
-    columns = ["condition", "tolerance", "kind", "length", "low", "high", "text"]
+    columns = ["condition", "tolerance", "kind", "length", "low", "high", "short"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 

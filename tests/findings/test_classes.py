@@ -56,7 +56,7 @@ def contexts_of(lengths=LENGTHS, name="last_occurrence", condition="truncate", t
     ]
     columns = ["class", "value", "condition", "tolerance", "kind", "length", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["text"] = [f"<{value}>" for value in frame["value"]]
+    frame["short"] = [f"<{value}>" for value in frame["value"]]
     return frame.astype(dict.fromkeys(["length", "low", "high"], "Int64"))
 
 
