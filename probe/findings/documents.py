@@ -281,7 +281,7 @@ def heat_map(run: OpenRun, condition: str | None, by: str) -> Chart:
             edges.astype(float),
             rows,
             values,
-            "delta (nats per token): blue: far text lowers the loss",
+            "delta (nats per token): blue where far text lowers the loss",
         ),
         heading=[run.model, run.data, name],
     )

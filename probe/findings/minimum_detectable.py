@@ -97,7 +97,7 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         delta_axis(
             rows["detectable"].to_numpy(float),
             threshold,
-            "minimum detectable effect (nats per token)",
+            "detectable effect (nats per token)",
         ),
         [
             curve_series(rows[rows["condition"] == name], name, look, "detectable")

@@ -257,7 +257,7 @@ def test_of_many_values_those_with_most_targets_are_drawn(run):
     ]
     assert len(chart.series) == LOOKS
     assert all(line.low is None for line in chart.series)  # bands would hide one another
-    assert "3 more values are in the table alone." in chart.how
+    assert "3 more values are in the table only." in chart.how
     assert len(chart.tables[0].rows) == 9 * (len(EDGES) - 1)
 
 

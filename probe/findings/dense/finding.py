@@ -147,7 +147,7 @@ def chart(run: OpenRun, frame: pd.DataFrame, texts: Sequence[str] | None = None)
             np.arange(first, last + 2, dtype=np.float64),
             np.arange(len(targets) + 1, dtype=np.float64),
             values,
-            "importance (nats): blue: lowers the loss",
+            "importance (nats): blue lowers the loss",
         ),
         heading=[run.model, run.data],
     )
