@@ -29,7 +29,7 @@ def smallest(run: OpenRun) -> Chart:
     return Chart(
         "The smallest delta of a condition",
         names_axis([str(name) for name in rows.index]),
-        linear_axis(values, "delta (nats a token)"),
+        linear_axis(values, "delta (nats per token)"),
         [Series("smallest", np.arange(len(values), dtype=float), values, points=True)],
         how="The lower, the less far text helps anywhere.",
         file="smallest",

@@ -36,7 +36,7 @@ class OpenRun:
     """A run folder that is open; everything that is read of it is read once.
 
     Use it in a ``with``, or :meth:`close` it. Distances and lengths are in tokens, losses and
-    deltas in nats a token.
+    deltas in nats per token.
 
     Args:
         folder: The run folder, read.
@@ -312,9 +312,9 @@ COLUMNS = (
     "draws_error",
 )
 """Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats a token: of the mean between documents, and the part of it that another draw of the
+in nats per token: of the mean between documents, and the part of it that another draw of the
 perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets."""
+targets whose delta is above and below 0 by more than rounding."""
 
 
 def curve_frame(run: OpenRun) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def document_sums(
         One row per condition, grey, bin and document: ``condition, grey, distance_from,
         distance_to, document, targets, delta_sum, delta_squares`` (sums of delta in nats and of
         its square)``, windows, helped, hurt`` (targets that the intact far context helped or
-        hurt: delta above or below 0)``, far_min, far_max`` (tokens).
+        hurt: delta above or below 0 by more than rounding)``, far_min, far_max`` (tokens).
     """
     frame = connection.execute(
         f"""SELECT condition, grey, bin, document, sum(targets)::BIGINT AS targets,
@@ -210,8 +210,8 @@ def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.Da
         how: Resamples, seed and confidence.
 
     Returns:
-        Columns *keys*, ``delta, low, high`` (nats a token), ``targets, documents``, in order of the
-        keys; limits are missing with fewer documents than an interval needs.
+        Columns *keys*, ``delta, low, high`` (nats per token), ``targets, documents``, in order of
+        the keys; limits are missing with fewer documents than an interval needs.
     """
     documents = sorted(set(sums["document"].astype(str)))
     weights = resample_weights(len(documents), how.resamples, how.seed)
@@ -233,7 +233,7 @@ def in_words(row: "pd.Series[float]") -> str:
 
 
 def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], group: str) -> str:
-    """Which group matters most, as the end of a sentence: only what an interval bears out.
+    """Which group has the largest delta, as the end of a sentence: only what an interval shows.
 
     Args:
         table: Of :func:`delta_table`, with a row at least and a column ``condition``.
@@ -248,9 +248,9 @@ def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], gr
     above = known[known["low"] > 0]
     rows = above if len(above) else table
     row = rows.iloc[int(rows["delta"].to_numpy().argmax())]
-    told = f"{name(row)} ({row['condition']}: {in_words(row)} nats a token)"
+    largest = f"{name(row)} ({row['condition']}: {in_words(row)} nats per token)"
     if len(above):
-        return f"{told} matters most"
+        return f"the largest delta is that of {largest}"
     if len(known):
-        return f"no {group}'s interval lies above 0; the largest delta is that of {told}"
-    return f"the largest delta is that of {told}, with too few documents for an interval"
+        return f"no {group} has a delta significantly above 0; the largest is that of {largest}"
+    return f"the largest delta is that of {largest}, with too few documents for an interval"

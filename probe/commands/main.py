@@ -30,7 +30,7 @@ COMMANDS = (
     "list",
     "check",
 )
-KEPT = "Stopped. What was measured is kept: the same command goes on."
+KEPT = "Stopped. What was measured is kept: the same command resumes the run."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
 

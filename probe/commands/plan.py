@@ -248,7 +248,7 @@ class Estimate:
             + f"About {duration(self.timed.seconds)} on {self.device} in {self.dtype} "
             f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
             f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
-            f"{self.cache / 2**20:,.0f} MiB of cache a window"
+            f"{self.cache / 2**20:,.0f} MiB of cache per window"
         )
 
 

@@ -174,8 +174,8 @@ def counts(before: list[int], after: list[int]) -> str:
     same = sum(old == new for old, new in zip(before, after, strict=False)) / len(before)
     kept = (Counter(before) & Counter(after)).total() / len(before)
     return (
-        f"Far tokens: {len(before)} before, {len(after)} after; {same:.1%} of positions unchanged, "
-        f"{kept:.1%} of tokens kept"
+        f"Far tokens: {len(before)} before, {len(after)} after; {100 * same:.1f} % of positions"
+        f" unchanged, {100 * kept:.1f} % of tokens kept"
     )
 
 

@@ -268,7 +268,7 @@ def position_axis(low: float, high: float, label: str) -> Axis:
 
 
 def delta_axis(
-    values: ArrayLike, threshold: float = THRESHOLD, label: str = "delta (nats a token)"
+    values: ArrayLike, threshold: float = THRESHOLD, label: str = "delta (nats per token)"
 ) -> Axis:
     """The axis of deltas; small ones around 0 keep a place of their own.
 

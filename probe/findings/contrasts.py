@@ -200,10 +200,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         raise EmptyChartError("no contrast to draw")
     names = list(dict.fromkeys(rows["contrast"].astype(str)))
     values = rows[["delta", "low", "high"]].to_numpy(float)
-    label = "difference of losses (nats a token)"
+    label = "difference of losses (nats per token)"
     few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
     table = pivot(
-        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
+        f"Contrasts (nats per token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
         rows.to_dict("records"),
         names,
         by="contrast",
@@ -218,11 +218,11 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             for look, name in enumerate(names)
         ],
         how=(
-            "Each mark is one loss less another on the same targets of an octave, its bar the"
-            " interval over documents: truncate − intact is what the"
-            " far text gives, replace − truncate what wrong text does beyond missing text, shuffle"
-            " − replace what the right words in the wrong order do. Below 0 the first of the two is"
-            " the better one. They are no shares of a whole."
+            "Each mark is the difference of two losses on the same targets of an octave, its bar"
+            " the interval over documents: truncate − intact is the value of the far text, replace"
+            " − truncate the effect of wrong text as against none, shuffle − replace that of the"
+            " right words in the wrong order as against wrong text. Below 0 the first of the two"
+            " has the lower loss. The differences are no shares of a whole."
         ),
         tables=[replace(table, shown="terminal")],  # the page has it below the chart
         heading=[run.model, run.data],

@@ -117,11 +117,12 @@ def chart(run: OpenRun) -> Chart:
         "Each line is the loss added when the text further back than the distance is changed in"
         " that way: the higher, the more the model needs it. Where a line drops below a dotted"
         f" tolerance, its mean delta is below it. Bands: {share} {band}"
-        " interval over documents; hairlines: the never-rising fit that the answer is read from."
+        " interval over documents; hairlines: the non-increasing (isotonic) fit that the answer is"
+        " read from."
     )
     tables = [
         pivot(
-            f"Delta (nats a token) by distance (tokens), with its {share} interval",
+            f"Delta (nats per token) by distance (tokens), with its {share} interval",
             usable,
             names,
             by="condition",
@@ -222,7 +223,7 @@ def group_series(rows: pd.DataFrame, group: str, places: Sequence[str]) -> list[
     """Marks with bars at the places of groups, those of several conditions side by side.
 
     Args:
-        rows: ``condition, delta, low, high`` (nats a token) and the column *group*.
+        rows: ``condition, delta, low, high`` (nats per token) and the column *group*.
         group: The column that says where a row stands, which its title names.
         places: Values of that column, in the order of the axis.
     """
@@ -250,7 +251,7 @@ def mark(context: EffectiveContext | None, look: int | None = None) -> Interval 
         float(context.reach if context.upper is None else context.upper),
         None if context.estimate is None else float(context.estimate),
         context.upper is None,
-        f"{context.condition}, {context.tolerance}: {short(context)}",
+        f"{context.condition}, {spaced(context.tolerance)}: {short(context)}",
         look,
     )
 
@@ -262,8 +263,8 @@ def _ends(run: OpenRun, name: str) -> str:
         return f"{name}: every distance has less far than near text."
     first, last = records(rows.sort_values("distance_from").iloc[[0, -1]])
     return (
-        f"Under {name} a token loses {decimals(first['delta'])} nats at distance {between(first)}"
-        f" and {ranged(last, 'delta')} nats at {between(last)}."
+        f"Under {name} delta is {decimals(first['delta'])} nats per token at distance"
+        f" {between(first)} and {ranged(last, 'delta')} at {between(last)}."
     )
 
 
@@ -300,7 +301,8 @@ def _legend(
     entries = []
     limits = [limit for floor in floors for limit in floor.limit if np.isfinite(limit)]
     if limits:
-        entries.append(("floor", f"noise floor, at most {max(limits):.1g} nats"))
+        size = f"{max(limits):.1g}".replace("-", "−")
+        entries.append(("floor", f"noise floor, at most {size} nats"))
     if grey:
         entries.append(("grey", "less far than near text"))
     first = marked[0]

@@ -47,7 +47,7 @@ class Passages:
     """Delta by passage and by distance.
 
     Args:
-        by_name: ``condition, passage, delta, low, high, targets, documents`` (nats a token).
+        by_name: ``condition, passage, delta, low, high, targets, documents`` (nats per token).
         by_distance: The same by octave of the distance from the passage's end to the target:
             ``condition, distance_from, distance_to, …`` (tokens).
     """
@@ -163,7 +163,7 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "Delta of each passage",
-        linear_axis(values, "delta (nats a token)", include=(0,)),
+        linear_axis(values, "delta (nats per token)", include=(0,)),
         names_axis(places, down=True),
         [replace(one, x=one.y, y=one.x) for one in marks],
         horizontal=True,
@@ -222,4 +222,4 @@ def _table(
         for row in table.to_dict("records")
     ]
     headers = ["condition", what, "delta", "documents"]
-    return Table(f"Delta by {what} (nats a token)", headers, rows, shown=shown, listed=True)
+    return Table(f"Delta by {what} (nats per token)", headers, rows, shown=shown, listed=True)

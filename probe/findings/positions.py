@@ -277,7 +277,7 @@ def _law(
 
 def _formula(law: PowerLaw, table: pd.DataFrame) -> str:
     first, last = table["position_from"].iloc[0] + 1, table["position_to"].iloc[-1]
-    short = "" if last >= 4 * first else ", too few octaves to tell floor from exponent"
+    short = "" if last >= 4 * first else ", too few octaves to separate floor and exponent"
     return (
         f"intact loss = {law.floor:.3f} + {law.scale:.3g} · position^−{law.exponent:.2f} nats"
         f" (positions {first:,} to {last:,}{short})"
@@ -323,7 +323,7 @@ def _chart(rows: pd.DataFrame) -> Chart:
     return Chart(
         "Intact loss by position",
         position_axis(x.min(), float(rows["position_to"].max()), "position (tokens)"),
-        linear_axis(np.concatenate([loss, low, high]), "loss (nats a token)"),
+        linear_axis(np.concatenate([loss, low, high]), "loss (nats per token)"),
         series,
         how=(
             "The loss of intact text should fall, or stay, the more text stands before a token."
@@ -334,7 +334,7 @@ def _chart(rows: pd.DataFrame) -> Chart:
 
 
 def _losses(measured: Losses) -> Table:
-    headers = ["condition", "loss (nats a token)", "perplexity", "intact on the same", "targets"]
+    headers = ["condition", "loss (nats per token)", "perplexity", "intact on the same", "targets"]
     cells = [
         [
             str(row["condition"]),

@@ -31,10 +31,10 @@ COLUMNS = (
     *("margin", "margin_low", "margin_high", "gold", "best_distractor"),
     *("windows", "documents"),
 )
-"""Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats a token; limits are
+"""Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats per token; limits are
 missing with fewer documents than an interval needs."""
 MARGIN = (
-    "margin: mean loss of the best distractor less that of the gold continuation (nats a token);"
+    "margin: mean loss of the best distractor less that of the gold continuation (nats per token);"
     " below 0 the model prefers another text"
 )
 TENTHS = tuple(number / 10 for number in range(0, 11, 2))
@@ -195,9 +195,9 @@ def sentence(run: OpenRun) -> str:
     if np.isnan(last["low"]):
         interval = f"interval unresolved: {too_few(int(last['documents']))}"
     else:
-        interval = f"{_level(run)} {100 * last['low']:.1f}–{_share(last['high'])}"
+        interval = f"{_level(run)} {100 * last['low']:.1f} to {_share(last['high'])}"
     text = (
-        f"{subject(run)} picks the gold continuation of {choices.tokens:,} tokens among"
+        f"{subject(run)}: the gold continuation of {choices.tokens:,} tokens is chosen among"
         f" {choices.candidates} in {_share(last['accuracy'])} of windows after"
         f" {counted(int(last['prefix']), 'token')} ({interval}); chance is {_share(choices.chance)}"
     )
@@ -205,7 +205,7 @@ def sentence(run: OpenRun) -> str:
         return f"{text}."
     gain, low, high = (signed(100 * value, 1) for value in choices.gain)
     shortest = counted(int(first["prefix"]), "token")
-    return f"{text}. That is {gain} points ({low} to {high}) against {shortest}."
+    return f"{text}; the gain over {shortest} is {gain} percentage points ({low} to {high})."
 
 
 def chart(runs: Sequence[OpenRun]) -> Chart:

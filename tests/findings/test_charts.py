@@ -62,7 +62,7 @@ def test_a_curve_has_units_and_a_place_for_zero(run):
     """Both axes have their unit, distance 0 a tick, every condition a legend entry."""
     chart = curve.overlay([run])
     assert chart.x.label == "distance (tokens)"
-    assert chart.y.label == "delta (nats a token)"
+    assert chart.y.label == "delta (nats per token)"
     assert chart.x.ticks[0] == 0
     told = entries(chart)
     assert told[:2] == ["truncate", "shuffle"]
@@ -110,7 +110,7 @@ def test_tolerances_and_the_answer_are_marked(run):
     assert [rule.label for rule in chart.rules] == ["1 %", "2 %", "5 %", "10 %"]
     (mark,) = chart.intervals
     assert (mark.y, mark.low, mark.at, mark.high) == (chart.rules[0].at, 30, 32, 36)
-    assert mark.title == "truncate, 1%: 32 (30–36)"
+    assert mark.title == "truncate, 1 %: 32 (30–36)"
     assert chart.floor is not None
     np.testing.assert_allclose(chart.floor.limits, run.floor.limit)
 
@@ -158,7 +158,7 @@ def class_frames(values, conditions=("shuffle", "truncate"), unresolved=()):
             "condition": condition,
             "tolerance": tolerance,
             "kind": "length" if tolerance == "2%" and value not in unresolved else "unresolved",
-            "text": "64 (32–128)",
+            "short": "64 (32–128)",
         }
         for value in [*values, *(each for each in unresolved if each not in values)]
         for condition in conditions
@@ -365,8 +365,9 @@ def tolerance_frame(reach):
             known = [int(length) if length <= reach else pd.NA for length in lengths]
             kind = "unresolved" if share < 0.002 and condition == "truncate" else "length"
             values = [pd.NA] * 3 if kind == "unresolved" else known
-            rows.append((condition, share, kind, *values))
-    frame = pd.DataFrame(rows, columns=["condition", "tolerance", "kind", "length", "low", "high"])
+            rows.append((condition, share, kind, *values, f"{values[0]}"))
+    columns = ["condition", "tolerance", "kind", "length", "low", "high", "short"]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 
 

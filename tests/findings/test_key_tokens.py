@@ -85,7 +85,7 @@ def test_same_tokens(folder: Path, tmp_path: Path) -> None:
     assert not found.same
     text = told(found)
     assert f"LongPPL of model-two on made-up is {found.perplexity:.2f} (" in text
-    assert f"carried over from {len(keys):,} of model-one (run 'mine')" in text
+    assert f"transferred from {len(keys):,} of model-one (run 'mine')" in text
     assert "chosen its own" not in text
     assert "chosen its own" in told(longppl(opened(folder), scored=opened(folder)))
 

@@ -61,7 +61,7 @@ def curve(**changes):
         "legend": [
             ("floor", "noise floor, at most 0.006 nats"),
             ("grey", "less far than near text"),
-            ("answer", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+            ("answer", "truncate, 1 %: > 640"),
         ],
         "heading": ["SmolLM2-135M-Instruct", "stdlib", "24 documents, 24,576 targets"],
     }
@@ -123,7 +123,7 @@ def passages():
     for look, (name, shift) in enumerate((("truncate", -0.17), ("shuffle", 0.17))):
         y, x = at + shift, delta / (1 + look)
         series.append(Series(name, x, y, look, x - 0.1, x + 0.1, titles=names, joined=False))
-    values = linear_axis([-0.2, 1.4], "delta (nats a token)", include=[0])
+    values = linear_axis([-0.2, 1.4], "delta (nats per token)", include=[0])
     axis = names_axis(names, down=True)
     rules = [Rule(0.1, "10 %")]
     return Chart("Delta by passage", values, axis, series, rules, horizontal=True)
@@ -168,7 +168,7 @@ def contrasts():
         Series(name, OCTAVES * (1 + 0.1 * look), v, look, v - 0.02, v + 0.02, bars=True)
         for look, (name, v) in enumerate(pairs)
     ]
-    y_axis = delta_axis([0.4, -0.2], 0.01, "contrast (nats a token)")
+    y_axis = delta_axis([0.4, -0.2], 0.01, "contrast (nats per token)")
     return Chart("Contrasts by distance", distance_axis(512, low=1), y_axis, series)
 
 
@@ -228,7 +228,7 @@ def heads():
     values = np.random.default_rng(1).normal(0.02, 0.05, (12, 9))
     values[5, 4] = np.nan
     x, y = np.arange(10) - 0.5, np.arange(13) - 0.5
-    cells = Cells(x, y, values, "delta (nats a token)", [(1, 2), (7, 10)])
+    cells = Cells(x, y, values, "delta (nats per token)", [(1, 2), (7, 10)])
     axes = [
         Axis(name, -0.5, count - 0.5, ticks=list(range(0, count, step)))
         for name, count, step in (("head", 9, 1), ("layer", 12, 2))
@@ -295,7 +295,7 @@ def positions():
         Series("intact loss", x, y + 0.02, 0, y - 0.1, y + 0.1),
         Series("power law", x, y, 1, points=False),
     ]
-    y_axis = linear_axis([y.min() - 0.1, y.max() + 0.1], "loss (nats a token)")
+    y_axis = linear_axis([y.min() - 0.1, y.max() + 0.1], "loss (nats per token)")
     return Chart("Loss by position", position_axis(16, 2000, "position (tokens)"), y_axis, series)
 
 

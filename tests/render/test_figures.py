@@ -83,11 +83,11 @@ def test_a_curve_has_units_and_a_place_for_zero():
     chart = curve()
     axes = figures.draw(chart)
     assert axes.get_xlabel() == "distance (tokens)"
-    assert axes.get_ylabel() == "delta (nats a token)"
+    assert axes.get_ylabel() == "delta (nats per token)"
     assert axes.get_xticks()[0] == 0
     assert legend_texts(axes) == [
         *("truncate", "replace(source='document')", "shuffle", "noise floor, at most 0.006 nats"),
-        *("less far than near text", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+        *("less far than near text", "truncate, 1 %: > 640"),
     ]
     assert [text.get_text() for text in axes.texts] == ["1 %", "2 %", "5 %", "10 %"]
     np.testing.assert_array_equal(line_of(axes, style.COLOURS[1])[:, 1], chart.series[2].y)
