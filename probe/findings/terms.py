@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.classes import registry as classes
@@ -34,7 +35,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         run: The open run.
         others: Not needed.
     """
-    texts = [name for name in run.conditions if not is_noise(name)]
+    texts = in_order(name for name in run.conditions if not is_noise(name))
     conditions = {
         "attend" if text.startswith(PATTERN) else text: describe_condition(text) for text in texts
     }

@@ -203,9 +203,7 @@ def _linked(
         if 0 <= index < len(tokens[at]):
             links[place] = f"{prefix}token-{at}-{index}"
             tokens[at][index] = replace(tokens[at][index], id=links[place])
-    return [
-        replace(window, tokens=own) for window, own in zip(windows, tokens, strict=True)
-    ], links
+    return [replace(window, tokens=own) for window, own in zip(windows, tokens, strict=True)], links
 
 
 def level(delta: float) -> int:

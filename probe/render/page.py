@@ -40,9 +40,10 @@ class RunPage:
     Args:
         prefix: What stands before the addresses of its sections, empty for a single run.
         name: Its name.
-        lead: The finding that answers it; shown first, and in full.
+        lead: The finding that answers it, its sentence and its first chart; shown first.
         explorer: Its tokens.
         terms: What the words of the explorer mean.
+        numbers: The rest of the finding that answers it.
         others: Its other findings, in the order of reading.
         configuration: Its configuration as text.
     """
@@ -52,6 +53,7 @@ class RunPage:
     lead: Finding | None
     explorer: Explorer | None
     terms: Mapping[str, str]
+    numbers: Finding | None
     others: Sequence[Finding]
     configuration: str
 
@@ -128,7 +130,7 @@ def render(
     room = MOST_BYTES // len(runs)
     every = itertools.chain.from_iterable(findings)
     words = Glossary({word: said for one in every for word, said in one.terms.items()})
-    first = [words.explained(_section(one)) for one in together]
+    first = [tuple(map(words.explained, _parted(_section(one)))) for one in together]
     pages = [
         _run_page(prefix, name, run, found, words, room)
         for prefix, name, run, found in zip(prefixes, names, runs, findings, strict=True)
@@ -165,14 +167,15 @@ def _run_page(
     places = (place for one in shown for table in one.tables for place in table.places if place)
     explorer = explore(run, marks, places=places, prefix=prefix, most_bytes=room)
     links = explorer.links if explorer else {}
-    lead = next((words.explained(_section(one, headlines, notes, links)) for one in first), None)
+    parts = [part for one in first for part in _parted(_section(one, headlines, notes, links))]
     config = run.record.get("config")
     return RunPage(
         prefix,
         name,
-        lead,
+        words.explained(parts[0]) if parts else None,
         explorer,
         words.first_used(f"delta distance {explorer.condition}") if explorer else {},
+        words.explained(parts[1]) if parts else None,
         [words.explained(_section(one, links=links)) for one in others],
         json.dumps(config, indent=1, ensure_ascii=False) if config else "",
     )
@@ -194,6 +197,12 @@ def _section(
         tables=[_linked(table, links) for table in tables],
         caveats=[*basis, *finding.caveats, *notes],
     )
+
+
+def _parted(finding: Finding) -> tuple[Finding, Finding]:
+    """What of an answer stands first, its sentence and its first chart, and the rest of it."""
+    lead = replace(finding, charts=finding.charts[:1], tables=[], more=[], caveats=[])
+    return lead, replace(finding, sentence="", charts=finding.charts[1:])
 
 
 def _linked(table: Table, links: Mapping[Place, str]) -> Table:
