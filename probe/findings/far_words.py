@@ -14,7 +14,7 @@ from probe.classes.source import BATCH, batches
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.findings.base import Finding, register
 from probe.findings.table import Place, Table, between, decimals, records
-from probe.text import one_line
+from probe.text import counted, one_line
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ NAMED, SHOWN, PLACED, PLACES = 3, 15, 10, 3
 """Words of the sentence; rows of a table; words of which places are shown; places of each."""
 KEPT = 1000
 """Words, and tokens, in ``far_words.csv``."""
+SIGNS = str.maketrans({" ": "␣", "\n": "↵", "\t": "→"})
+"""What stands for the blanks of a token."""
 LONGEST = 30
 """Characters of a word that are shown."""
 AROUND = 36
@@ -297,20 +299,20 @@ def _spelled(found: _Occurrences, kind: str, rows: pd.DataFrame) -> pd.DataFrame
 def _sentence(kind: str, first: Sequence[Mapping[str, Any]], count: int, told: int) -> str:
     """Which words lose most, and how many of all lose significantly."""
     if not first:
-        return f"none of {told:,} {kind}s loses clearly more than 0 nats."
+        return f"none of {counted(told, kind)} loses clearly more than 0 nats."
     names = _listed([_quoted(row) for row in first[:NAMED]])
     limits = _listed([decimals(row["low"], 2) for row in first[:NAMED]])
     verb, tested = ("loses" if len(first) == 1 else "lose"), ("is" if count <= 1 else "are")
     return (
         f"{names} {verb} most without the far text, at least {limits} nats on average;"
-        f" {f'{count:,}' if count else 'none'} of {told:,} {kind}s {tested} significant when all"
-        " are tested."
+        f" {f'{count:,}' if count else 'none'} of {counted(told, kind)} {tested} significant when"
+        " all are tested."
     )
 
 
 def _quoted(row: Mapping[str, Any]) -> str:
     """A word or token in quotes, its blanks to be seen; a token of unknown text by its id."""
-    text = str(row["text"]).replace(" ", "␣")
+    text = str(row["text"]).translate(SIGNS)
     cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return f"“{cut}”" if text else f"#{row['token_id']}"
 
