@@ -21,13 +21,15 @@ Floats = NDArray[np.float64]
 
 NONE: Integers = np.empty(0, dtype=np.int64)
 OCCURRENCES, DOCUMENTS = 3, 2
-"""Fewest occurrences, and documents that they stand in, of what is told."""
+"""Fewest occurrences, and documents with one, of words and tokens that are ranked."""
 NAMED, SHOWN, PLACED, PLACES = 3, 15, 10, 3
 """Words of the sentence; rows of a table; words of which places are shown; places of each."""
 KEPT = 1000
 """Words, and tokens, in ``far_words.csv``."""
 SIGNS = str.maketrans({" ": "␣", "\n": "↵", "\t": "→"})
 """What stands for the blanks of a token."""
+LEAST = 1e-9
+"""Smallest standard error (nats): below it lies rounding."""
 LONGEST = 30
 """Characters of a word that are shown."""
 AROUND = 36
@@ -36,19 +38,19 @@ COLUMNS = (
     *("kind", "text", "token_id", "mean", "low", "standard_error", "q_value"),
     *("occurrences", "documents", "condition", "distance_from", "distance_to"),
 )
-"""Columns of ``far_words.csv``: ``kind`` is ``word`` or ``token``; ``text`` is empty for data that
-came as ids, ``token_id`` for words; mean delta, the lower limit of its interval, by which the rows
-fall, and its standard error in nats, of a word summed over its tokens; the share of false ones
-expected among all that are told with no larger q-value; distances in tokens, from the first to one
-behind the last. At most the first 1,000 words and the first 1,000 tokens."""
+"""Columns of ``far_words.csv``: ``kind`` is ``word`` or ``token``; ``text`` is empty for data
+without text, ``token_id`` for words; ``mean`` delta, the lower limit ``low`` of its interval, by
+which the rows are sorted, and its standard error in nats, for a word of the sum over its tokens;
+``q_value`` of Benjamini and Hochberg; occurrences and documents as numbers; distances in tokens,
+``distance_to`` exclusive. At most the first 1,000 words and the first 1,000 tokens."""
 LIMITS = (
-    "A standard error is that of the mean over documents, and no smaller than so many occurrences"
-    " would have if all varied alike: two documents that happen to agree say little of others."
+    "The standard error of a mean is that over documents, but at least what as many occurrences"
+    " would have with the variance of all words together: two documents may agree by chance."
 )
 SELECTED = (
     "These are the largest of many: the lower limit, by which they are ranked, holds for each"
-    " alone, and the means of the first are likely smaller in other documents. Significant is what"
-    " a Benjamini–Hochberg test of all together lets pass."
+    " alone, and the means of the first are likely smaller in other documents. Significance is"
+    " that of all tests together (Benjamini–Hochberg)."
 )
 
 
@@ -84,7 +86,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         headlines=[sentence] if count else [],
         tables=[*tables, _places(run, found, kind, first)] if first else tables,
         caveats=[
-            f"Told is what occurs {OCCURRENCES} times or more, in {DOCUMENTS} documents or more.",
+            f"What occurs less than {OCCURRENCES} times, or in less than {DOCUMENTS} documents, is"
+            " left out.",
             LIMITS,
             SELECTED,
         ],
@@ -117,9 +120,8 @@ def far_distances(run: OpenRun) -> dict[str, int] | None:
 def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Means with their lower limits, the highest lower limit first.
 
-    The standard error is the one between documents, of a ratio of sums; where that is smaller it is
-    the one of as many occurrences that vary as those of all rows do. Two documents that happen to
-    agree say little of the others.
+    The standard error is that of a ratio of sums over documents, but at least what as many
+    occurrences would have with the variance of all rows: two documents may agree by chance.
 
     Args:
         sums: A row for each key and document: ``key, document, occurrences, delta_sum`` (nats).
@@ -146,11 +148,11 @@ def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
     squares = squares.groupby("key", sort=True).sum()
     n, documents = (total[name].to_numpy(np.float64) for name in ("occurrences", "documents"))
     squared, counts = (squares[name].to_numpy() for name in ("squares", "counts"))
-    # What the residuals of a document have in common with their mean is given back in both.
+    # The first is exact where documents have equal counts, the second where variances are equal.
     between_documents = squared * documents / np.maximum(documents - 1, 1) / n**2
     free = (n - counts / n).sum()
     pooled = squared.sum() / free / n if free > 0 else np.inf
-    error = np.sqrt(np.maximum(between_documents, pooled))
+    error = np.sqrt(np.maximum(np.maximum(between_documents, pooled), LEAST**2))
     low = total["mean"] - ndtri((1 + confidence) / 2) * error
     p = ndtr(-total["mean"].to_numpy() / error)
     frame = total.assign(standard_error=error, low=low, q_value=_adjusted(p)).reset_index()
@@ -175,7 +177,6 @@ class _Occurrences:
     """
 
     def __init__(self, run: OpenRun, condition: str, span: Mapping[str, int]) -> None:
-        self._run = run
         self._texts: dict[int, str] = {}
         self._words: dict[str, int] = {}
         self._documents: dict[str, int] = {}

@@ -1,4 +1,4 @@
-// Folded sections: a link opens what it leads to, and on paper all are open.
+// Folded sections: a link opens what it leads to, and on paper all of them are open.
 
 function reveal(id) {
   const target = id && document.getElementById(id);
@@ -18,10 +18,10 @@ document.addEventListener("click", (event) => {
 });
 linked();
 
-// Style opens them on paper where the browser can (see print.css); else this does.
+// Style does it on paper where the browser can, see print.css; else this.
 const opened = [];
 window.addEventListener("beforeprint", () => {
-  opened.push(...document.querySelectorAll("details:not([open], .before)"));
+  opened.push(...document.querySelectorAll("details:not([open], .before, figcaption details)"));
   for (const fold of opened) fold.open = true;
 });
 window.addEventListener("afterprint", () => {
