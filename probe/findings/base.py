@@ -63,6 +63,8 @@ class Finding:
         notes: What could not be worked out, told with the caveats of the run's answer.
         files: What it keeps in the run folder.
         marks: Tokens that the token explorer marks.
+        terms: What words mean that are used here, or in other findings of the run; the page says
+            it where a word is first used.
         level: Where it is told; by default as it is registered.
         order: Its place among the findings; set by :func:`findings`.
     """
@@ -79,12 +81,13 @@ class Finding:
     notes: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     marks: Marks | None = None
+    terms: Mapping[str, str] = field(default_factory=dict)
     level: Level | None = None
     order: int = 0
 
     @property
     def shown(self) -> bool:
-        """Whether there is anything to show; else it is files, headlines and notes alone."""
+        """Whether there is anything to show; else it is files, headlines, notes and terms alone."""
         return bool(self.sentence or self.tables or self.charts)
 
 

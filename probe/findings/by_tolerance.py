@@ -25,6 +25,7 @@ from probe.findings.chart import (
     Series,
     distance_axis,
 )
+from probe.findings.curve import look_of
 from probe.findings.table import (
     Table,
     by_condition,
@@ -161,8 +162,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     series = [
         line
-        for look, name in enumerate(names)
-        for line in _lines(rows[rows["condition"] == name].sort_values("tolerance"), look, reach)
+        for name in names
+        for line in _lines(
+            rows[rows["condition"] == name].sort_values("tolerance"), look_of(run, name), reach
+        )
     ]
     lengths = rows.loc[resolved, ["length", "low", "high"]].astype("Float64")
     shortest = float(np.nanmin(np.append(lengths.to_numpy(np.float64, na_value=np.nan), reach)))

@@ -107,7 +107,11 @@ def plot(
         raise EmptyChartError("no curve of a token class to draw")
     for each, rows in curves.groupby(curves["class"].astype(str), sort=False):
         first, *_ = in_order(rows["condition"].astype(str))
-        chart = class_chart(run, replace(found, curves=curves), str(each), first)
+        own, few = replace(found, curves=curves), _too_small(found, str(each), first)
+        # As on the page; where no value has an answer, those without are better than nothing.
+        chart = class_chart(run, own, str(each), first, few) or class_chart(
+            run, own, str(each), first
+        )
         if chart is None:
             raise EmptyChartError(f"no curve of class {each!r} to draw")
         yield "" if name else f"-{slug(str(each))}", chart
@@ -463,7 +467,9 @@ def _sentence(found: ClassCurves, condition: str) -> str:
     parts = [pair.text() for pair in apart]
     if rest and _resolved(found, condition):
         parts.append(f"no two values differ in {', '.join(rest)}")
-    return f"Effective context under {condition}: {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return f"No token class has two values with a length under {condition}: none can differ."
+    return f"Effective context under {condition}: {'; '.join(parts)}."
 
 
 def _resolved(found: ClassCurves, condition: str) -> bool:

@@ -67,9 +67,17 @@ def spread(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows, main = run.once(quantiles), run.main_condition
     files = {"findings.json": {"quantiles": records(rows)}}
-    drawn = run.has_length and main is not None and (rows["condition"] == main).any()
-    charts = [_chart(run, rows, str(main))] if drawn else []
-    return Finding("quantiles", "Quantiles of delta", charts=charts, files=files)
+    nothing = Finding("quantiles", "Quantiles of delta", files=files)
+    of_main = records(rows[rows["condition"] == main].sort_values("distance_from"))
+    if not run.has_length or not of_main:
+        return nothing
+    last = of_main[-1]
+    sentence = (
+        f"Under {main} at {between(last)} half of the targets change by {decimals(last['q25'])} to"
+        f" {decimals(last['q75'])} nats, and one in a hundred loses {decimals(last['q99'])} or"
+        " more."
+    )
+    return replace(nothing, sentence=sentence, charts=[_chart(run, rows, str(main))])
 
 
 def shares(run: OpenRun) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from probe.findings.chart import (
     delta_axis,
     distance_axis,
 )
-from probe.findings.curve import curve_series, threshold_of
+from probe.findings.curve import curve_series, look_of, threshold_of
 from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
@@ -214,8 +214,11 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         distance_axis(float(rows["distance_to"].max()), low=1),
         delta_axis(values, threshold_of(run), label),
         [
-            octave_series(rows[rows["contrast"] == name], name, look, len(names), "delta")
-            for look, name in enumerate(names)
+            replace(
+                octave_series(rows[rows["contrast"] == name], name, number, len(names), "delta"),
+                look=look_of(run, name.partition(" − ")[0]),  # that of the first of the two
+            )
+            for number, name in enumerate(names)
         ],
         how=(
             "Each mark is the difference of two losses on the same targets of an octave, its bar"
@@ -235,7 +238,7 @@ def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: s
     Args:
         rows: ``distance_from, distance_to, low, high`` and the column *value*, a row an octave.
         name: Its name in the legend.
-        look: Which of the series it is, and the number of its look.
+        look: Which of the series it is, and the number of its look unless that is changed.
         count: How many series there are.
         value: The column that is drawn.
     """

@@ -195,6 +195,12 @@ def overlay(
     )
 
 
+def look_of(run: OpenRun, condition: str) -> int:
+    """Number of the look that a condition has in every chart of a run: its place in the curve's."""
+    names = run.curve_conditions
+    return names.index(condition) if condition in names else len(names)
+
+
 def curve_series(
     rows: pd.DataFrame, name: str, look: int, value: str = "delta", **more: Any
 ) -> Series:

@@ -36,7 +36,7 @@ def occurrences(run: OpenRun, found: ClassCurves) -> Finding:
         caption = "Delta (nats per token) by where the text that the target continues was seen"
         tables.append(_table(copies, caption))
     main = run.main_condition
-    sentence = ""
+    sentence = f"Under {main} no distance has both tokens last seen far and tokens not seen before."
     if pair := _farthest(rows[rows["condition"] == main], "nowhere"):
         far, nowhere = pair
         sentence = (

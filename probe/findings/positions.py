@@ -117,12 +117,27 @@ def law(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     return Finding(
         "positions",
         "Intact loss by position",
-        fit.text,
+        _sentence(fit),
+        more=[fit.text],
         tables=[_losses(run.once(losses))],
         charts=[_chart(fit.table)],
         caveats=[rises] if fit.rises else [],
         files={"findings.json": {"positions": {**constants, **told}}},
     )
+
+
+def _sentence(fit: PositionFit) -> str:
+    """Whether more text in front of a token helps at all, with the loss at both ends."""
+    first, last = records(fit.table.iloc[[0, -1]])
+    ends = (
+        f"from {decimals(first['loss'])} nats at {between(first, 'position')} to"
+        f" {decimals(last['loss'])} at {between(last, 'position')}"
+    )
+    if fit.rises:
+        return f"The intact loss rises with position, {ends}."
+    if fit.law is None:
+        return f"The intact loss does not measurably fall with position, {ends}."
+    return f"More text in front of a token helps: the intact loss falls with position, {ends}."
 
 
 def losses(run: OpenRun) -> Losses:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,20 @@ LONG = 30
 """Rows from which on a table is folded on the page."""
 Shown = Literal["page", "terminal", "both"]
 """Where a table is shown."""
+
+
+class Place(NamedTuple):
+    """A token of a run's text.
+
+    Args:
+        document: Its document.
+        window: Number of its window in the document.
+        position: Its index in the document.
+    """
+
+    document: str
+    window: int
+    position: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class Table:
         indent: Blanks before its lines in the terminal, below the caption.
         below: Lines that the terminal has below it.
         details: What the page has in a second line of a cell, by its row and column from 0.
+        places: The token that each row is about; the page links its first cell to the token
+            explorer where that shows it.
     """
 
     caption: str
@@ -52,6 +68,7 @@ class Table:
     indent: int = 0
     below: Sequence[str] = ()
     details: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    places: Sequence[Place | None] = ()
 
     @property
     def folded(self) -> bool:
