@@ -150,8 +150,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     series = [
         line
-        for look, name in enumerate(names)
-        for line in _lines(rows[rows["condition"] == name].sort_values("tolerance"), look, reach)
+        for name in names
+        for line in _lines(
+            rows[rows["condition"] == name].sort_values("tolerance"), run.rank(name), reach
+        )
     ]
     lengths = rows.loc[resolved, ["length", "low", "high"]].astype("Float64")
     shortest = float(np.nanmin(np.append(lengths.to_numpy(np.float64, na_value=np.nan), reach)))

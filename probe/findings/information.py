@@ -144,12 +144,13 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
     series, crosses = [], []
-    for look, name in enumerate(names):
+    for place, name in enumerate(names):
         own = rows["condition"] == name
         if (own & known).any():
-            line = contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
+            at = place, len(names)
+            line = contrasts.octave_series(rows[own & known], name, run.rank(name), at, "ratio")
             series.append(line)
-        crosses.append(contrasts.octave_middles(rows[own & ~known], look, len(names)))
+        crosses.append(contrasts.octave_middles(rows[own & ~known], place, len(names)))
     x = np.concatenate(crosses)
     if len(x):
         nothing = np.full(len(x), np.nan)

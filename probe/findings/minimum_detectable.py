@@ -98,8 +98,8 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             rows["detectable"].to_numpy(float), threshold, "detectable delta (nats a token)"
         ),
         [
-            curve_series(rows[rows["condition"] == name], name, look, "detectable")
-            for look, name in enumerate(names)
+            curve_series(rows[rows["condition"] == name], name, run.rank(name), "detectable")
+            for name in names
         ],
         [Rule(threshold)],
         how=(
