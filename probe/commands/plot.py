@@ -196,9 +196,9 @@ def _dressed(
         figures = [[relabelled(chart, names) for chart in charts] for charts in figures]
     if title is None:
         return [list(charts) for charts in figures]
-    bare = {"title": ""} if title == "none" else {}
-    heading = [] if title == "none" else [title]
-    return [[replace(chart, heading=heading, **bare) for chart in charts] for charts in figures]
+    if title == "none":
+        return [[replace(chart, title="", heading=[]) for chart in charts] for charts in figures]
+    return [[replace(chart, heading=[title]) for chart in charts] for charts in figures]
 
 
 def _inches(size: str) -> "Size":

@@ -381,7 +381,8 @@ def _lines(
             continue
         grey = own["grey"].astype(bool)
         label = name if run is None else f"{run}: {name}"
-        how = {"colour": None if run is None else number, "points": True, "joined": False}
+        how: dict[str, Any] = {"colour": None if run is None else number}
+        how |= {"points": True, "joined": False}
         if grey.any():
             grey_points = curve_series(own[grey], label, look, role="grey", **how)
             lines.append(replace(grey_points, name=""))  # one entry of the legend stands for all

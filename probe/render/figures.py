@@ -46,6 +46,7 @@ AT_AXES, LOWEST = 0.6, 1.2
 """Height of what stands at axes, and the lowest that they may be with it (inches)."""
 ENTRY, BESIDE_TEXT = 52, 27
 """Characters of an entry of the legend, and what stands beside these (points)."""
+FONT = b"font-family: 'DejaVu Sans'"
 LANE = 7
 """Height of the bar of an answer above another on the same rule (points)."""
 Size = tuple[float, float | None]
@@ -89,7 +90,8 @@ def draw(drawing: Drawing, ax: Axes | None = None, *, size: Size | None = None) 
             return ax
         plans = _plans(charts, *(size or (style.WIDTH, None)))
         heights = [plan.height for plan in plans]
-        figure = Figure(figsize=(plans[0].width, sum(heights)), layout="constrained")
+        inches = plans[0].width, (size and size[1]) or sum(heights)
+        figure = Figure(figsize=inches, layout="constrained")
         grid = figure.subplots(len(charts), squeeze=False, height_ratios=heights)
         for chart, plan, axes in zip(charts, plans, grid[:, 0], strict=True):
             _draw(chart, plan, axes)
@@ -135,7 +137,7 @@ def save(
             whole.savefig(content, format=name, **FORMATS[name])
             written = content.getvalue()
             if name == "svg":  # where the font is not there, one of its widths
-                written = written.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+                written = written.replace(FONT, FONT + b", Verdana, sans-serif")
             write_bytes(file, written)
     return files
 
@@ -234,7 +236,7 @@ def _titles(charts: Sequence[Chart], width: float) -> list[list[str]]:
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        room = 72 * width - max(LEFT, 6 + style.CHARACTER * style.names_width(chart))
+        room = 72 * width - max(LEFT, style.names_room(chart))
         titles.append([part for line in lines if line for part in style.fitting(line, room)])
         above = heading
     return titles
@@ -286,7 +288,7 @@ def _handle(chart: Chart, entry: Entry) -> Artist:
     several = any(interval.look is not None for interval in chart.intervals)
     answer = {"color": style.GREY if several else "black", "marker": "D", "linewidth": 2.2}
     samples: dict[str, dict[str, Any]] = {
-        "grey": {"color": style.GREY},
+        "grey": {"color": style.GREY, "marker": "o", "linestyle": "none"},
         "answer": {**answer, "markersize": 4},
         "dot": DOT,
         "unresolved": {"color": style.GREY, "marker": "x", "linestyle": "none"},
@@ -391,8 +393,8 @@ def interval_marks(axes: Axes, chart: Chart, interval: Interval) -> None:
     axes.plot(ends, heights, color=colour, linewidth=2.2, zorder=4, transform=transform)
     mark: dict[str, Any] = {"color": colour, "clip_on": False, "transform": transform}
     caps = slice(1) if interval.beyond else slice(2)
-    cap = {"marker": "|", "markersize": 7, "markeredgewidth": 1.4, "linestyle": "none"}
-    axes.plot(ends[caps], heights[caps], zorder=4, **cap, **mark)
+    cap = mark | {"marker": "|", "markersize": 7, "markeredgewidth": 1.4, "linestyle": "none"}
+    axes.plot(ends[caps], heights[caps], zorder=4, **cap)
     if interval.beyond:
         axes.plot(ends[1:], heights[1:], marker=">", markersize=5, zorder=5, **mark)
     if interval.at is not None:

@@ -204,7 +204,8 @@ def _shapes(chart: Chart) -> Iterator[Shape]:
         ends = chart.x.at([interval.low, interval.high])
         if interval.label:
             side, width = label_side(chart, interval), _label_width(interval)
-            ends = ends + {"left": [-width, 0], "right": [0, width], "above": [0, 0]}[side]
+            before, behind = float(side == "left") * width, float(side == "right") * width
+            ends = ends + np.array([-before, behind])
         for above in (-0.03, 0, 0.03, 0.06):
             yield ends, np.repeat(chart.y.at(interval.y) + above + 0.04 * interval.lane, 2)
     if chart.floor is not None:
@@ -249,4 +250,4 @@ def _raster(shapes: Iterable[Shape]) -> NDArray[np.bool_]:
         known = np.isfinite(column) & np.isfinite(row)
         inside = (np.clip(places[known], 0, GRID - 1).astype(int) for places in (row, column))
         used[tuple(inside)] = True
-    return np.asarray(binary_dilation(used, np.ones((3, 3)), MARK))
+    return np.asarray(binary_dilation(used, np.ones((3, 3), dtype=bool), MARK))

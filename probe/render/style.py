@@ -68,9 +68,9 @@ BAND = 0.18
 # Blue is above 0, where far text is needed, as on the page. Both ends are dark and 0 is white, so
 # that signs differ also for those who see no red.
 DIVERGING = ("#5C2600", "#D55E00", "#F5C242", "#FFFFFF", "#8CC4E8", "#0072B2", "#003B5C")
-AROUND, WITH_SCALE = 63.0, 90.0
+AROUND, WITH_SCALE, SHORT = 63.0, 90.0, 4
 """What stands at the left and the right of axes, without and with a scale of colours (points), as
-far as it is known before drawing."""
+far as it is known before drawing; and characters of the label of a rule that are among it."""
 CHARACTER, HEIGHT, RULE = 4.3, 8.5, 6.5
 """Width and height of a character of a tick's label, and of the label of a rule (points)."""
 FIT = 1.6
@@ -214,6 +214,11 @@ def names_width(chart: Chart) -> int:
     return min(longest_name(chart), widest(chart.y.names))
 
 
+def names_room(chart: Chart) -> float:
+    """What names at the left take with their ticks and their label (points)."""
+    return 13 + CHARACTER * names_width(chart) + (11 if chart.y.names and chart.y.label else 0)
+
+
 def x_ticks(axes: Axes, chart: Chart, width: float) -> float:
     """Ticks of the axis to the right.
 
@@ -301,7 +306,10 @@ def rule_look(*, named: bool) -> dict[str, Any]:
 
 def across(chart: Chart, width: float) -> float:
     """How wide the axes of a chart are (points) in a figure of some width (inches), about."""
+    ends = [shortened(rule.label, NAME) for rule in chart.rules if not rule.named]
     room = 72 * width - (AROUND if chart.cells is None else WITH_SCALE)
+    if not chart.horizontal:  # there they stand above
+        room -= CHARACTER * max(0, widest(ends) - SHORT)
     if not chart.y.names:
         return room
     names = CHARACTER * names_width(chart)

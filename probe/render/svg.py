@@ -73,7 +73,7 @@ def _sample(chart: Chart, what: Series | Rule | str) -> list[Markup]:
     answer = " grey" if several else ""
     samples = {
         "floor": [element("rect", x=1, y=2, width=26, height=8, class_="floor")],
-        "grey": [_stroke("line grey")],
+        "grey": [_mark(SHAPES[0], 14, 6, "point grey")],
         "answer": [_stroke(f"bar{answer}"), _mark(DIAMOND, 14, 6, f"answer{answer}")],
         "dot": [element("circle", cx=14, cy=6, r=2.5, class_="dot")],
         "unresolved": [_mark(CROSS, 14, 6, "point unresolved")],
@@ -218,12 +218,14 @@ def _interval(frame: Frame, interval: Interval) -> list[Markup]:
         parts.append(_mark(DIAMOND, at, y, f"answer{look}", interval.title))
     if interval.label:
         side = label_side(frame.chart, interval)
-        place = {
-            "left": {"x": start - 8, "y": y + 3.5, "text_anchor": "end"},
-            "right": {"x": end + 8, "y": y + 3.5},
-            "above": {"x": (start + end) / 2, "y": y - 8, "text_anchor": "middle"},
+        x, above, anchor = {
+            "left": (start - 8, -3.5, "end"),
+            "right": (end + 8, -3.5, "start"),
+            "above": ((start + end) / 2, 8.0, "middle"),
         }[side]
-        parts.append(element("text", shortened(interval.label, RULE), **place, class_="said"))
+        place = {"x": x, "y": y - above}
+        text = shortened(interval.label, RULE)
+        parts.append(element("text", text, **place, text_anchor=anchor, class_="said"))
     return parts
 
 
