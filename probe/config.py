@@ -77,7 +77,7 @@ class AnalysisConfig(Part):
     """How the rows are summarised; no part of a run's identity."""
 
     tolerances: list[str] = Field(default=["1%", "2%", "5%", "10%"], min_length=1)
-    """what may be lost: a share of perplexity, or nats a token"""
+    """what may be lost: a share of perplexity, or nats per token"""
     bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -256,6 +256,16 @@ class OpenRun:
         names = (str(name) for name in self.curve["condition"].unique())
         return in_order(name for name in names if not is_noise(name))
 
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        of_noise = [name for name in self.conditions if is_noise(name)]
+        others = set(self.conditions).difference(of_noise)
+        return {name: rank for rank, name in enumerate([*in_order(others), *in_order(of_noise)])}
+
+    def rank(self, condition: str) -> int:
+        """Place of a condition among all of the run: it has one colour in every figure."""
+        return self._ranks.get(condition, len(self._ranks))
+
     def headline(self, condition: str = "truncate") -> EffectiveContext | None:
         """The answer to put first: of *condition*, at the first tolerance that is resolved.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_index, octave_edges, octave_index
+from probe.analysis.bins import bin_index, octave_edges
 from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, resample_weights
 from probe.analysis.cells import cells
 from probe.analysis.settings import Analysis
@@ -163,10 +163,23 @@ def by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
     Returns:
         The numbers added up, one row an octave, document and condition.
     """
-    edges = octave_edges(reach)
-    octaves = octave_index(rows["distance_from"].to_numpy(dtype=np.int64))
-    grouped = rows.assign(distance_from=edges[octaves], distance_to=edges[octaves + 1])
-    keys = ["condition", "distance_from", "distance_to", "document"]
+    return pooled(rows, octave_edges(reach))
+
+
+def pooled(rows: pd.DataFrame, edges: NDArray[np.int64]) -> pd.DataFrame:
+    """Sums by bin and document as sums by wider bin and document.
+
+    Args:
+        rows: ``distance_from, distance_to, document``, with or without ``condition`` and ``grey``,
+            and numbers.
+        edges: Edges of the wider bins (tokens), which no bin of *rows* lies across.
+
+    Returns:
+        The numbers added up, one row a wider bin, document, condition and grey.
+    """
+    bins = bin_index(rows["distance_from"], edges)
+    grouped = rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
+    keys = ["condition", "grey", "distance_from", "distance_to", "document"]
     own = [key for key in keys if key in rows.columns]
     return grouped.groupby(own, as_index=False).sum()
 

@@ -109,7 +109,7 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         "Delta of each band",
         names_axis(places, across),
         delta_axis(table[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
-        group_series(rows, "band", places),
+        group_series(run, rows, "band", places),
         how=(
             "Each mark is the loss added when the text between these two distances alone is"
             " changed, all nearer and all farther text being intact; its bar is the interval over"

@@ -25,7 +25,6 @@ from probe.findings.chart import (
     Series,
     distance_axis,
 )
-from probe.findings.curve import look_of
 from probe.findings.table import (
     Table,
     by_condition,
@@ -164,7 +163,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         line
         for name in names
         for line in _lines(
-            rows[rows["condition"] == name].sort_values("tolerance"), look_of(run, name), reach
+            rows[rows["condition"] == name].sort_values("tolerance"), run.rank(name), reach
         )
     ]
     lengths = rows.loc[resolved, ["length", "low", "high"]].astype("Float64")

@@ -105,16 +105,19 @@ def plot(
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
+    drawn, without = [], []
     for each, rows in curves.groupby(curves["class"].astype(str), sort=False):
         first, *_ = in_order(rows["condition"].astype(str))
-        own, few = replace(found, curves=curves), _too_small(found, str(each), first)
-        # As on the page; where no value has an answer, those without are better than nothing.
-        chart = class_chart(run, own, str(each), first, few) or class_chart(
-            run, own, str(each), first
-        )
+        chart = class_chart(run, replace(found, curves=curves), str(each), first)
         if chart is None:
-            raise EmptyChartError(f"no curve of class {each!r} to draw")
-        yield "" if name else f"-{slug(str(each))}", chart
+            without.append(f"{each}: no value has an answer under {first}, hence no figure")
+        else:
+            drawn.append(("" if name else f"-{slug(str(each))}", chart))
+    if not drawn:
+        raise EmptyChartError("; ".join(without))
+    (ending, chart), *others = drawn
+    yield ending, replace(chart, notes=without)
+    yield from others
 
 
 def asked(run: OpenRun) -> ClassSums:
@@ -157,7 +160,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     names = dict.fromkeys(
         [*found.curves["class"].astype(str), *found.contexts["class"].astype(str)]
     )
-    charts = (class_chart(run, found, name, main, _too_small(found, name, main)) for name in names)
+    charts = (class_chart(run, found, name, main) for name in names)
     return replace(
         nothing,
         sentence=_sentence(found, main),
@@ -248,30 +251,27 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
     return list(farthest.values())
 
 
-def class_chart(
-    run: OpenRun,
-    found: ClassCurves,
-    name: str,
-    condition: str | None,
-    without: Collection[str] = (),
-) -> Chart | None:
+def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | None) -> Chart | None:
     """The non-increasing fits of one token class under one condition, a line a value.
 
-    A value that is unresolved at the tolerance of the chart is grey. Of many values those with
-    answers and most targets are drawn, and the others named.
+    A value that is unresolved at the tolerance of the chart is grey, one that is so at every
+    tolerance is named alone. Of many values those with answers and most targets are drawn.
 
     Args:
         run: The run.
         found: Its token classes.
         name: The class.
         condition: The condition; ``None`` is the run's main one.
-        without: Values that are left out.
+
+    Returns:
+        The chart, ``None`` without a value to draw.
     """
     condition = condition or run.main_condition or ""
     rows = _rows(found.curves, condition, name)
     if rows.empty:
         return None
     answers, tolerance = _answers(_rows(found.contexts, condition, name))
+    without = _too_small(found, name, condition)
     values, others = _values(rows, answers, without)
     by_value = dict(list(rows.groupby(rows["value"].astype(str))))
     resolved = [v for v in values if v in by_value and answers.get(v, "") is not None]
@@ -364,10 +364,10 @@ def _fitted(
     text = "unresolved" if answer is None else answer
     line = curve_series(rows, _label(value, text), look)
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
-    y = line.y if line.fit is None else line.fit
+    y = line.y if rows["fit"].isna().all() else rows["fit"].to_numpy(float)
     role: Role = "grey" if unresolved else "series"
     points = False if unresolved else None  # a thin line, behind those with an answer
-    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)
+    return replace(line, y=y, low=limits[0], high=limits[1], role=role, points=points)
 
 
 def _label(value: str, answer: str) -> str:

@@ -12,6 +12,7 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import binned, by_octave, intervals, located, stacked, to_sums
 from probe.findings.base import Finding, register
 from probe.findings.chart import (
+    LOOKS,
     Chart,
     EmptyChartError,
     Floats,
@@ -19,7 +20,7 @@ from probe.findings.chart import (
     delta_axis,
     distance_axis,
 )
-from probe.findings.curve import curve_series, look_of, threshold_of
+from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, pivot, ranged, records
 from probe.text import difference
 
@@ -214,11 +215,8 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         distance_axis(float(rows["distance_to"].max()), low=1),
         delta_axis(values, threshold_of(run), label),
         [
-            replace(
-                octave_series(rows[rows["contrast"] == name], name, number, len(names), "delta"),
-                look=look_of(run, name.partition(" − ")[0]),  # that of the first of the two
-            )
-            for number, name in enumerate(names)
+            octave_series(rows[rows["contrast"] == name], name, look, (place, len(names)), "delta")
+            for place, (name, look) in enumerate(_looks(run, names).items())
         ],
         how=(
             "Each mark is the difference of two losses on the same targets of an octave, its bar"
@@ -232,18 +230,29 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
 
 
-def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: str) -> Series:
+def _looks(run: OpenRun, names: Sequence[str]) -> dict[str, int]:
+    """The look of each contrast: the colour is that of its first condition."""
+    minuends = [name.partition(" − ")[0] for name in names]
+    return {
+        name: run.rank(minuend) + LOOKS * minuends[:place].count(minuend)
+        for place, (name, minuend) in enumerate(zip(names, minuends, strict=True))
+    }
+
+
+def octave_series(
+    rows: pd.DataFrame, name: str, look: int, place: tuple[int, int], value: str
+) -> Series:
     """Points with bars at the octaves of distance, beside those of the other series.
 
     Args:
         rows: ``distance_from, distance_to, low, high`` and the column *value*, a row an octave.
         name: Its name in the legend.
-        look: Which of the series it is, and the number of its look unless that is changed.
-        count: How many series there are.
+        look: Number of its look.
+        place: Which of the series it is, and how many there are.
         value: The column that is drawn.
     """
     rows = rows.sort_values("distance_from")
-    x = octave_middles(rows, look, count)
+    x = octave_middles(rows, *place)
     return replace(curve_series(rows, name, look, value, bars=True), x=x)
 
 

@@ -14,7 +14,6 @@ from probe.analysis.sums import by_octave, intervals, stacked, to_sums
 from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
-from probe.findings.curve import look_of
 from probe.findings.table import between, by_condition, pivot, ranged, records
 
 COLUMNS = (
@@ -145,12 +144,13 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
     series, crosses = [], []
-    for number, name in enumerate(names):
+    for place, name in enumerate(names):
         own = rows["condition"] == name
         if (own & known).any():
-            line = contrasts.octave_series(rows[own & known], name, number, len(names), "ratio")
-            series.append(replace(line, look=look_of(run, name)))
-        crosses.append(contrasts.octave_middles(rows[own & ~known], number, len(names)))
+            at = place, len(names)
+            line = contrasts.octave_series(rows[own & known], name, run.rank(name), at, "ratio")
+            series.append(line)
+        crosses.append(contrasts.octave_middles(rows[own & ~known], place, len(names)))
     x = np.concatenate(crosses)
     if len(x):
         nothing = np.full(len(x), np.nan)

@@ -13,7 +13,7 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.findings.base import Finding, register
 from probe.findings.chart import Chart, Rule, delta_axis, distance_axis
-from probe.findings.curve import curve_series, look_of, threshold_of
+from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, decimals, pivot, records
 
 POWER = 0.8
@@ -100,7 +100,7 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             "detectable effect (nats per token)",
         ),
         [
-            curve_series(rows[rows["condition"] == name], name, look_of(run, name), "detectable")
+            curve_series(rows[rows["condition"] == name], name, run.rank(name), "detectable")
             for name in names
         ],
         [Rule(threshold)],

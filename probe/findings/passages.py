@@ -157,9 +157,8 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     most = set(targets.sort_values(ascending=False, kind="stable").index[:MOST])
     places = [str(name) for name in dict.fromkeys(table["passage"]) if name in most]
     shown = table[table["passage"].isin(most)]
-    marks = group_series(
-        shown.assign(passage=shown["passage"].map(repr)), "passage", list(map(repr, places))
-    )
+    named = shown.assign(passage=shown["passage"].map(repr))
+    marks = group_series(run, named, "passage", list(map(repr, places)))
     values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "Delta of each passage",
@@ -184,8 +183,10 @@ def _by_distance(run: OpenRun, rows: pd.DataFrame, table: Table) -> Chart:
         distance_axis(float(rows["distance_to"].max()), label=across),
         delta_axis(rows[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
         [
-            curve_series(rows[rows["condition"].astype(str) == condition], condition, look)
-            for look, condition in enumerate(conditions)
+            curve_series(
+                rows[rows["condition"].astype(str) == condition], condition, run.rank(condition)
+            )
+            for condition in conditions
         ],
         how=(
             "The loss added to the answer when one passage alone is changed, by how far before the"

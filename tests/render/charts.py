@@ -44,9 +44,10 @@ def line(name, look=0, height=8.0, x=MIDDLES, **more):
 
 
 def curve(**changes):
-    """Delta against distance: bands, fits, grey points, noise floor, tolerances and an answer."""
+    """Delta against distance: bands, a fit, grey points, noise floor, tolerances, an answer."""
     late = MIDDLES > 500
-    first = line("truncate", fit=np.minimum.accumulate(falling()[0]))
+    fit = MIDDLES, np.minimum.accumulate(falling()[0])
+    first = line("truncate", fit=fit, joined=False, points=True)
     second = line("replace(source='document')", 1, 13.0)
     grey = replace(cut(line("shuffle", 2, 20.0), late), name="", role="grey")
     series = [grey, first, second, cut(line("shuffle", 2, 20.0), ~late & (MIDDLES > 120))]
@@ -56,7 +57,7 @@ def curve(**changes):
         "y": delta_axis([13.0, -0.03], TOLERANCES[0].at),
         "series": series,
         "rules": TOLERANCES,
-        "intervals": [Interval(TOLERANCES[0].at, 640, 1024, None, True, "> 640")],
+        "intervals": [Interval(TOLERANCES[0].at, 640, 1024, None, True, "", label="> 640")],
         "floor": Strip(np.array([0.0, 16, 256, 1024]), np.array([0.004, 0.006, 0.003])),
         "legend": [
             ("floor", "noise floor, at most 0.006 nats"),
@@ -82,7 +83,9 @@ def runs():
         for number, run in enumerate(("small", "large"))
         for look, condition in enumerate(("truncate", "shuffle"))
     ]
-    answers = [Interval(0.00995, 200, 900, 600, False, "600 (200–900)", look) for look in (0, 1)]
+    answers = [
+        Interval(0.00995, 200, 900, 600, False, "600 (200–900)", look, lane=look) for look in (0, 1)
+    ]
     note = [("answer", "effective context, 1 %, by run")]
     return curve(series=series, intervals=answers, legend=note, floor=None)
 
@@ -304,7 +307,7 @@ def hostile():
     x = np.array([1.0, 2.0])
     series = [Series(HOSTILE, x, x, titles=[HOSTILE] * 2)]
     rules = [Rule(1.5, HOSTILE), Rule(1.2, HOSTILE, named=True)]
-    answer = [Interval(1.5, 1, 2, 1.5, False, HOSTILE)]
+    answer = [Interval(1.5, 1, 2, 1.5, False, HOSTILE, label=HOSTILE)]
     y_axis = linear_axis(x, HOSTILE)
     return Chart(
         HOSTILE,

@@ -122,9 +122,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         raise EmptyChartError("no attend(local(w)) in a grid with a distance of w")
     names = [name for name in SERIES if (shown["series"] == name).any()]
     series = []
-    for look, name in enumerate(names):
+    for place, name in enumerate(names):
         own = shown[shown["series"] == name]
-        moved = own.assign(place=own["w"] * SHIFT ** (look - (len(names) - 1) / 2))
+        moved = own.assign(place=own["w"] * SHIFT ** (place - (len(names) - 1) / 2))
+        look = run.rank(name.replace("(w)", f"({own['w'].iloc[0]})"))
         series.append(delta_series(moved, "place", name, look, _title, bars=True))
     widths = sorted({int(w) for w in shown["w"]})
     axis, rules = delta_and_rules(run, shown)
