@@ -94,13 +94,14 @@ class Perturbed:
             return element("div", element("b", title), text, style="margin-bottom: 0.5em")
 
         count = counted(len(self.before), "far token")
-        return element(
+        whole = element(
             "div",
             line(f"{self.condition}: {count} before", self.before, self.removed, "del"),
             line("after", self.after, self._marks[1], "mark"),
             line("near, untouched", self.near, np.zeros(len(self.near), dtype=np.bool_), "mark"),
             element("small", self.counts),
         )
+        return str(whole)
 
 
 def perturb(

@@ -67,8 +67,9 @@ def score(
     engine is a run's, and so are the numbers: those of protocol sweep with one run of targets.
 
     Args:
-        text: A text, or token ids without special tokens in front, shape ``(n,)``; or several, each
-            scored alone. Then ``replace(source='document')`` takes its text from the others.
+        text: A text, or token ids without special tokens in front, shape ``(n,)``: a list, array or
+            tensor; or several, each scored alone. Then ``replace(source='document')`` takes its
+            text from the others.
         model: A hub name, folder, ``*.gguf`` or ``package://`` location, loaded for this call; or a
             causal language model of transformers, in evaluation mode.
         conditions: As in a configuration: ``truncate``, ``shuffle(span=5)``,
@@ -211,7 +212,7 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
     """The texts as documents of tokens, named by their number.
 
     Raises:
-        UsageError: If there is none, one has fewer than ``FEWEST`` tokens or none can be made of it.
+        UsageError: If there is none, one has fewer than ``FEWEST`` tokens or is none.
     """
     if not (isinstance(text, Sequence) or hasattr(text, "ndim")):
         raise UsageError(f"text is {shown(text)}; allowed: a text, token ids, or several of these")
@@ -230,7 +231,8 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
         )
         if len(document.ids) < FEWEST:
             raise UsageError(
-                f"text {number} has {counted(len(document.ids), 'token')}; allowed: {FEWEST} or more"
+                f"text {number} has {counted(len(document.ids), 'token')}; "
+                f"allowed: {FEWEST} or more"
             )
         documents.append(document)
     return documents
@@ -281,17 +283,13 @@ def _frame(experiment: Experiment, engine: Engine) -> pd.DataFrame:
             pd.DataFrame(block) for block in rows(unit, *score_unit(engine, experiment, unit))
         ]
     frame = pd.concat(blocks, ignore_index=True)
-    kinds = {field.name: field.type.to_pandas_dtype() for field in SCHEMA if not _is_text(field)}
-    frame = frame.astype(kinds)
+    numbers = [field for field in SCHEMA if not pa.types.is_dictionary(field.type)]
+    frame = frame.astype({field.name: field.type.to_pandas_dtype() for field in numbers})
     frame["delta"] = frame["nll"].astype(np.float64) - frame["nll_intact"].astype(np.float64)
     places = zip(frame["document"], frame["position"], strict=True)
     tokens = {one.document: _tokens(one, experiment.source) for one in experiment.windows}
     frame["token"] = [tokens[document][position] for document, position in places]
     return frame[[*COLUMNS, *(name for name in OPTIONAL if name in frame)]]
-
-
-def _is_text(field: pa.Field) -> bool:
-    return pa.types.is_dictionary(field.type)
 
 
 def _tokens(window: Window, source: ModelSource) -> Sequence[str | None]:

@@ -14,7 +14,6 @@ from probe.errors import ProbeError, UsageError
 from probe.text import slug
 
 if TYPE_CHECKING:
-    from probe.analysis.open_run import OpenRun
     from probe.findings.base import Option, Plot
 
 
@@ -59,7 +58,7 @@ def _click_option(option: "Option") -> click.Option:
 )
 def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
     """Draw RUNS, one column of a paper wide, and say where the figure is."""
-    from probe.findings.base import plots
+    from probe.findings.base import choose, plots
     from probe.findings.chart import Chart, EmptyChartError
 
     known = [plot for plot in plots() if plot.kind == kind]
@@ -89,36 +88,6 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
                     say(f"Figure: {file}")
         except EmptyChartError as error:
             raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
-
-
-def choose(known: Sequence["Plot"], runs: Sequence["OpenRun"], kind: str) -> "Plot":
-    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
-
-    Args:
-        known: All that draw the kind.
-        runs: The runs.
-        kind: The kind.
-
-    Raises:
-        UsageError: If the runs have no such figure, or too many runs are given.
-    """
-    answers = {
-        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
-    }
-    without = [run for run in runs if not run.has_length]
-    protocol = without[0].folder.kind if without else None
-    if without and protocol not in answers:
-        raise UsageError(
-            f"--kind {kind}: a run with protocol {protocol} has no lengths; allowed: --kind curve"
-        )
-    if without and any(run.folder.kind != protocol for run in runs):
-        raise UsageError(
-            f"--kind {kind}: some of the runs have protocol {protocol}; allowed: all or none"
-        )
-    plot = answers[protocol] if without else next(iter(known))
-    if plot.runs is not None and len(runs) > plot.runs:
-        raise UsageError(f"--kind {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
-    return plot
 
 
 def _given(known: Sequence["Plot"], kind: str) -> list[str]:
