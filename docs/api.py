@@ -24,14 +24,15 @@ RETURNED = (Run, Compared, Perturbed, RichFinding)
 INTRODUCTION = """\
 # `import probe`
 
-Made from the docstrings by `docs/api.py`; the examples are run by the tests. Seven functions, each imported when it is
-first called: `import probe` alone loads neither torch nor pandas. Whatever is wrong with a request is a `ProbeError` of one
-line (`probe.errors`): what, the value, what is allowed.
+Made from the docstrings by `docs/api.py`; the examples are run by the tests. Seven functions, each
+imported when it is first called: `import probe` alone loads neither torch nor pandas. Whatever is
+wrong with a request is a `ProbeError` (`probe.errors`) that says what, the value, what is allowed.
 """
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Example|Source):$", re.MULTILINE)
 
 
 def main() -> None:
+    """Write the file."""
     FILE.write_text(page(), encoding="utf-8")
 
 
@@ -62,13 +63,15 @@ def properties(member: type) -> Iterator[tuple[str, Any]]:
 
 
 def first_line(member: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
     return code(inspect.getdoc(member) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def signature(name: str, member: Any) -> str:
     """The call, a parameter a line, types as they are written."""
     node = ast.parse(inspect.getsource(member)).body[0]
-    assert isinstance(node, ast.FunctionDef) and node.returns is not None
+    assert isinstance(node, ast.FunctionDef)
+    assert node.returns is not None
     lines, given = [], node.args
     plain = [None] * (len(given.args) - len(given.defaults)) + given.defaults
     lines += [parameter(*each) for each in zip(given.args, plain, strict=True)]
@@ -80,6 +83,7 @@ def signature(name: str, member: Any) -> str:
 
 
 def parameter(given: ast.arg, default: ast.expr | None = None) -> str:
+    """A parameter with its type and its default."""
     assert given.annotation is not None
     value = "" if default is None else f" = {ast.unparse(default)}"
     return f"{given.arg}: {written(given.annotation)}{value}"

@@ -107,14 +107,11 @@ def open(folder: str | Path) -> Run:
 
     Example:
         >>> import probe
-        >>> run = probe.open("results/tiny")
-        >>> print(run.answer)
-        tiny on ...
-        >>> run.curve[["condition", "distance_from", "delta", "low", "high"]].head(2)
-          condition  distance_from ...
+        >>> run = probe.open("results/first")
+        >>> run.answer
+        >>> run.curve[["condition", "distance_from", "delta", "low", "high"]]
         >>> run.scores.groupby("condition", observed=True)["delta"].mean()
-        condition
-        ...
+        >>> [(one.condition, one.tolerance, one.lower, one.upper) for one in run.contexts]
     """
     return Run.of_folder(folder, write=False)
 
@@ -145,18 +142,19 @@ def run(
     Example:
         >>> import probe
         >>> config = {
-        ...     "name": "first",
+        ...     "name": "my-run",
         ...     "model": {"path": "gpt2"},
         ...     "data": {"path": "texts/*.txt"},
         ...     "windows": {"length": 64},
         ...     "conditions": ["truncate", "shuffle"],
         ... }
-        >>> with probe.run(config, progress=False) as run:
-        ...     print(run.path, len(run.documents))
-        results/first 8
+        >>> run = probe.run(config, progress=False)
+        >>> run.path, len(run.documents)
+        (PosixPath('results/my-run'), 8)
     """
     from tqdm import tqdm
 
+    from probe.api.score import no_bars
     from probe.config import Config, check, load
     from probe.models.causal import CausalModel
     from probe.runs import run as scoring
@@ -174,7 +172,8 @@ def run(
                 bar.write(f"note: {line}", file=sys.stderr)
 
         causal = None if model is None else CausalModel(model)
-        folder = scoring.run(config, Path(results), model=causal, listen=listen, say=say)
+        with no_bars():
+            folder = scoring.run(config, Path(results), model=causal, listen=listen, say=say)
     return open(folder)
 
 
@@ -218,11 +217,9 @@ def compare(*runs: str | Path | OpenRun) -> Compared:
 
     Example:
         >>> import probe
-        >>> both = probe.compare("results/tiny", "results/other")
+        >>> both = probe.compare("results/first", "results/second")
         >>> both.table[["run", "condition", "loss"]]
-        ...
-        >>> both.differences.octaves[["condition", "distance_from", "delta", "low", "high"]]
-        ...
+        >>> both.differences.octaves[["condition", "unit", "distance_from", "difference"]]
     """
     if not runs:
         raise UsageError("no run to compare; allowed: one or more")
@@ -258,7 +255,7 @@ def plot(
 
     Example:
         >>> import probe
-        >>> axes = probe.plot("results/tiny", condition="truncate")
+        >>> axes = probe.plot("results/first", condition="truncate")
         >>> axes.figure.savefig("curve.pdf")
         >>> axes.get_xlabel()
         'distance (tokens)'

@@ -1,16 +1,19 @@
 """Score texts under conditions, without a configuration and without a run folder."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from probe.api.texts import ModelTokens
 from probe.config import Config, check
@@ -104,10 +107,7 @@ def score(
         >>> text = "the cat sat on a mat and then ran far away from home " * 4
         >>> frame = probe.score(text, model="gpt2", conditions=["truncate", "shuffle"], reach=32)
         >>> frame.groupby("condition")["delta"].mean()  # nats a token
-        condition
-        shuffle     ...
-        truncate    ...
-        >>> worst = frame.nlargest(5, "delta")[["token", "distance", "delta"]]
+        >>> frame.nlargest(5, "delta")[["condition", "token", "distance", "delta"]]
 
         A model that is loaded already is handed over with its tokenizer:
 
@@ -116,7 +116,8 @@ def score(
         >>> tokenizer = AutoTokenizer.from_pretrained("gpt2")
         >>> frame = probe.score(text, model=model, tokenizer=tokenizer, measures=["kl"])
     """
-    source, loaded = _source(model, tokenizer, dtype, device)
+    with no_bars():
+        source, loaded = _source(model, tokenizer, dtype, device)
     documents = _documents(text, source)
     named = [conditions] if isinstance(conditions, str) else list(conditions)
     config = check(
@@ -136,7 +137,8 @@ def score(
     )
     experiment = _experiment(config, source, documents, reach)
     experiment.check_sources()
-    causal = loaded or load_model(source, dtype=dtype, device=device)
+    with no_bars():
+        causal = loaded or load_model(source, dtype=dtype, device=device)
     report = check_model(causal, experiment)
     # A technique that is switched off costs time and changes no number.
     failed = [str(one) for one in report.outcomes if one.technique == "length" and not one.passed]
@@ -144,6 +146,21 @@ def score(
     for line in [*filter(None, [slow]), *causal.warnings, *failed]:
         warnings.warn(line, UserWarning, stacklevel=2)
     return _frame(experiment, Engine(causal, report.techniques, tuple(config.measures)))
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep the bars of transformers and datasets off the screen for a while."""
+    shown = not datasets.are_progress_bars_disabled(), logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown[0]:
+            datasets.enable_progress_bars()
+        if shown[1]:
+            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from probe.findings.base import Finding
 from probe.findings.chart import Chart
 from probe.findings.table import Table
 from probe.render.figures import save
-from probe.render.markup import element, text_markup
+from probe.render.markup import element, text_markup, visible
 
 _CELL = "text-align: left; white-space: nowrap"
 _LINES = "white-space: pre-line"
@@ -58,7 +58,7 @@ def _figure(chart: Chart) -> Markup:
     source = f"data:image/svg+xml;base64,{content}"
     # White, as a figure of a paper is: on a dark page too its letters are black.
     style = "background: white; max-width: 100%; width: 34em"
-    return element("p", element("img", src=source, alt=chart.title, style=style))
+    return element("p", element("img", src=source, alt=visible(chart.title), style=style))
 
 
 def _table(table: Table) -> Markup:

@@ -1,4 +1,4 @@
-"""`import probe`: seven names, nothing loaded before it is asked for, nothing hidden by a module."""
+"""`import probe`: seven names, nothing loaded before it is asked for, none hidden by a module."""
 
 import subprocess
 import sys

@@ -1,13 +1,14 @@
 """`probe.score` gives what one plain forward a condition gives, and what a run writes."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from models import BOS, plain_logp, random_ids, tiny
+from models import BOS, plain_logp, random_ids, tiny, tiny_report
 from tiny_run import (  # noqa: F401 (fixtures)
     character_tokenizer,
     model_folders,
@@ -17,6 +18,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 import probe
 from probe.api.score import COLUMNS
+from probe.engine.selfcheck import Outcome, Report
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import draw_rng, parse
 
@@ -77,7 +79,7 @@ def test_rows_are_those_of_a_run(models, tmp_path):
     with probe.run(config, results=tmp_path / "results", progress=False) as run:
         written = run.scores
     frame = probe.score(
-        *[texts],
+        texts,
         model=models[True],
         dtype="float32",
         conditions=conditions,
@@ -155,15 +157,9 @@ def test_logits_are_not_kept(monkeypatch):
     seen = []
     forward = MODEL.lm_head.forward
     monkeypatch.setattr(MODEL.lm_head, "forward", lambda x: seen.append(x.shape) or forward(x))
-    monkeypatch.setattr("probe.api.score.check_model", lambda *_: _passed())
+    monkeypatch.setattr("probe.api.score.check_model", lambda *_: tiny_report("llama"))
     score(text_of(1000, 0), reach=300)
     assert max(int(np.prod(shape[:-1])) for shape in seen) <= 300
-
-
-def _passed():
-    from models import tiny_report
-
-    return tiny_report("llama")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +197,7 @@ def test_what_is_no_model_is_refused():
     with pytest.raises(UsageError, match="model is of type Linear; allowed"):
         probe.score(TEXT, model=torch.nn.Linear(2, 2))  # type: ignore[arg-type]
     training = tiny("llama").train()
-    with pytest.raises(UsageError, match="training mode; allowed: model.eval"):
+    with pytest.raises(UsageError, match="training mode; allowed"):
         probe.score(TEXT, model=training, tokenizer=WITH_BOS)
 
 
@@ -214,9 +210,19 @@ def test_losses_that_are_no_number_are_refused():
         probe.score(TEXT, model=broken, tokenizer=WITH_BOS)
 
 
-def test_a_model_that_goes_by_length_warns():
-    """Its deltas mix the change of the text with that of the length; the frame comes all the same."""
-    dynamic = tiny("llama_dynamic", max_position_embeddings=32)
-    with pytest.warns(UserWarning, match="length: cutting off what follows"):
-        frame = probe.score(random_ids(31).tolist(), model=dynamic)
-    assert len(frame) == 15
+@pytest.mark.parametrize(
+    ("outcome", "warned"),
+    [
+        (Outcome("length", False, reason="a loss goes by it"), ["length: a loss goes by it"]),
+        (Outcome("packing", False, reason="its losses differ"), []),
+    ],
+)
+def test_what_limits_the_numbers_is_a_warning(monkeypatch, outcome, warned):
+    """A technique that is switched off costs time alone, and nobody needs to know."""
+    report, plain = Report((*tiny_report("llama").outcomes[:1], outcome)), score()
+    monkeypatch.setattr("probe.api.score.check_model", lambda *_: report)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame = score()
+    assert [str(one.message) for one in caught] == warned
+    np.testing.assert_allclose(frame["nll"], plain["nll"], atol=2e-5)
