@@ -74,6 +74,73 @@ class OpenRun:
         self._along: Sequence[Counter] = ()
         self._known: dict[Callable[..., Any], Any] = {}
 
+    @classmethod
+    def of_folder(
+        cls,
+        path: str | Path,
+        *,
+        analysis: Analysis | None = None,
+        classes: Sequence[str] | None = None,
+        write: bool = True,
+        along: "Along | None" = None,
+    ) -> Self:
+        """Open a run folder and read its rows once.
+
+        A part whose rows turn out to be damaged, and losses that are no number, are looked for only
+        where the counts show that something is wrong.
+
+        Args:
+            path: The folder.
+            analysis: How to read it; by default what its configuration says.
+            classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
+                ``my.py:rare``; by default those of *analysis*, else those of its configuration that
+                are no code, else the built-in ones that need nothing else.
+            write: Whether files may be written into the folder.
+            along: What counts the rows as they are read, for findings that would read them again.
+
+        Raises:
+            UsageError: If there is no run folder, or a tolerance is not understood.
+            ProbeError: If it cannot be read, or holds no score.
+        """
+        asked = classes or (None if analysis is None else analysis.classes)
+        problem: Exception | None = None
+        # Once more with every row: what is wrong is named, or left out.
+        for checked in (False, True):
+            folder = read_folder(
+                path, checked=checked, reading=registry.reading, needs=registry.needs
+            )
+            try:
+                return cls._open(folder, analysis, asked, write, along, checked)
+            except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
+                problem = error
+        raise ProbeError(f"the scores of '{folder.path}' cannot be read: {problem}") from problem
+
+    @classmethod
+    def _open(
+        cls,
+        folder: RunFolder,
+        analysis: Analysis | None,
+        classes: Sequence[str] | None,
+        write: bool,
+        along: "Along | None",
+        checked: bool,
+    ) -> Self:
+        windows = folder.path / "windows.parquet"
+        how = analysis or Analysis.from_record(folder.facts)
+        connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
+        try:
+            run = cls(folder, connection, how, classes=classes, write=write)
+            run._along = [] if along is None else along(run)
+            if doubtful(connection, run.cells):
+                refuse_unknown_windows(connection, windows)
+                raise _DoubtfulRowsError("a loss is no finite number")
+            if not run.documents:
+                raise ProbeError(f"run '{folder.path}' holds no score: every part is empty")
+        except BaseException:
+            connection.close()
+            raise
+        return run
+
     def __enter__(self) -> Self:
         return self
 
@@ -230,11 +297,11 @@ class OpenRun:
         found: list[EffectiveContext] = []
         for condition, curve in self.fitted.items() if self.has_length else ():
             if not is_noise(condition) and not condition.startswith(PATTERN):
-                answers = [self.answer(curve, one) for one in self.analysis.tolerances]
+                answers = [self.context_of(curve, one) for one in self.analysis.tolerances]
                 found += marked(answers, curve)
         return tuple(found)
 
-    def answer(self, curve: FittedCurve, tolerance: Tolerance) -> EffectiveContext:
+    def context_of(self, curve: FittedCurve, tolerance: Tolerance) -> EffectiveContext:
         """The effective context of a curve of this run."""
         return effective_context(
             curve,
@@ -372,67 +439,9 @@ Along = Callable[[OpenRun], Sequence[Counter]]
 """From an open run, of which nothing has been counted yet, to what counts along."""
 
 
-def open_run(
-    path: str | Path,
-    *,
-    analysis: Analysis | None = None,
-    classes: Sequence[str] | None = None,
-    write: bool = True,
-    along: Along | None = None,
-) -> OpenRun:
-    """Open a run folder and read its rows once.
-
-    A part whose rows turn out to be damaged, and losses that are no number, are looked for only
-    where the counts show that something is wrong.
-
-    Args:
-        path: The folder.
-        analysis: How to read it; by default what its configuration says.
-        classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
-            ``my.py:rare``; by default those of *analysis*, else those of its configuration that are
-            no code, else the built-in ones that need nothing else.
-        write: Whether files may be written into the folder.
-        along: What counts the rows as they are read, for findings that would read them again.
-
-    Raises:
-        UsageError: If there is no run folder, or a tolerance is not understood.
-        ProbeError: If it cannot be read, or holds no score.
-    """
-    asked = classes or (None if analysis is None else analysis.classes)
-    problem: Exception | None = None
-    for checked in (False, True):  # once more, with every row: what is wrong is named, or left out
-        folder = read_folder(path, checked=checked, reading=registry.reading, needs=registry.needs)
-        try:
-            return _open(folder, analysis, asked, write, along, checked)
-        except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
-            problem = error
-    raise ProbeError(f"the scores of '{folder.path}' cannot be read: {problem}") from problem
-
-
 class _DoubtfulRowsError(Exception):
     """Some loss is no finite number."""
 
 
-def _open(
-    folder: RunFolder,
-    analysis: Analysis | None,
-    classes: Sequence[str] | None,
-    write: bool,
-    along: Along | None,
-    checked: bool,
-) -> OpenRun:
-    windows = folder.path / "windows.parquet"
-    how = analysis or Analysis.from_record(folder.facts)
-    connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
-    try:
-        run = OpenRun(folder, connection, how, classes=classes, write=write)
-        run._along = [] if along is None else along(run)
-        if doubtful(connection, run.cells):
-            refuse_unknown_windows(connection, windows)
-            raise _DoubtfulRowsError("a loss is no finite number")
-        if not run.documents:
-            raise ProbeError(f"run '{folder.path}' holds no score: every part is empty")
-    except BaseException:
-        connection.close()
-        raise
-    return run
+open_run = OpenRun.of_folder
+"""Open a run folder, see :meth:`OpenRun.of_folder`."""

@@ -169,7 +169,7 @@ def _read(
     if reason is None:
         curve = fit_curve(condition, sums, run.weights, how.confidence)
         resampled, fit = curve.resampled, curve.fit
-        answers = [run.answer(curve, tolerance) for tolerance in how.tolerances]
+        answers = [run.context_of(curve, tolerance) for tolerance in how.tolerances]
         contexts = [_if_enough(answer, sums, octaves) for answer in answers]
     else:
         resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)

@@ -114,7 +114,7 @@ def command(
     **asked: Any,
 ) -> None:
     """Draw RUNS and say where the figure is."""
-    from probe.findings.base import plots
+    from probe.findings.base import choose, plots
     from probe.findings.chart import EmptyChartError
 
     known = [plot for plot in plots() if plot.kind == kind]
@@ -149,36 +149,6 @@ def command(
                     say(f"Figure: {written}")
         except EmptyChartError as error:
             raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
-
-
-def choose(known: Sequence["Plot"], runs: Sequence["OpenRun"], kind: str) -> "Plot":
-    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
-
-    Args:
-        known: All that draw the kind.
-        runs: The runs.
-        kind: The kind.
-
-    Raises:
-        UsageError: If the runs have no such figure, or too many runs are given.
-    """
-    answers = {
-        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
-    }
-    without = [run for run in runs if not run.has_length]
-    protocol = without[0].folder.kind if without else None
-    if without and protocol not in answers:
-        raise UsageError(
-            f"--kind {kind}: a run with protocol {protocol} has no lengths; allowed: --kind curve"
-        )
-    if without and any(run.folder.kind != protocol for run in runs):
-        raise UsageError(
-            f"--kind {kind}: some of the runs have protocol {protocol}; allowed: all or none"
-        )
-    plot = answers[protocol] if without else next(iter(known))
-    if plot.runs is not None and len(runs) > plot.runs:
-        raise UsageError(f"--kind {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
-    return plot
 
 
 def _charts(drawing: "Drawing") -> "list[Chart]":

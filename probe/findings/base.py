@@ -247,6 +247,37 @@ def plots() -> list[Plot]:
     return of_one + [plot for _, own in _OF_ALL.values() for plot in own]
 
 
+def choose(known: Sequence[Plot], runs: Sequence[OpenRun], kind: str, flag: str = "--kind") -> Plot:
+    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
+
+    Args:
+        known: All that draw the kind.
+        runs: The runs.
+        kind: The kind.
+        flag: What stands before a kind where it is asked for.
+
+    Raises:
+        UsageError: If the runs have no such figure, or too many runs are given.
+    """
+    answers = {
+        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
+    }
+    without = [run for run in runs if not run.has_length]
+    protocol = without[0].folder.kind if without else None
+    if without and protocol not in answers:
+        raise UsageError(
+            f"{flag} {kind}: a run with protocol {protocol} has no lengths; allowed: {flag} curve"
+        )
+    if without and any(run.folder.kind != protocol for run in runs):
+        raise UsageError(
+            f"{flag} {kind}: some of the runs have protocol {protocol}; allowed: all or none"
+        )
+    plot = answers[protocol] if without else next(iter(known))
+    if plot.runs is not None and len(runs) > plot.runs:
+        raise UsageError(f"{flag} {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
+    return plot
+
+
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
     """Work out what is to be said of a run.
 
