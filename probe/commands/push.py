@@ -40,19 +40,17 @@ def command(
     from probe.analysis.open_run import open_run
     from probe.cards.repository import contents, repository_of, upload
     from probe.errors import ProbeError
-    from probe.findings.base import findings
 
     repository = repository_of(address)
+    if not dry_run and get_token() is None:
+        raise ProbeError("no token of the hub; allowed: HF_TOKEN, or `hf auth login`")
     with open_run(run, write=False) as opened:
-        found = findings(opened, brief=True)
-        whole = contents(opened, found, repository, with_text=with_text, licence=licence)
+        whole = contents(opened, repository, with_text=with_text, licence=licence)
     _tell(whole)
     kind = "public" if public else "private"
     if dry_run:
         say(f"\nDry run: nothing was sent to {repository} ({kind}).")
         return
-    if get_token() is None:
-        raise ProbeError("no token of the hub; allowed: HF_TOKEN, or `hf auth login`")
     say(f"\nData set ({kind}): {upload(whole, repository, public=public, api=HfApi())}")
 
 

@@ -69,7 +69,9 @@ SHOWN = {
     "blocks": ["attend(blocks(6, sinks=2))"],
     "random": ["attend(random(3, seed=1) + local(2))"],
 }
-COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    *("run", "plan", "report", "plot", "compare", "keys", "card", "push", "show", "list", "check"),
+)
 SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")
 
