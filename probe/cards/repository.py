@@ -173,7 +173,7 @@ def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi
         The address of the data set.
 
     Raises:
-        UsageError: If it is there already and public, and *public* was not asked for.
+        UsageError: If it is there already, and public where it was to be private, or the reverse.
         ProbeError: If the hub cannot be reached, or refuses.
     """
     try:
@@ -181,9 +181,10 @@ def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi
             repository, repo_type="dataset", private=not public, exist_ok=True
         )
         info = api.dataset_info(repository)
-        if not info.private and not public:
+        if bool(info.private) == public:  # its visibility is the user's own to change
+            how, allowed = ("private", "leave out") if info.private else ("public", "give")
             raise UsageError(
-                f"data set '{repository}' is there already and public; allowed: --public, or"
+                f"data set '{repository}' is there already and {how}: {allowed} --public, or take"
                 " another name"
             )
         sent = {item.path for item in whole.items}

@@ -46,15 +46,16 @@ def command(
         raise ProbeError("no token of the hub; allowed: HF_TOKEN, or `hf auth login`")
     with open_run(run, write=False) as opened:
         whole = contents(opened, repository, with_text=with_text, licence=licence)
-    _tell(whole)
+        _tell(whole, opened.model, opened.data)
     kind = "public" if public else "private"
     if dry_run:
         say(f"\nDry run: nothing was sent to {repository} ({kind}).")
         return
+    say(f"\nUploading to {repository}", err=True)
     say(f"\nData set ({kind}): {upload(whole, repository, public=public, api=HfApi())}")
 
 
-def _tell(whole: "Contents") -> None:
+def _tell(whole: "Contents", model: str, data: str) -> None:
     """Print what goes, what does not and why, and the names that go along."""
     from probe.text import aligned, counted, shown
 
@@ -65,7 +66,8 @@ def _tell(whole: "Contents") -> None:
         say("\nLeft out:")
         say(aligned([[name, reason] for name, reason in whole.left_out]))
     some = ", ".join(map(shown, whole.names[:3])) + (", …" if len(whole.names) > 3 else "")
-    say(f"\nNames of {counted(len(whole.names), 'document')} stand in the rows: {some}")
+    say(f"\nThe card names the model {shown(model)} and the data {shown(data)}.")
+    say(f"Names of {counted(len(whole.names), 'document')} stand in the rows: {some}")
 
 
 def _size(size: float) -> str:

@@ -56,15 +56,19 @@ def test_again(hub: Hub) -> None:
 
 
 def test_public_already(hub: Hub) -> None:
-    """A data set that everybody reads gets nothing that was to be private."""
+    """A data set that everybody reads gets nothing that was to be private, nor the reverse."""
     hub.private["me/run"], hub.files["me/run"] = False, {}
     with pytest.raises(UsageError) as raised:
         upload(some(), "me/run", api=HfApi())
     assert str(raised.value) == (
-        "data set 'me/run' is there already and public; allowed: --public, or another name"
+        "data set 'me/run' is there already and public: give --public, or take another name"
     )
     assert not any("commit" in path or "preupload" in path for path in hub.paths)
     upload(some(), "me/run", public=True, api=HfApi())
+    assert set(hub.files["me/run"]) == {"README.md"}
+    hub.private["me/run"] = True
+    with pytest.raises(UsageError, match="already and private: leave out --public"):
+        upload(some("curve.csv"), "me/run", public=True, api=HfApi())
     assert set(hub.files["me/run"]) == {"README.md"}
 
 

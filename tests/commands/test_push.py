@@ -52,6 +52,7 @@ def test_dry_run_sends_nothing(hub: Hub, run: Path) -> None:
     assert "notes.txt" in left
     assert "notes.txt" not in sent
     assert left.count("(--with-text)") >= 5
+    assert "The card names the model 'near' and the data 'inputs/texts.jsonl'." in left
     assert "documents stand in the rows" in left
     assert not list(run.glob("README.md")), "the folder is not written to"
 
