@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -36,7 +37,7 @@ def shareable(record: Mapping[str, Any], *, with_text: bool = False) -> dict[str
     Returns:
         A copy.
     """
-    copy: dict[str, Any] = _without_paths(record)
+    copy = deepcopy(dict(record))
     for settings in (copy.get("config"), copy.get("identity")):
         if isinstance(settings, dict):
             _share_settings(settings)
@@ -47,7 +48,8 @@ def shareable(record: Mapping[str, Any], *, with_text: bool = False) -> dict[str
     for document in documents if not with_text else ():
         for column in ("group", "metadata"):
             document.pop(column, None)
-    return copy
+    shared: dict[str, Any] = _without_paths(copy)
+    return shared
 
 
 def last_part(path: str) -> str:

@@ -69,7 +69,10 @@ SHOWN = {
     "blocks": ["attend(blocks(6, sinks=2))"],
     "random": ["attend(random(3, seed=1) + local(2))"],
 }
-COMMANDS = ("init", "run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    *("init", "run", "plan", "report", "plot", "compare", "keys", "card", "push", "show", "list"),
+    "check",
+)
 SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")
 
