@@ -84,7 +84,8 @@ class Run(OpenRun):
         return RichFinding.of(brief[0])
 
     def __repr__(self) -> str:
-        return f"<run {shown(self.name)}: {shown(str(self.path))}>"
+        documents = counted(len(self.documents), "document")
+        return f"<run {shown(self.name)}: {shown(self.model)} on {shown(self.data)}, {documents}>"
 
     def _repr_html_(self) -> str:
         return html([self.answer], charts=1)

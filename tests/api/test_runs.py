@@ -51,7 +51,7 @@ def test_an_open_run_tells_what_the_commands_tell():
     assert [one.id for one in run.findings] == [one.id for one in told]
     assert run.answer.sentence == told[0].sentence
     assert str(run.answer) == text(told[0], wrap=True)
-    assert repr(run) == f"<run 'sweep': '{SWEEP}'>"
+    assert repr(run) == "<run 'sweep': 'near' on 'inputs/texts.jsonl', 10 documents>"
     assert repr(run.answer).startswith("<answer: '")
 
 
