@@ -273,8 +273,8 @@ def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | No
     if not series:
         return None
     how = (
-        "One never-rising fit a value of the class, which its length is read from; the means of"
-        " the bins are in the table."
+        "One non-increasing (isotonic) fit a value of the class, which its length is read from;"
+        " the means of the bins are in the table."
     )
     if len(others) > len(without):
         how += f" {len(others) - len(without)} more values are in the table alone."
