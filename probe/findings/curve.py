@@ -131,14 +131,14 @@ def chart(run: OpenRun) -> Chart:
     share = f"{run.analysis.confidence * 100:g} %"
     band = "simultaneous" if run.analysis.simultaneous else "pointwise"
     how = (
-        "Each line is the loss added when the text further back than the distance is changed in"
+        "The loss added when the text further back than the distance is changed in"
         " that way: the higher, the more the model needs it. Lines: the non-increasing (isotonic)"
         f" fit of {run.analysis.bins_per_octave} bins per octave, which the answer is read from:"
         " the distance from which a line stays below a dotted tolerance. Points: means of whole"
         f" octaves, with their {share} {band} interval over documents."
     )
-    if run.floor is not None:
-        how += f" Noise floor: at most {np.nanmax(run.floor.limit):.1g} nats."
+    if run.floor is not None and np.isfinite(run.floor.limit).any():
+        how += f" Noise floor: at most {_brief_number(_largest(run.floor))} nats."
     tables = [
         pivot(
             f"Delta (nats per token) by distance (tokens), with its {share} interval",
@@ -187,7 +187,10 @@ def overlay(
         without_noise(only(run.curve, "condition", name, "--condition"))
         for run, name in zip(runs, of_each, strict=True)
     ]
-    points = [pooled_curve(run, bins) for run in runs]
+    points = [
+        own[own["condition"].isin(rows["condition"])]
+        for rows, own in zip(curves, (pooled_curve(run, bins) for run in runs), strict=True)
+    ]
     names = in_order(str(name) for rows in curves for name in rows["condition"].unique())
     if not names:
         if runs and all(run.patterns for run in runs):
@@ -200,17 +203,13 @@ def overlay(
         for line in _lines(rows, own, looks, label if len(runs) > 1 else None, number)
     ]
     series = _side_by_side(series, bins)
-    of_names = [
-        own[own["condition"].isin(rows["condition"])]
-        for rows, own in zip(curves, points, strict=True)
-    ]
-    shown = pd.concat(of_names)
+    shown = pd.concat(points)
     fits = np.concatenate([rows["fit"].to_numpy(np.float64) for rows in curves])
     rules = {value: text for run in runs for value, text in epsilons(run).items()}
     threshold = min(rules, default=THRESHOLD)
     floors = [floor for run in runs if (floor := run.floor) is not None]
     # A thinner strip could not be told from the line at 0.
-    floors = [floor for floor in floors if np.nanmax(floor.limit, initial=0) > threshold / 20]
+    floors = [floor for floor in floors if _largest(floor) > threshold / 20]
     marked = [_marked(run, condition) for run in runs]
     # Where the first bins are far, as on a grid, the near ones are no empty half of the picture.
     nearest = float(shown["distance_from"].min())
@@ -419,6 +418,14 @@ def _marked(run: OpenRun, condition: str | None) -> EffectiveContext | None:
     return found if found is None or condition in (None, found.condition) else None
 
 
+def _brief_number(value: float) -> str:
+    return f"{value:.1g}".replace("-", "−")
+
+
+def _largest(floor: NoiseFloor) -> float:
+    return float(np.nanmax(floor.limit, initial=0))
+
+
 def _strip(floor: NoiseFloor) -> Strip:
     return Strip(np.append(floor.lower, floor.upper[-1]).astype(float), floor.limit)
 
@@ -428,10 +435,9 @@ def _legend(
 ) -> list[tuple[str, str]]:
     """What the strip, what is grey and the diamond are."""
     entries = []
-    limits = [limit for floor in floors for limit in floor.limit if np.isfinite(limit)]
-    if limits:
-        size = f"{max(limits):.1g}".replace("-", "−")
-        entries.append(("floor", f"noise floor, at most {size} nats"))
+    if floors:
+        most = max(map(_largest, floors))
+        entries.append(("floor", f"noise floor, at most {_brief_number(most)} nats"))
     if grey:
         entries.append(("grey", "less far than near text"))
     answers = [context for context in marked if context is not None and _has_length(context)]

@@ -44,7 +44,7 @@ LEFT = 46
 """Where axes, and the title above them, begin unless names stand at their left (points)."""
 AT_AXES, LOWEST = 0.6, 1.2
 """Height of what stands at axes, and the lowest that they may be with it (inches)."""
-ENTRY, BESIDE_TEXT = 52, 27
+CHARACTERS, BESIDE_TEXT = 52, 27
 """Characters of an entry of the legend, and what stands beside these (points)."""
 FONT = b"font-family: 'DejaVu Sans'"
 LANE = 7
@@ -220,7 +220,7 @@ def _legend_place(
     upwards = _upwards(body)
     if not entries or across <= 0 or upwards <= 0:
         return None
-    text = max(style.text_width(shortened(label, ENTRY)) for _, label in entries)
+    text = max(style.text_width(shortened(label, CHARACTERS)) for _, label in entries)
     return free_place(
         chart, (text + BESIDE_TEXT) / across, 72 * style.ENTRY * (len(entries) + 0.3) / upwards
     )
@@ -278,7 +278,7 @@ def _draw(chart: Chart, plan: _Plan, axes: Axes) -> None:
 
 def _handle(chart: Chart, entry: Entry) -> Artist:
     """What stands for an entry in the legend."""
-    what, label = entry[0], shortened(entry[1], ENTRY)
+    what, label = entry[0], shortened(entry[1], CHARACTERS)
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):

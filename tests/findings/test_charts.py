@@ -1,5 +1,7 @@
 """Charts of findings: what is drawn is what the numbers say, and every part of it can be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +172,23 @@ def test_tolerances_and_the_answer_are_marked(run):
     assert (mark.label, mark.lane, mark.look) == ("32", 0, None)
 
 
+def test_answers_that_are_no_length_have_no_mark(run):
+    """Nor one that lowers the loss; one of 0 stands at 0, one beyond is an arrow from its limit."""
+    answer = run.headline()
+    for change in ({"kind": "unresolved", "value": None}, {"epsilon": None}):
+        assert curve.marks([replace(answer, **change)]) == []
+    lowers = replace(answer, kind="zero", value=0, estimate=0, lower=0, upper=0)
+    assert curve.marks([replace(lowers, flags=("lowers the loss",)), None]) == []
+    (zero,) = curve.marks([lowers])
+    assert (zero.low, zero.at, zero.high, zero.beyond, zero.label) == (0, 0, 0, False, "0")
+    (late,) = curve.marks([replace(answer, value=64, estimate=64, lower=0, flags=("at most",))])
+    assert (late.low, late.label) == (0, "≤ 64")
+    open_above = {"kind": "greater", "value": 24, "estimate": None, "lower": 24, "upper": None}
+    (beyond,) = curve.marks([replace(answer, **open_above)])
+    assert (beyond.low, beyond.at, beyond.high, beyond.beyond) == (24, None, answer.reach, True)
+    assert beyond.label == "> 24"
+
+
 def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
     """Beside a tolerance that it comes near; one that is far smaller is told in words alone."""
     assert curve.overlay([run]).floor is None
@@ -311,6 +330,10 @@ def test_no_such_class(run, monkeypatch):
         list(classes.plot([run], condition="reverse"))
     monkeypatch.setattr(classes, "classes", lambda _: (measured(curves[:0]), ()))
     with pytest.raises(EmptyChartError, match="no curve of a token class"):
+        list(classes.plot([run]))
+    unknown = class_frames(("top",), unresolved=("top",))
+    monkeypatch.setattr(classes, "classes", lambda _: (measured(*unknown), ()))
+    with pytest.raises(EmptyChartError, match="frequency: no value has an answer under truncate"):
         list(classes.plot([run]))
     other = curves[curves["condition"] == "shuffle"]
     monkeypatch.setattr(classes, "classes", lambda _: (measured(other, contexts), ()))
