@@ -193,7 +193,7 @@ def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
     """Beside a tolerance that it comes near; one that is far smaller is told in words alone."""
     assert curve.overlay([run]).floor is None
     told = curve.chart(run).how
-    assert told.endswith(f"Noise floor: at most {np.nanmax(run.floor.limit):.1g} nats.")
+    assert told.endswith(f"Noise floor: at most {limit} nats.")
     strict = Analysis(tolerances=(parse_tolerance("0.001%"),))
     with open_run(run.path, analysis=strict, write=False) as other:
         chart = curve.overlay([other])

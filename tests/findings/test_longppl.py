@@ -93,7 +93,7 @@ def test_interval(folder: Path) -> None:
     assert found.interval == pytest.approx(np.exp(np.quantile(draws, [0.05, 0.95])))
     low, high = found.interval
     assert low < found.perplexity < high
-    assert f"90 % interval {low:.2f}–{high:.2f}" in sentence(found)
+    assert f"90 % interval {low:.2f} to {high:.2f}" in sentence(found)
     other = longppl(opened(folder, resamples=50, seed=1))
     assert other.loss == found.loss
     assert other.interval != found.interval
@@ -208,7 +208,7 @@ def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
         assert others[:6] == [
             signed(own.lsd.quantile(q), 3) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
         ]
-        assert others[6:8] == [f"{share.mean():.2%}" for share in (own.lsd > 2, key)]
+        assert others[6:8] == [f"{100 * share.mean():.2f} %" for share in (own.lsd > 2, key)]
         assert others[8:] == [f"{len(own):,}"]
 
 
@@ -269,7 +269,9 @@ def test_no_key_and_no_short_context(tmp_path: Path) -> None:
     """Documents of one short context have neither LSD nor key tokens."""
     run = write(tmp_path / "run", {f"d{n}": "the cat sat on a mat, and then " for n in range(3)})
     answer = answer_of(opened(run))
-    assert [table.caption for table in answer.tables] == ["LongPPL, and who chose the key tokens"]
+    assert [table.caption for table in answer.tables] == [
+        "LongPPL, by the run that chose the key tokens"
+    ]
     assert answer.tables[0].rows[0][1:4] == ["–", "–", "0"]
     assert NOTHING_CUT in answer.caveats
 

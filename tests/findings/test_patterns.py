@@ -105,11 +105,11 @@ def test_the_sentence_names_the_cheapest_below_the_tolerance(folder):
     said = "loses less than 1 % of perplexity with 513 keys per query, 25 % of the KV cache"
     assert said in one.sentence
     assert one.headlines == [one.sentence]
-    assert "left out" in text(one)
+    assert "of each pattern excluded" in text(one)
     table = costs(folder)
     assert cheapest(table.reset_index(), parse_tolerance("30%"))["keys"] == 65
     assert cheapest(table.reset_index(), parse_tolerance("0.0001 nats")) is None
-    assert "no pattern of this run is known" in found(folder, "0.0001 nats").sentence
+    assert "no pattern of this run is shown" in found(folder, "0.0001 nats").sentence
     assert table.loc["attend(local(w=512, sinks=1))", "high"] < math.log(1.01)
 
 
@@ -249,7 +249,7 @@ def test_a_pattern_that_hides_nothing_is_no_answer(tmp_path):
     assert cheapest(table.reset_index(), parse_tolerance("1%")) is None
     assert table.loc[name, "idle"]
     assert not table.loc[name, "frontier"]
-    assert f"noise of the patterns' arithmetic: {name}" in text(found(folder))
+    assert f"their delta is rounding and no answer: {name}" in text(found(folder))
     assert left_out(folder) == 0
 
 

@@ -153,7 +153,7 @@ def test_a_run_of_single_heads_alone(run):
     assert [each.file for each in one.charts] == ["heads-mean", "heads-zero"]
     assert [ending for ending, _ in plot([run])] == ["-mean", "-zero"]
     assert text(one).count("in place of each of 4 heads") == 2
-    assert "the last columns: what the other kinds cost" in text(one)
+    assert "the last columns: delta of the other kinds" in text(one)
     assert "hard-coded heads in a model that was not trained with them" in text(one)
 
 
