@@ -22,7 +22,8 @@ from probe.commands.options import FIGURES, Target, parted
     help="Draw the curves of all runs over one another into this file, ending in .png, .svg or"
     " .pdf.",
 )
-def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> None:
+@click.option("--full", is_flag=True, help="Print everything.")
+def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None, full: bool) -> None:
     """Put RUNS into one table; of two runs tell B − A with intervals.
 
     The differences are of the same targets where the runs have the same windows (another model with
@@ -32,14 +33,18 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
     from probe.analysis.open_run import open_run
     from probe.findings.compare.comparison import compare
     from probe.findings.compare.comparison_finding import comparison_finding
+    from probe.findings.compare.conclusion import conclusion
     from probe.findings.compare.finding import curves_chart, run_table, table_finding
     from probe.render.terminal import text
     from probe.results.files import csv_text, write_bytes
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
-        say(text(table_finding(opened), wrap=True))
-        if len(opened) == 2:
+        if len(opened) == 2 and not full:
+            say(text(conclusion(compare(*opened)), wrap=True))
+        else:
+            say(text(table_finding(opened), wrap=True))
+        if len(opened) == 2 and full:
             say(f"\n{text(comparison_finding(compare(*opened)), wrap=True)}")
         if csv is not None:
             table = csv_text(run_table(opened), digits=None)
