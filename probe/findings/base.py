@@ -259,7 +259,8 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
     for entry in entries():
         if brief and entry.level == "detail":
             continue
-        finding = entry.work(run, others)
+        with run.reading():
+            finding = entry.work(run, others)
         if finding is None:
             continue
         caveat, caveats = run.length_caveat, finding.caveats
@@ -323,9 +324,18 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
     for name, table in tables.items():
         write_csv(run.path / name, table)
     for name, part in parts.items():
-        text = json.dumps(_plain(part), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(run.path / name, f"{text}\n")
+        write_text(run.path / name, f"{json_text(part)}\n")
     return [file for name in names if (file := run.path / name).is_file()]
+
+
+def json_text(content: Any, *, ascii_only: bool = False) -> str:
+    """Content as JSON: what is not finite is ``null``, floats have eight digits.
+
+    Args:
+        content: Dictionaries, lists, texts and numbers.
+        ascii_only: Whether all other characters are escaped, so that a terminal obeys none.
+    """
+    return json.dumps(_plain(content), indent=2, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

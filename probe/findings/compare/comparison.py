@@ -14,8 +14,8 @@ from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.errors import ProbeError
-from probe.findings.compare.accuracy import accuracy_rows, are_choices, other_choice
 from probe.findings.compare.accuracy import COLUMNS as ACCURACY_COLUMNS
+from probe.findings.compare.accuracy import accuracy_rows, are_choices, other_choice
 from probe.findings.compare.differences import (
     CURVE_COLUMNS,
     FAR_COLUMNS,
@@ -36,7 +36,7 @@ from probe.findings.compare.differences import (
     reaches,
 )
 from probe.findings.compare.lengths import Lengths, context_frame, context_row, read_length
-from probe.findings.compare.matched import SETTINGS, at, confounds
+from probe.findings.compare.matched import SETTINGS, at, by_value, confounds
 from probe.findings.compare.pair import (
     SIDES,
     Pairing,
@@ -53,6 +53,7 @@ from probe.findings.compare.pair import (
 )
 from probe.results.folder import unique_labels
 from probe.text import counted
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -178,9 +179,11 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
             "attention patterns: compared in nats a token, which other tokens have not"
         )
     a, b = unique_labels([run.folder for run in runs])
-    warnings = [f"{side}: {line}" for side, run in zip("AB", runs, strict=True) for line in run.warnings]
-    apart = confounds(runs, "AB")
-    others = [f"they also differ in {'; '.join(apart)}"] if apart else []
+    warnings = [
+        f"{side}: {line}" for side, run in zip("AB", runs, strict=True) for line in run.warnings
+    ]
+    others = confounds(runs, "AB")
+    also = [f"they also differ in {'; '.join(others)}"] if others else []
     return Comparison(
         a,
         b,
@@ -193,9 +196,12 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
         patterns=attended,
         accuracy=_accuracy(connection, runs, draws),
         notes=(*lines, *rows.notes, *(warning for run in runs for warning in run.warnings)),
-        caveats=(*others, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
+        caveats=(*also, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
         confidence=how.confidence,
-        about=(f"{a}, {runs[0].model} on {runs[0].data}", f"{b}, {runs[1].model} on {runs[1].data}"),
+        about=(
+            f"{a}, {runs[0].model} on {runs[0].data}",
+            f"{b}, {runs[1].model} on {runs[1].data}",
+        ),
         matching=how_matched[0],
         pattern=next((name for name in runs[0].patterns if name in set(attended["condition"])), ""),
         hindrance=_hindrance(runs, measured),
@@ -257,15 +263,12 @@ class _Rows:
     @property
     def first_notes(self) -> list[str]:
         """The notes on the condition and the unit that are told first."""
-        first = next(iter(self.far), None)
-        units = [] if first is None else [str(first["unit"].iloc[0])]
-        names = in_order(str(row["condition"].iloc[0]) for row in self.far)[:1]
-        starts = tuple(f"{name} is compared up to " for name in names)
-        return [
-            note
-            for note in self.notes
-            if starts and note.startswith(starts) and any(f" {unit}, as far" in note for unit in units)
-        ]
+        if not self.far:
+            return []
+        unit = self.far[0]["unit"].iloc[0]
+        condition, *_ = in_order(str(row["condition"].iloc[0]) for row in self.far)
+        start, middle = f"{condition} is compared up to ", f" {unit}, as far"
+        return [note for note in self.notes if note.startswith(start) and middle in note]
 
 
 def _by_condition(
@@ -356,8 +359,7 @@ def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
     """The analysis settings that the rows of a table do not share, one line each."""
     labels = unique_labels([run.folder for run in runs])
     for name, values in _unequal(runs):
-        each = ", ".join(f"{value} in {label}" for value, label in zip(values, labels, strict=True))
-        yield f"{name}: {each}; each row of the table is read with its own"
+        yield f"{name}: {by_value(values, labels)}; each row of the table is read with its own"
 
 
 def _unequal(runs: Sequence[OpenRun]) -> Iterator[tuple[str, list[str]]]:

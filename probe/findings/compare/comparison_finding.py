@@ -17,6 +17,7 @@ from probe.findings.chart import (
     distance_axis,
     linear_axis,
 )
+from probe.findings.compare.accuracy import accuracy_table
 from probe.findings.compare.comparison import Comparison, compare
 from probe.findings.compare.lengths import SHOWN
 from probe.findings.curve import curve_series
@@ -42,7 +43,7 @@ def comparison_finding(comparison: Comparison) -> Finding:
     share = f"{comparison.confidence * 100:g} % intervals over documents"
     how = "paired" if comparison.paired else "unpaired"
     losses = _means(comparison.losses, "intact loss", "unit", "{:.4f}".format, "Intact loss")
-    tables = [replace(losses, captioned=False)]
+    tables = [replace(losses, captioned=False), accuracy_table(comparison.accuracy)]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
     caption = "Delta of attention patterns, B − A (nats a token)"
@@ -140,8 +141,7 @@ def _means(
 ) -> Table:
     """The means of both runs and their difference, each row named by one of its columns."""
     cells = [
-        [row[name], form(row["a"]), form(row["b"]), row["text"]]
-        for row in records(_in_words(rows))
+        [row[name], form(row["a"]), form(row["b"]), row["text"]] for row in records(_in_words(rows))
     ]
     return Table(
         caption,

@@ -6,16 +6,16 @@ measured, the tolerance as the first at which both lengths are resolved, the pat
 configuration of A.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from probe.analysis.bootstrap import too_few
 from probe.analysis.fit import in_order
 from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding
+from probe.findings.compare.accuracy import accuracy_table, in_points, share
 from probe.findings.compare.comparison import Comparison
 from probe.findings.compare.lengths import SHOWN
 from probe.findings.table import Table, between, decimals, records
@@ -35,7 +35,6 @@ USES = {
 }
 """What a model does more that loses more under a condition."""
 MORE = "every condition, tolerance and unit, and all that the runs differ in: --full"
-POINTS = "percentage points"
 Row = Mapping[str, Any]
 
 
@@ -103,11 +102,10 @@ def _of_pattern(comparison: Comparison, row: Row) -> str:
 
 def _of_accuracy(comparison: Comparison) -> str:
     """What the longest prefix that both have says."""
-    row = records(comparison.accuracy.sort_values("prefix"))[-1]
-    shares = {name: np.multiply(100, row[name]) for name in ("difference", "low", "high")}
+    row = records(comparison.accuracy)[-1]
     text = _difference(
         comparison,
-        {**row, **shares},
+        in_points(row),
         where=f"behind {counted(int(row['prefix']), 'token')}",
         unit="percentage points",
         follows="it tells the gold continuation from others {more} often",
@@ -115,7 +113,7 @@ def _of_accuracy(comparison: Comparison) -> str:
         often=" often",
         digits=1,
     )
-    return f"{text} (A {_share(row['a'])}, B {_share(row['b'])})."
+    return f"{text} (A {share(row['a'])}, B {share(row['b'])})."
 
 
 def _difference(
@@ -141,23 +139,23 @@ def _difference(
         often: What stands behind more or less.
         digits: Digits behind the point.
     """
-    value, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    value, low, high = (_number(row[name]) for name in ("difference", "low", "high"))
     start = f"{where[0].upper()}{where[1:]}"
     if comparison.pairing == "none":
         start += ", each on documents of its own"
     if few := too_few(int(row["documents"])):
         return f"{start}, B − A is {signed(value, digits)} {unit}, unresolved: {few}"
     level = f"{comparison.confidence * 100:g} % interval"
-    if not (low > 0 or high < 0):
+    if not (low > 0 or high < 0):  # of an interval that is not known neither
         amount, _, limits = difference(value, low, high, digits).partition(" (")
         verdict = "not significantly different from 0"
         return f"{start}, B − A is {amount} {unit} ({level} {limits}: {verdict}"
     more = "more" if value > 0 else "less"
-    amount, *limits = (decimals(abs(one), digits) for one in (value, low, high))
-    limits = limits if value > 0 else limits[::-1]
+    ends = (low, high) if value > 0 else (-high, -low)
+    limits = " to ".join(decimals(end, digits) for end in ends)
     return (
-        f"{start}, B {verb} {amount} {unit} {more}{often} than A ({level} {' to '.join(limits)}):"
-        f" {follows.format(more=more)}"
+        f"{start}, B {verb} {decimals(abs(value), digits)} {unit} {more}{often} than A ({level}"
+        f" {limits}): {follows.format(more=more)}"
     )
 
 
@@ -211,7 +209,7 @@ def _basis(comparison: Comparison) -> Iterator[str]:
 def _tables(comparison: Comparison) -> Iterator[Table]:
     row = _far(comparison)
     if len(comparison.accuracy):
-        yield _accuracies(comparison)
+        yield accuracy_table(comparison.accuracy.tail(OCTAVES))
     if comparison.hindrance or len(comparison.accuracy):
         yield _losses(comparison, "Intact loss", comparison.far.head(0))
     elif row is None:
@@ -247,11 +245,16 @@ def _answers(comparison: Comparison) -> Table:
     names = in_order(rows["condition"].astype(str))
     of_one = rows[rows["tolerance"] == row["tolerance"]].set_index("condition")
     cells = [
-        [name, *of_one.loc[name, ["a_text", "b_text", "text"]].astype(str)]
+        [name, *_without_octaves(of_one.loc[name, ["a_text", "b_text", "text"]].astype(str))]
         for name in names[:CONDITIONS]
     ]
     at = describe_tolerance(str(row["tolerance"]))
     return _table(f"Effective context ({comparison.unit}) at {at}", "condition", cells, names)
+
+
+def _without_octaves(texts: Iterable[str]) -> list[str]:
+    """Lengths in words; of a difference in tokens and in octaves the tokens alone."""
+    return [text.partition("; ")[0] for text in texts]
 
 
 def _octaves(comparison: Comparison) -> Table:
@@ -270,30 +273,18 @@ def _octaves(comparison: Comparison) -> Table:
     return _table(caption, f"distance ({comparison.unit})", cells)
 
 
-def _accuracies(comparison: Comparison) -> Table:
-    """How often the gold continuation is picked, prefix by prefix."""
-    cells = []
-    for row in records(comparison.accuracy.sort_values("prefix").tail(OCTAVES)):
-        points = {name: 100 * row[name] for name in ("difference", "low", "high")}
-        cells.append([f"{row['prefix']:,}", *_sides({**row, **points}, _share, digits=1)])
-    caption = f"Gold continuation picked; B − A in {POINTS}"
-    return _table(caption, "prefix (tokens)", cells)
-
-
-def _sides(row: Row, form: Callable[[float], str], digits: int = 3) -> list[str]:
+def _sides(row: Row, form: Callable[[float], str]) -> list[str]:
     """What stands behind a row's name: A, B, and B − A with its interval."""
-    values = [float(row[name]) for name in ("difference", "low", "high")]
-    return [form(float(row["a"])), form(float(row["b"])), difference(*values, digits)]
+    value, low, high = (_number(row[name]) for name in ("difference", "low", "high"))
+    return [form(float(row["a"])), form(float(row["b"])), difference(value, low, high, 3)]
 
 
-def _table(
-    caption: str, header: str, cells: list[list[str]], names: Sequence[str] = ()
-) -> Table:
+def _table(caption: str, header: str, cells: list[list[str]], names: Sequence[str] = ()) -> Table:
     """Rows of both sides; of *names* those that have no room are counted in the caption."""
     if (left := len(names) - CONDITIONS) > 0:
         caption += f", {left} more with --full"
     return Table(caption, [header, "A", "B", "B − A"], cells, shown="terminal")
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

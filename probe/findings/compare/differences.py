@@ -301,12 +301,12 @@ def by_octave(pair: PairSums) -> PairSums:
 def far_row(pair: PairSums, confidence: float) -> pd.DataFrame:
     """The difference at far distances in one number: the mean over the far half of the octaves.
 
-    Which octaves these are is fixed before any loss is seen: of the *n* octaves that at least six
-    documents of both runs measured (all, where there is none), those behind the first ``n // 2``; of
-    eight that end at 1,024 tokens 64 to 1,023. There is one test a condition, and nothing is
-    chosen by its significance. Each octave counts alike, however many targets it has: protocols
-    spread targets over distances in different ways, and two runs of different protocols would else be
-    compared at different distances.
+    Which octaves these are is fixed before any loss is seen: of the *n* that at least six documents
+    of both runs measured (all, where there is none), those behind the first ``n // 2``; of eight
+    that end at 1,024 tokens 64 to 1,023. So there is one test a condition, and nothing is chosen by
+    its significance. Each octave counts alike, however many targets it has: protocols spread
+    targets over distances in different ways, and runs of two protocols would else be compared at
+    different distances.
 
     Args:
         pair: The sums of both by bin or octave.

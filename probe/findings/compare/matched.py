@@ -34,7 +34,7 @@ def at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def settings_of(run: OpenRun) -> dict[str, str]:
-    """The settings of a run as text, with the options of its protocol; what it does not say is ``–``."""
+    """The settings of a run as text, and the options of its protocol; ``–`` is what is not said."""
     values = {name: at(run.record, keys) for name, keys in SETTINGS.items()}
     options = at(run.record, ("config", "protocol"))
     for name, value in options.items() if isinstance(options, Mapping) else ():
@@ -69,10 +69,21 @@ def confounds(runs: Sequence[OpenRun], labels: Sequence[str] = ()) -> list[str]:
     """
     labels = labels or unique_labels([run.folder for run in runs])
     return [
-        f"{name}: {_by_value(values, labels)}"
+        f"{name}: {by_value(values, labels)}"
         for name, values in differing(runs).items()
         if name not in ASKED
     ]
+
+
+def by_value(values: Sequence[str], labels: Sequence[str]) -> str:
+    """Values with the runs that have each: ``0 in a, b, 1 in 7 runs``."""
+    runs_with: dict[str, list[str]] = {}
+    for value, label in zip(values, labels, strict=True):
+        runs_with.setdefault(value, []).append(label)
+    return ", ".join(
+        f"{value} in {', '.join(names) if len(names) <= MOST else f'{len(names)} runs'}"
+        for value, names in runs_with.items()
+    )
 
 
 def in_common(runs: Sequence[OpenRun]) -> str:
@@ -122,16 +133,6 @@ def _match(runs: Sequence[OpenRun]) -> str:
     if any(one != cuts[0] for one in cuts):
         return "the same documents in other windows or targets, differences are by document"
     return "the same windows and targets in all runs, differences of two are paired"
-
-
-def _by_value(values: Sequence[str], labels: Sequence[str]) -> str:
-    runs_with: dict[str, list[str]] = {}
-    for value, label in zip(values, labels, strict=True):
-        runs_with.setdefault(value, []).append(label)
-    return ", ".join(
-        f"{value} in {', '.join(names) if len(names) <= MOST else f'{len(names)} runs'}"
-        for value, names in runs_with.items()
-    )
 
 
 def _text(value: Any) -> str:
