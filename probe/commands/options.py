@@ -1,6 +1,6 @@
 """Options that several commands share, and names of files that they write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from probe.text import MOST, one_line
 
 if TYPE_CHECKING:
     from probe.config import Config
+    from probe.runs.matrix import Matrix
 
 TWINS = {
     "model": "model.path",
@@ -69,8 +70,8 @@ def user_files(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     )
 
 
-def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
-    """Read the configuration that the options ask for.
+def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config | Matrix":
+    """Read the configuration that the options ask for, or the matrix of several.
 
     Other data have other files, splits and options than those of the file: ``--data`` leaves its
     columns and ``max_documents`` alone.
@@ -78,9 +79,19 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     Raises:
         UsageError: Every mistake in it, a line each.
     """
+    from probe.config import changed, check, read_file
+    from probe.runs.matrix import expand
+
+    content, changes = read_file(config), _changes(settings, twins)
+    if "matrix" in content:
+        return expand(content, changes, where=str(config))
+    return check(changed(content, changes), where=str(config))
+
+
+def _changes(settings: tuple[str, ...], twins: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The keys that the options replace, and their values as YAML."""
     import yaml
 
-    from probe.config import load
     from probe.corpus.dataset import FILE_FORMATS
 
     given = {name: value for name, value in twins.items() if value is not None}
@@ -93,7 +104,7 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
             said = one_line(setting, MOST)
             raise UsageError(f"--set {said}: allowed: KEY=VALUE, such as windows.length=8192")
         changes.append((key, value))
-    return load(config, changes)
+    return changes
 
 
 def quiet() -> None:

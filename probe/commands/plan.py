@@ -1,21 +1,23 @@
 """`probe plan`: what a run would cost, counted on its own branches."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from probe.commands._visible import note, say
 from probe.commands.options import configured, quiet, read
 from probe.errors import UsageError
+from probe.runs.matrix import Matrix
 from probe.text import aligned, counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from probe.config import Config
+    from probe.models.causal import CausalModel
     from probe.runs.experiment import Experiment
-    from probe.runs.plan import Planned
+    from probe.runs.plan import Planned, Speed
 
 OCTAVES = 0.5
 
@@ -50,6 +52,13 @@ def command(
     effective context needs.
     """
     settled = read(config, settings, **twins)
+    if isinstance(settled, Matrix):
+        from probe.commands._matrix import plan_matrix
+
+        if finished is not None or octaves is not None:
+            raise UsageError("--from and --octaves take one run; this is a matrix of several")
+        plan_matrix(settled, time=time)
+        return
     precision = precision_table(settled, finished, octaves)
     quiet()
     from probe.runs.experiment import prepare
@@ -154,29 +163,52 @@ def targets_table(cost: "Planned") -> str:
     return "\n".join(told)
 
 
-def estimate(experiment: "Experiment", cost: "Planned") -> str:
-    """Time the model on a piece of this run and say how long the whole takes, and its memory."""
-    from probe.runs.plan import speed
-    from probe.runs.run import check_model, load
+class Timed(NamedTuple):
+    """How long a run takes by what was timed of its model.
 
-    model = load(experiment)
-    report = check_model(model, experiment)
-    tokens = cost.tokens if report.techniques.branching else cost.plain_tokens
+    Args:
+        seconds: Without loading and self-check.
+        speed: What was measured.
+        branching: Whether shared prefixes are forwarded once; else every branch is whole.
+    """
+
+    seconds: float
+    speed: "Speed"
+    branching: bool
+
+
+def timed(model: "CausalModel", experiment: "Experiment", cost: "Planned") -> Timed:
+    """Check a model, time it on a piece of a run, and say how long the whole takes."""
+    from probe.runs.plan import speed
+    from probe.runs.run import check_model
+
+    branching = check_model(model, experiment).techniques.branching
     measured = speed(model, experiment.windows[0].ids)
     targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
-    seconds = measured.seconds(tokens, targets)
+    tokens = cost.tokens if branching else cost.plain_tokens
+    return Timed(measured.seconds(tokens, targets), measured, branching)
+
+
+def estimate(experiment: "Experiment", cost: "Planned") -> str:
+    """Time the model on a piece of this run and say how long the whole takes, and its memory."""
+    from probe.runs.run import load
+
+    model = load(experiment)
+    found = timed(model, experiment, cost)
+    measured = found.speed
     kind = str(model.model.dtype).removeprefix("torch.")
     whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
     return (
-        ("" if report.techniques.branching else whole)
-        + f"About {_duration(seconds)} on {model.device} in {kind} "
+        ("" if found.branching else whole)
+        + f"About {duration(found.seconds)} on {model.device} in {kind} "
         f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
         f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
         f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache a window"
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words, as exact as an estimate is."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

@@ -231,8 +231,9 @@ def _losses(comparison: Comparison, caption: str, rows: pd.DataFrame) -> Table:
     for name in names[:CONDITIONS]:
         (row,) = records(rows[rows["condition"] == name])[:1]
         cells.append([name, *_sides(row, lambda value: signed(value, 3))])
-    unit = str(intact["unit"]).replace(" per ", " a ", 1) if intact else ""
-    return _table(f"{caption} ({unit})" if unit else caption, "condition", cells, names)
+    tokens = intact is None or intact["unit"] == "nats per token"
+    unit = SHOWN["tokens" if tokens else "bytes"]
+    return _table(f"{caption} ({unit})", "condition", cells, names)
 
 
 def _answers(comparison: Comparison) -> Table:

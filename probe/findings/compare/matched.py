@@ -19,6 +19,8 @@ SETTINGS = {
     "seed": ("config", "seed"),
 }
 """What is named where runs differ in it, and where ``run.json`` has it."""
+UNSAID = {"patterns": "dense", "window length": "whole documents"}
+"""What a setting is where ``run.json`` does not say; of others it is not known."""
 ASKED = ("model", "model revision", "data")
 """The settings that runs are compared for; all others should be the same."""
 MOST = 4
@@ -34,13 +36,16 @@ def at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def settings_of(run: OpenRun) -> dict[str, str]:
-    """The settings of a run as text, and the options of its protocol; ``–`` is what is not said."""
+    """The settings of a run as text, and the options of its protocol; ``–`` is not known."""
     values = {name: at(run.record, keys) for name, keys in SETTINGS.items()}
     options = at(run.record, ("config", "protocol"))
     for name, value in options.items() if isinstance(options, Mapping) else ():
         if name != "kind":
             values[f"protocol {name}"] = value
-    return {name: "–" if value is None else _text(value) for name, value in values.items()}
+    return {
+        name: UNSAID.get(name, "–") if value is None else _text(value)
+        for name, value in values.items()
+    }
 
 
 def differing(runs: Sequence[OpenRun]) -> dict[str, list[str]]:

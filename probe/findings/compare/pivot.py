@@ -17,6 +17,7 @@ from probe.errors import UsageError
 from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding, only
 from probe.findings.compare.comparison import settings_apart
+from probe.findings.compare.lengths import SHOWN
 from probe.findings.compare.matched import confounds, differing, in_common, matched
 from probe.findings.table import Table, pivot, records
 from probe.results.folder import unique_labels
@@ -237,7 +238,7 @@ def pivots(frame: pd.DataFrame, runs: Sequence[OpenRun], value: Value) -> Iterat
         if value.octave is not None:
             parts = [(" or ".join(at for at, _ in parts), own)]
         for at, rows in parts:
-            what = f"Delta (nats a token) at {at} tokens"
+            what = f"Delta ({SHOWN['tokens']}) at {at} tokens"
             if value.octave is None:
                 what = f"Effective context (tokens) at {describe_tolerance(at)}"
             caption = f"{what} under {condition}, with its {' or '.join(levels)} interval"
