@@ -386,6 +386,8 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
     if not isinstance(content, Mapping):
         raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
     _refuse_endless(content, where)
+    if "matrix" in content:
+        raise UsageError(f"{where} holds a matrix of runs; allowed: one run")
     try:
         config = Config.model_validate(content, context=_columns(content))
     except ValidationError as error:

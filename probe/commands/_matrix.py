@@ -83,7 +83,8 @@ def plan_matrix(matrix: "Matrix", *, time: bool) -> None:
 
     failed = _each(matrix, work)
     header = ["run", "documents", "windows", "branches", "tokens", *(["time"] if time else [])]
-    rows = [*zip(names, sums, strict=True), ("all", [sum(column) for column in zip(*sums)])]
+    whole = [sum(column) for column in zip(*sums, strict=True)]
+    rows = [*zip(names, sums, strict=True), *([("all", whole)] if sums else [])]
     cells = [
         [name, *(f"{number:,}" for number in own[:4]), *(map(duration, own[4:]))]
         for name, own in rows

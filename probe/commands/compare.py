@@ -98,24 +98,33 @@ def _form(form: str | None, as_json: bool, full: bool) -> str | None:
 
 
 def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
-    """Of two runs the sentence and a screen, of more the cells; all tables where all are asked."""
+    """Of one run its contrasts, of two the sentence and a screen, of more models × data.
+
+    Args:
+        runs: The runs.
+        full: Whether the table of runs and all differences are told as well.
+    """
+    from probe.findings.base import Finding
     from probe.findings.compare.comparison import compare
     from probe.findings.compare.comparison_finding import comparison_finding
     from probe.findings.compare.conclusion import conclusion
     from probe.findings.compare.finding import table_finding
     from probe.findings.compare.pivot import Value, together
+    from probe.findings.contrasts import finding as contrasts
     from probe.render.terminal import text
 
-    if len(runs) == 2 and not full:
-        say(text(conclusion(compare(*runs)), wrap=True))
-        return
-    if len(runs) > 2:
-        say(text(together(runs, Value(), every=full), wrap=True))
-    if len(runs) > 2 and not full:
-        return
-    say(("\n" if len(runs) > 2 else "") + text(table_finding(runs), wrap=True))
-    if len(runs) == 2:
-        say(f"\n{text(comparison_finding(compare(*runs)), wrap=True)}")
+    told = []
+    if len(runs) == 1:
+        told = [Finding("conditions", "", sentence=contrasts(runs[0]).sentence)]
+    elif len(runs) == 2 and not full:
+        told = [conclusion(compare(*runs))]
+    elif len(runs) > 2:
+        told = [together(runs, Value(), every=full)]
+    if full or len(runs) == 1:
+        told.append(table_finding(runs))
+    if full and len(runs) == 2:
+        told.append(comparison_finding(compare(*runs)))
+    say("\n\n".join(filter(None, (text(one, wrap=True) for one in told))))
 
 
 def _say_cells(

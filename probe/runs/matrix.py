@@ -76,7 +76,8 @@ def expand(
         *(zip(names[axis], parts[axis], strict=True) for axis in AXES)
     ):
         run_name = f"{model_name}--{data_name}"
-        run = deepcopy({**shared, "name": run_name, "model": model, "data": data})
+        of_run = {"name": run_name, "model": model, "data": data}
+        run = deepcopy({k: v for k, v in {**shared, **of_run}.items() if v is not None})
         runs.append(check(changed(run, of_runs), where=f"{where}, {run_name},"))
     return Matrix(name, tuple(runs))
 
@@ -146,9 +147,11 @@ def _candidates(part: Any, before: Sequence[Any]) -> Iterator[str]:
     words = [_short({"path": value}) for value in apart.values()]
     for count in range(1, len(words) + 1):
         yield _safe("-".join([first, *words[:count]]))
+    if part in before:
+        return
     parents = PurePosixPath(str(part.get("path"))).parts
-    for size in range(2, len(parents) + 1):
-        yield _safe("-".join(part.strip("/") for part in parents[-size:]))
+    yield from (_safe("-".join(parents[-size:])) for size in range(2, len(parents) + 1))
+    yield from (f"{_safe(first)}-{number}" for number in range(2, len(before) + 2))
 
 
 def _short(part: Mapping[str, Any]) -> str:
@@ -156,7 +159,8 @@ def _short(part: Mapping[str, Any]) -> str:
     if part.get("label"):
         return str(part["label"])
     files = part.get("data_files")
-    path = str(files if isinstance(files, str) else part.get("path", "unnamed"))
+    first = next(iter(files), None) if isinstance(files, list) else files
+    path = first if isinstance(first, str) else str(part.get("path", "unnamed"))
     parts = [one for one in PurePosixPath(path).parts if one not in ("/", "snapshots")]
     cached = [one.rpartition("--")[-1] for one in parts if one.startswith(_CACHED)]
     named = [one for one in parts if not any(sign in one for sign in "*?[")]

@@ -137,7 +137,7 @@ def load(experiment: Experiment) -> CausalModel:
 
 
 class LastModel:
-    """Loads models for runs one after another, and holds the last alone: of two none fits beside it.
+    """Loads models for one run after another, and holds the last alone: two might not fit.
 
     Runs of one model that follow one another load it once.
     """

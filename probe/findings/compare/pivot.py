@@ -274,7 +274,7 @@ def together(
         counted(len({getattr(run, name) for run in runs}), word)
         for name, word in (("model", "model"), ("data", "data set"))
     )
-    few = ["none of them has a length to show"] if frame.empty else []
+    few = ["none of them has a value to show"] if frame.empty else []
     labels = unique_labels([run.folder for run in runs])
     return Finding(
         "pivot",
