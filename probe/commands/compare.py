@@ -10,7 +10,7 @@ import click
 from probe.commands._visible import say
 from probe.commands.options import FIGURES, Target, parted
 from probe.errors import UsageError
-from probe.text import printable
+from probe.text import printable, wrapped
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
@@ -115,7 +115,7 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
 
     told = []
     if len(runs) == 1:
-        told = [Finding("conditions", "", sentence=contrasts(runs[0]).sentence)]
+        told = [Finding("conditions", "", sentence=wrapped(contrasts(runs[0]).sentence, ""))]
     elif len(runs) == 2 and not full:
         told = [conclusion(compare(*runs))]
     elif len(runs) > 2:

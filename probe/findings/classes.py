@@ -435,6 +435,7 @@ def _contexts(found: ClassCurves) -> Table:
             "class": lambda row: f"{row['class']}: {row['value']}",
             "condition": lambda row: str(row["condition"]),
         },
+        line=["class", "value", "condition"],
     )
 
 

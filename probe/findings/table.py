@@ -128,6 +128,7 @@ def pivot(
     by: str,
     cell: Callable[[Mapping[Any, Any]], str],
     head: Mapping[str, Callable[[Mapping[Any, Any]], str]] | None = None,
+    line: Sequence[str] = (),
 ) -> Table:
     """A table with one row a bin and one column for each of *columns*.
 
@@ -139,14 +140,16 @@ def pivot(
         cell: Function from a row to a cell's text.
         head: The columns that name a line, each a function from a row to its text; lines are in the
             order of *rows*. Without it a line is a bin, in the order of distance.
+        line: The keys that tell lines apart, where their texts alone might not.
     """
     if head is None:
         head = {"distance": between}
         rows = sorted(rows, key=lambda row: row["distance_from"])
     names = list(columns)
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    lines: dict[tuple[Any, ...], tuple[list[str], dict[str, str]]] = {}
     for row in rows:
-        line = tuple(text(row) for text in head.values())
-        lines.setdefault(line, {})[str(row[by])] = cell(row)
-    cells = [[*line, *(found.get(name, "–") for name in names)] for line, found in lines.items()]
+        texts = [text(row) for text in head.values()]
+        key = tuple(row[name] for name in line) if line else tuple(texts)
+        lines.setdefault(key, (texts, {}))[1][str(row[by])] = cell(row)
+    cells = [[*texts, *(found.get(name, "–") for name in names)] for texts, found in lines.values()]
     return Table(caption, [*head, *names], cells)

@@ -23,6 +23,8 @@ UNSAID = {"patterns": "dense", "window length": "whole documents"}
 """What a setting is where ``run.json`` does not say; of others it is not known."""
 ASKED = ("model", "model revision", "data")
 """The settings that runs are compared for; all others should be the same."""
+_CUT = ("window length", "protocol", "seed", "first_token")
+"""How the settings begin that decide which windows and targets there are."""
 MOST = 4
 """Runs that are named one by one."""
 
@@ -127,15 +129,13 @@ def matched(runs: Sequence[OpenRun]) -> Iterator[str]:
 def _match(runs: Sequence[OpenRun]) -> str:
     ids = [[one.id for one in run.facts.data.documents] for run in runs]
     marks = [[str(one.sha256) for one in run.facts.data.documents] for run in runs]
-    cuts = [
-        [run.facts.identity.get(name) for name in ("windows", "runs", "seed", "first_token")]
-        for run in runs
-    ]
+    cuts = [run.facts.identity.get("runs") for run in runs]
+    apart = [name for name in differing(runs) if name.startswith(_CUT)]
     if not all(ids) or any(one != ids[0] for one in ids):
         return "not the same documents in all runs, differences are unpaired"
     if any(one != marks[0] for one in marks):
         return "the same documents in other tokens, differences are by document"
-    if any(one != cuts[0] for one in cuts):
+    if apart or any(one != cuts[0] for one in cuts):
         return "the same documents in other windows or targets, differences are by document"
     return "the same windows and targets in all runs, differences of two are paired"
 

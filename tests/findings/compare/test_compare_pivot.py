@@ -154,12 +154,12 @@ def test_what_runs_share_is_said_once(tmp_path):
     folders = []
     for number, name in enumerate("abcdef"):
         folder = random_text(made(tmp_path / name, name=name, model=f"m{number}"))
-        folders.append(change_record(folder, config={"seed": int(name == "f")}))
+        folders.append(change_record(folder, model={"dtype": "half" if name == "f" else "full"}))
     with opened(*folders) as runs:
         assert in_common(runs) == (
-            "the same in all: dtype float32, patterns dense, window length 256, protocol sweep"
+            "the same in all: patterns dense, window length 256, protocol sweep, seed 0"
         )
-        assert confounds(runs) == ["seed: 0 in 5 runs, 1 in f"]
+        assert confounds(runs) == ["dtype: full in 5 runs, half in f"]
         assert list(matched(runs)) == [
             "on made-up: the same windows and targets in all runs, differences of two are paired"
         ]
@@ -171,7 +171,8 @@ def test_what_runs_share_is_said_once(tmp_path):
     ("change", "words"),
     [
         ({"data": {"documents": [{"id": "x"}]}}, "not the same documents in all runs"),
-        ({"identity": {"windows": {"length": 4}}}, "the same documents in other windows"),
+        ({"identity": {"runs": [[4, 4, 9]]}}, "the same documents in other windows"),
+        ({"config": {"windows": {"length": 4}}}, "the same documents in other windows"),
     ],
 )
 def test_other_windows_are_said(tmp_path, change, words):
