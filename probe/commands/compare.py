@@ -115,7 +115,9 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
 
     told = []
     if len(runs) == 1:
-        told = [Finding("conditions", "", sentence=wrapped(contrasts(runs[0]).sentence, ""))]
+        known = contrasts(runs[0], ())
+        sentence = wrapped(known.sentence, "") if known else ""
+        told = [Finding("conditions", "How its conditions differ", sentence=sentence)]
     elif len(runs) == 2 and not full:
         told = [conclusion(compare(*runs))]
     elif len(runs) > 2:
