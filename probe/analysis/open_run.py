@@ -1,6 +1,7 @@
 """An open run: a run folder with its rows, and what every finding about them is worked out with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -152,6 +153,18 @@ class OpenRun:
     ) -> None:
         self.close()
         if isinstance(error, duckdb.Error):
+            raise self.unreadable(error) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Name this run where the database cannot read a row, though others are open as well.
+
+        Raises:
+            ProbeError: In place of an error of the database.
+        """
+        try:
+            yield
+        except duckdb.Error as error:
             raise self.unreadable(error) from error
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from probe.commands._visible import note, print_json, say
 from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
+from probe.runs.matrix import Matrix
 from probe.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def command(
     effective context needs.
     """
     settled = read(config, settings, **twins)
+    if isinstance(settled, Matrix):
+        from probe.commands._matrix import plan_matrix
+
+        if finished is not None or octaves is not None:
+            raise UsageError("--from and --octaves take one run; this is a matrix of several")
+        plan_matrix(settled, time=time)
+        return
     precision = read_precision(settled, finished, octaves)
     quiet()
     from probe.runs.experiment import prepare

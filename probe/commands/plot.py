@@ -48,7 +48,8 @@ class PlotCommand(click.Command):
             type=Choice(kinds),
             default="curve",
             show_default=True,
-            help="What to draw: curve takes any number of runs, compare two, the others one.",
+            help="What to draw: curve and matrix take any number of runs, compare two, the others"
+            " one.",
         )
         options = {option.flag: option for plot in plots() for option in plot.options}
         return [*params[:1], kind, *params[1:], *map(_click_option, options.values()), last]

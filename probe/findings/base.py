@@ -293,7 +293,8 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
     for entry in entries():
         if brief and entry.level == "detail":
             continue
-        finding = entry.work(run, others)
+        with run.reading():
+            finding = entry.work(run, others)
         if finding is None:
             continue
         caveat, caveats = run.length_caveat, finding.caveats

@@ -456,6 +456,7 @@ def _contexts(found: ClassCurves) -> Table:
             "condition": lambda row: str(row["condition"]),
         },
         detail=estimate,
+        line=["class", "value", "condition"],
     )
 
 

@@ -315,17 +315,19 @@ def group_series(
     return series
 
 
-def marks(contexts: Sequence[EffectiveContext | None]) -> list[Interval]:
+def marks(contexts: Sequence[EffectiveContext | None], looks: Sequence[int] = ()) -> list[Interval]:
     """The marks of answers on the lines of their tolerances; one that is none has no mark.
 
     Args:
-        contexts: The answer of each run; of several, colours go by the run and labels have no room.
+        contexts: The answer of each run; of several, labels have no room.
+        looks: Number of the look of each; by default colours of several go by the run.
     """
     drawn: list[Interval] = []
     for number, context in enumerate(contexts):
         if context is None or not _has_length(context):
             continue
-        several = len(contexts) > 1
+        several = len(contexts) > 1 or bool(looks)
+        look = looks[number] if looks else number
         drawn.append(
             Interval(
                 context.epsilon or 0,
@@ -334,7 +336,7 @@ def marks(contexts: Sequence[EffectiveContext | None]) -> list[Interval]:
                 None if context.estimate is None else float(context.estimate),
                 context.upper is None,
                 f"{context.condition}, {spaced(context.tolerance)}: {short(context)}",
-                number if several else None,
+                look if several else None,
                 "" if several else _brief(context),
                 sum(other.y == context.epsilon for other in drawn),
             )

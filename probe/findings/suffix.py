@@ -52,6 +52,7 @@ class Suffixes:
             the same documents; ``None`` with one prefix, or too few documents for an interval.
         windows: Windows, each a choice behind each prefix.
         documents: Their documents, the unit of the intervals.
+        choices: One row a window and prefix: ``document, window, prefix`` (tokens)``, correct``.
     """
 
     tokens: int
@@ -60,6 +61,7 @@ class Suffixes:
     gain: tuple[float, float, float] | None
     windows: int
     documents: int
+    choices: pd.DataFrame
 
     @property
     def chance(self) -> float:
@@ -128,7 +130,8 @@ def suffixes(run: OpenRun) -> Suffixes:
     table, gain = _by_prefix(run, choices)
     table = table.assign(chance=1 / candidates)[list(COLUMNS)]
     windows = choices[["document", "window"]].drop_duplicates()
-    return Suffixes(tokens, candidates, table, gain, len(windows), windows["document"].nunique())
+    documents = windows["document"].nunique()
+    return Suffixes(tokens, candidates, table, gain, len(windows), documents, choices)
 
 
 def _choices(run: OpenRun, tokens: int) -> pd.DataFrame:

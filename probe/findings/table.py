@@ -169,6 +169,7 @@ def pivot(
     cell: Callable[[Mapping[Any, Any]], str],
     head: Mapping[str, Callable[[Mapping[Any, Any]], str]] | None = None,
     detail: Callable[[Mapping[Any, Any]], str] | None = None,
+    line: Sequence[str] = (),
 ) -> Table:
     """A table with one row a bin and one column for each of *columns*.
 
@@ -181,17 +182,19 @@ def pivot(
         head: The columns that name a line, each a function from a row to its text; lines are in the
             order of *rows*. Without it a line is a bin, in the order of distance.
         detail: Function from a row to the second line of its cell, empty where there is none.
+        line: The keys that tell lines apart, where their texts alone might not.
     """
     if head is None:
         head = {"distance": between}
         rows = sorted(rows, key=lambda row: row["distance_from"])
     names = list(columns)
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    lines: dict[tuple[Any, ...], tuple[list[str], dict[str, str]]] = {}
     details: dict[tuple[int, int], str] = {}
     for row in rows:
-        line, name = tuple(text(row) for text in head.values()), str(row[by])
-        lines.setdefault(line, {})[name] = cell(row)
+        texts, name = [text(row) for text in head.values()], str(row[by])
+        key = tuple(row[part] for part in line) if line else tuple(texts)
+        lines.setdefault(key, (texts, {}))[1][name] = cell(row)
         if detail is not None and name in names and (more := detail(row)):
-            details[list(lines).index(line), len(head) + names.index(name)] = more
-    cells = [[*line, *(found.get(name, "–") for name in names)] for line, found in lines.items()]
+            details[list(lines).index(key), len(head) + names.index(name)] = more
+    cells = [[*texts, *(found.get(name, "–") for name in names)] for texts, found in lines.values()]
     return Table(caption, [*head, *names], cells, details=details)

@@ -192,6 +192,7 @@ def test_answers_that_are_no_length_have_no_mark(run):
 def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
     """Beside a tolerance that it comes near; one that is far smaller is told in words alone."""
     assert curve.overlay([run]).floor is None
+    limit = f"{np.nanmax(run.floor.limit):.1g}".replace("-", "−")
     told = curve.chart(run).how
     assert told.endswith(f"Noise floor: at most {limit} nats.")
     strict = Analysis(tolerances=(parse_tolerance("0.001%"),))

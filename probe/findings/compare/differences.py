@@ -11,17 +11,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, ratio, resample_weights
+from probe.analysis.bootstrap import (
+    Bootstrap,
+    Floats,
+    band,
+    bootstrap,
+    pointwise_band,
+    ratio,
+    resample_weights,
+)
 from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums, binned, stacked
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.compare.pair import SIDES, Pairing
 
 VALUES = ("a", "b", "difference", "low", "high", "documents", "targets")
 CURVE_COLUMNS = ("condition", "unit", "distance_from", "distance_to", *VALUES)
 LOSS_COLUMNS = ("unit", *VALUES)
 PATTERN_COLUMNS = ("condition", *VALUES)
+FAR_COLUMNS = (*CURVE_COLUMNS, "octaves")
 
 ONE_BIN: NDArray[np.int64] = np.array([0, 1])
 """Edges of the bin of rows that are summed whatever their distance, which is 0 there."""
@@ -286,6 +296,51 @@ def by_octave(pair: PairSums) -> PairSums:
     )
     targets = np.add.reduceat(pair.targets, starts)
     return replace(pair, a=a, b=b, targets=np.asarray(targets, dtype=np.int64))
+
+
+def far_row(pair: PairSums, confidence: float) -> pd.DataFrame:
+    """The difference at far distances in one number: the mean over the far half of the octaves.
+
+    Which octaves these are is fixed before any loss is seen: of the *n* that at least six documents
+    of both runs measured (all, where there is none), those behind the first ``n // 2``; of eight
+    that end at 1,024 tokens 64 to 1,023. So there is one test a condition, and nothing is chosen by
+    its significance. Each octave counts alike, however many targets it has: protocols spread
+    targets over distances in different ways, and runs of two protocols would else be compared at
+    different distances.
+
+    Args:
+        pair: The sums of both by bin or octave.
+        confidence: Confidence of the limits.
+
+    Returns:
+        One row, columns ``FAR_COLUMNS``; ``documents`` is the smallest number of an octave, and
+        ``octaves`` their number.
+    """
+    pair = by_octave(pair)
+    rows = difference_rows(pair, confidence)
+    measured = np.flatnonzero(rows["documents"] >= FEWEST_DOCUMENTS)
+    known = measured if len(measured) else np.arange(len(rows))
+    far = known[len(known) // 2 :]
+    apart, chosen = _difference(pair, confidence), rows.iloc[far]
+    pooled = replace(
+        apart,
+        mean=apart.mean[far].mean(keepdims=True),
+        draws=apart.draws[:, far].mean(axis=1, keepdims=True),
+    )
+    (low,), (high,) = (limit * pair.unit.scale for limit in pointwise_band(pooled, confidence))
+    row = {
+        "condition": pair.condition,
+        "unit": pair.unit.name,
+        "distance_from": chosen["distance_from"].iloc[0],
+        "distance_to": chosen["distance_to"].iloc[-1],
+        **chosen[["a", "b", "difference"]].mean().to_dict(),
+        "low": low,
+        "high": high,
+        "documents": chosen["documents"].min(),
+        "targets": chosen["targets"].sum(),
+        "octaves": len(far),
+    }
+    return pd.DataFrame([row], columns=list(FAR_COLUMNS))
 
 
 def loss_rows(
