@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probe.api.runs import compare, open, plot, run
     from probe.api.score import score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "attend", "compare", "open", "perturb", "plot", "run", "score"]
 
 _MODULES = {

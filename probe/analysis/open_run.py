@@ -36,7 +36,7 @@ class OpenRun:
     """A run folder that is open; everything that is read of it is read once.
 
     Use it in a ``with``, or :meth:`close` it. Distances and lengths are in tokens, losses and
-    deltas in nats a token.
+    deltas in nats per token.
 
     Args:
         folder: The run folder, read.
@@ -323,6 +323,16 @@ class OpenRun:
         names = (str(name) for name in self.curve["condition"].unique())
         return in_order(name for name in names if not is_noise(name))
 
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        of_noise = [name for name in self.conditions if is_noise(name)]
+        others = set(self.conditions).difference(of_noise)
+        return {name: rank for rank, name in enumerate([*in_order(others), *in_order(of_noise)])}
+
+    def rank(self, condition: str) -> int:
+        """Place of a condition among all of the run: it has one colour in every figure."""
+        return self._ranks.get(condition, len(self._ranks))
+
     def headline(self, condition: str = "truncate") -> EffectiveContext | None:
         """The answer to put first: of *condition*, at the first tolerance that is resolved.
 
@@ -379,9 +389,9 @@ COLUMNS = (
     "draws_error",
 )
 """Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats a token: of the mean between documents, and the part of it that another draw of the
+in nats per token: of the mean between documents, and the part of it that another draw of the
 perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets."""
+targets whose delta is above and below 0 by more than rounding."""
 
 
 def curve_frame(run: OpenRun) -> pd.DataFrame:

@@ -6,11 +6,26 @@ from pathlib import Path
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import FIGURES, Target, parted
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Target,
+    command_lines,
+    labelled,
+    parted,
+    show_as,
+)
 
 
-@click.command("compare", short_help="Runs in one table; differences of two.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "compare",
+    short_help="Runs in one table; differences of two.",
+    epilog=command_lines(
+        "probe compare results/a results/b  # the differences of two, paired where they can be",
+        "probe compare results/* --csv runs.csv --figure curves.pdf",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--csv",
     type=Target(),
@@ -22,7 +37,14 @@ from probe.commands.options import FIGURES, Target, parted
     help="Draw the curves of all runs over one another into this file, ending in .png, .svg or"
     " .pdf.",
 )
-def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> None:
+@labelled
+def command(
+    runs: tuple[Path, ...],
+    csv: Path | None,
+    figure: Path | None,
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
+) -> None:
     """Put RUNS into one table; of two runs tell B − A with intervals.
 
     The differences are of the same targets where the runs have the same windows (another model with
@@ -38,6 +60,7 @@ def command(runs: tuple[Path, ...], csv: Path | None, figure: Path | None) -> No
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        show_as(opened, model_labels, data_labels)
         say(text(table_finding(opened), wrap=True))
         if len(opened) == 2:
             say(f"\n{text(comparison_finding(compare(*opened)), wrap=True)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands.options import quiet, user_files
+from probe.commands.options import command_lines, names_of, quiet, user_files
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -28,8 +28,16 @@ _ORIGINS = {
 }
 
 
-@click.command("show", short_help="What a perturbation does to a text.")
-@click.argument("condition")
+@click.command(
+    "show",
+    short_help="What a perturbation does to a text.",
+    epilog=command_lines(
+        "probe show 'shuffle(span=5)'",
+        "probe show \"replace(source='document')\" --text my.txt --model models/mine",
+        "probe show 'attend(local(8))'",
+    ),
+)
+@click.argument("condition", shell_complete=names_of("probe.perturbations.registry"))
 @click.option("--text", metavar="FILE|-", help="UTF-8 text to perturb; default: some Jane Austen.")
 @click.option("--model", metavar="PATH", help="Use this model's tokens; default: words.")
 @click.option(

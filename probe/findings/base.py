@@ -4,8 +4,6 @@ A finding is a file of this package. It registers a function from an open run to
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -20,7 +18,8 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
-from probe.results.files import write_csv, write_text
+from probe.results.files import csv_text, write_text
+from probe.text import json_text, suggestion
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -64,6 +63,8 @@ class Finding:
         notes: What could not be worked out, told with the caveats of the run's answer.
         files: What it keeps in the run folder.
         marks: Tokens that the token explorer marks.
+        terms: What words mean that are used here, or in other findings of the run; the page says
+            it where a word is first used.
         level: Where it is told; by default as it is registered.
         order: Its place among the findings; set by :func:`findings`.
     """
@@ -80,12 +81,13 @@ class Finding:
     notes: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     marks: Marks | None = None
+    terms: Mapping[str, str] = field(default_factory=dict)
     level: Level | None = None
     order: int = 0
 
     @property
     def shown(self) -> bool:
-        """Whether there is anything to show; else it is files, headlines and notes alone."""
+        """Whether there is anything to show; else it is files, headlines, notes and terms alone."""
         return bool(self.sentence or self.tables or self.charts)
 
 
@@ -161,8 +163,9 @@ def only(frame: pd.DataFrame, column: str, value: str | None, option: str) -> pd
         return frame
     rows = frame[frame[column] == value]
     if rows.empty:
-        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
-        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+        known = list(dict.fromkeys(frame[column].astype(str)))
+        hint = suggestion(value, known, f"allowed: {', '.join(known) or 'none'}")
+        raise UsageError(f"{option} '{value}' was not found{hint}")
     return rows
 
 
@@ -335,11 +338,26 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
 
     Args:
         run: The run.
-        findings: Its findings; parts of one JSON file are put together, and lists that stand under
-            the same key are joined.
+        findings: Its findings.
 
     Returns:
         The files that are there now, in the order of the findings.
+    """
+    texts = file_texts(findings)
+    for name, text in texts.items():
+        write_text(run.path / name, text)
+    return [file for name in texts if (file := run.path / name).is_file()]
+
+
+def file_texts(findings: Iterable[Finding]) -> dict[str, str]:
+    """The files of some findings by name, as they are written.
+
+    Args:
+        findings: Findings of one run; parts of one JSON file are put together, and lists that stand
+            under the same key are joined.
+
+    Returns:
+        CSV and JSON, in the order of the findings.
     """
     tables: dict[str, pd.DataFrame] = {}
     parts: dict[str, dict[str, Any]] = {}
@@ -351,25 +369,9 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
                 tables[name] = content
             else:
                 _join(parts.setdefault(name, {}), content)
-    for name, table in tables.items():
-        write_csv(run.path / name, table)
-    for name, part in parts.items():
-        text = json.dumps(_plain(part), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(run.path / name, f"{text}\n")
-    return [file for name in names if (file := run.path / name).is_file()]
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
+    return {
+        name: csv_text(tables[name]) if name in tables else json_text(parts[name]) for name in names
+    }
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ Everything here is decided before the model's weights are loaded, so that `plan`
 same branches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, zip_longest
@@ -160,12 +160,18 @@ class Experiment:
         )
 
 
-def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
+def prepare(
+    config: Config,
+    pool: Sequence[str] | None = None,
+    *,
+    listen: Callable[[int], None] = lambda _: None,
+) -> Experiment:
     """Open the model's tokenizer, read the documents and cut the windows.
 
     Args:
         config: The configuration.
         pool: See :class:`Experiment`.
+        listen: Called with the number of documents that are read, each time there is one more.
 
     Raises:
         UsageError: If the configuration does not fit model or data.
@@ -184,11 +190,12 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
     facts = ModelFacts(source.positions, first_token_of(config, source))
     plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
-        config.data.as_options(),
+        config.data,
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
         minimum=plan.fewest,
         seed=config.seed,
+        listen=listen,
     )
     return Experiment(config, source, _with_usable(corpus, plan, config.seed), plan, pool)
 

@@ -45,7 +45,7 @@ def comparison_finding(comparison: Comparison) -> Finding:
     tables = [replace(losses, captioned=False)]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
-    caption = "Delta of attention patterns, B − A (nats a token)"
+    caption = "Delta of attention patterns, B − A (nats per token)"
     tables.append(_means(comparison.patterns, "pattern", "condition", "+.4f", caption))
     return Finding(
         "comparison",
