@@ -26,7 +26,7 @@ _Targets = tuple[Integers, Integers, Integers, Floats]
 NONE: Integers = np.empty(0, dtype=np.int64)
 OCCURRENCES, DOCUMENTS = 3, 2
 """Fewest occurrences, and documents with one, of words and tokens that are ranked."""
-MOST_WINDOWS = 1000
+MOST_WINDOWS = 500
 """Windows that are looked at; of a larger run every so many documents are."""
 NAMED, SHOWN, PLACED, PLACES = 3, 15, 10, 3
 """Words of the sentence; rows of a table; words of which places are shown; places of each."""

@@ -145,7 +145,7 @@ def test_truncation_is_said_in_words():
     """An empty far context is no blank space."""
     output = shown("truncate")
     assert "Far context after: nothing is left\n" in output
-    assert "150 before, 0 after; 0.0% of positions unchanged, 0.0% of tokens kept" in output
+    assert "150 before, 0 after; 0.0 % of positions unchanged, 0.0 % of tokens kept" in output
 
 
 def test_a_models_tokens_are_decoded_one_by_one(byte_model):
@@ -166,9 +166,9 @@ def test_counts_tell_order_from_content():
         return Perturbed("shuffle", *far, Words()).counts
 
     assert counts([1, 2, 3, 4], [1, 3, 2, 4]) == (
-        "Far tokens: 4 before, 4 after; 50.0% of positions unchanged, 100.0% of tokens kept"
+        "Far tokens: 4 before, 4 after; 50.0 % of positions unchanged, 100.0 % of tokens kept"
     )
-    assert "25.0% of tokens kept" in counts([1, 1, 2, 3], [1, 7, 8, 9])
+    assert "25.0 % of tokens kept" in counts([1, 1, 2, 3], [1, 7, 8, 9])
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.data())
