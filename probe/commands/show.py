@@ -78,6 +78,10 @@ def command(
     content = TEXT if text is None else read(text)
     tokens = tokens_of(model)
     ids = tokens.encode(content)
+    if boundary is None and "targets" in parsed.reads:
+        boundary = _before_a_repeat(ids, tokens)
+        if boundary is None:
+            note("no token of the last quarter stands before it too: there is none to take out")
     boundary = _boundary(boundary, len(ids))
     far, near = ids[:boundary], ids[boundary:]
     whole = tokens.text(content)
@@ -189,6 +193,15 @@ def _boundary(boundary: int | None, length: int) -> int:
             f"--boundary is {boundary}; allowed: 1 to {length - 1}, as the text has {length} tokens"
         )
     return boundary
+
+
+def _before_a_repeat(ids: list[int], tokens: "Tokens") -> int | None:
+    """A boundary in the last quarter whose target stands in the far text; of several the longest.
+
+    What takes out earlier occurrences of a target has nothing to show with most other ones.
+    """
+    places = [at for at in range(_boundary(None, len(ids)), len(ids)) if ids[at] in ids[:at]]
+    return max(places, key=lambda at: len(tokens.decode(ids[at])), default=None)
 
 
 def _print_pattern(condition: "Condition", model: str | None) -> None:

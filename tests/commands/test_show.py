@@ -416,3 +416,20 @@ def test_what_does_nothing_or_does_not_go_is_refused():
     result = runner.invoke(show.command, ["attend(local(8) + pool(3))"])
     assert result.exit_code != 0
     assert "local" not in result.output
+
+
+@pytest.mark.parametrize("condition", ["drop_target", "replace_target(source='unigram')"])
+def test_a_target_that_has_earlier_occurrences(condition: str):
+    """Of the text at hand a target is chosen that there is something to take out of."""
+    printed = shown(condition)
+    assert "100.0% of tokens kept" not in printed
+    near = printed[printed.index("Near context") :].splitlines()[1].split()[0].strip(".,;")
+    before = printed[: printed.index("Far context after")]
+    assert near in before
+
+
+def test_no_target_has_earlier_occurrences():
+    """A text whose last quarter repeats nothing is shown as it is, with a note."""
+    result = run("drop_target", "--text", "-", text="one two three four five six seven eight")
+    assert result.exit_code == 0
+    assert "note: no token of the last quarter stands before it too" in result.stderr
