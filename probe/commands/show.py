@@ -78,7 +78,7 @@ def command(
     content = TEXT if text is None else read(text)
     tokens = tokens_of(model)
     ids = tokens.encode(content)
-    if boundary is None and "targets" in parsed.reads:
+    if boundary is None and parsed.alone:
         boundary = _before_a_repeat(ids, tokens)
         if boundary is None:
             note("no token of the last quarter stands before it too: there is none to take out")
