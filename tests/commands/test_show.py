@@ -95,7 +95,7 @@ def test_every_perturbation_can_be_shown(name):
     assert before + near == TEXT.replace("\n", "⏎")
     at = 198 if registry.get(name).alone else 150  # of a target that stands before it too
     assert f"--- boundary: token {at} ---" in output
-    assert "Far tokens: 150 before, " in output
+    assert f"Far tokens: {at} before, " in output
 
 
 @pytest.mark.parametrize("source", SOURCES)
