@@ -77,7 +77,7 @@ class AnalysisConfig(Part):
     """How the rows are summarised; no part of a run's identity."""
 
     tolerances: list[str] = Field(default=["1%", "2%", "5%", "10%"], min_length=1)
-    """what may be lost: a share of perplexity, or nats a token"""
+    """what may be lost: a share of perplexity, or nats per token"""
     bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -306,6 +306,15 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
     Raises:
         UsageError: Every mistake, a line each: its path, the value, what is allowed.
     """
+    return check(changed(read_file(path), changes), where=str(path), folder=path.parent)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The plain values of a configuration file, unchecked.
+
+    Raises:
+        UsageError: If it cannot be read, or is no mapping.
+    """
     try:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -314,9 +323,22 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
         raise UsageError(f"configuration {path} is no YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"configuration {path} holds {shown(content)}; allowed: keys with values")
+    return content
+
+
+def changed(content: dict[str, Any], changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The plain values with some of them replaced.
+
+    Args:
+        content: What a file holds; it is changed in place.
+        changes: See :func:`load`.
+
+    Raises:
+        UsageError: If a key leads through a value that holds none, or a value is no YAML.
+    """
     for key, value in changes:
         _change(content, key, value)
-    return check(content, where=str(path), folder=path.parent)
+    return content
 
 
 def check(
@@ -336,6 +358,8 @@ def check(
     if not isinstance(content, Mapping):
         raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
     _refuse_endless(content, where)
+    if "matrix" in content:
+        raise UsageError(f"{where} holds a matrix of runs; allowed: one run")
     try:
         config = Config.model_validate(content, context=_columns(content) | {"folder": folder})
     except ValidationError as error:

@@ -167,21 +167,28 @@ def limits(lower: int, upper: int, start: int = 0) -> str:
     return f"{f'≤ {start:,}' if lower < start else f'{lower:,}'}–{upper:,}"
 
 
-def greater(lower: int | None, estimate: int | None, bound: int) -> str:
-    """A length whose interval has no upper limit: ``> 640 (estimate beyond 1,024)``.
+def greater(lower: int | None, bound: int) -> str:
+    """A length whose interval has no upper limit: ``> 640``.
 
     The number behind ``>`` is always the interval's lower limit.
 
     Args:
         lower: The lower limit (tokens); ``None`` where it lies beyond *bound* itself.
-        estimate: The estimate, ``None`` beyond *bound*.
-        bound: How far the estimate could be told.
+        bound: Up to where it is known to lie beyond.
     """
-    if lower is None or (estimate is None and lower >= bound):
-        return f"> {bound:,}"
+    return f"> {bound if lower is None else lower:,}"
+
+
+def open_end(estimate: int | None, bound: int) -> str:
+    """What ``> x`` leaves open: ``estimate 704, no upper bound within the measured range``.
+
+    Args:
+        estimate: The estimate (tokens), ``None`` beyond *bound*.
+        bound: Up to where the length is known to lie beyond.
+    """
     if estimate is None:
-        return f"> {lower:,} (estimate beyond {bound:,})"
-    return f"> {lower:,} (estimate {estimate:,}; open above)"
+        return f"estimate beyond {bound:,}"
+    return f"estimate {estimate:,}, no upper bound within the measured range"
 
 
 def wrapped(text: str, indent: str = "  ") -> str:

@@ -16,6 +16,7 @@ from probe.text import (
     json_text,
     limits,
     one_line,
+    open_end,
     printable,
     shown,
     signed,
@@ -138,11 +139,11 @@ def test_a_limit_below_all_measured_says_so():
 
 
 def test_the_number_behind_greater_is_the_lower_limit():
-    """Whatever the estimate is; without a lower limit, how far the estimate could be told."""
-    assert greater(640, None, 1024) == "> 640 (estimate beyond 1,024)"
-    assert greater(320, 704, 1024) == "> 320 (estimate 704; open above)"
-    assert greater(None, None, 1024) == "> 1,024"
-    assert greater(352, None, 352) == "> 352"
+    """Without one, the length up to which it is known to lie beyond."""
+    assert greater(640, 1024) == "> 640"
+    assert greater(None, 1024) == "> 1,024"
+    assert open_end(704, 1024) == "estimate 704, no upper bound within the measured range"
+    assert open_end(None, 1024) == "estimate beyond 1,024"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from probe.cards.card import Answer, Card
 from probe.text import counted, printable
 
 _MARKS = re.compile(r"([\\`*_\[\]<>|~&$])")
-_STARTS = re.compile(r"^(\s*)([#+=-]|\d+(?=[.)]))")
+_STARTS = re.compile(r"^([#+=-]|\d+(?=[.)]))")
 
 
 def escaped(text: object) -> str:
@@ -19,8 +19,8 @@ def escaped(text: object) -> str:
     Args:
         text: Whatever a run, a model or a data set is called; what has no shape is made visible.
     """
-    marked = _MARKS.sub(r"\\\1", printable(str(text)))
-    return _STARTS.sub(lambda start: f"{start[1]}{_escaped_start(start[2])}", marked)
+    marked = _MARKS.sub(r"\\\1", printable(str(text)).strip())
+    return _STARTS.sub(lambda start: _escaped_start(start[1]), marked)
 
 
 def _escaped_start(sign: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -10,7 +11,8 @@ from probe.corpus.dataset import FILE_FORMATS, STDLIB, is_local
 
 LEFT_OUT = "left out"
 """What stands in place of a value that is not shared."""
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that is a commit of the hub."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _PATH = re.compile(
     r"""(?<![\w/.:~\\])             # where a word begins, and not within an address
@@ -36,7 +38,7 @@ def shareable(record: Mapping[str, Any], *, with_text: bool = False) -> dict[str
     Returns:
         A copy.
     """
-    copy: dict[str, Any] = _without_paths(record)
+    copy = deepcopy(dict(record))
     for settings in (copy.get("config"), copy.get("identity")):
         if isinstance(settings, dict):
             _share_settings(settings)
@@ -47,7 +49,8 @@ def shareable(record: Mapping[str, Any], *, with_text: bool = False) -> dict[str
     for document in documents if not with_text else ():
         for column in ("group", "metadata"):
             document.pop(column, None)
-    return copy
+    shared: dict[str, Any] = _without_paths(copy)
+    return shared
 
 
 def last_part(path: str) -> str:
@@ -70,7 +73,7 @@ def hub_model(record: Mapping[str, Any]) -> str | None:
     """
     model = record.get("model") or {}
     path, revision = str(model.get("path") or ""), str(model.get("revision") or "")
-    return path if _COMMIT.fullmatch(revision) and _HUB_NAME.fullmatch(path) else None
+    return path if COMMIT.fullmatch(revision) and _HUB_NAME.fullmatch(path) else None
 
 
 def hub_data(record: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -29,7 +29,7 @@ from probe.cards.markdown import markdown, table
 from probe.cards.private import local_names, shareable
 from probe.cards.row_hash import COLUMNS
 from probe.errors import ProbeError, UsageError
-from probe.findings.base import Finding, file_texts
+from probe.findings.base import Finding, file_texts, findings
 from probe.text import one_line, shown
 
 FLAG = "--with-text"
@@ -39,6 +39,7 @@ _TEXTS = {
     "frequencies.parquet": "how often each token id occurs in the text",
     "classes.parquet": "labels of every token",
     "classes.csv": "curves by label, which data or a user's own function gave",
+    "far_words.csv": "words that need far context, and where they stand",
     "findings.json": "tables of `probe report`, also by label and token",
     "report.html": "the page, in which the text stands",
 }
@@ -94,7 +95,6 @@ class Contents:
 
 def contents(
     run: OpenRun,
-    found: Sequence[Finding],
     repository: str,
     *,
     with_text: bool = False,
@@ -102,12 +102,11 @@ def contents(
 ) -> Contents:
     """Choose what of a run folder is shared; only files that are known are.
 
-    Numbers are worked out from the rows anew, so that nothing that another program has written into
-    the folder goes along.
+    Numbers are worked out anew, from the rows and the record that is shared: nothing that another
+    program has written into the folder, and no value of the data's columns, can go along in them.
 
     Args:
-        run: The open run.
-        found: Its brief findings.
+        run: The open run, of which nothing has been worked out yet.
         repository: Name of the data set on the hub, ``user/name``.
         with_text: Whether text, token ids and what tells of them may go.
         licence: The hub's identifier of a licence, where the user gives one.
@@ -125,6 +124,9 @@ def contents(
         )
     if not with_text:
         _refuse_unknown_columns(run)
+    folder = replace(run.folder, record=shareable(run.record, with_text=with_text))
+    run = OpenRun(folder, run.connection, run.analysis, write=False)
+    found = findings(run, brief=True)
     items = [*_items(run, found, with_text=with_text)]
     sent = {item.path for item in items}
     left_out = tuple(
@@ -172,7 +174,7 @@ def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi
         The address of the data set.
 
     Raises:
-        UsageError: If it is there already and public, and *public* was not asked for.
+        UsageError: If it is there already, and public where it was to be private, or the reverse.
         ProbeError: If the hub cannot be reached, or refuses.
     """
     try:
@@ -180,9 +182,10 @@ def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi
             repository, repo_type="dataset", private=not public, exist_ok=True
         )
         info = api.dataset_info(repository)
-        if not info.private and not public:
+        if bool(info.private) == public:  # its visibility is the user's own to change
+            how, allowed = ("private", "leave out") if info.private else ("public", "give")
             raise UsageError(
-                f"data set '{repository}' is there already and public; allowed: --public, or"
+                f"data set '{repository}' is there already and {how}: {allowed} --public, or take"
                 " another name"
             )
         sent = {item.path for item in whole.items}
@@ -206,7 +209,7 @@ def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi
 
 def _items(run: OpenRun, found: Sequence[Finding], *, with_text: bool) -> Iterator[Item]:
     """The files that go, but for the card."""
-    record = json.dumps(shareable(run.record, with_text=with_text), indent=1, ensure_ascii=False)
+    record = json.dumps(run.record, indent=1, ensure_ascii=False)
     yield Item("run.json", f"{record}\n".encode(), _KEPT["run.json"])
     windows = run.path / "windows.parquet"
     if with_text:
@@ -315,8 +318,10 @@ def _dataset_card(
     return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
 
 
-def _refusal(repository: str, error: Exception) -> str:
+def _refusal(repository: str, error: BaseException) -> str:
     """What the hub, or the way to it, says, in one line."""
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of a file among many
+        return _refusal(repository, error.__cause__)
     if not isinstance(error, HfHubHTTPError):
         return f"'{repository}' cannot be uploaded: {one_line(error)}"
     status = error.response.status_code

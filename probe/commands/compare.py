@@ -1,7 +1,9 @@
-"""`probe compare`: runs in one table; of two runs the differences, paired where they can be."""
+"""`probe compare`: the difference of two runs in a sentence; any number as models × data."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,23 +11,51 @@ from probe.commands._visible import say
 from probe.commands.options import (
     FIGURES,
     FOLDERS,
+    Choice,
     Target,
     command_lines,
     labelled,
     parted,
     show_as,
 )
+from probe.errors import UsageError
+from probe.text import printable, wrapped
+
+if TYPE_CHECKING:
+    from probe.analysis.open_run import OpenRun
+    from probe.findings.compare.pivot import Value
+
+FORMATS = ("text", "md", "latex", "csv", "json")
 
 
 @click.command(
     "compare",
-    short_help="Runs in one table; differences of two.",
+    short_help="The difference of two runs; many as models × data.",
     epilog=command_lines(
-        "probe compare results/a results/b  # the differences of two, paired where they can be",
+        "probe compare results/a results/b  # what B loses more than A, and what follows from it",
+        "probe compare results/* --value delta@512 --format latex",
         "probe compare results/* --csv runs.csv --figure curves.pdf",
     ),
 )
 @click.argument("runs", nargs=-1, required=True, type=FOLDERS)
+@click.option("--full", is_flag=True, help="Everything: all conditions, tolerances and units.")
+@click.option(
+    "--value",
+    default="length",
+    show_default=True,
+    metavar="length|delta@D",
+    help="What the cells of models × data hold: effective contexts, or the mean delta of the octave"
+    " with this distance, such as delta@512.",
+)
+@click.option("--condition", metavar="C", help="The condition of the cells; default: truncate.")
+@click.option("--tolerance", metavar="T", help="The tolerance of the cells, such as 5%.")
+@click.option(
+    "--format",
+    "form",
+    type=Choice(FORMATS),
+    help="Print models × data alone, like this; latex needs the package booktabs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--csv",
     type=Target(),
@@ -34,42 +64,148 @@ from probe.commands.options import (
 @click.option(
     "--figure",
     type=Target(*FIGURES),
-    help="Draw the curves of all runs over one another into this file, ending in .png, .svg or"
-    " .pdf.",
+    help="Draw the curves into this file, ending in .png, .svg or .pdf: all over one another, of"
+    " several data sets a panel each.",
 )
 @labelled
 def command(
     runs: tuple[Path, ...],
+    full: bool,
+    value: str,
+    condition: str | None,
+    tolerance: str | None,
+    form: str | None,
+    as_json: bool,
     csv: Path | None,
     figure: Path | None,
     model_labels: tuple[str, ...],
     data_labels: tuple[str, ...],
 ) -> None:
-    """Put RUNS into one table; of two runs tell B − A with intervals.
+    """Compare RUNS: of two tell B − A with its interval, put any number into models × data.
 
     The differences are of the same targets where the runs have the same windows (another model with
     the same tokenizer, another dtype, another attention), else by document; by distance in tokens
     where the tokenizers are the same, and in bytes of text.
     """
     from probe.analysis.open_run import open_run
-    from probe.findings.compare.comparison import compare
-    from probe.findings.compare.comparison_finding import comparison_finding
-    from probe.findings.compare.finding import curves_chart, run_table, table_finding
-    from probe.render.terminal import text
-    from probe.results.files import csv_text, write_bytes
+    from probe.findings.compare.pivot import Value
 
+    form = _form(form, as_json, full)
+    shown = Value.parse(value)
+    if tolerance is not None and shown.octave is not None:
+        raise UsageError(f"--tolerance '{tolerance}' belongs to --value length; got {value}")
+    asked = any(option is not None for option in (condition, tolerance, shown.octave))
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
         show_as(opened, model_labels, data_labels)
-        say(text(table_finding(opened), wrap=True))
-        if len(opened) == 2:
-            say(f"\n{text(comparison_finding(compare(*opened)), wrap=True)}")
+        if form is not None or asked:
+            _say_cells(opened, shown, condition, tolerance, form or "text", full)
+        else:
+            _say_findings(opened, full)
         if csv is not None:
-            table = csv_text(run_table(opened), digits=None)
-            write_bytes(csv, table.encode("utf-8", "backslashreplace"))
-            say(f"\nTable: {csv}")
-        if figure is not None and (chart := curves_chart(opened)) is not None:
-            from probe.render.figures import save
+            _write_table(opened, csv)
+        if figure is not None:
+            _draw(opened, figure)
 
-            (file,) = save(chart, *parted(figure))
-            say(f"\nAll runs: {file}")
+
+def _form(form: str | None, as_json: bool, full: bool) -> str | None:
+    """The form of the cells that is asked for, if one is."""
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json is --format json; got --format {form} too")
+    form = "json" if as_json else form
+    if form == "json" and full:
+        raise UsageError("--full: JSON holds everything; allowed: --json alone")
+    return form
+
+
+def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
+    """Of one run its contrasts, of two the sentence and a screen, of more models × data.
+
+    Args:
+        runs: The runs.
+        full: Whether the table of runs and all differences are told as well.
+    """
+    from probe.findings.base import Finding
+    from probe.findings.compare.comparison import compare
+    from probe.findings.compare.comparison_finding import comparison_finding
+    from probe.findings.compare.conclusion import conclusion
+    from probe.findings.compare.finding import table_finding
+    from probe.findings.compare.pivot import Value, together
+    from probe.findings.contrasts import finding as contrasts
+    from probe.render.terminal import text
+
+    told = []
+    if len(runs) == 1:
+        known = contrasts(runs[0], ())
+        sentence = wrapped(known.sentence, "") if known else ""
+        told = [Finding("conditions", "How its conditions differ", sentence=sentence)]
+    elif len(runs) == 2 and not full:
+        told = [conclusion(compare(*runs))]
+    elif len(runs) > 2:
+        told = [together(runs, Value(), every=full)]
+    if full or len(runs) == 1:
+        told.append(table_finding(runs))
+    if full and len(runs) == 2:
+        told.append(comparison_finding(compare(*runs)))
+    say("\n\n".join(filter(None, (text(one, wrap=True) for one in told))))
+
+
+def _say_cells(
+    runs: Sequence["OpenRun"],
+    value: "Value",
+    condition: str | None,
+    tolerance: str | None,
+    form: str,
+    every: bool,
+) -> None:
+    """Models × data in the form that is asked for."""
+    from probe.findings.compare.comparison import compare
+    from probe.findings.compare.pivot import cells, chosen, together
+    from probe.findings.compare.record import comparison_record
+    from probe.render.table_formats import latex, markdown
+    from probe.render.terminal import text
+    from probe.results.files import csv_text
+    from probe.text import json_text
+
+    if form == "json":
+        both = compare(*runs) if len(runs) == 2 else None
+        say(json_text(comparison_record(runs, value, both), ascii_only=True).rstrip("\n"))
+        return
+    if form == "csv":
+        found = cells(runs, value)
+        rows = chosen(found, runs, condition=condition, tolerance=tolerance, every=every)
+        say(csv_text(rows.map(_visible), digits=None).rstrip("\n"))
+        return
+    whole = together(runs, value, condition=condition, tolerance=tolerance, every=every)
+    if form == "text":
+        say(text(whole, wrap=True))
+        return
+    write = {"md": markdown, "latex": latex}[form]
+    say("\n\n".join(map(write, whole.tables)))
+
+
+def _visible(cell: object) -> object:
+    return printable(cell) if isinstance(cell, str) else cell
+
+
+def _write_table(runs: Sequence["OpenRun"], path: Path) -> None:
+    from probe.findings.compare.finding import run_table
+    from probe.results.files import csv_text, write_bytes
+
+    table = csv_text(run_table(runs), digits=None)
+    write_bytes(path, table.encode("utf-8", "backslashreplace"))
+    say(f"\nTable: {path}")
+
+
+def _draw(runs: Sequence["OpenRun"], path: Path) -> None:
+    """The curves of all runs; there is no figure where no run has a length."""
+    from probe.findings.compare.finding import curves_chart
+    from probe.findings.compare.panels import panels
+    from probe.render.figures import save
+
+    drawing = curves_chart(runs)
+    if drawing is None:
+        return
+    several = len({run.data for run in runs if run.contexts}) > 1
+    (file,) = save(panels(runs) if several else drawing, *parted(path))
+    say(f"\nAll runs: {file}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 100
 MEASURES = {
-    "nll": "-ln p(target | context), nats; always measured",
+    "nll": "−ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
     "top1": "whether the target is the most probable token",
     "entropy": "entropy of the condition's next-token distribution, nats",
@@ -40,7 +40,10 @@ PATTERNS = (
     "condition for each layer or head below n"
 )
 
-OWN_CLASS = ("path/to/file.py:function", "a function of your own: window in, a label a token out")
+OWN_CLASS = (
+    "path/to/file.py:function",
+    "a function of your own: window in, one label per token out",
+)
 
 OWN_COLUMN = (
     "the name of a column",

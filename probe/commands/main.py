@@ -30,7 +30,7 @@ COMMANDS = (
     "list",
     "check",
 )
-KEPT = "Stopped. What was measured is kept: the same command goes on."
+KEPT = "Stopped. What was measured is kept: the same command resumes the run."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
 
@@ -81,7 +81,7 @@ class Group(click.Group):
         except (Exception, SystemExit) as error:
             if os.environ.get("PROBE_DEBUG"):
                 raise
-            fail(_message(error))
+            fail(message_of(error))
             ctx.exit(error.exit_code if isinstance(error, ProbeError) else 1)
 
 
@@ -106,7 +106,8 @@ def _told(error: click.ClickException) -> click.exceptions.Exit:
     return click.exceptions.Exit(error.exit_code)
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """What went wrong, in a line or in a list of mistakes."""
     if isinstance(error, ProbeError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -1,7 +1,7 @@
 """Options that several commands share, and names of files that they write."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from probe.text import MOST, counted, one_line, suggestion
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.config import Config
+    from probe.runs.matrix import Matrix
 
 TWINS = {
     "model": "model.path",
@@ -163,8 +164,8 @@ def show_as(
             setattr(run, what, labels[number % len(labels)])
 
 
-def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config":
-    """Read the configuration that the options ask for.
+def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Config | Matrix":
+    """Read the configuration that the options ask for, or the matrix of several.
 
     Other data have other files, splits and options than those of the file: ``--data`` leaves its
     columns and ``max_documents`` alone.
@@ -172,9 +173,19 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     Raises:
         UsageError: Every mistake in it, a line each.
     """
+    from probe.config import changed, check, read_file
+    from probe.runs.matrix import expand
+
+    content, changes = read_file(config), _changes(settings, twins)
+    if "matrix" in content:
+        return expand(content, changes, where=str(config), folder=config.parent)
+    return check(changed(content, changes), where=str(config), folder=config.parent)
+
+
+def _changes(settings: tuple[str, ...], twins: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """The keys that the options replace, and their values as YAML."""
     import yaml
 
-    from probe.config import load
     from probe.corpus.dataset import FILE_FORMATS
 
     given = {name: value for name, value in twins.items() if value is not None}
@@ -189,7 +200,7 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
             said = one_line(setting, MOST)
             raise UsageError(f"--set {said}: allowed: KEY=VALUE, such as windows.length=8192")
         changes.append((key, value))
-    return load(config, changes)
+    return changes
 
 
 def verbosity() -> list[click.Parameter]:

@@ -11,6 +11,7 @@ from probe.commands._visible import note, print_json, say
 from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
+from probe.runs.matrix import Matrix
 from probe.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def command(
     effective context needs.
     """
     settled = read(config, settings, **twins)
+    if isinstance(settled, Matrix):
+        from probe.commands._matrix import plan_matrix
+
+        if finished is not None or octaves is not None:
+            raise UsageError("--from and --octaves take one run; this is a matrix of several")
+        plan_matrix(settled, time=time)
+        return
     precision = read_precision(settled, finished, octaves)
     quiet()
     from probe.runs.experiment import prepare
@@ -248,7 +256,7 @@ class Estimate:
             + f"About {duration(self.timed.seconds)} on {self.device} in {self.dtype} "
             f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
             f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
-            f"{self.cache / 2**20:,.0f} MiB of cache a window"
+            f"{self.cache / 2**20:,.0f} MiB of cache per window"
         )
 
 

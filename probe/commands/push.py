@@ -48,23 +48,22 @@ def command(
     from probe.analysis.open_run import open_run
     from probe.cards.repository import contents, repository_of, upload
     from probe.errors import ProbeError
-    from probe.findings.base import findings
 
     repository = repository_of(address)
+    if not dry_run and get_token() is None:
+        raise ProbeError("no token of the hub; allowed: HF_TOKEN, or `hf auth login`")
     with open_run(run, write=False) as opened:
-        found = findings(opened, brief=True)
-        whole = contents(opened, found, repository, with_text=with_text, licence=licence)
-    _tell(whole)
+        whole = contents(opened, repository, with_text=with_text, licence=licence)
+        _tell(whole, opened.model, opened.data)
     kind = "public" if public else "private"
     if dry_run:
         say(f"\nDry run: nothing was sent to {repository} ({kind}).")
         return
-    if get_token() is None:
-        raise ProbeError("no token of the hub; allowed: HF_TOKEN, or `hf auth login`")
+    say(f"\nUploading to {repository}", err=True)
     say(f"\nData set ({kind}): {upload(whole, repository, public=public, api=HfApi())}")
 
 
-def _tell(whole: "Contents") -> None:
+def _tell(whole: "Contents", model: str, data: str) -> None:
     """Print what goes, what does not and why, and the names that go along."""
     from probe.text import aligned, counted, shown
 
@@ -75,7 +74,8 @@ def _tell(whole: "Contents") -> None:
         say("\nLeft out:")
         say(aligned([[name, reason] for name, reason in whole.left_out]))
     some = ", ".join(map(shown, whole.names[:3])) + (", …" if len(whole.names) > 3 else "")
-    say(f"\nNames of {counted(len(whole.names), 'document')} stand in the rows: {some}")
+    say(f"\nThe card names the model {shown(model)} and the data {shown(data)}.")
+    say(f"Names of {counted(len(whole.names), 'document')} stand in the rows: {some}")
 
 
 def _size(size: float) -> str:

@@ -63,6 +63,8 @@ class Finding:
         notes: What could not be worked out, told with the caveats of the run's answer.
         files: What it keeps in the run folder.
         marks: Tokens that the token explorer marks.
+        terms: What words mean that are used here, or in other findings of the run; the page says
+            it where a word is first used.
         level: Where it is told; by default as it is registered.
         order: Its place among the findings; set by :func:`findings`.
     """
@@ -79,12 +81,13 @@ class Finding:
     notes: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     marks: Marks | None = None
+    terms: Mapping[str, str] = field(default_factory=dict)
     level: Level | None = None
     order: int = 0
 
     @property
     def shown(self) -> bool:
-        """Whether there is anything to show; else it is files, headlines and notes alone."""
+        """Whether there is anything to show; else it is files, headlines, notes and terms alone."""
         return bool(self.sentence or self.tables or self.charts)
 
 
@@ -244,6 +247,37 @@ def plots() -> list[Plot]:
     return of_one + [plot for _, own in _OF_ALL.values() for plot in own]
 
 
+def choose(known: Sequence[Plot], runs: Sequence[OpenRun], kind: str, flag: str = "--kind") -> Plot:
+    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
+
+    Args:
+        known: All that draw the kind.
+        runs: The runs.
+        kind: The kind.
+        flag: What stands before a kind where it is asked for.
+
+    Raises:
+        UsageError: If the runs have no such figure, or too many runs are given.
+    """
+    answers = {
+        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
+    }
+    without = [run for run in runs if not run.has_length]
+    protocol = without[0].folder.kind if without else None
+    if without and protocol not in answers:
+        raise UsageError(
+            f"{flag} {kind}: a run with protocol {protocol} has no lengths; allowed: {flag} curve"
+        )
+    if without and any(run.folder.kind != protocol for run in runs):
+        raise UsageError(
+            f"{flag} {kind}: some of the runs have protocol {protocol}; allowed: all or none"
+        )
+    plot = answers[protocol] if without else next(iter(known))
+    if plot.runs is not None and len(runs) > plot.runs:
+        raise UsageError(f"{flag} {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
+    return plot
+
+
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
     """Work out what is to be said of a run.
 
@@ -259,7 +293,8 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
     for entry in entries():
         if brief and entry.level == "detail":
             continue
-        finding = entry.work(run, others)
+        with run.reading():
+            finding = entry.work(run, others)
         if finding is None:
             continue
         caveat, caveats = run.length_caveat, finding.caveats

@@ -93,7 +93,9 @@ class TokenText:
             ValueError: If the tokenizer tells no offsets.
         """
         if not getattr(tokenizer, "is_fast", False):
-            raise ValueError(f"{type(tokenizer).__name__} tells no offsets; allowed: a fast one")
+            raise ValueError(
+                f"{type(tokenizer).__name__} gives no offsets; allowed: a fast tokenizer"
+            )
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
         ids = np.array(encoded["input_ids"], dtype=np.int64)

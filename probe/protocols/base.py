@@ -327,7 +327,7 @@ class Protocol(Part):
         """
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
-            raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise beside it")
+            raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise with it")
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Refuse measures that mean nothing.

@@ -31,7 +31,7 @@ class LongPPLProtocol(WholeDocumentsProtocol):
 
     kind: Literal["longppl"] = "longppl"
     context: PositiveInt = 4096
-    """fewest tokens of a short context; the first of a document are never key"""
+    """fewest tokens of a short context; the first of a document are no key tokens"""
     stride: Annotated[int, Field(ge=2)] = 1024
     """by how many tokens the short context moves"""
 

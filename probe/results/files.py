@@ -64,7 +64,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ProbeError(
                 f"no space left for {path}: everything scored before is kept; free some "
-                "space and start the same command again, it goes on from there"
+                "space and run the same command again to resume"
             ) from error
         raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
 

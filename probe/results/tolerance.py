@@ -32,13 +32,13 @@ class Tolerance:
     amount: float
 
     def nats(self, *, bytes_per_token: float | None = None) -> float | None:
-        """The tolerance as delta, in nats a token.
+        """The tolerance as delta, in nats per token.
 
         Args:
             bytes_per_token: Mean UTF-8 bytes of a token; only bits per byte need it.
 
         Returns:
-            Epsilon in nats a token, or ``None`` where it depends on the curve (``delta0``).
+            Epsilon in nats per token, or ``None`` where it depends on the curve (``delta0``).
 
         Raises:
             UsageError: If bits per byte are asked of a run without text.

@@ -187,7 +187,7 @@ def prepare(
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    facts = ModelFacts(source.positions, _first_token(config, source))
+    facts = ModelFacts(source.positions, first_token_of(config, source))
     plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
         config.data,
@@ -225,8 +225,12 @@ def _windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
     )
 
 
-def _first_token(config: Config, source: ModelSource) -> FirstToken:
+def first_token_of(config: Config, source: ModelSource) -> FirstToken:
     """What stands in front: the BOS, or with ``published`` what the tokenizer itself puts there.
+
+    Args:
+        config: The configuration.
+        source: The model, whose tokenizer tells.
 
     Raises:
         UsageError: If it puts several tokens there, which ``published`` does not know how to cut,

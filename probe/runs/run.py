@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
-from probe.config import Config
+from probe.config import Config, ModelConfig
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
@@ -33,6 +33,7 @@ from probe.text import counted
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
+Loader = Callable[[Experiment], CausalModel]
 
 
 def run(
@@ -40,6 +41,7 @@ def run(
     results: Path = Path("results"),
     *,
     model: CausalModel | None = None,
+    loader: Loader | None = None,
     listen: Listener = lambda _: None,
     say: Say = lambda _: None,
 ) -> Path:
@@ -50,6 +52,7 @@ def run(
         results: The folder that holds the run folders.
         model: A model that is loaded already, as in a notebook; by default it is loaded as the
             configuration says, and not at all where nothing is missing.
+        loader: What loads it then, by default :func:`load`.
         listen: Called after every unit of work.
         say: Called with lines worth telling a user.
 
@@ -82,7 +85,7 @@ def run(
         for line in notes(experiment, len(left)):
             say(line)
         if left:
-            loaded = model or load(experiment)
+            loaded = model or (loader or load)(experiment)
             engine = _checked_engine(experiment, loaded, record, say)
             store.write_record(record)
             _score_missing(experiment, engine, store, held, record, listen)
@@ -112,7 +115,7 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if 0 < left < len(experiment.windows):
-        yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
+        yield f"resuming: {left} of {counted(len(experiment.windows), 'window')} remaining"
 
 
 def _dtype(config: Config, model: CausalModel | None) -> str:
@@ -131,6 +134,25 @@ def load(experiment: Experiment) -> CausalModel:
         attention=settings.attention,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+class LastModel:
+    """Loads models for one run after another, and holds the last alone: two might not fit.
+
+    Runs of one model that follow one another load it once.
+    """
+
+    def __init__(self) -> None:
+        self._settings: ModelConfig | None = None
+        self._model: CausalModel | None = None
+
+    def __call__(self, experiment: Experiment) -> CausalModel:
+        """The model of an experiment, loaded where it is not the last one."""
+        settings = experiment.config.model
+        if self._model is None or settings != self._settings:
+            self._settings = self._model = None  # before the next one is loaded
+            self._model, self._settings = load(experiment), settings
+        return self._model
 
 
 def _checked_engine(

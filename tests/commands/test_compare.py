@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 from simulated import Simulation, write_run
 
+from probe.analysis.open_run import open_run
 from probe.commands.main import group
+from probe.errors import ProbeError
+from probe.findings.compare.finding import run_table
 from probe.results.files import read_csv
 
 CURVES = {"truncate": lambda distances: np.where(distances < 32, 0.3, 0.0)}
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
 HOSTILE = "evil\x1b[31m\u202ename"
 
 
@@ -43,7 +49,7 @@ def folders(tmp_path_factory):
 
 def test_two_runs_are_compared(folders):
     """The table, then losses, octaves, lengths and notes; what a name hides is escaped."""
-    found = probe(folders[0], folders[3])
+    found = probe(folders[0], folders[3], "--full")
     assert found.exit_code == 0, found.output
     text = found.stdout
     table = text.partition("\n\nB − A")[0]
@@ -52,7 +58,7 @@ def test_two_runs_are_compared(folders):
     assert max(len(line) for line in text.splitlines() if "evil" not in line) <= 100
     assert "B − A, paired (95 % intervals over documents)\nA: first\n" in text
     assert "nats per token  3.2379  3.2379  0 (0 to 0)" in text
-    assert "Delta, B − A (nats a token)\ndistance (tokens)  truncate\n0–7 " in text
+    assert "Delta, B − A (nats per token)\ndistance (tokens)  truncate\n0–7 " in text
     assert "Delta, B − A (bits per byte)\ndistance (bytes)" in text
     assert "Effective context, B − A (tokens)" in text
     assert "truncate\n  tolerance " in text
@@ -62,8 +68,93 @@ def test_two_runs_are_compared(folders):
     assert "evil\\x1b[31m\\u202ename" in text
 
 
+def test_a_sentence_and_one_screen_come_first(folders):
+    """What it comes to, both runs side by side, the octaves, what limits it; the rest in --full."""
+    found = probe(folders[0], folders[3])
+    assert found.exit_code == 0, found.output
+    lines = found.stdout.splitlines()
+    assert lines[0].startswith("At distances of 16–127 tokens under truncate, B − A is 0 nats a")
+    assert "\nA: first, tiny-model on made-up\nB: evil\\x1b[31m\\u202ename, " in found.stdout
+    assert "\nintact     3.238   3.238   0 (0 to 0)\n" in found.stdout
+    assert lines[-1].endswith(": --full")
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
+    assert not {"\x1b", "\u202e"} & set(found.stdout)
+
+
+def test_many_runs_are_models_by_data(folders):
+    """One table of cells, and once what the runs share; every table in full."""
+    found = probe(*folders[:3])
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("3 runs: 1 model on 1 data set.\n\nEffective context (tokens) ")
+    assert "\ntiny-model (window length 512)         32 (" in found.stdout
+    assert "in other windows or targets, differences are by document" in found.stdout
+    assert "- window length: 256 in first, second, 512 in third" in found.stdout
+    full = probe(*folders[:3], "--full").stdout
+    assert full.count("Effective context (tokens) at ") == 4
+    assert "\nrun     model       revision" in full
+
+
+def test_a_run_alone_is_told(folders):
+    """Its row of the table, and how its conditions differ."""
+    found = probe(folders[0])
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("At the farthest distances: truncate − intact is ")
+    assert "\nrun    model       revision" in found.stdout
+
+
+@pytest.mark.parametrize("form", ["md", "latex", "csv"])
+def test_cells_are_printed_in_other_forms(folders, form):
+    """The tables alone, for a paper or a program."""
+    found = probe(*folders[:3], "--format", form, "--value", "delta@20")
+    assert found.exit_code == 0, found.output
+    caption = "Delta (nats a token) at 16–31 tokens under truncate, with its 95 % interval"
+    start = {
+        "md": f"{caption}\n\n| model",
+        "latex": f"% {caption}\n\\begin{{tabular}}{{lr}}",
+        "csv": "run,row,model,data,condition,at,kind,value,low,high,reach,text\nfirst,",
+    }
+    assert found.stdout.startswith(start[form])
+    assert found.stderr == ""
+
+
+def test_json_is_what_its_schema_says(folders):
+    """Of one run, of two with their difference, of many; everything of a name is escaped."""
+    schema = json.loads((SCHEMAS / "compare.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+    check = Draft202012Validator(schema)
+    names = [("attend", "attend-near"), ("sweep-pairs", "few"), ("suffix", "suffix")]
+    pairs = [[GOLDEN / name for name in pair] for pair in names]
+    for runs in ([folders[0]], folders[::3], folders[:3], *pairs):
+        found = probe(*runs, "--json")
+        assert found.exit_code == 0, found.output
+        assert found.stdout.isascii()
+        content = json.loads(found.stdout)
+        check.validate(content)
+        assert len(content["runs"]) == len(runs)
+        assert (content["difference"] is None) == (len(runs) != 2)
+    said = json.loads(probe(*folders[:2], "--format", "json", "--value", "delta@9").stdout)
+    check.validate(said)
+    assert said["value"] == "delta@9"
+    assert {cell["kind"] for cell in said["cells"]} == {"delta"}
+    assert " ".join(probe(*folders[:2]).stdout.split()).startswith(said["difference"]["sentence"])
+    wrong = {**said, "cells": [{**said["cells"][0], "kind": "guess"}]}
+    assert not check.is_valid(wrong)
+    assert not check.is_valid({**said, "difference": {}})
+
+
+def test_a_late_error_names_its_run(folders, tmp_path):
+    """Of two open runs the one whose file is damaged, not the one that was opened last."""
+    a, b = (shutil.copytree(folders[0], tmp_path / name) for name in "ab")
+    with open_run(a, write=False) as first, open_run(b, write=False) as second:
+        for part in (a / "scores").iterdir():
+            part.write_bytes(b"no parquet")
+        with pytest.raises(ProbeError, match=f"the scores of '{a}' cannot be read"):
+            run_table([first, second])
+
+
 def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
-    """Three rows, no differences; the table as CSV, the curves in the format that was asked for."""
+    """No differences; the table of runs as CSV, the curves in the format that was asked for."""
     found = probe(*folders[:3], "--csv", tmp_path / "runs.csv", "--figure", tmp_path / "all.png")
     assert found.exit_code == 0, found.output
     assert "B − A" not in found.stdout
@@ -103,7 +194,7 @@ def test_other_settings_are_said(folders, tmp_path):
     record = json.loads((other / "run.json").read_text("utf-8"))
     record["config"]["analysis"] |= {"tolerances": ["5%"], "confidence": 0.9}
     (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    text = " ".join(probe(folders[0], other).stdout.split())
+    text = " ".join(probe(folders[0], other, "--full").stdout.split())
     table, differences = text.split("B − A", 1)
     assert "- confidence: 0.95 in first, 0.9 in second; each row of the table is read" in table
     assert "- tolerances: 1% 2% 5% 10% in first, 5% in second; each row" in table
@@ -118,7 +209,7 @@ def test_other_settings_are_said(folders, tmp_path):
 def test_runs_of_one_name_are_told_apart(folders, tmp_path):
     """By as much of their folders as differs, in the table and in the comparison."""
     places = [shutil.copytree(folders[0], tmp_path / name / "first") for name in "xy"]
-    text = probe(*places).stdout
+    text = probe(*places, "--full").stdout
     assert "\nx/first  tiny-model" in text
     assert "\nA: x/first\nB: y/first\n" in text
 
@@ -138,6 +229,12 @@ def test_runs_of_one_name_are_told_apart(folders, tmp_path):
             marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device"),
         ),
         (["{a}", "--figure", "x.tiff"], 2, "allowed: a file that ends in .png, .svg or .pdf"),
+        (["{a}", "--value", "loss"], 2, "--value 'loss'; allowed: length, delta@512"),
+        (["{a}", "--json", "--format", "md"], 2, "--json is --format json; got --format md"),
+        (["{a}", "--json", "--full"], 2, "--full: JSON holds everything"),
+        (["{a}", "--condition", "x"], 2, "--condition 'x' was not found; allowed: truncate"),
+        (["{a}", "--tolerance", "3%"], 2, "--tolerance '3%' was not found; allowed: 1%"),
+        (["{a}", "--tolerance", "1%", "--value", "delta@8"], 2, "belongs to --value length"),
         (["{a}", "--figure", "x"], 2, "--figure 'x': allowed: a file that ends in .png"),
     ],
 )

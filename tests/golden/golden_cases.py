@@ -69,9 +69,26 @@ SHOWN = {
     "blocks": ["attend(blocks(6, sinks=2))"],
     "random": ["attend(random(3, seed=1) + local(2))"],
 }
-COMMANDS = ("init", "run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    *("init", "run", "plan", "report", "plot", "compare", "keys", "card", "push", "show", "list"),
+    "check",
+)
 SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")
+
+COMPARED = {
+    "paired": ("sweep", "sweep-writer"),
+    "by-document": ("sweep-writer", "sweep-pairs"),
+    "patterns": ("attend", "attend-near"),
+    "protocols": ("sweep", "grid"),
+    "many": ("few", "suffix", "longppl"),
+    "longppl": ("longppl", "longppl-near"),
+    "suffix": ("suffix", "suffix-at"),
+}
+COMPARED_FILES = {
+    "paired": ("--csv", "table.csv", "--figure", "figure.svg"),
+    "by-document": ("--csv", "table.csv"),
+}
 
 CASES: dict[str, list[str]] = {
     **{f"report-{run}": ["report", f"runs/{run}"] for run in RUNS if run not in UNREPORTED},
@@ -86,23 +103,23 @@ CASES: dict[str, list[str]] = {
         "--output",
         "page.html",
     ],
-    "compare-paired": _compare(
-        "sweep", "sweep-writer", more=["--csv", "table.csv", "--figure", "figure.svg"]
-    ),
-    "compare-by-document": _compare("sweep-writer", "sweep-pairs", more=["--csv", "table.csv"]),
-    "compare-patterns": _compare("attend", "attend-near"),
-    "compare-protocols": _compare("sweep", "grid"),
-    "compare-many": _compare("few", "suffix", "longppl"),
-    "compare-longppl": _compare("longppl", "longppl-near"),
-    "compare-suffix": _compare("suffix", "suffix-at"),
+    **{f"compare-{name}": _compare(*runs) for name, runs in COMPARED.items()},
+    **{
+        f"compare-{name}-full": _compare(*runs, more=["--full", *COMPARED_FILES.get(name, ())])
+        for name, runs in COMPARED.items()
+    },
+    "compare-one": _compare("sweep"),
+    "compare-delta": _compare("few", "sweep-writer", "sweep", more=["--value", "delta@10"]),
+    "compare-csv": _compare("few", "sweep", "grid", more=["--format", "csv", "--full"]),
     "plot-default": ["plot", "runs/sweep"],
     "plot-condition": ["plot", "runs/grid", "--condition", "truncate", *SVG],
     "plot-curves": _plot("curve", "sweep-pairs", "few"),
-    "plot-classes": _plot("classes", "classes", more=["--class", "genre", *SVG]),
+    "plot-classes": _plot("classes", "sweep", more=["--class", "subword", *SVG]),
     "plot-information": _plot("information", "grid", more=SVG),
     "plot-tolerance": _plot("tolerance", "sweep-pairs", more=SVG),
     "plot-heatmap": _plot("heatmap", "sweep", more=SVG),
     "plot-position": _plot("heatmap", "grid", more=["--by", "position", *SVG]),
+    "plot-matrix": _plot("matrix", "sweep", "sweep-writer", "grid", more=SVG),
     "plot-compare": _plot("compare", "sweep", "sweep-writer", more=SVG),
     "plot-bytes": _plot("compare", "sweep-writer", "sweep-pairs", more=["--unit", "bytes", *SVG]),
     "plot-importance": _plot("importance", "dense", more=SVG),

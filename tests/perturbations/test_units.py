@@ -91,7 +91,7 @@ def test_tokens_of_a_tokenizer():
     words = pre_tokens(tokenizer)
     assert words is None or text.count("word") == len(words("It rains. We stay."))
     assert text.count("sentence") == 2
-    with pytest.raises(ValueError, match="object tells no offsets; allowed: a fast one"):
+    with pytest.raises(ValueError, match="object gives no offsets; allowed: a fast tokenizer"):
         TokenText.of("a", object())
 
 

@@ -1,8 +1,7 @@
 """Two runs compared: differences of curves, of intact losses and of effective contexts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -10,13 +9,16 @@ import pandas as pd
 
 from probe.analysis.bins import bin_edges
 from probe.analysis.effective import EffectiveContext
-from probe.analysis.fit import fit_curve
+from probe.analysis.fit import fit_curve, in_order
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.errors import ProbeError
+from probe.findings.compare.accuracy import COLUMNS as ACCURACY_COLUMNS
+from probe.findings.compare.accuracy import accuracy_rows, are_choices, other_choice
 from probe.findings.compare.differences import (
     CURVE_COLUMNS,
+    FAR_COLUMNS,
     MOST,
     Draws,
     PairSums,
@@ -24,6 +26,7 @@ from probe.findings.compare.differences import (
     by_octave,
     difference_rows,
     draw,
+    far_row,
     first_distance,
     floors,
     loss_rows,
@@ -33,6 +36,7 @@ from probe.findings.compare.differences import (
     reaches,
 )
 from probe.findings.compare.lengths import Lengths, context_frame, context_row, read_length
+from probe.findings.compare.matched import SETTINGS, at, by_value, confounds
 from probe.findings.compare.pair import (
     SIDES,
     Pairing,
@@ -50,20 +54,6 @@ from probe.findings.compare.pair import (
 from probe.results.folder import unique_labels
 from probe.text import counted
 
-SETTINGS = {
-    "model": ("model", "name"),
-    "model revision": ("model", "revision"),
-    "dtype": ("model", "dtype"),
-    "attention": ("config", "model", "attention"),
-    "patterns": ("config", "patterns"),
-    "data": ("data", "name"),
-    "window length": ("config", "windows", "length"),
-    "protocol": ("config", "protocol", "kind"),
-    "first_token": ("config", "first_token"),
-    "seed": ("config", "seed"),
-}
-"""What is named where two runs differ in it, and where ``run.json`` has it."""
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -75,18 +65,31 @@ class Comparison:
         pairing: ``windows`` (the same targets in both), ``documents`` (the same documents,
             resampled together) or ``none`` (resampled independently).
         curve: Difference of delta by condition, unit and bin, columns
-            :data:`probe.findings.compare.differences.CURVE_COLUMNS`: nats a token by distance in
+            :data:`probe.findings.compare.differences.CURVE_COLUMNS`: nats per token by distance in
             tokens, bits per byte by distance in bytes of text.
         octaves: The same by octave.
+        far: The same in one number a condition and unit, over the far half of the octaves, columns
+            :data:`probe.findings.compare.differences.FAR_COLUMNS`.
         contexts: Difference of effective contexts by condition, tolerance and unit, columns
             :data:`probe.findings.compare.lengths.COLUMNS`.
         losses: Difference of the intact loss, columns
             :data:`probe.findings.compare.differences.LOSS_COLUMNS`.
         patterns: Difference of what attention patterns lose, columns
-            :data:`probe.findings.compare.differences.PATTERN_COLUMNS`; nats a token, of runs whose
-            tokens are the same.
+            :data:`probe.findings.compare.differences.PATTERN_COLUMNS`; nats per token, of runs
+            whose tokens are the same.
+        accuracy: Difference of accuracy of two runs of protocol suffix, columns
+            :data:`probe.findings.compare.accuracy.COLUMNS`.
         notes: How the runs were matched and what differs, one line each.
+        caveats: What limits the comparison, the gravest first, one line each; all but the first are
+            among the notes too.
         confidence: Confidence of every interval.
+        about: What each of the runs is, with its name, its model and its data.
+        matching: How the runs were matched, the first of the notes about that.
+        pattern: The attention pattern that is told first: the first one of A's configuration that
+            both have; empty where there is none.
+        hindrance: Why the runs are no answers to one question; empty where they are.
+        has_length: Whether all text beyond a distance was perturbed in both, so that there are
+            lengths to compare.
     """
 
     a: str
@@ -94,16 +97,34 @@ class Comparison:
     pairing: Pairing
     curve: pd.DataFrame
     octaves: pd.DataFrame
+    far: pd.DataFrame
     contexts: pd.DataFrame
     losses: pd.DataFrame
     patterns: pd.DataFrame
+    accuracy: pd.DataFrame
     notes: tuple[str, ...]
+    caveats: tuple[str, ...]
     confidence: float
+    about: tuple[str, str]
+    matching: str
+    pattern: str = ""
+    hindrance: str = ""
+    has_length: bool = True
 
     @property
     def paired(self) -> bool:
         """Whether the differences are of the same targets."""
         return self.pairing == "windows"
+
+    @property
+    def unit(self) -> str:
+        """What distances are counted in where one unit is told: tokens, if both have the same."""
+        return "tokens" if (self.far["unit"] == "tokens").any() else "bytes"
+
+    @property
+    def condition(self) -> str | None:
+        """The condition that is told first, by its name alone: truncate, content, order."""
+        return next(iter(in_order(self.far["condition"].astype(str))), None)
 
 
 def compare(a: OpenRun, b: OpenRun) -> Comparison:
@@ -141,35 +162,72 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     documents = documents_of(connection, "a"), documents_of(connection, "b")
     per = bytes_per_token(connection, "a"), bytes_per_token(connection, "b")
     units = _units(runs, same, per)
-    lines = [
-        *_read_with(*runs),
-        *_matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES]),
-        *_differing(*runs),
-        *_far_lengths([far_range(connection, side) for side in SIDES]),
-        *_counted_in(units, same, None not in per),
-        *_lacking(*(conditions(connection, side) + patterns(connection, side) for side in SIDES)),
-    ]
+    read_with, differ = list(_read_with(*runs)), list(_differing(*runs))
+    how_matched = list(
+        _matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES])
+    )
+    far_lengths = list(_far_lengths([far_range(connection, side) for side in SIDES]))
+    counted_in = list(_counted_in(units, same, None not in per))
+    measured = [conditions(connection, side) + patterns(connection, side) for side in SIDES]
+    lines = [*read_with, *how_matched, *differ, *far_lengths, *counted_in, *_lacking(*measured)]
     rows = _by_condition(connection, runs, draw(documents, of_curves, how), units, per)
     draws = draw(documents, of_losses, how)
     attended = pattern_rows(connection, runs, draws, how.confidence)
     if len(attended) and all(unit.name != "tokens" for unit in units):
         attended = attended.head(0)
         rows.notes.append(
-            "attention patterns: compared in nats a token, which other tokens have not"
+            "attention patterns: compared in nats per token, which other tokens have not"
         )
     a, b = unique_labels([run.folder for run in runs])
+    warnings = [
+        f"{side}: {line}" for side, run in zip("AB", runs, strict=True) for line in run.warnings
+    ]
+    others = confounds(runs, "AB")
+    also = [f"they also differ in {'; '.join(others)}"] if others else []
     return Comparison(
         a,
         b,
         pairing=of_curves,
         curve=stacked(rows.curve, CURVE_COLUMNS),
         octaves=stacked(rows.octaves, CURVE_COLUMNS),
+        far=stacked(rows.far, FAR_COLUMNS)[[*FAR_COLUMNS]],
         contexts=context_frame(rows.contexts),
         losses=loss_rows(connection, draws, how.confidence, units),
         patterns=attended,
+        accuracy=_accuracy(connection, runs, draws),
         notes=(*lines, *rows.notes, *(warning for run in runs for warning in run.warnings)),
+        caveats=(*also, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
         confidence=how.confidence,
+        about=(
+            f"{a}, {runs[0].model} on {runs[0].data}",
+            f"{b}, {runs[1].model} on {runs[1].data}",
+        ),
+        matching=how_matched[0],
+        pattern=next((name for name in runs[0].patterns if name in set(attended["condition"])), ""),
+        hindrance=_hindrance(runs, measured),
+        has_length=all(run.has_length for run in runs),
     )
+
+
+def _hindrance(runs: tuple[OpenRun, OpenRun], measured: Sequence[Sequence[str]]) -> str:
+    """Why two runs measured no one thing; empty where they did."""
+    if are_choices(runs):
+        return other_choice(runs)
+    kinds = [run.folder.kind for run in runs]
+    if kinds[0] != kinds[1] and not all(run.has_length for run in runs):
+        return f"protocol {kinds[0]} of A and {kinds[1]} of B do not perturb the same text"
+    if not set(measured[0]) & set(measured[1]):
+        a, b = (", ".join(names[:3]) or "none" for names in measured)
+        return f"no condition is in both (A: {a}; B: {b})"
+    return ""
+
+
+def _accuracy(
+    connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, OpenRun], draws: Draws
+) -> pd.DataFrame:
+    if not are_choices(runs):
+        return stacked([], ACCURACY_COLUMNS)
+    return accuracy_rows(connection, runs, draws, runs[0].analysis.confidence)
 
 
 def _units(
@@ -198,8 +256,19 @@ class _Rows:
 
     curve: list[pd.DataFrame] = field(default_factory=list)
     octaves: list[pd.DataFrame] = field(default_factory=list)
+    far: list[pd.DataFrame] = field(default_factory=list)
     contexts: list[dict[str, object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def first_notes(self) -> list[str]:
+        """The notes on the condition and the unit that are told first."""
+        if not self.far:
+            return []
+        unit = self.far[0]["unit"].iloc[0]
+        condition, *_ = in_order(str(row["condition"].iloc[0]) for row in self.far)
+        start, middle = f"{condition} is compared up to ", f" {unit}, as far"
+        return [note for note in self.notes if note.startswith(start) and middle in note]
 
 
 def _by_condition(
@@ -227,6 +296,9 @@ def _by_condition(
             rows.notes.extend(_reached(condition, unit, ends))
             for sums, frames in ((pair, rows.curve), (by_octave(pair), rows.octaves)):
                 frames.append(difference_rows(sums, how.confidence, simultaneous=how.simultaneous))
+            rows.far.append(far_row(pair, how.confidence))
+            if not all(run.has_length for run in runs):
+                continue
             for a, b in _lengths(pair, runs, floor, sizes):
                 far = rows.octaves[-1].iloc[-1]
                 rows.contexts.append(context_row(a, b, unit, far, how.confidence))
@@ -271,7 +343,7 @@ def _lengths(
 def _differing(a: OpenRun, b: OpenRun) -> Iterator[str]:
     """What the runs differ in, one line each."""
     for name, keys in SETTINGS.items():
-        values = [_at(run.record, keys) for run in (a, b)]
+        values = [at(run.record, keys) for run in (a, b)]
         if None not in values and values[0] != values[1]:
             yield f"{name}: {values[0]} in A, {values[1]} in B"
 
@@ -287,8 +359,7 @@ def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
     """The analysis settings that the rows of a table do not share, one line each."""
     labels = unique_labels([run.folder for run in runs])
     for name, values in _unequal(runs):
-        each = ", ".join(f"{value} in {label}" for value, label in zip(values, labels, strict=True))
-        yield f"{name}: {each}; each row of the table is read with its own"
+        yield f"{name}: {by_value(values, labels)}; each row of the table is read with its own"
 
 
 def _unequal(runs: Sequence[OpenRun]) -> Iterator[tuple[str, list[str]]]:
@@ -354,9 +425,11 @@ def _counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterato
         yield "no text in one of the runs: not compared in bytes"
     for unit in units:
         if unit.name == "bytes":
+            per = f"{unit.per:.3g}"
             yield (
-                "a tolerance in bytes is one number of bits per byte for both runs: that of nats a"
-                f" token over {unit.per:.3g} bytes, the geometric mean of their average tokens"
+                "a tolerance in bytes is one number of bits per byte for both runs: that of nats"
+                f" per token over {per} byte{'' if per == '1' else 's'}, the geometric mean of"
+                " their average tokens"
             )
 
 
@@ -364,7 +437,9 @@ def _reached(condition: str, unit: Unit, ends: tuple[int, int]) -> Iterator[str]
     """That one run measures further than both are compared, where one does."""
     if ends[0] != ends[1]:
         further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
-        rule = f", where {1 - MOST:.0%} of its documents end" if unit.name == "bytes" else ""
+        rule = (
+            f", where {100 * (1 - MOST):.0f} % of its documents end" if unit.name == "bytes" else ""
+        )
         yield (
             f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
             f"{rule}; {further} goes to {max(ends):,}"
@@ -383,10 +458,3 @@ def _far_lengths(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
     if ranges[0] != ranges[1] and (0, 0) not in ranges:
         a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
         yield f"far tokens in the perturbed context: {a} in A, {b} in B"
-
-
-def _at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = record
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

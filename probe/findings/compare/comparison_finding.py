@@ -1,6 +1,6 @@
 """The comparison of two runs as a finding, and its chart."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,12 @@ from probe.findings.chart import (
     distance_axis,
     linear_axis,
 )
+from probe.findings.compare.accuracy import accuracy_table
 from probe.findings.compare.comparison import Comparison, compare
 from probe.findings.compare.lengths import SHOWN
 from probe.findings.curve import curve_series
 from probe.findings.table import Table, between, pivot, records
-from probe.text import difference, printable
+from probe.text import difference, printable, signed
 
 LINEAR = 10 * THRESHOLD
 """Differences that are all smaller than this are drawn to a linear scale."""
@@ -41,12 +42,12 @@ def comparison_finding(comparison: Comparison) -> Finding:
     """
     share = f"{comparison.confidence * 100:g} % intervals over documents"
     how = "paired" if comparison.paired else "unpaired"
-    losses = _means(comparison.losses, "intact loss", "unit", ".4f", "Intact loss")
-    tables = [replace(losses, captioned=False)]
+    losses = _means(comparison.losses, "intact loss", "unit", "{:.4f}".format, "Intact loss")
+    tables = [replace(losses, captioned=False), accuracy_table(comparison.accuracy)]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
-    caption = "Delta of attention patterns, B − A (nats a token)"
-    tables.append(_means(comparison.patterns, "pattern", "condition", "+.4f", caption))
+    caption = "Delta of attention patterns, B − A (nats per token)"
+    tables.append(_means(comparison.patterns, "pattern", "condition", signed, caption))
     return Finding(
         "comparison",
         "The difference of two runs",
@@ -135,11 +136,12 @@ def chart(
     )
 
 
-def _means(rows: pd.DataFrame, header: str, name: str, form: str, caption: str) -> Table:
+def _means(
+    rows: pd.DataFrame, header: str, name: str, form: Callable[[float], str], caption: str
+) -> Table:
     """The means of both runs and their difference, each row named by one of its columns."""
     cells = [
-        [row[name], f"{row['a']:{form}}", f"{row['b']:{form}}", row["text"]]
-        for row in records(_in_words(rows))
+        [row[name], form(row["a"]), form(row["b"]), row["text"]] for row in records(_in_words(rows))
     ]
     return Table(
         caption,

@@ -11,17 +11,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.analysis.bins import octave_edges, octave_index
-from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, ratio, resample_weights
+from probe.analysis.bootstrap import (
+    Bootstrap,
+    Floats,
+    band,
+    bootstrap,
+    pointwise_band,
+    ratio,
+    resample_weights,
+)
 from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums, binned, stacked
+from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.compare.pair import SIDES, Pairing
 
 VALUES = ("a", "b", "difference", "low", "high", "documents", "targets")
 CURVE_COLUMNS = ("condition", "unit", "distance_from", "distance_to", *VALUES)
 LOSS_COLUMNS = ("unit", *VALUES)
 PATTERN_COLUMNS = ("condition", *VALUES)
+FAR_COLUMNS = (*CURVE_COLUMNS, "octaves")
 
 ONE_BIN: NDArray[np.int64] = np.array([0, 1])
 """Edges of the bin of rows that are summed whatever their distance, which is 0 there."""
@@ -47,7 +57,7 @@ class Unit:
 
     @property
     def scale(self) -> float:
-        """From nats an average token to what is shown: nats a token, or bits per byte."""
+        """From nats an average token to what is shown: nats per token, or bits per byte."""
         return 1.0 if self.name == "tokens" else 1 / (self.per * float(np.log(2)))
 
 
@@ -220,7 +230,7 @@ def pair_sums(
 def floors(
     connection: duckdb.DuckDBPyConnection, unit: Unit, confidence: float
 ) -> tuple[NoiseFloor | None, NoiseFloor | None]:
-    """Noise floor of each run by octave of the unit (nats a token)."""
+    """Noise floor of each run by octave of the unit (nats per token)."""
     limits = []
     for side in SIDES:
         rows = connection.execute(
@@ -246,7 +256,7 @@ def difference_rows(
 
     Returns:
         The columns ``CURVE_COLUMNS``: ``a`` and ``b`` are the means, ``difference`` is B − A with
-        its limits, all in nats a token or, in bytes, bits per byte; ``documents`` and ``targets``
+        its limits, all in nats per token or, in bytes, bits per byte; ``documents`` and ``targets``
         are the smaller numbers of both runs.
     """
     apart = _difference(pair, confidence)
@@ -288,10 +298,55 @@ def by_octave(pair: PairSums) -> PairSums:
     return replace(pair, a=a, b=b, targets=np.asarray(targets, dtype=np.int64))
 
 
+def far_row(pair: PairSums, confidence: float) -> pd.DataFrame:
+    """The difference at far distances in one number: the mean over the far half of the octaves.
+
+    Which octaves these are is fixed before any loss is seen: of the *n* that at least six documents
+    of both runs measured (all, where there is none), those behind the first ``n // 2``; of eight
+    that end at 1,024 tokens 64 to 1,023. So there is one test a condition, and nothing is chosen by
+    its significance. Each octave counts alike, however many targets it has: protocols spread
+    targets over distances in different ways, and runs of two protocols would else be compared at
+    different distances.
+
+    Args:
+        pair: The sums of both by bin or octave.
+        confidence: Confidence of the limits.
+
+    Returns:
+        One row, columns ``FAR_COLUMNS``; ``documents`` is the smallest number of an octave, and
+        ``octaves`` their number.
+    """
+    pair = by_octave(pair)
+    rows = difference_rows(pair, confidence)
+    measured = np.flatnonzero(rows["documents"] >= FEWEST_DOCUMENTS)
+    known = measured if len(measured) else np.arange(len(rows))
+    far = known[len(known) // 2 :]
+    apart, chosen = _difference(pair, confidence), rows.iloc[far]
+    pooled = replace(
+        apart,
+        mean=apart.mean[far].mean(keepdims=True),
+        draws=apart.draws[:, far].mean(axis=1, keepdims=True),
+    )
+    (low,), (high,) = (limit * pair.unit.scale for limit in pointwise_band(pooled, confidence))
+    row = {
+        "condition": pair.condition,
+        "unit": pair.unit.name,
+        "distance_from": chosen["distance_from"].iloc[0],
+        "distance_to": chosen["distance_to"].iloc[-1],
+        **chosen[["a", "b", "difference"]].mean().to_dict(),
+        "low": low,
+        "high": high,
+        "documents": chosen["documents"].min(),
+        "targets": chosen["targets"].sum(),
+        "octaves": len(far),
+    }
+    return pd.DataFrame([row], columns=list(FAR_COLUMNS))
+
+
 def loss_rows(
     connection: duckdb.DuckDBPyConnection, draws: Draws, confidence: float, units: Iterable[Unit]
 ) -> pd.DataFrame:
-    """The difference of the intact losses, in nats a token and in bits per byte.
+    """The difference of the intact losses, in nats per token and in bits per byte.
 
     Args:
         connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
@@ -333,7 +388,7 @@ def pattern_rows(
         confidence: Confidence of the interval.
 
     Returns:
-        Columns ``PATTERN_COLUMNS``, nats a token, in order of name, without single heads. Targets
+        Columns ``PATTERN_COLUMNS``, nats per token, in order of name, without single heads. Targets
         that a pattern hides nothing from in either run are left out.
     """
     first_run, second_run = (patterns(connection, side) for side in SIDES)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
 from probe.findings.answer import short
 from probe.findings.base import Finding, register_of_all
@@ -16,6 +15,8 @@ from probe.findings.chart import Chart
 from probe.findings.compare.comparison import settings_apart
 from probe.findings.compare.comparison_finding import PLOT
 from probe.findings.compare.pair import create_token_bytes
+from probe.findings.compare.panels import PANELS
+from probe.findings.compare.pivot import main_condition
 from probe.findings.curve import overlay
 from probe.findings.positions import losses
 from probe.findings.table import Table, pivot, ranged, records
@@ -26,10 +27,10 @@ COLUMNS = (
     *("run", "model", "revision", "dtype", "attention", "data", "documents", "windows", "targets"),
     *("loss", "perplexity", "bits_per_byte", "condition"),
 )
-"""Columns in front of the tolerances: loss is the intact one (nats a token)."""
+"""Columns in front of the tolerances: loss is the intact one (nats per token)."""
 
 
-@register_of_all("runs", plots=[PLOT])
+@register_of_all("runs", plots=[PLOT, PANELS])
 def finding(
     runs: Sequence[OpenRun], findings_of_each: Sequence[Sequence[Finding]]
 ) -> Finding | None:
@@ -94,7 +95,7 @@ def curves_chart(runs: Sequence[OpenRun], *, answered: bool = False) -> Chart | 
     )
     rows = rows[~rows["grey"].astype(bool)]
     numbers = pivot(
-        "Delta (nats a token) by distance (tokens)",
+        "Delta (nats per token) by distance (tokens)",
         records(rows[rows["series"].isin(named)]),
         named,
         by="series",
@@ -121,30 +122,12 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
         The columns ``COLUMNS``, and for each tolerance ``1%`` (the answer in words) with
         ``1% length, 1% low, 1% high`` (tokens, missing beyond reach or where unresolved).
     """
-    condition = _condition(runs)
+    condition = main_condition(runs)
     labels = unique_labels([run.folder for run in runs])
     rows = []
     for run, label in zip(runs, labels, strict=True):
-        model = run.facts.model
-        by_condition = run.once(losses).by_condition
-        intact = by_condition.loc[by_condition["condition"] == "intact", "loss"]
-        loss = float(intact.iloc[0]) if len(intact) else np.nan
-        about: dict[str, object] = {
-            "run": label,
-            "model": run.model,
-            "revision": _short_revision(model.revision),
-            "dtype": str(model.dtype or "–"),
-            "attention": str(run.facts.config.model.get("attention") or "–"),
-            "data": run.data,
-            "documents": len(run.documents),
-            "windows": run.windows,
-            "targets": run.targets,
-            "loss": loss,
-            "perplexity": math.exp(loss),
-            "bits_per_byte": run.once(bits_per_byte),
-            "condition": condition,
-        }
-        rows.append(about | _answers(run, condition))
+        with run.reading():
+            rows.append({"run": label, **_about(run, condition), **_answers(run, condition)})
     tolerances = dict.fromkeys(
         tolerance.text for run in runs for tolerance in run.analysis.tolerances
     )
@@ -155,6 +138,28 @@ def run_table(runs: Sequence[OpenRun]) -> pd.DataFrame:
     frame = frame.astype(dict.fromkeys(whole, "Int64") | {"bits_per_byte": "float64"})
     frame[list(tolerances)] = frame[list(tolerances)].fillna("–")
     return frame
+
+
+def _about(run: OpenRun, condition: str) -> dict[str, object]:
+    """What a run is and how much it measured, the columns between its name and its answers."""
+    model = run.facts.model
+    by_condition = run.once(losses).by_condition
+    intact = by_condition.loc[by_condition["condition"] == "intact", "loss"]
+    loss = float(intact.iloc[0]) if len(intact) else np.nan
+    return {
+        "model": run.model,
+        "revision": _short_revision(model.revision),
+        "dtype": str(model.dtype or "–"),
+        "attention": str(run.facts.config.model.get("attention") or "–"),
+        "data": run.data,
+        "documents": len(run.documents),
+        "windows": run.windows,
+        "targets": run.targets,
+        "loss": loss,
+        "perplexity": math.exp(loss),
+        "bits_per_byte": run.once(bits_per_byte),
+        "condition": condition,
+    }
 
 
 def bits_per_byte(run: OpenRun) -> float | None:
@@ -205,15 +210,6 @@ def _answers(run: OpenRun, condition: str) -> dict[str, object]:
             for name, tokens in zip(("length", "low", "high"), context.lengths, strict=True):
                 cells[f"{tolerance.text} {name}"] = tokens
     return cells
-
-
-def _condition(runs: Sequence[OpenRun]) -> str:
-    """The condition of the table's lengths."""
-    conditions = [{context.condition for context in run.contexts} for run in runs]
-    ordered = in_order(name for names in conditions for name in names)
-    if not ordered or "truncate" in ordered:
-        return "truncate"
-    return max(ordered, key=lambda name: sum(name in names for names in conditions))
 
 
 def _short_revision(revision: object) -> str:

@@ -1,0 +1,158 @@
+"""A matrix of runs on the command line: scored one after another and compared, or planned."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probe.commands._visible import fail, note, say
+from probe.errors import ProbeError, UsageError
+from probe.text import aligned, counted
+
+if TYPE_CHECKING:
+    from probe.analysis.open_run import OpenRun
+    from probe.config import Config
+    from probe.runs.matrix import Matrix
+
+COMPARISON = "comparison"
+"""Name of the files about all runs, in the folder of the matrix."""
+
+
+def run_matrix(matrix: "Matrix", results: Path) -> None:
+    """Score every run that is not finished, then print and write the comparison of all.
+
+    Args:
+        matrix: The runs.
+        results: The folder that holds the folder of the matrix.
+
+    Raises:
+        UsageError: If that is the folder of a run.
+        ProbeError: At the end, if a run failed.
+    """
+    from probe.analysis.open_run import open_run
+    from probe.commands.run import score
+    from probe.runs.run import LastModel
+
+    folder, loader = results / matrix.name, LastModel()
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder} is the folder of a run; allowed: another name")
+    done: list[Path] = []
+
+    def work(config: "Config") -> None:
+        path = score(config, folder, loader)
+        with open_run(path) as run:
+            _keep(run)
+        done.append(path)
+
+    failed = _each(matrix, work)
+    if done:
+        with ExitStack() as stack:
+            _compare([stack.enter_context(open_run(path, write=False)) for path in done], folder)
+    _refuse(failed, matrix)
+
+
+def plan_matrix(matrix: "Matrix", *, time: bool) -> None:
+    """Count what every run would forward, and all together, and estimate how long that takes.
+
+    Args:
+        matrix: The runs.
+        time: Whether the models are loaded and timed.
+
+    Raises:
+        ProbeError: At the end, if a run has a mistake.
+    """
+    from probe.commands.plan import duration, timed
+    from probe.runs.experiment import prepare
+    from probe.runs.plan import costs, planned_batch
+    from probe.runs.run import LastModel, notes
+
+    loader, names = LastModel(), list[str]()
+    sums: list[list[float]] = []
+
+    def work(config: "Config") -> None:
+        experiment = prepare(config)
+        experiment.check_sources()
+        for line in notes(experiment, len(experiment.windows)):
+            note(line)
+        cost = costs(experiment, planned_batch(config), set())
+        numbers = [len(experiment.documents), cost.windows, cost.branches, cost.tokens]
+        seconds = [timed(loader(experiment), experiment, cost).seconds] if time else []
+        names.append(config.name)
+        sums.append([*numbers, *seconds])
+
+    failed = _each(matrix, work)
+    header = ["run", "documents", "windows", "branches", "tokens", *(["time"] if time else [])]
+    whole = [sum(column) for column in zip(*sums, strict=True)]
+    rows = [*zip(names, sums, strict=True), *([("all", whole)] if sums else [])]
+    cells = [
+        [name, *(f"{number:,}" for number in own[:4]), *(map(duration, own[4:]))]
+        for name, own in rows
+    ]
+    say(aligned([header, *cells], numbers=True))
+    _refuse(failed, matrix)
+
+
+def _each(matrix: "Matrix", work: Callable[["Config"], None]) -> list[str]:
+    """Do something with every run; one that fails is named, and the others go on.
+
+    Returns:
+        The names of those that failed.
+    """
+    from probe.commands.main import message_of
+
+    failed = []
+    for number, config in enumerate(matrix.runs, start=1):
+        say(f"{number} of {len(matrix.runs)}: {config.name}", err=True)
+        try:
+            work(config)
+        except Exception as error:  # whatever it is, the others do not depend on it
+            if os.environ.get("PROBE_DEBUG"):
+                raise
+            fail(f"{config.name}: {message_of(error)}")
+            failed.append(config.name)
+    return failed
+
+
+def _refuse(failed: Sequence[str], matrix: "Matrix") -> None:
+    if failed:
+        runs = counted(len(matrix.runs), "run")
+        raise ProbeError(f"{len(failed)} of {runs} failed: {', '.join(failed)}")
+
+
+def _keep(run: "OpenRun") -> None:
+    """The numbers and figures of one run in its folder; its answer is printed."""
+    from probe.commands.report import draw, noting_unwritten
+    from probe.findings.base import findings, write_files
+
+    with noting_unwritten():
+        found = findings(run, brief=True)
+        for sentence in [one.sentence for one in found if one.level == "answer" and one.sentence]:
+            say(sentence)
+        for finding in found:
+            draw(finding, run.path / "figures")
+        write_files(run, found)
+
+
+def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
+    """Print models × data, and write all that is known of it beside the run folders."""
+    from probe.findings.chart import EmptyChartError
+    from probe.findings.compare.panels import panels
+    from probe.findings.compare.pivot import Value, cells, together
+    from probe.render.figures import save
+    from probe.render.table_formats import markdown
+    from probe.render.terminal import text
+    from probe.results.files import csv_text, write_text
+
+    value = Value()
+    say(f"\n{text(together(runs, value), wrap=True)}\n")
+    tables = together(runs, value, every=True).tables
+    table, numbers = folder / f"{COMPARISON}.md", folder / f"{COMPARISON}.csv"
+    write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
+    write_text(numbers, csv_text(cells(runs, value)))
+    say(f"All runs: {table}, {numbers}")
+    try:
+        for file in save(panels(runs), folder / COMPARISON):
+            say(f"All runs: {file}")
+    except EmptyChartError as error:
+        note(f"no figure of all runs: {error}")
