@@ -26,6 +26,8 @@ _Targets = tuple[Integers, Integers, Integers, Floats]
 NONE: Integers = np.empty(0, dtype=np.int64)
 OCCURRENCES, DOCUMENTS = 3, 2
 """Fewest occurrences, and documents with one, of words and tokens that are ranked."""
+MOST_WINDOWS = 1000
+"""Windows that are looked at; of a larger run every so many documents are."""
 NAMED, SHOWN, PLACED, PLACES = 3, 15, 10, 3
 """Words of the sentence; rows of a table; words of which places are shown; places of each."""
 KEPT = 1000
@@ -73,7 +75,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if span is None:
         return None
     condition, confidence = str(run.main_condition), run.analysis.confidence
-    found = _Occurrences(run, condition, span)
+    documents = run.documents[:: -(-run.windows // MOST_WINDOWS)]
+    found = _Occurrences(run, condition, span, documents)
     words, tokens = (ranked(found.moments(kind), confidence) for kind in ("word", "token"))
     every = pd.concat([_spelled(found, "word", words), _spelled(found, "token", tokens)])
     files = {"far_words.csv": every.assign(condition=condition, **span)[list(COLUMNS)]}
@@ -97,8 +100,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
             " left out.",
             LIMITS,
             SELECTED,
+            *_sampled(run, documents),
         ],
     )
+
+
+def _sampled(run: OpenRun, documents: Sequence[str]) -> list[str]:
+    """What is said where not all documents were looked at."""
+    if len(documents) == len(run.documents):
+        return []
+    return [f"Looked at are {len(documents):,} of {len(run.documents):,} documents, evenly taken."]
 
 
 def far_distances(run: OpenRun) -> dict[str, int] | None:
@@ -229,14 +240,17 @@ class _Occurrences:
         run: The open run.
         condition: The condition.
         span: ``distance_from, distance_to`` (tokens).
+        documents: Those that are looked at.
     """
 
-    def __init__(self, run: OpenRun, condition: str, span: Mapping[str, int]) -> None:
+    def __init__(
+        self, run: OpenRun, condition: str, span: Mapping[str, int], documents: Sequence[str]
+    ) -> None:
         self._texts: dict[int, str] = {}
         self._words: dict[str, int] = {}
         self._documents: list[str] = []
         self._tallies = {"token": _Tally(), "word": _Tally()}
-        deltas = _deltas(run, condition, span)
+        deltas = _deltas(run, condition, span, documents)
         missing = Counter(document for document, _ in deltas)
         read: dict[str, list[tuple[_Targets, _Targets]]] = defaultdict(list)
         for windows in batches(run, TokenCounts(NONE, NONE)):
@@ -305,7 +319,7 @@ class _Occurrences:
 
 
 def _deltas(
-    run: OpenRun, condition: str, span: Mapping[str, int]
+    run: OpenRun, condition: str, span: Mapping[str, int], documents: Sequence[str]
 ) -> dict[tuple[str, int], tuple[Integers, Floats]]:
     """Positions and mean deltas (nats) of the targets at some distances, by window.
 
@@ -318,9 +332,10 @@ def _deltas(
             SELECT document, "window", position, avg(delta) AS delta FROM targets
             WHERE condition = $condition AND NOT grey
                 AND distance >= $distance_from AND distance < $distance_to
+                AND document IN (SELECT unnest($documents))
             GROUP BY ALL
         ) GROUP BY ALL""",
-        {"condition": condition, **span},
+        {"condition": condition, **span, "documents": list(documents)},
     )
     found = {}
     while some := rows.fetchmany(BATCH):
