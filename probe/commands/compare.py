@@ -140,8 +140,8 @@ def _say_cells(
     """Models × data in the form that is asked for."""
     from probe.findings.base import json_text
     from probe.findings.compare.comparison import compare
+    from probe.findings.compare.comparison_record import comparison_record
     from probe.findings.compare.pivot import cells, chosen, together
-    from probe.findings.compare.record import comparison_record
     from probe.render.table_formats import latex, markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text

@@ -57,7 +57,7 @@ def command(
 
         if finished is not None or octaves is not None:
             raise UsageError("--from and --octaves take one run; this is a matrix of several")
-        plan_matrix(settled, time=time)
+        plan_matrix(settled, (lambda *run: timed(*run).seconds) if time else None)
         return
     precision = precision_table(settled, finished, octaves)
     quiet()
@@ -200,15 +200,14 @@ def estimate(experiment: "Experiment", cost: "Planned") -> str:
     whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
     return (
         ("" if found.branching else whole)
-        + f"About {duration(found.seconds)} on {model.device} in {kind} "
+        + f"About {_duration(found.seconds)} on {model.device} in {kind} "
         f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
         f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
         f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache a window"
     )
 
 
-def duration(seconds: float) -> str:
-    """A time in words, as exact as an estimate is."""
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
