@@ -72,7 +72,7 @@ def test_all_are_scored_compared_and_resumed(content: dict[str, Any], tmp_path: 
         again = probe("run", config, "--results", results)
     assert again.exit_code == 0, again.output
     assert load.call_count == 0
-    assert before == {part: part.stat().st_mtime_ns for part in before}
+    assert before == {part: part.stat().st_mtime_ns for part in scored}
     assert again.stdout == out
 
     compared = probe("compare", *folders, "--format", "json")
