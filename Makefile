@@ -8,10 +8,10 @@ TORCH_INDEX ?=
 # Files of tests side by side, a file in one process: what it makes once is made once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # What is linted: a file of yours in this folder is yours.
-OURS := cli.py probe tests benchmarks notebooks
+OURS := cli.py probe tests benchmarks notebooks docs
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint fast size setup clean
+.PHONY: demo test lint fast size docs package setup clean
 
 demo: setup ## How many tokens of context does a real model use on real text?
 	$(BIN)/probe run configs/demo.yaml
@@ -24,6 +24,12 @@ size: setup ## How large the house is: modules, lines, circles of imports.
 
 fast: setup ## The tests that need no weights, no browser and no notebook, on a few families of models.
 	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families" tests
+
+package: setup ## The sdist and the wheel in dist/, and the wheel tried where nothing else of ours is.
+	.ci/package $(BIN)/python
+
+docs: setup ## The site of the documentation, in site/; a link that leads nowhere fails it.
+	$(BIN)/python docs/site.py site
 
 lint: setup
 	$(BIN)/ruff check $(OURS)

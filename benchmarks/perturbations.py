@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.commands._text import OLDER, OTHER, TEXT
+from probe.api.texts import OLDER, OTHER, TEXT
 from probe.commands.options import quiet
 from probe.models.load import open_source
 from probe.perturbations.condition import parse

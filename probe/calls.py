@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from probe.errors import UsageError
-from probe.text import shown
+from probe.text import shown, suggestion
 
 LIMITS = {"characters": 10_000, "signs of addition": 500}
 """How much of each such a text may have: nobody writes more by hand."""
@@ -122,7 +122,7 @@ class Call:
             if name is None:
                 raise self.mistake("'**' is not allowed", parameters)
             if name not in known:
-                raise self.mistake(f"unknown parameter {shown(name)}", parameters)
+                raise self.mistake(f"unknown parameter {shown(name)}", parameters, meant=name)
             if name in given:
                 raise self.mistake(f"parameter {shown(name)} is given twice", parameters)
             given[name] = value_of(name, node)
@@ -140,9 +140,12 @@ class Call:
             if parameter.name not in given and parameter.default is inspect.Parameter.empty:
                 raise self.mistake(f"parameter {parameter.name!r} is required", parameters)
 
-    def mistake(self, what: str, parameters: Sequence[inspect.Parameter]) -> UsageError:
-        """An error that ends with the parameters that there are."""
-        return UsageError(f"{what}; parameters of {self.name}: {listed(parameters) or 'none'}")
+    def mistake(
+        self, what: str, parameters: Sequence[inspect.Parameter], *, meant: str = ""
+    ) -> UsageError:
+        """An error that ends with the parameters that there are, the nearest to *meant* first."""
+        there = f"parameters of {self.name}: {listed(parameters) or 'none'}"
+        return UsageError(f"{what}{suggestion(meant, [one.name for one in parameters], there)}")
 
 
 def literal(node: ast.expr) -> Any:

@@ -1,12 +1,52 @@
-"""Checks of parameter values: each error names the parameter, the value and what is allowed."""
+"""Checks of values: each error names what they are of, the value and what is allowed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.random import Generator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from probe.text import shown
+from probe.text import shown, suggestion
+
+
+class Part(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, values do not change.
+
+    What stands below a field says what it is, also in `probe list` and `probe init`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def allowed(words: str) -> WrapValidator:
+    """Answer a value of none of several types with one line, not with one for each type."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"allowed: {words}") from error
+
+    return WrapValidator(validate)
+
+
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("allowed: text to show, on one line")
+    return text.strip()
+
+
+Label = Annotated[str, Field(max_length=200), AfterValidator(_label)]
+"""What the user calls a model or a data set."""
 
 
 def count(parameter: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -62,8 +102,9 @@ def one_of(parameter: str, value: Any, allowed: Sequence[Any]) -> None:
         ValueError: If *value* is none of these, or of another type.
     """
     if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        hint = suggestion(value, [choice for choice in allowed if isinstance(choice, str)])
         raise ValueError(
-            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}"
+            f"{parameter} must be {' or '.join(map(repr, allowed))}; got {shown(value)}{hint}"
         )
 
 

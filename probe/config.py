@@ -1,8 +1,10 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -13,22 +15,21 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from probe.attention.parse import expand
-from probe.corpus.dataset import DataOptions, expand_home, file_format
+from probe.checks import Label, Part, allowed
+from probe.corpus.dataset import DataOptions
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
 from probe.protocols import registry
-from probe.protocols.base import Part, Plan, Protocol, WindowsConfig
+from probe.protocols.base import Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
-from probe.text import MOST, one_line, shown
+from probe.text import MOST, one_line, shown, suggestion
 
 Measure = Literal["nll", "kl", "top1", "entropy"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
@@ -38,103 +39,45 @@ MOST_TOLD = 20
 """Mistakes that are told one by one."""
 MOST_VALUES = 1_000_000
 """Values that a configuration may hold."""
-DataFiles = str | list[str] | dict[str, str | list[str]]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
-
-
-def allowed(words: str) -> WrapValidator:
-    """Answer a value of none of several types with one line, not with one for each type."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            raise ValueError(f"allowed: {words}") from error
-
-    return WrapValidator(validate)
 
 
 class ModelConfig(Part):
     """Which model, and how it is loaded."""
 
     path: str
+    """hub name, folder, GGUF file, or package://<package>/<file>.gguf"""
+    label: Label | None = None
+    """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
+    """branch, tag or commit on the hub"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"
+    """auto: CUDA where there is one, else the CPU"""
     attention: str = "sdpa"
+    """attention implementation of transformers"""
     trust_remote_code: bool = False
+    """run the code that comes with a model of the hub"""
 
 
-class DataConfig(Part):
-    """Which documents; the keys are those of `probe.corpus.dataset.DataOptions`."""
-
-    path: str
-    name: str | None = None
-    revision: str | None = None
-    split: str = "train"
-    options: dict[str, Any] = Field(default_factory=dict)
-    data_files: Annotated[
-        DataFiles | None, allowed("a path or glob, a list of them, or such a list for each split")
-    ] = None
-    text_column: str = "text"
-    ids_column: str | None = None
-    max_documents: PositiveInt | None = None
-    group_column: str | None = None
-    metadata_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
-    spans_column: str | None = None
-    prompt_columns: Annotated[tuple[str, ...], allowed("a list of columns")] = ()
-    answer_column: str | None = None
-    streaming: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _files(cls, content: Any) -> Any:
-        """A path that names files or a glob of them is written out: their format, and the files."""
-        path = content.get("path") if isinstance(content, dict) else None
-        if not isinstance(path, str):
-            return content
-        path = str(expand_home(path)) if path.startswith("~") else path
-        try:
-            found = None if content.get("data_files") else file_format(path)
-        except OSError as error:
-            raise ValueError(f"path: {error.strerror}") from error
-        files = {} if found is None else {"data_files": [path]}
-        return {**content, "path": found or path, **files}
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "DataConfig":
-        if bool(self.prompt_columns) != (self.answer_column is not None):
-            raise ValueError("prompt_columns and answer_column go together; one of them is missing")
-        if self.prompt_columns and (self.spans_column or self.ids_column):
-            raise ValueError(
-                "prompt_columns make their own passages; allowed without: spans_column, ids_column"
-            )
-        if self.spans_column and self.ids_column:
-            raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
-        return self
+class DataConfig(DataOptions):
+    """Which documents; columns that describe them are token classes, too."""
 
     @field_validator("metadata_columns")
     @classmethod
-    def _free(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _classes(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         from probe.classes.registry import check_columns
 
         check_columns(columns)
-        read = info.data.get("ids_column") or info.data.get("text_column")
-        if read in columns:
-            raise ValueError(
-                f"{shown(read)} holds the documents themselves; allowed: other columns"
-            )
         return columns
-
-    def as_options(self) -> DataOptions:
-        """The same, as the corpus takes it."""
-        return DataOptions(**self.model_dump())
 
 
 class AnalysisConfig(Part):
     """How the rows are summarised; no part of a run's identity."""
 
     tolerances: list[str] = Field(default=["1%", "2%", "5%", "10%"], min_length=1)
+    """what may be lost: a share of perplexity, or nats per token"""
     bins_per_octave: Annotated[int, Field(ge=1, le=64)] = 8
     resamples: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -153,9 +96,10 @@ class AnalysisConfig(Part):
     @field_validator("classes")
     @classmethod
     def _known(cls, classes: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        from probe.classes.registry import choose
+        from probe.classes.registry import choose, is_user
 
         if classes:
+            classes = [_beside(one, info) if is_user(one) else one for one in classes]
             columns = (info.context or {}).get("metadata_columns", ())
             choose(classes, {column: {} for column in columns})
         return classes
@@ -167,18 +111,34 @@ class _RunFile(str):
     error: UsageError | None = None
 
 
-def _loaded(file: str) -> str:
+def _beside(file: str, info: ValidationInfo) -> str:
+    """A Python file beside the configuration, or else as seen from the working directory.
+
+    Args:
+        file: Its path; a function in it may follow behind a colon.
+        info: What is known of the configuration.
+    """
+    folder: Path | None = (info.context or {}).get("folder")
+    name = file.rpartition(":")[0] or file
+    with suppress(OSError, ValueError):  # a name that is too long, or holds NUL
+        if folder is not None and (folder / name).is_file():
+            return str(folder / file)
+    return file
+
+
+def _loaded(file: str, info: ValidationInfo) -> str:
+    file = _beside(file, info)
     run_file(file)
     return file
 
 
-def _run(file: Any) -> Any:
+def _run(file: Any, info: ValidationInfo) -> Any:
     """Run a file of the user's own; what is wrong with it is kept for the field's own check."""
     if not isinstance(file, str) or isinstance(file, _RunFile):
         return file
-    known = _RunFile(file)
+    known = _RunFile(_beside(file, info))
     try:
-        run_file(file)
+        run_file(known)
     except UsageError as error:
         known.error = error
     return known
@@ -204,8 +164,8 @@ def _by_kind(protocol: Any) -> Any:
     kind = _kind(protocol)
     found = registry.protocol_of(kind)
     if found is None:
-        known = ", ".join(map(repr, registry.kinds()))
-        words = {"words": f"is {shown(kind)}; allowed: {known}"}
+        allowed = f"allowed: {', '.join(map(repr, registry.kinds()))}"
+        words = {"words": f"is {shown(kind)}{suggestion(kind, registry.kinds(), allowed)}"}
         unknown = PydanticCustomError(UNKNOWN_KIND, "{words}", words)
         mistake = InitErrorDetails(type=unknown, loc=("kind",), input=kind)
         raise ValidationError.from_exception_data("protocol", [mistake])
@@ -216,31 +176,39 @@ class Config(Part):
     """A whole experiment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+    """of the run and of its folder in results; the same name goes on where it stopped"""
     model: ModelConfig
     data: DataConfig
     windows: WindowsConfig = WindowsConfig()
     protocols: list[Annotated[str, BeforeValidator(_was_run)]] = Field(default_factory=list)
+    """Python files with protocols of your own, beside this file or in the working directory"""
     protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_by_kind)] = SweepProtocol()
     perturbations: list[Annotated[str, AfterValidator(_loaded)]] = Field(default_factory=list)
+    """Python files with perturbations of your own, beside this file or in the working directory"""
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
+    """what is done to far text; probe list has others"""
     first_token: Literal["keep", "none", "published"] = "keep"
+    """keep puts the BOS, or a window's first token, in front of every condition"""
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
+    """random draws of every condition"""
     measures: list[Measure] = Field(default=["nll"], min_length=1)
+    """nll, kl, top1, entropy"""
     patterns: Literal["dense", "flex"] = "dense"
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"
     )
     seed: Annotated[int, Field(ge=0)] = 0
+    """of the sample of documents, the windows and the draws"""
     analysis: AnalysisConfig = AnalysisConfig()
 
     @model_validator(mode="before")
     @classmethod
-    def _completed(cls, content: Any) -> Any:
+    def _completed(cls, content: Any, info: ValidationInfo) -> Any:
         """What was not said and follows from the protocol, once the files that have it are run."""
         if not isinstance(content, Mapping):
             return content
         if isinstance(files := content.get("protocols"), list | tuple):
-            content = {**content, "protocols": [_run(file) for file in files]}
+            content = {**content, "protocols": [_run(file, info) for file in files]}
         protocol = content.get("protocol")
         known = registry.protocol_of(_kind(protocol)) if isinstance(protocol, Mapping) else None
         return known.defaults(content) if known else content
@@ -338,7 +306,7 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
     Raises:
         UsageError: Every mistake, a line each: its path, the value, what is allowed.
     """
-    return check(changed(read_file(path), changes), where=str(path))
+    return check(changed(read_file(path), changes), where=str(path), folder=path.parent)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -373,12 +341,16 @@ def changed(content: dict[str, Any], changes: Sequence[tuple[str, str]]) -> dict
     return content
 
 
-def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
+def check(
+    content: Mapping[str, Any], where: str = "configuration", folder: Path | None = None
+) -> Config:
     """Make a configuration of plain values, as a notebook has them.
 
     Args:
         content: What a YAML file would hold.
         where: What to call it in the message.
+        folder: Where Python files that it names are looked for first; then, and by default, they
+            are seen from the working directory.
 
     Raises:
         UsageError: Every mistake, a line each.
@@ -389,9 +361,9 @@ def check(content: Mapping[str, Any], where: str = "configuration") -> Config:
     if "matrix" in content:
         raise UsageError(f"{where} holds a matrix of runs; allowed: one run")
     try:
-        config = Config.model_validate(content, context=_columns(content))
+        config = Config.model_validate(content, context=_columns(content) | {"folder": folder})
     except ValidationError as error:
-        mistakes = [f"  {_mistake(detail)}" for detail in error.errors()[:MOST_TOLD]]
+        mistakes = [f"  {_mistake(detail, content)}" for detail in error.errors()[:MOST_TOLD]]
         if (more := error.error_count() - len(mistakes)) > 0:
             mistakes.append(f"  … and {more:,} more")
         told = "\n".join(mistakes)
@@ -466,18 +438,53 @@ def _change(content: dict[str, Any], key: str, value: str) -> None:
         ) from error
 
 
-def _mistake(detail: Any) -> str:
-    """One pydantic error as one line in the words of the file."""
+def _mistake(detail: Any, content: Mapping[str, Any]) -> str:
+    """One pydantic error as one line in the words of the file.
+
+    Args:
+        detail: The error.
+        content: The plain values.
+    """
     if not detail["loc"]:  # of keys together: it names them itself
         return str(detail["msg"]).removeprefix("Value error, ")
     path = one_line(".".join(map(str, detail["loc"])))
     value = shown(detail["input"])
     if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key (value {value})"
+        return f"{path}: unknown key (value {value}){_meant_key(detail['loc'], content)}"
     if detail["type"] == "missing":
         return f"{path}: is missing"
     if detail["type"] == UNKNOWN_KIND:
         return f"{path}: {detail['msg']}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     said = detail["type"] == "value_error" and value in message
-    return f"{path}: {message}" + ("" if said else f"; got {value}")
+    choices = re.findall("'([^']*)'", message) if detail["type"] == "literal_error" else []
+    meant = suggestion(detail["input"], choices)
+    return f"{path}: {message}" + ("" if said else f"; got {value}{meant}")
+
+
+def _meant_key(place: Sequence[str | int], content: Mapping[str, Any]) -> str:
+    """The key that an unknown one was probably meant to be: one of its part, or of another part."""
+    *parents, key = place
+    parts = _parts(content)
+    beside = parts.get(".".join(map(str, parents)), ())
+    if known := suggestion(key, beside):
+        return known
+    elsewhere = [f"{part}.{name}" for part, names in parts.items() for name in names if part]
+    return suggestion(key, [name for name in elsewhere if name.rpartition(".")[2] == key])
+
+
+def _parts(content: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """The keys of every part of a configuration, by the part's path; of the whole by the empty."""
+    protocol = content.get("protocol")
+    kind = registry.protocol_of(_kind(protocol if isinstance(protocol, Mapping) else {}))
+    waiting: list[tuple[str, type[Part]]] = [("", Config)]
+    found: dict[str, Sequence[str]] = {}
+    while waiting:
+        path, part = waiting.pop()
+        found[path] = list(part.model_fields)
+        for name, field in part.model_fields.items():
+            inner = kind if not path and name == "protocol" else field.annotation
+            types = [one for one in (inner, *get_args(inner)) if isinstance(one, type)]
+            inside = f"{path}.{name}" if path else name
+            waiting += [(inside, one) for one in types if issubclass(one, Part)]
+    return found

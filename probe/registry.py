@@ -1,6 +1,5 @@
 """Functions by name: registering one, finding one, listing all; running a file that has some."""
 
-import difflib
 import hashlib
 import inspect
 import keyword
@@ -14,7 +13,7 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from probe.errors import UsageError
-from probe.text import one_line, shown
+from probe.text import one_line, shown, suggestion
 
 Function = Callable[..., Any]
 
@@ -63,10 +62,9 @@ class Registry(Generic[Registered]):
             self.load_builtins()
         if name in self.entries:
             return self.entries[name]
-        nearest = difflib.get_close_matches(name, self.entries, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        known = ", ".join(self.names())
-        raise UsageError(f"unknown {self.kind} {shown(name)}; {hint}known: {known}{self.others}")
+        known = f"known: {', '.join(self.names())}{self.others}"
+        hint = suggestion(name, self.entries, known)
+        raise UsageError(f"unknown {self.kind} {shown(name)}{hint}")
 
     def load_builtins(self) -> None:
         """Import the modules of this package that register; once is enough."""

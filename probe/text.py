@@ -1,10 +1,12 @@
 """Text for people: what others wrote made safe to show, numbers and columns, names of files."""
 
+import difflib
 import hashlib
+import json
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 MOST = 200
@@ -52,10 +54,57 @@ def shown(value: object, most: int = MOST) -> str:
     return text
 
 
+def suggestion(value: object, known: Iterable[str], then: str = "") -> str:
+    """What was probably meant by a name that there is not: ``; did you mean 'sweep'?``.
+
+    Args:
+        value: What was written.
+        known: The names that there are.
+        then: What follows, such as ``allowed: 'sweep', 'grid'``.
+
+    Returns:
+        What goes behind the words that refuse the name: the question, where a name comes near, and
+        *then*, in one sentence with them.
+    """
+    near = {name.lower(): name for name in reversed([*known])}
+    written = str(value)[:MOST].lower()
+    closest = difflib.get_close_matches(written, near, n=1)
+    parts = [*(f"did you mean {near[name]!r}?" for name in closest), *filter(None, [then])]
+    return f"; {' '.join(parts)}" if parts else ""
+
+
 def one_line(text: object, most: int = 300) -> str:
     """What others say, such as an error of a library, on one line of at most *most* characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's own types: what is not finite is ``None``, floats have eight digits.
+
+    Args:
+        value: Dictionaries, lists, tuples, numbers of numpy's too, texts.
+    """
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """A value as JSON, indented, its keys in their order and a newline at the end.
+
+    Args:
+        value: See :func:`plain`.
+        ascii_only: Whether all other characters are escaped: any terminal and encoding will do.
+    """
+    text = json.dumps(plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    return f"{text}\n"
 
 
 def slug(text: str) -> str:
@@ -118,21 +167,28 @@ def limits(lower: int, upper: int, start: int = 0) -> str:
     return f"{f'≤ {start:,}' if lower < start else f'{lower:,}'}–{upper:,}"
 
 
-def greater(lower: int | None, estimate: int | None, bound: int) -> str:
-    """A length whose interval has no upper limit: ``> 640 (estimate beyond 1,024)``.
+def greater(lower: int | None, bound: int) -> str:
+    """A length whose interval has no upper limit: ``> 640``.
 
     The number behind ``>`` is always the interval's lower limit.
 
     Args:
         lower: The lower limit (tokens); ``None`` where it lies beyond *bound* itself.
-        estimate: The estimate, ``None`` beyond *bound*.
-        bound: How far the estimate could be told.
+        bound: Up to where it is known to lie beyond.
     """
-    if lower is None or (estimate is None and lower >= bound):
-        return f"> {bound:,}"
+    return f"> {bound if lower is None else lower:,}"
+
+
+def open_end(estimate: int | None, bound: int) -> str:
+    """What ``> x`` leaves open: ``estimate 704, no upper bound within the measured range``.
+
+    Args:
+        estimate: The estimate (tokens), ``None`` beyond *bound*.
+        bound: Up to where the length is known to lie beyond.
+    """
     if estimate is None:
-        return f"> {lower:,} (estimate beyond {bound:,})"
-    return f"> {lower:,} (estimate {estimate:,}; open above)"
+        return f"estimate beyond {bound:,}"
+    return f"estimate {estimate:,}, no upper bound within the measured range"
 
 
 def wrapped(text: str, indent: str = "  ") -> str:

@@ -1,5 +1,6 @@
 """The configuration: what a file means, and every mistake in it told at once."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,10 @@ def test_every_mistake_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"protocol": {"kind": "swoop"}}, "protocol.kind: is 'swoop'; allowed: 'sweep', 'grid'"),
+        (
+            {"protocol": {"kind": "swoop"}},
+            "protocol.kind: is 'swoop'; did you mean 'sweep'? allowed: 'sweep', 'grid'",
+        ),
         ({"protocol": {"kind": "grid"}}, "protocol.distances: is missing"),
         ({"protocol": {"reach": 9, "grid": 1}}, "protocol.grid: unknown key (value 1)"),
         ({"sweep": {"reach": 9}}, "sweep: unknown key (value {'reach': 9})"),
@@ -113,6 +117,38 @@ def test_one_mistake(changes: dict[str, Any], line: str) -> None:
     """The path is that of the file, whatever is tried on the value."""
     (found,) = mistakes(**changes)
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ({"widnows": {}}, "windows"),
+        ({"windows": {"lenght": 64}}, "length"),
+        ({"data": {"path": "text", "max_documnts": 3}}, "max_documents"),
+        ({"protocol": {"raech": 9}}, "reach"),
+        ({"protocol": {"kind": "grid", "distances": [8], "targets": {"alon": True}}}, "alone"),
+        ({"protocol": {"kind": "swep"}}, "sweep"),
+        ({"max_documents": 3}, "data.max_documents"),  # a key of another part
+        ({"windows": {"tolerances": ["1%"]}}, "analysis.tolerances"),
+        ({"measures": ["kll"]}, "kl"),
+        ({"model": {"path": "m", "dtype": "bloat16"}}, "bfloat16"),
+        ({"conditions": ["shufle"]}, "shuffle"),
+        ({"conditions": ["shuffle(spn=3)"]}, "span"),
+        ({"conditions": ["shuffle(unit='wrod')"]}, "word"),
+        ({"conditions": ["replace(source='documnt')"]}, "document"),
+        ({"conditions": ["keep(what='NUON')"]}, "NOUN"),
+        ({"conditions": ["attend(locl(3))"]}, "local"),
+        ({"conditions": ["attend(local(wide=3))"]}, None),
+        ({"analysis": {"tolerances": ["1 nast"]}}, "nats"),
+        ({"analysis": {"classes": ["frequncy"]}}, "frequency"),
+        ({"xyzzy": 1}, None),
+    ],
+)
+def test_what_was_meant(changes: dict[str, Any], meant: str | None) -> None:
+    """Of keys, kinds, values, perturbations, parameters, units and classes the nearest is named."""
+    (found,) = mistakes(**changes)
+    asked = re.findall("; did you mean '([^']*)'\\?", found)
+    assert asked == ([] if meant is None else [meant])
 
 
 @pytest.mark.parametrize(
@@ -352,3 +388,51 @@ def test_keys_that_contradict_one_another_are_one_line() -> None:
     (line,) = mistakes(conditions=["truncate", "drop_target"])
     assert "'drop_target' depends on its target" in line
     assert line.endswith("targets: {alone: true}")
+
+
+OWN_FILE = """
+from probe.perturbations.registry import register
+
+@register("{name}")
+def own(far, *, rng):
+    return far
+
+def word(window):
+    return [None] * len(window)
+"""
+
+
+def test_files_stand_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python files are looked for beside the configuration, then in the working directory."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN_FILE.format(name="beside_a_config"), encoding="utf-8")
+    (tmp_path / "own.py").write_text("raise SystemExit", encoding="utf-8")
+    (tmp_path / "other.py").write_text(OWN_FILE.format(name="not_beside_it"), encoding="utf-8")
+    content = {
+        **LEAST,
+        "perturbations": ["own.py", "other.py"],
+        "conditions": ["beside_a_config", "not_beside_it"],
+        "analysis": {"classes": ["own.py:word"]},
+    }
+    path = written(folder, yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    config = load(path.relative_to(tmp_path))
+    assert config.perturbations == ["configs/own.py", "other.py"]
+    assert config.analysis.classes == ["configs/own.py:word"]
+    assert check(config.model_dump()) == config, "what run.json keeps means the same"
+
+
+def test_a_protocol_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a protocol is looked for there, too; what is missing is named."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "own.py").write_text("value = 1", encoding="utf-8")
+    text = yaml.safe_dump({**LEAST, "protocols": ["own.py"]})
+    monkeypatch.chdir(tmp_path)
+    assert load(written(tmp_path / "configs", text)).protocols == [str(tmp_path / "configs/own.py")]
+    with pytest.raises(UsageError, match=r"protocols\.0: 'own.py' cannot be read: No such file"):
+        load(written(tmp_path, text))

@@ -21,12 +21,12 @@ LAYERS = (
     *("corpus", "models", "results"),
     *("attention", "perturbations", "engine"),
     *("protocols", "analysis", "classes", "findings", "render"),
-    *("config", "runs", "commands"),
+    *("config", "runs", "api", "cards", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
-IN_FUNCTIONS = {"config"}
-"""Rooms that may import inside a function what not every command needs."""
-READERS = {"results", "analysis", "classes", "findings", "render"}
+IN_FUNCTIONS = {"config", "api"}
+"""Rooms that may import inside a function what not every caller needs."""
+READERS = {"results", "analysis", "classes", "findings", "render", "cards"}
 PLAIN = {"probe.engine", "probe.engine.branch"}
 """What protocols make of a window: plain values, for which nothing of the engine is loaded."""
 

@@ -29,7 +29,7 @@ def smallest(run: OpenRun) -> Chart:
     return Chart(
         "The smallest delta of a condition",
         names_axis([str(name) for name in rows.index]),
-        linear_axis(values, "delta (nats a token)"),
+        linear_axis(values, "delta (nats per token)"),
         [Series("smallest", np.arange(len(values), dtype=float), values, points=True)],
         how="The lower, the less far text helps anywhere.",
         file="smallest",
@@ -90,7 +90,7 @@ def test_it_is_reported(folder: Path) -> None:
     assert '"smallest": 3' in (folder / "findings.json").read_text("utf-8")
     page = (folder / "report.html").read_text("utf-8")
     ids = re.findall(r'<h2 id="(\w+)"', page)
-    assert ids.index("answer") < ids.index("smallest") < ids.index("explorer")
+    assert ids.index("answer") < ids.index("explorer") < ids.index("smallest")
     assert "The lower, the less far text helps anywhere." in page
     assert page.count("The smallest delta of a condition") == 2  # its title, and its name
 

@@ -1,7 +1,9 @@
 """Text of others made safe to show; numbers, differences and lengths in words."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,11 +13,14 @@ from probe.text import (
     counted,
     difference,
     greater,
+    json_text,
     limits,
     one_line,
+    open_end,
     printable,
     shown,
     signed,
+    suggestion,
 )
 
 PLAIN = (
@@ -134,8 +139,45 @@ def test_a_limit_below_all_measured_says_so():
 
 
 def test_the_number_behind_greater_is_the_lower_limit():
-    """Whatever the estimate is; without a lower limit, how far the estimate could be told."""
-    assert greater(640, None, 1024) == "> 640 (estimate beyond 1,024)"
-    assert greater(320, 704, 1024) == "> 320 (estimate 704; open above)"
-    assert greater(None, None, 1024) == "> 1,024"
-    assert greater(352, None, 352) == "> 352"
+    """Without one, the length up to which it is known to lie beyond."""
+    assert greater(640, 1024) == "> 640"
+    assert greater(None, 1024) == "> 1,024"
+    assert open_end(704, 1024) == "estimate 704, no upper bound within the measured range"
+    assert open_end(None, 1024) == "estimate beyond 1,024"
+
+
+@pytest.mark.parametrize(
+    ("value", "then", "text"),
+    [
+        ("swep", "", "; did you mean 'sweep'?"),
+        ("SWEEP", "", "; did you mean 'sweep'?"),
+        ("swep", "allowed: any", "; did you mean 'sweep'? allowed: any"),
+        ("xyz", "allowed: any", "; allowed: any"),
+        ("xyz", "", ""),
+        ("", "", ""),
+        (3, "", ""),
+        ("s" * 1_000_000, "", ""),
+    ],
+)
+def test_a_suggestion(value: object, then: str, text: str) -> None:
+    """The nearest name, whatever its case; nothing where none comes near."""
+    assert suggestion(value, ["sweep", "Grid"], then) == text
+
+
+@given(st.text(st.characters()))
+def test_text_in_json_is_untouched(text: str) -> None:
+    """What JSON escapes comes back as it was, also lone surrogates; printed it is ASCII alone."""
+    assert json.loads(json_text({"a": text})) == {"a": text}
+    printed = json_text([text], ascii_only=True)
+    assert json.loads(printed) == [text]
+    assert printed.replace("\n", "").isascii()
+    assert printed.replace("\n", "").isprintable()
+
+
+def test_numbers_in_json() -> None:
+    """What is not finite is null, numpy's numbers are numbers, keys stay in their order."""
+    value = {"b": np.float32(0.5), "a": (math.nan, -math.inf, np.int64(3), np.bool_(True), None)}
+    assert (
+        json_text(value)
+        == json.dumps({"b": 0.5, "a": [None, None, 3, True, None]}, indent=2) + "\n"
+    )

@@ -95,6 +95,22 @@ def octave_edges(reach: int) -> NDArray[np.int64]:
     return np.concatenate([[0], powers[powers < reach], [reach]]).astype(np.int64)
 
 
+def coarser_edges(edges: Integers, per_octave: int) -> Integers:
+    """The edges that part every octave, from distance 1 on, into so many bins.
+
+    Args:
+        edges: Edges as :func:`bin_edges` gives them.
+        per_octave: Bins between a power of two and the next; a divisor of that of *edges*.
+
+    Returns:
+        Those of *edges* that are among ``2**k + j * 2**k / per_octave``, with 0 and the last one.
+    """
+    powers = 2.0 ** np.arange(int(edges[-1]).bit_length())
+    inside = powers[:, None] * (1 + np.arange(per_octave)[None, :] / per_octave)
+    wanted = np.append(inside.ravel(), [0, edges[-1]])
+    return edges[np.isin(edges, wanted)]
+
+
 def place_edges(first: int, last: int) -> dict[str, Integers]:
     """Edges of the three ways in which places in a window are binned.
 

@@ -17,7 +17,7 @@ class Bootstrap:
     """A ratio of sums by bin, and what it becomes when the documents are drawn again.
 
     Args:
-        mean: Sum of delta over number of targets (nats a token), shape ``(bins,)``; NaN where a
+        mean: Sum of delta over number of targets (nats per token), shape ``(bins,)``; NaN where a
             bin has no target.
         draws: The same of each resample, its deviation from ``mean`` stretched for the number of
             documents, shape ``(resamples, bins)``; NaN where a resample has no target.

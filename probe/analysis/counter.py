@@ -30,6 +30,8 @@ Columns = Mapping[str, NDArray[Any]]
 
 TAIL = 0.025
 """Share of the sample's deltas above the bound from which on single deltas are kept."""
+ROUNDING = 1e-5
+"""Up to this (nats) two losses in float32 are equal: a target was neither helped nor hurt."""
 
 
 class CellCounter:
@@ -93,8 +95,8 @@ class CellCounter:
             "delta_sum": groups.sums(delta),
             "delta_squares": groups.sums(delta * delta),
             "nll_sum": groups.sums(block.nll),
-            "helped": groups.sums(delta > 0, dtype=np.int64),
-            "hurt": groups.sums(delta < 0, dtype=np.int64),
+            "helped": groups.sums(delta > ROUNDING, dtype=np.int64),
+            "hurt": groups.sums(delta < -ROUNDING, dtype=np.int64),
             "document": block.document[groups.stretch],
             "window": window,
             "known": np.where(block.known[groups.stretch], groups.columns["targets"], 0),

@@ -26,7 +26,7 @@ class EffectiveContext:
     Args:
         condition: Canonical text of the condition.
         tolerance: Canonical text of the tolerance.
-        epsilon: The tolerance in nats a token; ``None`` where it cannot be formed.
+        epsilon: The tolerance in nats per token; ``None`` where it cannot be formed.
         kind: ``length``; ``zero`` (below the tolerance from the start); ``greater`` (than
             ``value``: the curve, or the interval's upper limit, passes the reach); ``unresolved``.
         value: The answer; of ``greater`` the lower limit, or without an estimate what the estimate
@@ -74,19 +74,42 @@ class EffectiveContext:
         return LOWERS in self.flags and (self.kind == "zero" or "at most" in self.flags)
 
     def text(self) -> str:
-        """The answer in a few words: ``512 (448–640)``, ``> 768 (estimate beyond 1,024)``."""
+        """The answer as tables and legends have it: ``512 (448–640)``, ``> 768``, ``unresolved``.
+
+        ``≤`` stands where nothing shorter was measured, in front of an estimate or a limit.
+        """
         if self.only_lowers:
-            return "none, it lowers the loss"
+            return LOWERS
         if self.kind == "unresolved" or self.value is None:
-            return f"unresolved ({'; '.join(self.reasons)})"
+            return "unresolved"
         if self.kind == "greater":
-            return words.greater(self.lower, self.estimate, self.value)
-        if "at most" in self.flags:
-            wider = self.upper is not None and self.upper > self.value
-            return f"≤ {self.value:,}" + (f" (upper limit {self.upper:,})" if wider else "")
+            return words.greater(self.lower, self.value)
         if (self.kind == "zero" and not self.upper) or self.upper is None:
             return "0"
-        return f"{self.value:,} ({words.limits(self.lower or 0, self.upper, self.start)})"
+        interval = words.limits(self.lower or 0, self.upper, self.start)
+        if "at most" in self.flags:
+            wider = self.upper > self.value
+            return f"≤ {self.value:,}" + (f" ({interval})" if wider else "")
+        return f"{self.value:,} ({interval})"
+
+    @property
+    def open_end(self) -> str:
+        """What an answer with ``>`` leaves open: where the estimate lies; else empty."""
+        if self.kind != "greater":
+            return ""
+        if self.estimate is None and self.value != self.reach:
+            return f"estimate in the last half octave before {self.reach:,}, or beyond it"
+        if self.lower is None:
+            return ""
+        return words.open_end(self.estimate, self.reach)
+
+    def full_text(self) -> str:
+        """The answer with what it leaves open, or why it is unresolved, as ``summary.json`` has it.
+
+        ``> 768 (estimate beyond 1,024)``, ``unresolved (3 documents, at least 6 needed)``.
+        """
+        more = "; ".join(self.reasons) or self.open_end
+        return f"{self.text()} ({more})" if more else self.text()
 
 
 def effective_context(
@@ -200,7 +223,7 @@ def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Epsilons:
-    """A tolerance in nats a token.
+    """A tolerance in nats per token.
 
     Args:
         mean: As it stands.
@@ -304,7 +327,7 @@ def lower_by_tests(
 ) -> int:
     """First bin at which it can no longer be shown that delta still exceeds the tolerance.
 
-    A never-rising fit of noise is too high at its beginning, and that of a resample once more:
+    A non-increasing fit of noise is too high at its beginning, and that of a resample once more:
     where a curve runs just below the tolerance, the quantiles of the fits alone put the lower
     limit beyond the truth far too often (simulated, a plateau at 0.8 ε: 20–45 %). So the limit
     must also stand up to plain tests. Bin by bin from the shortest distance on, *delta is below

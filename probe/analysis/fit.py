@@ -23,7 +23,7 @@ class FittedCurve:
         condition: Canonical text of the condition.
         sums: The measured bins, grey ones left out.
         resampled: Its document bootstrap.
-        fit: Never-rising fit of the mean (nats), shape ``(bins,)``.
+        fit: Non-increasing fit of the mean (nats), shape ``(bins,)``.
         fits: Fit of each resample, shape ``(resamples, bins)``.
         confidence: Confidence of the interval.
     """
@@ -54,14 +54,14 @@ def fit_curve(condition: str, sums: Sums, weights: Floats, confidence: float) ->
 def first_below(
     fits: Floats, epsilon: float | Floats, lower: NDArray[np.int64], reach: int
 ) -> NDArray[np.int64]:
-    """Index of the bin from which a never-rising curve lies below the tolerance.
+    """Index of the bin from which a non-increasing curve lies below the tolerance.
 
     A curve that gets there only in the last half octave before *reach* counts as beyond it: too
     little is left behind the crossing to say that the curve stays down. Below from the first bin
     on is an answer however few bins there are.
 
     Args:
-        fits: Never-rising curves (nats), shape ``(…, bins)``.
+        fits: Non-increasing curves (nats), shape ``(…, bins)``.
         epsilon: Tolerance (nats), one or one a curve, shape ``(…,)``.
         lower: First distance of each bin (tokens).
         reach: End of the last bin (tokens).
@@ -162,9 +162,9 @@ def draws_errors(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
 
     Returns:
-        ``condition, distance_from, distance_to`` (tokens)``, draws_error`` (nats a token), one row
-        for each condition and bin that was drawn more than once; empty without repeats. Grey rows
-        are left out.
+        ``condition, distance_from, distance_to`` (tokens)``, draws_error`` (nats per token), one
+        row for each condition and bin that was drawn more than once; empty without repeats. Grey
+        rows are left out.
     """
     if not is_repeated(connection):
         return pd.DataFrame(columns=["condition", "distance_from", "distance_to", "draws_error"])
@@ -189,7 +189,7 @@ def draws_in_words(curve: pd.DataFrame) -> list[str]:
     """What part of an error the draws cause, one line a condition that was drawn more than once.
 
     Args:
-        curve: The curve of a run, with ``standard_error`` and ``draws_error`` (nats a token).
+        curve: The curve of a run, with ``standard_error`` and ``draws_error`` (nats per token).
 
     Returns:
         The share of the variance in the median bin; the documents cause the rest.

@@ -132,11 +132,12 @@ def length_caveat(facts: Record) -> str | None:
     if found is None:
         return None
     mean, limit, worst = (float(value or 0) for value in (found.mean, found.limit, found.worst))
+    shift = f"{mean:+.2g}".replace("-", "−")
     return (
         "the model's losses depend on a sequence's length: cutting off what follows a target"
-        f" changes its loss by {mean:+.2g} nats in the mean (|mean| at most {limit:.2g}, single"
+        f" changes its loss by {shift} nats in the mean (|mean| at most {limit:.2g}, single"
         f" ones by up to {worst:.2g}), and every delta between sequences of different length"
-        " holds such a change"
+        " contains such a change"
     )
 
 

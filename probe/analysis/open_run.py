@@ -37,7 +37,7 @@ class OpenRun:
     """A run folder that is open; everything that is read of it is read once.
 
     Use it in a ``with``, or :meth:`close` it. Distances and lengths are in tokens, losses and
-    deltas in nats a token.
+    deltas in nats per token.
 
     Args:
         folder: The run folder, read.
@@ -74,6 +74,73 @@ class OpenRun:
         self.write = write
         self._along: Sequence[Counter] = ()
         self._known: dict[Callable[..., Any], Any] = {}
+
+    @classmethod
+    def of_folder(
+        cls,
+        path: str | Path,
+        *,
+        analysis: Analysis | None = None,
+        classes: Sequence[str] | None = None,
+        write: bool = True,
+        along: "Along | None" = None,
+    ) -> Self:
+        """Open a run folder and read its rows once.
+
+        A part whose rows turn out to be damaged, and losses that are no number, are looked for only
+        where the counts show that something is wrong.
+
+        Args:
+            path: The folder.
+            analysis: How to read it; by default what its configuration says.
+            classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
+                ``my.py:rare``; by default those of *analysis*, else those of its configuration that
+                are no code, else the built-in ones that need nothing else.
+            write: Whether files may be written into the folder.
+            along: What counts the rows as they are read, for findings that would read them again.
+
+        Raises:
+            UsageError: If there is no run folder, or a tolerance is not understood.
+            ProbeError: If it cannot be read, or holds no score.
+        """
+        asked = classes or (None if analysis is None else analysis.classes)
+        problem: Exception | None = None
+        # Once more with every row: what is wrong is named, or left out.
+        for checked in (False, True):
+            folder = read_folder(
+                path, checked=checked, reading=registry.reading, needs=registry.needs
+            )
+            try:
+                return cls._open(folder, analysis, asked, write, along, checked)
+            except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
+                problem = error
+        raise ProbeError(f"the scores of '{folder.path}' cannot be read: {problem}") from problem
+
+    @classmethod
+    def _open(
+        cls,
+        folder: RunFolder,
+        analysis: Analysis | None,
+        classes: Sequence[str] | None,
+        write: bool,
+        along: "Along | None",
+        checked: bool,
+    ) -> Self:
+        windows = folder.path / "windows.parquet"
+        how = analysis or Analysis.from_record(folder.facts)
+        connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
+        try:
+            run = cls(folder, connection, how, classes=classes, write=write)
+            run._along = [] if along is None else along(run)
+            if doubtful(connection, run.cells):
+                refuse_unknown_windows(connection, windows)
+                raise _DoubtfulRowsError("a loss is no finite number")
+            if not run.documents:
+                raise ProbeError(f"run '{folder.path}' holds no score: every part is empty")
+        except BaseException:
+            connection.close()
+            raise
+        return run
 
     def __enter__(self) -> Self:
         return self
@@ -243,11 +310,11 @@ class OpenRun:
         found: list[EffectiveContext] = []
         for condition, curve in self.fitted.items() if self.has_length else ():
             if not is_noise(condition) and not condition.startswith(PATTERN):
-                answers = [self.answer(curve, one) for one in self.analysis.tolerances]
+                answers = [self.context_of(curve, one) for one in self.analysis.tolerances]
                 found += marked(answers, curve)
         return tuple(found)
 
-    def answer(self, curve: FittedCurve, tolerance: Tolerance) -> EffectiveContext:
+    def context_of(self, curve: FittedCurve, tolerance: Tolerance) -> EffectiveContext:
         """The effective context of a curve of this run."""
         return effective_context(
             curve,
@@ -268,6 +335,16 @@ class OpenRun:
         """Conditions with a curve as they are shown, noise left out."""
         names = (str(name) for name in self.curve["condition"].unique())
         return in_order(name for name in names if not is_noise(name))
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        of_noise = [name for name in self.conditions if is_noise(name)]
+        others = set(self.conditions).difference(of_noise)
+        return {name: rank for rank, name in enumerate([*in_order(others), *in_order(of_noise)])}
+
+    def rank(self, condition: str) -> int:
+        """Place of a condition among all of the run: it has one colour in every figure."""
+        return self._ranks.get(condition, len(self._ranks))
 
     def headline(self, condition: str = "truncate") -> EffectiveContext | None:
         """The answer to put first: of *condition*, at the first tolerance that is resolved.
@@ -325,9 +402,9 @@ COLUMNS = (
     "draws_error",
 )
 """Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats a token: of the mean between documents, and the part of it that another draw of the
+in nats per token: of the mean between documents, and the part of it that another draw of the
 perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets."""
+targets whose delta is above and below 0 by more than rounding."""
 
 
 def curve_frame(run: OpenRun) -> pd.DataFrame:
@@ -375,67 +452,9 @@ Along = Callable[[OpenRun], Sequence[Counter]]
 """From an open run, of which nothing has been counted yet, to what counts along."""
 
 
-def open_run(
-    path: str | Path,
-    *,
-    analysis: Analysis | None = None,
-    classes: Sequence[str] | None = None,
-    write: bool = True,
-    along: Along | None = None,
-) -> OpenRun:
-    """Open a run folder and read its rows once.
-
-    A part whose rows turn out to be damaged, and losses that are no number, are looked for only
-    where the counts show that something is wrong.
-
-    Args:
-        path: The folder.
-        analysis: How to read it; by default what its configuration says.
-        classes: Token classes as text, such as ``last_occurrence(edges=[1, 64, 512])`` or
-            ``my.py:rare``; by default those of *analysis*, else those of its configuration that are
-            no code, else the built-in ones that need nothing else.
-        write: Whether files may be written into the folder.
-        along: What counts the rows as they are read, for findings that would read them again.
-
-    Raises:
-        UsageError: If there is no run folder, or a tolerance is not understood.
-        ProbeError: If it cannot be read, or holds no score.
-    """
-    asked = classes or (None if analysis is None else analysis.classes)
-    problem: Exception | None = None
-    for checked in (False, True):  # once more, with every row: what is wrong is named, or left out
-        folder = read_folder(path, checked=checked, reading=registry.reading, needs=registry.needs)
-        try:
-            return _open(folder, analysis, asked, write, along, checked)
-        except (duckdb.Error, OSError, pa.ArrowException, _DoubtfulRowsError) as error:
-            problem = error
-    raise ProbeError(f"the scores of '{folder.path}' cannot be read: {problem}") from problem
-
-
 class _DoubtfulRowsError(Exception):
     """Some loss is no finite number."""
 
 
-def _open(
-    folder: RunFolder,
-    analysis: Analysis | None,
-    classes: Sequence[str] | None,
-    write: bool,
-    along: Along | None,
-    checked: bool,
-) -> OpenRun:
-    windows = folder.path / "windows.parquet"
-    how = analysis or Analysis.from_record(folder.facts)
-    connection = connect(windows, folder.parts, checked=checked, reading=folder.reading)
-    try:
-        run = OpenRun(folder, connection, how, classes=classes, write=write)
-        run._along = [] if along is None else along(run)
-        if doubtful(connection, run.cells):
-            refuse_unknown_windows(connection, windows)
-            raise _DoubtfulRowsError("a loss is no finite number")
-        if not run.documents:
-            raise ProbeError(f"run '{folder.path}' holds no score: every part is empty")
-    except BaseException:
-        connection.close()
-        raise
-    return run
+open_run = OpenRun.of_folder
+"""Open a run folder, see :meth:`OpenRun.of_folder`."""

@@ -47,7 +47,7 @@ def pilot(
             f"run '{run.path}' has no condition with a curve, only {names}: nothing can be planned"
             " from it"
         )
-    return documents_needed(run.fitted, octaves, how, run.answer)
+    return documents_needed(run.fitted, octaves, how, run.context_of)
 
 
 def documents_needed(

@@ -169,9 +169,11 @@ def _limits(
         text = f"{hinge:,} ({words.limits(lower or 0, upper, start)})"
         return hinge, lower, upper, "length", text
     if hinge is not None:
-        return hinge, lower, None, "greater", words.greater(lower, hinge, reach)
+        text = f"{words.greater(lower, reach)} ({words.open_end(hinge, reach)})"
+        return hinge, lower, None, "greater", text
     bound = reach if place >= places[-1] else int(reach / np.sqrt(2))
-    return None, lower, None, "greater", words.greater(lower, None, bound)
+    more = "" if lower is None or lower >= bound else f" ({words.open_end(None, bound)})"
+    return None, lower, None, "greater", words.greater(lower, bound) + more
 
 
 def _poor(curve: FittedCurve, misses: Floats) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.analysis.bins import bin_index, octave_edges, octave_index
+from probe.analysis.bins import bin_index, octave_edges
 from probe.analysis.bootstrap import Bootstrap, Floats, band, bootstrap, resample_weights
 from probe.analysis.cells import cells
 from probe.analysis.settings import Analysis
@@ -59,7 +59,7 @@ def document_sums(
         One row per condition, grey, bin and document: ``condition, grey, distance_from,
         distance_to, document, targets, delta_sum, delta_squares`` (sums of delta in nats and of
         its square)``, windows, helped, hurt`` (targets that the intact far context helped or
-        hurt: delta above or below 0)``, far_min, far_max`` (tokens).
+        hurt: delta above or below 0 by more than rounding)``, far_min, far_max`` (tokens).
     """
     frame = connection.execute(
         f"""SELECT condition, grey, bin, document, sum(targets)::BIGINT AS targets,
@@ -163,10 +163,23 @@ def by_octave(rows: pd.DataFrame, reach: int) -> pd.DataFrame:
     Returns:
         The numbers added up, one row an octave, document and condition.
     """
-    edges = octave_edges(reach)
-    octaves = octave_index(rows["distance_from"].to_numpy(dtype=np.int64))
-    grouped = rows.assign(distance_from=edges[octaves], distance_to=edges[octaves + 1])
-    keys = ["condition", "distance_from", "distance_to", "document"]
+    return pooled(rows, octave_edges(reach))
+
+
+def pooled(rows: pd.DataFrame, edges: NDArray[np.int64]) -> pd.DataFrame:
+    """Sums by bin and document as sums by wider bin and document.
+
+    Args:
+        rows: ``distance_from, distance_to, document``, with or without ``condition`` and ``grey``,
+            and numbers.
+        edges: Edges of the wider bins (tokens), which no bin of *rows* lies across.
+
+    Returns:
+        The numbers added up, one row a wider bin, document, condition and grey.
+    """
+    bins = bin_index(rows["distance_from"], edges)
+    grouped = rows.assign(distance_from=edges[bins], distance_to=edges[bins + 1])
+    keys = ["condition", "grey", "distance_from", "distance_to", "document"]
     own = [key for key in keys if key in rows.columns]
     return grouped.groupby(own, as_index=False).sum()
 
@@ -210,8 +223,8 @@ def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.Da
         how: Resamples, seed and confidence.
 
     Returns:
-        Columns *keys*, ``delta, low, high`` (nats a token), ``targets, documents``, in order of the
-        keys; limits are missing with fewer documents than an interval needs.
+        Columns *keys*, ``delta, low, high`` (nats per token), ``targets, documents``, in order of
+        the keys; limits are missing with fewer documents than an interval needs.
     """
     documents = sorted(set(sums["document"].astype(str)))
     weights = resample_weights(len(documents), how.resamples, how.seed)
@@ -233,7 +246,7 @@ def in_words(row: "pd.Series[float]") -> str:
 
 
 def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], group: str) -> str:
-    """Which group matters most, as the end of a sentence: only what an interval bears out.
+    """Which group has the largest delta, as the end of a sentence: only what an interval shows.
 
     Args:
         table: Of :func:`delta_table`, with a row at least and a column ``condition``.
@@ -248,9 +261,9 @@ def strongest(table: pd.DataFrame, name: Callable[["pd.Series[float]"], str], gr
     above = known[known["low"] > 0]
     rows = above if len(above) else table
     row = rows.iloc[int(rows["delta"].to_numpy().argmax())]
-    told = f"{name(row)} ({row['condition']}: {in_words(row)} nats a token)"
+    largest = f"{name(row)} ({row['condition']}: {in_words(row)} nats per token)"
     if len(above):
-        return f"{told} matters most"
+        return f"the largest delta is that of {largest}"
     if len(known):
-        return f"no {group}'s interval lies above 0; the largest delta is that of {told}"
-    return f"the largest delta is that of {told}, with too few documents for an interval"
+        return f"no {group} has a delta significantly above 0; the largest is that of {largest}"
+    return f"the largest delta is that of {largest}, with too few documents for an interval"

@@ -178,6 +178,6 @@ def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> N
         raise UsageError(f"{named}: {family} is in training mode; allowed: model.eval()")
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
-            f"{named} tells far from near and needs a boundary; got None; "
+            f"{named} distinguishes far from near text and needs a boundary; got None; "
             "allowed: boundary=, the index of the first near token"
         )

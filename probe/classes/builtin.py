@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.classes.registry import Labels, register
 from probe.classes.tokens import LONGEST, WindowTokens
 from probe.errors import UsageError
-from probe.perturbations.units import EXTRA, MODEL, pipeline_version, word_labels
+from probe.perturbations.units import MODEL, pipeline_version, word_labels
 from probe.text import shown
 
 DEFAULTS = ("frequency", "subword", "last_occurrence", "copy", "kind")
@@ -277,7 +277,9 @@ def _zipf(word: str, language: str) -> float:
     try:
         from wordfreq import zipf_frequency
     except ImportError as error:
-        raise UsageError(f"word_frequency needs wordfreq: {EXTRA}") from error
+        raise UsageError(
+            "word_frequency needs wordfreq: pip install wordfreq (extra nlp)"
+        ) from error
     try:
         return float(zipf_frequency(word, language))
     except LookupError as error:

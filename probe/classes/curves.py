@@ -27,7 +27,7 @@ MOST_VALUES = 30
 
 CONTEXTS = (
     *("class", "value", "condition", "tolerance", "kind", "length", "low", "high", "text"),
-    *("targets", "documents", "reasons", "flags"),
+    *("targets", "documents", "reasons", "flags", "short"),
 )
 CURVES = (
     *("class", "value", "condition", "distance_from", "distance_to"),
@@ -44,14 +44,15 @@ _NO_LENGTH: Mapping[str, Any] = dict.fromkeys(("value", "estimate", "lower", "up
 
 @dataclass(frozen=True, eq=False)
 class ClassCurves:
-    """What is said of the token classes of a run; distances in tokens, deltas in nats a token.
+    """What is said of the token classes of a run; distances in tokens, deltas in nats per token.
 
     Args:
         curves: Delta by class, value, condition and bin, columns ``CURVES``; limits are missing
             in bins with fewer than six documents.
-        contexts: Effective contexts, columns ``CONTEXTS``: ``kind`` and ``text`` as in
+        contexts: Effective contexts, columns ``CONTEXTS``: ``kind`` as in
             :class:`probe.analysis.effective.EffectiveContext`; ``length`` the estimate, ``low`` and
-            ``high`` its limits (a missing one is beyond reach, all are missing if unresolved).
+            ``high`` its limits (a missing one is beyond reach, all are missing if unresolved);
+            ``text`` is the answer in full, ``short`` as tables have it.
         counts: ``class, value, targets, share, documents``; every scored target once.
         occurrences: Delta by octave and by where the target's token last stood relative to the
             boundary, columns ``PLACES``. Its members change along the curve, so it gives no
@@ -124,11 +125,12 @@ def _values(context: EffectiveContext) -> tuple[object, ...]:
         context.tolerance,
         context.kind,
         *context.lengths,
-        context.text(),
+        context.full_text(),
         context.targets,
         context.documents,
         "; ".join(context.reasons),
         "; ".join(context.flags),
+        context.text(),
     )
 
 
@@ -167,7 +169,7 @@ def _read(
     if reason is None:
         curve = fit_curve(condition, sums, run.weights, how.confidence)
         resampled, fit = curve.resampled, curve.fit
-        answers = [run.answer(curve, tolerance) for tolerance in how.tolerances]
+        answers = [run.context_of(curve, tolerance) for tolerance in how.tolerances]
         contexts = [_if_enough(answer, sums, octaves) for answer in answers]
     else:
         resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
@@ -221,8 +223,8 @@ def _too_few(sums: Sums, octaves: pd.DataFrame) -> str | None:
     if thinnest["targets"] >= FEWEST_TARGETS:
         return None
     return (
-        f"{thinnest['targets']} targets at distances {thinnest['lower']}–{thinnest['upper'] - 1},"
-        f" at least {FEWEST_TARGETS} needed"
+        f"{thinnest['targets']} targets at distances {thinnest['lower']:,}–"
+        f"{thinnest['upper'] - 1:,}, at least {FEWEST_TARGETS} needed"
     )
 
 

@@ -22,7 +22,7 @@ BATCH = 16
 """Windows that are in memory together."""
 COLUMNS = ("document", "window", "start", "token_ids", "text")
 MOST_LABELS = 20
-"""Values of a metadata column that are told apart; the others are one."""
+"""Values of a metadata column that are kept apart; the others are one."""
 OTHER = "other"
 
 
@@ -61,7 +61,7 @@ def metadata(run: OpenRun) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         }
         notes[column] = (
             f"token class {column} has {len(found)} values: the {MOST_LABELS} with most targets are"
-            f" told apart, those of the others are '{rest}'"
+            f" kept apart, the others are merged into '{rest}'"
         )
     return columns, notes
 

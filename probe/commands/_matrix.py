@@ -145,14 +145,14 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     from probe.render.figures import save
     from probe.render.table_formats import markdown
     from probe.render.terminal import text
-    from probe.results.files import write_csv, write_text
+    from probe.results.files import csv_text, write_text
 
     value = Value()
     say(f"\n{text(together(runs, value), wrap=True)}\n")
     tables = together(runs, value, every=True).tables
     table, numbers = folder / f"{COMPARISON}.md", folder / f"{COMPARISON}.csv"
     write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
-    write_csv(numbers, cells(runs, value))
+    write_text(numbers, csv_text(cells(runs, value)))
     say(f"All runs: {table}, {numbers}")
     try:
         for file in save(panels(runs), folder / COMPARISON):

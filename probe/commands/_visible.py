@@ -1,17 +1,24 @@
 """What the commands print: every character visible, lines of a known width, marks."""
 
+import logging
 import os
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
-from probe.text import printable
+from probe.text import json_text, printable
 
+JSON, QUIET, LEVEL = "probe.json", "probe.quiet", "probe.level"
+"""What a call was asked for: JSON and nothing else on standard output; no more than is asked for;
+the level from which on records are printed. They stand in the ``meta`` of click's context, which
+all contexts of a call share."""
+WRITERS = ("init", "run", "report", "plot", "push")
+"""Commands whose answer stands in files: where they are to be quiet, they print nothing."""
 SPELLED = {
     "−": "-",
     "–": "-",
@@ -103,22 +110,38 @@ def is_styled() -> bool:
     return sys.stdout.isatty() and not plain
 
 
+def asked(what: str) -> bool:
+    """Whether this call was asked for :data:`JSON`, or to be :data:`QUIET`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(what))
+
+
 def say(text: str = "", *, err: bool = False, styled: bool = False) -> None:
     """Print a text; of names in it a terminal obeys nothing, and any encoding will do.
+
+    Where JSON is asked for, standard output is its alone; where quiet is, standard error is the
+    mistakes' alone.
 
     Args:
         text: One line or several.
         err: Print it to standard error.
         styled: Print it as it is: it comes from `paint`, which escaped it.
     """
-    stream = sys.stderr if err else sys.stdout
-    shown = text if styled else printable(text, keep="\n")
-    click.echo(_encodable(shown, stream.encoding or "utf-8"), err=err, color=styled)
+    if asked(QUIET) if err else asked(JSON) or (asked(QUIET) and _writes()):
+        return
+    _print(text, err=err, styled=styled)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON to standard output: see :func:`probe.text.json_text`."""
+    click.echo(json_text(value, ascii_only=True), nl=False)
 
 
 def note(line: str) -> None:
-    """Print a note, one line, to standard error."""
-    say(f"note: {printable(line)}", err=True)
+    """Print a note, one line, to standard error; it has the level of a warning."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.meta.get(LEVEL, logging.WARNING) <= logging.WARNING:
+        alert(f"note: {printable(line)}")
 
 
 def fail(message: str) -> None:
@@ -131,7 +154,22 @@ def fail(message: str) -> None:
     lines = [first]
     for line in others:
         lines.append(f"\n{line}" if line.startswith("  ") else f"\\n{line}")
-    say(f"Error: {''.join(lines)}", err=True)
+    alert(f"Error: {''.join(lines)}")
+
+
+def alert(text: str) -> None:
+    """Print what nobody should miss to standard error, be it quiet or not."""
+    _print(text, err=True)
+
+
+def _writes() -> bool:
+    return click.get_current_context().find_root().invoked_subcommand in WRITERS
+
+
+def _print(text: str, *, err: bool, styled: bool = False) -> None:
+    stream = sys.stderr if err else sys.stdout
+    shown = text if styled else printable(text, keep="\n")
+    click.echo(_encodable(shown, stream.encoding or "utf-8"), err=err, color=styled)
 
 
 def _encodable(text: str, encoding: str) -> str:

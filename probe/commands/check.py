@@ -3,17 +3,25 @@
 import click
 
 from probe.commands._visible import note, say
+from probe.commands.options import Choice, command_lines, quiet
 from probe.errors import ProbeError, UsageError
 
 SHORTEST = 8  # tokens; a model with fewer positions is not tried
 MORE = 32  # texts at most; of them all only where losses depend on a sequence's length
 
 
-@click.command("check", short_help="Check the engine on a model.")
+@click.command(
+    "check",
+    short_help="Check the engine on a model.",
+    epilog=command_lines(
+        "probe check HuggingFaceTB/SmolLM2-135M",
+        "probe check models/mine --dtype bfloat16 --length 4096",
+    ),
+)
 @click.argument("model")
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
     help="Dtype of the weights.",
@@ -31,8 +39,6 @@ def command(
 
     Exit status 0: branching can be used; 1: this model is forwarded whole, or sees what follows.
     """
-    from probe.commands.options import quiet
-
     quiet()
     import numpy as np
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands._visible import say
-from probe.commands.options import FIGURES, Target, parted
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Choice,
+    Target,
+    command_lines,
+    labelled,
+    parted,
+    show_as,
+)
 from probe.errors import UsageError
 from probe.text import printable, wrapped
 
@@ -19,8 +28,16 @@ if TYPE_CHECKING:
 FORMATS = ("text", "md", "latex", "csv", "json")
 
 
-@click.command("compare", short_help="The difference of two runs; many as models × data.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "compare",
+    short_help="The difference of two runs; many as models × data.",
+    epilog=command_lines(
+        "probe compare results/a results/b  # what B loses more than A, and what follows from it",
+        "probe compare results/* --value delta@512 --format latex",
+        "probe compare results/* --csv runs.csv --figure curves.pdf",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option("--full", is_flag=True, help="Everything: all conditions, tolerances and units.")
 @click.option(
     "--value",
@@ -35,7 +52,7 @@ FORMATS = ("text", "md", "latex", "csv", "json")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=Choice(FORMATS),
     help="Print models × data alone, like this; latex needs the package booktabs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -50,6 +67,7 @@ FORMATS = ("text", "md", "latex", "csv", "json")
     help="Draw the curves into this file, ending in .png, .svg or .pdf: all over one another, of"
     " several data sets a panel each.",
 )
+@labelled
 def command(
     runs: tuple[Path, ...],
     full: bool,
@@ -60,6 +78,8 @@ def command(
     as_json: bool,
     csv: Path | None,
     figure: Path | None,
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
 ) -> None:
     """Compare RUNS: of two tell B − A with its interval, put any number into models × data.
 
@@ -77,6 +97,7 @@ def command(
     asked = any(option is not None for option in (condition, tolerance, shown.octave))
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        show_as(opened, model_labels, data_labels)
         if form is not None or asked:
             _say_cells(opened, shown, condition, tolerance, form or "text", full)
         else:
@@ -138,17 +159,17 @@ def _say_cells(
     every: bool,
 ) -> None:
     """Models × data in the form that is asked for."""
-    from probe.findings.base import json_text
     from probe.findings.compare.comparison import compare
     from probe.findings.compare.comparison_record import comparison_record
     from probe.findings.compare.pivot import cells, chosen, together
     from probe.render.table_formats import latex, markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text
+    from probe.text import json_text
 
     if form == "json":
         both = compare(*runs) if len(runs) == 2 else None
-        say(json_text(comparison_record(runs, value, both), ascii_only=True))
+        say(json_text(comparison_record(runs, value, both), ascii_only=True).rstrip("\n"))
         return
     if form == "csv":
         found = cells(runs, value)

@@ -2,20 +2,36 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands._visible import say
-from probe.commands.options import Target
+from probe.commands._visible import print_json, say
+from probe.commands.options import FOLDERS, Target, command_lines, with_json
 from probe.errors import UsageError
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@click.command("keys", short_help="Key tokens and LongPPL of a run.")
-@click.argument("run", type=click.Path(path_type=Path))
+    from probe.analysis.open_run import OpenRun
+    from probe.findings.key_tokens import KeyRule
+    from probe.findings.longppl import LongPPL
+
+
+@click.command(
+    "keys",
+    short_help="Key tokens and LongPPL of a run.",
+    epilog=command_lines(
+        "probe keys results/long",
+        "probe keys results/large --score results/small  # the keys of one, the losses of another",
+        "probe keys results/long --lsd 1 --export keys.json",
+    ),
+)
+@click.argument("run", type=FOLDERS)
 @click.option(
     "--score",
     "scored",
-    type=click.Path(path_type=Path),
+    type=FOLDERS,
     help="Give RUN's key tokens the losses of this run, of another model.",
 )
 @click.option(
@@ -25,7 +41,10 @@ from probe.errors import UsageError
 )
 @click.option("--lsd", default=2.0, show_default=True, help="Key tokens have an LSD above this.")
 @click.option("--lcl", default=-2.0, show_default=True, help="Key tokens have an LCL above this.")
-def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl: float) -> None:
+@with_json("keys")
+def command(
+    run: Path, scored: Path | None, export: Path | None, lsd: float, lcl: float, as_json: bool
+) -> None:
     """Tell LongPPL of RUN, a run with protocol longppl, and how LSD depends on distance.
 
     Of a run with another protocol and truncated rows, LSD by distance alone is told.
@@ -46,6 +65,8 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
                     f"run '{run}': --score and --export need a run with protocol longppl"
                 )
             table = lsd_table(opened, rule)
+            if as_json:
+                print_json(_values(opened, rule, table))
             lines = table_text(longppl.lsd_lines(table, rule)) if len(table) else ""
             say(f"{lines or longppl.NOTHING_CUT}\n")
             say(f"LongPPL needs a run with protocol longppl; '{run}' has another.", err=True)
@@ -58,3 +79,36 @@ def command(run: Path, scored: Path | None, export: Path | None, lsd: float, lcl
             content = longppl.as_json(result, spans).encode("utf-8", "backslashreplace")
             write_bytes(export, content)
             say(f"\nKey tokens: {export} ({counted(len(spans), 'span')})")
+        if as_json:
+            print_json(_values(opened, rule, result.by_distance, result))
+
+
+def _values(
+    run: "OpenRun",
+    rule: "KeyRule",
+    by_distance: "pd.DataFrame",
+    result: "LongPPL | None" = None,
+) -> dict[str, Any]:
+    """The same as plain values, as ``docs/schemas/keys.json`` has them."""
+    from probe.findings.longppl import to_record
+    from probe.findings.table import records
+
+    values: dict[str, Any] = {
+        "schema": 1,
+        "run": str(run.path),
+        "protocol": run.folder.kind,
+        "lsd_above": rule.lsd,
+        "lcl_above": rule.lcl,
+        "lsd_by_distance": records(by_distance),
+        "longppl": None,
+        "warnings": list(run.warnings if result is None else result.warnings),
+    }
+    if result is not None:
+        numbers = to_record(result)
+        who = {
+            name: {"run": str(one.path), "model": one.model, "data": one.data}
+            for name, one in {"evaluator": result.evaluator, "scored": result.scored}.items()
+        }
+        there = [name for name in numbers if name not in (*who, *values) or name == "longppl"]
+        values["longppl"] = {**who, **{name: numbers[name] for name in there}}
+    return values

@@ -1,6 +1,7 @@
 """`probe list`: what there is to choose from, by the names that a configuration takes."""
 
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.calls import listed
-from probe.commands._visible import say
-from probe.commands.options import user_files
+from probe.commands._visible import print_json, say
+from probe.commands.options import command_lines, user_files, with_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 100
 MEASURES = {
-    "nll": "-ln p(target | context), nats; always measured",
+    "nll": "−ln p(target | context), nats; always measured",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
     "top1": "whether the target is the most probable token",
     "entropy": "entropy of the condition's next-token distribution, nats",
@@ -39,7 +40,10 @@ PATTERNS = (
     "condition for each layer or head below n"
 )
 
-OWN_CLASS = ("path/to/file.py:function", "a function of your own: window in, a label a token out")
+OWN_CLASS = (
+    "path/to/file.py:function",
+    "a function of your own: window in, one label per token out",
+)
 
 OWN_COLUMN = (
     "the name of a column",
@@ -49,11 +53,19 @@ OWN_COLUMN = (
 Rows = Iterable[tuple[str, str]]
 
 
-@click.command("list", short_help="Perturbations, patterns, protocols, measures, classes.")
+@click.command(
+    "list",
+    short_help="Perturbations, patterns, protocols, measures, classes.",
+    epilog=command_lines("probe list", "probe list --perturbations my.py  # with your own"),
+)
 @user_files("perturbations")
 @user_files("protocols")
-def command() -> None:
+@with_json("list")
+def command(as_json: bool) -> None:
     """List perturbations, attention patterns, protocols, measures, token classes."""
+    if as_json:
+        print_json(catalogue())
+        return
     from probe.attention import term
     from probe.classes import registry as classes
     from probe.perturbations import registry
@@ -74,6 +86,61 @@ def command() -> None:
         section("First token (first_token)", FIRST_TOKEN.items()),
     ]
     say("\n\n".join(parts))
+
+
+def catalogue() -> dict[str, Any]:
+    """The same as plain values, as ``docs/schemas/list.json`` has them."""
+    from probe.attention import term
+    from probe.classes import registry as classes
+    from probe.perturbations import registry
+    from probe.perturbations.condition import CONTROLS
+    from probe.perturbations.samplers import SOURCES
+
+    def named(rows: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+        return [{"name": name, "summary": text} for name, text in rows]
+
+    perturbations = [name for name in registry.names() if name not in CONTROLS]
+    return {
+        "schema": 1,
+        "perturbations": [_values(registry.get(name)) for name in perturbations],
+        "controls": [_values(registry.get(name)) for name in CONTROLS],
+        "sources": named(SOURCES.items()),
+        "attention_patterns": [_values(term.get(name)) for name in term.names()],
+        "protocols": list(_protocol_values()),
+        "measures": named(MEASURES.items()),
+        "token_classes": [_values(classes.get(name)) for name in classes.names()],
+        "first_token": named(FIRST_TOKEN.items()),
+    }
+
+
+def _values(entry: "Entry") -> dict[str, Any]:
+    parameters = [
+        _parameter(one.name, one.default is inspect.Parameter.empty, one.default)
+        for one in entry.parameters
+    ]
+    return {"name": entry.name, "summary": entry.summary, "parameters": parameters}
+
+
+def _protocol_values() -> Iterator[dict[str, Any]]:
+    from probe.protocols import registry
+
+    for protocol in registry.protocols():
+        options = []
+        for key, field in protocol.model_fields.items():
+            if key != "kind":
+                default = field.get_default(call_default_factory=True)
+                about = " ".join((field.description or "").split())
+                option = _parameter(key, field.is_required(), default)
+                options.append({**option, "summary": about})
+        summary = (inspect.getdoc(protocol) or "").partition("\n")[0]
+        yield {"name": registry.kind_of(protocol), "summary": summary, "options": options}
+
+
+def _parameter(name: str, required: bool, default: Any) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    plain = None if required else to_jsonable_python(default, serialize_unknown=True)
+    return {"name": name, "required": required, "default": plain}
 
 
 def section(title: str, rows: Rows) -> str:
@@ -135,11 +202,19 @@ def _protocols() -> Iterator[tuple[str, str]]:
 
 def _key(key: str, field: "FieldInfo") -> str:
     """A key with its default as the configuration writes it."""
-    import yaml
-
     if field.is_required():
         return f"{key} (required)"
-    default: Any = field.get_default(call_default_factory=True)
-    plain = default.model_dump() if hasattr(default, "model_dump") else default
-    lines = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=COLUMNS)
-    return f"{key}: {lines.splitlines()[0]}"  # YAML ends a lone scalar with a line of dots
+    return f"{key}: {yaml_line(field.get_default(call_default_factory=True))}"
+
+
+def yaml_line(value: Any) -> str:
+    """A value on one line, as a configuration writes it."""
+    import yaml
+
+    plain = value.model_dump() if hasattr(value, "model_dump") else value
+    form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": math.inf}
+    # YAML ends a lone scalar with a line of dots.
+    line: str = yaml.safe_dump(plain, **form, allow_unicode=True).removesuffix("...\n").rstrip("\n")
+    if line.isprintable():
+        return line
+    return str(yaml.safe_dump(plain, **form, default_style='"')).rstrip("\n")

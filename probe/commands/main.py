@@ -4,17 +4,33 @@ import importlib
 import os
 import signal
 import sys
+from functools import cache
 from io import StringIO, TextIOWrapper
 from typing import Any
 
 import click
 
 from probe import __version__
-from probe.commands._visible import fail, say
+from probe.commands._visible import alert, fail
+from probe.commands.options import command_lines, verbosity
 from probe.errors import ProbeError
+from probe.text import shown, suggestion
 
-COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
-KEPT = "Stopped. What was measured is kept: the same command goes on."
+COMMANDS = (
+    "init",
+    "run",
+    "plan",
+    "report",
+    "plot",
+    "compare",
+    "keys",
+    "card",
+    "push",
+    "show",
+    "list",
+    "check",
+)
+KEPT = "Stopped. What was measured is kept: the same command resumes the run."
 """What an interrupted `probe run` says; no other command keeps anything."""
 
 
@@ -31,11 +47,17 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import ``probe.commands.<name>``."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"probe.commands.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return _command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the command line begins with."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            allowed = f"allowed: {', '.join(COMMANDS)}"
+            ctx.fail(f"no such command {shown(name)}{suggestion(name, COMMANDS, allowed)}")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the command line; what is wrong with it is told as everything else is."""
@@ -52,7 +74,7 @@ class Group(click.Group):
             raise
         except (KeyboardInterrupt, click.Abort) as error:
             is_run = ctx.invoked_subcommand == "run"
-            say(KEPT if is_run else "Interrupted.", err=True)
+            alert(KEPT if is_run else "Interrupted.")
             ctx.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except click.ClickException as error:
             raise _told(error) from error
@@ -63,11 +85,24 @@ class Group(click.Group):
             ctx.exit(error.exit_code if isinstance(error, ProbeError) else 1)
 
 
+@cache
+def _command(name: str) -> click.Command:
+    """A command with the options that all have, as its module is imported."""
+    command: click.Command = importlib.import_module(f"probe.commands.{name}").command
+    command.params += verbosity()
+    return command
+
+
 def _told(error: click.ClickException) -> click.exceptions.Exit:
     """Print what click says of a mistake, and give what ends the program with its status."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        flags = [flag for one in error.ctx.command.get_params(error.ctx) for flag in one.opts]
+        name = error.option_name
+        words = f"no such option {shown(name)}{suggestion(name, flags)}"
+        error = click.NoSuchOption(name, words, ctx=error.ctx)
     text = StringIO()
     error.show(file=text)
-    say(text.getvalue().rstrip("\n"), err=True)
+    alert(text.getvalue().rstrip("\n"))
     return click.exceptions.Exit(error.exit_code)
 
 
@@ -87,7 +122,16 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    params=verbosity(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=command_lines(
+        "probe run configs/quick.yaml  # the answer, in about a minute",
+        "probe report results/quick  # all that the run says, and its page",
+        "probe run --help",
+    ),
+)
 @click.version_option(__version__, prog_name="probe")
 def group() -> None:
     """Measure how far back a language model really reads."""
@@ -99,6 +143,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours say what they want
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what others print must not crash either

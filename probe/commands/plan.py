@@ -1,12 +1,15 @@
 """`probe plan`: what a run would cost, counted on its own branches."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from probe.commands._visible import note, say
-from probe.commands.options import configured, quiet, read
+from probe.commands._visible import note, print_json, say
+from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
+from probe.commands.progress import Progress
 from probe.errors import UsageError
 from probe.runs.matrix import Matrix
 from probe.text import aligned, counted
@@ -22,13 +25,21 @@ if TYPE_CHECKING:
 OCTAVES = 0.5
 
 
-@click.command("plan", short_help="What a run would cost.")
+@click.command(
+    "plan",
+    short_help="What a run would cost.",
+    epilog=command_lines(
+        "probe plan configs/quick.yaml",
+        "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
+        "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
+    ),
+)
 @configured
 @click.option("--time/--no-time", default=True, help="Load the model and time it (default).")
 @click.option(
     "--from",
     "finished",
-    type=click.Path(path_type=Path),
+    type=FOLDERS,
     metavar="RUN",
     help="A run like it: how many such documents the answers need.",
 )
@@ -38,12 +49,14 @@ OCTAVES = 0.5
     metavar="X",
     help=f"With --from: an interval of at most ± X octaves; default {OCTAVES}.",
 )
+@with_json("plan")
 def command(
     config: Path,
     settings: tuple[str, ...],
     time: bool,
     finished: Path | None,
     octaves: float | None,
+    as_json: bool,
     **twins: str | None,
 ) -> None:
     """Count what CONFIG would forward and measure, and estimate how long it takes.
@@ -57,18 +70,25 @@ def command(
 
         if finished is not None or octaves is not None:
             raise UsageError("--from and --octaves take one run; this is a matrix of several")
+        if as_json:
+            raise UsageError("--json is of one run; this is a matrix of several")
+        quiet()
         plan_matrix(settled, (lambda *run: timed(*run).seconds) if time else None)
         return
-    precision = precision_table(settled, finished, octaves)
+    precision = read_precision(settled, finished, octaves)
     quiet()
     from probe.runs.experiment import prepare
     from probe.runs.plan import costs, planned_batch
     from probe.runs.run import notes
 
-    experiment = prepare(settled)
+    documents = settled.data.max_documents
+    with Progress("document", doing="Reading documents", total=documents) as bar:
+        experiment = prepare(settled, listen=bar.show)
     experiment.check_sources()
-    cost = costs(experiment, planned_batch(settled), set())
-    for line in notes(experiment, len(experiment.windows)):
+    with Progress("window", doing="Counting", total=len(experiment.windows)) as bar:
+        cost = costs(experiment, planned_batch(settled), set(), listen=bar.show)
+    remarks = list(notes(experiment, len(experiment.windows)))
+    for line in remarks:
         note(line)
     say(
         f"{counted(len(experiment.documents), 'document')}, {counted(cost.windows, 'window')} of "
@@ -80,15 +100,45 @@ def command(
     )
     if precision:
         say(f"\n{precision}")
-    if time:
-        say(f"\n{estimate(experiment, cost)}")
+    estimated = estimate(experiment, cost) if time else None
+    if estimated:
+        say(f"\n{estimated}")
+    if as_json:
+        print_json(as_values(experiment, cost, remarks, precision, estimated))
 
 
-def precision_table(config: "Config", finished: Path | None, octaves: float | None) -> str:
-    """Documents that *config*'s tolerances need, by condition, read off a finished run.
+@dataclass(frozen=True)
+class Precision:
+    """Documents that intervals need, read off a finished run.
 
-    Returns:
-        The table, and below it why a number is missing; empty without a run to read.
+    Args:
+        run: Its folder.
+        octaves: Half the width that an interval may have.
+        documents: How many it has.
+        needed: A row a condition and tolerance, see
+            :func:`probe.analysis.precision.documents_needed`.
+        warnings: What limits the run, one line each.
+    """
+
+    run: Path
+    octaves: float
+    documents: int
+    needed: "pd.DataFrame"
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The table, and below it why a number is missing."""
+        return (
+            f"Documents needed for an interval of ± {self.octaves:g} octaves, like the "
+            f"{self.documents} of {self.run} and with as many windows each (its conditions, windows"
+            f" and reach; the tolerances are those asked for here)\n{_needed(self.needed)}"
+        )
+
+
+def read_precision(
+    config: "Config", finished: Path | None, octaves: float | None
+) -> Precision | None:
+    """Documents that *config*'s tolerances need, by condition; ``None`` without a run to read.
 
     Raises:
         UsageError: If *octaves* is not above 0, or there is no run that it could be of.
@@ -96,7 +146,7 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
     if finished is None:
         if octaves is not None:
             raise UsageError(f"--octaves {octaves:g} needs a run to plan from: --from RUN")
-        return ""
+        return None
     from probe.analysis.open_run import open_run
     from probe.analysis.precision import pilot
     from probe.results.tolerance import parse_tolerance
@@ -109,11 +159,7 @@ def precision_table(config: "Config", finished: Path | None, octaves: float | No
         needed, documents = pilot(run, width, tolerances), len(run.documents)
     for line in run.warnings:
         note(line)
-    return (
-        f"Documents needed for an interval of ± {width:g} octaves, like the {documents} of"
-        f" {finished} and with as many windows each (its conditions, windows and reach; the"
-        f" tolerances are those asked for here)\n{_needed(needed)}"
-    )
+    return Precision(finished, width, documents, needed, run.warnings)
 
 
 def _needed(needed: "pd.DataFrame") -> str:
@@ -189,22 +235,93 @@ def timed(model: "CausalModel", experiment: "Experiment", cost: "Planned") -> Ti
     return Timed(measured.seconds(tokens, targets), measured, branching)
 
 
-def estimate(experiment: "Experiment", cost: "Planned") -> str:
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run takes on this machine, and its memory.
+
+    Args:
+        device: Where the model is.
+        dtype: Of its weights.
+        timed: What was timed.
+        cache: Bytes of keys and values of a window.
+    """
+
+    device: str
+    dtype: str
+    timed: Timed
+    cache: float
+
+    def __str__(self) -> str:
+        measured = self.timed.speed
+        whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
+        return (
+            ("" if self.timed.branching else whole)
+            + f"About {_duration(self.timed.seconds)} on {self.device} in {self.dtype} "
+            f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
+            f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
+            f"{self.cache / 2**20:,.0f} MiB of cache per window"
+        )
+
+
+def estimate(experiment: "Experiment", cost: "Planned") -> Estimate:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
     from probe.runs.run import load
 
     model = load(experiment)
     found = timed(model, experiment, cost)
-    measured = found.speed
     kind = str(model.model.dtype).removeprefix("torch.")
-    whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
-    return (
-        ("" if found.branching else whole)
-        + f"About {_duration(found.seconds)} on {model.device} in {kind} "
-        f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
-        f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
-        f"{measured.cache(len(experiment.windows[0].ids)) / 2**20:,.0f} MiB of cache a window"
-    )
+    cache = found.speed.cache(len(experiment.windows[0].ids))
+    return Estimate(str(model.device), kind, found, cache)
+
+
+def as_values(
+    experiment: "Experiment",
+    cost: "Planned",
+    remarks: Sequence[str],
+    precision: Precision | None,
+    estimated: Estimate | None,
+) -> dict[str, Any]:
+    """The same as plain values, as ``docs/schemas/plan.json`` has them."""
+    from probe.findings.table import records
+    from probe.runs.plan import octave_limits
+
+    lengths = [place.length for place in experiment.windows.places]
+    targets = []
+    for condition, octaves in cost.targets.items():
+        for number, count in sorted(octaves.items()):
+            first, last = octave_limits(number)
+            distances = {"distance_from": first, "distance_to": last}
+            targets.append({"condition": condition, **distances, "targets": count})
+    return {
+        "schema": 1,
+        "documents": len(experiment.documents),
+        "windows": cost.windows,
+        "window_tokens": {"shortest": min(lengths), "longest": max(lengths)},
+        "reach": experiment.plan.reach,
+        "branches": cost.branches,
+        "tokens": cost.tokens,
+        "plain_tokens": cost.plain_tokens,
+        "targets": targets,
+        "precision": precision
+        and {
+            "run": str(precision.run),
+            "octaves": precision.octaves,
+            "documents": precision.documents,
+            "needed": records(precision.needed.drop(columns="documents")),
+        },
+        "timing": estimated
+        and {
+            "seconds": estimated.timed.seconds,
+            "device": estimated.device,
+            "dtype": estimated.dtype,
+            "branching": estimated.timed.branching,
+            "tokens_per_second": estimated.timed.speed.tokens_per_second,
+            "targets_per_second": estimated.timed.speed.targets_per_second,
+            "weight_bytes": estimated.timed.speed.weights,
+            "cache_bytes_per_window": estimated.cache,
+        },
+        "notes": [*(precision.warnings if precision else ()), *remarks],
+    }
 
 
 def _duration(seconds: float) -> str:

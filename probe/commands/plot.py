@@ -1,7 +1,9 @@
 """`probe plot`: one figure of a run, or of several, for a paper."""
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +11,27 @@ import click
 from click.core import ParameterSource
 
 from probe.commands._visible import note, say
-from probe.commands.options import FIGURES, Target, parted
+from probe.commands.options import (
+    FIGURES,
+    FOLDERS,
+    Choice,
+    Target,
+    command_lines,
+    labelled,
+    parted,
+    show_as,
+)
 from probe.errors import ProbeError, UsageError
-from probe.text import slug
+from probe.text import MOST, one_line, slug
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
-    from probe.findings.base import Option, Plot
+    from probe.findings.base import Drawing, Option, Plot
+    from probe.findings.chart import Chart
+    from probe.render.figures import Size
+
+WIDEST, HIGHEST = 40, 60
+"""Sizes of a figure at most, in inches."""
 
 
 class PlotCommand(click.Command):
@@ -29,7 +45,7 @@ class PlotCommand(click.Command):
         kinds = list(dict.fromkeys(plot.kind for plot in plots()))
         kind = click.Option(
             ["--kind"],
-            type=click.Choice(kinds),
+            type=Choice(kinds),
             default="curve",
             show_default=True,
             help="What to draw: curve and matrix take any number of runs, compare two, the others"
@@ -42,7 +58,7 @@ class PlotCommand(click.Command):
 def _click_option(option: "Option") -> click.Option:
     return click.Option(
         [option.flag, option.name],
-        type=click.Choice(option.choices) if option.choices else option.type,
+        type=Choice(option.choices) if option.choices else option.type,
         default=option.default,
         show_default=option.default is not None,
         metavar=option.metavar,
@@ -50,18 +66,57 @@ def _click_option(option: "Option") -> click.Option:
     )
 
 
-@click.command("plot", cls=PlotCommand, short_help="A figure of runs for a paper: PNG, SVG, PDF.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "plot",
+    cls=PlotCommand,
+    short_help="A figure of runs for a paper: PNG, SVG, PDF.",
+    epilog=command_lines(
+        "probe plot results/a results/b --output curves.pdf",
+        "probe plot results/a --kind classes --class last_occurrence",
+        "probe plot results/a --kind heatmap --by position",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--output",
     type=Target(*FIGURES),
     help="File to write, ending in .png, .svg or .pdf; default: PNG and SVG in the first run's"
     " figures, named by the kind and what else is asked for.",
 )
-def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any) -> None:
-    """Draw RUNS, one column of a paper wide, and say where the figure is."""
-    from probe.findings.base import plots
-    from probe.findings.chart import Chart, EmptyChartError
+@click.option(
+    "--size",
+    default="single",
+    show_default=True,
+    metavar="single|double|WxH",
+    help="One or both columns of a paper wide, or width and height in inches: 5x3.",
+)
+@click.option(
+    "--title",
+    metavar="none|TEXT",
+    help="Above the figure: nothing, or a text; default: model, data and counts.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=TEXT",
+    help="Another name for a condition, run, class or group: --label truncate='no far text'.",
+)
+@labelled
+def command(
+    runs: tuple[Path, ...],
+    output: Path | None,
+    kind: str,
+    size: str,
+    title: str | None,
+    labels: tuple[str, ...],
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
+    **asked: Any,
+) -> None:
+    """Draw RUNS and say where the figure is."""
+    from probe.findings.base import choose, plots
+    from probe.findings.chart import EmptyChartError
 
     known = [plot for plot in plots() if plot.kind == kind]
     wanted = {plot.runs for plot in known}
@@ -69,7 +124,7 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
         (most,) = wanted
         allowed = "one run" if most == 1 else "two runs"
         raise UsageError(f"--kind {kind} takes {allowed}; got {len(runs)}")
-    given = _given(known, kind)
+    given, inches = _given(known, kind), _inches(size)
     several = "curves" if kind == "curve" and len(runs) > 1 else kind
     base = runs[0] / "figures" / "-".join([several, *map(slug, given)])
     formats: tuple[str, ...] = ("png", "svg")
@@ -80,46 +135,101 @@ def command(runs: tuple[Path, ...], output: Path | None, kind: str, **asked: Any
 
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
+        show_as(opened, model_labels, data_labels)
         plot = choose(known, opened, kind)
+        _refuse_others(known, plot, opened, kind)
         own = {option.name: asked[option.name] for option in plot.options}
         try:
-            for ending, drawing in plot.charts(opened, **own):
-                for line in drawing.notes if isinstance(drawing, Chart) else drawing[0].notes:
+            figures = [(end, _charts(drawn)) for end, drawn in plot.charts(opened, **own)]
+            every = _dressed([charts for _, charts in figures], title, labels)
+            for (ending, _), charts in zip(figures, every, strict=True):
+                for line in charts[0].notes:
                     note(line)
-                for file in save(drawing, base.with_name(base.name + ending), formats):
-                    say(f"Figure: {file}")
+                file = base.with_name(base.name + ending)
+                for written in save(charts, file, formats, size=inches):
+                    say(f"Figure: {written}")
         except EmptyChartError as error:
             raise ProbeError(f"--kind {kind} of '{runs[0]}': {error}") from error
 
 
-def choose(known: Sequence["Plot"], runs: Sequence["OpenRun"], kind: str) -> "Plot":
-    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
+def _charts(drawing: "Drawing") -> "list[Chart]":
+    from probe.findings.chart import Chart
 
-    Args:
-        known: All that draw the kind.
-        runs: The runs.
-        kind: The kind.
+    return [drawing] if isinstance(drawing, Chart) else list(drawing)
+
+
+def _dressed(
+    figures: "Sequence[Sequence[Chart]]", title: str | None, labels: Sequence[str]
+) -> "list[list[Chart]]":
+    """The charts with the title and the names that are asked for.
 
     Raises:
-        UsageError: If the runs have no such figure, or too many runs are given.
+        UsageError: If no figure has a name that is to be another.
     """
-    answers = {
-        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
-    }
-    without = [run for run in runs if not run.has_length]
-    protocol = without[0].folder.kind if without else None
-    if without and protocol not in answers:
+    from probe.findings.chart import relabelled, shown_names, shows
+
+    every = [chart for charts in figures for chart in charts]
+    names: dict[str, str] = {}
+    for label in labels:
+        # A name may hold equals signs, and a text may.
+        parts = label.split("=")
+        splits = [("=".join(parts[:at]), "=".join(parts[at:])) for at in range(1, len(parts))]
+        shown = [split for split in splits if any(shows(chart, split[0]) for chart in every)]
+        if not splits:
+            raise UsageError(f"--label {one_line(label, MOST)}: allowed: NAME=TEXT")
+        if not shown:
+            known = dict.fromkeys(name for chart in every for name in shown_names(chart))
+            said = one_line(splits[-1][0], MOST)
+            raise UsageError(
+                f"--label {said}: the figure has no such name; allowed: {', '.join(known)}"
+            )
+        name, text = shown[-1]
+        names[name] = text
+    if names:
+        figures = [[relabelled(chart, names) for chart in charts] for charts in figures]
+    if title is None:
+        return [list(charts) for charts in figures]
+    if title == "none":
+        return [[replace(chart, title="", heading=[]) for chart in charts] for charts in figures]
+    return [[replace(chart, heading=[title]) for chart in charts] for charts in figures]
+
+
+def _inches(size: str) -> "Size":
+    """Width and height of a figure, the latter as it comes but where it is given.
+
+    Raises:
+        UsageError: If the text is no size.
+    """
+    from probe.render.style import DOUBLE, WIDTH
+
+    columns = {"single": WIDTH, "double": DOUBLE}
+    if size in columns:
+        return columns[size], None
+    match = re.fullmatch(r"(\d+\.?\d*)x(\d+\.?\d*)", size)
+    width, height = map(float, match.groups()) if match else (0.0, 0.0)
+    if not (2 <= width <= WIDEST and 1 <= height <= HIGHEST):
         raise UsageError(
-            f"--kind {kind}: a run with protocol {protocol} has no lengths; allowed: --kind curve"
+            f"--size {one_line(size, MOST)}: allowed: single, double, or width x height in inches,"
+            f" such as 5x3 (2 to {WIDEST} and 1 to {HIGHEST})"
         )
-    if without and any(run.folder.kind != protocol for run in runs):
-        raise UsageError(
-            f"--kind {kind}: some of the runs have protocol {protocol}; allowed: all or none"
-        )
-    plot = answers[protocol] if without else next(iter(known))
-    if plot.runs is not None and len(runs) > plot.runs:
-        raise UsageError(f"--kind {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
-    return plot
+    return width, height
+
+
+def _refuse_others(
+    known: Sequence["Plot"], plot: "Plot", runs: Sequence["OpenRun"], kind: str
+) -> None:
+    """See that no option is given that the kind has for runs of other protocols alone.
+
+    Raises:
+        UsageError: If one is.
+    """
+    context = click.get_current_context()
+    for option in {option.name: option for other in known for option in other.options}.values():
+        given = context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        if given and option not in plot.options:
+            raise UsageError(
+                f"{option.flag}: --kind {kind} of protocol {runs[0].folder.kind} has none"
+            )
 
 
 def _given(known: Sequence["Plot"], kind: str) -> list[str]:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands._visible import note, say
-from probe.commands.options import Target
+from probe.commands._visible import alert, print_json, say
+from probe.commands.options import (
+    FOLDERS,
+    Target,
+    command_lines,
+    labelled,
+    names_of,
+    show_as,
+    with_json,
+)
 from probe.errors import ProbeError, UnwrittenWarning, UsageError
 
 if TYPE_CHECKING:
@@ -17,13 +25,22 @@ if TYPE_CHECKING:
     from probe.findings.base import Finding
 
 
-@click.command("report", short_help="Answer, figures and page of runs.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(
+    "report",
+    short_help="Answer, figures and page of runs.",
+    epilog=command_lines(
+        "probe report results/a",
+        "probe report results/a results/b --output pages/",
+        "probe report results/a --class frequency --class my.py:rare",
+    ),
+)
+@click.argument("runs", nargs=-1, required=True, type=FOLDERS)
 @click.option(
     "--class",
     "classes",
     multiple=True,
     metavar="CLASS",
+    shell_complete=names_of("probe.classes.registry"),
     help="Token classes instead of the configured ones: --class frequency --class my.py:rare.",
 )
 @click.option(
@@ -33,7 +50,16 @@ if TYPE_CHECKING:
     " another, or for the page of a single run; default: reports.html in the first run's folder,"
     " report.html in a single run's.",
 )
-def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | None) -> None:
+@labelled
+@with_json("report")
+def command(
+    runs: tuple[Path, ...],
+    classes: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    model_labels: tuple[str, ...],
+    data_labels: tuple[str, ...],
+) -> None:
     """Explain each of RUNS again: print its answer, draw its curve, write its report.html.
 
     Several runs are also drawn over one another, on a page of their own.
@@ -43,71 +69,91 @@ def command(runs: tuple[Path, ...], classes: tuple[str, ...], output: Path | Non
     from probe.findings.base import counters, findings, findings_of_all
     from probe.render.page import write_page
     from probe.render.terminal import details
+    from probe.render.values import finding_values, run_values
 
+    values: dict[str, Any] = {"schema": 1, "runs": [], "together": None}
     with noting_unwritten(), ExitStack() as stack:
         opened = [
             stack.enter_context(open_run(folder, classes=classes, along=counters))
             for folder in runs
         ]
+        show_as(opened, model_labels, data_labels)
         found = [findings(run, [other for other in opened if other is not run]) for run in opened]
         for number, (run, own) in enumerate(zip(opened, found, strict=True)):
             if number:
                 say()
-            tell(run, own)
+            files = tell(run, own)
             for text in details(own):
                 say(f"\n{text}")
-            if len(runs) > 1:
-                _own_page(run, own)
-            else:
-                say(f"Page: {write_page([run], [own], page)}")
+            alone = len(runs) == 1
+            written = write_page([run], [own], page) if alone else _own_page(run, own)
+            if written is not None:
+                say(f"Page: {written}")
+            values["runs"].append(run_values(run, own, files, written))
         if len(runs) > 1:
             together = findings_of_all(opened, found)
             say()
-            for one in together:
-                draw(one, (page.parent if output else runs[0] / "figures"), "All runs")
+            folder = page.parent if output else runs[0] / "figures"
+            drawn = [file for one in together for file in draw(one, folder, "All runs")]
             say(f"All runs: {write_page(opened, found, page, together)}")
+            values["together"] = {
+                "findings": [finding_values(one) for one in together],
+                "files": [str(file) for file in drawn],
+                "page": str(page),
+            }
+    if as_json:
+        print_json(values)
 
 
-def tell(run: "OpenRun", found: Sequence["Finding"]) -> None:
+def tell(run: "OpenRun", found: Sequence["Finding"]) -> list[Path]:
     """Print the answers of a run, keep the numbers of its findings, and draw its figures.
 
     Args:
         run: The run.
         found: Its findings.
+
+    Returns:
+        The files that are there now.
     """
     from probe.findings.base import write_files
     from probe.render.terminal import answers
 
     for text in answers(found):
         say(f"{text}\n")
-    for finding in found:
-        draw(finding, run.path / "figures")
+    figures = [file for finding in found for file in draw(finding, run.path / "figures")]
     written = {file.name: file for file in write_files(run, found)}
     numbers = dict.fromkeys(name for one in found if one.level == "answer" for name in one.files)
     if there := [str(written[name]) for name in numbers if name in written]:
         say(f"Numbers: {', '.join(there)}")
+    return [*figures, *written.values()]
 
 
-def draw(finding: "Finding", folder: Path, title: str = "Figure") -> None:
+def draw(finding: "Finding", folder: Path, title: str = "Figure") -> list[Path]:
     """Draw what a finding keeps as files, and say where it is; a failing disk costs it alone.
 
     Args:
         finding: The finding.
         folder: Where to.
         title: What to call it.
+
+    Returns:
+        The files that are there now.
     """
     from probe.render.figures import save
     from probe.results.files import warn_unwritten
 
+    drawn: list[Path] = []
     for chart in finding.charts:
         if not chart.file:
             continue
         try:
-            png, _ = save(chart, folder / chart.file)
+            files = save(chart, folder / chart.file)
         except OSError as error:
             warn_unwritten(Path(error.filename or folder / chart.file), error)
         else:
-            say(f"{title}: {png}")
+            drawn += files
+            say(f"{title}: {files[0]}")
+    return drawn
 
 
 @contextmanager
@@ -128,18 +174,19 @@ def noting_unwritten() -> Iterator[None]:
         try:
             yield
         finally:
-            for line in lines:
-                note(line)
+            for line in lines:  # a file that is missing is told, be it quiet or not
+                alert(f"note: {line}")
 
 
-def _own_page(run: "OpenRun", found: Sequence["Finding"]) -> None:
+def _own_page(run: "OpenRun", found: Sequence["Finding"]) -> Path | None:
     """Write the page of one of several runs, which is not the page that was asked for."""
     from probe.render.page import write_page
 
     try:
-        say(f"Page: {write_page([run], [found], run.path / 'report.html')}")
+        return write_page([run], [found], run.path / "report.html")
     except ProbeError as error:
         warnings.warn(str(error), UnwrittenWarning, stacklevel=2)
+        return None
 
 
 def _page(runs: tuple[Path, ...], output: Path | None) -> Path:

@@ -1,20 +1,28 @@
 """`probe run`: score, resume, print the answer, draw the curve; of a matrix run after run."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import configured, quiet, read
+from probe.commands.options import command_lines, configured, quiet, read
+from probe.commands.progress import Progress
 
 if TYPE_CHECKING:
     from probe.config import Config
     from probe.runs.run import Loader
 
 
-@click.command("run", short_help="Score a configuration and print the answer.")
+@click.command(
+    "run",
+    short_help="Score a configuration and print the answer.",
+    epilog=command_lines(
+        "probe run configs/quick.yaml",
+        "probe run my.yaml --model models/mine --data 'books/*.txt' --set name=mine",
+        "probe --quiet run my.yaml --set windows.length=8192 --results /scratch/runs",
+    ),
+)
 @configured
 @click.option(
     "--results",
@@ -55,25 +63,15 @@ def score(config: "Config", results: Path, loader: "Loader | None" = None) -> Pa
         results: The folder that holds the run folders.
         loader: What loads the model where something is missing.
     """
-    from tqdm import tqdm
-
-    from probe.runs.rows import Progress
+    from probe.runs.rows import Progress as Scored
     from probe.runs.run import run
 
-    # Shown from the first unit on: a mistake that comes before it stands alone.
-    bar = tqdm(
-        total=None, unit="window", dynamic_ncols=True, mininterval=1.0, delay=1e-3, smoothing=0
-    )
+    def listen(scored: Scored) -> None:
+        where = "delta at the far end" if scored.far else "delta"
+        far = "" if scored.far_delta is None else f", {where} {scored.far_delta:+.4f} nats"
+        text = f"{scored.tokens / scored.seconds:,.0f} tokens/s{far}"
+        # Loading and checking are no unit's time.
+        bar.show(scored.windows, scored.total, text, scored.seconds)
 
-    def listen(progress: Progress) -> None:
-        bar.total = progress.total
-        bar.start_t = time.time() - progress.seconds  # loading and checking are no unit's time
-        where = "delta at the far end" if progress.far else "delta"
-        far = "" if progress.far_delta is None else f", {where} {progress.far_delta:+.4f} nats"
-        bar.set_postfix_str(
-            f"{progress.tokens / progress.seconds:,.0f} tokens/s{far}", refresh=False
-        )
-        bar.update(progress.windows - bar.n)
-
-    with bar:  # all notes come before the first unit, so there is no bar yet
+    with Progress("window", lines=True, leave=True) as bar:
         return run(config, results, loader=loader, listen=listen, say=note)

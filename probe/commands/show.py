@@ -1,23 +1,20 @@
 """`probe show`: what a perturbation does to a text, in the terminal."""
 
 import sys
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands.options import user_files
+from probe.commands.options import command_lines, names_of, quiet, user_files
 from probe.errors import UsageError
 from probe.text import shown
 
 if TYPE_CHECKING:
-    from probe.commands._text import Tokens
+    from probe.api.perturb import Perturbed
     from probe.perturbations.condition import Condition
-    from probe.perturbations.samplers import Sampler
 
 _ORIGINS = {
     "vocabulary": "the distinct tokens of this text, each as likely",
@@ -31,8 +28,16 @@ _ORIGINS = {
 }
 
 
-@click.command("show", short_help="What a perturbation does to a text.")
-@click.argument("condition")
+@click.command(
+    "show",
+    short_help="What a perturbation does to a text.",
+    epilog=command_lines(
+        "probe show 'shuffle(span=5)'",
+        "probe show \"replace(source='document')\" --text my.txt --model models/mine",
+        "probe show 'attend(local(8))'",
+    ),
+)
+@click.argument("condition", shell_complete=names_of("probe.perturbations.registry"))
 @click.option("--text", metavar="FILE|-", help="UTF-8 text to perturb; default: some Jane Austen.")
 @click.option("--model", metavar="PATH", help="Use this model's tokens; default: words.")
 @click.option(
@@ -52,9 +57,8 @@ def command(
     "[drop(rate=0.5), shuffle]"; `probe list` has the names. Of an attention pattern,
     "attend(local(8))", the mask is drawn; with --model its layers and heads are checked.
     """
-    import numpy as np
-
-    from probe.commands._text import OLDER, TEXT, tokens_of
+    from probe.api.perturb import apply
+    from probe.api.texts import OLDER, TEXT, tokens_of
     from probe.commands._visible import note
     from probe.perturbations.condition import parse
 
@@ -67,29 +71,16 @@ def command(
             )
         _print_pattern(parsed, model)
         return
-    content = TEXT if text is None else read(text)
-    tokens = tokens_of(model)
-    ids = tokens.encode(content)
-    boundary = _boundary(boundary, len(ids))
-    far, near = ids[:boundary], ids[boundary:]
+    if model is not None:
+        quiet()
+    tokens, content = tokens_of(model), TEXT if text is None else read(text)
+    older = OLDER if text is None else None
+    done = apply(parsed, content, tokens, boundary=boundary, seed=seed, older=older)
     whole = tokens.text(content)
-    far_text = None if whole is None else whole[:boundary]
     sentences = any("sentence" in step.parameters.values() for step in parsed.steps)
-    if sentences and far_text is not None and far_text.count("sentence") < 2:
+    if sentences and whole is not None and whole[: len(done.before)].count("sentence") < 2:
         note("the far text has fewer than two sentences: nothing of them can be moved")
-    samplers = bound(tokens, content, OLDER if text is None else content, room=boundary)
-    try:
-        after = parsed.apply(
-            far,
-            rng=seed,
-            sources=samplers,
-            text=far_text,
-            targets=np.array(near[:1]),
-            passage=slice(0, boundary // 4),
-        )
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"condition {shown(parsed.text)}: {error}") from error
-    _print(parsed, tokens, far, after, near, seed)
+    _print(parsed, done, seed)
 
 
 def read(file: str) -> str:
@@ -113,76 +104,6 @@ def read(file: str) -> str:
     return content
 
 
-def bound(tokens: "Tokens", text: str, older: str, *, room: int) -> Mapping[str, "Sampler"]:
-    """Make a sampler for each source name; single tokens that *tokens* has not are left out.
-
-    Args:
-        tokens: Encodes all texts.
-        text: Gives the vocabulary and how often each token occurs.
-        older: What stands before *text* in its document.
-        room: The most tokens that are ever asked for.
-    """
-    import numpy as np
-
-    from probe.commands._text import OTHER
-    from probe.perturbations.samplers import FIXED, stretch, unigram, vocabulary
-
-    ids = tokens.encode(text)
-    fixed = {}
-    for name in FIXED:
-        with suppress(UsageError):
-            fixed[name] = vocabulary([tokens.single(name)])
-    return fixed | {
-        "vocabulary": vocabulary(sorted(set(ids))),
-        "unigram": unigram(np.bincount(ids)),
-        "document": stretch([tokens.encode(OTHER)], room=room),
-        "passage": stretch([tokens.encode(OTHER)], room=room),
-        "self": stretch([tokens.encode(older)], room=room),
-    }
-
-
-def changes(before: list[int], after: list[int]) -> tuple[list[bool], list[bool]]:
-    """Find the tokens that changed.
-
-    Returns:
-        For each token of *before* whether it was removed, and for each of *after* whether another
-        one stood in its place. Where *after* is *before* with gaps, only the gaps changed.
-    """
-    kept = [False] * len(before)
-    rest = iter(after)
-    wanted = next(rest, None)
-    for index, token in enumerate(before):
-        if token == wanted:
-            kept[index] = True
-            wanted = next(rest, None)
-    if sum(kept) == len(after):
-        return [not is_kept for is_kept in kept], [False] * len(after)
-    moved = [new != old for new, old in zip(after, before, strict=False)]
-    return [False] * len(before), moved + [True] * (len(after) - len(moved))
-
-
-def counts(before: list[int], after: list[int]) -> str:
-    """Say in one line how much of the far context is left; *before* holds at least one token."""
-    same = sum(old == new for old, new in zip(before, after, strict=False)) / len(before)
-    kept = (Counter(before) & Counter(after)).total() / len(before)
-    return (
-        f"Far tokens: {len(before)} before, {len(after)} after; {same:.1%} of positions unchanged, "
-        f"{kept:.1%} of tokens kept"
-    )
-
-
-def _boundary(boundary: int | None, length: int) -> int:
-    if length < 2:
-        raise UsageError(f"the text has {length} token(s); allowed: 2 or more, far and near")
-    if boundary is None:
-        return length - max(1, length // 4)
-    if not 1 <= boundary < length:
-        raise UsageError(
-            f"--boundary is {boundary}; allowed: 1 to {length - 1}, as the text has {length} tokens"
-        )
-    return boundary
-
-
 def _print_pattern(condition: "Condition", model: str | None) -> None:
     """Draw what a pattern of attention lets queries see, in layers and heads that a model has."""
     from probe.commands._picture import pictures
@@ -190,7 +111,6 @@ def _print_pattern(condition: "Condition", model: str | None) -> None:
 
     assert condition.pattern is not None
     if model is not None:
-        from probe.commands.options import quiet
         from probe.models.load import open_source
 
         quiet()
@@ -202,33 +122,28 @@ def _print_pattern(condition: "Condition", model: str | None) -> None:
         say(f"\n{picture}")
 
 
-def _print(
-    condition: "Condition",
-    tokens: "Tokens",
-    before: list[int],
-    after: list[int],
-    near: list[int],
-    seed: int,
-) -> None:
+def _print(condition: "Condition", done: "Perturbed", seed: int) -> None:
     from probe.commands._visible import glyphs, is_styled, lines, paint, say, terminal_columns
 
     styled, columns = is_styled(), terminal_columns()
-    spell = cache(tokens.decode)
-    removed, moved = changes(before, after)
+    spell = cache(done.tokens.decode)
 
-    def section(title: str, ids: list[int], marks: list[bool]) -> None:
+    def section(title: str, ids: Sequence[int], marks: Sequence[bool]) -> None:
         pieces = zip(map(spell, ids), marks, strict=True)
         body = [paint(line, styled=styled) for line in lines(glyphs(pieces), columns - 2)]
         say("\n".join([title, *(f"  {line}" for line in body)]) + "\n", styled=styled)
 
-    say(f"{condition.text}, seed {seed}, {tokens.name}{', changes marked' if styled else ''}")
+    marked = ", changes marked" if styled else ""
+    say(f"{condition.text}, seed {seed}, {done.tokens.name}{marked}")
     if "targets" in condition.reads:
         say("the target is the first token behind the boundary")
     for source in sorted(condition.sources):
         say(f"source {source!r}: {_ORIGINS[source]}")
     say("")
-    section("Far context before", before, removed)
-    section("Far context after" if after else "Far context after: nothing is left", after, moved)
+    before, after, near = (ids.tolist() for ids in (done.before, done.after, done.near))
+    section("Far context before", before, done.removed.tolist())
+    title = "Far context after" if after else "Far context after: nothing is left"
+    section(title, after, done.changed[: len(after)].tolist())
     say(f"--- boundary: token {len(before)} ".ljust(columns, "-") + "\n")
     section("Near context, untouched", near, [False] * len(near))
-    say(counts(before, after))
+    say(done.counts)

@@ -22,7 +22,7 @@ from probe.corpus.dataset import (
     data_files,
     document_names,
     is_address,
-    is_local,
+    refuse_missing,
 )
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
@@ -373,8 +373,7 @@ def _one_line_errors(options: DataOptions, files: Files) -> Iterator[None]:
     no narrower family than ``Exception``.
     """
     try:
-        if is_local(options.path) and not Path(options.path).exists():
-            raise FileNotFoundError("there is no such folder or file")
+        refuse_missing(options)
         yield
     except ProbeError:
         raise

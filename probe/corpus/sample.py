@@ -7,8 +7,8 @@ import re
 import sysconfig
 import tokenize
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,7 @@ def load_corpus(
     vocabulary_size: int,
     minimum: int,
     seed: int,
+    listen: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
     """Read, tokenise and sample the documents of a data set.
 
@@ -106,6 +107,7 @@ def load_corpus(
         vocabulary_size: Number of token ids that the model knows.
         minimum: Tokens that a document must have: a window, and what is skipped before it.
         seed: Seed of the sample.
+        listen: Called with the number of documents that there are, each time there is one more.
 
     Returns:
         At least one and at most ``max_documents`` documents, and what was left out until they
@@ -132,6 +134,7 @@ def load_corpus(
         longest = max(longest, tokens)
         if tokens >= minimum:
             documents.append(document)
+            listen(len(documents))
             if len(documents) == options.max_documents:
                 break
         else:
@@ -143,12 +146,13 @@ def load_corpus(
 
 
 def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
-    plain = DataOptions(STDLIB, max_documents=options.max_documents)
-    given = [f.name for f in fields(plain) if getattr(options, f.name) != getattr(plain, f.name)]
+    free = {name: getattr(options, name) for name in ("label", "max_documents")}
+    plain = DataOptions(path=STDLIB, **free).model_dump()
+    given = [key for key, value in options.model_dump().items() if value != plain[key]]
     if given:
         raise UsageError(
             f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
-            " allowed: max_documents"
+            f" allowed: {', '.join(free)}"
         )
     return python_sources()
 

@@ -1,6 +1,7 @@
 """The answer in words: how far a run reads, what that rests on and what limits it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,42 +13,36 @@ from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.findings.positions import losses
 from probe.findings.reading import read_to
-from probe.findings.table import Table, between, records
-from probe.results.tolerance import parse_tolerance
-from probe.text import counted, limits, printable
+from probe.findings.table import Table, between, decimals, records
+from probe.perturbations import registry
+from probe.results.tolerance import parse_tolerance, spaced
+from probe.text import counted, printable
 
-_NOUNS = {
-    "truncate": "effective context",
-    "replace": "reach of content",
-    "shuffle": "reach of order",
+_CHANGES = {
+    "truncate": "is cut off",
+    "replace(source='document')": "is replaced by text of another document",
+    "shuffle": "is put into random order",
 }
-_READS = {"replace": "reads content", "shuffle": "reads order"}
+"""What the usual conditions do with the far text; others are said by their own summary."""
 
 
 def sentence(run: OpenRun) -> str:
     """The effective context of the run's headline condition in one sentence.
 
     The condition is ``truncate`` where it was scored, else the first; the tolerance the first that
-    is resolved. *Uses N tokens* is said of ``truncate`` alone.
+    is resolved. Limit, tolerance and estimate have a clause each.
     """
     context = run.headline()
     if context is None:
         return f"{subject(run)}: no condition with a curve was scored."
-    who, condition = subject(run), printable(context.condition)
-    at = f"at a tolerance of {describe_tolerance(context.tolerance)}"
-    kind = context.condition.partition("(")[0]
-    if context.kind == "unresolved":
-        reasons = "; ".join(context.reasons)
-        noun = f"The {_NOUNS.get(kind, 'reach')} of {who} ({condition})"
-        return f"{noun} is unresolved {at}: {reasons}."
+    condition = printable(context.condition)
     if context.only_lowers:
-        return f"{who}: {condition} lowers the loss{_lowest(run, context)}."
-    length, interval = _length(context, f"{run.analysis.confidence * 100:g} % interval")
-    tokens = "token" if length.split()[-1] == "1" else "tokens"
-    if kind == "truncate":
-        return f"{who} uses {length} {tokens} of context ({interval}) {at}."
-    what = _READS.get(kind, "is moved")
-    return f"{who} {what} to {length} {tokens} ({condition}; {interval}) {at}."
+        said = f"{condition} lowers the loss{_lowest(run, context)}"
+    else:
+        length, known, more = _parts(context, f"{run.analysis.confidence * 100:g} %")
+        at = f"under {condition}{known} at {describe_tolerance(context.tolerance)}"
+        said = "; ".join([f"{length} {at}", *more])
+    return f"{subject(run)}: {said}."
 
 
 def subject(run: OpenRun) -> str:
@@ -77,19 +72,85 @@ def counts(run: OpenRun) -> list[str]:
 
 def answer_table(run: OpenRun) -> Table:
     """Effective contexts: conditions in rows, tolerances in columns; tokens."""
+    names = in_order(context.condition for context in run.contexts)
+    by_condition = {name: [one for one in run.contexts if one.condition == name] for name in names}
+    caption = "Effective context (tokens, with its interval) by condition and tolerance"
+    return context_table(run, caption, "condition", by_condition)
+
+
+def context_table(
+    run: OpenRun, caption: str, head: str, rows: Mapping[str, Sequence[EffectiveContext]]
+) -> Table:
+    """Answers in rows, the tolerances of the run in columns, and once what ``>`` leaves open.
+
+    Args:
+        run: The run.
+        caption: What the lengths are.
+        head: What the rows are.
+        rows: The answers of each row by its name.
+    """
     tolerances = [tolerance.text for tolerance in run.analysis.tolerances]
-    rows = [
-        [name, *(short(run.context(name, tolerance)) for tolerance in tolerances)]
-        for name in in_order(context.condition for context in run.contexts)
-    ]
+    cells: list[list[str]] = []
+    details: dict[tuple[int, int], str] = {}
+    open_ends = []
+    for number, (name, contexts) in enumerate(rows.items()):
+        by_tolerance = {context.tolerance: context for context in contexts}
+        cells.append([name, *(short(by_tolerance.get(text)) for text in tolerances)])
+        for column, text in enumerate(tolerances, 1):
+            context = by_tolerance.get(text)
+            if context is None or context.kind != "greater":
+                continue
+            if context.estimate is not None:
+                details[number, column] = f"estimate {context.estimate:,}"
+            if context.estimate is not None or context.value != context.reach:
+                open_ends.append(f"{printable(name)} at {spaced(text)}: {context.open_end}")
+    what = what_greater_is(
+        [context for contexts in rows.values() for context in contexts], run.analysis.confidence
+    )
     return Table(
-        "Effective context (tokens) by condition and tolerance, with its interval",
-        ["condition", *tolerances],
-        rows,
+        f"{caption}; {what}" if what else caption,
+        [head, *map(spaced, tolerances)],
+        cells,
         shown="both",
         captioned=False,
         rule=True,
+        below=[line for line in (meaning(run.main_condition or ""), what, *open_ends) if line],
+        details=details,
     )
+
+
+def what_greater_is(contexts: Sequence[EffectiveContext], confidence: float) -> str:
+    """What ``> x`` in a table of answers says, for a note below it; empty where none is there.
+
+    Args:
+        contexts: The answers of the table.
+        confidence: Of their intervals.
+    """
+    greater = [context for context in contexts if context.kind == "greater"]
+    if not greater:
+        return ""
+    said = f"> x: the lower limit of the {confidence * 100:g} % interval"
+    ends = sorted({context.reach for context in greater if context.estimate is None})
+    return (
+        f"{said}; the end was not seen within {' or '.join(f'{end:,}' for end in ends)}"
+        if ends
+        else said
+    )
+
+
+def meaning(condition: str) -> str:
+    """What a condition does to the far text, on one line; empty for a chain or an unknown one.
+
+    Args:
+        condition: Its canonical text.
+    """
+    if condition in _CHANGES:
+        return f"{condition}: the text further back than so many tokens {_CHANGES[condition]}"
+    name = condition.partition("(")[0]
+    if name not in registry.names():
+        return ""
+    summary = registry.get(name).summary
+    return printable(f"{condition}: {summary[:1].lower()}{summary[1:].rstrip('.')}")
 
 
 def caveats(run: OpenRun) -> list[str]:
@@ -104,12 +165,8 @@ def caveats(run: OpenRun) -> list[str]:
 
 
 def short(context: EffectiveContext | None) -> str:
-    """An answer short enough for a table or a legend; why one is unresolved stands elsewhere."""
-    if context is None:
-        return "–"
-    if context.kind == "unresolved":
-        return "unresolved"
-    return context.text()
+    """An answer in a table or a legend, ``–`` where there is none."""
+    return "–" if context is None else context.text()
 
 
 def describe_tolerance(text: str) -> str:
@@ -118,7 +175,7 @@ def describe_tolerance(text: str) -> str:
     share = f"{tolerance.amount * 100:g} %"
     return {
         "perplexity": f"{share} of perplexity",
-        "nats": f"{tolerance.amount:g} nats a token",
+        "nats": f"{tolerance.amount:g} nats per token",
         "bpb": f"{tolerance.amount:g} bits per byte",
         "delta0": f"{share} of delta at distance 0",
     }[tolerance.unit]
@@ -127,8 +184,8 @@ def describe_tolerance(text: str) -> str:
 def warnings_of(run: OpenRun) -> list[str]:
     """What a reader must know before believing the answers, one line each."""
     lines = [
-        f"{context.condition} at {context.tolerance} is not monotone: delta is significantly above"
-        " the tolerance again at longer distances"
+        f"{context.condition} at {spaced(context.tolerance)} is not monotone: delta is"
+        " significantly above the tolerance again at longer distances"
         for context in run.contexts
         if "not monotone" in context.flags
     ]
@@ -151,14 +208,14 @@ def warnings_of(run: OpenRun) -> list[str]:
         trained = run.facts.model.trained_length
         if trained is not None and longest > trained:
             lines[-1] += (
-                f"; targets stand at up to {longest:,} tokens, and beyond the length that the model"
-                f" was trained on ({trained:,} by its configuration) delta has no meaning"
+                f"; targets are at positions up to {longest:,}, and beyond the length that the"
+                f" model was trained on ({trained:,} by its configuration) delta has no meaning"
             )
     if run.sums["grey"].any():
         start = int(run.sums.loc[run.sums["grey"], "distance_from"].min())
         lines.append(
-            f"distances from {start:,} on have targets with less far than near text: they are drawn"
-            " grey and never answer"
+            f"distances from {start:,} on have targets with less far than near text: they are"
+            " greyed out and excluded"
         )
     return lines
 
@@ -180,7 +237,7 @@ def summary_record(run: OpenRun) -> dict[str, Any]:
             "tolerances": [tolerance.text for tolerance in run.analysis.tolerances],
         },
         "effective_context": [
-            {**asdict(context), "text": context.text()} for context in run.contexts
+            {**asdict(context), "text": context.full_text()} for context in run.contexts
         ],
         "noise_floor": None if run.floor is None else _floor_record(run.floor),
         "flags": warnings_of(run),
@@ -206,32 +263,45 @@ def _lowest(run: OpenRun, context: EffectiveContext) -> str:
     row = rows.nsmallest(1, "delta").to_dict("records")[0]
     place = between(row)
     at = f"distances {place}" if "–" in place else f"distance {place}"
-    low, high = (f"{-row[name]:.3f}".replace("-", "−") for name in ("high", "low"))
+    low, high = (decimals(-row[name]) for name in ("high", "low"))
     return (
-        f", by {-row['delta']:.3f} nats a token at {at} ({run.analysis.confidence * 100:g} % "
-        f"interval {low} to {high}): no length can be read off it"
+        f" by {decimals(-row['delta'])} nats per token at {at} ({run.analysis.confidence * 100:g} %"
+        f" interval {low} to {high}); no length can be read off it"
     )
 
 
-def _length(context: EffectiveContext, interval: str) -> tuple[str, str]:
-    """The length of a resolved answer in words, and its interval."""
-    value, measured = context.value or 0, f"the {context.reach:,} measured"
+def _parts(context: EffectiveContext, confidence: str) -> tuple[str, str, list[str]]:
+    """An answer as words: the length, what is known of it, and what else is to be said."""
+    value, lower, upper = context.value or 0, context.lower, context.upper
+    if context.kind == "unresolved":
+        return "effective context unresolved", "", list(context.reasons)
     if context.kind == "greater":
-        if context.lower is None:
-            return f"more than {value:,}", f"the {interval} lies beyond {measured}"
-        if context.estimate is not None:
-            told = f"the estimate is {context.estimate:,}, the interval ends beyond {measured}"
-        elif value == context.reach:
-            told = f"the estimate lies beyond {measured}"
-        else:
-            told = f"the estimate lies in the last half octave of {measured}, or beyond"
-        return f"more than {context.lower:,}", f"{interval}; {told}"
+        limit = value if lower is None else lower
+        return f"more than {_tokens(limit)}", f" ({confidence} lower limit)", [_end(context)]
     if "at most" in context.flags:
-        limit = f"the curve starts there; upper limit of the {interval} {context.upper or 0:,}"
-        return f"at most {value:,}", limit
-    if context.upper is None:
-        return f"{value:,}", interval
-    return f"{value:,}", f"{interval} {limits(context.lower or 0, context.upper, context.start)}"
+        wider = upper is not None and upper > value
+        known = f" ({confidence} interval up to {upper:,})" if wider else ""
+        return f"at most {_tokens(value)}", known, [f"no distance below {value:,} was measured"]
+    if context.kind == "zero":
+        known = f" ({confidence} interval 0 to {upper:,})" if upper else ""
+        return _tokens(0), known, ["at every distance the mean loss rises by less than that"]
+    start = f"{context.start:,} or less" if (lower or 0) < context.start else f"{lower:,}"
+    return _tokens(value), f" ({confidence} interval {start} to {upper:,})", []
+
+
+def _end(context: EffectiveContext) -> str:
+    """What is known of the end of a length that has no upper limit."""
+    if context.estimate is not None:
+        return (
+            f"the estimate is {context.estimate:,}, with no upper bound within the measured range"
+        )
+    if context.value == context.reach:
+        return f"the end was not seen within {context.reach:,}"
+    return f"the end was not seen before the last half octave of {context.reach:,}"
+
+
+def _tokens(number: int) -> str:
+    return counted(number, "token")
 
 
 def _unresolved(run: OpenRun) -> list[str]:
@@ -240,8 +310,9 @@ def _unresolved(run: OpenRun) -> list[str]:
     for context in run.contexts:
         for reason in context.reasons:
             # The floor is one of the run, whatever half of a tolerance it is above.
-            told = re.sub(r", above half of [0-9.e-]+$", ", above half of the tolerance", reason)
-            where.setdefault(told, {}).setdefault(context.condition, []).append(context.tolerance)
+            line = re.sub(r", above half of [0-9.e-]+$", ", above half of the tolerance", reason)
+            of_reason = where.setdefault(line, {})
+            of_reason.setdefault(context.condition, []).append(spaced(context.tolerance))
     alike: dict[tuple[str, str], list[str]] = {}
     for reason, conditions in where.items():
         for condition, tolerances in conditions.items():

@@ -67,7 +67,7 @@ def bands(run: OpenRun) -> pd.DataFrame:
 
     Returns:
         ``condition, band_from, band_to`` (distances of the first target, tokens)``, delta, low,
-        high`` (nats a token)``, targets, documents``: the columns of ``bands.csv``; limits are
+        high`` (nats per token)``, targets, documents``: the columns of ``bands.csv``; limits are
         missing with fewer documents than an interval needs.
 
     Raises:
@@ -109,12 +109,12 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         "Delta of each band",
         names_axis(places, across),
         delta_axis(table[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
-        group_series(rows, "band", places),
+        group_series(run, rows, "band", places),
         how=(
             "Each mark is the loss added when the text between these two distances alone is"
             " changed, all nearer and all farther text being intact; its bar is the interval over"
-            " documents. What lies beyond a band stays and may stand in for it: bands do not add"
-            " up."
+            " documents. Text beyond a band is intact and may substitute for it: the deltas of"
+            " bands do not add up."
         ),
         heading=[run.model, run.data],
         file="bands",
@@ -137,7 +137,7 @@ def _cells(table: pd.DataFrame) -> Table:
     rows, places = _named(table)
     order = in_order(table["condition"].astype(str))
     cells = pivot(
-        "Delta (nats a token) by band (tokens before the first target)",
+        "Delta (nats per token) by band (tokens before the first target)",
         sorted(rows.to_dict("records"), key=lambda row: order.index(str(row["condition"]))),
         places,
         by="band",

@@ -4,8 +4,6 @@ A finding is a file of this package. It registers a function from an open run to
 :class:`Finding`, and what `probe plot` can draw of it; no renderer and no command knows it.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -20,7 +18,8 @@ from probe.analysis.scan import Counter
 from probe.errors import UsageError
 from probe.findings.chart import Chart
 from probe.findings.table import Table
-from probe.results.files import write_csv, write_text
+from probe.results.files import csv_text, write_text
+from probe.text import json_text, suggestion
 
 Files = Mapping[str, pd.DataFrame | dict[str, Any]]
 """Files of a run folder by name: a frame is a CSV file; a dictionary is a JSON file, or a part of
@@ -64,6 +63,8 @@ class Finding:
         notes: What could not be worked out, told with the caveats of the run's answer.
         files: What it keeps in the run folder.
         marks: Tokens that the token explorer marks.
+        terms: What words mean that are used here, or in other findings of the run; the page says
+            it where a word is first used.
         level: Where it is told; by default as it is registered.
         order: Its place among the findings; set by :func:`findings`.
     """
@@ -80,12 +81,13 @@ class Finding:
     notes: Sequence[str] = ()
     files: Files = field(default_factory=dict)
     marks: Marks | None = None
+    terms: Mapping[str, str] = field(default_factory=dict)
     level: Level | None = None
     order: int = 0
 
     @property
     def shown(self) -> bool:
-        """Whether there is anything to show; else it is files, headlines and notes alone."""
+        """Whether there is anything to show; else it is files, headlines, notes and terms alone."""
         return bool(self.sentence or self.tables or self.charts)
 
 
@@ -161,8 +163,9 @@ def only(frame: pd.DataFrame, column: str, value: str | None, option: str) -> pd
         return frame
     rows = frame[frame[column] == value]
     if rows.empty:
-        known = ", ".join(dict.fromkeys(frame[column].astype(str))) or "none"
-        raise UsageError(f"{option} '{value}' was not found; allowed: {known}")
+        known = list(dict.fromkeys(frame[column].astype(str)))
+        hint = suggestion(value, known, f"allowed: {', '.join(known) or 'none'}")
+        raise UsageError(f"{option} '{value}' was not found{hint}")
     return rows
 
 
@@ -244,6 +247,37 @@ def plots() -> list[Plot]:
     return of_one + [plot for _, own in _OF_ALL.values() for plot in own]
 
 
+def choose(known: Sequence[Plot], runs: Sequence[OpenRun], kind: str, flag: str = "--kind") -> Plot:
+    """What draws a kind of figure of these runs: where it has one, the finding that answers them.
+
+    Args:
+        known: All that draw the kind.
+        runs: The runs.
+        kind: The kind.
+        flag: What stands before a kind where it is asked for.
+
+    Raises:
+        UsageError: If the runs have no such figure, or too many runs are given.
+    """
+    answers = {
+        run.folder.kind: plot for run in runs for plot in known if run.is_answered_by(plot.finding)
+    }
+    without = [run for run in runs if not run.has_length]
+    protocol = without[0].folder.kind if without else None
+    if without and protocol not in answers:
+        raise UsageError(
+            f"{flag} {kind}: a run with protocol {protocol} has no lengths; allowed: {flag} curve"
+        )
+    if without and any(run.folder.kind != protocol for run in runs):
+        raise UsageError(
+            f"{flag} {kind}: some of the runs have protocol {protocol}; allowed: all or none"
+        )
+    plot = answers[protocol] if without else next(iter(known))
+    if plot.runs is not None and len(runs) > plot.runs:
+        raise UsageError(f"{flag} {kind}: of protocol {protocol} one run is drawn; got {len(runs)}")
+    return plot
+
+
 def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = False) -> list[Finding]:
     """Work out what is to be said of a run.
 
@@ -305,11 +339,26 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
 
     Args:
         run: The run.
-        findings: Its findings; parts of one JSON file are put together, and lists that stand under
-            the same key are joined.
+        findings: Its findings.
 
     Returns:
         The files that are there now, in the order of the findings.
+    """
+    texts = file_texts(findings)
+    for name, text in texts.items():
+        write_text(run.path / name, text)
+    return [file for name in texts if (file := run.path / name).is_file()]
+
+
+def file_texts(findings: Iterable[Finding]) -> dict[str, str]:
+    """The files of some findings by name, as they are written.
+
+    Args:
+        findings: Findings of one run; parts of one JSON file are put together, and lists that stand
+            under the same key are joined.
+
+    Returns:
+        CSV and JSON, in the order of the findings.
     """
     tables: dict[str, pd.DataFrame] = {}
     parts: dict[str, dict[str, Any]] = {}
@@ -321,34 +370,9 @@ def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:
                 tables[name] = content
             else:
                 _join(parts.setdefault(name, {}), content)
-    for name, table in tables.items():
-        write_csv(run.path / name, table)
-    for name, part in parts.items():
-        write_text(run.path / name, f"{json_text(part)}\n")
-    return [file for name in names if (file := run.path / name).is_file()]
-
-
-def json_text(content: Any, *, ascii_only: bool = False) -> str:
-    """Content as JSON: what is not finite is ``null``, floats have eight digits.
-
-    Args:
-        content: Dictionaries, lists, texts and numbers.
-        ascii_only: Whether all other characters are escaped, so that a terminal obeys none.
-    """
-    return json.dumps(_plain(content), indent=2, ensure_ascii=ascii_only, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types: what is not finite is ``None``, floats have eight digits."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
+    return {
+        name: csv_text(tables[name]) if name in tables else json_text(parts[name]) for name in names
+    }
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:

@@ -25,7 +25,15 @@ from probe.findings.chart import (
     Series,
     distance_axis,
 )
-from probe.findings.table import Table, by_condition, decimals, length, pivot, records
+from probe.findings.table import (
+    Table,
+    by_condition,
+    decimals,
+    estimate,
+    of_lengths,
+    pivot,
+    records,
+)
 from probe.results.tolerance import Tolerance
 
 _DECADE = (
@@ -37,7 +45,7 @@ GRID = (*(step * 10**decade / 1e5 for decade in range(3) for step in _DECADE), 1
 """Rises in perplexity, 0.001 (0.1 %) to 1 (100 %), twenty a decade (Renard's R20 series): even
 steps of the logarithm that hold 1, 2, 5 and 10 %."""
 
-COLUMNS = ("condition", "tolerance", "epsilon", "kind", "length", "low", "high")
+COLUMNS = ("condition", "tolerance", "epsilon", "kind", "length", "low", "high", "short")
 TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _INTERVAL = re.compile(r" \([^()]*\)$")
 
@@ -62,7 +70,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         others: Not needed.
     """
     rows, bends = run.once(tolerance_curve), hinges(run.fitted)
-    files = {"findings.json": {"tolerance_curve": records(rows), "hinges": records(bends)}}
+    kept = rows.drop(columns="short")
+    files = {"findings.json": {"tolerance_curve": records(kept), "hinges": records(bends)}}
     nothing = Finding("tolerance", "Length by tolerance", files=files)
     if not run.has_length:
         return nothing
@@ -73,8 +82,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     sentence = f"{main} is unresolved at every tolerance." if names else ""
     if known:
         sentence = (
-            f"Effective context under {main}: {_answer(known[0])} at a rise of {_rise(known[0])},"
-            f" {_answer(known[-1])} at {_rise(known[-1])}."
+            f"Effective context under {main}: {known[0]['short']} at a rise of {_rise(known[0])},"
+            f" {known[-1]['short']} at {_rise(known[-1])}."
         )
     return replace(
         nothing,
@@ -97,7 +106,8 @@ def tolerance_curve(run: OpenRun) -> pd.DataFrame:
     Returns:
         One row per condition and tolerance with the columns ``COLUMNS``: ``tolerance`` (share),
         ``epsilon`` (nats), ``kind`` as in ``EffectiveContext``, ``length, low, high`` (tokens,
-        nullable Int64; a missing one lies beyond reach, and all are missing if ``unresolved``).
+        nullable Int64; a missing one lies beyond reach, and all are missing if ``unresolved``),
+        ``short`` the answer as tables have it.
 
     Raises:
         UsageError: If bits per byte are asked of a run without text.
@@ -107,7 +117,8 @@ def tolerance_curve(run: OpenRun) -> pd.DataFrame:
         for share in () if is_noise(name) else shares_of(run):
             tolerance = Tolerance(f"{share * 100:g}%", "perplexity", share)
             context = effective_context(curve, tolerance, floor=run.floor, length=run.length_change)
-            rows.append((name, share, context.epsilon, context.kind, *context.lengths))
+            answer = context.kind, *context.lengths, context.text()
+            rows.append((name, share, context.epsilon, *answer))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 
@@ -150,19 +161,23 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     series = [
         line
-        for look, name in enumerate(names)
-        for line in _lines(rows[rows["condition"] == name].sort_values("tolerance"), look, reach)
+        for name in names
+        for line in _lines(
+            rows[rows["condition"] == name].sort_values("tolerance"), run.rank(name), reach
+        )
     ]
     lengths = rows.loc[resolved, ["length", "low", "high"]].astype("Float64")
     shortest = float(np.nanmin(np.append(lengths.to_numpy(np.float64, na_value=np.nan), reach)))
     low, high = float(rows["tolerance"].min()), float(rows["tolerance"].max())
+    answers = records(rows.sort_values(["tolerance", "condition"]))
     cells = pivot(
-        "Effective context (tokens) by tolerance",
-        records(rows.sort_values(["tolerance", "condition"])),
+        of_lengths("Effective context (tokens) by tolerance", answers),
+        answers,
         names,
         by="condition",
-        cell=_answer,
+        cell=lambda row: str(row["short"]),
         head={"tolerance": _rise},
+        detail=estimate,
     )
     legend = [("beyond", "beyond reach")] if rows.loc[resolved, "length"].isna().any() else []
     legend += [] if resolved.all() else [("unresolved", "unresolved")]
@@ -202,7 +217,7 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
     columns = rows[["length", "low", "high"]].astype("Float64")
     lengths = columns.to_numpy(dtype=np.float64, na_value=np.nan)
     drawn = np.where(known[:, None], np.where(np.isnan(lengths), reach, lengths), np.nan)
-    titles = [f"{name}, {_rise(row)}: {_answer(row)}" for row in records(rows)]
+    titles = [f"{name}, {_rise(row)}: {row['short']}" for row in records(rows)]
     role: Role = "series" if known.any() else "grey"  # its name alone: there is nothing to draw
     y, low, high = drawn.T
     series = [Series(name, share, y, look, low, high, titles=titles, role=role, points=False)]
@@ -219,31 +234,23 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
     return series
 
 
-def _hinges(rows: pd.DataFrame) -> Table:
+def _hinges(bends: pd.DataFrame) -> Table:
+    rows = by_condition(bends)
+    estimates = [estimate(row | {"length": row["hinge"]}) for row in rows]
     return Table(
-        "Hinge fit beside the threshold rule: where a falling line in log distance meets flat",
-        ["condition", "hinge (tokens)", "slope (nats an octave)"],
-        [
-            [str(row["condition"]), _hinge(row), decimals(row["slope"])]
-            for row in by_condition(rows)
-        ],
+        of_lengths("Hinge fit: where delta, falling linearly in log distance, turns flat", rows),
+        ["condition", "hinge (tokens)", "slope (nats per octave)"],
+        [[str(row["condition"]), _hinge(row), decimals(row["slope"])] for row in rows],
+        details={(number, 1): text for number, text in enumerate(estimates) if text},
     )
 
 
 def _hinge(row: dict[str, Any]) -> str:
-    """A hinge in words; where two straight pieces fit poorly it has no interval."""
+    """A hinge in a cell; where two straight pieces fit poorly it has no interval."""
     text, poor, off = str(row["text"]).partition("; poor fit")
-    return f"{_INTERVAL.sub('', text)}{poor}{off}" if poor else text
+    bare = poor or row["kind"] == "greater"
+    return f"{_INTERVAL.sub('', text) if bare else text}{poor}{off}"
 
 
 def _rise(row: Mapping[str, Any]) -> str:
     return f"{float(row['tolerance']) * 100:.3g} %"
-
-
-def _answer(row: Mapping[str, Any]) -> str:
-    if row["kind"] == "unresolved":
-        return "unresolved"
-    value, low, high = (row.get(name) for name in ("length", "low", "high"))
-    if value is None:
-        return "beyond reach" + (f" (at least {length(low)})" if low is not None else "")
-    return f"{length(value)} ({length(low)}–{length(high)})"

@@ -1,7 +1,8 @@
 """A chart as plain data: axes, series, rules and cells; two back ends in ``render/`` draw it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -89,7 +90,8 @@ class Series:
         look: Number of its colour, dashes and marks.
         low: Lower limits: of *y*, or of *x* in a horizontal chart.
         high: Upper limits.
-        fit: Values of the fitted curve beside it.
+        fit: Places and values of the fitted curve, both of any one shape; it is the line, and the
+            points are light.
         titles: What each point says when it is pointed at.
         role: What it stands for; ``series`` is one of several that look apart.
         points: Whether points are marked; ``None`` marks some of many.
@@ -105,7 +107,7 @@ class Series:
     look: int = 0
     low: Floats | None = None
     high: Floats | None = None
-    fit: Floats | None = None
+    fit: tuple[Floats, Floats] | None = None
     titles: Sequence[str] = ()
     role: Role = "series"
     points: bool | None = None
@@ -153,6 +155,8 @@ class Interval:
         beyond: Whether the bar ends in an arrow: it goes on beyond the axis.
         title: What it says when it is pointed at.
         look: Number of its colour; ``None`` is black.
+        label: A few characters that stand beside it.
+        lane: How many bars stand below it on the same rule: it is moved up, and hides none.
     """
 
     y: float
@@ -162,6 +166,8 @@ class Interval:
     beyond: bool
     title: str
     look: int | None = None
+    label: str = ""
+    lane: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +248,54 @@ class Chart:
     notes: Sequence[str] = ()
 
 
+def relabelled(chart: Chart, labels: Mapping[str, str]) -> Chart:
+    """The chart with other names for conditions, runs, classes or groups.
+
+    Args:
+        chart: The chart.
+        labels: The new name of each old one. A name is replaced where it stands for itself: that of
+            ``shuffle`` not in ``shuffle(span=5)``, nor in a chain of conditions.
+    """
+    pattern = _naming(labels)
+
+    def new(text: str) -> str:
+        return pattern.sub(lambda match: labels[match[0]], text)
+
+    return replace(
+        chart,
+        title=new(chart.title),
+        x=replace(chart.x, names=[new(name) for name in chart.x.names]),
+        y=replace(chart.y, names=[new(name) for name in chart.y.names]),
+        series=[
+            replace(one, name=new(one.name), titles=[new(title) for title in one.titles])
+            for one in chart.series
+        ],
+        rules=[replace(rule, label=new(rule.label)) for rule in chart.rules],
+        intervals=[replace(one, title=new(one.title)) for one in chart.intervals],
+        legend=[(what, new(text)) for what, text in chart.legend],
+        heading=[new(line) for line in chart.heading],
+    )
+
+
+def shows(chart: Chart, name: str) -> bool:
+    """Whether any text in a figure of the chart has this name, which can then be another."""
+    texts = [*shown_names(chart), *(text for _, text in chart.legend), *chart.heading, chart.title]
+    texts += [rule.label for rule in chart.rules]
+    return bool(name) and any(_naming([name]).search(text) for text in texts)
+
+
+def shown_names(chart: Chart) -> list[str]:
+    """Names of the series and at the axes."""
+    series = [series.name for series in chart.series if series.name]
+    return [*series, *chart.x.names, *chart.y.names]
+
+
+def _naming(names: Iterable[str]) -> re.Pattern[str]:
+    """Where names stand for themselves, the longest first."""
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.compile(rf"(?<![\w'(\[=])(?:{known})(?![\w'(\]=])")
+
+
 class EmptyChartError(ValueError):
     """There is nothing to draw."""
 
@@ -268,7 +322,7 @@ def position_axis(low: float, high: float, label: str) -> Axis:
 
 
 def delta_axis(
-    values: ArrayLike, threshold: float = THRESHOLD, label: str = "delta (nats a token)"
+    values: ArrayLike, threshold: float = THRESHOLD, label: str = "delta (nats per token)"
 ) -> Axis:
     """The axis of deltas; small ones around 0 keep a place of their own.
 

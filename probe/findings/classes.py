@@ -26,13 +26,23 @@ from probe.findings.chart import (
 )
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.last_seen import last_seen, occurrences
-from probe.findings.table import Table, between, length, percent, pivot, ranged, records
+from probe.findings.table import (
+    Table,
+    between,
+    estimate,
+    length,
+    of_lengths,
+    percent,
+    pivot,
+    ranged,
+    records,
+)
 from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import one_line, slug
 
 APART = (
-    "Values are told apart where their intervals do not meet, each at its own confidence; of many"
-    " values the two that lie farthest apart are named."
+    "Two values differ where their intervals do not overlap, each at its own confidence; of many"
+    " values the two that are farthest apart are named."
 )
 _BRIEF = {
     "no target": "no target",
@@ -47,7 +57,7 @@ BANDS = 3
 CLASS = Option(
     "--class",
     "name",
-    "classes: this one alone, such as copy or my.py:rare; default: each of the run's, a file each.",
+    "classes: this one alone, such as copy or my.py:rare; default: all of the run, one file each.",
     metavar="CLASS",
 )
 
@@ -95,12 +105,19 @@ def plot(
     curves = only(found.curves, "condition", condition, "--condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
+    drawn, without = [], []
     for each, rows in curves.groupby(curves["class"].astype(str), sort=False):
         first, *_ = in_order(rows["condition"].astype(str))
         chart = class_chart(run, replace(found, curves=curves), str(each), first)
         if chart is None:
-            raise EmptyChartError(f"no curve of class {each!r} to draw")
-        yield "" if name else f"-{slug(str(each))}", chart
+            without.append(f"{each}: no value has an answer under {first}, hence no figure")
+        else:
+            drawn.append(("" if name else f"-{slug(str(each))}", chart))
+    if not drawn:
+        raise EmptyChartError("; ".join(without))
+    (ending, chart), *others = drawn
+    yield ending, replace(chart, notes=without)
+    yield from others
 
 
 def asked(run: OpenRun) -> ClassSums:
@@ -132,7 +149,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         "findings.json": {
             "run": run.name,
             "notes": [*filter(None, [run.length_caveat]), *notes],
-            "class_contexts": records(found.contexts),
+            "class_contexts": records(found.contexts.drop(columns="short")),
             "class_counts": records(found.counts),
         },
     }
@@ -143,7 +160,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     names = dict.fromkeys(
         [*found.curves["class"].astype(str), *found.contexts["class"].astype(str)]
     )
-    charts = (class_chart(run, found, name, main, _too_small(found, name, main)) for name in names)
+    charts = (class_chart(run, found, name, main) for name in names)
     return replace(
         nothing,
         sentence=_sentence(found, main),
@@ -206,13 +223,14 @@ def which(run: OpenRun, found: ClassCurves) -> list[str]:
         best = apart[0]
         (more, long), (less, brief) = best.more, best.less
         lines.append(
-            f"Of all token classes, lengths lie farthest apart by {best.name}: at a tolerance of"
-            f" {spaced(best.tolerance)} under {main} {long} tokens for “{more}” and"
-            f" {brief} for “{less}”."
+            f"Of all token classes, effective context differs most by {best.name}: at"
+            f" {spaced(best.tolerance)} under {main}, {long} tokens for “{more}” and {brief} for"
+            f" “{less}”."
         )
     elif not lines and _resolved(found, main):
         lines.append(
-            f"No class of tokens is told from another under {main}: all their intervals meet."
+            f"No two values of a token class differ in effective context under {main}: their"
+            " intervals overlap."
         )
     return lines
 
@@ -233,30 +251,27 @@ def contrasts(found: ClassCurves, condition: str) -> list[Contrast]:
     return list(farthest.values())
 
 
-def class_chart(
-    run: OpenRun,
-    found: ClassCurves,
-    name: str,
-    condition: str | None,
-    without: Collection[str] = (),
-) -> Chart | None:
+def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | None) -> Chart | None:
     """The non-increasing fits of one token class under one condition, a line a value.
 
-    A value that is unresolved at the tolerance of the chart is grey. Of many values those with
-    answers and most targets are drawn, and the others named.
+    A value that is unresolved at the tolerance of the chart is grey, one that is so at every
+    tolerance is named alone. Of many values those with answers and most targets are drawn.
 
     Args:
         run: The run.
         found: Its token classes.
         name: The class.
         condition: The condition; ``None`` is the run's main one.
-        without: Values that are left out.
+
+    Returns:
+        The chart, ``None`` without a value to draw.
     """
     condition = condition or run.main_condition or ""
     rows = _rows(found.curves, condition, name)
     if rows.empty:
         return None
     answers, tolerance = _answers(_rows(found.contexts, condition, name))
+    without = _too_small(found, name, condition)
     values, others = _values(rows, answers, without)
     by_value = dict(list(rows.groupby(rows["value"].astype(str))))
     resolved = [v for v in values if v in by_value and answers.get(v, "") is not None]
@@ -269,11 +284,11 @@ def class_chart(
     if not series:
         return None
     how = (
-        "One never-rising fit a value of the class, which its length is read from; the means of"
-        " the bins are in the table."
+        "One non-increasing (isotonic) fit per value of the class, from which its length is read;"
+        " the means of the bins are in the table."
     )
     if len(others) > len(without):
-        how += f" {len(others) - len(without)} more values are in the table alone."
+        how += f" {len(others) - len(without)} more values are in the table only."
     cells = [
         [
             str(row["value"]),
@@ -283,7 +298,7 @@ def class_chart(
         ]
         for row in records(rows)
     ]
-    headers = ["value", "distance", "delta (nats a token)", "targets", "documents"]
+    headers = ["value", "distance", "delta (nats per token)", "targets", "documents"]
     absent = [("grey", _label(value, "unresolved")) for value in values if value not in by_value]
     scaled = [line.y for line in series if line.role == "series"] or [line.y for line in series]
     epsilon = _epsilon(tolerance)
@@ -313,7 +328,7 @@ def _answers(rows: pd.DataFrame) -> tuple[dict[str, str | None], str | None]:
     """
     first = [*rows.loc[rows["kind"] != "unresolved", "tolerance"], *rows["tolerance"]][:1]
     texts = {
-        str(row["value"]): None if row["kind"] == "unresolved" else str(row["text"])
+        str(row["value"]): None if row["kind"] == "unresolved" else str(row["short"])
         for row in records(rows[rows["tolerance"].isin(first)])
     }
     return texts, str(first[0]) if first else None
@@ -349,10 +364,10 @@ def _fitted(
     text = "unresolved" if answer is None else answer
     line = curve_series(rows, _label(value, text), look)
     limits = (line.low, line.high) if banded and not unresolved else (None, None)
-    y = line.y if line.fit is None else line.fit
+    y = line.y if rows["fit"].isna().all() else rows["fit"].to_numpy(float)
     role: Role = "grey" if unresolved else "series"
     points = False if unresolved else None  # a thin line, behind those with an answer
-    return replace(line, y=y, fit=None, low=limits[0], high=limits[1], role=role, points=points)
+    return replace(line, y=y, low=limits[0], high=limits[1], role=role, points=points)
 
 
 def _label(value: str, answer: str) -> str:
@@ -386,7 +401,7 @@ def _unresolved(found: ClassCurves, condition: str) -> list[str]:
 def _answer(row: Mapping[str, Any]) -> str:
     """An answer in a cell: of an unresolved one the reason in two or three words."""
     if row.get("kind") != "unresolved":
-        return str(row["text"])
+        return str(row["short"])
     reason = str(row.get("reasons") or "")
     brief = next((said for sign, said in _BRIEF.items() if sign in reason), reason)
     return f"unresolved: {brief}" if brief else "unresolved"
@@ -396,20 +411,24 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
     """Counts and lengths under one condition, a line for each value of each class."""
     rows = records(_rows(found.contexts, condition))
     tolerances = list(dict.fromkeys(str(row["tolerance"]) for row in rows))
-    answers = {
-        (str(row["class"]), str(row["value"]), str(row["tolerance"])): _answer(row) for row in rows
-    }
-    cells = []
+    by_key = {(str(row["class"]), str(row["value"]), str(row["tolerance"])): row for row in rows}
+    cells: list[list[str]] = []
+    details: dict[tuple[int, int], str] = {}
     for row in [*records(found.counts), *records(_no_class(found.counts, run.targets))]:
         key = str(row["class"]), str(row["value"])
-        numbers = f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")
-        texts = (answers.get((*key, tolerance), "–") for tolerance in tolerances)
-        cells.append([": ".join(key), *numbers, *texts])
+        line = [f"{int(row['targets']):,}", percent(row["share"]), length(row["documents"], "–")]
+        line.insert(0, ": ".join(key))
+        for tolerance in tolerances:
+            answer = by_key.get((*key, tolerance))
+            if answer and (more := estimate(answer)):
+                details[len(cells), len(line)] = more
+            line.append(_answer(answer) if answer else "–")
+        cells.append(line)
     headers = ["class", "targets", "share", "documents", *map(spaced, tolerances)]
     caption = (
         f"Targets by class, each counted once, and effective context (tokens) under {condition}"
     )
-    return Table(caption, headers, cells)
+    return Table(of_lengths(caption, rows), headers, cells, details=details)
 
 
 def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
@@ -424,17 +443,19 @@ def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
 
 def _contexts(found: ClassCurves) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
-    rows = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    frame = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
+    rows = records(frame)
     return pivot(
-        "Effective context (tokens) by class and condition",
-        records(rows),
-        dict.fromkeys(rows["tolerance"]),
+        of_lengths("Effective context (tokens) by class and condition", rows),
+        rows,
+        dict.fromkeys(frame["tolerance"]),
         by="tolerance",
         cell=_answer,
         head={
             "class": lambda row: f"{row['class']}: {row['value']}",
             "condition": lambda row: str(row["condition"]),
         },
+        detail=estimate,
         line=["class", "value", "condition"],
     )
 
@@ -446,8 +467,10 @@ def _sentence(found: ClassCurves, condition: str) -> str:
     rest = [name for name in names if name not in {pair.name for pair in apart}]
     parts = [pair.text() for pair in apart]
     if rest and _resolved(found, condition):
-        parts.append(f"no value is told from another in {', '.join(rest)}")
-    return f"Effective context under {condition}: {'; '.join(parts)}." if parts else ""
+        parts.append(f"no two values differ in {', '.join(rest)}")
+    if not parts:
+        return f"No token class has two values with a length under {condition}: none can differ."
+    return f"Effective context under {condition}: {'; '.join(parts)}."
 
 
 def _resolved(found: ClassCurves, condition: str) -> bool:
@@ -463,5 +486,5 @@ def _apart(name: str, tolerance: str, rows: pd.DataFrame) -> Contrast | None:
     if pd.isna(low) or pd.isna(high) or low <= high:
         return None
     ends = rows.loc[[rows["low"].idxmax(), rows["high"].idxmin()]]
-    more, less = ((str(row["value"]), str(row["text"])) for row in records(ends))
+    more, less = ((str(row["value"]), str(row["short"])) for row in records(ends))
     return Contrast(name, tolerance, more, less, low / max(1, high))

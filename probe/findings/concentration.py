@@ -30,8 +30,8 @@ FAN: Sequence[tuple[Role, str, str, int]] = (
 )
 """Shares of targets that are drawn over one another, and the quantiles between which they lie."""
 MORE_THAN_ALL = (
-    "More than 100 % in the top 1 %: the other targets together gain from the far text being gone,"
-    " so that the sum is smaller than what its largest parts add."
+    "More than 100 % in the top 1 %: the deltas of the other targets sum to less than 0, so that"
+    " the sum over all targets is smaller than that over the top 1 %."
 )
 
 
@@ -67,9 +67,17 @@ def spread(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows, main = run.once(quantiles), run.main_condition
     files = {"findings.json": {"quantiles": records(rows)}}
-    drawn = run.has_length and main is not None and (rows["condition"] == main).any()
-    charts = [_chart(run, rows, str(main))] if drawn else []
-    return Finding("quantiles", "Quantiles of delta", charts=charts, files=files)
+    nothing = Finding("quantiles", "Quantiles of delta", files=files)
+    of_main = records(rows[rows["condition"] == main].sort_values("distance_from"))
+    if not run.has_length or not of_main:
+        return nothing
+    last = of_main[-1]
+    sentence = (
+        f"Under {main} at {between(last)} half of the targets change by {decimals(last['q25'])} to"
+        f" {decimals(last['q75'])} nats, and one in a hundred loses {decimals(last['q99'])} or"
+        " more."
+    )
+    return replace(nothing, sentence=sentence, charts=[_chart(run, rows, str(main))])
 
 
 def shares(run: OpenRun) -> pd.DataFrame:
@@ -81,8 +89,9 @@ def shares(run: OpenRun) -> pd.DataFrame:
     Returns:
         One row per condition and octave of distance, grey rows left out: ``condition,
         distance_from, distance_to`` (tokens)``, helped, hurt`` (shares of targets with delta above
-        and below 0)``, top_share`` (sum of the largest 1 % of the deltas over the sum of all; NaN
-        where the sum is not above 0, above 1 where the rest adds up to less than 0)``, targets``.
+        and below 0 by more than rounding)``, top_share`` (sum of the largest 1 % of the deltas over
+        the sum of all; NaN where the sum is not above 0, above 1 where the rest adds up to less
+        than 0)``, targets``.
     """
     octaves = octave_edges(run.last_edge)
     sums = run.sums[~run.sums["grey"].astype(bool)]
@@ -171,7 +180,7 @@ def _sentence(rows: pd.DataFrame, main: str) -> str:
         return ""
     last = of_main[-1]
     top = last["top_share"]
-    carried = "" if top is None else f"; 1 % of them carry {percent(top)} of the sum"
+    carried = "" if top is None else f"; the top 1 % account for {percent(top)} of the sum"
     return (
         f"Under {main} at {between(last)} the far text helped {percent(last['helped'])} of the"
         f" targets and hurt {percent(last['hurt'])}{carried}."
@@ -181,8 +190,8 @@ def _sentence(rows: pd.DataFrame, main: str) -> str:
 def _table(rows: pd.DataFrame) -> Table:
     """By condition and octave: helped, hurt, and the part of the top 1 %."""
     return Table(
-        "Targets that far context helped and hurt",
-        ["condition", "distance", "helped", "hurt", "top 1 % of the sum"],
+        "Targets that far context helped and hurt (by more than 1e−5 nats)",
+        ["condition", "distance", "helped", "hurt", "top 1 %, share of the sum"],
         [
             [
                 str(row["condition"]),
@@ -223,8 +232,8 @@ def _chart(run: OpenRun, every: pd.DataFrame, main: str) -> Chart:
         delta_axis(rows[["q01", "q99"]].to_numpy(float), threshold_of(run)),
         series,
         how=(
-            "The spread between single targets: most tokens hardly change, a few need the far text"
-            " badly. The mean curve above is carried by the upper tail."
+            "The spread over single targets: most hardly change, a few depend strongly on the far"
+            " text; the mean is determined by the upper tail."
         ),
         tables=[Table("Quantiles of delta (nats)", headers, cells)],
         heading=[run.model, run.data],

@@ -12,6 +12,7 @@ from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import binned, by_octave, intervals, located, stacked, to_sums
 from probe.findings.base import Finding, register
 from probe.findings.chart import (
+    LOOKS,
     Chart,
     EmptyChartError,
     Floats,
@@ -200,10 +201,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         raise EmptyChartError("no contrast to draw")
     names = list(dict.fromkeys(rows["contrast"].astype(str)))
     values = rows[["delta", "low", "high"]].to_numpy(float)
-    label = "difference of losses (nats a token)"
+    label = "difference of losses (nats per token)"
     few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
     table = pivot(
-        f"Contrasts (nats a token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
+        f"Contrasts (nats per token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
         rows.to_dict("records"),
         names,
         by="contrast",
@@ -214,33 +215,44 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         distance_axis(float(rows["distance_to"].max()), low=1),
         delta_axis(values, threshold_of(run), label),
         [
-            octave_series(rows[rows["contrast"] == name], name, look, len(names), "delta")
-            for look, name in enumerate(names)
+            octave_series(rows[rows["contrast"] == name], name, look, (place, len(names)), "delta")
+            for place, (name, look) in enumerate(_looks(run, names).items())
         ],
         how=(
-            "Each mark is one loss less another on the same targets of an octave, its bar the"
-            " interval over documents: truncate − intact is what the"
-            " far text gives, replace − truncate what wrong text does beyond missing text, shuffle"
-            " − replace what the right words in the wrong order do. Below 0 the first of the two is"
-            " the better one. They are no shares of a whole."
+            "Each mark is the difference of two losses on the same targets of an octave, its bar"
+            " the interval over documents: truncate − intact is the value of the far text, replace"
+            " − truncate the effect of wrong text as against none, shuffle − replace that of the"
+            " right words in the wrong order as against wrong text. Below 0 the first of the two"
+            " has the lower loss. The differences are no shares of a whole."
         ),
         tables=[replace(table, shown="terminal")],  # the page has it below the chart
         heading=[run.model, run.data],
     )
 
 
-def octave_series(rows: pd.DataFrame, name: str, look: int, count: int, value: str) -> Series:
+def _looks(run: OpenRun, names: Sequence[str]) -> dict[str, int]:
+    """The look of each contrast: the colour is that of its first condition."""
+    minuends = [name.partition(" − ")[0] for name in names]
+    return {
+        name: run.rank(minuend) + LOOKS * minuends[:place].count(minuend)
+        for place, (name, minuend) in enumerate(zip(names, minuends, strict=True))
+    }
+
+
+def octave_series(
+    rows: pd.DataFrame, name: str, look: int, place: tuple[int, int], value: str
+) -> Series:
     """Points with bars at the octaves of distance, beside those of the other series.
 
     Args:
         rows: ``distance_from, distance_to, low, high`` and the column *value*, a row an octave.
         name: Its name in the legend.
-        look: Which of the series it is, and the number of its look.
-        count: How many series there are.
+        look: Number of its look.
+        place: Which of the series it is, and how many there are.
         value: The column that is drawn.
     """
     rows = rows.sort_values("distance_from")
-    x = octave_middles(rows, look, count)
+    x = octave_middles(rows, *place)
     return replace(curve_series(rows, name, look, value, bars=True), x=x)
 
 

@@ -66,7 +66,7 @@ def _facts(run: OpenRun) -> list[list[str]]:
         "data revision": of_data.get("revision") if isinstance(of_data, Mapping) else None,
         "documents": len(run.facts.data.documents) or None,
         "window length": windows.get("length"),
-        "windows a document": windows.get("per_document"),
+        "windows per document": windows.get("per_document"),
         "metadata columns": _inline(run.facts.config.data.get("metadata_columns") or None),
         "protocol": _inline(config.get("protocol")),
         "conditions": _inline(config.get("conditions")),
@@ -105,7 +105,7 @@ def _checks(checks: Sequence[CheckRecord]) -> Table:
         ]
         for check in checks
     ]
-    headers = ["technique", "proved itself", "mean difference (nats)", "worst", "reason"]
+    headers = ["technique", "result", "mean difference (nats)", "worst", "reason"]
     return Table("Self-check on this model, against whole forwards", headers, cells)
 
 

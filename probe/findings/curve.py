@@ -1,17 +1,20 @@
 """The answer: how far a run reads under each condition, and the curve of delta by distance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from probe.analysis.bins import bin_index, coarser_edges
+from probe.analysis.bootstrap import bootstrap
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
 from probe.analysis.floor import NoiseFloor, without_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import in_words
+from probe.analysis.sums import in_words, intervals, pooled, stacked, to_sums
+from probe.errors import UsageError
 from probe.findings.answer import (
     answer_table,
     basis,
@@ -22,11 +25,12 @@ from probe.findings.answer import (
     summary_record,
     usable,
 )
-from probe.findings.base import CONDITION, Drawn, Files, Finding, Plot, only, register
+from probe.findings.base import CONDITION, Drawn, Files, Finding, Option, Plot, only, register
 from probe.findings.chart import (
     THRESHOLD,
     Chart,
     EmptyChartError,
+    Floats,
     Interval,
     Rule,
     Series,
@@ -46,21 +50,34 @@ from probe.findings.table import (
 from probe.results.folder import unique_labels
 from probe.results.tolerance import spaced
 
+BINS = Option(
+    "--bins",
+    "bins",
+    "curve: points drawn per octave of distance; the fit and the answer stay those of all bins.",
+    default=1,
+    type=int,
+    metavar="N",
+)
 
-def curve_plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
+
+def curve_plot(runs: Sequence[OpenRun], *, condition: str | None = None, bins: int = 1) -> Drawn:
     """Delta by distance of one run, or of several over one another, for `probe plot`.
 
     Args:
         runs: The runs.
         condition: Only this condition.
+        bins: Points per octave.
 
     Raises:
         EmptyChartError: If none has a curve.
+        UsageError: If the bins of a run cannot be pooled to so many.
     """
-    yield "", overlay(runs, condition=condition)
+    yield "", overlay(runs, condition=condition, bins=bins)
 
 
-@register("curve", order=0, level="answer", plots=[Plot("curve", curve_plot, None, [CONDITION])])
+@register(
+    "curve", order=0, level="answer", plots=[Plot("curve", curve_plot, None, [CONDITION, BINS])]
+)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """The answer of a run with lengths, and the curve of one that another finding answers.
 
@@ -114,14 +131,17 @@ def chart(run: OpenRun) -> Chart:
     share = f"{run.analysis.confidence * 100:g} %"
     band = "simultaneous" if run.analysis.simultaneous else "pointwise"
     how = (
-        "Each line is the loss added when the text further back than the distance is changed in"
-        " that way: the higher, the more the model needs it. Where a line drops below a dotted"
-        f" tolerance, its mean delta is below it. Bands: {share} {band}"
-        " interval over documents; hairlines: the never-rising fit that the answer is read from."
+        "The loss added when the text further back than the distance is changed in"
+        " that way: the higher, the more the model needs it. Lines: the non-increasing (isotonic)"
+        f" fit of {run.analysis.bins_per_octave} bins per octave, which the answer is read from:"
+        " the distance from which a line stays below a dotted tolerance. Points: means of whole"
+        f" octaves, with their {share} {band} interval over documents."
     )
+    if run.floor is not None and np.isfinite(run.floor.limit).any():
+        how += f" Noise floor: at most {_brief_number(_largest(run.floor))} nats."
     tables = [
         pivot(
-            f"Delta (nats a token) by distance (tokens), with its {share} interval",
+            f"Delta (nats per token) by distance (tokens), with its {share} interval",
             usable,
             names,
             by="condition",
@@ -139,19 +159,26 @@ def chart(run: OpenRun) -> Chart:
 
 
 def overlay(
-    runs: Sequence[OpenRun], *, condition: str | None = None, answered: bool = False
+    runs: Sequence[OpenRun],
+    *,
+    condition: str | None = None,
+    answered: bool = False,
+    bins: int = 1,
 ) -> Chart:
     """Delta by distance of one run, one line a condition, or of several over one another.
 
-    Of several runs the colour tells the run, dash and mark the condition.
+    A line is the fit of all bins, points are means of wider ones. Of several runs the colour tells
+    the run, dash and mark the condition.
 
     Args:
         runs: The runs.
         condition: Only this condition.
         answered: Whether each run is drawn under the condition of its answer alone.
+        bins: Points per octave.
 
     Raises:
         EmptyChartError: If none has a curve.
+        UsageError: If the bins of a run cannot be pooled to so many.
     """
     labels = unique_labels([run.folder for run in runs])
     headlines = [run.headline() if answered else None for run in runs]
@@ -160,22 +187,30 @@ def overlay(
         without_noise(only(run.curve, "condition", name, "--condition"))
         for run, name in zip(runs, of_each, strict=True)
     ]
+    points = [
+        own[own["condition"].isin(rows["condition"])]
+        for rows, own in zip(curves, (pooled_curve(run, bins) for run in runs), strict=True)
+    ]
     names = in_order(str(name) for rows in curves for name in rows["condition"].unique())
     if not names:
         if runs and all(run.patterns for run in runs):
             raise EmptyChartError("it limits attention alone; allowed: --kind tradeoff, heads")
         raise EmptyChartError("no run with a curve to draw")
+    looks = {name: runs[0].rank(name) if len(runs) == 1 else names.index(name) for name in names}
     series = [
         line
-        for number, (label, rows) in enumerate(zip(labels, curves, strict=True))
-        for line in _lines(rows, names, label if len(runs) > 1 else None, number)
+        for number, (label, rows, own) in enumerate(zip(labels, curves, points, strict=True))
+        for line in _lines(rows, own, looks, label if len(runs) > 1 else None, number)
     ]
-    shown = pd.concat(curves)
+    series = _side_by_side(series, bins)
+    shown = pd.concat(points)
+    fits = np.concatenate([rows["fit"].to_numpy(np.float64) for rows in curves])
     rules = {value: text for run in runs for value, text in epsilons(run).items()}
-    floors = [floor for run in runs if (floor := run.floor) is not None]
-    marked = [_marked(run, condition) for run in runs]
-    marks = map(mark, marked, [None] if len(runs) == 1 else range(len(runs)))
     threshold = min(rules, default=THRESHOLD)
+    floors = [floor for run in runs if (floor := run.floor) is not None]
+    # A thinner strip could not be told from the line at 0.
+    floors = [floor for floor in floors if _largest(floor) > threshold / 20]
+    marked = [_marked(run, condition) for run in runs]
     # Where the first bins are far, as on a grid, the near ones are no empty half of the picture.
     nearest = float(shown["distance_from"].min())
     # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
@@ -183,10 +218,10 @@ def overlay(
     return Chart(
         "Delta against distance" + ("" if len(runs) == 1 else ", by run"),
         distance_axis(float(shown["distance_to"].max()), low=nearest if nearest > 1 else 0),
-        delta_axis([*lows, *shown["delta"], *shown["high"]], threshold),
+        delta_axis([*lows, *shown["delta"], *shown["high"], *fits], threshold),
         series,
         [Rule(value, text) for value, text in rules.items()],
-        [drawn for drawn in marks if drawn is not None],
+        marks(marked),
         _strip(floors[0]) if floors else None,
         legend=_legend(marked, floors, bool(shown["grey"].any())),
         heading=_heading(runs, labels),
@@ -194,65 +229,130 @@ def overlay(
     )
 
 
+def pooled_curve(run: OpenRun, bins: int) -> pd.DataFrame:
+    """Delta by condition and bin, counts and sums added up to wider bins than those of the curve.
+
+    Args:
+        run: The open run.
+        bins: Bins per octave.
+
+    Returns:
+        ``condition, grey, distance_from, distance_to`` (tokens, as far as they were measured)``,
+        delta, low, high`` (nats per token)``, targets, documents``; intervals are of the same
+        resamples as those of the curve.
+
+    Raises:
+        UsageError: If they do not divide the run's bins per octave.
+    """
+    how = run.analysis
+    if bins < 1 or how.bins_per_octave % bins:
+        allowed = (n for n in range(1, how.bins_per_octave + 1) if how.bins_per_octave % n == 0)
+        raise UsageError(
+            f"--bins {bins}: '{run.name}' has {how.bins_per_octave} bins per octave; allowed:"
+            f" {', '.join(map(str, allowed))}"
+        )
+    edges, frames = coarser_edges(run.edges, bins), []
+    for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
+        sums = to_sums(pooled(rows, edges), run.documents)
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
+        frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
+        # A curve may begin, and end, inside of an octave.
+        wide = bin_index(rows["distance_from"], edges)
+        first, end = (rows[f"distance_{name}"].groupby(wide) for name in ("from", "to"))
+        frame = frame.assign(distance_from=first.min().array, distance_to=end.max().array)
+        frames.append(frame.assign(condition=str(condition), grey=bool(grey)))
+    return without_noise(stacked(frames, ["condition", "grey"]))
+
+
 def curve_series(
     rows: pd.DataFrame, name: str, look: int, value: str = "delta", **more: Any
 ) -> Series:
-    """A line of one value over distance, with its limits and its fit where it has them.
+    """A line of one value over distance, with its limits where it has them.
 
     Args:
-        rows: ``distance_from, distance_to`` and the column *value*, with or without ``low``,
-            ``high`` and ``fit``.
+        rows: ``distance_from, distance_to`` and the column *value*, with or without ``low`` and
+            ``high``.
         name: Its name in the legend.
         look: Number of its look.
         value: The column that is drawn.
         more: Other fields of the series.
     """
-    low, high, fit = (
-        rows[column].to_numpy(float) if column in rows else None
-        for column in ("low", "high", "fit")
+    low, high = (
+        rows[column].to_numpy(float) if column in rows else None for column in ("low", "high")
     )
-    if fit is not None and np.isnan(fit).all():
-        fit = None
     titles = [f"{name}, {between(row)}: {ranged(row, value)}" for row in records(rows)]
-    fields: dict[str, Any] = {"low": low, "high": high, "fit": fit, "titles": titles} | more
+    fields: dict[str, Any] = {"low": low, "high": high, "titles": titles} | more
     return Series(name, middles(rows), rows[value].to_numpy(float), look, **fields)
 
 
-def group_series(rows: pd.DataFrame, group: str, places: Sequence[str]) -> list[Series]:
+def group_series(
+    run: OpenRun, rows: pd.DataFrame, group: str, places: Sequence[str]
+) -> list[Series]:
     """Marks with bars at the places of groups, those of several conditions side by side.
 
     Args:
-        rows: ``condition, delta, low, high`` (nats a token) and the column *group*.
+        run: The run.
+        rows: ``condition, delta, low, high`` (nats per token) and the column *group*.
         group: The column that says where a row stands, which its title names.
         places: Values of that column, in the order of the axis.
     """
     names = in_order(rows["condition"].astype(str))
     series = []
-    for look, name in enumerate(names):
+    for number, name in enumerate(names):
         own = rows[rows["condition"] == name]
-        shift = (look - (len(names) - 1) / 2) * 0.7 / len(names)
+        shift = (number - (len(names) - 1) / 2) * 0.7 / len(names)
         at = pd.Index(places).get_indexer(pd.Index(own[group])).astype(np.float64) + shift
         titles = [f"{name}, {row[group]}: {in_words(row)}" for _, row in own.iterrows()]
         delta, low, high = own[["delta", "low", "high"]].to_numpy(float).T
         series.append(
-            Series(name, at, delta, look, low, high, titles=titles, points=True, joined=False)
+            Series(
+                *(name, at, delta, run.rank(name), low, high),
+                titles=titles,
+                points=True,
+                joined=False,
+            )
         )
     return series
 
 
-def mark(context: EffectiveContext | None, look: int | None = None) -> Interval | None:
-    """The mark of an answer on the line of its tolerance, ``None`` if it is unresolved."""
-    if context is None or context.kind == "unresolved" or context.epsilon is None:
-        return None
-    return Interval(
-        context.epsilon,
-        float(context.reach if context.lower is None else context.lower),
-        float(context.reach if context.upper is None else context.upper),
-        None if context.estimate is None else float(context.estimate),
-        context.upper is None,
-        f"{context.condition}, {context.tolerance}: {short(context)}",
-        look,
-    )
+def marks(contexts: Sequence[EffectiveContext | None], looks: Sequence[int] = ()) -> list[Interval]:
+    """The marks of answers on the lines of their tolerances; one that is none has no mark.
+
+    Args:
+        contexts: The answer of each run; of several, labels have no room.
+        looks: Number of the look of each; by default colours of several go by the run.
+    """
+    drawn: list[Interval] = []
+    for number, context in enumerate(contexts):
+        if context is None or not _has_length(context):
+            continue
+        several = len(contexts) > 1 or bool(looks)
+        look = looks[number] if looks else number
+        drawn.append(
+            Interval(
+                context.epsilon or 0,
+                float(context.reach if context.lower is None else context.lower),
+                float(context.reach if context.upper is None else context.upper),
+                None if context.estimate is None else float(context.estimate),
+                context.upper is None,
+                f"{context.condition}, {spaced(context.tolerance)}: {short(context)}",
+                look if several else None,
+                "" if several else _brief(context),
+                sum(other.y == context.epsilon for other in drawn),
+            )
+        )
+    return drawn
+
+
+def _brief(context: EffectiveContext) -> str:
+    """An answer without its interval, which is drawn."""
+    return context.text().partition(" (")[0]
+
+
+def _has_length(context: EffectiveContext) -> bool:
+    """Whether an answer is a length, which can be marked."""
+    resolved = context.kind != "unresolved" and context.epsilon is not None
+    return resolved and not context.only_lowers
 
 
 def _ends(run: OpenRun, name: str) -> str:
@@ -262,31 +362,70 @@ def _ends(run: OpenRun, name: str) -> str:
         return f"{name}: every distance has less far than near text."
     first, last = records(rows.sort_values("distance_from").iloc[[0, -1]])
     return (
-        f"Under {name} a token loses {decimals(first['delta'])} nats at distance {between(first)}"
-        f" and {ranged(last, 'delta')} nats at {between(last)}."
+        f"Under {name} delta is {decimals(first['delta'])} nats per token at distance"
+        f" {between(first)} and {ranged(last, 'delta')} at {between(last)}."
     )
 
 
-def _lines(rows: pd.DataFrame, names: Sequence[str], run: str | None, number: int) -> list[Series]:
+def _lines(
+    curve: pd.DataFrame,
+    points: pd.DataFrame,
+    looks: Mapping[str, int],
+    run: str | None,
+    number: int,
+) -> list[Series]:
     """A series a condition, what never answers apart; of several runs the colour is the run's."""
     lines = []
-    for look, name in enumerate(names):
-        own = rows[rows["condition"] == name]
+    for name, look in looks.items():
+        rows, own = (frame[frame["condition"] == name] for frame in (curve, points))
+        if rows.empty:
+            continue
         grey = own["grey"].astype(bool)
-        colour = None if run is None else number
         label = name if run is None else f"{run}: {name}"
+        how: dict[str, Any] = {"colour": None if run is None else number}
+        how |= {"points": True, "joined": False}
         if grey.any():
-            grey_line = curve_series(own[grey], label, look, role="grey", colour=colour)
-            lines.append(replace(grey_line, name=""))  # one entry of the legend stands for all
+            grey_points = curve_series(own[grey], label, look, role="grey", **how)
+            lines.append(replace(grey_points, name=""))  # one entry of the legend stands for all
         if not grey.all():
-            lines.append(curve_series(own[~grey], label, look, colour=colour))
+            fit = _steps(rows[~rows["grey"].astype(bool)])
+            lines.append(curve_series(own[~grey], label, look, fit=fit, **how))
     return lines
+
+
+def _steps(rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    """The fit of each bin, from half a token before its first distance to half behind its last."""
+    ends = rows[["distance_from", "distance_to"]].to_numpy(np.float64) - 0.5
+    return np.maximum(ends, 0).ravel(), np.repeat(rows["fit"].to_numpy(np.float64), 2)
+
+
+def _side_by_side(series: Sequence[Series], bins: int) -> list[Series]:
+    """Points of wide bins moved a little, so that bars of several series hide none of the others.
+
+    None comes near the next bin; those of single distances are told apart by their values.
+    """
+    looks = list(dict.fromkeys((one.look, one.colour) for one in series))
+    apart = min(0.1, 0.5 / len(looks)) / bins
+    moved = []
+    for one in series:
+        place = looks.index((one.look, one.colour)) - (len(looks) - 1) / 2
+        far = one.x > 1
+        moved.append(replace(one, x=np.where(far, one.x * 2 ** (apart * place), one.x)))
+    return moved
 
 
 def _marked(run: OpenRun, condition: str | None) -> EffectiveContext | None:
     """The answer that is drawn: the headline, or that of the one condition that is."""
     found = run.headline(condition or "truncate")
     return found if found is None or condition in (None, found.condition) else None
+
+
+def _brief_number(value: float) -> str:
+    return f"{value:.1g}".replace("-", "−")
+
+
+def _largest(floor: NoiseFloor) -> float:
+    return float(np.nanmax(floor.limit, initial=0))
 
 
 def _strip(floor: NoiseFloor) -> Strip:
@@ -298,15 +437,16 @@ def _legend(
 ) -> list[tuple[str, str]]:
     """What the strip, what is grey and the diamond are."""
     entries = []
-    limits = [limit for floor in floors for limit in floor.limit if np.isfinite(limit)]
-    if limits:
-        entries.append(("floor", f"noise floor, at most {max(limits):.1g} nats"))
+    if floors:
+        most = max(map(_largest, floors))
+        entries.append(("floor", f"noise floor, at most {_brief_number(most)} nats"))
     if grey:
         entries.append(("grey", "less far than near text"))
-    first = marked[0]
-    if first is not None and mark(first) is not None:
-        at = f"{first.condition}, {spaced(first.tolerance)}: {short(first)}"
-        tolerances = dict.fromkeys(spaced(one.tolerance) for one in marked if one is not None)
+    answers = [context for context in marked if context is not None and _has_length(context)]
+    if answers:
+        first = answers[0]
+        at = f"{first.condition}, {spaced(first.tolerance)}: {_brief(first)}"
+        tolerances = dict.fromkeys(spaced(one.tolerance) for one in answers)
         several = f"effective context, {' or '.join(tolerances)}, by run"
         entries.append(("answer", at if len(marked) == 1 else several))
     return entries

@@ -203,7 +203,7 @@ def delta_by_document(run: OpenRun, condition: str) -> pd.DataFrame:
 
     Returns:
         One row per document and bin with a target: ``document, distance_from, distance_to``
-        (tokens)``, delta`` (mean, nats a token)``, targets``.
+        (tokens)``, delta`` (mean, nats per token)``, targets``.
     """
     return _means(run, condition, "document").rename(columns={"row": "document"})
 
@@ -222,7 +222,7 @@ def delta_by_position(run: OpenRun, condition: str, *, rows: int = STRETCHES) ->
     Returns:
         One row per stretch and bin with a target: ``position_from, position_to`` (index in the
         window, first and behind the last)``, distance_from, distance_to`` (tokens)``, delta``
-        (mean, nats a token)``, targets``.
+        (mean, nats per token)``, targets``.
 
     Raises:
         UsageError: If *rows* is below 1.
@@ -277,7 +277,12 @@ def heat_map(run: OpenRun, condition: str | None, by: str) -> Chart:
         name,
         distance_axis(float(edges[-1]), low=float(edges[0])),
         down,
-        cells=Cells(edges.astype(float), rows, values, "delta (nats a token): blue needs far text"),
+        cells=Cells(
+            edges.astype(float),
+            rows,
+            values,
+            "delta (nats per token): blue where far text lowers the loss",
+        ),
         heading=[run.model, run.data, name],
     )
 
@@ -368,6 +373,6 @@ def _middle_half(row: Mapping[str, Any]) -> str:
     at = f"Under {row['condition']} at {spaced(str(row['tolerance']))}"
     if row["quartile_1"] is None or row["quartile_3"] is None:
         beyond = f"{int(row['beyond_reach'])} of {int(row['documents'])}"
-        return f"{at} the length of {beyond} documents is beyond reach."
+        return f"{at} the length of {beyond} documents is beyond the measured range."
     ends = f"{length(row['quartile_1'])} and {length(row['quartile_3'])} tokens"
     return f"{at} half of the documents lie between {ends}."

@@ -93,7 +93,7 @@ def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if not truncations:
         return empty, ("no ablated information: not scored: 'truncate'",)
     if not others:
-        return empty, ("no ablated information: nothing was scored beside 'truncate'",)
+        return empty, ("no ablated information: nothing was scored besides 'truncate'",)
     rows = by_octave(contrasts.common_sums(run, truncations[0], others), run.last_edge)
     first = rows["condition"].map(run.starts).fillna(0)
     first = first.clip(lower=run.starts.get(truncations[0], 0))
@@ -144,12 +144,13 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     known = rows["resolved"].fillna(False).astype(bool)
     series, crosses = [], []
-    for look, name in enumerate(names):
+    for place, name in enumerate(names):
         own = rows["condition"] == name
         if (own & known).any():
-            line = contrasts.octave_series(rows[own & known], name, look, len(names), "ratio")
+            at = place, len(names)
+            line = contrasts.octave_series(rows[own & known], name, run.rank(name), at, "ratio")
             series.append(line)
-        crosses.append(contrasts.octave_middles(rows[own & ~known], look, len(names)))
+        crosses.append(contrasts.octave_middles(rows[own & ~known], place, len(names)))
     x = np.concatenate(crosses)
     if len(x):
         nothing = np.full(len(x), np.nan)
@@ -172,9 +173,10 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         series,
         [Rule(1.0, "truncate")],
         how=(
-            "How much of what truncation costs is also lost under the condition: 0 keeps all of it,"
-            " 1 loses as much as cutting the text off, above 1 is worse than no far text at all. No"
-            " bound. A cross stands where truncation's own interval contains 0: there is no ratio."
+            "Delta under the condition as a share of delta under truncation: at 0 nothing is lost,"
+            " at 1 as much as when the text is cut off, above 1 the condition is worse than no far"
+            " text at all; the ratio has no upper bound. Crosses: the interval of truncation"
+            " contains 0, so that there is no ratio."
         ),
         tables=[cells],
         heading=[run.model, run.data],
@@ -238,7 +240,7 @@ def _sentence(rows: pd.DataFrame) -> str:
     parts = []
     for row in sorted(last, key=lambda row: -row["ratio"]):
         low, high = (row[name] for name in ("low", "high"))
-        side = "which is not told from 1"
+        side = "not significantly different from 1"
         if low is not None and low > 1:
             side = "worse than no far text at all"
         elif high is not None and high < 1:

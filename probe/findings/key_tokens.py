@@ -260,11 +260,11 @@ def transfer(evaluator: OpenRun, scored: OpenRun) -> tuple[pd.DataFrame, list[st
         warnings.append(f"{missing} of {len(chosen)} documents are not in '{path}': left out")
     if cut:
         warnings.append(
-            "the tokenizers cut the text differently: keys are carried over as spans of characters,"
-            " every token that lies wholly inside one counts, and so their number changes"
+            "the tokenizers cut the text differently: key tokens are transferred as spans of"
+            " characters; every token wholly inside one counts, so that their number changes"
         )
     if behind:
-        warnings.append(f"{behind} key tokens lie behind what '{path}' holds of their documents")
+        warnings.append(f"{behind} key tokens are beyond the part of their documents in '{path}'")
     return sums, warnings
 
 

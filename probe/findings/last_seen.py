@@ -12,10 +12,10 @@ from probe.findings.base import Finding
 from probe.findings.table import Table, between, by_condition, pivot, ranged, records
 
 SUBJECTS = {
-    "occurrences": "tokens that were last seen in the far text",
-    "copies": "tokens that go on with text seen in the far text",
+    "occurrences": "tokens last seen in the far text",
+    "copies": "tokens that continue text seen in the far text",
 }
-OTHERS = {"nowhere": "tokens that were not seen before", "near": "those that were seen near"}
+OTHERS = {"nowhere": "tokens not seen before", "near": "those last seen in the near text"}
 PLACES = {place: f"seen {place}" for place in ("far", "near", "nowhere")}
 
 
@@ -31,12 +31,12 @@ def occurrences(run: OpenRun, found: ClassCurves) -> Finding:
     nothing = Finding("occurrences", "Where the target last occurred", files=files)
     if not run.has_length or rows.empty:
         return nothing
-    tables = [_table(rows, "Delta (nats a token) by where the target last occurred")]
+    tables = [_table(rows, "Delta (nats per token) by where the target last occurred")]
     if len(copies):
-        caption = "Delta (nats a token) by where the text that the target continues was seen"
+        caption = "Delta (nats per token) by where the text that the target continues was seen"
         tables.append(_table(copies, caption))
     main = run.main_condition
-    sentence = ""
+    sentence = f"Under {main} no distance has both tokens last seen far and tokens not seen before."
     if pair := _farthest(rows[rows["condition"] == main], "nowhere"):
         far, nowhere = pair
         sentence = (
@@ -48,8 +48,8 @@ def occurrences(run: OpenRun, found: ClassCurves) -> Finding:
         sentence=sentence,
         tables=tables,
         caveats=[
-            "Near or far is meant relative to the boundary, so that a target changes its group"
-            " along the curve: a table, never a length."
+            "Near and far are relative to the boundary, so that a target changes its group with"
+            " distance: no length can be read off."
         ],
     )
 
@@ -71,8 +71,9 @@ def last_seen(found: ClassCurves, condition: str) -> str:
             far, less = pair
             if less["high"] < far["low"]:
                 return (
-                    f"Under {condition}, {subject} need it: at distances {between(far)} they lose"
-                    f" {ranged(far, 'delta')} nats, {called} {ranged(less, 'delta')}."
+                    f"Under {condition} at distances {between(far)}, delta is"
+                    f" {ranged(far, 'delta')} nats per token for {subject} and"
+                    f" {ranged(less, 'delta')} for {called}."
                 )
     return ""
 

@@ -18,8 +18,8 @@ from probe.findings.table import Table, decimals
 from probe.text import counted, printable, signed
 
 BIAS = (
-    "the scored model has chosen its own key tokens: LCL > {lcl:g} keeps those that it predicts"
-    " well, and this selection makes the value too low; to compare models, choose the keys with"
+    "the scored model has chosen its own key tokens: LCL > {lcl} selects those that it"
+    " predicts well, which biases the value downwards; to compare models, choose the keys with"
     " one and score the others on them (probe keys RUN --score OTHER)"
 )
 NOTHING_CUT = "LSD: no short context was cut off, every document is too short."
@@ -27,7 +27,7 @@ NOTHING_CUT = "LSD: no short context was cut off, every document is too short."
 
 @dataclass(frozen=True, eq=False)
 class LongPPL:
-    """What the key tokens of a run say; losses in nats a token.
+    """What the key tokens of a run say; losses in nats per token.
 
     Args:
         evaluator: The run that chose the key tokens.
@@ -150,13 +150,13 @@ def sentence(result: LongPPL) -> str:
     """LongPPL with its interval in one sentence."""
     subject = f"LongPPL of {printable(result.scored.model)} on {printable(result.scored.data)}"
     if result.perplexity is None:
-        return f"{subject} has no value: no token is key ({_rule(result.rule)})."
+        return f"{subject} is undefined: no token is a key token ({_rule(result.rule)})."
     value = f"{subject} is {result.perplexity:.2f}"
     if result.interval is None:
         few = f"{counted(result.with_keys, 'document')} with key tokens"
         return f"{value} (interval unresolved: {few}, at least {FEWEST_DOCUMENTS} needed)."
     low, high = result.interval
-    return f"{value} ({_level(result)} {low:.2f}–{high:.2f})."
+    return f"{value} ({_level(result)} {low:.2f} to {high:.2f})."
 
 
 def basis(result: LongPPL) -> str:
@@ -169,7 +169,7 @@ def basis(result: LongPPL) -> str:
     if result.scored is not result.evaluator:
         what = f"all {result.targets:,} tokens"
         chosen = (
-            f", carried over from {result.chosen:,} of {printable(result.evaluator.model)}"
+            f", transferred from {result.chosen:,} of {printable(result.evaluator.model)}"
             f" (run '{printable(result.evaluator.name)}')"
         )
     return (
@@ -196,7 +196,7 @@ def alone(result: LongPPL) -> Finding:
         tables=[lsd_lines(result.by_distance, result.rule)] if some else [],
         caveats=[
             *([] if some else [NOTHING_CUT]),
-            *([BIAS.format(lcl=result.rule.lcl)] if biased else []),
+            *([BIAS.format(lcl=f"{result.rule.lcl:g}".replace("-", "−"))] if biased else []),
             *result.warnings,
         ],
     )
@@ -213,7 +213,7 @@ def lsd_lines(by_distance: pd.DataFrame, rule: KeyRule) -> Table:
     rows = []
     for row in by_distance.to_dict("records"):
         numbers = (signed(row[name], 3) for name in ["mean", *QUANTILE_NAMES])
-        shares = (f"{row[name]:.2%}" for name in ["above", "key"])
+        shares = (f"{100 * row[name]:.2f} %" for name in ["above", "key"])
         distances = f"{row['distance_from']:,}–{row['distance_to'] - 1:,}"
         rows.append([distances, *numbers, *shares, f"{row['targets']:,}"])
     return Table(
@@ -274,7 +274,7 @@ def _marks(run: OpenRun, rule: KeyRule) -> Marks:
             return None
         return f"Key token: LSD {decimals(lsd)}, LCL {decimals(-nll)} nats"
 
-    words = f"{_rule(rule).replace('-', '−')}, chosen by {_chooser(run)}"
+    words = f"{_rule(rule)}, chosen by {_chooser(run)}"
     return Marks(words, title, "far > 0")
 
 
@@ -292,7 +292,7 @@ def _transferred(run: OpenRun, others: Sequence[OpenRun]) -> tuple[list[LongPPL]
         try:
             results.append(longppl(other, scored=run))
         except ProbeError as error:
-            refused.append(f"key tokens of {_chooser(other)} cannot be carried over: {error}")
+            refused.append(f"key tokens of {_chooser(other)} cannot be transferred: {error}")
     return results, refused
 
 
@@ -316,7 +316,7 @@ def _choosers(every: Sequence[LongPPL]) -> Table:
                 f"{result.with_keys:,} of {result.documents:,}",
             ]
         )
-    return Table("LongPPL, and who chose the key tokens", headers, rows)
+    return Table("LongPPL, by the run that chose the key tokens", headers, rows)
 
 
 def _sums(run: OpenRun) -> pd.DataFrame:
@@ -339,7 +339,7 @@ def _model(run: OpenRun) -> tuple[Any, Any]:
 
 
 def _rule(rule: KeyRule) -> str:
-    return f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}"
+    return f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}".replace("-", "−")
 
 
 def _level(result: LongPPL) -> str:

@@ -1,4 +1,4 @@
-"""The minimum detectable delta: what the documents of a run would show, had it been there."""
+"""The minimum detectable effect: what the documents of a run would show, had it been there."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,13 +30,13 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """
     rows = detectable(run)
     files = {"findings.json": {"detectable": records(rows)}}
-    nothing = Finding("detectable", "What could be found", files=files)
+    nothing = Finding("detectable", "Minimum detectable effect", files=files)
     if rows.empty or not run.has_length:
         return nothing
     last = records(rows[rows["condition"] == run.main_condition].sort_values("distance_from"))[-1:]
     sentence = "".join(
-        f"Under {row['condition']} a delta of {decimals(row['detectable'])} nats would be found at"
-        f" {between(row)}."
+        f"Under {row['condition']} at {between(row)} the minimum detectable effect is"
+        f" {decimals(row['detectable'])} nats per token ({POWER * 100:g} % power)."
         for row in last
     )
     return replace(nothing, sentence=sentence, charts=[_chart(run, rows)])
@@ -85,27 +85,30 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     threshold = threshold_of(run)
     cells = pivot(
-        "Smallest detectable delta (nats a token) by distance (tokens)",
+        "Minimum detectable effect (nats per token) by distance (tokens)",
         records(rows),
         names,
         by="condition",
         cell=lambda row: decimals(row["detectable"]),
     )
     return Chart(
-        "Smallest delta that would be found",
+        "Minimum detectable effect by distance",
         distance_axis(float(rows["distance_to"].max())),
         delta_axis(
-            rows["detectable"].to_numpy(float), threshold, "detectable delta (nats a token)"
+            rows["detectable"].to_numpy(float),
+            threshold,
+            "detectable effect (nats per token)",
         ),
         [
-            curve_series(rows[rows["condition"] == name], name, look, "detectable")
-            for look, name in enumerate(names)
+            curve_series(rows[rows["condition"] == name], name, run.rank(name), "detectable")
+            for name in names
         ],
         [Rule(threshold)],
         how=(
-            "A mean delta of this size would be found with 80 % power at"
-            f" {100 - 100 * run.analysis.confidence:g} % (two-sided) with these"
-            " documents. Above the dotted line, the smallest tolerance, a run needs more documents."
+            "The mean delta that a two-sided test at"
+            f" {100 - 100 * run.analysis.confidence:g} % over these documents detects with"
+            f" {POWER * 100:g} % power. Where it is above the dotted line, the smallest tolerance,"
+            " a run needs more documents."
         ),
         tables=[cells],
         heading=[run.model, run.data],

@@ -47,7 +47,7 @@ class Passages:
     """Delta by passage and by distance.
 
     Args:
-        by_name: ``condition, passage, delta, low, high, targets, documents`` (nats a token).
+        by_name: ``condition, passage, delta, low, high, targets, documents`` (nats per token).
         by_distance: The same by octave of the distance from the passage's end to the target:
             ``condition, distance_from, distance_to, …`` (tokens).
     """
@@ -157,13 +157,12 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     most = set(targets.sort_values(ascending=False, kind="stable").index[:MOST])
     places = [str(name) for name in dict.fromkeys(table["passage"]) if name in most]
     shown = table[table["passage"].isin(most)]
-    marks = group_series(
-        shown.assign(passage=shown["passage"].map(repr)), "passage", list(map(repr, places))
-    )
+    named = shown.assign(passage=shown["passage"].map(repr))
+    marks = group_series(run, named, "passage", list(map(repr, places)))
     values = shown[["delta", "low", "high"]].to_numpy(float)
     return Chart(
         "Delta of each passage",
-        linear_axis(values, "delta (nats a token)", include=(0,)),
+        linear_axis(values, "delta (nats per token)", include=(0,)),
         names_axis(places, down=True),
         [replace(one, x=one.y, y=one.x) for one in marks],
         horizontal=True,
@@ -184,8 +183,10 @@ def _by_distance(run: OpenRun, rows: pd.DataFrame, table: Table) -> Chart:
         distance_axis(float(rows["distance_to"].max()), label=across),
         delta_axis(rows[["delta", "low", "high"]].to_numpy(float), threshold_of(run)),
         [
-            curve_series(rows[rows["condition"].astype(str) == condition], condition, look)
-            for look, condition in enumerate(conditions)
+            curve_series(
+                rows[rows["condition"].astype(str) == condition], condition, run.rank(condition)
+            )
+            for condition in conditions
         ],
         how=(
             "The loss added to the answer when one passage alone is changed, by how far before the"
@@ -222,4 +223,4 @@ def _table(
         for row in table.to_dict("records")
     ]
     headers = ["condition", what, "delta", "documents"]
-    return Table(f"Delta by {what} (nats a token)", headers, rows, shown=shown, listed=True)
+    return Table(f"Delta by {what} (nats per token)", headers, rows, shown=shown, listed=True)

@@ -117,12 +117,27 @@ def law(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     return Finding(
         "positions",
         "Intact loss by position",
-        fit.text,
+        _sentence(fit),
+        more=[fit.text],
         tables=[_losses(run.once(losses))],
         charts=[_chart(fit.table)],
         caveats=[rises] if fit.rises else [],
         files={"findings.json": {"positions": {**constants, **told}}},
     )
+
+
+def _sentence(fit: PositionFit) -> str:
+    """Whether more text in front of a token helps at all, with the loss at both ends."""
+    first, last = records(fit.table.iloc[[0, -1]])
+    ends = (
+        f"from {decimals(first['loss'])} nats at {between(first, 'position')} to"
+        f" {decimals(last['loss'])} at {between(last, 'position')}"
+    )
+    if fit.rises:
+        return f"The intact loss rises with position, {ends}."
+    if fit.law is None:
+        return f"The intact loss does not measurably fall with position, {ends}."
+    return f"More text in front of a token helps: the intact loss falls with position, {ends}."
 
 
 def losses(run: OpenRun) -> Losses:
@@ -277,7 +292,7 @@ def _law(
 
 def _formula(law: PowerLaw, table: pd.DataFrame) -> str:
     first, last = table["position_from"].iloc[0] + 1, table["position_to"].iloc[-1]
-    short = "" if last >= 4 * first else ", too few octaves to tell floor from exponent"
+    short = "" if last >= 4 * first else ", too few octaves to separate floor and exponent"
     return (
         f"intact loss = {law.floor:.3f} + {law.scale:.3g} · position^−{law.exponent:.2f} nats"
         f" (positions {first:,} to {last:,}{short})"
@@ -323,7 +338,7 @@ def _chart(rows: pd.DataFrame) -> Chart:
     return Chart(
         "Intact loss by position",
         position_axis(x.min(), float(rows["position_to"].max()), "position (tokens)"),
-        linear_axis(np.concatenate([loss, low, high]), "loss (nats a token)"),
+        linear_axis(np.concatenate([loss, low, high]), "loss (nats per token)"),
         series,
         how=(
             "The loss of intact text should fall, or stay, the more text stands before a token."
@@ -334,7 +349,7 @@ def _chart(rows: pd.DataFrame) -> Chart:
 
 
 def _losses(measured: Losses) -> Table:
-    headers = ["condition", "loss (nats a token)", "perplexity", "intact on the same", "targets"]
+    headers = ["condition", "loss (nats per token)", "perplexity", "intact on the same", "targets"]
     cells = [
         [
             str(row["condition"]),

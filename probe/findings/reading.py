@@ -50,7 +50,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         nothing,
         sentence=_sentence(shown, names),
         tables=[table],
-        caveats=["KL to the intact distribution also sees what helps as often as it hurts."],
+        caveats=[
+            "KL to the intact distribution also shows changes that lower the loss as often as they"
+            " raise it."
+        ],
     )
 
 

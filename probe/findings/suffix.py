@@ -31,10 +31,10 @@ COLUMNS = (
     *("margin", "margin_low", "margin_high", "gold", "best_distractor"),
     *("windows", "documents"),
 )
-"""Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats a token; limits are
+"""Columns of ``suffix.csv``: the prefix in tokens, losses and margins in nats per token; limits are
 missing with fewer documents than an interval needs."""
 MARGIN = (
-    "margin: mean loss of the best distractor less that of the gold continuation (nats a token);"
+    "margin: mean loss of the best distractor less that of the gold continuation (nats per token);"
     " below 0 the model prefers another text"
 )
 TENTHS = tuple(number / 10 for number in range(0, 11, 2))
@@ -198,9 +198,9 @@ def sentence(run: OpenRun) -> str:
     if np.isnan(last["low"]):
         interval = f"interval unresolved: {too_few(int(last['documents']))}"
     else:
-        interval = f"{_level(run)} {100 * last['low']:.1f}–{_share(last['high'])}"
+        interval = f"{_level(run)} {100 * last['low']:.1f} to {_share(last['high'])}"
     text = (
-        f"{subject(run)} picks the gold continuation of {choices.tokens:,} tokens among"
+        f"{subject(run)}: the gold continuation of {choices.tokens:,} tokens is chosen among"
         f" {choices.candidates} in {_share(last['accuracy'])} of windows after"
         f" {counted(int(last['prefix']), 'token')} ({interval}); chance is {_share(choices.chance)}"
     )
@@ -208,7 +208,7 @@ def sentence(run: OpenRun) -> str:
         return f"{text}."
     gain, low, high = (signed(100 * value, 1) for value in choices.gain)
     shortest = counted(int(first["prefix"]), "token")
-    return f"{text}. That is {gain} points ({low} to {high}) against {shortest}."
+    return f"{text}; the gain over {shortest} is {gain} percentage points ({low} to {high})."
 
 
 def chart(runs: Sequence[OpenRun]) -> Chart:
@@ -225,16 +225,20 @@ def chart(runs: Sequence[OpenRun]) -> Chart:
         raise EmptyChartError("no choice among candidates to draw")
     labels = unique_labels([run.folder for run in drawn])
     several = len(drawn) > 1
+    choices = [run.once(suffixes) for run in drawn]
+    tasks = [f"{one.candidates} continuations of {one.tokens:,} tokens" for one in choices]
+    alike = len(set(tasks)) == 1
+    names = [f"{label}: {run.model}" for label, run in zip(labels, drawn, strict=True)]
+    if not alike:
+        names = [f"{name}, {task}" for name, task in zip(names, tasks, strict=True)]
     series = [
-        _line(run, f"{label}: {run.model}" if several else run.model, look)
-        for look, (label, run) in enumerate(zip(labels, drawn, strict=True))
+        _line(run, names[look] if several else run.model, look) for look, run in enumerate(drawn)
     ]
-    choices = drawn[0].once(suffixes)
-    longest = max(float(run.once(suffixes).table["prefix"].max()) for run in drawn)
+    longest = max(float(one.table["prefix"].max()) for one in choices)
     how = (
-        f"Each window is a choice among {choices.candidates} continuations of"
-        f" {choices.tokens:,} tokens behind the same prefix; the one with the lowest mean loss is"
-        " chosen. The band is the interval over documents, the dashed line blind choice."
+        f"Each window is a choice among {' or '.join(dict.fromkeys(tasks))}"
+        " behind the same prefix; the one with the lowest mean loss is chosen."
+        " The band is the interval over documents, the dashed line blind choice."
     )
     return Chart(
         "Gold continuation chosen, by the length of the prefix",
@@ -243,17 +247,22 @@ def chart(runs: Sequence[OpenRun]) -> Chart:
         Axis("gold continuation chosen", 0, 1.04, "linear", TENTHS, percent=True),
         series,
         [
-            Rule(chance, f"chance, {_share(chance)}", named=True)
-            for chance in sorted({run.once(suffixes).chance for run in drawn})
+            Rule(1 / candidates, _chance(candidates, alike=alike), named=True)
+            for candidates in sorted({one.candidates for one in choices}, reverse=True)
         ],
         how=how,
         tables=[] if several else [_table(drawn[0])],
         heading=[
-            drawn[0].data,
-            f"continuations of {choices.tokens:,} tokens among {choices.candidates}",
+            *dict.fromkeys(run.data for run in drawn),
+            *([f"choice among {tasks[0]}"] if alike else []),
         ],
         file="" if several else "curve",
     )
+
+
+def _chance(candidates: int, *, alike: bool) -> str:
+    """What blind choice is called; where runs choose among different numbers, among how many."""
+    return f"chance{'' if alike else f' among {candidates}'}, {_share(1 / candidates)}"
 
 
 def _line(run: OpenRun, name: str, look: int) -> Series:

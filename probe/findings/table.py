@@ -1,8 +1,8 @@
 """A table as plain data, and the words of its cells."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,20 @@ LONG = 30
 """Rows from which on a table is folded on the page."""
 Shown = Literal["page", "terminal", "both"]
 """Where a table is shown."""
+
+
+class Place(NamedTuple):
+    """A token of a run's text.
+
+    Args:
+        document: Its document.
+        window: Number of its window in the document.
+        position: Its index in the document.
+    """
+
+    document: str
+    window: int
+    position: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,9 @@ class Table:
         listed: Whether the terminal has its rows without their head, a little to the right.
         indent: Blanks before its lines in the terminal, below the caption.
         below: Lines that the terminal has below it.
+        details: What the page has in a second line of a cell, by its row and column from 0.
+        places: The token that each row is about; the page links its first cell to the token
+            explorer where that shows it.
     """
 
     caption: str
@@ -50,6 +67,8 @@ class Table:
     listed: bool = False
     indent: int = 0
     below: Sequence[str] = ()
+    details: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    places: Sequence[Place | None] = ()
 
     @property
     def folded(self) -> bool:
@@ -120,6 +139,27 @@ def percent(value: Any) -> str:
     return "–" if value is None or not np.isfinite(float(value)) else f"{float(value) * 100:.0f} %"
 
 
+def estimate(row: Mapping[Any, Any]) -> str:
+    """The estimate of an answer that is shown as ``> x``, for the second line of its cell.
+
+    Args:
+        row: ``kind`` and ``length`` of an answer (tokens, missing beyond reach).
+    """
+    known = row.get("kind") == "greater" and row.get("length") is not None
+    return f"estimate {length(row['length'])}" if known else ""
+
+
+def of_lengths(caption: str, rows: Iterable[Mapping[Any, Any]]) -> str:
+    """The caption of a table of answers, with what ``> x`` is where one stands there.
+
+    Args:
+        caption: What the table holds.
+        rows: Its answers, with their ``kind``.
+    """
+    known = any(row.get("kind") == "greater" for row in rows)
+    return f"{caption}; > x: the lower limit of the interval" if known else caption
+
+
 def pivot(
     caption: str,
     rows: Sequence[Mapping[Any, Any]],
@@ -128,6 +168,7 @@ def pivot(
     by: str,
     cell: Callable[[Mapping[Any, Any]], str],
     head: Mapping[str, Callable[[Mapping[Any, Any]], str]] | None = None,
+    detail: Callable[[Mapping[Any, Any]], str] | None = None,
     line: Sequence[str] = (),
 ) -> Table:
     """A table with one row a bin and one column for each of *columns*.
@@ -140,6 +181,7 @@ def pivot(
         cell: Function from a row to a cell's text.
         head: The columns that name a line, each a function from a row to its text; lines are in the
             order of *rows*. Without it a line is a bin, in the order of distance.
+        detail: Function from a row to the second line of its cell, empty where there is none.
         line: The keys that tell lines apart, where their texts alone might not.
     """
     if head is None:
@@ -147,9 +189,12 @@ def pivot(
         rows = sorted(rows, key=lambda row: row["distance_from"])
     names = list(columns)
     lines: dict[tuple[Any, ...], tuple[list[str], dict[str, str]]] = {}
+    details: dict[tuple[int, int], str] = {}
     for row in rows:
-        texts = [text(row) for text in head.values()]
-        key = tuple(row[name] for name in line) if line else tuple(texts)
-        lines.setdefault(key, (texts, {}))[1][str(row[by])] = cell(row)
+        texts, name = [text(row) for text in head.values()], str(row[by])
+        key = tuple(row[part] for part in line) if line else tuple(texts)
+        lines.setdefault(key, (texts, {}))[1][name] = cell(row)
+        if detail is not None and name in names and (more := detail(row)):
+            details[list(lines).index(key), len(head) + names.index(name)] = more
     cells = [[*texts, *(found.get(name, "–") for name in names)] for texts, found in lines.values()]
-    return Table(caption, [*head, *names], cells)
+    return Table(caption, [*head, *names], cells, details=details)

@@ -20,18 +20,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
-from probe.models.location import Location, locate
+from probe.models.location import POSITIONS, Location, locate
 from probe.text import MOST, one_line, printable
 
 _SAMPLE = 1 << 20
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 _ORIGINAL = "original_max_position_embeddings"
 _BEHIND_PADDING = (
     *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm"),
     *("camembert", "data2vec-text", "xmod"),
 )
 """Families that count positions from behind the id of the padding token."""
-_COUNTS = (*_POSITIONS, "vocab_size", "num_hidden_layers")
+_COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
 _NAMED = 3  # weights that a message names
 _WARNINGS = "warnings.json"  # beside converted weights: what was warned of while converting
 
@@ -65,7 +64,7 @@ class ModelSource:
     def positions(self) -> int | None:
         """How many positions the model has, ``None`` where there is no limit."""
         text = self.config.get_text_config()
-        given = [getattr(text, name, None) for name in _POSITIONS]
+        given = [getattr(text, name, None) for name in POSITIONS]
         unused = int(text.pad_token_id or 0) + 1 if text.model_type in _BEHIND_PADDING else 0
         return next((int(value) - unused for value in given if value), None)
 
@@ -122,7 +121,7 @@ def open_source(
         UsageError: If there is no such model.
         ProbeError: If it is there and cannot be read.
     """
-    location = locate(path)
+    location = locate(path, revision)
     given: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     folder = location.path
     resolved, without = None, ""
@@ -358,7 +357,7 @@ def _convert(location: Location, folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise ProbeError(
-                f"GGUF files need the package {package!r}: pip install 'context-probe[gguf]'"
+                f"GGUF files need the package {package!r}: pip install {package} (extra gguf)"
             )
     try:
         from transformers import GgufConfig

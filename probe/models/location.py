@@ -2,15 +2,34 @@
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.corpus.dataset import expand_home, is_local
+from probe.corpus.dataset import expand_home, is_local, telling_parts
 from probe.errors import UsageError
 from probe.text import shown
 
 PACKAGE = "package://"
-_BITS = re.compile(r"^(?P<name>.+?)[.\-_](?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)$", re.I)
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+"""What families call the number of their positions in ``config.json``."""
+_BITS = re.compile(
+    r"^(?P<name>.+?)[.\-_](?:UD-|i1-)?"
+    r"(?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)(?:-\d+-of-\d+)?$",
+    re.I,
+)
+_STEP = re.compile(
+    r"(?:global[-_]?)?(checkpoint|ckpt|step|iter(?:ation)?|epoch|stage)[-_=]?(\d+)(?:[-_.]|$)", re.I
+)
+_STAGE = re.compile(r"\d+|(?:checkpoint[-_])?(final|best|last|latest|merged)", re.I)
+_UNITS = {"ckpt": "checkpoint", "iter": "iteration"}
+_SAY_NOTHING = {
+    *("checkpoint", "checkpoints", "ckpt", "ckpts", "weights", "output", "outputs"),
+    *("hf", "hf_model", "huggingface", "gguf", "model", "ggml-model", "unsloth"),
+}
+"""Names of folders and files that training and converting give to every model."""
+_UNTOLD = re.compile(r"main|master|[0-9a-f]{7,40}")
+"""Revisions that say nothing to people: the default branch, and commits."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +53,13 @@ class Location:
         return Path(self.path) / self.gguf
 
 
-def locate(path: str) -> Location:
+def locate(path: str, revision: str | None = None) -> Location:
     """Find a model by the ``path`` of a configuration.
 
     Args:
         path: Hub name, folder, ``*.gguf`` file, or ``package://<package>/<file>.gguf``: a file
             of an installed package, which is found without importing the package.
+        revision: Branch, tag or commit on the hub, for the name.
 
     Raises:
         UsageError: If the package, the file or the folder is not there.
@@ -54,28 +74,62 @@ def locate(path: str) -> Location:
     if place.suffix == ".gguf":
         if not is_file:
             raise UsageError(f"model.path is {shown(path)}: there is no such file")
-        return Location(str(place.parent), place.name, gguf_name(place.name))
+        return Location(str(place.parent), place.name, gguf_name(place))
     if is_folder:
         if not (place / "config.json").is_file():
             raise UsageError(f"model.path is {shown(path)}: the folder holds no config.json")
-        return Location(str(place), None, place.resolve().name)
+        return Location(str(place), None, folder_name(str(place)))
     if is_file:
         raise UsageError(f"model.path is {shown(path)}: a file; allowed: a folder, or *.gguf")
     if is_local(path):
         raise UsageError(f"model.path is {shown(path)}: there is no such folder")
-    return Location(path, None, path.rsplit("/", 1)[-1])
+    stages = [_stage(revision) or revision] if revision and not _UNTOLD.fullmatch(revision) else []
+    return Location(path, None, _with_stage(path.rpartition("/")[2], stages))
 
 
-def gguf_name(file: str) -> str:
+def folder_name(path: str) -> str:
+    """Name a model by its folder; a checkpoint by what was trained, and how far.
+
+    ``llama-ft/checkpoint-500`` is "llama-ft (checkpoint 500)", a snapshot of the hub's cache the
+    name of its repository.
+    """
+    parts, stages = telling_parts(path), list[str]()
+    for part in parts:
+        said = _stage(part)
+        if not said and part.lower() not in _SAY_NOTHING:
+            return _with_stage(part, stages)
+        stages.insert(0, said)
+    return parts[0] if parts else path
+
+
+def gguf_name(file: Path) -> str:
     """Name a model by its GGUF file, and say that its weights were quantised.
 
     ``SmolLM2-135M-Instruct.Q4_1.gguf`` is "SmolLM2-135M-Instruct (4-bit weights dequantised)".
     """
-    stem = file.removesuffix(".gguf")
+    stem = file.name.removesuffix(".gguf")
     parts = _BITS.match(stem)
-    if parts is None or parts["bits"] is None:
-        return parts["name"] if parts else stem
-    return f"{parts['name']} ({parts['bits']}-bit weights dequantised)"
+    name, bits = (parts["name"], parts["bits"]) if parts else (stem, None)
+    if name.lower() in _SAY_NOTHING:
+        name = folder_name(str(file.parent))
+    return f"{name} ({bits}-bit weights dequantised)" if bits else name
+
+
+def _stage(part: str) -> str:
+    """What the name of a checkpoint says of how far it was trained, empty where it is none."""
+    if whole := _STAGE.fullmatch(part):
+        return whole[1] or part
+    said, rest = list[str](), part
+    while step := _STEP.match(rest):
+        unit = step[1].lower()
+        said.append(f"{_UNITS.get(unit, unit)} {int(step[2])}")
+        rest = rest[step.end() :]
+    return ", ".join([*said, rest] if said and rest else said)
+
+
+def _with_stage(name: str, stages: Sequence[str]) -> str:
+    told = ", ".join(filter(None, stages))
+    return f"{name} ({told})" if told else name
 
 
 def _in_package(path: str) -> Location:
@@ -93,4 +147,4 @@ def _in_package(path: str) -> Location:
     if not (folder / file).is_file():
         held = ", ".join(sorted(f.name for f in folder.glob("*.gguf"))) or "none"
         raise UsageError(f"model.path is {shown(path)}: no such file; GGUF files there: {held}")
-    return Location(str(folder), file, gguf_name(file))
+    return Location(str(folder), file, gguf_name(folder / file))

@@ -22,7 +22,7 @@ from probe.perturbations.removal import pipeline_of
 from probe.perturbations.samplers import SOURCES, Sampler, any_sources
 from probe.perturbations.steps import ATTEND, FORMS, Step, read_steps
 from probe.perturbations.units import TokenText, pipeline_version, synthetic_inputs
-from probe.text import shown
+from probe.text import shown, suggestion
 
 MOST_STEPS = 100
 """Steps that a condition may have."""
@@ -265,9 +265,10 @@ def draw_rng(seed: int, document: str, window: int, condition_text: str, repeat:
 
 def _check_values(step: Step, text: str | Sequence[str]) -> None:
     if step.source is not None and step.source not in SOURCES:
-        known = ", ".join(map(repr, SOURCES))
+        allowed = f"allowed: {', '.join(map(repr, SOURCES))}"
         raise UsageError(
-            f"condition {shown(text)}: source {shown(step.source)} is unknown; allowed: {known}"
+            f"condition {shown(text)}: source {shown(step.source)} is unknown"
+            f"{suggestion(step.source, SOURCES, allowed)}"
         )
     try:
         rng, inputs = np.random.default_rng(0), synthetic_inputs(4)

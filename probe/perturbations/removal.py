@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import STEADY, Traits, register
 from probe.perturbations.units import MODEL, TAGS, TokenText, text_of
-from probe.text import shown
+from probe.text import shown, suggestion
 
 CONTENT = ("ADJ", "ADV", "NOUN", "PRON", "PROPN", "VERB")
 POSITIONS = ("closed", "kept")
@@ -226,10 +225,8 @@ def _kinds(what: str) -> list[str]:
     kinds = what.split("+") if isinstance(what, str) else [what]
     for kind in kinds:
         if not isinstance(kind, str) or kind not in KINDS:
-            near = difflib.get_close_matches(str(kind).upper(), KINDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = suggestion(kind, KINDS, f"known: {', '.join(KINDS)}")
             raise ValueError(
-                f"what must be one of these or several joined by '+'; got {shown(kind)}; "
-                f"{hint}known: {', '.join(KINDS)}"
+                f"what must be one of these or several joined by '+'; got {shown(kind)}{hint}"
             )
     return kinds

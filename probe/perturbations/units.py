@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,6 @@ _WORD = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
 
 Spans = Sequence[tuple[int, int]]
 MODEL = "en_core_web_sm"
-EXTRA = "pip install 'context-probe[nlp]'"
 
 Labels = list[str | None]
 """What each token is called, ``None`` for white space."""
@@ -94,7 +93,9 @@ class TokenText:
             ValueError: If the tokenizer tells no offsets.
         """
         if not getattr(tokenizer, "is_fast", False):
-            raise ValueError(f"{type(tokenizer).__name__} tells no offsets; allowed: a fast one")
+            raise ValueError(
+                f"{type(tokenizer).__name__} gives no offsets; allowed: a fast tokenizer"
+            )
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
         ids = np.array(encoded["input_ids"], dtype=np.int64)
@@ -358,13 +359,17 @@ def pipeline(model: str) -> Any:
     try:
         import spacy
     except ImportError as error:
-        raise UsageError(f"parts of speech and named entities need spaCy: {EXTRA}") from error
+        raise UsageError(
+            "parts of speech and named entities need spaCy: pip install spacy (extra nlp)"
+        ) from error
     try:
         return spacy.load(model)
     except (OSError, ValueError) as error:
+        there = sorted(entry_points(group="spacy_models").names)
+        named = ", ".join(f"model={name!r}" for name in there) or "there is none"
         raise UsageError(
             f"spaCy pipeline {shown(model)} cannot be loaded; allowed: a folder, or an installed "
-            f"one (python -m spacy download {model})"
+            f"one ({named}; python -m spacy download {model} installs it)"
         ) from error
 
 

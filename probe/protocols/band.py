@@ -1,16 +1,16 @@
 """`band`: only the tokens of a band of distances are perturbed, what lies further stays intact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from probe.errors import UsageError
 from probe.protocols.base import ANY_MODEL, ModelFacts, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
-from probe.protocols.grid import FixedTargetsPlan, TargetsConfig
+from probe.protocols.grid import FixedTargetsPlan, TargetsConfig, octaves
 from probe.protocols.registry import register
 from probe.text import shown
 
@@ -30,6 +30,11 @@ class BandProtocol(Protocol):
     """rising distances between which the bands lie, tokens; only a band is perturbed"""
     targets: TargetsConfig = TargetsConfig()
     """as in grid"""
+
+    @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """A band an octave, up to half the window."""
+        return {"protocol": {"edges": [0, *octaves(length // 2)]}}
 
     @property
     def alone(self) -> bool:

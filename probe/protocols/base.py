@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
+from probe.checks import Part
 from probe.corpus.windows import Document, Window, cut, whole
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition
@@ -31,18 +32,15 @@ NOTHING = FirstToken("none", None)
 """Nothing stands in front of a window."""
 
 
-class Part(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class WindowsConfig(Part):
     """Which windows of a document; without a length the whole document is one."""
 
     length: Annotated[int, Field(ge=8)] | None = 2048
+    """tokens of a window; null: the whole document"""
     per_document: PositiveInt | None = 4
+    """most windows of a document; null: all that it holds"""
     skip: Annotated[int, Field(ge=0)] = 0
+    """tokens left out at the beginning of every document"""
 
     @property
     def fixed(self) -> int:
@@ -257,8 +255,6 @@ class Protocol(Part):
     class does.
     """
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
     kind: str
     """A :class:`typing.Literal` of one name in every protocol."""
 
@@ -298,6 +294,15 @@ class Protocol(Part):
         return content
 
     @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """What a new configuration says, as its file holds it: options that have no default.
+
+        Args:
+            length: Tokens of a window, or the most that a document may have.
+        """
+        return {}
+
+    @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """How rows of it are read.
 
@@ -322,7 +327,7 @@ class Protocol(Part):
         """
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
-            raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise beside it")
+            raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise with it")
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Refuse measures that mean nothing.

@@ -44,6 +44,11 @@ class DenseProtocol(Protocol):
         return {"conditions": [TRUNCATE], "measures": ["nll", "kl"], **content}
 
     @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """Some targets of a window, and contexts short enough to be forwarded one by one."""
+        return {"protocol": {"context": min(128, length // 2), "targets": min(256, length // 2)}}
+
+    @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """Far text begins with the longest context, which a target's loss is compared with."""
         context = options.get("context")

@@ -1,13 +1,14 @@
 """`grid`: targets are fixed, the boundary moves over a list of distances; and fixed targets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from probe.checks import Part
 from probe.errors import UsageError
-from probe.protocols.base import ANY_MODEL, ModelFacts, Part, Plan, Protocol, WindowsConfig
+from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
 from probe.text import shown
@@ -24,6 +25,11 @@ class TargetsConfig(Part):
     def single(self) -> bool:
         """Whether no two share a sequence."""
         return self.alone or self.count == 1
+
+
+def octaves(most: int) -> list[int]:
+    """A length an octave from 16 tokens to *most*."""
+    return [1 << number for number in range(4, most.bit_length())]
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class GridProtocol(Protocol):
     targets: TargetsConfig = TargetsConfig()
     """how many, how many tokens before the window's end they end, and whether each has a sequence
     of its own (alone)"""
+
+    @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """A distance an octave, up to half the window."""
+        return {"protocol": {"distances": octaves(length // 2)}}
 
     @property
     def alone(self) -> bool:

@@ -31,7 +31,7 @@ class LongPPLProtocol(WholeDocumentsProtocol):
 
     kind: Literal["longppl"] = "longppl"
     context: PositiveInt = 4096
-    """fewest tokens of a short context; the first of a document are never key"""
+    """fewest tokens of a short context; the first of a document are no key tokens"""
     stride: Annotated[int, Field(ge=2)] = 1024
     """by how many tokens the short context moves"""
 
@@ -39,6 +39,12 @@ class LongPPLProtocol(WholeDocumentsProtocol):
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Windows are whole documents, which are truncated."""
         return {"conditions": [TRUNCATE], **super().defaults(content)}
+
+    @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """Short contexts of half the longest document, where the default would not fit."""
+        fits = cls.model_fields["context"].default <= length // 2
+        return {} if fits else {"protocol": {"context": length // 2, "stride": length // 8}}
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "LongPPLPlan":
         """What is measured of such windows.
@@ -58,7 +64,9 @@ class LongPPLProtocol(WholeDocumentsProtocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LongPPLPlan(WholeDocumentsPlan):
-    """A short context slides over the whole document (Fang et al. 2025 and their code).
+    """A short context slides over the whole document.
+
+    Source: Fang et al. 2025, and their code.
 
     Every token behind the first *context* is a target once, behind ``context`` to ``context +
     stride - 1`` tokens. The first short context is the document's own beginning: nothing is cut

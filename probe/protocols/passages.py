@@ -1,8 +1,8 @@
 """`passages`: one named passage of a document is perturbed at a time, its answer is the target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from probe.corpus.windows import Document, Span, Window
 from probe.errors import ProbeError
@@ -35,6 +35,14 @@ class PassagesProtocol(WholeDocumentsProtocol):
     kind: Literal["passages"] = "passages"
     answer: str = "answer"
     """name of the span or column whose tokens are the targets"""
+
+    @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """Passages stand in a column; they are taken out, or give way to others."""
+        return {
+            "data": {"spans_column": "spans"},
+            "conditions": ["delete", "replace(source='passage')"],
+        }
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "PassagesPlan":
         """What is measured of such windows.

@@ -14,7 +14,7 @@ from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import draw_rng
 from probe.protocols.base import ANY_MODEL, TRUNCATE, Inputs, ModelFacts, Protocol, WindowsConfig
 from probe.protocols.branches import Draw, Scored
-from probe.protocols.grid import GridPlan, TargetsConfig
+from probe.protocols.grid import GridPlan, TargetsConfig, octaves
 from probe.protocols.registry import register
 from probe.results.record import Reading
 from probe.text import shown
@@ -67,6 +67,12 @@ class SuffixProtocol(Protocol):
         if isinstance(windows, Mapping) and longest is not None and _whole(tokens):
             windows = {"length": max(8, longest + tokens), **windows}
         return {"conditions": [TRUNCATE], **content, "windows": windows}
+
+    @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """A prefix an octave that leaves room for continuations, short ones in a short window."""
+        tokens = min(cls.model_fields["tokens"].default, length // 4)
+        return {"protocol": {"prefixes": octaves(length - tokens), "tokens": tokens}}
 
     @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:

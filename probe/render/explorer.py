@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.analysis.floor import without_noise
 from probe.analysis.open_run import OpenRun
 from probe.findings.base import Marks
+from probe.findings.table import Place
 from probe.render.markup import text_markup, token_markup, token_texts
 
 MOST_WINDOWS = 6
@@ -47,11 +48,13 @@ class Token:
         markup: Its text.
         level: Its level on the colour scale, if it is a target.
         key: What it says of itself if it is a key token of LongPPL.
+        id: Its address on the page, if something links to it.
     """
 
     markup: Markup
     level: int | None
     key: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Explorer:
         distances: Shortest and longest distance at which a token is coloured.
         payload: JSON of the losses in thousandths of a nat, safe inside a script element.
         keys: Which tokens are key and who chose them, for a run with protocol longppl.
+        links: Addresses of the tokens that were asked for, as far as they are shown.
     """
 
     condition: str
@@ -111,6 +115,7 @@ class Explorer:
     distances: tuple[int, int]
     payload: Markup
     keys: str | None = None
+    links: Mapping[Place, str] = field(default_factory=dict)
 
     @property
     def single(self) -> float:
@@ -126,7 +131,12 @@ class Explorer:
 
 
 def explore(
-    run: OpenRun, marks: Marks | None = None, *, most_bytes: int = MOST_BYTES
+    run: OpenRun,
+    marks: Marks | None = None,
+    *,
+    places: Iterable[Place] = (),
+    prefix: str = "",
+    most_bytes: int = MOST_BYTES,
 ) -> Explorer | None:
     """Choose windows and pack their rows; ``None`` where no condition has a curve.
 
@@ -136,6 +146,8 @@ def explore(
     Args:
         run: The open run.
         marks: Tokens to mark, and which rows take part; without them no grey ones.
+        places: Tokens that something links to.
+        prefix: What stands before their addresses.
         most_bytes: Room for tokens and losses; one window is always shown.
 
     Returns:
@@ -164,6 +176,7 @@ def explore(
         if len(payload) + sum(map(_size, chosen)) <= most_bytes:
             break
     nearest, farthest = zip(*(window.distances for window in chosen), strict=True)
+    chosen, links = _linked(chosen, places, prefix)
     return Explorer(
         main,
         chosen,
@@ -171,7 +184,26 @@ def explore(
         (min(nearest), max(farthest)),
         payload,
         None if marks is None else marks.rule,
+        links,
     )
+
+
+def _linked(
+    windows: Sequence[Window], places: Iterable[Place], prefix: str
+) -> tuple[list[Window], dict[Place, str]]:
+    """The windows with an address for each of these tokens that they show, and the addresses."""
+    shown = {(window.document, window.number): at for at, window in enumerate(windows)}
+    tokens = [list(window.tokens) for window in windows]
+    links = {}
+    for place in places:
+        at = shown.get((place.document, place.window))
+        if at is None:
+            continue
+        index = place.position - windows[at].start - windows[at].first
+        if 0 <= index < len(tokens[at]):
+            links[place] = f"{prefix}token-{at}-{index}"
+            tokens[at][index] = replace(tokens[at][index], id=links[place])
+    return [replace(window, tokens=own) for window, own in zip(windows, tokens, strict=True)], links
 
 
 def level(delta: float) -> int:

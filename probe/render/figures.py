@@ -1,7 +1,7 @@
 """Charts as figures for papers and notebooks, drawn by matplotlib; nothing global is changed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
+from probe.errors import UsageError
 from probe.findings.base import Drawing
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError, Floats, Interval, Rule, Series
 from probe.render import style
-from probe.render.layout import Entry, coordinates, legend_entries, marked, value_axis, widest
+from probe.render.layout import (
+    NAME,
+    Entry,
+    coordinates,
+    free_place,
+    label_side,
+    legend_entries,
+    marked,
+    value_axis,
+    widest,
+)
 from probe.render.markup import shortened
 from probe.results.files import write_bytes
 
@@ -31,6 +42,15 @@ FORMATS: dict[str, dict[str, Any]] = {
 """The formats, with what makes their bytes depend on nothing but the figure."""
 LEFT = 46
 """Where axes, and the title above them, begin unless names stand at their left (points)."""
+AT_AXES, LOWEST = 0.6, 1.2
+"""Height of what stands at axes, and the lowest that they may be with it (inches)."""
+CHARACTERS, BESIDE_TEXT = 52, 27
+"""Characters of an entry of the legend, and what stands beside these (points)."""
+FONT = b"font-family: 'DejaVu Sans'"
+LANE = 7
+"""Height of the bar of an answer above another on the same rule (points)."""
+Size = tuple[float, float | None]
+"""Width and height of a figure in inches, the latter as it comes where it is ``None``."""
 
 DOT: dict[str, Any] = {
     "linestyle": "none",
@@ -42,18 +62,21 @@ DOT: dict[str, Any] = {
 }
 
 
-def draw(drawing: Drawing, ax: Axes | None = None) -> Axes:
+def draw(drawing: Drawing, ax: Axes | None = None, *, size: Size | None = None) -> Axes:
     """Draw a chart, or several below one another.
 
     Args:
         drawing: The charts.
-        ax: Axes to draw one chart in; a new figure of column width without.
+        ax: Axes to draw one chart in; a new figure without.
+        size: Width and height of a new figure in inches; without a height it has that of what it
+            holds, without a size the width of a column.
 
     Returns:
         The axes, the first of several; their data are the chart's own values.
 
     Raises:
         EmptyChartError: If there is no chart.
+        UsageError: If the size has no room for the charts.
         ValueError: If axes are given for several charts.
     """
     charts = [drawing] if isinstance(drawing, Chart) else list(drawing)
@@ -61,41 +84,48 @@ def draw(drawing: Drawing, ax: Axes | None = None) -> Axes:
         raise EmptyChartError("no chart to draw")
     if ax is not None and len(charts) > 1:
         raise ValueError(f"axes hold one chart; got {len(charts)}")
-    titles = _titles(charts)
     with style.sheet():
         if ax is not None:
-            places = [ax]
-        else:
-            heights = [_height(chart, title) for chart, title in zip(charts, titles, strict=True)]
-            figure = Figure(figsize=(style.WIDTH, sum(heights)), layout="constrained")
-            grid = figure.subplots(len(charts), squeeze=False, height_ratios=heights)
-            places = list(grid[:, 0])
-        for chart, title, axes in zip(charts, titles, places, strict=True):
-            _draw(chart, title, axes)
-    return places[0]
+            _draw(charts[0], _inside_of(charts[0], ax), ax)
+            return ax
+        plans = _plans(charts, *(size or (style.WIDTH, None)))
+        heights = [plan.height for plan in plans]
+        inches = plans[0].width, (size and size[1]) or sum(heights)
+        figure = Figure(figsize=inches, layout="constrained")
+        grid = figure.subplots(len(charts), squeeze=False, height_ratios=heights)
+        for chart, plan, axes in zip(charts, plans, grid[:, 0], strict=True):
+            _draw(chart, plan, axes)
+        first: Axes = grid[0, 0]
+    return first
 
 
 def save(
-    figure: Axes | Figure | Drawing, path: str | Path, formats: Sequence[str] = ("png", "svg")
+    figure: Axes | Figure | Drawing,
+    path: str | Path,
+    formats: Sequence[str] = ("png", "svg"),
+    *,
+    size: Size | None = None,
 ) -> tuple[Path, ...]:
     """Write a figure; equal figures, and equal charts, give equal bytes.
 
     Args:
         figure: A figure, axes in it, or the charts to draw.
         path: Path without suffix; the folder is made if need be. Each file is written atomically.
-        formats: Any of ``png`` (300 dots an inch), ``svg`` and ``pdf`` (text as letters of an
-            embedded font).
+        formats: Any of ``png`` (300 dots an inch), ``svg`` (text as text) and ``pdf`` (text as
+            letters of an embedded font).
+        size: Of charts, as :func:`draw` takes it.
 
     Returns:
         The files, one a format, in their order.
 
     Raises:
+        UsageError: If the size has no room for the charts.
         ValueError: If a format is none of these, or the axes belong to no figure.
         ProbeError: If a file cannot be written.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"format {unknown[0]!r} is unknown; allowed: {', '.join(FORMATS)}")
-    drawn = figure if isinstance(figure, Axes | Figure) else draw(figure)
+    drawn = figure if isinstance(figure, Axes | Figure) else draw(figure, size=size)
     whole = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
     if whole is None:
         raise ValueError("these axes belong to no figure")
@@ -105,18 +135,109 @@ def save(
         for name, file in zip(formats, files, strict=True):
             content = BytesIO()
             whole.savefig(content, format=name, **FORMATS[name])
-            write_bytes(file, content.getvalue())
+            written = content.getvalue()
+            if name == "svg":  # where the font is not there, one of its widths
+                written = written.replace(FONT, FONT + b", Verdana, sans-serif")
+            write_bytes(file, written)
     return files
 
 
-def _titles(charts: Sequence[Chart]) -> list[list[str]]:
+@dataclass(frozen=True)
+class _Plan:
+    """Where the parts of a chart stand.
+
+    Args:
+        width: Of the figure (inches).
+        title: Lines above the axes.
+        body: Height of the axes and of what stands at them (inches).
+        across: Width of the axes (points), about.
+        place: Where the legend stands inside them, in shares of them; ``None`` is below.
+        below: Height of the legend where it stands below (inches).
+    """
+
+    width: float
+    title: Sequence[str]
+    body: float
+    across: float
+    place: tuple[float, float] | None
+    below: float
+
+    @property
+    def height(self) -> float:
+        """Of the chart with its title and legend (inches)."""
+        return self.body + style.LINE * len(self.title) + self.below
+
+    @property
+    def upwards(self) -> float:
+        """Height of the axes (points), about."""
+        return _upwards(self.body)
+
+
+def _plans(charts: Sequence[Chart], width: float, height: float | None) -> list[_Plan]:
+    """A plan for each of several charts below one another; they share a height that is given."""
+    titles = _titles(charts, width)
+    plans = [_plan(chart, title, width) for chart, title in zip(charts, titles, strict=True)]
+    if height is None:
+        return plans
+    needed = sum(plan.height for plan in plans)
+    heights = [height * plan.height / needed for plan in plans]
+    whole = zip(charts, titles, heights, strict=True)
+    plans = [_plan(chart, title, width, high) for chart, title, high in whole]
+    if any(plan.body < LOWEST for plan in plans):
+        least = height + sum(max(0, LOWEST - plan.body) for plan in plans)
+        raise UsageError(
+            f"a height of {height:g} inches has no room for title, axes and legend; allowed: at"
+            f" least {np.ceil(least * 10) / 10:g}, or a shorter title"
+        )
+    return plans
+
+
+def _plan(chart: Chart, title: Sequence[str], width: float, height: float | None = None) -> _Plan:
+    """The legend inside of the axes where it has room, else below them."""
+    across, above = style.across(chart, width), style.LINE * len(title)
+    entries = legend_entries(chart)
+    body = _body(chart) if height is None else height - above
+    place = _legend_place(chart, entries, across, body)
+    below = style.ENTRY * len(entries) if place is None else 0
+    return _Plan(width, title, body - (0 if height is None else below), across, place, below)
+
+
+def _inside_of(chart: Chart, axes: Axes) -> _Plan:
+    """The plan for axes that are there already, with the size that they have before drawing."""
+    box = axes.get_window_extent()
+    dots = axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    width = (72 * box.width / dots + style.AROUND) / 72
+    (title,), body = _titles([chart], width), box.height / dots + AT_AXES
+    across = style.across(chart, width)
+    place = _legend_place(chart, legend_entries(chart), across, body)
+    return _Plan(width, title, body, across, place, 0)
+
+
+def _legend_place(
+    chart: Chart, entries: Sequence[Entry], across: float, body: float
+) -> tuple[float, float] | None:
+    """Where a legend stands inside axes of this width (points), if it has room there."""
+    upwards = _upwards(body)
+    if not entries or across <= 0 or upwards <= 0:
+        return None
+    text = max(style.text_width(shortened(label, CHARACTERS)) for _, label in entries)
+    return free_place(
+        chart, (text + BESIDE_TEXT) / across, 72 * style.ENTRY * (len(entries) + 0.3) / upwards
+    )
+
+
+def _upwards(body: float) -> float:
+    return 72 * (body - AT_AXES)
+
+
+def _titles(charts: Sequence[Chart], width: float) -> list[list[str]]:
     """Lines above each chart: its heading, unless that of the chart above says the same."""
     titles, above = [], None
     for chart in charts:
         heading = [line for line in chart.heading if line]
         lines = heading if heading and heading != above else [chart.title]
-        room = 72 * style.WIDTH - max(LEFT, 6 + style.CHARACTER * style.names_width(chart))
-        titles.append([style.fitting(line, room) for line in lines if line])
+        room = 72 * width - max(LEFT, style.names_room(chart))
+        titles.append([part for line in lines if line for part in style.fitting(line, room)])
         above = heading
     return titles
 
@@ -124,25 +245,20 @@ def _titles(charts: Sequence[Chart]) -> list[list[str]]:
 def _body(chart: Chart) -> float:
     """Height of the axes and of what stands at them (inches)."""
     rows = len(chart.y.names)
-    below = 0.04 * min(widest(chart.x.names), 24) if len(chart.x.names) > 8 else 0
+    below = 0.06 * min(widest(chart.x.names), 24) if len(chart.x.names) > 8 else 0
     if chart.cells is not None:
-        return 0.95 + below + min(max(0.11 * len(chart.cells.values), 1.2), 4.5)
+        return 0.95 + below + min(max(0.12 * len(chart.cells.values), 1.2), 4.5)
     if chart.horizontal and rows:
         return 0.75 + 0.22 * rows * max(1, len(chart.series) / 2)
-    return 2.2 + below
+    return 2.3 + below
 
 
-def _height(chart: Chart, title: Sequence[str]) -> float:
-    """Height of a chart with its title and legend (inches)."""
-    return _body(chart) + style.LINE * len(title) + style.ENTRY * len(legend_entries(chart))
-
-
-def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
+def _draw(chart: Chart, plan: _Plan, axes: Axes) -> None:
     style.scale(axes, "x", chart.x, margin=chart.cells is None)
     style.scale(axes, "y", chart.y, margin=chart.cells is None)
-    lower = style.x_ticks(axes, chart)
-    style.y_ticks(axes, chart, (_body(chart) - 0.6) * 72)
-    style.rules(axes, chart)
+    lower = style.x_ticks(axes, chart, plan.across)
+    style.y_ticks(axes, chart, plan.upwards)
+    style.rules(axes, chart, plan.upwards)
     if chart.cells is not None:
         cells_marks(axes, chart.cells)
     floor_marks(axes, chart)
@@ -151,16 +267,18 @@ def _draw(chart: Chart, title: Sequence[str], axes: Axes) -> None:
     for interval in chart.intervals:
         interval_marks(axes, chart, interval)
     above = 12 if chart.horizontal and any(not rule.named for rule in chart.rules) else None
-    axes.set_title("\n".join(title), loc="left", parse_math=False, pad=above)
+    axes.set_title("\n".join(plan.title), loc="left", parse_math=False, pad=above)
     handles = [_handle(chart, entry) for entry in legend_entries(chart)]
-    if handles:
+    if handles and plan.place is not None:
+        _legend(axes, handles, loc="lower left", bbox_to_anchor=plan.place)
+    elif handles:
         left = max(26.0, style.CHARACTER * style.names_width(chart))
-        _legend(axes, handles, left, 32 + lower)
+        _legend_below(axes, handles, left, 32 + lower)
 
 
 def _handle(chart: Chart, entry: Entry) -> Artist:
     """What stands for an entry in the legend."""
-    what, label = entry[0], shortened(entry[1], 52)
+    what, label = entry[0], shortened(entry[1], CHARACTERS)
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):
@@ -170,7 +288,7 @@ def _handle(chart: Chart, entry: Entry) -> Artist:
     several = any(interval.look is not None for interval in chart.intervals)
     answer = {"color": style.GREY if several else "black", "marker": "D", "linewidth": 2.2}
     samples: dict[str, dict[str, Any]] = {
-        "grey": {"color": style.GREY},
+        "grey": {"color": style.GREY, "marker": "o", "linestyle": "none"},
         "answer": {**answer, "markersize": 4},
         "dot": DOT,
         "unresolved": {"color": style.GREY, "marker": "x", "linestyle": "none"},
@@ -186,25 +304,24 @@ def _series_handle(series: Series, label: str) -> Artist:
         return Patch(label=label, color=look["color"], alpha=opaque, linewidth=0)
     if series.role == "beyond":  # of every series that has one
         look["color"] = style.GREY
+    if series.fit is not None:
+        look |= style.fit_look(series)
     return Line2D([], [], label=label, **look)
 
 
-def _legend(axes: Axes, handles: Sequence[Artist], left: float, below: float) -> None:
+def _legend_below(axes: Axes, handles: Sequence[Artist], left: float, below: float) -> None:
     """A legend under the axis label, one entry a line, by points left of and below the axes."""
     # Below the axis label whatever the height of the axes, hence points and no share of it.
     figure = axes.get_figure(root=True)
     transform = axes.transAxes
     if figure is not None:
         transform += ScaledTranslation(-left / 72, -below / 72, figure.dpi_scale_trans)
-    legend = axes.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=transform,
-        ncols=1,
-        borderaxespad=0,
-        handlelength=2.8,
-    )
+    _legend(axes, handles, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=transform)
+
+
+def _legend(axes: Axes, handles: Sequence[Artist], **where: Any) -> None:
+    """A legend of one entry a line; rules behind it are hidden."""
+    legend = axes.legend(handles=handles, borderaxespad=0, handlelength=2.4, **where)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -224,9 +341,8 @@ def series_marks(axes: Axes, chart: Chart, series: Series) -> None:
     along = y if chart.horizontal else x
     _limits(axes, chart, series, along)
     if series.fit is not None:
-        fit = inside(value_axis(chart), series.fit)
-        ends = (fit, along) if chart.horizontal else (along, fit)
-        axes.plot(*ends, color=look["color"], linewidth=0.5, zorder=1.9)
+        places, values = inside(chart.x, series.fit[0]), inside(chart.y, series.fit[1])
+        axes.plot(places, values, color=look["color"], **style.fit_look(series))
     if series.role.startswith("fan"):
         return
     # Marks at an edge are drawn whole; lines end there.
@@ -250,8 +366,10 @@ def _limits(axes: Axes, chart: Chart, series: Series, along: Floats) -> None:
     if series.barred:
         known = np.isfinite(along) & np.isfinite(low) & np.isfinite(high)
         bars = axes.hlines if chart.horizontal else axes.vlines
-        width = 0.9 if series.joined else 1.2
-        bars(along[known], low[known], high[known], colors=colour, linewidth=width, zorder=2)
+        width = 0.9 if series.joined or series.fit is not None else 1.2
+        alpha = None if series.fit is None else style.LIGHT
+        ends = along[known], low[known], high[known]
+        bars(*ends, colors=colour, linewidth=width, alpha=alpha, zorder=2)
         return
     fill = axes.fill_betweenx if chart.horizontal else axes.fill_between
     fill(along, low, high, color=colour, alpha=style.FANS.get(series.role, style.BAND), linewidth=0)
@@ -266,18 +384,47 @@ def floor_marks(axes: Axes, chart: Chart) -> None:
 
 
 def interval_marks(axes: Axes, chart: Chart, interval: Interval) -> None:
-    """An answer: its bar, its diamond, and an arrow where it goes on beyond the axis."""
+    """An answer: its bar with a cap at each end, or an arrow where it goes on, and its diamond."""
     colour = "black" if interval.look is None else style.COLOURS[interval.look % len(style.COLOURS)]
     ends = inside(chart.x, np.array([interval.low, interval.high]))
-    heights = [interval.y, interval.y]
-    axes.plot(ends, heights, color=colour, linewidth=2.2, alpha=0.75, zorder=4)
-    mark: dict[str, Any] = {"color": colour, "markersize": 5, "clip_on": False}
+    heights, transform = [interval.y, interval.y], axes.transData
+    if interval.lane and (figure := axes.get_figure(root=True)) is not None:
+        transform += ScaledTranslation(0, interval.lane * LANE / 72, figure.dpi_scale_trans)
+    axes.plot(ends, heights, color=colour, linewidth=2.2, zorder=4, transform=transform)
+    mark: dict[str, Any] = {"color": colour, "clip_on": False, "transform": transform}
+    caps = slice(1) if interval.beyond else slice(2)
+    cap = mark | {"marker": "|", "markersize": 7, "markeredgewidth": 1.4, "linestyle": "none"}
+    axes.plot(ends[caps], heights[caps], zorder=4, **cap)
     if interval.beyond:
-        axes.plot(ends[1:], heights[1:], marker=">", zorder=5, **mark)
+        axes.plot(ends[1:], heights[1:], marker=">", markersize=5, zorder=5, **mark)
     if interval.at is not None:
         white: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.7}
         at = inside(chart.x, np.array([interval.at]))
-        axes.plot(at, heights[1:], marker="D", zorder=6, **white, **mark)
+        axes.plot(at, heights[1:], marker="D", markersize=5, zorder=6, **white, **mark)
+    if interval.label:
+        _interval_label(axes, chart, interval, ends)
+
+
+def _interval_label(axes: Axes, chart: Chart, interval: Interval, ends: Floats) -> None:
+    """What an answer says beside its mark, on whatever it stands over."""
+    side = label_side(chart, interval)
+    at, offset, across, up = {
+        "left": (ends[0], (-5, 0), "right", "center"),
+        "right": (ends[1], (5, 0), "left", "center"),
+        "above": (ends.mean(), (0, 5), "center", "bottom"),
+    }[side]
+    axes.annotate(
+        shortened(interval.label, NAME),
+        (at, interval.y),
+        xytext=offset,
+        textcoords="offset points",
+        ha=across,
+        va=up,
+        fontweight="bold",
+        parse_math=False,
+        bbox={"facecolor": "white", "linewidth": 0, "pad": 0.6},
+        zorder=7,
+    )
 
 
 def cells_marks(axes: Axes, cells: Cells) -> None:

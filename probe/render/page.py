@@ -4,10 +4,12 @@ import base64
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,17 +19,18 @@ from probe import __version__
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding
-from probe.findings.table import decimals
+from probe.findings.table import Place, Table, decimals
 from probe.render.explorer import MOST_BYTES, STEPS, Explorer, explore
-from probe.render.markup import text_markup, visible
+from probe.render.markup import element, text_markup, visible
 from probe.render.svg import draw, legend
 from probe.results.files import write_bytes
 from probe.results.folder import unique_labels
 
 _STYLES = ("colours.css", "page.css", "tables.css", "explorer.css", "print.css")
-_SCRIPTS = ("losses.js", "explorer.js")
-FIRST = 50
-"""Findings of a lower order stand before the token explorer."""
+_SCRIPTS = ("losses.js", "explorer.js", "page.js")
+_PARTED = re.compile(r"(\S+(?: [^\s(]+){0,2}) (\([^()]{1,40}\))")
+"""A cell of a value and what stands in brackets behind it: between them, and there alone, it may
+be broken."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,50 @@ class RunPage:
     Args:
         prefix: What stands before the addresses of its sections, empty for a single run.
         name: Its name.
-        early: Its findings that stand before the token explorer, in the order of reading.
-        late: Those behind it.
+        lead: The finding that answers it, its sentence and its first chart; shown first.
         explorer: Its tokens.
+        terms: What the words of the explorer mean.
+        numbers: The rest of the finding that answers it.
+        others: Its other findings, in the order of reading.
         configuration: Its configuration as text.
     """
 
     prefix: str
     name: str
-    early: Sequence[Finding]
-    late: Sequence[Finding]
+    lead: Finding | None
     explorer: Explorer | None
+    terms: Mapping[str, str]
+    numbers: Finding | None
+    others: Sequence[Finding]
     configuration: str
+
+
+class Glossary:
+    """Says of each word what it means where that is first used, and no more.
+
+    Args:
+        terms: What each means.
+    """
+
+    def __init__(self, terms: Mapping[str, str]) -> None:
+        self._left = dict(terms)
+
+    def first_used(self, text: str) -> dict[str, str]:
+        """The words that a text uses and none before it has used."""
+        return {
+            word: self._left.pop(word)
+            for word in list(self._left)
+            if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+        }
+
+    def explained(self, finding: Finding) -> Finding:
+        """The finding with the words that it is the first to use."""
+        texts = [finding.title, finding.sentence, *finding.more, *finding.caveats]
+        for chart in finding.charts:
+            texts += [chart.title, chart.how, *(series.name for series in chart.series)]
+        for table in finding.tables:
+            texts += [table.caption, *table.headers, *(row[0] for row in table.rows)]
+        return replace(finding, terms=self.first_used("\n".join(texts)))
 
 
 def write_page(
@@ -93,8 +128,11 @@ def render(
     names = [visible(name) for name in unique_labels([run.folder for run in runs])]
     prefixes = [f"run{number}-" for number in range(1, len(runs) + 1)] if len(runs) > 1 else [""]
     room = MOST_BYTES // len(runs)
+    every = itertools.chain.from_iterable(findings)
+    words = Glossary({word: said for one in every for word, said in one.terms.items()})
+    first = [tuple(map(words.explained, _parted(_section(one)))) for one in together]
     pages = [
-        _run_page(prefix, name, run, found, room)
+        _run_page(prefix, name, run, found, words, room)
         for prefix, name, run, found in zip(prefixes, names, runs, findings, strict=True)
     ]
     environment = _environment()
@@ -102,7 +140,7 @@ def render(
     script = Markup("\n").join(_asset(environment, name) for name in _SCRIPTS)
     return environment.get_template("page.html.j2").render(
         title=" and ".join(names),
-        together=[_section(one) for one in together],
+        together=first,
         pages=pages,
         style=style,
         script=script,
@@ -113,36 +151,76 @@ def render(
 
 
 def _run_page(
-    prefix: str, name: str, run: OpenRun, findings: Sequence[Finding], room: int
+    prefix: str,
+    name: str,
+    run: OpenRun,
+    findings: Sequence[Finding],
+    words: Glossary,
+    room: int,
 ) -> RunPage:
     """The page of a run; what is told with its answer stands with the first of its findings."""
     shown = [finding for finding in findings if finding.shown]
     first, others = shown[:1], shown[1:]
     headlines = [line for one in findings if one not in first for line in one.headlines]
     notes = [note for finding in findings for note in finding.notes]
-    sections = [_section(one, headlines, notes) for one in first] + [*map(_section, others)]
     marks = next((finding.marks for finding in findings if finding.marks is not None), None)
+    places = (place for one in shown for table in one.tables for place in table.places if place)
+    explorer = explore(run, marks, places=places, prefix=prefix, most_bytes=room)
+    links = explorer.links if explorer else {}
+    parts = [part for one in first for part in _parted(_section(one, headlines, notes, links))]
     config = run.record.get("config")
     return RunPage(
         prefix,
         name,
-        [section for section in sections if section.order < FIRST],
-        [section for section in sections if section.order >= FIRST],
-        explore(run, marks, most_bytes=room),
+        words.explained(parts[0]) if parts else None,
+        explorer,
+        words.first_used(f"delta distance {explorer.condition}") if explorer else {},
+        words.explained(parts[1]) if parts else None,
+        [words.explained(_section(one, links=links)) for one in others],
         json.dumps(config, indent=1, ensure_ascii=False) if config else "",
     )
 
 
-def _section(finding: Finding, headlines: Sequence[str] = (), notes: Sequence[str] = ()) -> Finding:
+def _section(
+    finding: Finding,
+    headlines: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    links: Mapping[Place, str] = MappingProxyType({}),
+) -> Finding:
     """What the page shows of a finding, its basis among its caveats, and what is told with it."""
     basis = [finding.basis] if finding.basis else []
+    tables = [table for table in finding.tables if table.shown != "terminal" and table.rows]
     return replace(
         finding,
         more=[*finding.more, *headlines],
         charts=[chart for chart in finding.charts if chart.on_page],
-        tables=[table for table in finding.tables if table.shown != "terminal" and table.rows],
+        tables=[_linked(table, links) for table in tables],
         caveats=[*basis, *finding.caveats, *notes],
     )
+
+
+def _parted(finding: Finding) -> tuple[Finding, Finding]:
+    """What of an answer stands first, its sentence and its first chart, and the rest of it."""
+    lead = replace(finding, charts=finding.charts[:1], tables=[], more=[], caveats=[])
+    return lead, replace(finding, sentence="", charts=finding.charts[1:])
+
+
+def _linked(table: Table, links: Mapping[Place, str]) -> Table:
+    """The table, its rows led by links to the tokens that they are about, where these are shown."""
+    addresses = [place and links.get(place) for place in table.places]
+    rows = [
+        [element("a", first, href=f"#{address}") if address else first, *rest]
+        for (first, *rest), address in zip(table.rows, addresses, strict=False)
+    ]
+    return replace(table, rows=[*rows, *table.rows[len(rows) :]])
+
+
+def _cell(text: str) -> str:
+    """A cell; one of a value and its interval is broken between the two, if at all."""
+    parts = None if isinstance(text, Markup) else _PARTED.fullmatch(text)
+    if parts is None:
+        return text
+    return Markup(" ").join(element("span", part) for part in parts.groups())
 
 
 @cache
@@ -161,7 +239,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lines": text_markup, "nats": decimals, "svg": draw, "legend": legend}
+    environment.filters |= {"lines": text_markup, "nats": decimals, "cell": _cell}
+    environment.filters |= {"svg": draw, "legend": legend}
     return environment
 
 

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 
 from probe.findings.chart import Axis, Chart, Series
 from probe.render.layout import (
+    GAP,
     LABEL,
     NAME,
     labels,
@@ -32,8 +33,8 @@ from probe.render.markup import shortened
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""
 
-WIDTH = 3.4
-"""Width of a figure in inches: one column of a paper."""
+WIDTH, DOUBLE = 3.3, 6.8
+"""Width of a figure in inches: one column of a paper, and both."""
 ENTRY = 0.155
 """Height of an entry of a legend in inches."""
 LINE = 0.12
@@ -67,13 +68,15 @@ BAND = 0.18
 # Blue is above 0, where far text is needed, as on the page. Both ends are dark and 0 is white, so
 # that signs differ also for those who see no red.
 DIVERGING = ("#5C2600", "#D55E00", "#F5C242", "#FFFFFF", "#8CC4E8", "#0072B2", "#003B5C")
-ACROSS, BESIDE_SCALE = 182.0, 155.0
-"""Width of axes in a figure of column width, and beside a scale of colours (points), as far as it
-is known before drawing."""
-CHARACTER, HEIGHT = 4.3, 8.5
-"""Width and height of a character of a tick's label (points)."""
-SMALL, TINY, TINIEST = 5.5, 4.5, 3.2
-"""Sizes of the font of names at an axis that are many, and of those that stand upright (points)."""
+AROUND, WITH_SCALE, SHORT = 63.0, 90.0, 4
+"""What stands at the left and the right of axes, without and with a scale of colours (points), as
+far as it is known before drawing; and characters of the label of a rule that are among it."""
+CHARACTER, HEIGHT, RULE = 4.3, 8.5, 6.5
+"""Width and height of a character of a tick's label, and of the label of a rule (points)."""
+FIT = 1.6
+"""Width of a fitted curve (points)."""
+LIGHT = 0.6
+"""How opaque bars of points beside their fitted curve are."""
 ROW = 18
 """Characters of a name beside a heat map."""
 MARGIN = 0.03
@@ -110,6 +113,8 @@ def look(series: Series) -> dict[str, Any]:
         drawn["marker"] = "none"
         if series.role == "grey":
             drawn |= {"linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
+    if series.fit is not None:
+        drawn |= {"markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 2.5}
     if not series.joined:
         drawn["linestyle"] = "none"
     elif series.barred:
@@ -117,15 +122,40 @@ def look(series: Series) -> dict[str, Any]:
     return drawn
 
 
-def fitting(text: str, room: float) -> str:
-    """One line of a title that is at most *room* points wide."""
-    line, size = shortened(text, MOST), _settings()["axes.titlesize"]
-    font = FontProperties(family=_settings()["font.family"], size=size)
-    most, room = len(line), room / 1.04  # letters on a grid of pixels are wider
-    while text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > room:
+def fit_look(series: Series) -> dict[str, Any]:
+    """Line of the fitted curve of a series."""
+    return {"linestyle": LINES[series.appearance[1]], "linewidth": FIT}
+
+
+def text_width(text: str) -> float:
+    """Width of a line of a title or a legend (points)."""
+    font = FontProperties(family=_settings()["font.family"], size=_settings()["font.size"])
+    width = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+    return float(width) * 1.04  # letters on a grid of pixels are wider
+
+
+def fitting(text: str, room: float) -> list[str]:
+    """The lines of a title, each at most *room* points wide; beyond the second it is cut."""
+    words, lines = shortened(text, MOST).split(), [""]
+    while words:
+        longer = f"{lines[-1]} {words[0]}".strip()
+        if text_width(longer) <= room:
+            lines[-1] = longer
+            words.pop(0)
+        elif lines[-1] and len(lines) == 1:
+            lines.append("")
+        else:  # no room for the whole word, or for the rest
+            lines[-1] = _cut(" ".join([lines[-1], *words]).strip(), room)
+            words = []
+    return lines
+
+
+def _cut(text: str, room: float) -> str:
+    """A text with its end cut off until it is at most *room* points wide."""
+    most = len(text)
+    while text_width(shortened(text, most)) > room:
         most -= 1
-        line = shortened(text, most)
-    return line
+    return shortened(text, most)
 
 
 def scale(axes: Axes, which: Literal["x", "y"], axis: Axis, *, margin: bool) -> None:
@@ -184,17 +214,23 @@ def names_width(chart: Chart) -> int:
     return min(longest_name(chart), widest(chart.y.names))
 
 
-def x_ticks(axes: Axes, chart: Chart) -> float:
+def names_room(chart: Chart) -> float:
+    """What names at the left take with their ticks and their label (points)."""
+    return 13 + CHARACTER * names_width(chart) + (11 if chart.y.names and chart.y.label else 0)
+
+
+def x_ticks(axes: Axes, chart: Chart, width: float) -> float:
     """Ticks of the axis to the right.
 
     Args:
         axes: The axes.
         chart: What is drawn in them.
+        width: How wide they are drawn (points), as far as that is known.
 
     Returns:
         How much lower than one line the labels reach (points).
     """
-    axis, width = chart.x, _width(chart)
+    axis = chart.x
     if not axis.names:
         numbers = _numbers(axis)
         sizes = [CHARACTER * (len(number) + 1) for number in numbers]
@@ -203,15 +239,14 @@ def x_ticks(axes: Axes, chart: Chart) -> float:
     names = [shortened(name, NAME) for name in axis.names]
     room = name_room(axis, width)
     texts, upright = names_below(names, room, CHARACTER)
-    size = min(TINY, max(TINIEST, 0.82 * room))
-    texts = labels(axis, texts, width, [size if upright else 0.0] * len(names))
+    texts = labels(axis, texts, width, [HEIGHT if upright else 0.0] * len(names))
     ticks(axes.xaxis, axis.ticks, texts)
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
         if upright:
-            label.set(rotation=90, fontsize=size)
+            label.set(rotation=90)
     if upright:
-        return widest(names) * size * 0.62 - HEIGHT
+        return widest(names) * CHARACTER - HEIGHT
     return 10.0 if any("\n" in text for text in texts) else 0
 
 
@@ -228,22 +263,25 @@ def y_ticks(axes: Axes, chart: Chart, height: float) -> None:
         numbers = _numbers(axis)
         ticks(axes.yaxis, axis.ticks, labels(axis, numbers, height, [HEIGHT] * len(numbers)))
         return
-    room = name_room(axis, height)
-    size = None if room > HEIGHT + 2 else SMALL if room > SMALL + 0.5 else TINY
     names = [shortened(name, longest_name(chart)) for name in axis.names]
-    ticks(axes.yaxis, axis.ticks, labels(axis, names, height, [TINY] * len(names)))
+    ticks(axes.yaxis, axis.ticks, labels(axis, names, height, [HEIGHT] * len(names)))
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
-        if size is not None:
-            label.set_fontsize(size)
 
 
-def rules(axes: Axes, chart: Chart) -> None:
-    """A thin line at 0, and the chart's rules with their labels at their ends."""
+def rules(axes: Axes, chart: Chart, height: float) -> None:
+    """A thin line at 0, and the chart's rules with their labels at their ends.
+
+    Args:
+        axes: The axes.
+        chart: What is drawn in them.
+        height: How high they are drawn (points), as far as that is known.
+    """
     across = axes.axvline if chart.horizontal else axes.axhline
     if zero_line(chart):
         across(0, color="black", linewidth=0.5, zorder=0.4)
-    for rule, label in rules_inside(chart):
+    gap = GAP if chart.horizontal else max(GAP, RULE / height)
+    for rule, label in rules_inside(chart, gap):
         across(rule.at, zorder=0.5, **rule_look(named=rule.named))
         if label:
             upwards = chart.horizontal
@@ -255,7 +293,6 @@ def rules(axes: Axes, chart: Chart) -> None:
                 textcoords="offset points",
                 va="bottom" if upwards else "center",
                 ha="center" if upwards else "left",
-                fontsize=6.5,
                 parse_math=False,
             )
 
@@ -267,10 +304,13 @@ def rule_look(*, named: bool) -> dict[str, Any]:
     return {"color": "black", "linewidth": 0.5, "linestyle": ":"}
 
 
-def _width(chart: Chart) -> float:
-    """How wide the axes of a chart are in a figure of column width (points), about."""
-    width = ACROSS if chart.cells is None else BESIDE_SCALE
+def across(chart: Chart, width: float) -> float:
+    """How wide the axes of a chart are (points) in a figure of some width (inches), about."""
+    ends = [shortened(rule.label, NAME) for rule in chart.rules if not rule.named]
+    room = 72 * width - (AROUND if chart.cells is None else WITH_SCALE)
+    if not chart.horizontal:  # there they stand above
+        room -= CHARACTER * max(0, widest(ends) - SHORT)
     if not chart.y.names:
-        return width
-    names = 0.6 * SMALL * names_width(chart)
-    return width - max(0, names - 12) + (0 if chart.y.label else 11)
+        return room
+    names = CHARACTER * names_width(chart)
+    return room - max(0, names - 12) + (0 if chart.y.label else 11)

@@ -8,9 +8,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from probe.findings.chart import Axis, Cells, Chart, Floats, Interval, Rule, Series
-from probe.render.layout import LABEL, coordinates, legend_entries, marked
+from probe.render.layout import LABEL, coordinates, label_side, legend_entries, marked
 from probe.render.markup import element, joined, shortened, visible
-from probe.render.svg_frame import LINE, TOP, WIDTH, Frame, axes, rule_class, rules
+from probe.render.svg_frame import LINE, RULE, TOP, WIDTH, Frame, axes, rule_class, rules
 
 SHAPES = (
     "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",
@@ -24,6 +24,8 @@ SHAPES = (
 CROSS = "M-2.8 -2.8L2.8 2.8M-2.8 2.8L2.8 -2.8"
 DIAMOND = "M0 -5L5 0L0 5L-5 0Z"
 ARROW = "M0 -5L8 0L0 5Z"
+CAP, LANE = 5.0, 9.0
+"""Half the height of the end of an answer's bar, and the height of a bar above another."""
 TITLED = 2000
 """Cells of a heat map up to which each says its value when it is pointed at."""
 SIZES = tuple(digit * 10.0**power for power in range(-9, 7) for digit in (1, 3))
@@ -71,7 +73,7 @@ def _sample(chart: Chart, what: Series | Rule | str) -> list[Markup]:
     answer = " grey" if several else ""
     samples = {
         "floor": [element("rect", x=1, y=2, width=26, height=8, class_="floor")],
-        "grey": [_stroke("line grey")],
+        "grey": [_mark(SHAPES[0], 14, 6, "point grey")],
         "answer": [_stroke(f"bar{answer}"), _mark(DIAMOND, 14, 6, f"answer{answer}")],
         "dot": [element("circle", cx=14, cy=6, r=2.5, class_="dot")],
         "unresolved": [_mark(CROSS, 14, 6, "point unresolved")],
@@ -87,7 +89,8 @@ def _series_sample(series: Series) -> list[Markup]:
         return [_mark(SHAPES[2], 14, 6, "point beyond grey")]
     if series.role.startswith("fan"):
         return [element("rect", x=1, y=1, width=26, height=10, class_=f"band {look}")]
-    stroke = [_stroke(f"line {look}")] if _has_line(series) else []
+    bold = "line bold" if series.fit is not None else "line"
+    stroke = [_stroke(f"{bold} {look}")] if bold != "line" or _has_line(series) else []
     return stroke if series.points is False else [*stroke, _point(series, 14, 6)]
 
 
@@ -108,7 +111,9 @@ def _point(series: Series, x: float, y: float, title: str = "") -> Markup:
         shape = CROSS
     elif series.role == "beyond":
         shape = SHAPES[2]
-    return _mark(shape, x, y, f"point {_classes(series)}", title)
+    return _mark(
+        shape, x, y, f"{'point' if series.fit is None else 'point light'} {_classes(series)}", title
+    )
 
 
 def _classes(series: Series) -> str:
@@ -130,8 +135,9 @@ def _series(frame: Frame, series: Series) -> list[Markup]:
     look = _classes(series)
     parts = _limits(frame, series, along)
     if series.fit is not None:
-        parts += _polylines(*frame.pair(along, frame.values(series.fit)), f"fit {look}")
-    if _has_line(series):
+        places, values = series.fit
+        parts += _polylines(frame.x(places), frame.y(values), f"line bold {look}")
+    elif _has_line(series):
         parts += _polylines(across, up, f"{'line thin' if series.barred else 'line'} {look}")
     shown = set(range(len(x))[marked(series)])
     for index, title in enumerate(series.titles or [""] * len(x)):
@@ -156,7 +162,8 @@ def _limits(frame: Frame, series: Series, along: Floats) -> list[Markup]:
         for at, *ends in zip(along[known], low[known], high[known], strict=True):
             (x1, x2), (y1, y2) = frame.pair(np.array([at, at]), np.array(ends))
             place = {"x1": float(x1), "x2": float(x2), "y1": float(y1), "y2": float(y2)}
-            parts.append(element("line", **place, class_=f"line limits {look}"))
+            class_ = "line limits" if series.fit is None else "line limits light"
+            parts.append(element("line", **place, class_=f"{class_} {look}"))
         return parts
     for run in _runs(known):
         outline = np.concatenate([high[run], low[run][::-1]])
@@ -195,17 +202,30 @@ def _floor(frame: Frame) -> list[Markup]:
 
 
 def _interval(frame: Frame, interval: Interval) -> list[Markup]:
-    """An answer: its bar, its diamond, and an arrow where it goes on beyond the axis."""
+    """An answer: its bar with a cap at each end, or an arrow where it goes on, and its diamond."""
     start, end = map(float, frame.x([interval.low, interval.high]))
-    y = float(frame.y(interval.y))
+    y = float(frame.y(interval.y)) - LANE * interval.lane
     look = "" if interval.look is None else f" s{interval.look % len(SHAPES)}"
     title = element("title", interval.title)
     parts = [element("line", title, x1=start, x2=end, y1=y, y2=y, class_=f"bar{look}")]
+    for cap in [start] if interval.beyond else [start, end]:
+        height = {"y1": y - CAP, "y2": y + CAP}
+        parts.append(element("line", x1=cap, x2=cap, **height, class_=f"bar cap{look}"))
     if interval.beyond:
         parts.append(_mark(ARROW, end, y, f"arrow{look}", interval.title))
     if interval.at is not None:
         at = float(frame.x(interval.at))
         parts.append(_mark(DIAMOND, at, y, f"answer{look}", interval.title))
+    if interval.label:
+        side = label_side(frame.chart, interval)
+        x, above, anchor = {
+            "left": (start - 8, -3.5, "end"),
+            "right": (end + 8, -3.5, "start"),
+            "above": ((start + end) / 2, 8.0, "middle"),
+        }[side]
+        place = {"x": x, "y": y - above}
+        text = shortened(interval.label, RULE)
+        parts.append(element("text", text, **place, text_anchor=anchor, class_="said"))
     return parts
 
 

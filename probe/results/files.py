@@ -64,7 +64,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ProbeError(
                 f"no space left for {path}: everything scored before is kept; free some "
-                "space and start the same command again, it goes on from there"
+                "space and run the same command again to resume"
             ) from error
         raise ProbeError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -114,13 +114,8 @@ def warn_unwritten(path: Path, error: OSError) -> None:
     warnings.warn(f"cannot write {path}: {reason}", UnwrittenWarning, stacklevel=3)
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of a run folder as :func:`write_text` does; :func:`read_csv` reads it."""
-    write_text(path, csv_text(table))
-
-
 def csv_text(table: pd.DataFrame, *, digits: int | None = 8) -> str:
-    """A table as CSV in which no spreadsheet finds a formula.
+    """A table as CSV in which no spreadsheet finds a formula; :func:`read_csv` reads it.
 
     Args:
         table: The table, without its index.

@@ -182,8 +182,8 @@ def check_windows(path: Path) -> tuple[int, int]:
         return _looked_at(path, (state.st_ino, state.st_size, state.st_mtime_ns))
     except FileNotFoundError as error:
         raise ProbeError(
-            f"run '{path.parent}' has no windows.parquet, which alone tells where windows begin and"
-            f" so how long the far context of a target is; {_AGAIN}"
+            f"run '{path.parent}' has no windows.parquet, the only record of where windows begin,"
+            f" and so of how long the far context of a target is; {_AGAIN}"
         ) from error
     except (OSError, pa.ArrowException, duckdb.Error) as error:
         reason = (str(error).splitlines() or [""])[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from probe.errors import UsageError
-from probe.text import shown
+from probe.text import shown, suggestion
 
 ALLOWED = "'1%' (rise in perplexity), '0.01 nats', '0.02 bpb' or '5% of delta0'"
 _UNITS: dict[str, Literal["perplexity", "nats", "bpb", "delta0"]] = {
@@ -32,13 +32,13 @@ class Tolerance:
     amount: float
 
     def nats(self, *, bytes_per_token: float | None = None) -> float | None:
-        """The tolerance as delta, in nats a token.
+        """The tolerance as delta, in nats per token.
 
         Args:
             bytes_per_token: Mean UTF-8 bytes of a token; only bits per byte need it.
 
         Returns:
-            Epsilon in nats a token, or ``None`` where it depends on the curve (``delta0``).
+            Epsilon in nats per token, or ``None`` where it depends on the curve (``delta0``).
 
         Raises:
             UsageError: If bits per byte are asked of a run without text.
@@ -77,7 +77,8 @@ def parse_tolerance(text: str) -> Tolerance:
     words = " ".join(str(text).split())
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s?(%|nats|bpb|% of delta0)", words)
     if match is None:
-        raise UsageError(f"tolerance {shown(text)} is not understood; allowed: {ALLOWED}")
+        hint = suggestion(words.lstrip("0123456789. "), _UNITS, f"allowed: {ALLOWED}")
+        raise UsageError(f"tolerance {shown(text)} is not understood{hint}")
     unit = _UNITS[match[2]]
     amount = float(match[1])
     if amount <= 0:

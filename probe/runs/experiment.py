@@ -4,7 +4,7 @@ Everything here is decided before the model's weights are loaded, so that `plan`
 same branches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, zip_longest
@@ -160,12 +160,18 @@ class Experiment:
         )
 
 
-def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
+def prepare(
+    config: Config,
+    pool: Sequence[str] | None = None,
+    *,
+    listen: Callable[[int], None] = lambda _: None,
+) -> Experiment:
     """Open the model's tokenizer, read the documents and cut the windows.
 
     Args:
         config: The configuration.
         pool: See :class:`Experiment`.
+        listen: Called with the number of documents that are read, each time there is one more.
 
     Raises:
         UsageError: If the configuration does not fit model or data.
@@ -181,14 +187,15 @@ def prepare(config: Config, pool: Sequence[str] | None = None) -> Experiment:
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    facts = ModelFacts(source.positions, _first_token(config, source))
+    facts = ModelFacts(source.positions, first_token_of(config, source))
     plan = config.protocol.plan(config.windows, facts)
     corpus = load_corpus(
-        config.data.as_options(),
+        config.data,
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
         minimum=plan.fewest,
         seed=config.seed,
+        listen=listen,
     )
     return Experiment(config, source, _with_usable(corpus, plan, config.seed), plan, pool)
 
@@ -218,8 +225,12 @@ def _windows(documents: Sequence[Document], plan: Plan, seed: int) -> Windows:
     )
 
 
-def _first_token(config: Config, source: ModelSource) -> FirstToken:
+def first_token_of(config: Config, source: ModelSource) -> FirstToken:
     """What stands in front: the BOS, or with ``published`` what the tokenizer itself puts there.
+
+    Args:
+        config: The configuration.
+        source: The model, whose tokenizer tells.
 
     Raises:
         UsageError: If it puts several tokens there, which ``published`` does not know how to cut,

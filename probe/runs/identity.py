@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from probe import __version__
-from probe.config import Config
+from probe.corpus.dataset import data_name
 from probe.corpus.windows import Window
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, code_versions
@@ -32,11 +32,11 @@ _EARLIER = {"patterns": "dense"}
 def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
     """What two runs must share to stand in one folder.
 
-    ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns`` and ``analysis`` are no
-    part of it: they may change, and only the missing rows are scored.
+    Labels, ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns`` and ``analysis``
+    are no part of it: they may change, and only the missing rows are scored.
     """
     config = experiment.config
-    free = {"max_documents", "metadata_columns"}
+    free = {"label", "max_documents", "metadata_columns"}
     return {
         "model": config.model.path,
         "revision": experiment.source.revision,
@@ -196,7 +196,7 @@ def begin(
         **({"protocols": code["protocol"]} if code["protocol"] else {}),
         "versions": _versions(),
         "model": {
-            "name": experiment.source.location.name,
+            "name": config.model.label or experiment.source.location.name,
             "path": config.model.path,
             "revision": experiment.source.revision,
             "dtype": dtype,
@@ -273,7 +273,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
     counts = Counter(place.document for place in experiment.windows.places)
     left = experiment.corpus.left_out
     return {
-        "name": _data_name(experiment.config),
+        "name": data_name(experiment.config.data),
         "path": experiment.config.data.path,
         "pool": list(experiment.pool),
         "documents": [
@@ -295,15 +295,6 @@ def _data(experiment: Experiment) -> dict[str, Any]:
         }
         | {"licence_headers": left.licence_headers},
     }
-
-
-def _data_name(config: Config) -> str:
-    """What to call the data where people read it."""
-    data = config.data
-    if isinstance(data.data_files, str | list):
-        files = [data.data_files] if isinstance(data.data_files, str) else data.data_files
-        return ", ".join("/".join(Path(file).parts[-2:]) for file in files)
-    return data.path if data.name is None else f"{data.path} ({data.name})"
 
 
 def _versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from probe.config import Config, changed, check
@@ -43,7 +43,10 @@ class Matrix:
 
 
 def expand(
-    content: dict[str, Any], changes: Sequence[tuple[str, str]] = (), where: str = "configuration"
+    content: dict[str, Any],
+    changes: Sequence[tuple[str, str]] = (),
+    where: str = "configuration",
+    folder: Path | None = None,
 ) -> Matrix:
     """Make a configuration for every model and data set.
 
@@ -55,6 +58,7 @@ def expand(
         changes: As :func:`probe.config.load` takes them; ``matrix.…`` and ``name`` change the
             file, all others each of its runs.
         where: What to call it in the message.
+        folder: As :func:`probe.config.check` takes it.
 
     Raises:
         UsageError: If ``matrix`` has no such lists, two entries are the same, or a run of it has a
@@ -78,7 +82,7 @@ def expand(
         run_name = f"{model_name}--{data_name}"
         of_run = {"name": run_name, "model": model, "data": data}
         run = deepcopy({k: v for k, v in {**shared, **of_run}.items() if v is not None})
-        runs.append(check(changed(run, of_runs), where=f"{where}, {run_name},"))
+        runs.append(check(changed(run, of_runs), where=f"{where}, {run_name},", folder=folder))
     return Matrix(name, tuple(runs))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -110,13 +110,20 @@ def _missing(experiment: Experiment, window: Window, held: set[Key]) -> Missing:
     return Missing(window, tuple(left), intact not in held)
 
 
-def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
+def costs(
+    experiment: Experiment,
+    batch: int,
+    held: set[Key],
+    *,
+    listen: Callable[[int], None] = lambda _: None,
+) -> Planned:
     """Count what is left to score.
 
     Args:
         experiment: The run.
         batch: Windows walked together.
         held: What has been scored before.
+        listen: Called with the number of windows that are counted, after every unit.
     """
     counts = Counter(windows=0, branches=0, tokens=0, plain_tokens=0)
     targets: dict[str, Counter[int]] = defaultdict(Counter)
@@ -130,6 +137,7 @@ def costs(experiment: Experiment, batch: int, held: set[Key]) -> Planned:
         )
         for one in chain.from_iterable(scored):
             targets[one.condition].update(_octaves(one))
+        listen(counts["windows"])
     return Planned(**counts, targets=targets)
 
 
@@ -139,13 +147,19 @@ def octave(distances: np.ndarray) -> np.ndarray:
     return found
 
 
+def octave_limits(number: int) -> tuple[int, int] | tuple[None, None]:
+    """The first distance of an octave and one past its last; none of −1, no distance."""
+    if number < 0:
+        return None, None
+    return 1 << (number - 1) if number else 0, 1 << number
+
+
 def octave_name(number: int) -> str:
     """The distances of an octave: ``64–127``."""
-    if number < 0:
+    first, end = octave_limits(number)
+    if first is None or end is None:
         return "none"
-    first = 0 if number == 0 else 1 << (number - 1)
-    last = (1 << number) - 1
-    return str(first) if first == last else f"{first}–{last}"
+    return str(first) if first == end - 1 else f"{first}–{end - 1}"
 
 
 def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:

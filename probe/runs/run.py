@@ -115,7 +115,7 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if 0 < left < len(experiment.windows):
-        yield f"going on: {left} of {len(experiment.windows)} windows have something to score"
+        yield f"resuming: {left} of {counted(len(experiment.windows), 'window')} remaining"
 
 
 def _dtype(config: Config, model: CausalModel | None) -> str:

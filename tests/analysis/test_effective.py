@@ -69,12 +69,14 @@ def test_never_below_is_greater_than_the_reach():
     answer = solve(make_sums(lambda d: 0.2 + 0 * d))
     assert (answer.kind, answer.value, answer.lower) == ("greater", 512, None)
     assert answer.text() == "> 512"
+    assert answer.full_text() == "> 512"
 
 
 def test_below_only_in_the_last_half_octave_is_beyond_reach():
     """A fall at 384 of 512 has too little behind it: more than the last edge that may answer."""
     answer = solve(make_sums(lambda d: np.where(d < 384, 0.2, 0.0)))
     assert (answer.kind, answer.value, answer.estimate) == ("greater", 352, None)
+    assert answer.open_end == "estimate in the last half octave before 512, or beyond it"
     answer = solve(make_sums(lambda d: np.where(d < 352, 0.2, 0.0)))
     assert (answer.kind, answer.value) == ("length", 352)
 
@@ -86,7 +88,8 @@ def test_an_upper_limit_beyond_reach_leaves_the_lower_one():
     stacked = (np.vstack([early.sums, late.sums]), np.vstack([early.targets, late.targets]))
     answer = solve(Sums(early.lower, early.upper, *stacked))
     assert (answer.kind, answer.value, answer.estimate) == ("greater", 60, 64)
-    assert answer.text() == "> 60 (estimate 64; open above)"
+    assert answer.text() == "> 60"
+    assert answer.full_text() == "> 60 (estimate 64, no upper bound within the measured range)"
 
 
 def test_pure_noise_has_no_context():
@@ -99,7 +102,8 @@ def test_pure_noise_has_no_context():
 def test_few_documents_are_unresolved():
     """Below six documents there is no interval."""
     answer = solve(make_sums(lambda d: 1 / (1 + d), documents=3))
-    assert answer.text() == "unresolved (3 documents, at least 6 needed)"
+    assert answer.text() == "unresolved"
+    assert answer.full_text() == "unresolved (3 documents, at least 6 needed)"
     assert answer.value is None
     assert solve(make_sums(lambda d: 1 / (1 + d), documents=1)).kind == "unresolved"
 
@@ -108,7 +112,7 @@ def test_a_high_noise_floor_is_unresolved_and_a_missing_one_flagged():
     """The floor may reach half of the tolerance."""
     sums = make_sums(lambda d: np.where(d < 64, 0.2, 0.0))
     assert solve(sums, floor=0.49 * EPSILON).kind == "length"
-    assert "noise floor" in solve(sums, floor=0.5 * EPSILON).text()
+    assert "noise floor" in solve(sums, floor=0.5 * EPSILON).full_text()
     exempt = solve(sums, floor=None)
     assert (exempt.kind, exempt.flags) == ("length", ("no noise floor",))
 
@@ -117,7 +121,7 @@ def test_an_interval_as_wide_as_the_range_is_unresolved():
     """Where the documents could say anything, nothing is said."""
     answer = solve(make_sums(lambda d: EPSILON + 0 * d, documents=6, spread=3.0, targets=10))
     assert answer.kind == "unresolved"
-    assert "as wide as the measured range, 0–512" in answer.text()
+    assert "as wide as the measured range, 0–512" in answer.full_text()
 
 
 def test_a_curve_that_starts_late_says_at_most():
@@ -125,7 +129,7 @@ def test_a_curve_that_starts_late_says_at_most():
     edges = bin_edges(512)
     answer = solve(make_sums(lambda d: 0 * d, edges=edges[edges >= 128]))
     assert (answer.kind, answer.value, answer.lower) == ("length", 128, 0)
-    assert answer.text() == "≤ 128 (upper limit 144)"
+    assert answer.text() == "≤ 128 (≤ 128–144)"
     assert answer.flags == ("at most",)
 
 

@@ -1,4 +1,4 @@
-"""The never-rising fit against pooling neighbours by hand."""
+"""The non-increasing fit against pooling neighbours by hand."""
 
 import numpy as np
 from hypothesis import given

@@ -36,14 +36,14 @@ def test_grey_rows_never_answer(tmp_path):
     context = found.context("truncate", "1%")
     assert (context.kind, context.value) == ("greater", 72)  # the bin 64–71 holds distance 64
     assert found.curve.query("grey and condition == 'truncate'")["distance_from"].min() == 64
-    assert any("drawn grey" in line for line in warnings_of(found))
+    assert any("greyed out and excluded" in line for line in warnings_of(found))
 
 
 def test_a_late_start_is_respected(tmp_path):
     """A curve that may be shown from 64 on has no bin before it, and says so."""
     run = write_run(tmp_path / "run", Simulation(CURVES, curve_starts={"shuffle": 64}))
     found = opened(run)
-    assert found.context("shuffle", "1%").text() == "≤ 64 (upper limit 72)"
+    assert found.context("shuffle", "1%").text() == "≤ 64 (≤ 64–72)"
     assert found.curve.query("condition == 'shuffle'")["distance_from"].min() == 64
 
 

@@ -43,8 +43,8 @@ def test_sums_are_those_of_pandas(folder):
         targets=("delta", "size"),
         delta_sum=("delta", "sum"),
         windows=("window", "nunique"),
-        helped=("delta", lambda values: int((values > 0).sum())),
-        hurt=("delta", lambda values: int((values < 0).sum())),
+        helped=("delta", lambda values: int((values > 1e-5).sum())),
+        hurt=("delta", lambda values: int((values < -1e-5).sum())),
         far_min=("far", "min"),
         far_max=("far", "max"),
     )
@@ -68,16 +68,17 @@ def table(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
     [
         (
             [("near", 0.2, 0.1, 0.3), ("far", 0.4, -0.1, 0.9)],
-            "near (truncate: +0.2000 (+0.1000 to +0.3000) nats a token) matters most",
+            "the largest delta is that of near (truncate: +0.2000 (+0.1000 to +0.3000) nats per"
+            " token)",
         ),
         (
             [("near", 0.2, -0.1, 0.3), ("far", -0.4, -0.9, 0.1)],
-            "no band's interval lies above 0; the largest delta is that of near"
-            " (truncate: +0.2000 (-0.1000 to +0.3000) nats a token)",
+            "no band has a delta significantly above 0; the largest is that of near"
+            " (truncate: +0.2000 (-0.1000 to +0.3000) nats per token)",
         ),
         (
             [("near", 0.2, np.nan, np.nan)],
-            "the largest delta is that of near (truncate: +0.2000 nats a token),"
+            "the largest delta is that of near (truncate: +0.2000 nats per token),"
             " with too few documents for an interval",
         ),
     ],

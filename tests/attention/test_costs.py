@@ -45,7 +45,7 @@ def test_long_windows_are_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_local_by_hand() -> None:
-    """A window of 8 with 4 sinks: 12 keys a query once it is full, 12 in the cache."""
+    """A window of 8 with 4 sinks: 12 keys per query once it is full, 12 in the cache."""
     found = cost(parse("local(8, sinks=4)"), LENGTH, SHAPE)
     pairs = sum(min(i + 1, 12) for i in range(LENGTH))
     assert found.keys_per_query == pytest.approx(pairs / LENGTH)

@@ -104,7 +104,7 @@ def test_answers_are_those_of_the_members(
         (row,) = found.contexts.query(
             "value == 'word' and condition == 'truncate' and tolerance == @tolerance.text"
         ).to_dict("records")
-        assert row["text"] == expected.text()
+        assert (row["text"], row["short"]) == (expected.full_text(), expected.text())
         assert (row["kind"], row["targets"]) == (expected.kind, len(part))
         limits = [expected.estimate, expected.lower, expected.upper]
         if expected.kind == "unresolved":

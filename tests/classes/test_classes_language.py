@@ -160,6 +160,6 @@ for name in ("pos", "entity", "word_frequency"):
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 3
-    for line in lines:
+    for line, package in zip(lines, ("spacy", "spacy", "wordfreq"), strict=True):
         assert line.startswith("UsageError ")
-        assert line.endswith("pip install 'context-probe[nlp]'")
+        assert line.endswith(f": pip install {package} (extra nlp)")

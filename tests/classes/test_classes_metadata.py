@@ -91,8 +91,8 @@ def test_many_values(tmp_path: Path) -> None:
     }
     assert found["half"] == {"doc000": values["doc000"]}
     assert notes == {
-        "genre": "token class genre has 30 values: the 20 with most targets are told apart, those"
-        " of the others are 'other'"
+        "genre": "token class genre has 30 values: the 20 with most targets are kept apart, the"
+        " others are merged into 'other'"
     }
 
 

@@ -58,7 +58,7 @@ def test_two_runs_are_compared(folders):
     assert max(len(line) for line in text.splitlines() if "evil" not in line) <= 100
     assert "B − A, paired (95 % intervals over documents)\nA: first\n" in text
     assert "nats per token  3.2379  3.2379  0 (0 to 0)" in text
-    assert "Delta, B − A (nats a token)\ndistance (tokens)  truncate\n0–7 " in text
+    assert "Delta, B − A (nats per token)\ndistance (tokens)  truncate\n0–7 " in text
     assert "Delta, B − A (bits per byte)\ndistance (bytes)" in text
     assert "Effective context, B − A (tokens)" in text
     assert "truncate\n  tolerance " in text

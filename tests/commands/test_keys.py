@@ -101,7 +101,7 @@ def test_keys(results: Path) -> None:
     rows = rows[rows.condition == "truncate"]
     count = ((rows.nll - rows.nll_intact > 0.5) & (rows.nll_intact < 9)).sum()
     assert f"\n{count:,} key tokens: " in text
-    assert "(LSD > 0.5, LCL > -9;" in text
+    assert "(LSD > 0.5, LCL > −9;" in text
 
 
 def test_score_and_export(results: Path, tmp_path: Path) -> None:

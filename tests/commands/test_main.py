@@ -1,10 +1,13 @@
 """The `probe` command: no name is obeyed, any encoding will do, mistakes are one line."""
 
 import json
+import logging
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import yaml
@@ -221,6 +224,75 @@ def test_names_that_are_too_long(option: str, name: str) -> None:
     lines = mistakes(probe("plan", "base.yaml", *arguments), 2)
     assert "File name too long" in lines[-1]
     assert max(map(len, lines)) < 400
+
+
+MEANT = {
+    "rnu": "run",
+    "Report": "report",
+    "run --quite my.yaml": "--quiet",
+    "plan my.yaml --form x": "--from",
+    "plot a --kind curv": "curve",
+    "plot a --kind heatmap --by documnt": "document",
+    "check m --dtype float23": "float32",
+    "--log-level inof list": "info",
+    "show shufle": "shuffle",
+}
+
+
+@pytest.mark.parametrize("line", MEANT)
+def test_what_was_meant(line: str) -> None:
+    """Of commands, options, choices and conditions that there are not the nearest is named."""
+    result = probe(*line.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("Error: ")
+    assert f"; did you mean {MEANT[line]!r}?" in told
+
+
+# -- how much is said -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet(before: bool, run: Path) -> None:
+    """A command that writes files then prints nothing, before or behind its name; others do."""
+    arguments = ["report", run, "--class", "kind"]
+    loud = probe(*arguments)
+    quiet = probe("-q", *arguments) if before else probe(*arguments, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert loud.stdout
+    assert probe("list", "-q").stdout == probe("list").stdout
+
+
+def test_quiet_is_no_secret(run: Path) -> None:
+    """Mistakes are told with their status, and the next call is as loud as ever."""
+    assert mistake(probe("-q", "report", "nosuch"), 2) == "no run folder at 'nosuch'"
+    assert probe("plot", run).stdout.startswith("Figure: ")
+
+
+@pytest.mark.filterwarnings("always")
+def test_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of libraries from a level on are lines that no name can hide in; then all is gone."""
+
+    def speaks(**_: object) -> None:
+        logging.getLogger("httpx").info("GET \x1b[2J\nError: all is lost")
+        logging.getLogger("httpx").debug("no news")
+        warnings.warn("old", FutureWarning, stacklevel=1)
+        _visible.note("ours")
+
+    context = click.Context(main.group)
+    command = main.group.get_command(context, "list")
+    monkeypatch.setattr(command, "callback", speaks)
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    line = r"info: httpx: GET \x1b[2J Error: all is lost"
+    found = probe("list", "--log-level", "info").stderr.splitlines()
+    assert found[0] == line
+    assert found[1].startswith("warning: py.warnings: ")
+    assert found[2:] == ["note: ours"]
+    assert "no news" in probe("--log-level", "debug", "list").stderr
+    assert probe("--log-level", "debug", "list", "--log-level", "error").stderr == ""
+    assert probe("list", "--quiet").stderr == ""
+    assert (root.level, root.handlers) == before
 
 
 # -- the process ----------------------------------------------------------------------------------

@@ -63,11 +63,8 @@ def test_all_are_scored_compared_and_resumed(content: dict[str, Any], tmp_path: 
     assert (results / "grid" / "comparison.md").read_text("utf-8").count("| model |") == 4
     assert (results / "grid" / "comparison.png").is_file()
 
-    before = {
-        part: part.stat().st_mtime_ns
-        for folder in folders
-        for part in (folder / "scores").iterdir()
-    }
+    scored = sorted(results.glob("grid/*/scores/*.parquet"))
+    before = {part: part.stat().st_mtime_ns for part in scored}
     with loads() as load:
         again = probe("run", config, "--results", results)
     assert again.exit_code == 0, again.output
@@ -110,6 +107,7 @@ def test_a_plan_sums_the_costs(content: dict[str, Any], tmp_path: Path) -> None:
     assert load.call_count == 2
     assert timed.stdout.splitlines()[0].endswith("seconds")
     assert probe("plan", config, "--from", "x").exit_code == 2
+    assert probe("plan", config, "--json").exit_code == 2
 
 
 def test_a_run_is_no_matrix(content: dict[str, Any], tmp_path: Path) -> None:

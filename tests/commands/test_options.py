@@ -7,14 +7,16 @@ import pytest
 import yaml
 from command_line import mistake, mistakes, probe
 
-from probe.commands.options import read
+from probe.commands.options import read, show_as
 from probe.config import check
+from probe.errors import UsageError
 
 FILE: dict[str, Any] = {
     "name": "a",
-    "model": {"path": "m"},
+    "model": {"path": "m", "revision": "step3000", "label": "ours", "dtype": "float32"},
     "data": {
         "path": "text",
+        "label": "two novels",
         "name": "part",
         "revision": "v1",
         "split": "test",
@@ -58,10 +60,23 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_data_replace_those_of_the_file(given: str, path: str, files: list[str] | None) -> None:
-    """Its files, split, options, name and revision go with its path; its columns stay."""
+    """Its files, split, options, names and revision go with its path; its columns stay."""
     expected = check({**FILE, "data": {"path": path, "data_files": files, **COLUMNS}})
     assert read(Path("a.yaml"), (), data=given) == expected
     assert check({**FILE, "data": {"path": given, **COLUMNS}}) == expected
+
+
+def test_another_model_has_another_name() -> None:
+    """Its label and revision go with its path; how it is loaded stays."""
+    model = read(Path("a.yaml"), (), model="other").model
+    assert (model.path, model.label, model.revision, model.dtype) == (
+        "other",
+        None,
+        None,
+        "float32",
+    )
+    labelled = read(Path("a.yaml"), ("model.label=theirs",), model="other").model
+    assert labelled.label == "theirs"
 
 
 def test_a_format_reads_the_files_of_the_file() -> None:
@@ -100,5 +115,29 @@ def test_settings_are_checked() -> None:
     )
     assert told.endswith("2 mistake(s):")
     assert lines[0].startswith("  model.dtype: ")
-    assert lines[0].endswith("got 'float8'")
+    assert lines[0].endswith("got 'float8'; did you mean 'float32'?")
     assert lines[1] == "  windows.stride: unknown key (value 8)"
+
+
+class Run:
+    """As much of an open run as has names."""
+
+    def __init__(self, name: str) -> None:
+        self.model = self.data = name
+
+
+def names(runs: int, models: tuple[str, ...], data: tuple[str, ...] = ()) -> list[Any]:
+    opened: list[Any] = [Run(f"{number}") for number in range(runs)]
+    show_as(opened, models, data)
+    return [(one.model, one.data) for one in opened]
+
+
+def test_labels_are_for_all_runs_or_for_each() -> None:
+    """One name is that of all, several are in the order of the runs; without, nothing changes."""
+    assert names(2, (), ()) == [("0", "0"), ("1", "1")]
+    assert names(2, ("A",), ("x", "y")) == [("A", "x"), ("A", "y")]
+    assert names(2, ("A", "B")) == [("A", "0"), ("B", "1")]
+    with pytest.raises(UsageError, match=r"--model-label is given 2 times for 3 runs; allowed"):
+        names(3, ("A", "B"))
+    with pytest.raises(UsageError, match="--data-label is blank; allowed"):
+        names(1, (), (" ",))

@@ -171,7 +171,7 @@ def test_estimated_time(finished: Finished) -> None:
     estimate = text.removeprefix(counted).strip()
     assert re.fullmatch(
         r"About \d+ s on cpu in float32 \([\d,]+ tokens/s, [\d,]+ targets/s\), "
-        r"[\d,]+ MiB of weights and [\d,]+ MiB of cache a window",
+        r"[\d,]+ MiB of weights and [\d,]+ MiB of cache per window",
         estimate,
     ), estimate
     assert parts(finished.folder) == before

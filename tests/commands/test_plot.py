@@ -1,5 +1,6 @@
 """`probe plot`: a figure of every kind, in the format that its file asks for, or one line."""
 
+import html
 import json
 import re
 import shutil
@@ -137,6 +138,56 @@ def test_what_is_asked_for_stands_in_the_name(copy: Path) -> None:
         assert files == [str(copy / "figures" / f"{name}{end}") for end in (".png", ".svg")], told
 
 
+def svg_texts(file: Path) -> list[str]:
+    """The texts of a figure, which stand in it as text."""
+    found = re.findall(r"<text[^>]*>(.*?)</text>", file.read_text(encoding="utf-8"), re.DOTALL)
+    return [html.unescape(text) for text in found]
+
+
+def test_title_and_labels_are_the_users(run: Path, tmp_path: Path) -> None:
+    """In every text that has the name, and in no longer name; a name may hold equals signs."""
+    output = tmp_path / "figure.svg"
+    labels = ("truncate=no far text", "replace(source='document')=a = b $x$", "shuffle=order")
+    options = [part for label in labels for part in ("--label", label)]
+    status, _, told = plot(run, "--output", output, "--title", "Mine & yours", *options)
+    assert status == 0, told
+    texts = svg_texts(output)
+    assert "Mine & yours" in texts
+    assert {"no far text", "a = b $x$", "order"} < set(texts)
+    assert "no far text, 1 %: 32" in texts
+    assert not [text for text in texts if "truncate" in text or "shuffle" in text]
+    assert plot(run, "--output", output, "--title", "none")[0] == 0
+    assert "made-up" not in svg_texts(output)
+    assert "truncate" in svg_texts(output)
+
+
+@pytest.mark.parametrize("kind", ["classes", "information", "tolerance", "heatmap"])
+def test_title_label_and_size_are_for_every_kind(kind: str, run: Path, tmp_path: Path) -> None:
+    """The figure is as large as was asked for, and has the label where it has the condition."""
+    only = ("--class", "kind") if kind == "classes" else ()
+    output = tmp_path / "figure.svg"
+    options = ("--title", "none", "--size", "5x6.5", "--output", output)
+    if kind in ("information", "tolerance"):
+        options += ("--label", "truncate=no far text")
+    status, _, told = plot(run, "--kind", kind, *only, *options)
+    assert status == 0, told
+    assert 'width="360pt" height="468pt"' in output.read_text(encoding="utf-8")
+    if kind in ("information", "tolerance"):
+        assert any("no far text" in text for text in svg_texts(output))
+
+
+def test_columns_and_bins(run: Path, tmp_path: Path) -> None:
+    """Both columns are wider than one; more bins are more points, and change nothing else."""
+    texts = []
+    for size, bins, width in (("single", 1, "237.6pt"), ("double", 8, "489.6pt")):
+        output = tmp_path / f"{size}.svg"
+        status, _, told = plot(run, "--output", output, "--size", size, "--bins", bins)
+        assert status == 0, told
+        assert f'width="{width}"' in output.read_text(encoding="utf-8")
+        texts.append(svg_texts(output))
+    assert {"truncate", "truncate, 1 %: 32"} < set(texts[0]) & set(texts[1])
+
+
 def test_a_name_for_a_file() -> None:
     """Short enough for any disk, never empty, and different for different long conditions."""
     long = [f"{sign}{'漢' * 300}" for sign in "ab"]
@@ -169,6 +220,13 @@ MISTAKES = {
         "'reverse' was not scored; allowed: .*truncate",
     ),
     "class": (("--kind", "classes", "--class", "coppy"), 2, "'coppy'; did you mean 'copy'"),
+    "--bins": (("--kind", "heatmap", "--bins", "2"), 2, "--bins belongs to --kind curve; got"),
+    "bins": (("--bins", "3"), 2, "--bins 3: .* 8 bins per octave; allowed: 1, 2, 4, 8"),
+    "size": (("--size", "wide"), 2, "--size wide: allowed: single, double, or width x height"),
+    "small": (("--size", "1x9"), 2, "--size 1x9: allowed"),
+    "low": (("--size", "3x1"), 2, "a height of 1 inches has no room .* at least"),
+    "label": (("--label", "truncate"), 2, "--label truncate: allowed: NAME=TEXT"),
+    "no such name": (("--label", "cut=x"), 2, "--label cut: .* no such name; allowed: truncate,"),
     "one run": (("--kind", "compare"), 2, "compare takes two runs; got 1"),
     "noise": (("--condition", "noise"), 1, "--kind curve of .*: no run with a curve to draw"),
 }

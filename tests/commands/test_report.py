@@ -113,9 +113,9 @@ def test_report_of_two(finished: Finished, base: dict[str, Any], tmp_path: Path)
     own = finished.result.stdout.replace(str(finished.results), str(run.results))
     text = good(probe("report", run.folder, other))
     overlay = run.folder / "figures" / "curves.png"
-    assert text.startswith(f"{own}\nContrasts (nats a token) by distance (tokens)\n")
+    assert text.startswith(f"{own}\nContrasts (nats per token) by distance (tokens)\n")
     assert f"\n\n{answer}\nContrasts" in text
-    assert text.count("Targets that far context helped and hurt\n") == 2
+    assert text.count("Targets that far context helped and hurt (by more than 1e−5 nats)\n") == 2
     assert text.count("Page: ") == 2
     assert f"\nAll runs: {overlay}\nAll runs: {run.folder / 'reports.html'}\n" in text
     assert overlay.read_bytes().startswith(PNG)

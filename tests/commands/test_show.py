@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
 
+from probe.api.perturb import Perturbed, bound, changes
+from probe.api.texts import OLDER, OTHER, TEXT, ModelTokens, Words
 from probe.attention.parse import parse as pattern_of
 from probe.commands import _visible, show
 from probe.commands._picture import CELLS, kinds, length_of, shares
-from probe.commands._text import OLDER, OTHER, TEXT, ModelTokens, Words
 from probe.errors import ProbeError, UsageError
 from probe.perturbations import registry
 from probe.perturbations.condition import parse
@@ -102,7 +103,7 @@ def test_every_source_is_bound_and_explained(source):
     """A source draws from the text that a line of the output names."""
     assert f"source {source!r}: {show._ORIGINS[source]}" in shown(f"replace(source={source!r})")
     words = Words()
-    drawn = show.bound(words, TEXT, OLDER, room=50)[source](50, np.random.default_rng(0))
+    drawn = bound(words, TEXT, OLDER, room=50)[source](50, np.random.default_rng(0))
     assert len(drawn) == 50
     if source in FIXED:
         assert set(map(words.decode, drawn)) == {FIXED_TEXTS[source]}
@@ -159,10 +160,15 @@ def test_a_models_tokens_are_decoded_one_by_one(byte_model):
 
 def test_counts_tell_order_from_content():
     """Shuffled tokens are all kept; the share of positions is that of equal ids."""
-    assert show.counts([1, 2, 3, 4], [1, 3, 2, 4]) == (
+
+    def counts(before, after):
+        far = map(np.array, (before, after, []))
+        return Perturbed("shuffle", *far, Words()).counts
+
+    assert counts([1, 2, 3, 4], [1, 3, 2, 4]) == (
         "Far tokens: 4 before, 4 after; 50.0% of positions unchanged, 100.0% of tokens kept"
     )
-    assert "25.0% of tokens kept" in show.counts([1, 1, 2, 3], [1, 7, 8, 9])
+    assert "25.0% of tokens kept" in counts([1, 1, 2, 3], [1, 7, 8, 9])
 
 
 @given(st.lists(st.integers(0, 5), min_size=1), st.data())
@@ -170,7 +176,7 @@ def test_a_removal_marks_only_what_is_gone(before, data):
     """Where tokens were only taken out, those left are unmarked and make up the rest."""
     kept = data.draw(st.lists(st.booleans(), min_size=len(before), max_size=len(before)))
     after = [token for token, stays in zip(before, kept, strict=True) if stays]
-    removed, moved = show.changes(before, after)
+    removed, moved = changes(before, after)
     assert not any(moved)
     assert [t for t, gone in zip(before, removed, strict=True) if not gone] == after
 
@@ -180,8 +186,8 @@ def test_a_replacement_marks_the_positions_that_differ(data):
     """Where as many tokens came out, a position is marked exactly if its token is another."""
     before = data.draw(st.lists(st.integers(0, 3), min_size=1))
     after = data.draw(st.lists(st.integers(0, 3), min_size=len(before), max_size=len(before)))
-    removed, moved = show.changes(before, after)
-    assert moved == np.not_equal(before, after).tolist()
+    removed, moved = changes(before, after)
+    assert moved.tolist() == np.not_equal(before, after).tolist()
     assert not any(removed)
 
 
@@ -302,8 +308,8 @@ def test_a_terminal_may_refuse_styles(monkeypatch, name, value):
         (["shuffle"], "", "'-' is empty"),
         (["shuffle"], "word", "the text has 1 token(s); allowed: 2 or more"),
         (["shuffle"], b"a \xff b", "byte 2 is no UTF-8"),
-        (["shuffle", "--boundary", "0"], "a b c", "--boundary is 0; allowed: 1 to 2"),
-        (["shuffle", "--boundary", "3"], "a b c", "--boundary is 3; allowed: 1 to 2"),
+        (["shuffle", "--boundary", "0"], "a b c", "boundary is 0; allowed: 1 to 2"),
+        (["shuffle", "--boundary", "3"], "a b c", "boundary is 3; allowed: 1 to 2"),
         (["shuffle", "--text", "no such file"], None, "'no such file': No such file"),
         (["shuffle", "--text", "."], None, "'.': "),
         (["shuffle", "--model", "package://no_such/x.gguf"], None, "'no_such' is not installed"),

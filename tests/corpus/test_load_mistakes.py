@@ -159,7 +159,7 @@ def test_no_token_at_all(streaming: bool) -> None:
     files = ["books/nul.txt", "books/blank.txt"]
     with pytest.raises(ProbeError, match="holds a token: 2 read, each empty or of characters"):
         load_corpus(
-            DataOptions("text", data_files=files, streaming=streaming),
+            DataOptions(path="text", data_files=files, streaming=streaming),
             tokenizer=tokenizer,
             vocabulary_size=300,
             minimum=30,

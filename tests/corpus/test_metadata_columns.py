@@ -84,9 +84,12 @@ def test_values_that_describe_nothing() -> None:
 def test_data_without_columns(tmp_path: Path) -> None:
     """Python's own sources have none, text files have their text alone."""
     for options, said in (
-        (DataOptions("stdlib", metadata_columns=("a",)), "metadata_columns cannot be set where"),
         (
-            DataOptions("text", data_files=str(tmp_path / "a.txt"), metadata_columns=("a",)),
+            DataOptions(path="stdlib", metadata_columns=("a",)),
+            "metadata_columns cannot be set where",
+        ),
+        (
+            DataOptions(path="text", data_files=str(tmp_path / "a.txt"), metadata_columns=("a",)),
             "data.metadata_columns: 'a' is not in 'text'; allowed: text",
         ),
     ):

@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from probe.findings.chart import (
     Axis,
+    Chart,
+    Interval,
+    Rule,
     Series,
     delta_axis,
     distance_axis,
     linear_axis,
     names_axis,
     position_axis,
+    relabelled,
+    shown_names,
+    shows,
 )
 
 
@@ -85,3 +91,32 @@ def test_limits_are_bars_where_points_stand_alone():
     assert not Series("", points, points).barred
     assert Series("", points, points, joined=False).barred
     assert Series("", points, points, bars=True).barred
+
+
+def test_a_label_stands_wherever_its_name_did():
+    """In every text, all at once; not in a longer name, in a chain of conditions, or in a word."""
+    x = np.zeros(1)
+    names = ["truncate", "shuffle(span=5)", "[drop(rate=0.5), shuffle]", "few: shuffle", "shuffled"]
+    chart = Chart(
+        "shuffle",
+        names_axis(["shuffle", "replace(source='shuffle')"]),
+        Axis("", 0, 1),
+        [Series(name, x, x, titles=[f"{name}, 0: 1"]) for name in names],
+        [Rule(0.1, "truncate")],
+        [Interval(0, 0, 1, 1, False, "truncate, 1 %: 5")],
+        legend=[("answer", "truncate, 1 %: 5")],
+        heading=["model", "shuffle"],
+    )
+    new = relabelled(chart, {"shuffle": "truncate", "truncate": "no far text"})
+    assert shown_names(new) == [
+        *("no far text", "shuffle(span=5)", "[drop(rate=0.5), shuffle]", "few: truncate"),
+        *("shuffled", "truncate", "replace(source='shuffle')"),
+    ]
+    assert (new.title, list(new.heading)) == ("truncate", ["model", "truncate"])
+    assert new.series[0].titles == ["no far text, 0: 1"]
+    assert new.rules[0].label == "no far text"
+    assert new.intervals[0].title == new.legend[0][1] == "no far text, 1 %: 5"
+    assert shows(chart, "few")
+    assert shows(chart, "shuffle(span=5)")
+    assert not shows(chart, "drop(rate=0.5)")
+    assert not shows(chart, "")

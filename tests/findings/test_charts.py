@@ -1,5 +1,7 @@
 """Charts of findings: what is drawn is what the numbers say, and every part of it can be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from figures import assert_readable
 from simulated import Simulation, write_run
 
 from probe.analysis.open_run import open_run
+from probe.analysis.settings import Analysis
 from probe.classes.curves import ClassCurves
 from probe.errors import UsageError
 from probe.findings import by_tolerance, classes, contrasts, curve, documents, information
@@ -15,6 +18,7 @@ from probe.findings.chart import EmptyChartError
 from probe.render import figures, svg
 from probe.render.layout import legend_entries
 from probe.render.markup import shortened
+from probe.results.tolerance import parse_tolerance
 
 EDGES = np.array([*range(8), 8, 16, 32, 64, 128, 256, 512])
 OCTAVES = np.array([0, 8, 16, 32, 64, 128, 256, 512])
@@ -62,12 +66,12 @@ def test_a_curve_has_units_and_a_place_for_zero(run):
     """Both axes have their unit, distance 0 a tick, every condition a legend entry."""
     chart = curve.overlay([run])
     assert chart.x.label == "distance (tokens)"
-    assert chart.y.label == "delta (nats a token)"
+    assert chart.y.label == "delta (nats per token)"
     assert chart.x.ticks[0] == 0
     told = entries(chart)
     assert told[:2] == ["truncate", "shuffle"]
     assert "less far than near text" in told
-    assert told[-1] == "truncate, 1 %: 32 (30–36)"
+    assert told[-1] == "truncate, 1 %: 32"
     assert list(chart.heading) == [
         *("tiny-model", "prices_in_$ and $x^2$", "8 documents, 16 windows, 6,592 targets")
     ]
@@ -75,8 +79,8 @@ def test_a_curve_has_units_and_a_place_for_zero(run):
 
 
 def test_every_bin_of_a_curve_is_drawn(run):
-    """At its middle with its limits and its fit; what has less far than near text is grey."""
-    chart = curve.overlay([run])
+    """At its middle with its limits, where all are asked for; grey what has less far than near."""
+    chart = curve.overlay([run], bins=8)
     for name, look in (("truncate", 0), ("shuffle", 1)):
         rows = run.curve[run.curve["condition"] == name]
         assert rows["distance_from"].min() == (64 if name == "shuffle" else 0)
@@ -87,15 +91,69 @@ def test_every_bin_of_a_curve_is_drawn(run):
         assert (grey.name, line.name) == ("", name)
         for series, own in ((grey, rows[rows["grey"]]), (line, rows[~rows["grey"]])):
             middle = (own["distance_from"] + own["distance_to"] - 1) / 2
-            np.testing.assert_allclose(series.x, middle)
+            np.testing.assert_allclose(series.x, middle, rtol=0.01)  # beside one another
             for values, column in ((series.y, "delta"), (series.low, "low"), (series.high, "high")):
                 np.testing.assert_allclose(values, own[column])
-        np.testing.assert_allclose(line.fit, rows.loc[~rows["grey"], "fit"])
+
+
+def test_octaves_are_pooled_from_their_targets(run):
+    """Plainly, from the rows: their mean is that of all targets, and no mean of means."""
+    rows = run.connection.execute(
+        "SELECT condition, distance, delta FROM targets WHERE NOT grey AND distance < 128"
+    ).df()
+    for bins, edges in ((1, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (2, [*range(4), 4, 6, 8, 12, 16])):
+        pooled = curve.pooled_curve(run, bins)
+        own = pooled[(pooled["condition"] == "truncate") & ~pooled["grey"]]
+        assert list(own["distance_from"])[: len(edges)] == [*edges, 128][: len(edges)]
+        for _, row in own[own["distance_to"] <= edges[-1]].iterrows():
+            at = rows["distance"].between(row["distance_from"], row["distance_to"] - 1)
+            inside = rows.loc[at & (rows["condition"] == "truncate"), "delta"]
+            assert row["delta"] == pytest.approx(inside.mean())
+            assert row["targets"] == len(inside)
+    keys = ["condition", "grey", "distance_from"]
+    whole = curve.pooled_curve(run, 8).sort_values(keys)
+    shown = run.curve[run.curve["condition"].isin(CURVES)].sort_values(keys)
+    for name in ("distance_from", "distance_to", "delta", "low", "high", "targets", "documents"):
+        np.testing.assert_allclose(whole[name], shown[name])
+
+
+def test_an_octave_says_what_was_measured_of_it(tmp_path):
+    """A curve that starts inside of an octave has a point from its start on."""
+    late = Simulation(CURVES, boundaries=(100,), curve_starts={"shuffle": 48}, windows=1)
+    with open_run(write_run(tmp_path / "run", late)) as run:
+        pooled = curve.pooled_curve(run, 1)
+        first = pooled[pooled["condition"] == "shuffle"].iloc[0]
+        assert (first["distance_from"], first["distance_to"]) == (48, 64)
+
+
+def test_bins_that_cannot_be_pooled(run):
+    """What does not divide the run's own is refused with what does."""
+    for bins in (0, 3, 16):
+        with pytest.raises(UsageError, match=f"--bins {bins}: .* 8 bins per octave; allowed: 1, 2"):
+            curve.overlay([run], bins=bins)
+
+
+def test_the_fit_is_drawn_in_steps(run):
+    """Those of the bins that answer, however few points are drawn; each changes between two bins.
+
+    So the line goes through the tolerance where the answer's mark stands.
+    """
+    chart = curve.overlay([run])
+    for name in CURVES:
+        rows = run.curve[(run.curve["condition"] == name) & ~run.curve["grey"]]
+        (line,) = (one for one in chart.series if one.name == name)
+        x, y = line.fit
+        np.testing.assert_array_equal(y[::2], rows["fit"])
+        np.testing.assert_array_equal(y[1::2], rows["fit"])
+        np.testing.assert_array_equal(x[1::2], rows["distance_to"] - 0.5)
+    (mark,) = chart.intervals
+    x, y = next(one.fit for one in chart.series if one.name == "truncate")
+    assert y[x < mark.at - 0.5].min() >= mark.y > y[x > mark.at].max()
 
 
 def test_a_band_far_below_zero_is_cut(run):
     """It says no more than one that reaches below zero; that it does so is seen."""
-    chart = curve.overlay([run])
+    chart = curve.overlay([run], bins=8)
     threshold = chart.y.threshold
     assert threshold == pytest.approx(np.log(1.01))
     lowest = run.curve["low"].min()
@@ -110,9 +168,38 @@ def test_tolerances_and_the_answer_are_marked(run):
     assert [rule.label for rule in chart.rules] == ["1 %", "2 %", "5 %", "10 %"]
     (mark,) = chart.intervals
     assert (mark.y, mark.low, mark.at, mark.high) == (chart.rules[0].at, 30, 32, 36)
-    assert mark.title == "truncate, 1%: 32 (30–36)"
-    assert chart.floor is not None
-    np.testing.assert_allclose(chart.floor.limits, run.floor.limit)
+    assert mark.title == "truncate, 1 %: 32 (30–36)"
+    assert (mark.label, mark.lane, mark.look) == ("32", 0, None)
+
+
+def test_answers_that_are_no_length_have_no_mark(run):
+    """Nor one that lowers the loss; one of 0 stands at 0, one beyond is an arrow from its limit."""
+    answer = run.headline()
+    for change in ({"kind": "unresolved", "value": None}, {"epsilon": None}):
+        assert curve.marks([replace(answer, **change)]) == []
+    lowers = replace(answer, kind="zero", value=0, estimate=0, lower=0, upper=0)
+    assert curve.marks([replace(lowers, flags=("lowers the loss",)), None]) == []
+    (zero,) = curve.marks([lowers])
+    assert (zero.low, zero.at, zero.high, zero.beyond, zero.label) == (0, 0, 0, False, "0")
+    (late,) = curve.marks([replace(answer, value=64, estimate=64, lower=0, flags=("at most",))])
+    assert (late.low, late.label) == (0, "≤ 64")
+    open_above = {"kind": "greater", "value": 24, "estimate": None, "lower": 24, "upper": None}
+    (beyond,) = curve.marks([replace(answer, **open_above)])
+    assert (beyond.low, beyond.at, beyond.high, beyond.beyond) == (24, None, answer.reach, True)
+    assert beyond.label == "> 24"
+
+
+def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
+    """Beside a tolerance that it comes near; one that is far smaller is told in words alone."""
+    assert curve.overlay([run]).floor is None
+    limit = f"{np.nanmax(run.floor.limit):.1g}".replace("-", "−")
+    told = curve.chart(run).how
+    assert told.endswith(f"Noise floor: at most {limit} nats.")
+    strict = Analysis(tolerances=(parse_tolerance("0.001%"),))
+    with open_run(run.path, analysis=strict, write=False) as other:
+        chart = curve.overlay([other])
+        np.testing.assert_allclose(chart.floor.limits, run.floor.limit)
+        assert chart.legend[0][0] == "floor"
 
 
 def test_several_runs_are_drawn_over_one_another(run):
@@ -125,7 +212,9 @@ def test_several_runs_are_drawn_over_one_another(run):
     assert [series.appearance[0] for series in named] == [0, 0, 1, 1]
     assert len({series.appearance[1:] for series in named}) == 2
     assert entries(chart)[-1] == "effective context, 1 %, by run"
-    assert [mark.look for mark in chart.intervals] == [0, 1]
+    assert [(mark.look, mark.lane, mark.label) for mark in chart.intervals] == [
+        *((0, 0, ""), (1, 1, ""))  # one above the other, where both can be seen
+    ]
     assert list(chart.heading)[2:] == ["simulated (1): 8 documents", "simulated (2): 8 documents"]
     assert_drawn(chart)
 
@@ -158,7 +247,7 @@ def class_frames(values, conditions=("shuffle", "truncate"), unresolved=()):
             "condition": condition,
             "tolerance": tolerance,
             "kind": "length" if tolerance == "2%" and value not in unresolved else "unresolved",
-            "text": "64 (32–128)",
+            "short": "64 (32–128)",
         }
         for value in [*values, *(each for each in unresolved if each not in values)]
         for condition in conditions
@@ -175,15 +264,17 @@ def measured(curves, contexts=None):
 
 
 def test_classes_are_told_with_their_lengths(run):
-    """``truncate`` first, at the first tolerance with an answer; what has none is grey."""
+    """``truncate`` first, at the first tolerance with an answer; what has none there is grey."""
     curves, contexts = class_frames(("top", "rest", "few"), unresolved=("few", "absent"))
+    at_five = contexts[contexts["value"] == "few"].assign(tolerance="5%", kind="length")
+    contexts = pd.concat([contexts, at_five.drop_duplicates("condition")])
     chart = classes.class_chart(run, measured(curves, contexts), "frequency", None)
     assert chart.heading[-1] == "frequency: truncate"
     assert entries(chart) == [
         "top: 64 (32–128)",
         "rest: 64 (32–128)",
         "few: unresolved",
-        "absent: unresolved",
+        "not drawn: absent",
     ]
     assert [rule.label for rule in chart.rules] == ["2 %"]
     own = curves[(curves["value"] == "few") & (curves["condition"] == "truncate")]
@@ -240,6 +331,10 @@ def test_no_such_class(run, monkeypatch):
         list(classes.plot([run], condition="reverse"))
     monkeypatch.setattr(classes, "classes", lambda _: (measured(curves[:0]), ()))
     with pytest.raises(EmptyChartError, match="no curve of a token class"):
+        list(classes.plot([run]))
+    unknown = class_frames(("top",), unresolved=("top",))
+    monkeypatch.setattr(classes, "classes", lambda _: (measured(*unknown), ()))
+    with pytest.raises(EmptyChartError, match="frequency: no value has an answer under truncate"):
         list(classes.plot([run]))
     other = curves[curves["condition"] == "shuffle"]
     monkeypatch.setattr(classes, "classes", lambda _: (measured(other, contexts), ()))
@@ -365,8 +460,9 @@ def tolerance_frame(reach):
             known = [int(length) if length <= reach else pd.NA for length in lengths]
             kind = "unresolved" if share < 0.002 and condition == "truncate" else "length"
             values = [pd.NA] * 3 if kind == "unresolved" else known
-            rows.append((condition, share, kind, *values))
-    frame = pd.DataFrame(rows, columns=["condition", "tolerance", "kind", "length", "low", "high"])
+            rows.append((condition, share, kind, *values, f"{values[0]}"))
+    columns = ["condition", "tolerance", "kind", "length", "low", "high", "short"]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys(("length", "low", "high"), "Int64"))
 
 
@@ -483,6 +579,27 @@ def test_a_heatmap_of_nothing(run, monkeypatch):
         UsageError, match=r"condition 'reverse' was not scored; allowed: .*truncate"
     ):
         documents.heat_map(run, "reverse", "document")
+
+
+# -- colours --------------------------------------------------------------------------------------
+
+
+def test_a_condition_has_one_colour(tmp_path):
+    """In every figure of a run, also where another condition is missing there."""
+    curves = {"replace(source='document')": CURVES["shuffle"], **CURVES}
+    path = write_run(tmp_path / "run", Simulation(curves, windows=1))
+    with open_run(path, write=False) as run:
+        charts = [chart for finding in findings(run) for chart in finding.charts]
+        charts += [chart for _, chart in by_tolerance.plot([run], condition="shuffle")]
+        charts.append(curve.overlay([run], condition="shuffle"))
+        colours = {
+            (one.name.partition(" − ")[0], one.appearance[0])
+            for chart in charts
+            for one in chart.series
+            if one.name.partition(" − ")[0] in curves
+        }
+    order = ["truncate", "replace(source='document')", "shuffle"]
+    assert colours == {(name, number) for number, name in enumerate(order)}
 
 
 # -- all ------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def contexts_of(lengths=LENGTHS, name="last_occurrence", condition="truncate", t
     ]
     columns = ["class", "value", "condition", "tolerance", "kind", "length", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["text"] = [f"<{value}>" for value in frame["value"]]
+    frame["short"] = [f"<{value}>" for value in frame["value"]]
     return frame.astype(dict.fromkeys(["length", "low", "high"], "Int64"))
 
 
@@ -118,13 +118,14 @@ def test_classes_that_do_not_differ(run):
     found = found_in(same)
     assert contrasts(found, "truncate") == []
     assert which(run, found) == [
-        "No class of tokens is told from another under truncate: all their intervals meet."
+        "No two values of a token class differ in effective context under truncate: their intervals"
+        " overlap."
     ]
     assert section_of(run, found).sentence == (
-        "Effective context under truncate: no value is told from another in copy."
+        "Effective context under truncate: no two values differ in copy."
     )
     both = found_in(pd.concat([same, contexts_of()]))
-    assert section_of(run, both).sentence.endswith("; no value is told from another in copy.")
+    assert section_of(run, both).sentence.endswith("; no two values differ in copy.")
     assert len(which(run, both)) == 1
     few = contexts_of({"a": (192, 88, 240), "few": (None, None, None)})
     assert which(run, found_in(few)) == []
@@ -136,7 +137,7 @@ def test_tokens_last_seen_in_the_far_text(run):
     rows = octaves(["near", "far", "nowhere"])
     full = found_in(occurrences=rows, copies=octaves(["near", "far"]))
     assert last_seen(full, "truncate").startswith(
-        "Under truncate, tokens that were last seen in the far text need it: at distances 512–1,023"
+        "Under truncate at distances 512–1,023, delta is "
     )
     rows = rows.assign(low=rows["low"].where(rows["distance_from"] < 512, -1.0))
     assert last_seen(found_in(occurrences=rows), "truncate") == ""
@@ -149,8 +150,8 @@ def test_what_is_said_is_a_headline(run):
     (section,) = [finding for finding in findings(one) if finding.id == "classes"]
     (line,) = section.headlines
     assert line == (
-        "Of all token classes, lengths lie farthest apart by last_occurrence: at a tolerance of"
-        " 10 % under truncate <farther> tokens for “farther” and <near> for “near”."
+        "Of all token classes, effective context differs most by last_occurrence: at 10 % under"
+        " truncate, <farther> tokens for “farther” and <near> for “near”."
     )
     assert APART in section.caveats
     assert "last_occurrence: unresolved, hence not drawn: few" in section.caveats
@@ -256,7 +257,7 @@ def test_of_many_values_those_with_most_targets_are_drawn(run):
     ]
     assert len(chart.series) == LOOKS
     assert all(line.low is None for line in chart.series)  # bands would hide one another
-    assert "3 more values are in the table alone." in chart.how
+    assert "3 more values are in the table only." in chart.how
     assert len(chart.tables[0].rows) == 9 * (len(EDGES) - 1)
 
 

@@ -40,7 +40,8 @@ def test_tails_are_those_of_the_exact_quantile(tmp_path, monkeypatch, share):
     expected = duckdb.sql(
         """WITH cuts AS (SELECT condition, octave, quantile_disc(delta, 0.99) AS cut FROM rows
             GROUP BY ALL)
-        SELECT condition, octave, avg((delta > 0)::INT) AS helped, avg((delta < 0)::INT) AS hurt,
+        SELECT condition, octave, avg((delta > 1e-5)::INT) AS helped,
+            avg((delta < -1e-5)::INT) AS hurt,
             CASE WHEN sum(delta) > 0 THEN sum(delta) FILTER (delta >= cut) / sum(delta) END AS top,
             count(*) AS targets
         FROM rows JOIN cuts USING (condition, octave) GROUP BY ALL ORDER BY condition, octave"""
@@ -52,6 +53,16 @@ def test_tails_are_those_of_the_exact_quantile(tmp_path, monkeypatch, share):
         expected[["helped", "hurt", "top", "targets"]].to_numpy(float),
         rtol=1e-9,
     )
+
+
+def test_rounding_neither_helps_nor_hurts(tmp_path):
+    """A delta of a hundred-thousandth of a nat or less is none, a larger one is."""
+    curves = {"truncate": lambda d: 4e-6 + 0 * d, "shuffle": lambda d: -1e-3 + 0 * d}
+    simulation = Simulation(curves, token_spread=0, window_spread=0, document_spread=0)
+    found = shares(opened(write_run(tmp_path / "run", simulation))).set_index("condition")
+    assert (found.loc["truncate", ["helped", "hurt"]] == 0).all(axis=None)
+    assert (found.loc["shuffle", "hurt"] == 1).all()
+    assert (found.loc["shuffle", "helped"] == 0).all()
 
 
 def test_the_sum_of_the_top_needs_as_many_deltas_as_lie_above_the_quantile():

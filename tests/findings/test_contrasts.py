@@ -133,7 +133,7 @@ def test_one_document_has_contrasts_without_an_interval(tmp_path):
     """The reason stands above the table, no limit is a nan."""
     run = write_run(tmp_path / "run", Simulation(CURVES, documents=1))
     told = terminal_table(opened(run))
-    assert told.startswith("Contrasts (nats a token; no interval: 1 document, at least 6 needed)")
+    assert told.startswith("Contrasts (nats per token; no interval: 1 document, at least 6 needed)")
     assert "nan" not in told
 
 

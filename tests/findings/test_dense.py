@@ -281,7 +281,7 @@ def test_the_answer(run: OpenRun) -> None:
     assert by_length.rows[3][1] == f"{row.nll:.4f} ({row.nll_low:.4f}–{row.nll_high:.4f})"
     assert by_length.rows[0][2] == "–"
     assert [row[0] for row in tolerated.rows] == ["delta", KL]
-    assert list(tolerated.headers) == ["below the tolerance from", "1%", "2%", "5%", "10%"]
+    assert list(tolerated.headers) == ["below the tolerance from", "1 %", "2 %", "5 %", "10 %"]
     assert [table.shown for table in found.tables] == ["terminal", "both"]
     assert list(found.files) == ["contexts.csv", "summary.json", "curve.csv"]
     assert found.files["contexts.csv"] is run.once(lengths).table

@@ -145,7 +145,7 @@ def test_what_is_missing_is_named(tmp_path):
     lone = write_run(tmp_path / "b", Simulation({"truncate": CURVES["truncate"]}))
     frame, notes = found_in(lone)
     assert tuple(frame.columns) == COLUMNS
-    assert notes == ("no ablated information: nothing was scored beside 'truncate'",)
+    assert notes == ("no ablated information: nothing was scored besides 'truncate'",)
 
 
 @pytest.mark.parametrize("documents", [1, 5])

@@ -85,7 +85,7 @@ def test_same_tokens(folder: Path, tmp_path: Path) -> None:
     assert not found.same
     text = told(found)
     assert f"LongPPL of model-two on made-up is {found.perplexity:.2f} (" in text
-    assert f"carried over from {len(keys):,} of model-one (run 'mine')" in text
+    assert f"transferred from {len(keys):,} of model-one (run 'mine')" in text
     assert "chosen its own" not in text
     assert "chosen its own" in told(longppl(opened(folder), scored=opened(folder)))
 
@@ -124,7 +124,7 @@ def test_what_the_other_run_lacks(folder: Path, tmp_path: Path) -> None:
         assert found.documents == 7
         *others, last = found.warnings
         assert others[0] == f"2 of 9 documents are not in '{other}': left out"
-        assert last == f"{behind} key tokens lie behind what '{other}' holds of their documents"
+        assert last == f"{behind} key tokens are beyond the part of their documents in '{other}'"
         assert all("the tokenizers cut the text differently" in line for line in others[1:])
         assert all(line in told(found) for line in found.warnings)
         if size == 3:

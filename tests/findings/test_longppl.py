@@ -93,7 +93,7 @@ def test_interval(folder: Path) -> None:
     assert found.interval == pytest.approx(np.exp(np.quantile(draws, [0.05, 0.95])))
     low, high = found.interval
     assert low < found.perplexity < high
-    assert f"90 % interval {low:.2f}–{high:.2f}" in sentence(found)
+    assert f"90 % interval {low:.2f} to {high:.2f}" in sentence(found)
     other = longppl(opened(folder, resamples=50, seed=1))
     assert other.loss == found.loss
     assert other.interval != found.interval
@@ -107,7 +107,7 @@ def test_few_documents(tmp_path: Path) -> None:
     assert f"is {found.perplexity:.2f} (interval unresolved: 5 documents with key" in told(found)
     none = longppl(opened(run), rule=KeyRule(lsd=99))
     assert (none.keys, none.loss, none.perplexity, none.interval) == (0, None, None, None)
-    assert "has no value: no token is key (LSD > 99, LCL > -2)." in told(none)
+    assert "is undefined: no token is a key token (LSD > 99, LCL > −2)." in told(none)
     assert "chosen its own" not in told(none)
 
 
@@ -126,10 +126,10 @@ def test_told(folder: Path) -> None:
     assert text.splitlines()[0] == sentence(found)
     assert basis(found).startswith(
         f"{found.keys:,} key tokens: {100 * found.keys / found.targets:.2f} % of the"
-        f" {found.targets:,} tokens behind the first 8 of 9 documents (LSD > 2, LCL > -2; short"
+        f" {found.targets:,} tokens behind the first 8 of 9 documents (LSD > 2, LCL > −2; short"
         " contexts of 8 to 11 tokens). Perplexity of all tokens: "
     )
-    assert "- the scored model has chosen its own key tokens: LCL > -2 keeps" in text
+    assert "- the scored model has chosen its own key tokens: LCL > −2 selects" in text
     assert max(map(len, text.splitlines())) < 400
 
 
@@ -178,7 +178,7 @@ def test_the_answer_is_longppl(folders: tuple[Path, Path]) -> None:
     found, answer = longppl(run), answer_of(run)
     low, high = found.interval
     assert answer.sentence.endswith(
-        f"is {found.perplexity:.2f} (90 % interval {low:.2f}–{high:.2f})."
+        f"is {found.perplexity:.2f} (90 % interval {low:.2f} to {high:.2f})."
     )
     row = [
         *("model-one, run mine (this run)", f"{found.perplexity:.2f}", f"{low:.2f}–{high:.2f}"),
@@ -187,7 +187,10 @@ def test_the_answer_is_longppl(folders: tuple[Path, Path]) -> None:
     assert answer.tables[0].rows == [row]
     assert any("chosen its own key tokens" in note for note in answer.caveats)
     assert [one.id for one in findings(run)].count("answer") == 1
-    assert all("tokens of context" not in one.sentence for one in findings(run))
+    assert all(
+        " lower limit)" not in one.sentence and " tokens under " not in one.sentence
+        for one in findings(run)
+    )
 
 
 def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
@@ -205,7 +208,7 @@ def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
         assert others[:6] == [
             signed(own.lsd.quantile(q), 3) for q in (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
         ]
-        assert others[6:8] == [f"{share.mean():.2%}" for share in (own.lsd > 2, key)]
+        assert others[6:8] == [f"{100 * share.mean():.2f} %" for share in (own.lsd > 2, key)]
         assert others[8:] == [f"{len(own):,}"]
 
 
@@ -245,7 +248,7 @@ def test_several_runs_choose_for_one_another(folders: tuple[Path, Path]) -> None
         f"{transferred.targets:,}",
         f"{transferred.with_keys} of 9",
     ]
-    assert any("carried over from" in line and "(run 'mine')" in line for line in lines)
+    assert any("transferred from" in line and "(run 'mine')" in line for line in lines)
 
 
 def test_keys_that_cannot_be_transferred(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_keys_that_cannot_be_transferred(folders: tuple[Path, Path], tmp_path: P
     answer = answer_of(opened(folders[0]), *others)
     assert len(answer.tables[0].rows) == 1
     assert any(
-        line.startswith("key tokens of model-three (run strange) cannot be carried over: ")
+        line.startswith("key tokens of model-three (run strange) cannot be transferred: ")
         for line in answer.caveats
     )
     assert answer_of(opened(sweep), *others).marks is None
@@ -266,7 +269,9 @@ def test_no_key_and_no_short_context(tmp_path: Path) -> None:
     """Documents of one short context have neither LSD nor key tokens."""
     run = write(tmp_path / "run", {f"d{n}": "the cat sat on a mat, and then " for n in range(3)})
     answer = answer_of(opened(run))
-    assert [table.caption for table in answer.tables] == ["LongPPL, and who chose the key tokens"]
+    assert [table.caption for table in answer.tables] == [
+        "LongPPL, by the run that chose the key tokens"
+    ]
     assert answer.tables[0].rows[0][1:4] == ["–", "–", "0"]
     assert NOTHING_CUT in answer.caveats
 

@@ -74,5 +74,6 @@ def test_the_section_holds_the_rows(tmp_path):
         )
     last = rows[rows["condition"] == "truncate"]["detectable"].iloc[-1]
     assert section.sentence == (
-        f"Under truncate a delta of {decimals(last)} nats would be found at 240–255."
+        "Under truncate at 240–255 the minimum detectable effect is"
+        f" {decimals(last)} nats per token (80 % power)."
     )

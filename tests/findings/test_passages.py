@@ -80,10 +80,10 @@ def test_what_is_said(run: OpenRun, found: Finding) -> None:
         assert word in said
     assert said.count("8 documents\n") >= MARKS
     head, line = said.split("\n\n")[1].splitlines()[:2]
-    assert head == "Delta by passage (nats a token)"
+    assert head == "Delta by passage (nats per token)"
     assert line.startswith("  delete  ")
     assert line.split()[1] == "'first'"
-    assert "\n\nDelta by tokens from the passage to the target (nats a token)\n  delete" in said
+    assert "\n\nDelta by tokens from the passage to the target (nats per token)\n  delete" in said
     by_name, by_distance = run.once(passages).by_name, run.once(passages).by_distance
     assert list(found.files) == ["passages.csv", "passages_by_distance.csv"]
     assert found.files["passages.csv"] is by_name

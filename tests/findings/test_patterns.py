@@ -102,14 +102,14 @@ def test_the_frontier_is_what_no_other_beats(folder):
 
 def test_the_sentence_names_the_cheapest_below_the_tolerance(folder):
     one = found(folder, "1%")
-    said = "loses less than 1 % of perplexity with 513 keys a query, 25 % of the KV cache"
+    said = "loses less than 1 % of perplexity with 513 keys per query, 25 % of the KV cache"
     assert said in one.sentence
     assert one.headlines == [one.sentence]
-    assert "left out" in text(one)
+    assert "of each pattern excluded" in text(one)
     table = costs(folder)
     assert cheapest(table.reset_index(), parse_tolerance("30%"))["keys"] == 65
     assert cheapest(table.reset_index(), parse_tolerance("0.0001 nats")) is None
-    assert "no pattern of this run is known" in found(folder, "0.0001 nats").sentence
+    assert "no pattern of this run is shown" in found(folder, "0.0001 nats").sentence
     assert table.loc["attend(local(w=512, sinks=1))", "high"] < math.log(1.01)
 
 
@@ -249,7 +249,7 @@ def test_a_pattern_that_hides_nothing_is_no_answer(tmp_path):
     assert cheapest(table.reset_index(), parse_tolerance("1%")) is None
     assert table.loc[name, "idle"]
     assert not table.loc[name, "frontier"]
-    assert f"noise of the patterns' arithmetic: {name}" in text(found(folder))
+    assert f"their delta is rounding and no answer: {name}" in text(found(folder))
     assert left_out(folder) == 0
 
 
@@ -271,7 +271,7 @@ def test_costs_that_are_none_are_told(tmp_path, cost, said):
 def test_without_costs_nothing_is_said_of_keys(tmp_path):
     one = found(changed_record(make(tmp_path), **{name: {} for name in DELTAS}), "1%")
     assert "nan" not in text(one)
-    assert "keys a query" not in one.sentence
+    assert "keys per query" not in one.sentence
     assert "loses less than 1 % of perplexity (attend(local(w=512" in one.sentence
     assert one.charts == []
 
@@ -317,7 +317,7 @@ def test_what_no_pattern_reaches_is_told_at_every_tolerance(folder):
     """With what the best of them loses."""
     one = found(folder, "0.01%, 0.02%")
     assert one.more == []
-    assert "less than 0.01 % or 0.02 % of perplexity; the least is lost by" in one.sentence
+    assert "less than 0.01 % or 0.02 % of perplexity; the smallest delta is that of" in one.sentence
     assert "local(w=512, sinks=1)" in one.sentence
 
 

@@ -90,7 +90,7 @@ def test_it_is_printed_kept_and_drawn(folder):
         assert folder / "beside.csv" in write_files(run, [one])
         with pytest.raises(EmptyChartError, match=r"no attend\(local\(w\)\) in a grid"):
             chart(run, rows[rows["series"].str.contains("−")])
-    assert "Beside text cut off or hidden at distance w" in text(one)
+    assert "Against text cut off or hidden at distance w" in text(one)
     np.testing.assert_allclose(read_csv(folder / "beside.csv")["delta"], rows["delta"], rtol=1e-6)
     assert [each.file for each in one.charts] == ["tradeoff", "beside"]
     drawn = one.charts[1]

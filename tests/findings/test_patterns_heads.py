@@ -135,7 +135,7 @@ def test_heads_as_colours(run):
     differs = set(table.loc[table["p_holm"] < 0.05, "head"]) - {4}
     assert set(cells.dots) == {(head, 0) for head in differs}
     assert 0 < len(differs) < 11
-    assert drawn.heading[-1] == "zero in place of a head; dot: told from 0"
+    assert drawn.heading[-1] == "zero in place of a head; dot: differs from 0"
     assert (drawn.file, drawn.on_page) == ("heads-zero", False)
     assert (drawn.x.label, list(drawn.x.ticks)) == ("head", [0, 2, 4, 6, 8, 10])
     with pytest.raises(EmptyChartError, match="no single head was replaced"):
@@ -153,7 +153,7 @@ def test_a_run_of_single_heads_alone(run):
     assert [each.file for each in one.charts] == ["heads-mean", "heads-zero"]
     assert [ending for ending, _ in plot([run])] == ["-mean", "-zero"]
     assert text(one).count("in place of each of 4 heads") == 2
-    assert "the last columns: what the other kinds cost" in text(one)
+    assert "the last columns: delta of the other kinds" in text(one)
     assert "hard-coded heads in a model that was not trained with them" in text(one)
 
 
@@ -171,7 +171,9 @@ def test_the_terminal_has_the_first_ten():
     assert (len(page.rows), page.shown) == (20, "page")
     assert page.rows[:10] == printed.rows
     assert printed.caption.startswith("zero in place of each of 25 heads: ")
-    assert printed.caption.endswith("(Holm's p below 0.05), the others are not told from 0")
+    assert printed.caption.endswith(
+        "(Holm's p below 0.05), the others are not significantly different from 0"
+    )
     assert table_text(printed).splitlines()[1].split()[:3] == ["layer", "head", "delta"]
 
 
@@ -180,7 +182,7 @@ def test_those_told_from_0_come_first():
     table = ranked(sums_of(HEADS, 9), 0.95)
     unsure = table.assign(p_holm=np.where(table["head"] == 11, 1.0, table["p_holm"]))
     names, cells = ranking(unsure, "zero", 0.05)
-    assert names[:4] == ["layer", "head", "delta (nats a token)", "p (Holm)"]
+    assert names[:4] == ["layer", "head", "delta (nats per token)", "p (Holm)"]
     told = set(unsure.loc[unsure["p_holm"] < 0.05, "head"].map(str))
     order = [row[1] for row in cells]
     assert set(order[: len(told)]) == told

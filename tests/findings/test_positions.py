@@ -15,7 +15,7 @@ from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.cells import cells
 from probe.analysis.settings import Analysis
 from probe.findings.positions import COLUMNS, fit_power_law, intact_positions, losses
-from probe.findings.table import decimals
+from probe.findings.table import decimals, records
 from probe.results.scores import WINDOWS
 from probe.results.views import connect
 
@@ -223,7 +223,12 @@ def test_the_section_holds_both_tables_and_the_law(tmp_path):
     run = opened(write_run(tmp_path / "run", simulation))
     section, fit = by_id(run)["positions"], intact_positions(run)
     (chart,) = section.charts
-    assert section.sentence == fit.text
+    assert section.more == [fit.text]
+    first, last = records(fit.table.iloc[[0, -1]])
+    assert section.sentence == (
+        "More text in front of a token helps: the intact loss falls with position, from"
+        f" {decimals(first['loss'])} nats at 256–261 to {decimals(last['loss'])} at 501–511."
+    )
     for drawn, column in zip(
         (chart.series[0].y, chart.series[0].low, chart.series[0].high),
         ("loss", "low", "high"),

@@ -177,9 +177,9 @@ def test_the_answer_says_it(run):
     said = text(finding(run))
     share = f"{100 * last['accuracy']:.1f} %"
     assert said.startswith(
-        f"tiny-model on made-up picks the gold continuation of 10 tokens among 4 in {share} of "
-        f"windows after 128 tokens (95 % interval {100 * last['low']:.1f}–"
-        f"{100 * last['high']:.1f} %); chance is 25.0 %. That is +"
+        f"tiny-model on made-up: the gold continuation of 10 tokens is chosen among 4 in"
+        f" {share} of windows after 128 tokens (95 % interval {100 * last['low']:.1f} to"
+        f" {100 * last['high']:.1f} %); chance is 25.0 %; the gain over 0 tokens is +"
     )
     assert "Measured on 27 windows of 9 documents; the other candidates are from elsewhere" in said
     lines = said.split("\n\n")[1].splitlines()

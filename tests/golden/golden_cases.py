@@ -69,7 +69,10 @@ SHOWN = {
     "blocks": ["attend(blocks(6, sinks=2))"],
     "random": ["attend(random(3, seed=1) + local(2))"],
 }
-COMMANDS = ("run", "plan", "report", "plot", "compare", "keys", "show", "list", "check")
+COMMANDS = (
+    *("init", "run", "plan", "report", "plot", "compare", "keys", "card", "push", "show", "list"),
+    "check",
+)
 SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")
 
@@ -111,7 +114,7 @@ CASES: dict[str, list[str]] = {
     "plot-default": ["plot", "runs/sweep"],
     "plot-condition": ["plot", "runs/grid", "--condition", "truncate", *SVG],
     "plot-curves": _plot("curve", "sweep-pairs", "few"),
-    "plot-classes": _plot("classes", "classes", more=["--class", "genre", *SVG]),
+    "plot-classes": _plot("classes", "sweep", more=["--class", "subword", *SVG]),
     "plot-information": _plot("information", "grid", more=SVG),
     "plot-tolerance": _plot("tolerance", "sweep-pairs", more=SVG),
     "plot-heatmap": _plot("heatmap", "sweep", more=SVG),

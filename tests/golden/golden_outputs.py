@@ -146,10 +146,10 @@ def page_text(page: str) -> str:
 
 
 def figure_text(svg: str) -> str:
-    """The texts of a figure of matplotlib, which stand in comments before their letters."""
+    """The texts of a figure of matplotlib, in their order."""
     return "".join(f"{text}\n" for text in _texts(svg))
 
 
 def _texts(svg: str) -> Iterator[str]:
-    for comment in re.findall(r"<!-- (.*?) -->", svg, flags=re.DOTALL):
-        yield html.unescape(comment).replace("\n", " ")
+    for text in re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.DOTALL):
+        yield html.unescape(text).replace("\n", " ")

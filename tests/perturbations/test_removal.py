@@ -163,7 +163,7 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f'UsageError condition "{condition}": ')
-    assert done.stdout.endswith("need spaCy: pip install 'context-probe[nlp]'\n")
+    assert done.stdout.endswith("need spaCy: pip install spacy (extra nlp)\n")
     assert done.stdout.count("\n") == 1
 
 

@@ -1,6 +1,7 @@
 """Words, sentences, labels and common types of tokens, none of them re-tokenised."""
 
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_tokens_of_a_tokenizer():
     words = pre_tokens(tokenizer)
     assert words is None or text.count("word") == len(words("It rains. We stay."))
     assert text.count("sentence") == 2
-    with pytest.raises(ValueError, match="object tells no offsets; allowed: a fast one"):
+    with pytest.raises(ValueError, match="object gives no offsets; allowed: a fast tokenizer"):
         TokenText.of("a", object())
 
 
@@ -159,12 +160,18 @@ def test_what_a_pipeline_does_not_tell(monkeypatch):
 
 
 def test_what_is_missing_is_told(monkeypatch):
-    """Without spaCy the extra to install, without the pipeline how to get it."""
+    """Without spaCy the package to install, without the pipeline those there and how to get it."""
     install(monkeypatch)
-    with pytest.raises(UsageError, match=r"'missing' cannot be loaded; .* spacy download missing"):
+    there = EntryPoints([EntryPoint("en_core_other", "en_core_other", "spacy_models")])
+    monkeypatch.setattr(
+        "probe.perturbations.units.entry_points", lambda group: there.select(group=group)
+    )
+    with pytest.raises(
+        UsageError, match=r"'missing' .* \(model='en_core_other'; .* spacy download missing"
+    ):
         pipeline("missing")
     monkeypatch.setitem(sys.modules, "spacy", None)
     forget()
-    with pytest.raises(UsageError, match=r"need spaCy: pip install 'context-probe\[nlp\]'"):
+    with pytest.raises(UsageError, match=r"need spaCy: pip install spacy \(extra nlp\)"):
         pipeline("en_core_web_sm")
     assert pipeline_version("missing") == ""

@@ -383,7 +383,7 @@ def test_defaults() -> None:
     [
         (
             {"conditions": ["truncate", "shuffle"]},
-            "conditions: allowed with protocol longppl: truncate, and noise beside it; "
+            "conditions: allowed with protocol longppl: truncate, and noise with it; "
             "got ['truncate', 'shuffle']",
         ),
         ({"conditions": ["noise"]}, "conditions: allowed with protocol longppl: truncate"),

@@ -24,9 +24,9 @@ OTHER_MEANING = {
     ("render/svg_frame.py", "grid"),  # a class of style
     ("commands/keys.py", "longppl"),  # the command of its finding
 }
-README = (PROBE.parent / "README.md").read_text(encoding="utf-8")
-OWN = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "Middle" in code)
-"""The protocol that the README shows, as a user has it in a file."""
+PAGE = (PROBE.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+OWN = next(code for code in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "Middle" in code)
+"""The protocol that the documentation shows, as a user has it in a file."""
 LEAST: dict[str, Any] = {
     "name": "a",
     "model": {"path": "m"},

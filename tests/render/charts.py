@@ -44,9 +44,10 @@ def line(name, look=0, height=8.0, x=MIDDLES, **more):
 
 
 def curve(**changes):
-    """Delta against distance: bands, fits, grey points, noise floor, tolerances and an answer."""
+    """Delta against distance: bands, a fit, grey points, noise floor, tolerances, an answer."""
     late = MIDDLES > 500
-    first = line("truncate", fit=np.minimum.accumulate(falling()[0]))
+    fit = MIDDLES, np.minimum.accumulate(falling()[0])
+    first = line("truncate", fit=fit, joined=False, points=True)
     second = line("replace(source='document')", 1, 13.0)
     grey = replace(cut(line("shuffle", 2, 20.0), late), name="", role="grey")
     series = [grey, first, second, cut(line("shuffle", 2, 20.0), ~late & (MIDDLES > 120))]
@@ -56,12 +57,12 @@ def curve(**changes):
         "y": delta_axis([13.0, -0.03], TOLERANCES[0].at),
         "series": series,
         "rules": TOLERANCES,
-        "intervals": [Interval(TOLERANCES[0].at, 640, 1024, None, True, "> 640")],
+        "intervals": [Interval(TOLERANCES[0].at, 640, 1024, None, True, "", label="> 640")],
         "floor": Strip(np.array([0.0, 16, 256, 1024]), np.array([0.004, 0.006, 0.003])),
         "legend": [
             ("floor", "noise floor, at most 0.006 nats"),
             ("grey", "less far than near text"),
-            ("answer", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+            ("answer", "truncate, 1 %: > 640"),
         ],
         "heading": ["SmolLM2-135M-Instruct", "stdlib", "24 documents, 24,576 targets"],
     }
@@ -82,7 +83,9 @@ def runs():
         for number, run in enumerate(("small", "large"))
         for look, condition in enumerate(("truncate", "shuffle"))
     ]
-    answers = [Interval(0.00995, 200, 900, 600, False, "600 (200–900)", look) for look in (0, 1)]
+    answers = [
+        Interval(0.00995, 200, 900, 600, False, "600 (200–900)", look, lane=look) for look in (0, 1)
+    ]
     note = [("answer", "effective context, 1 %, by run")]
     return curve(series=series, intervals=answers, legend=note, floor=None)
 
@@ -123,7 +126,7 @@ def passages():
     for look, (name, shift) in enumerate((("truncate", -0.17), ("shuffle", 0.17))):
         y, x = at + shift, delta / (1 + look)
         series.append(Series(name, x, y, look, x - 0.1, x + 0.1, titles=names, joined=False))
-    values = linear_axis([-0.2, 1.4], "delta (nats a token)", include=[0])
+    values = linear_axis([-0.2, 1.4], "delta (nats per token)", include=[0])
     axis = names_axis(names, down=True)
     rules = [Rule(0.1, "10 %")]
     return Chart("Delta by passage", values, axis, series, rules, horizontal=True)
@@ -168,7 +171,7 @@ def contrasts():
         Series(name, OCTAVES * (1 + 0.1 * look), v, look, v - 0.02, v + 0.02, bars=True)
         for look, (name, v) in enumerate(pairs)
     ]
-    y_axis = delta_axis([0.4, -0.2], 0.01, "contrast (nats a token)")
+    y_axis = delta_axis([0.4, -0.2], 0.01, "contrast (nats per token)")
     return Chart("Contrasts by distance", distance_axis(512, low=1), y_axis, series)
 
 
@@ -228,7 +231,7 @@ def heads():
     values = np.random.default_rng(1).normal(0.02, 0.05, (12, 9))
     values[5, 4] = np.nan
     x, y = np.arange(10) - 0.5, np.arange(13) - 0.5
-    cells = Cells(x, y, values, "delta (nats a token)", [(1, 2), (7, 10)])
+    cells = Cells(x, y, values, "delta (nats per token)", [(1, 2), (7, 10)])
     axes = [
         Axis(name, -0.5, count - 0.5, ticks=list(range(0, count, step)))
         for name, count, step in (("head", 9, 1), ("layer", 12, 2))
@@ -295,7 +298,7 @@ def positions():
         Series("intact loss", x, y + 0.02, 0, y - 0.1, y + 0.1),
         Series("power law", x, y, 1, points=False),
     ]
-    y_axis = linear_axis([y.min() - 0.1, y.max() + 0.1], "loss (nats a token)")
+    y_axis = linear_axis([y.min() - 0.1, y.max() + 0.1], "loss (nats per token)")
     return Chart("Loss by position", position_axis(16, 2000, "position (tokens)"), y_axis, series)
 
 
@@ -304,7 +307,7 @@ def hostile():
     x = np.array([1.0, 2.0])
     series = [Series(HOSTILE, x, x, titles=[HOSTILE] * 2)]
     rules = [Rule(1.5, HOSTILE), Rule(1.2, HOSTILE, named=True)]
-    answer = [Interval(1.5, 1, 2, 1.5, False, HOSTILE)]
+    answer = [Interval(1.5, 1, 2, 1.5, False, HOSTILE, label=HOSTILE)]
     y_axis = linear_axis(x, HOSTILE)
     return Chart(
         HOSTILE,

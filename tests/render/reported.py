@@ -10,7 +10,7 @@ from probe.render.page import write_page
 
 
 class Page(HTMLParser):
-    """What a page holds: addresses, links, attributes, and its text without markup."""
+    """What a page holds: addresses, links, attributes, its text without markup, and its cells."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -18,6 +18,8 @@ class Page(HTMLParser):
         self.links: list[str | None] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
+        self.cells: list[str] = []
+        self._in_cell = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -25,9 +27,17 @@ class Page(HTMLParser):
         self.tags.append((tag, names))
         self.ids += [str(names["id"])] if "id" in names else []
         self.links += [names["href"]] if "href" in names else []
+        if tag in ("td", "th"):
+            self.cells.append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell &= tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self._in_cell:
+            self.cells[-1] += data
 
 
 def reported(folder: Path, classes: Sequence[str] | None = None) -> tuple[OpenRun, list[Finding]]:

@@ -4,6 +4,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from hostile import SPLIT, hostile_run, renamed
 from longppl_run import texts, write
 from reported import page_of, reported
 
-from probe.findings.base import Finding
+from probe.findings.base import Finding, findings
 from probe.render.page import write_page
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -72,7 +73,7 @@ def visit_page(browser):
     """
     contexts, said, asked = [], [], []
 
-    def opened(path, width=1400, **options):
+    def opened(path, width=1400, fragment="", **options):
         context = browser.new_context(
             viewport={"width": width, "height": 900}, offline=True, **options
         )
@@ -81,7 +82,7 @@ def visit_page(browser):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(f"{path.as_uri()}#{fragment}" if fragment else path.as_uri())
         return page
 
     yield opened
@@ -131,6 +132,10 @@ def test_hover_tells_the_numbers_of_the_parquet(visit, example):
                 assert shown[0] == pytest.approx(row.nll, abs=0.0006)
                 assert shown[1] == pytest.approx(row.nll - intact, abs=0.0011)
             assert f"intact loss {intact:.3f}"[:-1] in page.locator(".said p").text_content()
+        # The last token has one distance alone: bars, one for each condition and the intact loss.
+        assert page.locator(".drawn svg.chart .loss").count() == len(found) + 1
+        assert page.locator(".drawn svg.chart .line").count() == 0
+        window.locator(".tokens > b").first.hover()
         assert page.locator(".drawn svg.chart .line").count() >= 3
 
 
@@ -276,7 +281,8 @@ def test_the_page_fits_in_both_themes(visit, example, width, scheme):
 def test_texts_of_charts_stay_inside(visit, charts, width):
     """Labels of axes, ticks, rules and scales of every chart, also on a small screen."""
     page = visit(charts, width)
-    assert page.locator("svg.chart").count() == len(SAMPLES) - 1
+    page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
+    assert page.locator("svg.chart:visible").count() == len(SAMPLES) - 1
     outside = page.locator("svg.chart text").evaluate_all(
         "all => all.filter(t => t.textContent).filter(t => {"
         " const own = t.getBoundingClientRect(), all = t.closest('svg').getBoundingClientRect();"
@@ -316,6 +322,78 @@ def channels(colour):
     return [float(number) for number in re.findall(r"[\d.]+", colour)[:3]]
 
 
+def seen(page, selector):
+    """How many elements of a kind take room and are not skipped by being folded."""
+    return page.locator(selector).evaluate_all(
+        "all => all.filter(e => e.getBoundingClientRect().height > 0"
+        " && e.checkVisibility({ contentVisibilityAuto: true })).length"
+    )
+
+
+def test_the_answer_and_its_figure_stand_on_the_first_screen(visit, example):
+    """At 1400 × 900 both are whole; before anything is opened there are four screens at most."""
+    page = visit(example[1])
+    for part in (".lead .finding", ".lead .terms", ".lead .drawing", ".lead .drawing svg.chart"):
+        box = page.locator(part).first.bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 900, part
+    chart = page.locator(".lead svg.chart").bounding_box()
+    assert min(chart["width"], 1.5 * chart["height"]) > 450  # to be read without being opened
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 900
+    assert page.locator("details[open]").count() == 0
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(one => one.tagName)")
+    assert levels == ["H1"] + ["H2"] * (len(levels) - 1)
+
+
+def test_a_link_opens_what_it_leads_to(visit, example, tmp_path):
+    """A section, a token of another window, and a section of a run among several."""
+    run, path = example
+    page = visit(path)
+    page.evaluate("location.hash = '#tolerance'")
+    page.locator(".part-tolerance details[open] svg.chart").wait_for()
+    assert 0 <= page.locator("#tolerance").bounding_box()["y"] < 200
+    assert page.locator(".fold[open]").count() == 1
+    page.locator("#tolerance").click()
+    assert page.locator(".fold[open]").count() == 0
+    page.locator('a[href="#tolerance"]').click()  # the address is the same as before
+    assert page.locator(".fold[open]").count() == 1
+    page.locator("#far_words").click()
+    link = page.locator('.part-far_words a[href^="#token-"]').last
+    link.click()
+    token = page.locator(link.get_attribute("href"))
+    token.and_(page.locator('[aria-selected="true"]')).wait_for()
+    assert page.locator(".window:visible").count() == 1
+    box = token.bounding_box()
+    assert 0 <= box["y"] <= 900
+    position = link.text_content().rpartition(" ")[2].replace(",", "")
+    assert f", {position} of the document" in page.locator(".said").text_content()
+
+    both = write_page([run, run], [findings(run)] * 2, tmp_path / "both.html")
+    page = visit(both)
+    assert page.locator("#run2-tolerance").is_hidden()
+    page.evaluate("location.hash = '#run2-tolerance'")
+    page.locator(".part-tolerance details[open] svg.chart").wait_for()
+    assert page.locator(".fold[open]").count() == 2
+
+
+def test_the_browsers_search_opens_what_it_finds(visit, example):
+    """A text inside a folded section is found, as by the search of the page."""
+    page = visit(example[1], fragment=f":~:text={quote('where a line is missing')}")
+    assert page.content().count("where a line is missing") == 1
+    page.locator(".part-tolerance details[open] svg.chart").wait_for()
+    assert page.locator(".fold[open]").count() == 1
+
+
+def test_paper_has_everything_and_the_screen_is_as_before(visit, example):
+    """Before printing every section opens, and closes again; numbers behind figures stay folded."""
+    page = visit(example[1])
+    page.locator("#tolerance").click()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open], .before, figcaption details)").count() == 0
+    assert page.locator("figcaption details[open]").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".fold[open]").count() == page.locator("details[open]").count() == 1
+
+
 def test_tables_of_charts_open_by_keyboard(visit, example):
     """The summary takes the focus, Enter unfolds the numbers."""
     page = visit(example[1])
@@ -328,12 +406,20 @@ def test_tables_of_charts_open_by_keyboard(visit, example):
 
 
 def test_without_javascript_everything_but_the_details_is_there(visit, example):
-    """Tokens with their colours, all windows, charts and tables; no empty panel."""
+    """Tokens with their colours, all windows, charts and tables; no empty panel.
+
+    What is folded opens by a click, and on paper.
+    """
     page = visit(example[1], java_script_enabled=False)
     assert page.locator(".window:visible").count() == 6
     assert page.locator('.window:visible b[class^="c"]').count() == 6 * 1024
-    assert page.locator("svg.chart:visible").count() > 8
+    assert page.locator("svg.chart:visible").count() == 1
     assert page.locator(".details:visible, .choose:visible").count() == 0
+    page.locator("#tolerance").click()
+    assert page.locator(".part-tolerance svg.chart").is_visible()
+    page.emulate_media(media="print")
+    assert seen(page, "svg.chart") == page.locator("svg.chart").count() > 8
+    assert seen(page, "table") == page.locator("table:not(figcaption table)").count() > 8
     assert page.locator("noscript p").count() == 1
 
 

@@ -6,15 +6,17 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from charts import HOSTILE, MIDDLES, OCTAVES, SAMPLES, contrasts, curve, documents, heads, ratios
-from figures import assert_readable
+from figures import assert_readable, inside_axes
 from figures import labels as legend_texts
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from probe.findings.chart import Axis, Chart, EmptyChartError, Interval, Series
+from probe.errors import UsageError
+from probe.findings.chart import Axis, Chart, EmptyChartError, Interval, Rule, Series
 from probe.render import figures, style, svg
+from probe.render.layout import free_place
 from probe.render.markup import shortened
 from probe.text import printable
 
@@ -56,12 +58,16 @@ def test_nothing_overlaps_at_column_width(name):
 
 @pytest.mark.parametrize("name", ["documents", "importance", "passages", "heads", "curve"])
 def test_a_long_heading_stays_inside(name):
-    """It is cut where names at the left leave less room for it."""
-    long = "SmolLM2-135M-Instruct (4-bit weights dequantised) and a longer name"
+    """It goes on in a second line where names at the left leave less room; a word is cut."""
+    long = "SmolLM2-135M-Instruct (4-bit weights dequantised)"
     axes = figures.draw(replace(SAMPLES[name](), heading=[long, "stdlib"]))
-    first, second = axes.get_title(loc="left").splitlines()
-    assert first.endswith("…")
-    assert second == "stdlib"
+    *lines, last = axes.get_title(loc="left").splitlines()
+    assert " ".join(lines) == long
+    assert last == "stdlib"
+    assert_readable(axes)
+    axes = figures.draw(replace(SAMPLES[name](), heading=["x" * 90]))
+    (line,) = axes.get_title(loc="left").splitlines()
+    assert line.endswith("x…")
     assert_readable(axes)
 
 
@@ -83,13 +89,13 @@ def test_a_curve_has_units_and_a_place_for_zero():
     chart = curve()
     axes = figures.draw(chart)
     assert axes.get_xlabel() == "distance (tokens)"
-    assert axes.get_ylabel() == "delta (nats a token)"
+    assert axes.get_ylabel() == "delta (nats per token)"
     assert axes.get_xticks()[0] == 0
     assert legend_texts(axes) == [
         *("truncate", "replace(source='document')", "shuffle", "noise floor, at most 0.006 nats"),
-        *("less far than near text", "truncate, 1 %: > 640 (estimate beyond 1,024)"),
+        *("less far than near text", "truncate, 1 %: > 640"),
     ]
-    assert [text.get_text() for text in axes.texts] == ["1 %", "2 %", "5 %", "10 %"]
+    assert [text.get_text() for text in axes.texts] == ["1 %", "2 %", "5 %", "10 %", "> 640"]
     np.testing.assert_array_equal(line_of(axes, style.COLOURS[1])[:, 1], chart.series[2].y)
     assert axes.get_title(loc="left").splitlines() == list(chart.heading)
 
@@ -118,6 +124,57 @@ def test_names_are_no_mathematics():
     names = [label.get_text() for label in figures.draw(documents()).get_yticklabels()]
     assert names[0] == shortened(HOSTILE, 18)
     assert legend_texts(axes)[0] == shortened(HOSTILE, 52)
+
+
+def test_a_legend_has_a_place_of_its_own_or_none():
+    """Where nothing is drawn, first of all in the upper right corner; else below the axes."""
+    x = np.linspace(0, 1, 50)
+    falling, whole = Series("a", x, 1 - x), [Series("a", x, x * 0 + y) for y in x]
+    chart = Chart("", Axis("", 0, 1), Axis("", 0, 1), [falling])
+    assert free_place(chart, 0.3, 0.2) == (0.69, 0.79)
+    assert free_place(replace(chart, series=[replace(falling, y=x)]), 0.3, 0.2) == (0.01, 0.79)
+    assert free_place(replace(chart, series=whole), 0.3, 0.2) is None
+    assert free_place(chart, 1.1, 0.2) is None
+    assert free_place(heads(), 0.1, 0.1) is None
+    ruled = replace(chart, rules=[Rule(0.9)])
+    x, y = free_place(ruled, 0.3, 0.2)
+    assert not y <= 0.9 <= y + 0.2
+    assert free_place(replace(ruled, rules=[Rule(at) for at in x_steps()]), 0.3, 0.2) is not None
+    assert inside_axes(figures.draw(chart))
+    full = figures.draw(replace(chart, series=whole[:1] + [replace(w, name="") for w in whole]))
+    assert not inside_axes(full)
+
+
+def x_steps():
+    return np.linspace(0.05, 0.95, 19)
+
+
+def test_a_size_is_kept(tmp_path):
+    """Also of charts below one another; the axes take what title and legend leave."""
+    for size in ((3.3, 2.2), (6.8, 3.0), (5.0, 7.0)):
+        axes = figures.draw(contrasts(), size=size)
+        assert tuple(axes.figure.get_size_inches()) == size
+        assert_readable(axes)
+    both = figures.draw([contrasts(), ratios()], size=(5, 6))
+    assert tuple(both.figure.get_size_inches()) == (5, 6)
+    assert_readable(*both.figure.axes)
+    with pytest.raises(UsageError, match=r"a height of 1 inches has no room .* at least 1\.\d"):
+        figures.draw(contrasts(), size=(3.3, 1))
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "hostile"])
+def test_letters_can_be_read_in_a_column(name):
+    """None is smaller than seven points."""
+    axes = figures.draw(SAMPLES[name]())
+    assert min(text.get_fontsize() for text in texts(axes)) >= 7
+
+
+def test_svg_has_its_text_as_text(tmp_path):
+    """To be searched and edited, in a font of the same widths where ours is not there."""
+    (file,) = figures.save(curve(), tmp_path / "curve", ["svg"])
+    content = file.read_text(encoding="utf-8")
+    assert ">distance (tokens)</text>" in content
+    assert "font-family: 'DejaVu Sans', Verdana, sans-serif" in content
 
 
 def test_no_global_state_is_changed(sample):
@@ -186,7 +243,7 @@ def test_shares_have_their_unit_in_the_label():
     axes = figures.draw(SAMPLES["tolerance"]())
     assert axes.get_xlabel() == "tolerance (rise of perplexity, %)"
     names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50", "100"]
+    assert names == ["0.1", "", "0.5", "1", "2", "5", "10", "20", "50", "100"]
     axes = figures.draw(SAMPLES["suffix"]())
     assert axes.get_ylabel() == "gold continuation chosen (%)"
 

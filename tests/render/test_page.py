@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from charts import HOSTILE, curve
 from hostile import ATTACK, hostile_run
+from markupsafe import escape
 from reported import Page, page_of, reported
 from simulated import Simulation, write_run
 
@@ -21,8 +22,9 @@ from probe.render.style import COLOURS
 EXAMPLE = Path(__file__).parents[2] / "results" / "example"
 ASSETS = Path(__file__).parents[2] / "probe" / "render" / "assets"
 SECTIONS = [
-    *("answer", "explorer", "classes", "occurrences", "contrasts", "information", "tolerance"),
-    *("shares", "quantiles", "positions", "documents", "detectable", "run"),
+    *("answer", "explorer", "numbers", "classes", "occurrences", "far_words", "contrasts"),
+    *("information", "tolerance", "shares", "quantiles", "positions", "documents", "detectable"),
+    *("run", "configuration"),
 ]
 CURVES = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 1 / (1 + d)}
 SMALL = {"windows": 1, "length": 128, "boundaries": (64,), "reach": 64}
@@ -48,7 +50,7 @@ def example_page(example, tmp_path_factory):
 
 
 def test_the_answer_comes_first_and_every_finding_has_a_link(example, page):
-    """Sections in the order of reading, each with an address that the page links to twice."""
+    """Sections in the order of reading, each with an address; what is open is linked above, too."""
     _, found = example
     parsed = Page(page)
     assert [name for name in parsed.ids if name in SECTIONS] == SECTIONS
@@ -58,13 +60,14 @@ def test_the_answer_comes_first_and_every_finding_has_a_link(example, page):
     for line in (*answer.caveats, *(line for one in found for line in one.headlines)):
         assert line in "".join(parsed.words)
     for name in SECTIONS:
-        assert parsed.links.count(f"#{name}") == 2
+        assert parsed.links.count(f"#{name}") == (2 if name in SECTIONS[:3] else 1)
+    assert "#findings" in parsed.links
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {link.removeprefix("#") for link in parsed.links if link != "data:,"} <= {*parsed.ids}
 
 
 def test_the_order_is_that_of_the_findings(small, tmp_path):
-    """Those of a low order stand before the token explorer, whatever they are called."""
+    """The first is told in full around the explorer, the others are folded behind it."""
     run, found = small
     more = [
         Finding("late", "Late", "Late.", level="detail", order=60),
@@ -74,7 +77,8 @@ def test_the_order_is_that_of_the_findings(small, tmp_path):
     every = sorted([*found, *more], key=lambda one: one.order)
     text = write_page([run], [every], tmp_path / "report.html").read_text("utf-8")
     ids = Page(text).ids
-    assert ids.index("answer") < ids.index("early") < ids.index("explorer") < ids.index("late")
+    places = [ids.index(name) for name in ("answer", "explorer", "numbers", "early", "late")]
+    assert places == sorted(places)
     assert "silent" not in ids
     first = text[text.index('id="answer"') : text.index('id="early"')]
     assert "a note that stands with the answer" in first
@@ -94,12 +98,52 @@ def test_the_page_is_small_and_needs_nothing(page):
 
 
 def test_numbers_of_the_curve_are_in_its_table(example, page):
-    """Every bin of every condition, with its interval."""
+    """Every bin of every condition, with its interval; a cell breaks between the two, if at all."""
     run, _ = example
+    cells = Page(page).cells
     rows = run.curve[~run.curve["condition"].str.startswith("noise")]
     for row in rows.sample(20, random_state=0).itertuples():
         cell = f"{row.delta:.3f} ({row.low:.3f} to {row.high:.3f})".replace("-", "−")
-        assert cell in page
+        assert cell in cells
+        value, interval = cell.split(" ", 1)
+        assert f"<span>{value}</span> <span>{interval}</span></td>" in page
+
+
+def test_every_folded_section_says_what_follows_from_it(example, small, page):
+    """Title and sentence are the summary; all else, and the configuration, is inside."""
+    for _, found in (example, small):
+        assert all(one.sentence for one in found if one.shown)
+    folds = re.findall(
+        r'<details class="fold[^"]*"><summary><h2 id="(\w+)">.*?<span class="finding">(.*?)</span>'
+        "</summary>",
+        page,
+        flags=re.DOTALL,
+    )
+    assert [name for name, _ in folds] == SECTIONS[3:]
+    said = {one.id: str(escape(one.sentence)) for one in example[1] if one.shown}
+    assert all(sentence == said.get(name, sentence) for name, sentence in folds)
+
+
+def test_words_are_defined_where_they_are_first_used(small, tmp_path):
+    """Once each, in the order in which they are met; what is never used is not defined."""
+    run, _ = small
+    words = {
+        "alpha": "a letter",
+        "beta(x=1)": "one with a value",
+        "gamma": "unused",
+        "kind": "sort",
+    }
+    found = [
+        Finding("answer", "The answer", "Alpha is more than 3."),
+        Finding("other", "Other", "Under beta(x=1) alpha is of a kind.", headlines=["By kind."]),
+        Finding("words", "Words", terms=words),
+    ]
+    text = write_page([run], [found], tmp_path / "report.html").read_text("utf-8")
+    terms = re.findall(r"<dt><bdi>(.*?)</bdi></dt><dd>(.*?)</dd>", text)
+    assert terms == [("alpha", "a letter"), ("kind", "sort"), ("beta(x=1)", "one with a value")]
+    lead, rest = text.split('<section aria-labelledby="numbers"')
+    assert "a letter" in lead
+    assert "sort" in rest.partition('id="findings"')[0]  # the headline stands there
 
 
 def test_charts_are_named_and_explained(example, page):

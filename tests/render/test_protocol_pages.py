@@ -105,19 +105,19 @@ def test_the_page_opens_with_their_answer(kind, pages):
 def test_bands(pages):
     """A cell for each band."""
     run, _, text = pages["band"]
-    words = Page(text).words
+    cells = Page(text).cells
     for _, row in run.once(bands).iterrows():
-        assert in_words(row) in words
+        assert in_words(row) in cells
 
 
 def test_passages(pages):
     """The passages by name, and by distance."""
     run, _, text = pages["passages"]
-    words = Page(text).words
+    cells = Page(text).cells
     measured = run.once(passages)
     for table in (measured.by_name, measured.by_distance):
         for _, row in table.iterrows():
-            assert in_words(row) in words
+            assert in_words(row) in cells
 
 
 def test_suffix(pages):

@@ -277,11 +277,17 @@ def test_zero_is_a_line_among_values_alone():
 
 
 def test_the_fit_is_a_line_of_its_own():
-    """Beside the line that it belongs to, as many points."""
-    series = Series("a", MIDDLES, MIDDLES / 2000, fit=MIDDLES / 2001, points=False)
+    """Bold, with points of its own; those of the bins are light and nothing joins them."""
+    x, fit = np.array([1.0, 2, 4]), (MIDDLES, MIDDLES / 2001)
+    series = Series("a", x, x / 9, 0, x / 9 - 0.1, x / 9 + 0.1, fit=fit, joined=False, points=True)
     drawn = svg.draw(plain(series=[series]))
-    (fit,), (line,) = of_class(drawn, "fit"), of_class(drawn, "line")
-    assert len(fit.get("points").split()) == len(line.get("points").split()) == len(MIDDLES)
+    ((line,), points) = of_class(drawn, "line", "bold"), of_class(drawn, "point", "light")
+    assert len(line.get("points").split()) == len(MIDDLES)
+    assert len(points) == len(of_class(drawn, "limits", "light")) == 3
+    assert drawn.count("<polyline") == 1
+    ((sample, _),) = svg.legend(plain(series=[series]))
+    assert of_class(sample, "line", "bold")
+    assert of_class(sample, "point", "light")
 
 
 def test_the_explorer_has_the_marks_of_the_charts() -> None:

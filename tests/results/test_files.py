@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.results.files import csv_text, read_csv, write_bytes, write_csv
+from probe.results.files import csv_text, read_csv, write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
 SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -99,7 +99,7 @@ def test_what_is_written_is_read(kind: str, tmp_path: Path) -> None:
         }
     )
     before = table.copy()
-    write_csv(tmp_path / "a.csv", table)
+    write_text(tmp_path / "a.csv", csv_text(table))
     pd.testing.assert_frame_equal(table, before)
     found = read_csv(tmp_path / "a.csv")
     assert [*found["=text"]][:-1] == texts[:-1]

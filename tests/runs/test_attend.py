@@ -42,7 +42,7 @@ def run_folder(base, tmp_path_factory):
 
 
 def seen(condition: str, tokens: int) -> np.ndarray:
-    """Which keys a query sees, one by one, as the paper's text says."""
+    """Which keys per query sees, one by one, as the paper's text says."""
     mask = np.zeros((tokens, tokens), dtype=bool)
     for query in range(tokens):
         for key in range(query + 1):

@@ -444,7 +444,7 @@ def test_unreadable_part(base: dict[str, Any], tmp_path: Path) -> None:
         f"{broken.stem}.unreadable was unreadable and is put aside; its rows are scored again",
         "left out, too short: 1 (short.txt)",
         "left out, empty: 1 (empty.txt)",
-        "going on: 2 of 8 windows have something to score",
+        "resuming: 2 of 8 windows remaining",
     ]
 
 

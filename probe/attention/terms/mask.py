@@ -92,7 +92,7 @@ class Local(Mask):
         w: Keys in the window, as transformers counts ``sliding_window``.
         sinks: First tokens of the sequence that are always seen.
 
-    Source: Child et al. 2019 and Beltagy et al. 2020; with sinks Xiao et al. 2023.
+    Source: Child et al. 2019 and Beltagy et al. 2020; with sinks Xiao et al. 2024.
     """
 
     w: Positive

@@ -65,7 +65,7 @@ class Comparison:
         pairing: ``windows`` (the same targets in both), ``documents`` (the same documents,
             resampled together) or ``none`` (resampled independently).
         curve: Difference of delta by condition, unit and bin, columns
-            :data:`probe.findings.compare.differences.CURVE_COLUMNS`: nats a token by distance in
+            :data:`probe.findings.compare.differences.CURVE_COLUMNS`: nats per token by distance in
             tokens, bits per byte by distance in bytes of text.
         octaves: The same by octave.
         far: The same in one number a condition and unit, over the far half of the octaves, columns
@@ -75,8 +75,8 @@ class Comparison:
         losses: Difference of the intact loss, columns
             :data:`probe.findings.compare.differences.LOSS_COLUMNS`.
         patterns: Difference of what attention patterns lose, columns
-            :data:`probe.findings.compare.differences.PATTERN_COLUMNS`; nats a token, of runs whose
-            tokens are the same.
+            :data:`probe.findings.compare.differences.PATTERN_COLUMNS`; nats per token, of runs
+            whose tokens are the same.
         accuracy: Difference of accuracy of two runs of protocol suffix, columns
             :data:`probe.findings.compare.accuracy.COLUMNS`.
         notes: How the runs were matched and what differs, one line each.
@@ -176,7 +176,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     if len(attended) and all(unit.name != "tokens" for unit in units):
         attended = attended.head(0)
         rows.notes.append(
-            "attention patterns: compared in nats a token, which other tokens have not"
+            "attention patterns: compared in nats per token, which other tokens have not"
         )
     a, b = unique_labels([run.folder for run in runs])
     warnings = [
@@ -425,9 +425,11 @@ def _counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterato
         yield "no text in one of the runs: not compared in bytes"
     for unit in units:
         if unit.name == "bytes":
+            per = f"{unit.per:.3g}"
             yield (
-                "a tolerance in bytes is one number of bits per byte for both runs: that of nats a"
-                f" token over {unit.per:.3g} bytes, the geometric mean of their average tokens"
+                "a tolerance in bytes is one number of bits per byte for both runs: that of nats"
+                f" per token over {per} byte{'' if per == '1' else 's'}, the geometric mean of"
+                " their average tokens"
             )
 
 
@@ -435,7 +437,9 @@ def _reached(condition: str, unit: Unit, ends: tuple[int, int]) -> Iterator[str]
     """That one run measures further than both are compared, where one does."""
     if ends[0] != ends[1]:
         further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
-        rule = f", where {1 - MOST:.0%} of its documents end" if unit.name == "bytes" else ""
+        rule = (
+            f", where {100 * (1 - MOST):.0f} % of its documents end" if unit.name == "bytes" else ""
+        )
         yield (
             f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
             f"{rule}; {further} goes to {max(ends):,}"

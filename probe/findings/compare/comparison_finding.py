@@ -46,7 +46,7 @@ def comparison_finding(comparison: Comparison) -> Finding:
     tables = [replace(losses, captioned=False), accuracy_table(comparison.accuracy)]
     for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
         tables += [_octaves(comparison, unit), *_contexts(comparison, unit)]
-    caption = "Delta of attention patterns, B − A (nats a token)"
+    caption = "Delta of attention patterns, B − A (nats per token)"
     tables.append(_means(comparison.patterns, "pattern", "condition", signed, caption))
     return Finding(
         "comparison",

@@ -57,7 +57,7 @@ class Unit:
 
     @property
     def scale(self) -> float:
-        """From nats an average token to what is shown: nats a token, or bits per byte."""
+        """From nats an average token to what is shown: nats per token, or bits per byte."""
         return 1.0 if self.name == "tokens" else 1 / (self.per * float(np.log(2)))
 
 
@@ -230,7 +230,7 @@ def pair_sums(
 def floors(
     connection: duckdb.DuckDBPyConnection, unit: Unit, confidence: float
 ) -> tuple[NoiseFloor | None, NoiseFloor | None]:
-    """Noise floor of each run by octave of the unit (nats a token)."""
+    """Noise floor of each run by octave of the unit (nats per token)."""
     limits = []
     for side in SIDES:
         rows = connection.execute(
@@ -256,7 +256,7 @@ def difference_rows(
 
     Returns:
         The columns ``CURVE_COLUMNS``: ``a`` and ``b`` are the means, ``difference`` is B − A with
-        its limits, all in nats a token or, in bytes, bits per byte; ``documents`` and ``targets``
+        its limits, all in nats per token or, in bytes, bits per byte; ``documents`` and ``targets``
         are the smaller numbers of both runs.
     """
     apart = _difference(pair, confidence)
@@ -346,7 +346,7 @@ def far_row(pair: PairSums, confidence: float) -> pd.DataFrame:
 def loss_rows(
     connection: duckdb.DuckDBPyConnection, draws: Draws, confidence: float, units: Iterable[Unit]
 ) -> pd.DataFrame:
-    """The difference of the intact losses, in nats a token and in bits per byte.
+    """The difference of the intact losses, in nats per token and in bits per byte.
 
     Args:
         connection: With the views of :func:`probe.findings.compare.pair.create_rows`.
@@ -388,7 +388,7 @@ def pattern_rows(
         confidence: Confidence of the interval.
 
     Returns:
-        Columns ``PATTERN_COLUMNS``, nats a token, in order of name, without single heads. Targets
+        Columns ``PATTERN_COLUMNS``, nats per token, in order of name, without single heads. Targets
         that a pattern hides nothing from in either run are left out.
     """
     first_run, second_run = (patterns(connection, side) for side in SIDES)

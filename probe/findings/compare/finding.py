@@ -27,7 +27,7 @@ COLUMNS = (
     *("run", "model", "revision", "dtype", "attention", "data", "documents", "windows", "targets"),
     *("loss", "perplexity", "bits_per_byte", "condition"),
 )
-"""Columns in front of the tolerances: loss is the intact one (nats a token)."""
+"""Columns in front of the tolerances: loss is the intact one (nats per token)."""
 
 
 @register_of_all("runs", plots=[PLOT, PANELS])
@@ -95,7 +95,7 @@ def curves_chart(runs: Sequence[OpenRun], *, answered: bool = False) -> Chart | 
     )
     rows = rows[~rows["grey"].astype(bool)]
     numbers = pivot(
-        "Delta (nats a token) by distance (tokens)",
+        "Delta (nats per token) by distance (tokens)",
         records(rows[rows["series"].isin(named)]),
         named,
         by="series",

@@ -25,7 +25,7 @@ COLUMNS = (
     *("difference", "low", "high", "octaves", "octaves_low", "octaves_high"),
     *("delta_from", "delta_to", "delta_difference", "delta_low", "delta_high", "text"),
 )
-SHOWN = {"tokens": "nats a token", "bytes": "bits per byte"}
+SHOWN = {"tokens": "nats per token", "bytes": "bits per byte"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from probe.errors import UsageError
 from probe.findings.base import CONDITION, Drawn, Plot
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, delta_axis, distance_axis
 from probe.findings.compare.pivot import main_condition, row_names
-from probe.findings.curve import curve_series, mark, threshold_of
+from probe.findings.curve import curve_series, marks, threshold_of
 from probe.results.tolerance import spaced
 
 
@@ -63,9 +63,9 @@ def panels(runs: Sequence[OpenRun], condition: str | None = None) -> list[Chart]
         # Each model looks the same in every panel, and is named in the first that has it.
         series = [replace(one, name="" if one.name in named else one.name) for one in lines]
         named |= {names[run] for run in of_data}
-        answers = [(_answer(run, asked), looks[names[run]]) for run in of_data]
-        marks = [drawn for answer, look in answers if (drawn := mark(answer, look)) is not None]
-        rules = {one.epsilon: spaced(one.tolerance) for one, _ in answers if one and one.epsilon}
+        answers = [_answer(run, asked) for run in of_data]
+        drawn = marks(answers, [looks[names[run]] for run in of_data])
+        rules = {one.epsilon: spaced(one.tolerance) for one in answers if one and one.epsilon}
         charts.append(
             Chart(
                 f"Delta under {asked}",
@@ -73,8 +73,8 @@ def panels(runs: Sequence[OpenRun], condition: str | None = None) -> list[Chart]
                 y,
                 series,
                 [Rule(at, text) for at, text in rules.items()],
-                marks,
-                legend=[] if charts or not marks else [("answer", "effective context")],
+                drawn,
+                legend=[] if charts or not drawn else [("answer", "effective context")],
                 how=(
                     "A panel a data set, a line a model, all to one scale: the loss added when the"
                     " text further back than the distance is changed, as the non-increasing"

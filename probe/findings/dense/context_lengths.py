@@ -28,7 +28,7 @@ Measure = Literal["nll", "kl"]
 
 @dataclass(frozen=True, eq=False)
 class Lengths:
-    """What a run says of context lengths; lengths in tokens, nll and KL in nats a token.
+    """What a run says of context lengths; lengths in tokens, nll and KL in nats per token.
 
     Args:
         context: The longest length.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import UsageError
-from probe.findings.answer import counts, sentence, short, warnings_of
+from probe.findings.answer import context_table, counts, sentence, warnings_of
 from probe.findings.base import Drawn, Finding, Option, Plot, register
 from probe.findings.chart import (
     Axis,
@@ -147,7 +147,7 @@ def chart(run: OpenRun, frame: pd.DataFrame, texts: Sequence[str] | None = None)
             np.arange(first, last + 2, dtype=np.float64),
             np.arange(len(targets) + 1, dtype=np.float64),
             values,
-            "importance (nats): blue helps",
+            "importance (nats): blue lowers the loss",
         ),
         heading=[run.model, run.data],
     )
@@ -162,7 +162,7 @@ def _loss_by_length(run: OpenRun) -> Table:
         for length, row in shown.iterrows()
     ]
     return Table(
-        "Loss and KL (nats a token) by context (tokens)",
+        "Loss and KL (nats per token) by context (tokens)",
         ["context", *_NAMES.values()],
         rows,
         shown="terminal",
@@ -173,19 +173,12 @@ def _loss_by_length(run: OpenRun) -> Table:
 
 def _tolerated(run: OpenRun) -> Table:
     """Smallest lengths from which delta, and KL, stay below each tolerance."""
-    tolerances = [tolerance.text for tolerance in run.analysis.tolerances]
-    rows = []
-    for name, contexts in (("delta", run.contexts), (KL, run.once(lengths).kl_contexts)):
-        by_tolerance = {context.tolerance: context for context in contexts}
-        if by_tolerance:
-            rows.append([name, *(short(by_tolerance.get(text)) for text in tolerances)])
-    return Table(
+    rows = {"delta": run.contexts, KL: run.once(lengths).kl_contexts}
+    return context_table(
+        run,
         "Context length (tokens) from which each stays below a tolerance",
-        ["below the tolerance from", *tolerances],
-        rows,
-        shown="both",
-        captioned=False,
-        rule=True,
+        "below the tolerance from",
+        {name: contexts for name, contexts in rows.items() if contexts},
     )
 
 
@@ -196,7 +189,7 @@ def _caveats(run: OpenRun) -> list[str]:
         lines.append(f"{counted(number, 'document')}: an interval needs {FEWEST_DOCUMENTS}")
     for name, contexts in {"delta": run.contexts, KL: by_length.kl_contexts}.items():
         reasons = dict.fromkeys(reason for context in contexts for reason in context.reasons)
-        lines += [f"{name} has an unresolved length: {reason}" for reason in reasons]
+        lines += [f"{name} is unresolved: {reason}" for reason in reasons]
     # There is no noise condition in this protocol.
     lines += [line for line in warnings_of(run) if not line.startswith("no noise floor")]
     if by_length.table["nll"].isna().any():
@@ -246,7 +239,7 @@ def _losses(run: OpenRun) -> Chart:
     return Chart(
         "Loss by length of the context",
         distance_axis(float(by_length.context), label=label),
-        linear_axis(rows[["nll", "low", "high"]].to_numpy(float), "loss (nats a token)"),
+        linear_axis(rows[["nll", "low", "high"]].to_numpy(float), "loss (nats per token)"),
         [_line(rows, "context", "nll", "loss", 0)],
         how="Each target with every length of context before it; bands: interval over documents.",
         tables=[_loss_by_length(run)],

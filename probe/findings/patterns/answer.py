@@ -91,10 +91,10 @@ def _sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[
 def _stays(run: OpenRun, tolerance: Tolerance, best: "pd.Series[Any]") -> str:
     """With how many keys this model on this text loses less than a tolerance."""
     share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
-    keys = f" with {best['keys']:,.0f} keys a query, {share}" if best["keys"] > 0 else ""
+    keys = f" with {best['keys']:,.0f} keys per query, {share}" if best["keys"] > 0 else ""
     return (
         f"{subject(run)} loses less than {_at([tolerance])}{keys} ({_pattern(best)}:"
-        f" {in_words(best)} nats a token)."
+        f" {in_words(best)} nats per token)."
     )
 
 
@@ -104,12 +104,13 @@ def _no_pattern(run: OpenRun, table: pd.DataFrame, tolerances: Sequence[Toleranc
     if documents < FEWEST_DOCUMENTS:
         few = counted(documents, "document")
         return f"{subject(run)}: unresolved at {at}: {few}, an interval needs {FEWEST_DOCUMENTS}."
-    said = f"{subject(run)}: no pattern of this run is known to lose less than {at}"
+    said = f"{subject(run)}: no pattern of this run is shown to lose less than {at}"
     rows = effective(table)
     if rows.empty:
         return f"{said}."
     least = rows.sort_values("delta").iloc[0]
-    return f"{said}; the least is lost by {_pattern(least)}: {in_words(least)} nats a token."
+    smallest = f"{_pattern(least)}: {in_words(least)} nats per token"
+    return f"{said}; the smallest delta is that of {smallest}."
 
 
 def _pattern(row: "pd.Series[Any]") -> str:
@@ -134,10 +135,10 @@ def _tables(table: pd.DataFrame) -> Iterator[Table]:
 
     The terminal breaks long patterns.
     """
-    shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward"}
+    shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward-pass time"}
     if table["forward_share"].isna().all():
         del shares["forward_share"]
-    headers = ["pattern", "keys", *shares.values(), "delta (nats a token)", "targets", ""]
+    headers = ["pattern", "keys", *shares.values(), "delta (nats per token)", "targets", ""]
     rows, broken = [], []
     for _, row in table.iterrows():
         name = _described(str(row["condition"]))
@@ -174,10 +175,10 @@ def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterato
     """What a reader must know of the tables, one line each."""
     if len(ranked):
         yield (
-            "single heads: those told from 0 (Holm's p below"
-            f" {1 - run.analysis.confidence:.2g}) come first, then those that cost most; limits"
-            " hold for all of a kind together (Bonferroni) and are a little wider than p says;"
-            " heads.csv has all"
+            "single heads: those significantly different from 0 (Holm's p below"
+            f" {1 - run.analysis.confidence:.2g}) come first, then those with the largest delta;"
+            " intervals are simultaneous over all heads of a kind (Bonferroni), a little wider than"
+            " p implies; heads.csv has all"
         )
     if len(table):
         yield (
@@ -187,33 +188,33 @@ def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterato
     if table["frontier"].any():
         yield (
             "frontier: neither another pattern of the run nor full attention keeps as little of the"
-            " cache and loses as little, by estimates"
+            " cache at as small a delta (by the estimates)"
         )
     if table["forward_share"].notna().any():
         yield (
-            "forward: the time of a forward of one window whose hidden blocks are skipped, the"
-            " smaller of two, as a share of that with full attention; a few per cent are noise, and"
-            " blocks are 128 keys wide, so that short windows have little to skip"
+            "forward-pass time: of one window whose hidden blocks are skipped, the smaller of two,"
+            " as a share of that with full attention; a few per cent are noise, and blocks are 128"
+            " keys wide, so that short windows have little to skip"
         )
     if len(ranked) and ranked["kind"].nunique() > 1:
-        yield "the last columns: what the other kinds cost in place of the same head"
+        yield "the last columns: delta of the other kinds in place of the same head"
     if any(map(_is_hard_coded, [*table["condition"].astype(str), *ranked["kind"].astype(str)])):
         yield (
-            "hard-coded heads in a model that was not trained with them: what they cost is an upper"
-            " bound, all heads at once above all"
+            "hard-coded heads in a model that was not trained with them: their delta is an upper"
+            " bound, most of all where every head is replaced"
         )
     no_keys = table.loc[table["kv_share"] == 0, "condition"].astype(str).tolist()
     if no_keys:
-        yield f"keep no keys, and stand on no logarithmic axis: {', '.join(no_keys)}"
+        yield f"without keys, hence not on the logarithmic axis: {', '.join(no_keys)}"
     if left_out := run.once(common_targets).left_out:
         yield (
-            f"{counted(left_out, 'target')} of each pattern left out: they are compared on the"
-            " targets that every one of them hides something from"
+            f"{counted(left_out, 'target')} of each pattern excluded: patterns are compared"
+            " on the targets from which every one of them hides something"
         )
     if idle := table.loc[table["idle"].astype(bool), "condition"].astype(str).tolist():
         yield (
-            "hide nothing in windows of this length; no answer, what they lose is the noise of the"
-            f" patterns' arithmetic: {', '.join(idle)}"
+            "hide nothing in windows of this length, so that their delta is rounding and no answer:"
+            f" {', '.join(idle)}"
         )
 
 

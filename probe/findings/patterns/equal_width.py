@@ -21,7 +21,7 @@ NEAR = 1 / 8
 SHIFT = 1.05
 """Factor between the places of the series at one width, so that no mark hides another."""
 COLUMNS = ("series", "w", "delta", "low", "high", "targets", "documents")
-"""Columns of ``beside.csv``: width in tokens, delta and its limits in nats a token."""
+"""Columns of ``beside.csv``: width in tokens, delta and its limits in nats per token."""
 _WINDOW = r"^attend\(local\(w=([0-9]{1,9}), sinks=1\)\)$"
 
 
@@ -47,8 +47,8 @@ def at_equal_width(run: OpenRun) -> pd.DataFrame:
     Returns:
         Columns :data:`COLUMNS`: a row for each of :data:`SERIES` and width that the run has, and
         ``hide − attend(local(w))`` and the like where both are there, the mean of the paired
-        difference; nats a token, limits of a bootstrap over documents. Empty where the targets are
-        others at each distance, or the run has one of them alone.
+        difference; nats per token, limits of a bootstrap over documents. Empty where the targets
+        are others at each distance, or the run has one of them alone.
     """
     frame = pd.DataFrame(columns=list(COLUMNS))
     if not run.has_same_targets:
@@ -100,7 +100,7 @@ def table(rows: pd.DataFrame) -> Table:
         texts = {str(row["series"]): in_words(row) for _, row in of_width.iterrows()}
         cells.append([f"{w:,}", *(texts.get(name, "–") for name in names)])
     return Table(
-        "Beside text cut off or hidden at distance w, on the same targets (nats a token)",
+        "Against text cut off or hidden at distance w, on the same targets (nats per token)",
         ["w", *names],
         cells,
         blocks=True,
@@ -122,27 +122,27 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         raise EmptyChartError("no attend(local(w)) in a grid with a distance of w")
     names = [name for name in SERIES if (shown["series"] == name).any()]
     series = []
-    for look, name in enumerate(names):
+    for place, name in enumerate(names):
         own = shown[shown["series"] == name]
-        moved = own.assign(place=own["w"] * SHIFT ** (look - (len(names) - 1) / 2))
+        moved = own.assign(place=own["w"] * SHIFT ** (place - (len(names) - 1) / 2))
+        look = run.rank(name.replace("(w)", f"({own['w'].iloc[0]})"))
         series.append(delta_series(moved, "place", name, look, _title, bars=True))
     widths = sorted({int(w) for w in shown["w"]})
     axis, rules = delta_and_rules(run, shown)
     across = "w: keys in the window, or distance of the far text"
     return Chart(
-        "A window of attention beside text cut off at the same distance",
+        "A window of attention against text cut off at the same distance",
         Axis(across, widths[0] / 1.2, widths[-1] * 1.2, "log", widths),
         axis,
         series,
         rules,
         how=(
             "The same targets three times: every layer sees the nearest w keys (attend), far text"
-            " is cut off at distance w (truncate), or hidden there at kept positions (hide). hide −"
-            " attend is what layers carry over from beyond w, below 0 where that does more harm"
-            " than good; truncate differs from hide by positions alone, that of the kept first"
-            " token among them. Before each target stand w intact tokens, or up to an eighth more"
-            " (which favours cut-off and hidden text a little), so that more targets stand behind a"
-            " larger w."
+            " is cut off at distance w (truncate), or hidden there at kept positions (hide). hide"
+            " − attend is what layers carry over from beyond w, below 0 where it raises the loss;"
+            " truncate differs from hide by positions alone, including that of the kept first"
+            " token. Each target has w intact tokens before it, or up to an eighth more (which"
+            " slightly favours truncated and hidden text), so that a larger w has more targets."
         ),
         tables=[table(rows)],
         heading=[run.model, run.data],

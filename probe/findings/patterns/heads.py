@@ -16,11 +16,11 @@ from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError
 from probe.findings.patterns.tradeoff import common_targets, single_head
 from probe.findings.table import Table
-from probe.text import counted, difference, slug
+from probe.text import counted, difference, signed, slug
 
 COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
 """Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that
-hold for all heads of a kind at once (nats a token), and the Holm-adjusted p of delta = 0."""
+hold for all heads of a kind at once (nats per token), and the Holm-adjusted p of delta = 0."""
 PRINTED, ON_PAGE = 10, 20
 """Single heads of a kind in its table in the terminal and on the page; the file has all."""
 
@@ -111,7 +111,7 @@ def tables(heads: pd.DataFrame, alpha: float) -> Iterator[Table]:
             lowered = int(((rows["p_holm"] < alpha) & (rows["delta"] < 0)).sum())
             caption += (
                 f": {raised:,} raise the loss, {lowered:,} lower it (Holm's p below {alpha:.2g}),"
-                " the others are not told from 0"
+                " the others are not significantly different from 0"
             )
         page = Table(caption, *ranking(heads, str(kind), alpha))
         yield replace(page, rows=page.rows[:PRINTED], shown="terminal")
@@ -145,10 +145,10 @@ def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], li
                 *map(str, place),
                 difference(row["delta"], row["low"], row["high"]),
                 "–" if math.isnan(p) else f"{p:.2g}",
-                *("–" if math.isnan(value) else f"{value:+.4f}" for value in instead),
+                *("–" if math.isnan(value) else signed(value) for value in instead),
             ]
         )
-    return ["layer", "head", "delta (nats a token)", "p (Holm)", *others], cells
+    return ["layer", "head", "delta (nats per token)", "p (Holm)", *others], cells
 
 
 def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
@@ -180,8 +180,12 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         title,
         _numbered("head", values.shape[1]),
         _numbered("layer", values.shape[0]),
-        cells=Cells(right, up, values, "delta (nats a token)", dots),
-        heading=[run.model, run.data, title + ("; dot: told from 0" if dots else "")],
+        cells=Cells(right, up, values, "delta (nats per token)", dots),
+        heading=[
+            run.model,
+            run.data,
+            title + ("; dot: differs from 0" if dots else ""),
+        ],
         file=f"heads-{slug(kinds[0])}",
         on_page=False,
     )

@@ -36,9 +36,9 @@ COLUMNS = (
 )
 """Columns of ``patterns.csv``: most keys that a query sees under the pattern and under the model's
 own attention, shares of the cache and of attention's operations by formula, the share of a
-forward's time as measured (missing where nothing is skipped), delta and its limits (nats a token),
-whether the pattern hides nothing, and whether neither another nor full attention is cheaper in
-cache and loses as little. With low-rank patterns comes ``truncate`` at their boundary."""
+forward's time as measured (missing where nothing is skipped), delta and its limits (nats per
+token), whether the pattern hides nothing, and whether neither another nor full attention is cheaper
+in cache and loses as little. With low-rank patterns comes ``truncate`` at their boundary."""
 TRUNCATE = "truncate"
 """The condition that low-rank patterns are compared with: their far text cut off."""
 _HEAD = re.compile(r"attend\(heads\((.+), layers=\[([0-9]{1,9})\], heads=\[([0-9]{1,9})\]\)\)")
@@ -184,11 +184,11 @@ def is_constant(tolerance: Tolerance) -> bool:
 
 
 def delta_and_rules(run: OpenRun, rows: pd.DataFrame) -> tuple[Axis, list[Rule]]:
-    """The axis of delta (nats a token), and the tolerances that are the same for every pattern.
+    """The axis of delta (nats per token), and the tolerances that are the same for every pattern.
 
     Args:
         run: The run.
-        rows: What is drawn: ``delta, low, high`` (nats a token).
+        rows: What is drawn: ``delta, low, high`` (nats per token).
     """
     constant = filter(is_constant, run.analysis.tolerances)
     levels = {tolerance.nats() or 0.0: spaced(tolerance.text) for tolerance in constant}
@@ -203,7 +203,7 @@ def delta_series(
     """Marks of delta with their intervals, from the left to the right.
 
     Args:
-        rows: ``delta, low, high`` (nats a token) and the column *across*.
+        rows: ``delta, low, high`` (nats per token) and the column *across*.
         across: The column of their places.
         name: Its name in the legend.
         look: Number of its look.
@@ -212,7 +212,7 @@ def delta_series(
     """
     rows = rows.sort_values(across)
     x, y, low, high = (rows[column].to_numpy(float) for column in (across, "delta", "low", "high"))
-    titles = [f"{title(row)}: {in_words(row)} nats a token" for _, row in rows.iterrows()]
+    titles = [f"{title(row)}: {in_words(row)} nats per token" for _, row in rows.iterrows()]
     return Series(name, x, y, look, low, high, titles=titles, points=True, **more)
 
 
@@ -255,10 +255,10 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
         series,
         rules,
         how=(
-            "Each mark is a pattern: what the loss rises by when attention sees only what it"
-            " allows, with the interval over documents, against how much of the keys and values"
-            " must be held. The line joins the patterns that neither another nor full attention"
-            " (100 %, 0) beats in both. The table below has all of them."
+            "Each mark is a pattern: the rise in loss when attention sees only what it allows, with"
+            " the interval over documents, against the share of keys and values that are kept. The"
+            " line joins the patterns that neither another nor full attention (100 %, 0) dominates."
+            " The table below has all of them."
         ),
         heading=[run.model, run.data],
         file="tradeoff",

@@ -156,6 +156,14 @@ function wake(section) {
   section.addEventListener("keydown", (event) => {
     if (event.key === "Escape") letGo();
   });
+  section.addEventListener("reveal", (event) => {
+    const number = views.findIndex((view) => view.contains(event.target));
+    if (number < 0 || !event.target.matches(".tokens > b")) return;
+    select.selectedIndex = number;
+    choose(number);
+    rove(event.target);
+    pin(event.target);
+  });
   section.querySelector(".close").addEventListener("click", letGo);
   const select = section.querySelector("select");
   select.addEventListener("change", () => choose(Number(select.value)));

@@ -72,7 +72,31 @@ function table(conditions, found, intact, parent) {
   }
 }
 
+// A token with one distance has no lines: a bar for each condition, with a stroke at the intact loss.
+function bars(conditions, found, intact, parent) {
+  const [width, row, left, right] = [330, 30, 2, 96];
+  const known = conditions.map((name, number) => [name, number]).filter(([, number]) => found[number].length);
+  const rows = [["intact", null, intact], ...known.map(([name, number]) => [name, number, found[number][0][1]])];
+  const high = Math.max(100, ...rows.map((one) => one[2]));
+  const x = (loss) => left + (Math.max(0, loss) / high) * (width - left - right);
+  const height = rows.length * row + 4;
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", "aria-hidden": "true" }, parent);
+  rows.forEach(([name, number, loss], place) => {
+    const top = place * row;
+    const look = number === null ? "whole" : `s${number % SHAPES.length}`;
+    draw("text", { x: left, y: top + 11, class: "label" }, svg, name);
+    draw("rect", { x: left, y: top + 15, width: x(loss) - left, height: 8, class: `loss ${look}` }, svg);
+    draw("line", { x1: x(intact), x2: x(intact), y1: top + 13, y2: top + 25, class: "intact" }, svg);
+    const said = number === null ? nats(loss) : `${nats(loss)} (${signed(loss - intact)})`;
+    draw("text", { x: x(Math.max(loss, intact)) + 4, y: top + 22.5 }, svg, said);
+  });
+}
+
 function chart(conditions, found, intact, parent) {
+  if (new Set(found.flat().map((point) => point[0])).size === 1) {
+    bars(conditions, found, intact, parent);
+    return;
+  }
   const [width, height, left, right, top, bottom] = [330, 200, 38, 10, 8, 34];
   const bent = (distance) => (distance < 1 ? distance : 1 + Math.log2(distance));
   const far = Math.max(2, ...found.flat().map((point) => point[0]));

@@ -39,7 +39,7 @@ def comparison(scale):
 
 @pytest.mark.parametrize("scale", [0.004, 3.0])
 @pytest.mark.parametrize(
-    ("unit", "measure"), [("tokens", "nats a token"), ("bytes", "bits per byte")]
+    ("unit", "measure"), [("tokens", "nats per token"), ("bytes", "bits per byte")]
 )
 def test_difference_of_two_runs(unit, measure, scale):
     """Second less first, in the unit's measure; small differences linear, large logarithmic."""

@@ -45,7 +45,7 @@ def test_a_planted_difference(runs):
         assert row["low"] < row["difference"] < row["high"]
         assert row["low"] < 0.05 < row["high"]
         assert row["targets"] == a.size().sum()
-    assert "Delta of attention patterns, B − A (nats a token)" in printed(found)
+    assert "Delta of attention patterns, B − A (nats per token)" in printed(found)
 
 
 def test_a_run_differs_from_itself_by_nothing(runs):

@@ -138,7 +138,7 @@ def test_the_page_has_the_answer_of_each_run(tmp_path):
     assert together.sentence == "2 runs, each in full below."
     answers = [next(one.sentence for one in own if one.level == "answer") for own in of_each]
     assert together.more == [f"one: {answers[0]}", f"two: {answers[1]}"]
-    assert "uses 32 tokens" in answers[0]
+    assert "32 tokens under truncate" in answers[0]
     (table,) = together.tables
     assert [row[0] for row in table.rows] == ["one", "two"]
     assert table.shown == "both"

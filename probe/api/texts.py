@@ -1,10 +1,17 @@
-"""What `probe show` perturbs: texts at hand, and their tokens, a model's own or words."""
+"""Texts and their tokens, a model's own or words; and texts at hand, which need no data."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.errors import UsageError
+from probe.perturbations.samplers import token_of
 from probe.perturbations.units import TokenText, plain_words
+from probe.text import shown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # The texts are all in the public domain.
 
@@ -65,7 +72,7 @@ OTHER = (
 
 
 class Words:
-    """Words and punctuation marks, numbered as they are met."""
+    """Words and punctuation marks, numbered as they are met: tokens where there is no model."""
 
     name = "words and punctuation marks"
 
@@ -80,6 +87,10 @@ class Words:
     def decode(self, token: int) -> str:
         """The text of one token; an id that was never given out is shown as a number."""
         return self._words[token] if 0 <= token < len(self._words) else f"<{token}>"
+
+    def join(self, ids: Sequence[int]) -> str:
+        """The text of several tokens."""
+        return "".join(map(self.decode, ids))
 
     def text(self, text: str) -> TokenText:
         """*text* beside its tokens."""
@@ -127,6 +138,11 @@ class ModelTokens:
         own = behind.removeprefix(anchor) if behind.startswith(anchor) else self._decode([token])
         return own or f"<{token}>"
 
+    def join(self, ids: Sequence[int]) -> str:
+        """The text of several tokens, the parts of a character together."""
+        known = all(0 <= token < len(self._tokenizer) for token in ids)
+        return self._decode(list(ids)) if known else "".join(map(self.decode, ids))
+
     def text(self, text: str) -> TokenText | None:
         """*text* beside its tokens; ``None`` where the tokenizer does not tell which is which."""
         fast = getattr(self._tokenizer, "is_fast", False)
@@ -138,8 +154,6 @@ class ModelTokens:
         Raises:
             UsageError: If there is none.
         """
-        from probe.perturbations.samplers import token_of
-
         return token_of(name, self._tokenizer, len(self._tokenizer))
 
     def _decode(self, ids: list[int]) -> str:
@@ -149,11 +163,11 @@ class ModelTokens:
 Tokens = Words | ModelTokens
 
 
-def tokens_of(model: str | None) -> Tokens:
+def tokens_of(model: "str | PreTrainedTokenizerBase | None") -> Tokens:
     """The tokens of a model, or words where there is none.
 
     Args:
-        model: As in ``model.path`` of a configuration, or ``None``.
+        model: As in ``model.path`` of a configuration, a tokenizer, or ``None``.
 
     Raises:
         UsageError: If there is no such model or it comes without a tokenizer.
@@ -161,12 +175,11 @@ def tokens_of(model: str | None) -> Tokens:
     """
     if model is None:
         return Words()
-    from probe.commands.options import quiet
-    from probe.errors import UsageError
+    if not isinstance(model, str):
+        return ModelTokens(model, str(model.name_or_path) or type(model).__name__)
     from probe.models.load import open_source
 
-    quiet()
     source = open_source(model)
     if source.tokenizer is None:
-        raise UsageError(f"--model {model!r} has no tokenizer; allowed: a model with one, or none")
+        raise UsageError(f"model {shown(model)} has no tokenizer; allowed: a model with one")
     return ModelTokens(source.tokenizer, source.location.name)
