@@ -13,25 +13,32 @@ from probe.text import aligned, counted
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.config import Config
+    from probe.models.causal import CausalModel
+    from probe.runs.experiment import Experiment
     from probe.runs.matrix import Matrix
+    from probe.runs.plan import Planned
+    from probe.runs.run import Loader
+
+    Score = Callable[[Config, Path, Loader], Path]
+    Timing = Callable[[CausalModel, Experiment, Planned], float]
 
 COMPARISON = "comparison"
 """Name of the files about all runs, in the folder of the matrix."""
 
 
-def run_matrix(matrix: "Matrix", results: Path) -> None:
+def run_matrix(matrix: "Matrix", results: Path, score: "Score") -> None:
     """Score every run that is not finished, then print and write the comparison of all.
 
     Args:
         matrix: The runs.
         results: The folder that holds the folder of the matrix.
+        score: What scores one run into a folder of run folders, and gives its own.
 
     Raises:
         UsageError: If that is the folder of a run.
         ProbeError: At the end, if a run failed.
     """
     from probe.analysis.open_run import open_run
-    from probe.commands.run import score
     from probe.runs.run import LastModel
 
     folder, loader = results / matrix.name, LastModel()
@@ -52,17 +59,16 @@ def run_matrix(matrix: "Matrix", results: Path) -> None:
     _refuse(failed, matrix)
 
 
-def plan_matrix(matrix: "Matrix", *, time: bool) -> None:
+def plan_matrix(matrix: "Matrix", timed: "Timing | None") -> None:
     """Count what every run would forward, and all together, and estimate how long that takes.
 
     Args:
         matrix: The runs.
-        time: Whether the models are loaded and timed.
+        timed: What says how many seconds a run takes on a loaded model; ``None`` loads none.
 
     Raises:
         ProbeError: At the end, if a run has a mistake.
     """
-    from probe.commands.plan import duration, timed
     from probe.runs.experiment import prepare
     from probe.runs.plan import costs, planned_batch
     from probe.runs.run import LastModel, notes
@@ -77,18 +83,15 @@ def plan_matrix(matrix: "Matrix", *, time: bool) -> None:
             note(line)
         cost = costs(experiment, planned_batch(config), set())
         numbers = [len(experiment.documents), cost.windows, cost.branches, cost.tokens]
-        seconds = [timed(loader(experiment), experiment, cost).seconds] if time else []
+        seconds = [] if timed is None else [timed(loader(experiment), experiment, cost)]
         names.append(config.name)
         sums.append([*numbers, *seconds])
 
     failed = _each(matrix, work)
-    header = ["run", "documents", "windows", "branches", "tokens", *(["time"] if time else [])]
+    header = ["run", "documents", "windows", "branches", "tokens", *(["seconds"] if timed else [])]
     whole = [sum(column) for column in zip(*sums, strict=True)]
     rows = [*zip(names, sums, strict=True), *([("all", whole)] if sums else [])]
-    cells = [
-        [name, *(f"{number:,}" for number in own[:4]), *(map(duration, own[4:]))]
-        for name, own in rows
-    ]
+    cells = [[name, *(f"{number:,.0f}" for number in own)] for name, own in rows]
     say(aligned([header, *cells], numbers=True))
     _refuse(failed, matrix)
 

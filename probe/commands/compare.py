@@ -160,8 +160,8 @@ def _say_cells(
 ) -> None:
     """Models × data in the form that is asked for."""
     from probe.findings.compare.comparison import compare
+    from probe.findings.compare.comparison_record import comparison_record
     from probe.findings.compare.pivot import cells, chosen, together
-    from probe.findings.compare.record import comparison_record
     from probe.render.table_formats import latex, markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text

@@ -70,7 +70,10 @@ def command(
 
         if finished is not None or octaves is not None:
             raise UsageError("--from and --octaves take one run; this is a matrix of several")
-        plan_matrix(settled, time=time)
+        if as_json:
+            raise UsageError("--json is of one run; this is a matrix of several")
+        quiet()
+        plan_matrix(settled, (lambda *run: timed(*run).seconds) if time else None)
         return
     precision = read_precision(settled, finished, octaves)
     quiet()
@@ -253,7 +256,7 @@ class Estimate:
         whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
         return (
             ("" if self.timed.branching else whole)
-            + f"About {duration(self.timed.seconds)} on {self.device} in {self.dtype} "
+            + f"About {_duration(self.timed.seconds)} on {self.device} in {self.dtype} "
             f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
             f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
             f"{self.cache / 2**20:,.0f} MiB of cache per window"
@@ -321,8 +324,7 @@ def as_values(
     }
 
 
-def duration(seconds: float) -> str:
-    """A time in words, as exact as an estimate is."""
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

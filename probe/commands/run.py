@@ -47,7 +47,7 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     if isinstance(settled, Matrix):
         from probe.commands._matrix import run_matrix
 
-        run_matrix(settled, results)
+        run_matrix(settled, results, score)
         return
     folder = score(settled, results)
     with noting_unwritten(), open_run(folder) as opened:
