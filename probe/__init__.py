@@ -1,15 +1,17 @@
 """How far back a language model really reads: perturb the distant context, measure the loss.
 
-import probe
+In a notebook::
 
-probe.score(text, model="gpt2")     # the loss of every token without its far context
-run = probe.run("config.yaml")      # a whole experiment
-run = probe.open("results/name")    # … one that was run before
+    import probe
+
+    probe.score(text, model="gpt2")  # the loss of every token without its far context
+    run = probe.run("config.yaml")  # a whole experiment
+    run = probe.open("results/name")  # … one that was run before
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # that of typing, which takes longer to import than all of this
 if TYPE_CHECKING:
     from probe.api.perturb import attend, perturb
     from probe.api.runs import compare, open, plot, run
@@ -29,12 +31,13 @@ _MODULES = {
 }
 """Where each function lives; it is imported when it is first asked for."""
 
+if not TYPE_CHECKING:  # or any name would be one to the type checker
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return globals()[name]
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        function = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return function
 
 
 def __dir__() -> list[str]:

@@ -81,7 +81,7 @@ def test_site(tmp_path: Path) -> None:
 
 
 def test_code_can_be_read() -> None:
-    """Python that a page shows is Python."""
-    for page in PAGES:
+    """Python that a page shows is Python; the page of docstrings has a test of its own."""
+    for page in [page for page in PAGES if page.name != "api.md"]:
         for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
             compile(code, page.name, "exec")

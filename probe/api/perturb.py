@@ -73,8 +73,9 @@ class Perturbed:
         same = sum(old == new for old, new in pairs) / len(self.before)
         common = Counter(self.before.tolist()) & Counter(self.after.tolist())
         return (
-            f"Far tokens: {len(self.before)} before, {len(self.after)} after; {same:.1%} of "
-            f"positions unchanged, {common.total() / len(self.before):.1%} of tokens kept"
+            f"Far tokens: {len(self.before)} before, {len(self.after)} after; {100 * same:.1f} %"
+            f" of positions unchanged, {100 * common.total() / len(self.before):.1f} % of tokens"
+            " kept"
         )
 
     def __str__(self) -> str:

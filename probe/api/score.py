@@ -66,8 +66,9 @@ def score(
 
     The last *reach* tokens of the text are the targets; all that stands before them is far context,
     intact once and then perturbed by each condition. The first target is at distance 0 from the far
-    context, the last at *reach* − 1. Nothing is written. The model is checked as in a run, the
-    engine is a run's, and so are the numbers: those of protocol sweep with one run of targets.
+    context, the last at *reach* − 1. Nothing is written. The engine is a run's, and so are the
+    numbers: those of protocol sweep with one run of targets. As in a run the model is checked
+    first, in about a dozen forwards of the longest text: score many texts in one call.
 
     Args:
         text: A text, or token ids without special tokens in front, shape ``(n,)``: a list, array or

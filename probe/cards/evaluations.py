@@ -8,7 +8,7 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.open_run import OpenRun
 from probe.cards.card import Card
-from probe.cards.private import hub_data, hub_model
+from probe.cards.private import COMMIT, hub_data, hub_model
 from probe.errors import ProbeError, UsageError
 from probe.text import slug
 
@@ -65,13 +65,10 @@ def eval_results(
     value = None if context is None else lower_limit(context)
     if context is None or value is None:
         raise _no_length(card)
-    entry = EvalResultEntry(
-        str(dataset),
-        str(task_id),
-        value,
-        dataset_revision=card.data.get("revision"),
-        notes=_notes(card, context),
-    )
+    own = str(card.data.get("revision")) if dataset == hub_data(run.record) else ""
+    commit = own if COMMIT.fullmatch(own) else None
+    notes = _notes(card, context)
+    entry = EvalResultEntry(str(dataset), str(task_id), value, dataset_revision=commit, notes=notes)
     return eval_result_entries_to_yaml([entry])
 
 

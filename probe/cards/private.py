@@ -11,7 +11,8 @@ from probe.corpus.dataset import FILE_FORMATS, STDLIB, is_local
 
 LEFT_OUT = "left out"
 """What stands in place of a value that is not shared."""
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that is a commit of the hub."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _PATH = re.compile(
     r"""(?<![\w/.:~\\])             # where a word begins, and not within an address
@@ -72,7 +73,7 @@ def hub_model(record: Mapping[str, Any]) -> str | None:
     """
     model = record.get("model") or {}
     path, revision = str(model.get("path") or ""), str(model.get("revision") or "")
-    return path if _COMMIT.fullmatch(revision) and _HUB_NAME.fullmatch(path) else None
+    return path if COMMIT.fullmatch(revision) and _HUB_NAME.fullmatch(path) else None
 
 
 def hub_data(record: Mapping[str, Any]) -> str | None:

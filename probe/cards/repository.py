@@ -39,6 +39,7 @@ _TEXTS = {
     "frequencies.parquet": "how often each token id occurs in the text",
     "classes.parquet": "labels of every token",
     "classes.csv": "curves by label, which data or a user's own function gave",
+    "far_words.csv": "words that need far context, and where they stand",
     "findings.json": "tables of `probe report`, also by label and token",
     "report.html": "the page, in which the text stands",
 }

@@ -218,7 +218,7 @@ def verbosity() -> list[click.Parameter]:
         expose_value=False,
         callback=_level,
         metavar="LEVEL",
-        help="Print what the libraries log, too, from debug, info, warning or error on; error hides"
+        help="Print what is logged from this level on: debug, info, warning, error; error hides"
         " the notes.",
     )
     return [quiet, level]
@@ -254,7 +254,11 @@ class _Lines(logging.Handler):
     """Prints a record as one line of standard error; of names in it a terminal obeys nothing."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = " ".join(record.getMessage().split())
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # a library's mistake costs no run
+            text = str(record.msg)
+        message = " ".join(text.split())
         alert(f"{record.levelname.lower()}: {record.name}: {message}")
 
 
@@ -271,24 +275,24 @@ def _level(context: click.Context, _option: click.Parameter, value: str | None) 
 
 
 def _log(context: click.Context, level: int) -> None:
-    """Print all records from a level on, until the call is over; the last level holds."""
-    context.meta[LEVEL] = level
+    """Print all records from a level on, until the call is over; the level asked for last holds."""
     root, meta = logging.getLogger(), context.meta
-    if _HANDLER in meta:
-        root.setLevel(level)
-        return
-    meta[_HANDLER] = _Lines()
-    before = root.level
-    root.addHandler(meta[_HANDLER])
+    meta[LEVEL] = level
+    if _HANDLER not in meta:
+        handler, before = _Lines(), root.level
+
+        def undo() -> None:
+            logging.captureWarnings(False)
+            root.removeHandler(handler)
+            root.setLevel(before)
+
+        meta[_HANDLER] = handler
+        root.addHandler(handler)
+        logging.captureWarnings(True)
+        context.find_root().call_on_close(undo)
+    # Both: what other loggers hand on is not asked for the root's level.
+    meta[_HANDLER].setLevel(level)
     root.setLevel(level)
-    logging.captureWarnings(True)
-
-    def undo() -> None:
-        logging.captureWarnings(False)
-        root.removeHandler(meta[_HANDLER])
-        root.setLevel(before)
-
-    context.find_root().call_on_close(undo)
 
 
 class Choice(click.Choice[str]):

@@ -14,6 +14,7 @@ from probe.text import shown
 
 if TYPE_CHECKING:
     from probe.api.perturb import Perturbed
+    from probe.api.texts import Tokens
     from probe.perturbations.condition import Condition
 
 _ORIGINS = {
@@ -75,6 +76,10 @@ def command(
         quiet()
     tokens, content = tokens_of(model), TEXT if text is None else read(text)
     older = OLDER if text is None else None
+    if boundary is None and parsed.alone:
+        boundary = _before_a_repeat(tokens.encode(content), tokens)
+        if boundary is None:
+            note("no token of the last quarter stands before it too: there is none to take out")
     done = apply(parsed, content, tokens, boundary=boundary, seed=seed, older=older)
     whole = tokens.text(content)
     sentences = any("sentence" in step.parameters.values() for step in parsed.steps)
@@ -102,6 +107,16 @@ def read(file: str) -> str:
     if not content:
         raise UsageError(f"--text {shown(file)} is empty; allowed: a text of at least 2 tokens")
     return content
+
+
+def _before_a_repeat(ids: list[int], tokens: "Tokens") -> int | None:
+    """A boundary in the last quarter whose target stands in the far text; of several the longest.
+
+    What takes out earlier occurrences of a target has nothing to show with most other ones.
+    """
+    first = len(ids) - max(1, len(ids) // 4)
+    places = [at for at in range(max(first, 1), len(ids)) if ids[at] in ids[:at]]
+    return max(places, key=lambda at: len(tokens.decode(ids[at])), default=None)
 
 
 def _print_pattern(condition: "Condition", model: str | None) -> None:

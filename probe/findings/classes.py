@@ -469,7 +469,7 @@ def _sentence(found: ClassCurves, condition: str) -> str:
     if rest and _resolved(found, condition):
         parts.append(f"no two values differ in {', '.join(rest)}")
     if not parts:
-        return f"No token class has two values with a length under {condition}: none can differ."
+        return f"No token class has two values with a length under {condition} to compare."
     return f"Effective context under {condition}: {'; '.join(parts)}."
 
 

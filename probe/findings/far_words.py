@@ -1,6 +1,7 @@
 """The words that need far context: tokens and words by their mean delta at far distances."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +14,20 @@ from probe.analysis.open_run import OpenRun
 from probe.classes.source import BATCH, batches
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.findings.base import Finding, register
+from probe.findings.key_tokens import read_window
 from probe.findings.table import Place, Table, between, decimals, records
 from probe.text import counted, one_line
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_Targets = tuple[Integers, Integers, Integers, Floats]
+"""Keys, windows, positions and deltas (nats) of some targets, each of shape ``(targets,)``."""
 NONE: Integers = np.empty(0, dtype=np.int64)
 OCCURRENCES, DOCUMENTS = 3, 2
 """Fewest occurrences, and documents with one, of words and tokens that are ranked."""
+MOST_WINDOWS = 500
+"""Windows that are looked at; of a larger run every so many documents are."""
 NAMED, SHOWN, PLACED, PLACES = 3, 15, 10, 3
 """Words of the sentence; rows of a table; words of which places are shown; places of each."""
 KEPT = 1000
@@ -43,6 +49,9 @@ without text, ``token_id`` for words; ``mean`` delta, the lower limit ``low`` of
 which the rows are sorted, and its standard error in nats, for a word of the sum over its tokens;
 ``q_value`` of Benjamini and Hochberg; occurrences and documents as numbers; distances in tokens,
 ``distance_to`` exclusive. At most the first 1,000 words and the first 1,000 tokens."""
+MOMENTS = ("occurrences", "documents", "total", "squares", "products", "counts")
+"""Sums over the documents in which a key occurs n times with deltas that add up to s (nats): of n,
+of 1, of s, of s², of s · n and of n²."""
 LIMITS = (
     "The standard error of a mean is that over documents, but at least what as many occurrences"
     " would have with the variance of all words together: two documents may agree by chance."
@@ -66,8 +75,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if span is None:
         return None
     condition, confidence = str(run.main_condition), run.analysis.confidence
-    found = _Occurrences(run, condition, span)
-    words, tokens = (ranked(found.sums(kind), confidence) for kind in ("word", "token"))
+    documents = run.documents[:: -(-run.windows // MOST_WINDOWS)]
+    found = _Occurrences(run, condition, span, documents)
+    words, tokens = (ranked(found.moments(kind), confidence) for kind in ("word", "token"))
     every = pd.concat([_spelled(found, "word", words), _spelled(found, "token", tokens)])
     files = {"far_words.csv": every.assign(condition=condition, **span)[list(COLUMNS)]}
     nothing = Finding("far_words", "Words that need far context", files=files)
@@ -90,8 +100,16 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
             " left out.",
             LIMITS,
             SELECTED,
+            *_sampled(run, documents),
         ],
     )
+
+
+def _sampled(run: OpenRun, documents: Sequence[str]) -> list[str]:
+    """What is said where not all documents were looked at."""
+    if len(documents) == len(run.documents):
+        return []
+    return [f"Looked at are {len(documents):,} of {len(run.documents):,} documents, evenly taken."]
 
 
 def far_distances(run: OpenRun) -> dict[str, int] | None:
@@ -117,14 +135,14 @@ def far_distances(run: OpenRun) -> dict[str, int] | None:
     return {"distance_from": int(start), "distance_to": end}
 
 
-def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
+def ranked(moments: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Means with their lower limits, the highest lower limit first.
 
     The standard error is that of a ratio of sums over documents, but at least what as many
     occurrences would have with the variance of all rows: two documents may agree by chance.
 
     Args:
-        sums: A row for each key and document: ``key, document, occurrences, delta_sum`` (nats).
+        moments: A row a key, which is the index, with the columns ``MOMENTS``.
         confidence: Of the two-sided interval whose lower limit is taken.
 
     Returns:
@@ -133,29 +151,26 @@ def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
     Source: of the q-value Benjamini & Hochberg 1995, here of one-sided tests of a mean above 0.
     """
-    by_key = sums.groupby("key", sort=True)
-    total = by_key.agg(
-        occurrences=("occurrences", "sum"), documents=("document", "size"), sum=("delta_sum", "sum")
-    )
-    total["mean"] = total.pop("sum") / total["occurrences"]
-    often = (total["occurrences"] >= OCCURRENCES) & (total["documents"] >= DOCUMENTS)
-    total = total[often]
-    rows = sums[sums["key"].isin(total.index)]
-    of_key = total.loc[rows["key"]]
-    count = rows["occurrences"].to_numpy(np.float64)
-    residual = rows["delta_sum"].to_numpy(np.float64) - of_key["mean"].to_numpy() * count
-    squares = pd.DataFrame({"key": rows["key"], "squares": residual**2, "counts": count**2})
-    squares = squares.groupby("key", sort=True).sum()
-    n, documents = (total[name].to_numpy(np.float64) for name in ("occurrences", "documents"))
-    squared, counts = (squares[name].to_numpy() for name in ("squares", "counts"))
+    often = (moments["occurrences"] >= OCCURRENCES) & (moments["documents"] >= DOCUMENTS)
+    rows = moments[often].astype(np.float64)
+    n, documents, total, squares, products, counts = (rows[name].to_numpy() for name in MOMENTS)
+    mean = total / n
+    residuals = np.maximum(squares - 2 * mean * products + mean**2 * counts, 0)
     # The first is exact where documents have equal counts, the second where variances are equal.
-    between_documents = squared * documents / np.maximum(documents - 1, 1) / n**2
-    free = (n - counts / n).sum()
-    pooled = squared.sum() / free / n if free > 0 else np.inf
+    between_documents = residuals * documents / (documents - 1) / n**2
+    pooled = residuals.sum() / max((n - counts / n).sum(), 1) / n
     error = np.sqrt(np.maximum(np.maximum(between_documents, pooled), LEAST**2))
-    low = total["mean"] - ndtri((1 + confidence) / 2) * error
-    p = ndtr(-total["mean"].to_numpy() / error)
-    frame = total.assign(standard_error=error, low=low, q_value=_adjusted(p)).reset_index()
+    frame = pd.DataFrame(
+        {
+            "key": rows.index,
+            "occurrences": n.astype(np.int64),
+            "documents": documents.astype(np.int64),
+            "mean": mean,
+            "standard_error": error,
+            "low": mean - ndtri((1 + confidence) / 2) * error,
+            "q_value": _adjusted(ndtr(-mean / error)),
+        }
+    )
     return frame.sort_values(["low", "key"], ascending=[False, True], ignore_index=True)
 
 
@@ -167,6 +182,57 @@ def _adjusted(p: Floats) -> Floats:
     return np.minimum(q, 1)
 
 
+class _Tally:
+    """Moments by key over documents, and where the largest deltas stand, one a document.
+
+    What is kept grows with the keys, not with the targets.
+    """
+
+    def __init__(self) -> None:
+        self._moments = np.zeros((len(MOMENTS), 0))
+        self._largest = np.zeros((PLACES, 0))
+        self._where = np.zeros((PLACES, 0, 3), dtype=np.int64)
+
+    def add(self, document: int, targets: _Targets) -> None:
+        """Enter all targets of a document, whose number is given."""
+        keys, windows, positions, deltas = targets
+        if not len(keys):
+            return
+        self._grow(int(keys.max()) + 1)
+        order = np.lexsort((positions, -deltas, keys))
+        first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+        count = np.diff(first, append=len(keys))
+        total = np.add.reduceat(deltas[order], first)
+        first = order[first]
+        key, largest = keys[first], deltas[first]
+        moments = [count, np.ones_like(total), total, total**2, total * count, count**2]
+        self._moments[:, key] += np.stack(moments)
+        lowest = self._largest[:, key].argmin(axis=0)
+        better = largest > self._largest[lowest, key]
+        at = lowest[better], key[better]
+        self._largest[at] = largest[better]
+        where = [np.full(len(first), document), windows[first], positions[first]]
+        self._where[at] = np.stack(where, axis=1)[better]
+
+    def _grow(self, size: int) -> None:
+        """Make room for keys below *size*, and as many again."""
+        more = 2 * size - self._largest.shape[1] if size > self._largest.shape[1] else 0
+        room = (0, 0), (0, more)
+        self._moments = np.pad(self._moments, room)
+        self._largest = np.pad(self._largest, room, constant_values=-np.inf)
+        self._where = np.pad(self._where, (*room, (0, 0)))
+
+    def moments(self) -> pd.DataFrame:
+        """A row a key that occurs, with the columns ``MOMENTS``."""
+        frame = pd.DataFrame(self._moments.T, columns=list(MOMENTS))
+        return frame[frame["occurrences"] > 0]
+
+    def places(self, key: int) -> list[tuple[float, list[int]]]:
+        """Largest deltas (nats), each with the number of its document, window and position."""
+        found = zip(self._largest[:, key].tolist(), self._where[:, key].tolist(), strict=True)
+        return sorted((one for one in found if one[0] > -np.inf), key=lambda one: (-one[0], one[1]))
+
+
 class _Occurrences:
     """The targets at far distances, by token and by word.
 
@@ -174,25 +240,32 @@ class _Occurrences:
         run: The open run.
         condition: The condition.
         span: ``distance_from, distance_to`` (tokens).
+        documents: Those that are looked at.
     """
 
-    def __init__(self, run: OpenRun, condition: str, span: Mapping[str, int]) -> None:
+    def __init__(
+        self, run: OpenRun, condition: str, span: Mapping[str, int], documents: Sequence[str]
+    ) -> None:
         self._texts: dict[int, str] = {}
         self._words: dict[str, int] = {}
-        self._documents: dict[str, int] = {}
-        none = _summed(NONE, NONE, NONE.astype(np.float64), 0, 0)
-        self._found = {"token": [none], "word": [none]}
-        deltas = _deltas(run, condition, span)
-        for window in _windows(run):
-            known = deltas.get((window.document, window.window))
-            if known is not None:
-                self._read(window, *known)
-        self._names, self._spellings = list(self._documents), list(self._words)
+        self._documents: list[str] = []
+        self._tallies = {"token": _Tally(), "word": _Tally()}
+        deltas = _deltas(run, condition, span, documents)
+        missing = Counter(document for document, _ in deltas)
+        read: dict[str, list[tuple[_Targets, _Targets]]] = defaultdict(list)
+        for windows in batches(run, TokenCounts(NONE, NONE)):
+            for window in windows:
+                name = window.document
+                if known := deltas.pop((name, window.window), None):
+                    read[name].append((self._tokens(window, *known), self._spans(window, *known)))
+                    missing[name] -= 1
+                    if not missing[name]:  # a document is entered as a whole
+                        self._enter(name, read.pop(name))
+        self._spellings = list(self._words)
 
-    def sums(self, kind: str) -> pd.DataFrame:
-        """``key, document, occurrences, delta_sum`` (nats) of all words, or all tokens."""
-        groups = self._rows(kind).groupby(["key", "document"], as_index=False, sort=True)
-        return groups[["occurrences", "delta_sum"]].sum()
+    def moments(self, kind: str) -> pd.DataFrame:
+        """Moments of all words, or of all tokens, see :func:`ranked`."""
+        return self._tallies[kind].moments()
 
     def text(self, kind: str, key: int) -> str:
         """How a token or a word is written; empty where that is not known."""
@@ -200,52 +273,53 @@ class _Occurrences:
 
     def places(self, kind: str, key: int) -> list[tuple[Place, float]]:
         """Where the largest deltas (nats) of a token or a word stand, one a document."""
-        every = self._rows(kind)
-        own = every[every["key"] == key].sort_values(
-            ["largest", "document", "window"], ascending=[False, True, True]
-        )
         return [
-            (Place(self._names[row["document"]], row["window"], row["position"]), row["largest"])
-            for row in records(own.drop_duplicates("document").head(PLACES))
+            (Place(self._documents[document], window, position), delta)
+            for delta, (document, window, position) in self._tallies[kind].places(key)
         ]
 
-    def _rows(self, kind: str) -> pd.DataFrame:
-        """A row a key and window, see :func:`_summed`."""
-        frames = self._found[kind]
-        if len(frames) > 1:
-            frames[:] = [pd.concat(frames, ignore_index=True)]
-        return frames[0]
+    def _enter(self, name: str, windows: Sequence[tuple[_Targets, _Targets]]) -> None:
+        """Count the targets of a document."""
+        number = len(self._documents)
+        self._documents.append(name)
+        for tally, parts in zip(self._tallies.values(), zip(*windows, strict=True), strict=True):
+            keys, of, positions, deltas = (
+                np.concatenate(part) for part in zip(*parts, strict=True)
+            )
+            tally.add(number, (keys, of, positions, deltas))
 
-    def _read(self, window: WindowTokens, positions: Integers, deltas: Floats) -> None:
-        """Enter a window's targets, and the words all of whose tokens are among them."""
-        where = self._documents.setdefault(window.document, len(self._documents)), window.window
-        places = positions - window.start
-        tokens = _summed(window.ids[places], positions, deltas, *where)
-        self._found["token"].append(tokens)
+    def _tokens(self, window: WindowTokens, positions: Integers, deltas: Floats) -> _Targets:
+        """A window's targets by token id."""
+        keys = window.ids[positions - window.start]
+        for key, at in zip(*np.unique(keys, return_index=True), strict=True):
+            if window.text is not None and int(key) not in self._texts:
+                place = positions[at] - window.start
+                first, end = window.char_start[place], window.char_end[place]
+                self._texts[int(key)] = window.text[first:end]
+        return keys, np.full(len(keys), window.window), positions, deltas
+
+    def _spans(self, window: WindowTokens, positions: Integers, deltas: Floats) -> _Targets:
+        """A window's words by their numbers: those all of whose tokens are targets."""
         if window.text is None:
-            return
-        for key, position in zip(tokens["key"], tokens["position"], strict=True):
-            if key not in self._texts:
-                self._texts[key] = window.texts[position - window.start] or ""
+            return NONE, NONE, NONE, NONE.astype(np.float64)
         spans = window.words
-        whole = np.flatnonzero((spans[:, 0] >= 0) & (spans[:, 1] < len(window.text)))
+        inside = np.flatnonzero((spans[:, 0] >= 0) & (spans[:, 1] < len(window.text)))
         delta = np.full(len(window), np.nan)
-        delta[places] = deltas
-        starts, first, word = np.unique(spans[whole, 0], return_index=True, return_inverse=True)
-        sums = np.bincount(word, delta[whole], minlength=len(starts)).astype(np.float64)
-        measured = ~np.isnan(sums)  # a token that is no target here leaves its word out
-        first = whole[first][measured]
+        delta[positions - window.start] = deltas
+        starts, first, word = np.unique(spans[inside, 0], return_index=True, return_inverse=True)
+        total = np.bincount(word, delta[inside], minlength=len(starts)).astype(np.float64)
+        whole = ~np.isnan(total)  # a token that is no target leaves its word out
+        first = inside[first][whole]
         numbers = [
             self._words.setdefault(window.text[start:end], len(self._words))
             for start, end in spans[first].tolist()
         ]
         keys = np.array(numbers, dtype=np.int64)
-        words = _summed(keys, first + window.start, sums[measured], *where)
-        self._found["word"].append(words)
+        return keys, np.full(len(keys), window.window), first + window.start, total[whole]
 
 
 def _deltas(
-    run: OpenRun, condition: str, span: Mapping[str, int]
+    run: OpenRun, condition: str, span: Mapping[str, int], documents: Sequence[str]
 ) -> dict[tuple[str, int], tuple[Integers, Floats]]:
     """Positions and mean deltas (nats) of the targets at some distances, by window.
 
@@ -258,35 +332,16 @@ def _deltas(
             SELECT document, "window", position, avg(delta) AS delta FROM targets
             WHERE condition = $condition AND NOT grey
                 AND distance >= $distance_from AND distance < $distance_to
+                AND document IN (SELECT unnest($documents))
             GROUP BY ALL
         ) GROUP BY ALL""",
-        {"condition": condition, **span},
+        {"condition": condition, **span, "documents": list(documents)},
     )
     found = {}
     while some := rows.fetchmany(BATCH):
         for document, number, positions, deltas in some:
             found[document, number] = np.array(positions, np.int64), np.array(deltas, np.float64)
     return found
-
-
-def _summed(
-    keys: Integers, positions: Integers, deltas: Floats, document: int, window: int
-) -> pd.DataFrame:
-    """A row a key: how often it occurs, its sum, and its largest delta with its position."""
-    order = np.lexsort((positions, -deltas, keys))
-    keys, positions, deltas = keys[order], positions[order], deltas[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return pd.DataFrame(
-        {
-            "key": keys[first].astype(np.int32),
-            "document": np.int32(document),
-            "window": np.int32(window),
-            "occurrences": np.diff(first, append=len(keys)).astype(np.int32),
-            "delta_sum": np.add.reduceat(deltas, first) if len(first) else deltas,
-            "largest": deltas[first].astype(np.float32),
-            "position": positions[first].astype(np.int32),
-        }
-    )
 
 
 def _spelled(found: _Occurrences, kind: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -350,13 +405,12 @@ def _places(
     placed = [
         (row, place, delta) for row in rows for place, delta in found.places(kind, row["key"])
     ]
-    around = _around(run, [place for _, place, _ in placed], kind)
     cells = [
         [
             f"{place.document}, token {place.position:,}",
             _quoted(row),
             decimals(delta),
-            around.get(place, ""),
+            _around(run, place, str(row["text"])),
         ]
         for row, place, delta in placed
     ]
@@ -368,27 +422,13 @@ def _places(
     )
 
 
-def _around(run: OpenRun, places: Sequence[Place], kind: str) -> dict[Place, str]:
-    """The text around some words or tokens, which stand in brackets; nothing without text."""
-    wanted: dict[tuple[str, int], list[Place]] = {}
-    for place in places:
-        wanted.setdefault((place.document, place.window), []).append(place)
-    texts = {}
-    for window in _windows(run):
-        for place in wanted.get((window.document, window.window), []):
-            if window.text is None:
-                continue
-            at = place.position - window.start
-            token = window.char_start[at], window.char_end[at]
-            first, end = window.words[at].tolist() if kind == "word" else token
-            before = window.text[max(0, first - AROUND) : first]
-            behind = window.text[end : end + AROUND]
-            text = f"{before}[{window.text[first:end]}]{behind}"
-            texts[place] = one_line(text, 2 * AROUND + LONGEST + 2)
-    return texts
-
-
-def _windows(run: OpenRun) -> Iterator[WindowTokens]:
-    """All windows of a run; nothing that is asked of them here looks types up in the data."""
-    for windows in batches(run, TokenCounts(NONE, NONE)):
-        yield from windows
+def _around(run: OpenRun, place: Place, written: str) -> str:
+    """The text around a word or a token, which stands in brackets; nothing without text."""
+    window = read_window(run.connection, place.document, place.window)
+    if window is None or window.text is None:
+        return ""
+    start = int(window.char_start[place.position - window.start])
+    first = max(start, window.text.find(written, start))
+    end = first + len(written)
+    before, behind = window.text[max(0, first - AROUND) : first], window.text[end : end + AROUND]
+    return one_line(f"{before}[{written}]{behind}", 2 * AROUND + LONGEST + 2)

@@ -31,6 +31,11 @@ _BEHIND_PADDING = (
 )
 """Families that count positions from behind the id of the padding token."""
 _COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
+_ONE_BY_ONE = ("llama", "mistral", "qwen2", "qwen3")
+"""Families whose tensors transformers takes from a GGUF file one by one, by a table of names; of
+others it joins or renames some, and nobody can tell what was left."""
+_COMPUTED = ("rope_freqs.weight",)
+"""Tensors of GGUF files that a model computes by itself."""
 _NAMED = 3  # weights that a message names
 _WARNINGS = "warnings.json"  # beside converted weights: what was warned of while converting
 
@@ -66,7 +71,7 @@ class ModelSource:
         text = self.config.get_text_config()
         given = [getattr(text, name, None) for name in POSITIONS]
         unused = int(text.pad_token_id or 0) + 1 if text.model_type in _BEHIND_PADDING else 0
-        return next((int(value) - unused for value in given if value), None)
+        return next((int(value) - unused for value in given if value and value > 0), None)
 
     @property
     def trained_length(self) -> int | None:
@@ -224,7 +229,11 @@ def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any,
             f"{tuple(asked)}); allowed: weights of the shapes that its config.json asks for"
         )
     left = sorted(loaded["unexpected_keys"])
-    return model, [f"the checkpoint holds {_listed(left)} that {name} has not"] if left else []
+    return model, [_left_over(left, model)] if left else []
+
+
+def _left_over(keys: list[str], model: Any) -> str:
+    return f"the checkpoint holds {_listed(keys)} that {type(model).__name__} has not"
 
 
 def _unconverted(error: Exception) -> list[str]:
@@ -246,7 +255,10 @@ def _listed(keys: list[str]) -> str:
 def _refuse_counts(path: str, config: Any) -> None:
     """Refuse a configuration whose counts are none."""
     text = config.get_text_config()
+    written = text.to_dict()
     for name in _COUNTS:
+        if name in POSITIONS and name not in written:
+            continue  # a property of the class: XLNet's says -1 where nothing limits it
         value = getattr(text, name, None)
         if isinstance(value, int) and value < 1:
             raise UsageError(
@@ -374,8 +386,23 @@ def _convert(location: Location, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if left := _unused_tensors(location, model):
+        unexpected.append(_left_over(left, model))
     said = json.dumps([*warnings, *unexpected])
     (folder / _WARNINGS).write_text(said, encoding="utf-8")
+
+
+def _unused_tensors(location: Location, model: Any) -> list[str]:
+    """Tensors of a GGUF file that transformers left out, which it does without a word."""
+    if model.config.model_type not in _ONE_BY_ONE:
+        return []
+    from gguf import GGUFReader
+    from transformers import modeling_gguf_pytorch_utils as converter
+
+    processor = converter.TensorProcessor()
+    known = converter.get_gguf_hf_weights_map(model, processor)
+    names = (tensor.name for tensor in GGUFReader(location.file).tensors)
+    return sorted(name for name in names if name not in known and name not in _COMPUTED)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -176,13 +176,15 @@ class _Plan:
 def _plans(charts: Sequence[Chart], width: float, height: float | None) -> list[_Plan]:
     """A plan for each of several charts below one another; they share a height that is given."""
     titles = _titles(charts, width)
-    plans = [_plan(chart, title, width) for chart, title in zip(charts, titles, strict=True)]
+    across = min(style.across(chart, width) for chart in charts)  # they are aligned
+    both = zip(charts, titles, strict=True)
+    plans = [_plan(chart, title, width, across) for chart, title in both]
     if height is None:
         return plans
     needed = sum(plan.height for plan in plans)
     heights = [height * plan.height / needed for plan in plans]
     whole = zip(charts, titles, heights, strict=True)
-    plans = [_plan(chart, title, width, high) for chart, title, high in whole]
+    plans = [_plan(chart, title, width, across, high) for chart, title, high in whole]
     if any(plan.body < LOWEST for plan in plans):
         least = height + sum(max(0, LOWEST - plan.body) for plan in plans)
         raise UsageError(
@@ -192,9 +194,11 @@ def _plans(charts: Sequence[Chart], width: float, height: float | None) -> list[
     return plans
 
 
-def _plan(chart: Chart, title: Sequence[str], width: float, height: float | None = None) -> _Plan:
+def _plan(
+    chart: Chart, title: Sequence[str], width: float, across: float, height: float | None = None
+) -> _Plan:
     """The legend inside of the axes where it has room, else below them."""
-    across, above = style.across(chart, width), style.LINE * len(title)
+    above = style.LINE * len(title)
     entries = legend_entries(chart)
     body = _body(chart) if height is None else height - above
     place = _legend_place(chart, entries, across, body)

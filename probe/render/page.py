@@ -29,8 +29,9 @@ from probe.results.folder import unique_labels
 _STYLES = ("colours.css", "page.css", "tables.css", "explorer.css", "print.css")
 _SCRIPTS = ("losses.js", "explorer.js", "page.js")
 _PARTED = re.compile(r"(\S+(?: [^\s(]+){0,2}) (\([^()]{1,40}\))")
-"""A cell of a value and what stands in brackets behind it: between them, and there alone, it may
-be broken."""
+"""A cell of a value and what stands in brackets behind it."""
+WIDE = 22
+"""Characters of the longest interval."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +217,17 @@ def _linked(table: Table, links: Mapping[Place, str]) -> Table:
 
 
 def _cell(text: str) -> str:
-    """A cell; one of a value and its interval is broken between the two, if at all."""
+    """A cell; one of a value and its interval is broken between the two, if at all.
+
+    What is longer than an interval may be broken anywhere.
+    """
     parts = None if isinstance(text, Markup) else _PARTED.fullmatch(text)
     if parts is None:
         return text
-    return Markup(" ").join(element("span", part) for part in parts.groups())
+    return Markup(" ").join(
+        element("span", part, class_="loose" if len(part) > WIDE else None)
+        for part in parts.groups()
+    )
 
 
 @cache

@@ -27,6 +27,9 @@ from probe.text import shown
 _LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
 _EARLIER = {"patterns": "dense"}
 """What folders are that were written before a key came in."""
+_NESTED = ("data", "windows", "protocol")
+SHORT = 60
+"""Characters of a value that a refusal shows."""
 
 
 def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
@@ -107,16 +110,26 @@ def _refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
 def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
     """Refuse a folder of another identity."""
     before = _EARLIER | before
-    differ = [
-        f"{key} was {shown(before.get(key))}, is {shown(value)}"
-        for key, value in mine.items()
-        if before.get(key) != value
-    ]
+    # The runs of targets follow from windows and protocol: they are news where nothing else is.
+    differ = [line for key in mine if key != "runs" for line in _changes(key, before, mine)]
+    if not differ and before.get("runs") != mine["runs"]:
+        differ = ["the protocol, in this version, has other boundaries and targets"]
     if differ:
         raise UsageError(
             f"{folder} holds another run: {'; '.join(differ)}; "
             "choose another name, or remove the folder"
         )
+
+
+def _changes(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs under a key, by the keys below it where both hold some."""
+    was, value = before.get(key), now.get(key)
+    if was == value:
+        return []
+    if isinstance(was, dict) and isinstance(value, dict) and key in _NESTED:
+        keys = dict.fromkeys([*was, *value])
+        return [f"{key}.{line}" for inner in keys for line in _changes(inner, was, value)]
+    return [f"{key} was {shown(was, SHORT)}, is {shown(value, SHORT)}"]
 
 
 def _with_code(

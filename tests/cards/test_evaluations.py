@@ -86,17 +86,19 @@ def test_names_of_the_hub(tmp_path: Path) -> None:
         EXAMPLE,
         tmp_path,
         model={"path": "org/model", "revision": "a" * 40},
-        config={"data": {"path": "org/data", "split": "test"}},
+        config={"data": {"path": "org/data", "split": "test", "revision": "b" * 40}},
     )
     run, card = opened_with_card(folder)
     with run:
         record = every_eval_ever(run, card)
         (entry,) = eval_results(run, card, task_id="reach")
+        (other,) = eval_results(run, card, task_id="reach", dataset_id="org/other")
     jsonschema.validate(record, SCHEMA)
     assert record["model_info"]["id"] == "org/model"
     source = record["evaluation_results"][0]["source_data"]
     assert (source["source_type"], source["hf_repo"]) == ("hf_dataset", "org/data")
-    assert entry["dataset"] == {"id": "org/data", "task_id": "reach"}
+    assert entry["dataset"] == {"id": "org/data", "task_id": "reach", "revision": "b" * 40}
+    assert other["dataset"] == {"id": "org/other", "task_id": "reach"}
 
 
 def test_eval_results() -> None:

@@ -171,3 +171,23 @@ def test_values_of_columns(with_text: bool, tmp_path: Path) -> None:
         path.name for path in copy.rglob("*") if path.is_file() and b"Smith" in path.read_bytes()
     }
     assert told == ({"run.json", "summary.json"} if with_text else set())
+
+
+@pytest.mark.parametrize("with_text", [False, True])
+def test_files_that_tell_of_the_text(with_text: bool, tmp_path: Path) -> None:
+    """All of them go, or none does and the reason names the option; an unknown file never goes."""
+    folder = copied(RUNS / "few", tmp_path)
+    known = {
+        *("far_words.csv", "classes.csv", "classes.parquet", "findings.json", "report.html"),
+        *("frequencies.parquet", "notes.txt"),
+    }
+    for name in known:
+        (folder / name).touch()
+    whole = of_run(folder, with_text=with_text)
+    told = known - {"notes.txt"}
+    assert known & {item.path for item in whole.items} == (told if with_text else set())
+    reasons = dict(whole.left_out)
+    assert reasons["notes.txt"] == "no file of the results that is known"
+    assert {name for name in told if "(--with-text)" in reasons.get(name, "")} == told - {
+        item.path for item in whole.items
+    }

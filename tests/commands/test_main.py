@@ -272,10 +272,13 @@ def test_quiet_is_no_secret(run: Path) -> None:
 @pytest.mark.filterwarnings("always")
 def test_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records of libraries from a level on are lines that no name can hide in; then all is gone."""
+    loud = logging.getLogger("loud")
+    loud.setLevel(logging.DEBUG)
 
     def speaks(**_: object) -> None:
         logging.getLogger("httpx").info("GET \x1b[2J\nError: all is lost")
         logging.getLogger("httpx").debug("no news")
+        loud.warning("louder than the root")
         warnings.warn("old", FutureWarning, stacklevel=1)
         _visible.note("ours")
 
@@ -287,8 +290,9 @@ def test_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
     line = r"info: httpx: GET \x1b[2J Error: all is lost"
     found = probe("list", "--log-level", "info").stderr.splitlines()
     assert found[0] == line
-    assert found[1].startswith("warning: py.warnings: ")
-    assert found[2:] == ["note: ours"]
+    assert found[1] == "warning: loud: louder than the root"
+    assert found[2].startswith("warning: py.warnings: ")
+    assert found[3:] == ["note: ours"]
     assert "no news" in probe("--log-level", "debug", "list").stderr
     assert probe("--log-level", "debug", "list", "--log-level", "error").stderr == ""
     assert probe("list", "--quiet").stderr == ""

@@ -152,7 +152,7 @@ def test_the_page_elsewhere(blocked: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "page.html"
     result = report(blocked, "--output", page)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("tiny-model on made-up uses")
+    assert result.stdout.startswith("tiny-model on made-up: ")
     assert f"Page: {page}\n" in result.stdout
     assert "Numbers:" not in result.stdout
     assert "Figure:" not in result.stdout
@@ -168,7 +168,7 @@ def test_the_page_there(blocked: Path) -> None:
     """The page that was asked for cannot be written: answer and notes first, then status 1."""
     result = report(blocked)
     assert result.exit_code == 1
-    assert result.stdout.startswith("tiny-model on made-up uses")
+    assert result.stdout.startswith("tiny-model on made-up: ")
     assert len(notes(result)) == len(FILES) + 1
     assert result.stderr.splitlines()[-1] == (
         f"Error: cannot write {blocked / 'report.html'}: Is a directory"

@@ -209,7 +209,7 @@ def test_full_disk(finished: Finished, tmp_path: Path, monkeypatch: pytest.Monke
         patch.setattr(pq.ParquetWriter, "write_table", full_at_the_third)
         line = last_line(probe("run", finished.config, "--results", results), 1)
     assert line.startswith(f"no space left for {results / 'tiny' / 'scores'}")
-    assert "start the same command again" in line
+    assert "run the same command again" in line
     whole = parts(finished.folder)
     kept = parts(results / "tiny")
     assert len(kept) == 2

@@ -201,8 +201,8 @@ def test_counts_and_lengths_by_value(run):
 # -- charts ---------------------------------------------------------------------------------------
 
 
-def chart_of(run, curves, contexts=None, name="frequency", condition="truncate", **more):
-    return class_chart(run, found_in(contexts, curves), name, condition, **more)
+def chart_of(run, curves, contexts=None, name="frequency", condition="truncate"):
+    return class_chart(run, found_in(contexts, curves), name, condition)
 
 
 def texts(chart):
@@ -211,19 +211,20 @@ def texts(chart):
 
 
 def test_a_class_is_drawn_with_its_answers(run):
-    """A line a value, its length at the tolerance; what has no answer there is grey."""
+    """A line a value, its length at the tolerance; grey without one there, none without any."""
     curves = curves_of(["top", "rest", "few"])
     answers = contexts_of(
         {"top": (64, 32, 128), "rest": (64, 32, 128), "few": (None,) * 3, "absent": (None,) * 3},
         "frequency",
         tolerance="2%",
     )
-    chart = chart_of(run, curves, answers)
+    elsewhere = contexts_of({"few": (64, 32, 128)}, "frequency", tolerance="5%")
+    chart = chart_of(run, curves, pd.concat([answers, elsewhere]))
     assert texts(chart) == [
         "top: <top>",
         "rest: <rest>",
         "few: unresolved",
-        "absent: unresolved",
+        "not drawn: absent",
     ]
     assert [line.role for line in chart.series] == ["series", "series", "grey"]
     assert [rule.label for rule in chart.rules] == ["2 %"]
@@ -234,7 +235,7 @@ def test_a_class_is_drawn_with_its_answers(run):
         np.testing.assert_array_equal(line.x, (ends[0] + ends[1] - 1) / 2)
         assert (line.low is None) == (value == "few")
     assert chart.heading == [run.model, run.data, "frequency: truncate"]
-    assert "few" not in texts(chart_of(run, curves, answers, without=("few", "absent")))
+    assert texts(chart_of(run, curves, answers))[2:] == ["not drawn: few, absent"]
 
 
 def test_classes_without_contexts_have_no_lengths(run):
@@ -257,7 +258,7 @@ def test_of_many_values_those_with_most_targets_are_drawn(run):
     ]
     assert len(chart.series) == LOOKS
     assert all(line.low is None for line in chart.series)  # bands would hide one another
-    assert "3 more values are in the table only." in chart.how
+    assert "2 more values are in the table only." in chart.how
     assert len(chart.tables[0].rows) == 9 * (len(EDGES) - 1)
 
 

@@ -1,6 +1,7 @@
 """The answer: its sentence, basis, table and chart, and the files that hold its numbers."""
 
 import json
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,21 @@ def run(tmp_path_factory):
     groups = ("novel", "essay")
     simulation = Simulation(CURVES, groups=groups, boundaries=(100, 256), reach=256)
     return written(write_run(path, simulation), classes=["kind"])
+
+
+def test_a_condition_looks_the_same_in_every_chart(run):
+    """Also where others are left out of a chart, or its name is the first of two."""
+    looks, titles = defaultdict(set), defaultdict(set)
+    for chart in (chart for finding in by_id(run).values() for chart in finding.charts):
+        for series in chart.series:
+            name = series.name.partition(" − ")[0]
+            if name in CURVES:
+                looks[name].add(series.appearance)
+                titles[name].add(chart.title)
+    assert "Ablated information by distance" in titles["shuffle"]
+    assert all(len(found) >= 3 for found in titles.values())
+    assert [len(found) for found in looks.values()] == [1, 1, 1]
+    assert len(set.union(*looks.values())) == 3
 
 
 def test_the_planted_lengths_are_told(run):

@@ -12,7 +12,7 @@ from scipy import stats
 from simulated import Simulation, rows_of, write_run
 
 from probe.findings.base import findings
-from probe.findings.far_words import COLUMNS, DOCUMENTS, OCCURRENCES, far_distances, ranked
+from probe.findings.far_words import COLUMNS, DOCUMENTS, MOMENTS, OCCURRENCES, far_distances, ranked
 from probe.findings.table import Place
 
 PIECES = [" the", " cat", "fish", "\n", ".", " do", "ing", " a", "'s", " zeb", "ra", " once"]
@@ -199,9 +199,12 @@ def test_without_text_tokens_have_numbers(tmp_path):
 def test_documents_that_agree_by_chance_do_not_lead():
     """A key whose two documents are equal has the error of as many occurrences of any key."""
     rng = np.random.default_rng(0)
-    rows = [(key, document, 2, 2 * rng.normal(0, 1)) for key in range(40) for document in range(5)]
-    rows += [(99, document, 2, 1.0) for document in range(2)]
-    frame = pd.DataFrame(rows, columns=["key", "document", "occurrences", "delta_sum"])
+    totals = {key: 2 * rng.normal(size=5) for key in range(40)} | {99: np.ones(2)}
+    moments = {
+        key: (2 * len(s), len(s), s.sum(), (s**2).sum(), 2 * s.sum(), 4 * len(s))
+        for key, s in totals.items()
+    }
+    frame = pd.DataFrame.from_dict(moments, orient="index", columns=MOMENTS)
     found = ranked(frame, 0.95).set_index("key")
     assert found.loc[99, "mean"] == 0.5
     assert found.loc[99, "standard_error"] > 0.4

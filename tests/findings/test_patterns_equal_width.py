@@ -94,7 +94,7 @@ def test_it_is_printed_kept_and_drawn(folder):
     np.testing.assert_allclose(read_csv(folder / "beside.csv")["delta"], rows["delta"], rtol=1e-6)
     assert [each.file for each in one.charts] == ["tradeoff", "beside"]
     drawn = one.charts[1]
-    assert drawn.title.startswith("A window of attention beside")
+    assert drawn.title.startswith("A window of attention against")
     assert [series.name for series in drawn.series] == [ATTENTION, "truncate", "hide"]
     assert list(drawn.x.ticks) == list(WIDTHS[:2])
     assert all(series.joined and series.barred for series in drawn.series)

@@ -105,7 +105,7 @@ def test_a_planted_law_is_found_in_rows(made_up):
     short = intact_positions(
         made_up(lambda p: 2 + 400 * p**-0.9, first=1000, last=2000, spread=0.01)
     )
-    assert "too few octaves to tell floor from exponent" in short.text
+    assert "too few octaves to separate floor and exponent" in short.text
 
 
 def test_a_loss_that_does_not_fall_has_no_law(made_up):

@@ -239,7 +239,7 @@ def test_the_chart_shows_accuracy_and_chance(run, opened):
     assert [(rule.at, rule.label, rule.named) for rule in drawn.rules] == [
         (0.25, "chance, 25.0 %", True)
     ]
-    assert list(drawn.heading) == ["made-up", "continuations of 10 tokens among 4"]
+    assert list(drawn.heading) == ["made-up", "choice among 4 continuations of 10 tokens"]
     ((_, both),) = plot([run, opened("other", name="other", model="two", seed=1)])
     assert [line.name for line in both.series] == ["simulated: tiny-model", "other: two"]
     assert len(both.rules) == 1

@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,9 +20,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
     no_network,
     text_folder,
 )
-from transformers import AutoModelForCausalLM, RobertaConfig
+from transformers import AutoModelForCausalLM, RobertaConfig, XLNetConfig, XLNetLMHeadModel
 
 from probe.commands.main import group
+from probe.engine.selfcheck import check
 from probe.errors import ProbeError, UsageError
 from probe.models import load
 from probe.models.causal import CausalModel
@@ -145,7 +147,7 @@ def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names |= {"mlp.": "ffn_", "input_layernorm": "attn_norm"}
     names |= {"post_attention_layernorm": "ffn_norm", "_proj": ""}
 
-    def write(file: Path, *without: str) -> str:
+    def write(file: Path, *without: str, more: Sequence[str] = ()) -> str:
         writer = gguf.GGUFWriter(str(file), "llama")
         writer.add_block_count(2)
         writer.add_context_length(64)
@@ -164,6 +166,8 @@ def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 name = name.replace(ours, theirs)
             if name not in without:
                 writer.add_tensor(name, weight.numpy())
+        for name in more:
+            writer.add_tensor(name, np.ones(4, dtype=np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -179,6 +183,11 @@ def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(load, "_weights", noted)
         open_source(whole)
     assert load_model(open_source(whole), device="cpu").warnings == ("a note on whole.gguf",)
+    more = write(tmp_path / "more.gguf", more=("blk.0.attn_sinks.weight", "rope_freqs.weight"))
+    (line,) = load_model(open_source(more), device="cpu").warnings
+    assert line == (
+        "the checkpoint holds 1 weight (blk.0.attn_sinks.weight) that LlamaForCausalLM has not"
+    )
     lacking = write(tmp_path / "lacking.gguf", "blk.1.ffn_up.weight")
     with pytest.raises(UsageError, match=r"lacking\.gguf': the checkpoint lacks 1 weight \(model"):
         open_source(lacking)
@@ -261,3 +270,14 @@ def test_trained_length(config: dict[str, Any], expected: int, folder: Path) -> 
     """It is the model's positions, or their number before they were rescaled."""
     source: ModelSource = open_source(str(spoil(folder, **config)))
     assert source.trained_length == expected
+
+
+def test_xlnet(tmp_path: Path) -> None:
+    """Positions of −1 are no limit; what is wrong with the model is something else."""
+    config = XLNetConfig(vocab_size=64, d_model=16, n_layer=1, n_head=2, initializer_range=0.5)
+    XLNetLMHeadModel(config).save_pretrained(tmp_path)
+    source = open_source(str(tmp_path))
+    assert source.positions is None
+    model = load_model(source, dtype="float32", device="cpu")
+    with pytest.raises(ProbeError, match="sees what follows a token"):
+        check(model, np.arange(64)).refuse_acausal(model)

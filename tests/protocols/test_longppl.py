@@ -338,7 +338,7 @@ def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
     after = parts(folder)
     assert {name: after[name] for name in before} == before
     assert scores(folder).document.nunique() == len(LENGTHS)
-    with pytest.raises(UsageError, match=r"holds another run: protocol was .*runs was"):
+    with pytest.raises(UsageError, match=r"another run: protocol\.stride was \d+, is 16; choose"):
         score(content, tmp_path, protocol__stride=16)
 
 

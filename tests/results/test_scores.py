@@ -250,7 +250,7 @@ def test_full_disk(tmp_path: Path) -> None:
     )
     told, after, later = done.stdout.splitlines()
     assert told.startswith(f"no space left for {place}")
-    assert "start the same command again" in told
+    assert "run the same command again" in told
     assert (after, later) == ("2", "3")
 
 

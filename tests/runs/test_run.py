@@ -519,13 +519,13 @@ def files(folder: Path) -> dict[Path, bytes]:
     ("changes", "words"),
     [
         ({"seed": 1}, ["seed was 0, is 1"]),
-        ({"windows__length": 72}, ["windows was {'length': 64", "is {'length': 72"]),
-        ({"protocol__reach": 31}, ["protocol was", "'reach': 32", "'reach': 31"]),
-        ({"protocol": GRID}, ["protocol was {'kind': 'sweep'", "is {'kind': 'grid'"]),
+        ({"windows__length": 72}, ["windows.length was 64, is 72"]),
+        ({"protocol__reach": 31}, ["protocol.reach was 32, is 31"]),
+        ({"protocol": GRID}, ["protocol.kind was 'sweep', is 'grid'; protocol"]),
         ({"first_token": "none"}, ["first_token was 'keep', is 'none'"]),
         ({"measures": ["nll", "kl"]}, ["measures was ['nll'], is ['kl', 'nll']"]),
         ({"model__dtype": "bfloat16"}, ["dtype was 'float32', is 'bfloat16'"]),
-        ({"data__text_column": "text", "data__group_column": "text"}, ["data was", "is"]),
+        ({"data__group_column": "text"}, ["run: data.group_column was None, is 'text'; choose"]),
         ({"seed": 1, "first_token": "none"}, ["seed was 0, is 1; first_token was"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -560,7 +560,7 @@ def test_other_boundaries(small: dict[str, Any], finished: Path, tmp_path: Path)
     record = json.loads(path.read_text(encoding="utf-8"))
     record["identity"]["runs"][0][0] -= 1
     path.write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(UsageError, match="holds another run: runs was"):
+    with pytest.raises(UsageError, match="holds another run: the protocol, in this version"):
         score(small, tmp_path)
 
 
