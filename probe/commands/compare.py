@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands._visible import say
+from probe.commands._visible import print_json, say
 from probe.commands.options import (
     FIGURES,
     FOLDERS,
@@ -103,9 +103,9 @@ def command(
         else:
             _say_findings(opened, full)
         if csv is not None:
-            _write_table(opened, csv)
+            _write_table(opened, csv, err=form is not None)
         if figure is not None:
-            _draw(opened, figure)
+            _draw(opened, figure, err=form is not None)
 
 
 def _form(form: str | None, as_json: bool, full: bool) -> str | None:
@@ -165,11 +165,10 @@ def _say_cells(
     from probe.render.table_formats import latex, markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text
-    from probe.text import json_text
 
     if form == "json":
         both = compare(*runs) if len(runs) == 2 else None
-        say(json_text(comparison_record(runs, value, both), ascii_only=True).rstrip("\n"))
+        print_json(comparison_record(runs, value, both))
         return
     if form == "csv":
         found = cells(runs, value)
@@ -188,16 +187,17 @@ def _visible(cell: object) -> object:
     return printable(cell) if isinstance(cell, str) else cell
 
 
-def _write_table(runs: Sequence["OpenRun"], path: Path) -> None:
+def _write_table(runs: Sequence["OpenRun"], path: Path, *, err: bool) -> None:
+    """The table of runs as a file; where it is goes where it stands in nothing's way."""
     from probe.findings.compare.finding import run_table
     from probe.results.files import csv_text, write_bytes
 
     table = csv_text(run_table(runs), digits=None)
     write_bytes(path, table.encode("utf-8", "backslashreplace"))
-    say(f"\nTable: {path}")
+    say(f"\nTable: {path}", err=err)
 
 
-def _draw(runs: Sequence["OpenRun"], path: Path) -> None:
+def _draw(runs: Sequence["OpenRun"], path: Path, *, err: bool) -> None:
     """The curves of all runs; there is no figure where no run has a length."""
     from probe.findings.compare.finding import curves_chart
     from probe.findings.compare.panels import panels
@@ -208,4 +208,4 @@ def _draw(runs: Sequence["OpenRun"], path: Path) -> None:
         return
     several = len({run.data for run in runs if run.contexts}) > 1
     (file,) = save(panels(runs) if several else drawing, *parted(path))
-    say(f"\nAll runs: {file}")
+    say(f"\nAll runs: {file}", err=err)

@@ -73,7 +73,7 @@ def test_a_sentence_and_one_screen_come_first(folders):
     found = probe(folders[0], folders[3])
     assert found.exit_code == 0, found.output
     lines = found.stdout.splitlines()
-    assert lines[0].startswith("At distances of 16–127 tokens under truncate, B − A is 0 nats a")
+    assert lines[0].startswith("At distances of 16–127 tokens under truncate, B − A is 0 nats per")
     assert "\nA: first, tiny-model on made-up\nB: evil\\x1b[31m\\u202ename, " in found.stdout
     assert "\nintact     3.238   3.238   0 (0 to 0)\n" in found.stdout
     assert lines[-1].endswith(": --full")
@@ -108,7 +108,7 @@ def test_cells_are_printed_in_other_forms(folders, form):
     """The tables alone, for a paper or a program."""
     found = probe(*folders[:3], "--format", form, "--value", "delta@20")
     assert found.exit_code == 0, found.output
-    caption = "Delta (nats a token) at 16–31 tokens under truncate, with its 95 % interval"
+    caption = "Delta (nats per token) at 16–31 tokens under truncate, with its 95 % interval"
     start = {
         "md": f"{caption}\n\n| model",
         "latex": f"% {caption}\n\\begin{{tabular}}{{lr}}",
@@ -118,7 +118,7 @@ def test_cells_are_printed_in_other_forms(folders, form):
     assert found.stderr == ""
 
 
-def test_json_is_what_its_schema_says(folders):
+def test_json_is_what_its_schema_says(folders, tmp_path):
     """Of one run, of two with their difference, of many; everything of a name is escaped."""
     schema = json.loads((SCHEMAS / "compare.json").read_text("utf-8"))
     Draft202012Validator.check_schema(schema)
@@ -133,7 +133,8 @@ def test_json_is_what_its_schema_says(folders):
         check.validate(content)
         assert len(content["runs"]) == len(runs)
         assert (content["difference"] is None) == (len(runs) != 2)
-    said = json.loads(probe(*folders[:2], "--format", "json", "--value", "delta@9").stdout)
+    more = ("--csv", tmp_path / "runs.csv", "--figure", tmp_path / "all.svg")
+    said = json.loads(probe(*folders[:2], "--json", "--value", "delta@9", *more).stdout)
     check.validate(said)
     assert said["value"] == "delta@9"
     assert {cell["kind"] for cell in said["cells"]} == {"delta"}

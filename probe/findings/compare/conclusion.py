@@ -225,7 +225,7 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
 def _losses(comparison: Comparison, caption: str, rows: pd.DataFrame) -> Table:
     """The intact losses and what conditions add, side by side."""
     losses = comparison.losses
-    intact = next(iter(records(losses)), None)  # nats a token, where both have the same tokens
+    intact = next(iter(records(losses)), None)  # nats per token, where both have the same tokens
     cells = [["intact", *_sides(intact, "{:.3f}".format)]] if intact else []
     names = in_order(rows["condition"].astype(str))
     for name in names[:CONDITIONS]:

@@ -28,8 +28,8 @@ CELL_COLUMNS = (
     *("value", "low", "high", "reach", "text"),
 )
 """Columns of the cells. ``row`` names the line of the table. ``at`` is a tolerance or an octave,
-``kind`` as in ``EffectiveContext``, or ``delta``. Lengths are in tokens, deltas in nats a token. A
-missing length lies beyond the reach (tokens), or is unresolved."""
+``kind`` as in ``EffectiveContext``, or ``delta``. Lengths are in tokens, deltas in nats per token.
+A missing length lies beyond the reach (tokens), or is unresolved."""
 BARE = ("protocol", "model revision", "dtype")
 """Settings whose value says by itself what it is; they name a row before others do."""
 

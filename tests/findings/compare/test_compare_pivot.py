@@ -119,7 +119,7 @@ def test_delta_has_a_table_of_its_own(folders):
     with opened(*folders) as runs:
         (table,) = together(runs, Value(16)).tables
         nothing = together(runs, Value(4096))
-    assert "Delta (nats a token) at 16–31 tokens under truncate" in table.caption
+    assert "Delta (nats per token) at 16–31 tokens under truncate" in table.caption
     assert table.rows[0][1].startswith("+0.287 (")
     assert "(" not in table.rows[0][2]
     assert not nothing.tables
