@@ -21,7 +21,7 @@ from probe.findings.compare.finding import run_table, table_finding
 from probe.render.figures import draw
 from probe.render.notebook import html
 from probe.render.terminal import text
-from probe.text import counted, shown
+from probe.text import counted, printable, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +170,7 @@ def run(
 
         def say(line: str) -> None:
             if progress:
-                bar.write(f"note: {line}", file=sys.stderr)
+                bar.write(f"note: {printable(line)}", file=sys.stderr)
 
         causal = None if model is None else CausalModel(model)
         with no_bars():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from probe.commands._visible import say
+from probe.commands._visible import print_json, say
 from probe.commands.options import FOLDERS, Choice, Target, command_lines
 
 FORMATS = ("md", "json", "eval-results", "every-eval-ever")
@@ -42,8 +42,6 @@ def command(
     The answer with its intervals, model, data, protocol, versions and self-check, a hash of the
     scored rows, and BibTeX of this tool and of the papers behind protocol and conditions.
     """
-    import json
-
     import yaml
 
     from probe.analysis.open_run import open_run
@@ -53,22 +51,26 @@ def command(
     from probe.errors import UsageError
     from probe.findings.base import findings
     from probe.results.files import write_bytes
+    from probe.text import json_text
 
     if form != "eval-results" and (dataset_id or task_id):
         raise UsageError("--dataset-id and --task-id need --format eval-results")
     with open_run(run, write=False) as opened:
         card = make_card(opened, findings(opened, brief=True))
+        record = None
         if form == "md":
             text = markdown(card)
-        elif form == "json":
-            text = json.dumps(card.record(), indent=1, ensure_ascii=False) + "\n"
         elif form == "eval-results":
             entries = evaluations.eval_results(opened, card, dataset_id=dataset_id, task_id=task_id)
-            text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+            # What is printed is made safe for a terminal, which would change a value of YAML.
+            text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=into is not None)
         else:
-            record = evaluations.every_eval_ever(opened, card)
-            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    if into is None:
+            made = form == "json"
+            record = card.record() if made else evaluations.every_eval_ever(opened, card)
+            text = json_text(record)
+    if into is None and record is not None:
+        print_json(record)
+    elif into is None:
         say(text.rstrip("\n"))
     else:
         write_bytes(into, text.encode("utf-8", "backslashreplace"))

@@ -17,6 +17,7 @@ from probe.commands.options import (
     labelled,
     parted,
     show_as,
+    with_json,
 )
 from probe.errors import UsageError
 from probe.text import printable, wrapped
@@ -55,7 +56,7 @@ FORMATS = ("text", "md", "latex", "csv", "json")
     type=Choice(FORMATS),
     help="Print models × data alone, like this; latex needs the package booktabs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@with_json("compare")
 @click.option(
     "--csv",
     type=Target(),
@@ -102,10 +103,11 @@ def command(
             _say_cells(opened, shown, condition, tolerance, form or "text", full)
         else:
             _say_findings(opened, full)
+        alone = form is not None  # what a program reads has no line of ours in it
         if csv is not None:
-            _write_table(opened, csv, err=form is not None)
-        if figure is not None:
-            _draw(opened, figure, err=form is not None)
+            say(f"\nTable: {_write_table(opened, csv)}", err=alone)
+        if figure is not None and (file := _draw(opened, figure)):
+            say(f"\nAll runs: {file}", err=alone)
 
 
 def _form(form: str | None, as_json: bool, full: bool) -> str | None:
@@ -187,17 +189,16 @@ def _visible(cell: object) -> object:
     return printable(cell) if isinstance(cell, str) else cell
 
 
-def _write_table(runs: Sequence["OpenRun"], path: Path, *, err: bool) -> None:
-    """The table of runs as a file; where it is goes where it stands in nothing's way."""
+def _write_table(runs: Sequence["OpenRun"], path: Path) -> Path:
     from probe.findings.compare.finding import run_table
     from probe.results.files import csv_text, write_bytes
 
     table = csv_text(run_table(runs), digits=None)
     write_bytes(path, table.encode("utf-8", "backslashreplace"))
-    say(f"\nTable: {path}", err=err)
+    return path
 
 
-def _draw(runs: Sequence["OpenRun"], path: Path, *, err: bool) -> None:
+def _draw(runs: Sequence["OpenRun"], path: Path) -> Path | None:
     """The curves of all runs; there is no figure where no run has a length."""
     from probe.findings.compare.finding import curves_chart
     from probe.findings.compare.panels import panels
@@ -205,7 +206,7 @@ def _draw(runs: Sequence["OpenRun"], path: Path, *, err: bool) -> None:
 
     drawing = curves_chart(runs)
     if drawing is None:
-        return
+        return None
     several = len({run.data for run in runs if run.contexts}) > 1
     (file,) = save(panels(runs) if several else drawing, *parted(path))
-    say(f"\nAll runs: {file}", err=err)
+    return file

@@ -1,6 +1,5 @@
 """LongPPL: the perplexity of the tokens that a long context helps (Fang et al. 2025)."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,8 @@ from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, Marks, register
 from probe.findings.key_tokens import QUANTILE_NAMES, KeyRule, Span, lsd_table, transfer
-from probe.findings.table import Table, decimals
-from probe.text import counted, printable, signed
+from probe.findings.table import Table, decimals, records
+from probe.text import counted, json_text, printable, signed
 
 BIAS = (
     "the scored model has chosen its own key tokens: LCL > {lcl} selects those that it"
@@ -250,7 +249,7 @@ def to_record(result: LongPPL) -> dict[str, Any]:
         "targets": result.targets,
         "documents": result.documents,
         "documents_with_keys": result.with_keys,
-        "lsd_by_distance": json.loads(result.by_distance.to_json(orient="records")),
+        "lsd_by_distance": records(result.by_distance),
         "warnings": result.warnings,
     }
 
@@ -263,7 +262,7 @@ def as_json(result: LongPPL, spans: Iterable[Span]) -> str:
         spans: Spans of the evaluator's key tokens.
     """
     record = {**to_record(result), "spans": [vars(span) for span in spans]}
-    return f"{json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)}\n"
+    return json_text(record)
 
 
 def _marks(run: OpenRun, rule: KeyRule) -> Marks:

@@ -32,7 +32,7 @@ def shortened(text: str, most: int = 30) -> str:
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """An element of SVG; *name* and the attributes' names are trusted, everything else is escaped.
+    """An element of SVG or HTML; all but its name and its attributes' names is escaped.
 
     Args:
         name: Name of the element.

@@ -22,7 +22,7 @@ _TEX = {
     "—": "---",
     "…": r"\dots{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",
 }
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~$#&!])")
 

@@ -71,3 +71,16 @@ def test_names_are_not_obeyed(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(record), "utf-8")
     head = good(probe("card", folder)).splitlines()[0]
     assert head == "# How far \\\\x1b\\[31mred\\\\n# \\<b\\>x\\</b\\> reads"
+
+
+def test_json_holds_what_no_terminal_shows(tmp_path: Path) -> None:
+    """A name with a soft hyphen is the same in what is printed and in a file."""
+    folder = Path(shutil.copytree(RUNS / "sweep", tmp_path / "sweep"))
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    record["model"]["name"] = "a\u00adb\u202e…"
+    (folder / "run.json").write_text(json.dumps(record), "utf-8")
+    printed, file = good(probe("card", folder, "--format", "json")), tmp_path / "card.json"
+    good(probe("card", folder, "--format", "json", "--into", file))
+    assert printed.isascii()
+    assert json.loads(printed) == json.loads(file.read_text("utf-8"))
+    assert json.loads(printed)["model"]["name"] == "a\u00adb\u202e…"

@@ -118,6 +118,17 @@ def test_cells_are_printed_in_other_forms(folders, form):
     assert found.stderr == ""
 
 
+def test_what_a_program_reads_stands_alone(folders, tmp_path):
+    """Where files are written too, standard error tells it."""
+    table, figure = tmp_path / "runs.csv", tmp_path / "curves.svg"
+    for form in (["--json"], ["--format", "json"], ["--format", "csv"]):
+        found = probe(*folders[:2], *form, "--csv", table, "--figure", figure)
+        assert found.exit_code == 0, found.output
+        assert found.stdout == probe(*folders[:2], *form).stdout
+        assert str(table) in found.stderr
+        assert str(figure) in found.stderr
+
+
 def test_json_is_what_its_schema_says(folders, tmp_path):
     """Of one run, of two with their difference, of many; everything of a name is escaped."""
     schema = json.loads((SCHEMAS / "compare.json").read_text("utf-8"))
