@@ -42,8 +42,6 @@ def command(
     The answer with its intervals, model, data, protocol, versions and self-check, a hash of the
     scored rows, and BibTeX of this tool and of the papers behind protocol and conditions.
     """
-    import json
-
     import yaml
 
     from probe.analysis.open_run import open_run
@@ -53,6 +51,7 @@ def command(
     from probe.errors import UsageError
     from probe.findings.base import findings
     from probe.results.files import write_bytes
+    from probe.text import json_text
 
     if form != "eval-results" and (dataset_id or task_id):
         raise UsageError("--dataset-id and --task-id need --format eval-results")
@@ -61,13 +60,13 @@ def command(
         if form == "md":
             text = markdown(card)
         elif form == "json":
-            text = json.dumps(card.record(), indent=1, ensure_ascii=False) + "\n"
+            text = json_text(card.record(), ascii_only=into is None)
         elif form == "eval-results":
             entries = evaluations.eval_results(opened, card, dataset_id=dataset_id, task_id=task_id)
             text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
         else:
             record = evaluations.every_eval_ever(opened, card)
-            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+            text = json_text(record, ascii_only=into is None)
     if into is None:
         say(text.rstrip("\n"))
     else:

@@ -71,3 +71,14 @@ def test_names_are_not_obeyed(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(record), "utf-8")
     head = good(probe("card", folder)).splitlines()[0]
     assert head == "# How far \\\\x1b\\[31mred\\\\n# \\<b\\>x\\</b\\> reads"
+
+
+@pytest.mark.parametrize("form", ["json", "every-eval-ever"])
+def test_json_stays_json(form: str, tmp_path: Path) -> None:
+    """What is printed is read back, whatever a name holds."""
+    folder = Path(shutil.copytree(RUNS / "sweep", tmp_path / "sweep"))
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    name = record["name"] = record["model"]["name"] = 'a\x7f"\x85\u202e\U000e0001\\'
+    (folder / "run.json").write_text(json.dumps(record), "utf-8")
+    said = json.loads(good(probe("card", folder, "--format", form)))
+    assert name in (said.get("run"), said.get("model_info", {}).get("name"))
