@@ -104,7 +104,8 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
         ascii_only: Whether all other characters are escaped: any terminal and encoding will do.
     """
     text = json.dumps(plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
-    return f"{text}\n"
+    # DEL is ASCII too, and json leaves it; nobody else may escape it as Python would.
+    return f"{text}\n".replace("\x7f", "\\u007f")
 
 
 def slug(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.api.texts import OTHER, Tokens, tokens_of
+from probe.api.texts import OTHER, Tokens, refuse_no_text, tokens_of
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, parse
 from probe.perturbations.samplers import FIXED, Sampler, stretch, unigram, vocabulary
@@ -18,6 +18,8 @@ from probe.render.markup import element, token_markup
 from probe.text import counted, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from probe.attention.hook import PatternHook
@@ -109,7 +111,7 @@ def perturb(
     text: str,
     condition: str,
     *,
-    tokenizer: "str | PreTrainedTokenizerBase | None" = None,
+    tokenizer: "str | Path | PreTrainedTokenizerBase | None" = None,
     boundary: int | None = None,
     seed: int = 0,
 ) -> Perturbed:
@@ -131,8 +133,8 @@ def perturb(
         The text under the condition, with what changed; shown with marks in a notebook.
 
     Raises:
-        UsageError: If the condition is not understood or limits attention, the text has fewer than
-            two tokens, or *boundary* leaves no far or no near one.
+        UsageError: If the condition is not understood or limits attention, the text is none or has
+            fewer than two tokens, or *boundary* leaves no far or no near one.
 
     Example:
         >>> import probe
@@ -144,6 +146,7 @@ def perturb(
         >>> probe.perturb("the cat sat on a mat", "truncate", tokenizer="gpt2", boundary=8)
         <truncate: 'sat on a mat'>
     """
+    refuse_no_text(text, "text")
     parsed = parse(condition)
     if parsed.pattern is not None:
         raise UsageError(
@@ -274,8 +277,9 @@ def _boundary(boundary: int | None, length: int) -> int:
         raise UsageError(f"the text has {length} token(s); allowed: 2 or more, far and near")
     if boundary is None:
         return length - max(1, length // 4)
-    if not 1 <= boundary < length:
+    if not (isinstance(boundary, int | np.integer) and 1 <= boundary < length):
         raise UsageError(
-            f"boundary is {boundary}; allowed: 1 to {length - 1}, as the text has {length} tokens"
+            f"boundary is {shown(boundary)}; allowed: 1 to {length - 1}, as the text has {length}"
+            " tokens"
         )
     return boundary

@@ -1,7 +1,7 @@
 """Score texts under conditions, without a configuration and without a run folder."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from probe.api.texts import ModelTokens
+from probe.api.texts import ModelTokens, refuse_no_text
 from probe.config import Config, check
 from probe.corpus.records import Record
 from probe.corpus.sample import Corpus, LeftOut
@@ -120,6 +120,8 @@ def score(
     with no_bars():
         source, loaded = _source(model, tokenizer, dtype, device)
     documents = _documents(text, source)
+    if not isinstance(conditions, Iterable):
+        raise UsageError(f"conditions is {shown(conditions)}; allowed: a condition, or several")
     named = [conditions] if isinstance(conditions, str) else list(conditions)
     config = check(
         {
@@ -206,6 +208,10 @@ def _source(
     device: str,
 ) -> tuple[ModelSource, CausalModel | None]:
     """The model as a run knows it before its weights, and the model itself if it is loaded."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase | None):
+        raise UsageError(
+            f"tokenizer is of type {type(tokenizer).__name__}; allowed: a tokenizer of transformers"
+        )
     if isinstance(model, str | Path):
         source = open_source(str(model))
         return (source if tokenizer is None else replace(source, tokenizer=tokenizer)), None
@@ -232,7 +238,7 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
     Raises:
         UsageError: If there is none, one has fewer than ``FEWEST`` tokens or is none.
     """
-    if not (isinstance(text, Sequence) or hasattr(text, "ndim")):
+    if not (isinstance(text, Sequence) or getattr(text, "ndim", 0)):
         raise UsageError(f"text is {shown(text)}; allowed: a text, token ids, or several of these")
     texts: Sequence[Any] = [text] if isinstance(text, str) or _is_ids(text) else list(text)
     if not texts:
@@ -241,6 +247,8 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
         raise UsageError("a text needs a tokenizer; allowed: tokenizer=, or token ids")
     documents = []
     for number, one in enumerate(texts):
+        if isinstance(one, str):
+            refuse_no_text(one, f"text {number}")
         given = {"text": one} if isinstance(one, str) else {"ids": _ids(one, number)}
         document = to_document(
             Record(str(number), **given),
@@ -281,7 +289,8 @@ def _experiment(
     first = first_token_of(config, source)
     for document in documents:
         most = len(document.ids) - 1 - first.kept
-        if reach is not None and not (isinstance(reach, int) and 1 <= reach <= most):
+        fits = isinstance(reach, int | np.integer) and 1 <= reach <= most
+        if reach is not None and not fits:
             raise UsageError(
                 f"reach is {shown(reach)}; allowed: 1 to {most}, as text {document.id} has "
                 f"{len(document.ids)} tokens" + (" and its first one is kept" * first.kept)

@@ -1,6 +1,7 @@
 """Texts and their tokens, a model's own or words; and texts at hand, which need no data."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,7 +164,24 @@ class ModelTokens:
 Tokens = Words | ModelTokens
 
 
-def tokens_of(model: "str | PreTrainedTokenizerBase | None") -> Tokens:
+def refuse_no_text(text: object, what: str) -> None:
+    """Refuse what is no text, or one that no tokenizer takes.
+
+    Raises:
+        UsageError: If it is of another type, or holds half of a character of UTF-16.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is of type {type(text).__name__}; allowed: a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise UsageError(
+            f"{what} holds {half} at {error.start}, half of a character; allowed: Unicode text"
+        ) from error
+
+
+def tokens_of(model: "str | Path | PreTrainedTokenizerBase | None") -> Tokens:
     """The tokens of a model, or words where there is none.
 
     Args:
@@ -175,11 +193,16 @@ def tokens_of(model: "str | PreTrainedTokenizerBase | None") -> Tokens:
     """
     if model is None:
         return Words()
-    if not isinstance(model, str):
+    if not isinstance(model, str | Path):
+        if not (callable(model) and hasattr(model, "decode")):
+            raise UsageError(
+                f"tokenizer is of type {type(model).__name__}; allowed: a name or folder, or a"
+                " tokenizer of transformers"
+            )
         return ModelTokens(model, str(model.name_or_path) or type(model).__name__)
     from probe.models.load import open_source
 
-    source = open_source(model)
+    source = open_source(str(model))
     if source.tokenizer is None:
-        raise UsageError(f"model {shown(model)} has no tokenizer; allowed: a model with one")
+        raise UsageError(f"model {shown(str(model))} has no tokenizer; allowed: a model with one")
     return ModelTokens(source.tokenizer, source.location.name)

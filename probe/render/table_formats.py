@@ -69,7 +69,9 @@ def _line(cells: Sequence[str], escape: Callable[[str], str]) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in printable(text))
+    escaped = "".join(_TEX.get(sign, sign) for sign in printable(text))
+    # Behind a line break or a rule these would be an option of theirs.
+    return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped
 
 
 def _marked(text: str) -> str:

@@ -172,6 +172,10 @@ def test_logits_are_not_kept(monkeypatch):
         (7, {}, "text is 7; allowed: a text, token ids, or several of these"),
         ([3, 500, 4, 5], {}, "token id 500; allowed: 0 to 95"),
         ([0.5, 1.5, 2.5, 3.5], {}, "must be a list of int"),
+        (np.array(7), {}, "text is array.* allowed: a text, token ids, or several"),
+        ("a mat \ud800 on a mat", {}, r"text 0 holds '\\ud800' at 6, half of a character"),
+        (TEXT, {"tokenizer": "gpt2"}, "tokenizer is of type str; allowed: a tokenizer"),
+        (TEXT, {"conditions": None}, "conditions is None; allowed: a condition, or several"),
         (TEXT, {"tokenizer": None}, "a text needs a tokenizer"),
         (TEXT, {"reach": 64}, "reach is 64; allowed: 1 to 63, as text 0 has 64 tokens"),
         (TEXT, {"reach": 0}, "reach is 0; allowed: 1 to 63"),
@@ -190,6 +194,11 @@ def test_mistakes_are_one_error(text, more, told):
     with pytest.raises(UsageError, match=told) as caught:
         score(text, **{"tokenizer": WITH_BOS, **more})
     assert isinstance(caught.value, ValueError)
+
+
+def test_reach_is_any_whole_number():
+    """As numpy counts."""
+    assert len(score(TEXT, reach=np.int64(8))) == 8
 
 
 def test_what_is_no_model_is_refused():

@@ -84,3 +84,14 @@ def test_json_holds_what_no_terminal_shows(tmp_path: Path) -> None:
     assert printed.isascii()
     assert json.loads(printed) == json.loads(file.read_text("utf-8"))
     assert json.loads(printed)["model"]["name"] == "a\u00adb\u202e…"
+
+
+@pytest.mark.parametrize("form", ["json", "every-eval-ever"])
+def test_json_stays_json(form: str, tmp_path: Path) -> None:
+    """What is printed is read back, whatever a name holds."""
+    folder = Path(shutil.copytree(RUNS / "sweep", tmp_path / "sweep"))
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    name = record["name"] = record["model"]["name"] = 'a\x7f"\x85\u202e\U000e0001\\'
+    (folder / "run.json").write_text(json.dumps(record), "utf-8")
+    said = json.loads(good(probe("card", folder, "--format", form)))
+    assert name in (said.get("run"), said.get("model_info", {}).get("name"))

@@ -50,6 +50,12 @@ def test_latex_obeys_no_name():
         assert "\u202e" not in name
 
 
+def test_latex_takes_no_name_for_an_option():
+    """Of the line break or the rule in front of it."""
+    lines = latex(Table("Lengths", ["model"], [["[ours] a"], ["* b"]])).splitlines()
+    assert lines[5:7] == [r"{[}ours] a \\", r"{*} b \\"]
+
+
 def test_markdown_obeys_no_name():
     """No link, no tag, no code and no column of its own."""
     lines = markdown(Table(HOSTILE, [HOSTILE, "n"], [[HOSTILE, "1"]])).splitlines()
