@@ -107,7 +107,7 @@ def score(
         >>> import probe
         >>> text = "the cat sat on a mat and then ran far away from home " * 4
         >>> frame = probe.score(text, model="gpt2", conditions=["truncate", "shuffle"], reach=32)
-        >>> frame.groupby("condition")["delta"].mean()  # nats a token
+        >>> frame.groupby("condition")["delta"].mean()  # nats per token
         >>> frame.nlargest(5, "delta")[["condition", "token", "distance", "delta"]]
 
         A model that is loaded already is handed over with its tokenizer:

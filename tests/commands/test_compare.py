@@ -108,7 +108,7 @@ def test_cells_are_printed_in_other_forms(folders, form):
     """The tables alone, for a paper or a program."""
     found = probe(*folders[:3], "--format", form, "--value", "delta@20")
     assert found.exit_code == 0, found.output
-    caption = "Delta (nats a token) at 16–31 tokens under truncate, with its 95 % interval"
+    caption = "Delta (nats per token) at 16–31 tokens under truncate, with its 95 % interval"
     start = {
         "md": f"{caption}\n\n| model",
         "latex": f"% {caption}\n\\begin{{tabular}}{{lr}}",

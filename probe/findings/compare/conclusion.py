@@ -73,7 +73,7 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _of_distances(comparison: Comparison, row: Row) -> str:
-    """What the far half of the octaves says, and whether lengths are told apart."""
+    """What the far half of the octaves says, and whether lengths differ."""
     condition = str(row["condition"])
     uses = USES.get(condition.partition("(")[0], "depends on far text")
     if not comparison.has_length:  # what lies further back stays
@@ -108,7 +108,7 @@ def _of_accuracy(comparison: Comparison) -> str:
         in_points(row),
         where=f"behind {counted(int(row['prefix']), 'token')}",
         unit="percentage points",
-        follows="it tells the gold continuation from others {more} often",
+        follows="it distinguishes the gold continuation from the others {more} often",
         verb="picks the gold continuation",
         often=" often",
         digits=1,
@@ -175,7 +175,7 @@ def _lengths(comparison: Comparison, condition: str) -> Iterator[str]:
         yield f"its {noun} {at} is shorter"
     else:
         why = f" ({row['text']})" if row["kind"] == "open" else ""
-        yield f"{noun}s {at} are not told apart{why}"
+        yield f"{noun}s {at} are not significantly different{why}"
 
 
 def _contexts(comparison: Comparison, condition: str | None = None) -> pd.DataFrame:
@@ -225,7 +225,7 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
 def _losses(comparison: Comparison, caption: str, rows: pd.DataFrame) -> Table:
     """The intact losses and what conditions add, side by side."""
     losses = comparison.losses
-    intact = next(iter(records(losses)), None)  # nats a token, where both have the same tokens
+    intact = next(iter(records(losses)), None)  # nats per token, where both have the same tokens
     cells = [["intact", *_sides(intact, "{:.3f}".format)]] if intact else []
     names = in_order(rows["condition"].astype(str))
     for name in names[:CONDITIONS]:

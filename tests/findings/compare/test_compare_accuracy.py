@@ -81,7 +81,7 @@ def test_the_sentence_tells_the_longest_prefix(pair):
     more, less = (sentence(compared(*runs, analysis=HOW)) for runs in (pair, pair[::-1]))
     assert more.startswith("Behind 128 tokens, B picks the gold continuation ")
     assert " percentage points more often than A (95 % interval " in more
-    assert ": it tells the gold continuation from others more often (A " in more
+    assert ": it distinguishes the gold continuation from the others more often (A " in more
     assert " percentage points less often than A (" in less
     same = sentence(compared(pair[0], pair[0], analysis=HOW))
     assert "B − A is 0 percentage points (95 % interval 0 to 0): not significantly" in same

@@ -42,11 +42,11 @@ def test_a_planted_difference_is_told(pair):
     a, b = pair
     more, less = said(a, b), said(b, a)
     assert more.startswith(
-        "At distances of 16–127 tokens under truncate, B loses 0.096 nats a token"
+        "At distances of 16–127 tokens under truncate, B loses 0.096 nats per token"
     )
     assert "more than A (95 % interval 0.092 to 0.100)" in more
     assert ": it uses far text more; " in more
-    assert "nats a token less than A (95 % interval 0." in less
+    assert "nats per token less than A (95 % interval 0." in less
     assert ": it uses far text less; " in less
     assert more.partition("(")[2].partition(")")[0] == less.partition("(")[2].partition(")")[0]
 
@@ -96,8 +96,8 @@ def test_far_is_the_far_half_of_the_octaves(tmp_path, reach, first, octaves):
 def test_equal_runs_differ_by_nothing(pair):
     """0, and no claim."""
     text = said(pair[0], pair[0])
-    assert "B − A is 0 nats a token (95 % interval 0 to 0): not significantly different" in text
-    assert text.endswith("effective contexts at 1 % of perplexity are not told apart.")
+    assert "B − A is 0 nats per token (95 % interval 0 to 0): not significantly different" in text
+    assert text.endswith("effective contexts at 1 % of perplexity are not significantly different.")
 
 
 def test_a_longer_context_is_told(tmp_path):
@@ -111,7 +111,7 @@ def test_a_longer_context_is_told(tmp_path):
 def test_two_lengths_beyond_the_reach_are_not_told_apart(tmp_path):
     """And why stands behind it."""
     run = made(tmp_path / "a", boundaries=(128,), curves={"truncate": step(999)})
-    words = "are not told apart (both lie beyond the 128 tokens compared)."
+    words = "are not significantly different (both lie beyond the 128 tokens compared)."
     assert said(run, run).endswith(words)
 
 
@@ -136,7 +136,7 @@ def test_what_lowers_the_loss_shows_no_use(tmp_path):
     a = made(tmp_path / "a", curves={"truncate": step(999, -0.5)})
     b = made(tmp_path / "b", curves={"truncate": step(999, -0.2)})
     text = said(a, b)
-    assert " nats a token more than A (95 % interval 0." in text
+    assert " nats per token more than A (95 % interval 0." in text
     assert "but neither run loses by it, so this does not say which uses far text more" in text
 
 
@@ -144,7 +144,7 @@ def test_few_documents_are_unresolved(tmp_path):
     """No interval, and no claim."""
     run = made(tmp_path / "a", documents=4)
     text = said(run, run)
-    assert "nats a token, unresolved: 4 documents, at least 6 needed" in text
+    assert "nats per token, unresolved: 4 documents, at least 6 needed" in text
     assert text.endswith("effective contexts are unresolved.")
 
 
