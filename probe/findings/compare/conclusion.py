@@ -106,7 +106,7 @@ def _of_accuracy(comparison: Comparison) -> str:
     text = _difference(
         comparison,
         in_points(row),
-        where=f"behind {counted(int(row['prefix']), 'token')}",
+        where=f"after {counted(int(row['prefix']), 'token')}",
         unit="percentage points",
         follows="it distinguishes the gold continuation from the others {more} often",
         verb="picks the gold continuation",
