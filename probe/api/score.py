@@ -107,7 +107,7 @@ def score(
         >>> import probe
         >>> text = "the cat sat on a mat and then ran far away from home " * 4
         >>> frame = probe.score(text, model="gpt2", conditions=["truncate", "shuffle"], reach=32)
-        >>> frame.groupby("condition")["delta"].mean()  # nats a token
+        >>> frame.groupby("condition")["delta"].mean()  # nats per token
         >>> frame.nlargest(5, "delta")[["condition", "token", "distance", "delta"]]
 
         A model that is loaded already is handed over with its tokenizer:
@@ -238,7 +238,7 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
     Raises:
         UsageError: If there is none, one has fewer than ``FEWEST`` tokens or is none.
     """
-    if not (isinstance(text, Sequence) or getattr(text, "ndim", 0)):
+    if not (isinstance(text, Sequence) or getattr(text, "ndim", False)):
         raise UsageError(f"text is {shown(text)}; allowed: a text, token ids, or several of these")
     texts: Sequence[Any] = [text] if isinstance(text, str) or _is_ids(text) else list(text)
     if not texts:

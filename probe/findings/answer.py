@@ -130,7 +130,9 @@ def what_greater_is(contexts: Sequence[EffectiveContext], confidence: float) -> 
     if not greater:
         return ""
     said = f"> x: the lower limit of the {confidence * 100:g} % interval"
-    ends = sorted({context.reach for context in greater if context.estimate is None})
+    # What ends in the last half octave may have been seen to end: it has a line of its own.
+    beyond = [one for one in greater if one.estimate is None and one.value == one.reach]
+    ends = sorted({context.reach for context in beyond})
     return (
         f"{said}; the end was not seen within {' or '.join(f'{end:,}' for end in ends)}"
         if ends

@@ -232,8 +232,8 @@ def _chart(run: OpenRun, every: pd.DataFrame, main: str) -> Chart:
         delta_axis(rows[["q01", "q99"]].to_numpy(float), threshold_of(run)),
         series,
         how=(
-            "The spread over single targets: most hardly change, a few depend strongly on the far"
-            " text; the mean is determined by the upper tail."
+            "The spread over single targets: where the mean lies far above the median, it is"
+            " determined by the few targets that depend strongly on the far text."
         ),
         tables=[Table("Quantiles of delta (nats)", headers, cells)],
         heading=[run.model, run.data],

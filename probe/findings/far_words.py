@@ -87,7 +87,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     clear = every[every["low"] > 0]
     first = records(clear[clear["kind"] == kind].head(PLACED))
     count = int((told["q_value"] <= 1 - confidence).sum())
-    sentence = f"Under {condition} at {between(span)} {_sentence(kind, first, count, len(told))}"
+    said = _sentence(kind, first, count, len(told), confidence)
+    sentence = f"Under {condition} at {between(span)} {said}"
     parts = ((name, clear[clear["kind"] == name]) for name in ("word", "token"))
     tables = [_table(name, rows, confidence) for name, rows in parts if len(rows)]
     return replace(
@@ -352,15 +353,19 @@ def _spelled(found: _Occurrences, kind: str, rows: pd.DataFrame) -> pd.DataFrame
     return rows.assign(kind=kind, text=[found.text(kind, key) for key in keys], token_id=ids)
 
 
-def _sentence(kind: str, first: Sequence[Mapping[str, Any]], count: int, told: int) -> str:
+def _sentence(
+    kind: str, first: Sequence[Mapping[str, Any]], count: int, told: int, confidence: float
+) -> str:
     """Which words lose most, and how many of all lose significantly."""
+    level = f"{confidence * 100:g} %"
     if not first:
-        return f"none of {counted(told, kind)} loses clearly more than 0 nats."
+        return f"none of {counted(told, kind)} has a {level} lower limit above 0 nats."
     names = _listed([_quoted(row) for row in first[:NAMED]])
     limits = _listed([decimals(row["low"], 2) for row in first[:NAMED]])
     verb, tested = ("loses" if len(first) == 1 else "lose"), ("is" if count <= 1 else "are")
     return (
-        f"{names} {verb} most without the far text, at least {limits} nats on average;"
+        f"{names} {verb} most without the far text, at least {limits} nats on average ({level}"
+        f" lower limit{'' if len(first) == 1 else 's'});"
         f" {f'{count:,}' if count else 'none'} of {counted(told, kind)} {tested} significant when"
         " all are tested."
     )

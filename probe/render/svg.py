@@ -225,7 +225,7 @@ def _interval(frame: Frame, interval: Interval) -> list[Markup]:
         }[side]
         place = {"x": x, "y": y - above}
         text = shortened(interval.label, RULE)
-        parts.append(element("text", text, **place, text_anchor=anchor, class_="said"))
+        parts.append(element("text", text, **place, text_anchor=anchor, class_="answered"))
     return parts
 
 

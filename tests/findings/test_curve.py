@@ -143,6 +143,11 @@ def test_a_cell_is_short_and_the_rest_is_said_below(run, monkeypatch):
         "truncate at 5 %: estimate in the last half octave before 1,024, or beyond it",
     ]
     assert table.below[1] in table.caption
+    monkeypatch.setitem(vars(run), "contexts", (late,))
+    assert list(answer_table(run).below)[1:] == [
+        "> x: the lower limit of the 95 % interval",
+        table.below[-1],
+    ]
     monkeypatch.setitem(vars(run), "contexts", (ANSWER,))
     assert list(answer_table(run).below) == list(table.below)[:1]
 

@@ -40,7 +40,7 @@ def accuracy_rows(
     draws: Draws,
     confidence: float,
 ) -> pd.DataFrame:
-    """The difference B − A of accuracies behind each prefix that both runs have.
+    """The difference B − A of accuracies after each prefix that both runs have.
 
     Args:
         connection: With the tables of :func:`probe.findings.compare.pair.pairing`.
@@ -108,11 +108,11 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 
 def _task(choices: Suffixes) -> str:
-    """What a model chooses among, and how often it is right behind the longest prefix."""
+    """What a model chooses among, and how often it is right after the longest prefix."""
     text = f"{choices.candidates} continuations of {counted(choices.tokens, 'token')}"
     for row in records(choices.table.tail(1)):
-        behind = counted(int(row["prefix"]), "token")
-        text += f" ({share(row['accuracy'])} right behind {behind}, chance {share(row['chance'])})"
+        after = counted(int(row["prefix"]), "token")
+        text += f" ({share(row['accuracy'])} correct after {after}, chance {share(row['chance'])})"
     return text
 
 

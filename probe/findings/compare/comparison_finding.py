@@ -22,6 +22,7 @@ from probe.findings.compare.comparison import Comparison, compare
 from probe.findings.compare.lengths import SHOWN
 from probe.findings.curve import curve_series
 from probe.findings.table import Table, between, pivot, records
+from probe.results.tolerance import spaced
 from probe.text import difference, printable, signed
 
 LINEAR = 10 * THRESHOLD
@@ -191,7 +192,8 @@ def _by_tolerance(
     below: Sequence[str] = (),
 ) -> Table:
     """Some columns of one condition, the tolerances that agree in all of them in one row."""
-    alike = rows.groupby([*columns], sort=False, as_index=False)["tolerance"].agg(", ".join)
+    shown = rows.assign(tolerance=rows["tolerance"].astype(str).map(spaced))
+    alike = shown.groupby([*columns], sort=False, as_index=False)["tolerance"].agg(", ".join)
     return Table(
         caption,
         ["tolerance", *columns.values()],

@@ -73,7 +73,7 @@ def sentence(comparison: Comparison) -> str:
 
 
 def _of_distances(comparison: Comparison, row: Row) -> str:
-    """What the far half of the octaves says, and whether lengths are told apart."""
+    """What the far half of the octaves says, and whether lengths differ."""
     condition = str(row["condition"])
     uses = USES.get(condition.partition("(")[0], "depends on far text")
     if not comparison.has_length:  # what lies further back stays
@@ -106,9 +106,9 @@ def _of_accuracy(comparison: Comparison) -> str:
     text = _difference(
         comparison,
         in_points(row),
-        where=f"behind {counted(int(row['prefix']), 'token')}",
+        where=f"after {counted(int(row['prefix']), 'token')}",
         unit="percentage points",
-        follows="it tells the gold continuation from others {more} often",
+        follows="it distinguishes the gold continuation from the others {more} often",
         verb="picks the gold continuation",
         often=" often",
         digits=1,
@@ -175,7 +175,7 @@ def _lengths(comparison: Comparison, condition: str) -> Iterator[str]:
         yield f"its {noun} {at} is shorter"
     else:
         why = f" ({row['text']})" if row["kind"] == "open" else ""
-        yield f"{noun}s {at} are not told apart{why}"
+        yield f"{noun}s {at} are not significantly different{why}"
 
 
 def _contexts(comparison: Comparison, condition: str | None = None) -> pd.DataFrame:

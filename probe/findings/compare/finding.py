@@ -21,6 +21,7 @@ from probe.findings.curve import overlay
 from probe.findings.positions import losses
 from probe.findings.table import Table, pivot, ranged, records
 from probe.results.folder import unique_labels
+from probe.results.tolerance import spaced
 from probe.results.views import row
 
 COLUMNS = (
@@ -191,7 +192,7 @@ def _table(frame: pd.DataFrame) -> Table:
         shown[name] = [f"{value:{form}}" if value == value else "–" for value in frame[name]]
     return Table(
         "The runs",
-        [name.replace("_", " ") for name in names],
+        [name.replace("_", " ") if name in COLUMNS else spaced(name) for name in names],
         shown.astype(str).to_numpy().tolist(),
         shown="both",
         captioned=False,

@@ -219,12 +219,11 @@ def _words(exact: tuple[float, float], limits: tuple[float, float], digits: int)
     """The difference; of a bound, as of a length, the number behind the sign is the limit."""
     low, high = (signed(value, digits) if np.isfinite(value) else None for value in limits)
     first, last = (signed(value, digits) if np.isfinite(value) else "" for value in exact)
-    if exact[0] == exact[1]:
-        if low and high:
-            return f"{first} ({low} to {high})"
-        return f"{first} ({f'{low} or more' if low else f'{high} or less' if high else 'no limit'})"
     if first and last:
-        return f"{first} to {last}"
+        value = first if exact[0] == exact[1] else f"{first} to {last}"
+        if low and high:
+            return f"{value} ({low} to {high})"
+        return f"{value} ({f'{low} or more' if low else f'{high} or less' if high else 'no limit'})"
     if first:
         return f"> {low} (estimate above {first})" if low else f"estimate above {first}, no limit"
     return f"< {high} (estimate below {last})" if high else f"estimate below {last}, no limit"

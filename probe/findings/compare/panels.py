@@ -14,6 +14,7 @@ from probe.findings.chart import Chart, EmptyChartError, Rule, Series, delta_axi
 from probe.findings.compare.pivot import main_condition, row_names
 from probe.findings.curve import curve_series, marks, threshold_of
 from probe.results.tolerance import spaced
+from probe.text import suggestion
 
 
 def panels_plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
@@ -42,8 +43,8 @@ def panels(runs: Sequence[OpenRun], condition: str | None = None) -> list[Chart]
     """
     known = dict.fromkeys(one for run in runs for one in run.curve_conditions)
     if condition is not None and condition not in known:
-        allowed = ", ".join(known) or "none"
-        raise UsageError(f"--condition '{condition}' was not found; allowed: {allowed}")
+        hint = suggestion(condition, known, f"allowed: {', '.join(known) or 'none'}")
+        raise UsageError(f"--condition '{condition}' was not found{hint}")
     asked = condition or main_condition(runs)
     names = dict(zip(runs, row_names(runs), strict=True))
     rows = {run: _rows(run, asked) for run in runs if asked in run.curve_conditions}

@@ -9,7 +9,6 @@ import pandas as pd
 
 from probe.analysis.bins import SINGLE, octave_index
 from probe.analysis.bootstrap import bootstrap, pointwise_band, too_few
-from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import in_order
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import PATTERN, OpenRun
@@ -21,7 +20,7 @@ from probe.findings.compare.lengths import SHOWN
 from probe.findings.compare.matched import confounds, differing, in_common, matched
 from probe.findings.table import Table, pivot, records
 from probe.results.folder import unique_labels
-from probe.text import counted, difference, limits, printable
+from probe.text import counted, difference, printable
 
 CELL_COLUMNS = (
     *("run", "row", "model", "data", "condition", "at", "kind"),
@@ -93,7 +92,7 @@ def _lengths(run: OpenRun) -> Iterator[dict[str, object]]:
             "low": low,
             "high": high,
             "reach": context.reach,
-            "text": short_length(context),
+            "text": context.text(),
         }
 
 
@@ -124,21 +123,6 @@ def _deltas(run: OpenRun, distance: int) -> Iterator[dict[str, object]]:
             "reach": int(curve.sums.upper[-1]),
             "text": difference(mean, low, high, 3),
         }
-
-
-def short_length(context: EffectiveContext) -> str:
-    """An effective context short enough for a cell: ``> 512``, ``208 (128–384)``."""
-    if context.kind == "unresolved" or context.value is None:
-        return "unresolved"
-    if context.only_lowers:
-        return "none"
-    if context.kind == "greater":
-        return f"> {context.value if context.lower is None else context.lower:,}"
-    if "at most" in context.flags:
-        return f"≤ {context.value:,}"
-    if context.upper is None or (context.kind == "zero" and not context.upper):
-        return f"{context.value:,}"
-    return f"{context.value:,} ({limits(context.lower or 0, context.upper, context.start)})"
 
 
 def row_names(runs: Sequence[OpenRun]) -> list[str]:

@@ -79,9 +79,9 @@ def test_differences_are_those_of_a_plain_bootstrap(pair):
 def test_the_sentence_tells_the_longest_prefix(pair):
     """In percentage points, with both accuracies; the same run twice differs by nothing."""
     more, less = (sentence(compared(*runs, analysis=HOW)) for runs in (pair, pair[::-1]))
-    assert more.startswith("Behind 128 tokens, B picks the gold continuation ")
+    assert more.startswith("After 128 tokens, B picks the gold continuation ")
     assert " percentage points more often than A (95 % interval " in more
-    assert ": it tells the gold continuation from others more often (A " in more
+    assert ": it distinguishes the gold continuation from the others more often (A " in more
     assert " percentage points less often than A (" in less
     same = sentence(compared(pair[0], pair[0], analysis=HOW))
     assert "B − A is 0 percentage points (95 % interval 0 to 0): not significantly" in same
@@ -104,7 +104,7 @@ def test_other_choices_are_not_compared(pair, tmp_path):
     assert found.accuracy.empty
     said = sentence(found)
     assert said.startswith("A and B cannot be compared: A chooses among 4 continuations of 10 tok")
-    assert "% right behind 128 tokens, chance 25.0 %); B among 2 continuations of 10" in said
+    assert "% correct after 128 tokens, chance 25.0 %); B among 2 continuations of 10" in said
 
 
 def test_few_documents_are_unresolved(tmp_path):

@@ -97,7 +97,7 @@ def test_equal_runs_differ_by_nothing(pair):
     """0, and no claim."""
     text = said(pair[0], pair[0])
     assert "B − A is 0 nats per token (95 % interval 0 to 0): not significantly different" in text
-    assert text.endswith("effective contexts at 1 % of perplexity are not told apart.")
+    assert text.endswith("effective contexts at 1 % of perplexity are not significantly different.")
 
 
 def test_a_longer_context_is_told(tmp_path):
@@ -111,7 +111,7 @@ def test_a_longer_context_is_told(tmp_path):
 def test_two_lengths_beyond_the_reach_are_not_told_apart(tmp_path):
     """And why stands behind it."""
     run = made(tmp_path / "a", boundaries=(128,), curves={"truncate": step(999)})
-    words = "are not told apart (both lie beyond the 128 tokens compared)."
+    words = "are not significantly different (both lie beyond the 128 tokens compared)."
     assert said(run, run).endswith(words)
 
 

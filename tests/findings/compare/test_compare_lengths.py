@@ -15,6 +15,7 @@ from probe.analysis.sums import Sums
 from probe.findings.compare.differences import Unit
 from probe.findings.compare.lengths import Lengths, context_row, read_length
 from probe.results.tolerance import parse_tolerance
+from probe.text import signed
 
 HOW = Analysis(tolerances=(parse_tolerance("1%"),), resamples=100)
 EDGES = bin_edges(256)
@@ -103,7 +104,8 @@ def test_below_from_a_late_start_is_a_bound():
     assert at_most.estimate == (0, 16)
     found = row(at_most, read(step(64)))
     assert found["kind"] == "bound"
-    assert str(found["text"]).startswith("+48 to +64")
+    low, high = (signed(found[name], 0) for name in ("low", "high"))
+    assert found["text"] == f"+48 to +64 ({low} to {high})"
 
 
 def test_unresolved_sides_are_named():

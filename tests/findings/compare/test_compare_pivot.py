@@ -20,7 +20,6 @@ from probe.findings.compare.pivot import (
     chosen,
     main_condition,
     row_names,
-    short_length,
     together,
 )
 from probe.render.figures import draw
@@ -95,7 +94,7 @@ def test_cells_are_the_answers_of_the_runs(folders):
         ]
         assert read == numbers
         assert row["kind"] == answer.kind
-        assert row["text"] == short_length(answer)
+        assert row["text"] == answer.text()
 
 
 def test_delta_at_an_octave_is_that_of_a_plain_bootstrap(folders):
