@@ -238,7 +238,7 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
     Raises:
         UsageError: If there is none, one has fewer than ``FEWEST`` tokens or is none.
     """
-    if not (isinstance(text, Sequence) or getattr(text, "ndim", 0)):
+    if not (isinstance(text, Sequence) or getattr(text, "ndim", False)):
         raise UsageError(f"text is {shown(text)}; allowed: a text, token ids, or several of these")
     texts: Sequence[Any] = [text] if isinstance(text, str) or _is_ids(text) else list(text)
     if not texts:
