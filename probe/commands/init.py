@@ -60,7 +60,11 @@ COMMENT = 32
 @click.option("--protocol", metavar="KIND", help="How to measure, as in probe list: sweep, ….")
 @click.option("--example", metavar="NAME", help="Copy this example instead.")
 @click.option("--list", "listing", is_flag=True, help="List the examples.")
-@click.option("--into", type=Target(), help="File to write; default: probe.yaml, or NAME.yaml.")
+@click.option(
+    "--into",
+    type=Target(),
+    help="File to write, whose name the run gets; default: probe.yaml, or NAME.yaml.",
+)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def command(
     model: str | None,
@@ -87,7 +91,8 @@ def command(
             )
         text, into = _example(example), into or Path(f"{example}.yaml")
     elif model and data:
-        text, into = configuration(model, data, protocol), into or Path("probe.yaml")
+        name = into.stem if into else None
+        text, into = configuration(model, data, protocol, name), into or Path("probe.yaml")
     else:
         raise UsageError("init needs --model and --data, or --example; see probe init --list")
     if into.exists() and not force:
@@ -120,13 +125,14 @@ def _example(name: str) -> str:
     return known[name].read_text("utf-8")
 
 
-def configuration(model: str, data: str, kind: str | None = None) -> str:
+def configuration(model: str, data: str, kind: str | None = None, name: str | None = None) -> str:
     """A commented configuration for a model and data of which no more than the place is looked at.
 
     Args:
         model: The ``path`` of a model.
         data: The ``path`` of a data set.
         kind: A protocol; ``None`` is the default one.
+        name: Of the run, and so of its folder; by default model and data.
 
     Raises:
         UsageError: If model, data or protocol are not there, as far as this machine can tell, or
@@ -165,7 +171,9 @@ def configuration(model: str, data: str, kind: str | None = None) -> str:
     options = check(content, where=f"--model {shown(model)} --data {shown(data)}").data
     refuse_missing(options)
     data_files(options)
-    content["name"] = _run_name(location.name, data_name(options), kind or "")
+    of_model = location.name.replace(" weights dequantised", "")
+    of_both = f"{of_model}-{data_name(options)}-{kind or ''}".replace("_", "-")
+    content["name"] = _run_name(name or of_both)
     title = f"How far back does {location.name} read on {data_name(options)}? {ABOUT}"
     head = textwrap.wrap(printable(title), COLUMNS - 2, break_long_words=False)
     lines = [f"# {line}" for line in head]
@@ -193,9 +201,8 @@ def known_positions(location: "Location") -> int | None:
     return next((value for value in given if type(value) is int and value > 0), None)
 
 
-def _run_name(model: str, data: str, kind: str) -> str:
-    words = f"{model.replace(' weights dequantised', '')}-{data}-{kind}"
-    return re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")[:80] or "run"
+def _run_name(words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", words).strip("-._")[:80] or "run"
 
 
 def _lines(

@@ -147,6 +147,17 @@ def test_no_torch(model: Path) -> None:
     assert loaded(f"{code}configuration({str(model)!r}, 'stdlib')") == []
 
 
+@pytest.mark.parametrize(
+    ("into", "name"), [("my.yaml", "my"), ("my/own.v2.yaml", "own.v2"), ("_my ä_b.yaml", "my-_b")]
+)
+def test_the_run_is_named_after_its_file(model: Path, into: str, name: str) -> None:
+    """``--into my.yaml`` runs into ``results/my``; unsaid, model and data name the run."""
+    good(probe("init", "--model", model, "--data", "stdlib", "--into", into))
+    assert load(Path(into)).name == name
+    good(probe("init", "--model", model, "--data", "stdlib"))
+    assert load(Path("probe.yaml")).name == "short-stdlib"
+
+
 def test_nothing_is_written_over(model: Path, tmp_path: Path) -> None:
     """A file that is there stays, unless --force says otherwise."""
     asked = ("init", "--model", model, "--data", "stdlib", "--into", "my/own.yaml")
