@@ -139,6 +139,7 @@ def _keep(run: "OpenRun") -> None:
 
 def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     """Print models × data, and write all that is known of it beside the run folders."""
+    from probe.commands.report import noting_unwritten
     from probe.findings.chart import EmptyChartError
     from probe.findings.compare.panels import panels
     from probe.findings.compare.pivot import Value, cells, together
@@ -151,9 +152,11 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     say(f"\n{text(together(runs, value), wrap=True)}\n")
     tables = together(runs, value, every=True).tables
     table, numbers = folder / f"{COMPARISON}.md", folder / f"{COMPARISON}.csv"
-    write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
-    write_text(numbers, csv_text(cells(runs, value)))
-    say(f"All runs: {table}, {numbers}")
+    with noting_unwritten():
+        write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
+        write_text(numbers, csv_text(cells(runs, value)))
+    if written := [str(file) for file in (table, numbers) if file.is_file()]:
+        say(f"All runs: {', '.join(written)}")
     try:
         for file in save(panels(runs), folder / COMPARISON):
             say(f"All runs: {file}")

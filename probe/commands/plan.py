@@ -11,7 +11,6 @@ from probe.commands._visible import note, print_json, say
 from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
-from probe.runs.matrix import Matrix
 from probe.text import aligned, counted
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def command(
     With --from RUN it also says how many documents like those of RUN the interval around each
     effective context needs.
     """
+    from probe.runs.matrix import Matrix
+
     settled = read(config, settings, **twins)
     if isinstance(settled, Matrix):
         from probe.commands._matrix import plan_matrix

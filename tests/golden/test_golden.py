@@ -163,7 +163,7 @@ def test_resumed(inputs: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(HERE / "runs" / UNFINISHED, tmp_path / "results" / "finished"))
     before = len(rows(run))
     printed = outputs(["run", "finished.yaml"], tmp_path)[PRINTED]
-    assert "note: going on: 7 of 12 windows have something to score" in printed
+    assert "note: resuming: 7 of 12 windows remaining" in printed
     now, then = rows(run), rows(HERE / "runs" / "finished")
     assert 0 < before < len(then)
     losses = ["nll", "nll_intact"]
