@@ -1,52 +1,12 @@
 """Checks of values: each error names what they are of, the value and what is allowed."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
 
 from probe.text import shown, suggestion
-
-
-class Part(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, values do not change.
-
-    What stands below a field says what it is, also in `probe list` and `probe init`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def allowed(words: str) -> WrapValidator:
-    """Answer a value of none of several types with one line, not with one for each type."""
-
-    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            raise ValueError(f"allowed: {words}") from error
-
-    return WrapValidator(validate)
-
-
-def _label(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("allowed: text to show, on one line")
-    return text.strip()
-
-
-Label = Annotated[str, Field(max_length=200), AfterValidator(_label)]
-"""What the user calls a model or a data set."""
 
 
 def count(parameter: str, value: Any, *, least: int, most: int | None = None) -> int:

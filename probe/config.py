@@ -21,9 +21,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from probe.attention.parse import expand
-from probe.checks import Label, Part, allowed
 from probe.corpus.dataset import DataOptions
 from probe.errors import UsageError
+from probe.fields import Label, Part, allowed
 from probe.perturbations.condition import Condition, parse
 from probe.protocols import registry
 from probe.protocols.base import Plan, Protocol, WindowsConfig

@@ -17,7 +17,7 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 # The rooms from the ground up: a module imports from its own room and from lower ones,
 # inside functions too, without exceptions.
 LAYERS = (
-    *("errors", "text", "checks", "registry", "calls"),
+    *("errors", "text", "checks", "fields", "registry", "calls"),
     *("corpus", "models", "results"),
     *("attention", "perturbations", "engine"),
     *("protocols", "analysis", "classes", "findings", "render"),

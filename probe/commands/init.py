@@ -18,7 +18,7 @@ from probe.errors import UsageError
 from probe.text import printable, shown, suggestion
 
 if TYPE_CHECKING:
-    from probe.checks import Part
+    from probe.fields import Part
     from probe.models.location import Location
     from probe.protocols.base import Protocol
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
-from probe.checks import Label, Part, allowed
 from probe.errors import UsageError
+from probe.fields import Label, Part, allowed
 from probe.text import shown
 
 STDLIB = "stdlib"

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PositiveInt
 
-from probe.checks import Part
 from probe.corpus.windows import Document, Window, cut, whole
 from probe.errors import UsageError
+from probe.fields import Part
 from probe.perturbations.condition import Condition
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.units import TokenText

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from probe.checks import Part
 from probe.errors import UsageError
+from probe.fields import Part
 from probe.protocols.base import ANY_MODEL, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register

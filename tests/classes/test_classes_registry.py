@@ -117,7 +117,10 @@ def test_canonical_text() -> None:
     [
         ("frequncy", "did you mean 'frequency'"),
         ("nothing_like_it", "known: copy, "),
-        ("frequency(tip=1)", "unknown parameter 'tip'; parameters of frequency: top=0.1"),
+        (
+            "frequency(tip=1)",
+            "unknown parameter 'tip'; did you mean 'top'? parameters of",
+        ),
         ("group(a=1)", "parameters of group: none"),
         ("frequency(0.2)", "cannot be read; allowed"),
         ("frequency(top='a')", "top is 'a'; allowed: a number, as top=0.1"),

@@ -54,7 +54,7 @@ def test_two_runs_are_compared(folders):
     text = found.stdout
     table = text.partition("\n\nB − A")[0]
     assert all(block.startswith("run ") for block in table.split("\n\n"))
-    assert all(word in table for word in ("model", "dtype", "bits per byte", "1%", "10%"))
+    assert all(word in table for word in ("model", "dtype", "bits per byte", "1 %", "10 %"))
     assert max(len(line) for line in text.splitlines() if "evil" not in line) <= 100
     assert "B − A, paired (95 % intervals over documents)\nA: first\n" in text
     assert "nats per token  3.2379  3.2379  0 (0 to 0)" in text

@@ -18,6 +18,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 from probe.commands.init import COMMENT, PACKAGE, configuration, example_files, summary
 from probe.commands.list import COLUMNS
+from probe.commands.options import read
 from probe.config import check, load
 from probe.protocols import registry
 from probe.protocols.sweep import SweepProtocol
@@ -180,7 +181,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
         ("--model", "gpt2", "--data", "stdlib", "--protocol", "swep"),
         f"--protocol is 'swep'; did you mean 'sweep'? allowed: {', '.join(KINDS)}",
     ),
-    "example": (("--example", "demmo"), "--example is 'demmo'; did you mean 'demo'? allowed: att"),
+    "example": (("--example", "demmo"), "--example 'demmo'; did you mean 'demo'? allowed: att"),
     "both": (
         ("--example", "demo", "--model", "x"),
         "--example is copied as it is; allowed with",
@@ -200,7 +201,7 @@ def test_examples_are_copied() -> None:
     for name, path in example_files().items():
         good(probe("init", "--example", name))
         assert Path(f"{name}.yaml").read_bytes() == path.read_bytes()
-        assert load(Path(f"{name}.yaml")).name == name
+        assert read(Path(f"{name}.yaml"), ()).name == name
 
 
 def test_examples_are_listed() -> None:

@@ -33,7 +33,7 @@ CANONICAL = {
 }
 MISTAKES = {
     "shufle": "unknown perturbation 'shufle'; did you mean 'shuffle'",
-    "shuffle(spam=2)": "unknown parameter 'spam'; parameters of shuffle: span=None",
+    "shuffle(spam=2)": "unknown parameter 'spam'; did you mean 'span'\\? parameters of shuffle",
     "hide(2, 3)": r"too many values \(2\); parameters of hide: sinks=0",
     "shuffle(2, span=3)": "parameter 'span' is given twice",
     "shuffle(span=2, span=3)": "parameter 'span' is given twice",
