@@ -51,7 +51,7 @@ COMMENT = 32
     short_help="Write a configuration for your model and text.",
     epilog=command_lines(
         "probe init --model HuggingFaceTB/SmolLM2-135M --data 'books/*.txt'",
-        "probe init --model models/mine --data rows.jsonl --protocol grid --into grid.yaml",
+        "probe init --model models/mine --data rows.jsonl --into mine.yaml",
         "probe init --example quick",
     ),
 )
