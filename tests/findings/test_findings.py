@@ -111,7 +111,8 @@ def test_files_hold_what_was_found(run):
     for name, (work, columns) in FRAMES.items():
         frame = work(run)
         assert len(record[name]) == len(frame), name
-        assert list(record[name][0]) == list(columns), name
+        written = [column for column in columns if column != "short"]  # words of tables alone
+        assert list(record[name][0]) == written, name
         numbers = frame.select_dtypes("number").columns
         kept = pd.DataFrame(record[name])[numbers].astype(float).to_numpy()
         plain = frame[numbers].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
