@@ -62,7 +62,7 @@ def test_listed_and_shown(file):
     assert "Move every token by some places." in listed.stdout
     shown = CliRunner().invoke(show.command, ["rotate_for_a_test", "--perturbations", file])
     assert shown.exit_code == 0
-    assert "100.0% of tokens kept" in shown.stdout
+    assert "100.0 % of tokens kept" in shown.stdout
 
 
 def test_its_mark_changes_with_its_code(file, tmp_path):

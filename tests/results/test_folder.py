@@ -105,7 +105,7 @@ def test_a_missing_windows_file_is_named(tmp_path):
     """What it tells, and how to have it back."""
     run = write_run(tmp_path / "run", Simulation({}, documents=1))
     (run / "windows.parquet").unlink()
-    with pytest.raises(ProbeError, match=r"has no windows\.parquet, which alone .* probe run"):
+    with pytest.raises(ProbeError, match=r"has no windows\.parquet, the only record .* probe run"):
         open_run(run)
 
 

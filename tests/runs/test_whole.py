@@ -73,7 +73,7 @@ def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
         assert (curve[curve["distance_to"] <= back]["delta"] > 0.1).all()
     if back > 13:
         assert_found(found, "shuffle", back)
-    assert f"uses {found.context('truncate', '1%').value} tokens" in answer(found)
+    assert f": {found.context('truncate', '1%').value} tokens under truncate" in answer(found)
 
 
 @pytest.mark.parametrize("n", [3, 5])
