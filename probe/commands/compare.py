@@ -20,7 +20,7 @@ from probe.commands.options import (
     with_json,
 )
 from probe.errors import UsageError
-from probe.text import printable, wrapped
+from probe.text import printable
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
@@ -127,20 +127,16 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
         runs: The runs.
         full: Whether the table of runs and all differences are told as well.
     """
-    from probe.findings.base import Finding
     from probe.findings.compare.comparison import compare
     from probe.findings.compare.comparison_finding import comparison_finding
-    from probe.findings.compare.conclusion import conclusion
+    from probe.findings.compare.conclusion import conclusion, conclusion_of_one
     from probe.findings.compare.finding import table_finding
     from probe.findings.compare.pivot import Value, together
-    from probe.findings.contrasts import finding as contrasts
     from probe.render.terminal import text
 
     told = []
     if len(runs) == 1:
-        known = contrasts(runs[0], ())
-        sentence = wrapped(known.sentence, "") if known else ""
-        told = [Finding("conditions", "How its conditions differ", sentence=sentence)]
+        told = [conclusion_of_one(runs[0])]
     elif len(runs) == 2 and not full:
         told = [conclusion(compare(*runs))]
     elif len(runs) > 2:

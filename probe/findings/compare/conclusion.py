@@ -13,6 +13,8 @@ import pandas as pd
 
 from probe.analysis.bootstrap import too_few
 from probe.analysis.fit import in_order
+from probe.analysis.open_run import OpenRun
+from probe.findings import contrasts
 from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding
 from probe.findings.compare.accuracy import accuracy_table, in_points, share
@@ -36,6 +38,17 @@ USES = {
 """What a model does more that loses more under a condition."""
 MORE = "every condition, tolerance and unit, and all that the runs differ in: --full"
 Row = Mapping[str, Any]
+
+
+def conclusion_of_one(run: OpenRun) -> Finding:
+    """How the conditions of a single run differ, in its own words.
+
+    Args:
+        run: The open run.
+    """
+    known = contrasts.finding(run, ())
+    sentence = wrapped(known.sentence, "") if known else ""
+    return Finding("conditions", "How its conditions differ", sentence=sentence)
 
 
 def conclusion(comparison: Comparison) -> Finding:
