@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 # Files of tests side by side, a file in one process: what it makes once is made once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 # What is linted: a file of yours in this folder is yours.
-OURS := cli.py probe tests benchmarks notebooks docs
+OURS := cli.py probe tests benchmarks notebooks docs README.md
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: demo test lint fast size docs package setup clean
