@@ -13,12 +13,6 @@ from probe.classes.tokens import WindowTokens
 from probe.errors import ProbeError, UsageError
 
 
-@pytest.fixture(autouse=True)
-def _own_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.load_builtins()
-    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "my classes.py"

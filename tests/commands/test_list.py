@@ -4,7 +4,6 @@ import subprocess
 import sys
 from typing import get_args
 
-import pytest
 from click.testing import CliRunner
 
 from probe import config
@@ -14,12 +13,6 @@ from probe.engine import losses
 from probe.perturbations import registry
 from probe.perturbations.samplers import SOURCES
 from probe.protocols import registry as protocols
-
-
-@pytest.fixture
-def _own_entries(monkeypatch):
-    registry.load_builtins()
-    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
 
 def listed() -> str:
@@ -58,7 +51,6 @@ def test_signatures_are_those_a_condition_takes():
     assert signatures == ["hide(sinks=0)", "shuffle_spans(span, within=None)", "truncate"]
 
 
-@pytest.mark.usefixtures("_own_entries")
 def test_a_users_perturbation_is_listed():
     """What is registered is listed, whoever wrote it, and wrapped where it is long."""
 

@@ -39,12 +39,6 @@ def _terminal(monkeypatch):
 
 
 @pytest.fixture
-def _own_entries(monkeypatch):
-    registry.load_builtins()
-    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
-
-
-@pytest.fixture
 def byte_model(tmp_path: Path) -> str:
     """Folder of a model with a byte-level tokenizer and no weights."""
     folder = tmp_path / "bytes"
@@ -323,7 +317,6 @@ def test_mistakes_say_what_is_wrong(arguments, text, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.usefixtures("_own_entries")
 def test_what_a_users_perturbation_refuses_names_the_condition():
     """An error that comes only with this text is no traceback."""
 

@@ -17,12 +17,6 @@ BUILTINS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _own_entries(monkeypatch):
-    registry.load_builtins()
-    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
-
-
 def rotate(far, *, rng, by=1):
     """Move the first tokens to the end.
 

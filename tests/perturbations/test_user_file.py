@@ -8,7 +8,6 @@ from probe.commands import list as listing
 from probe.commands import show
 from probe.config import check
 from probe.errors import UsageError
-from probe.perturbations import registry
 from probe.perturbations.condition import code_versions, parse
 from probe.registry import run_file
 
@@ -27,12 +26,6 @@ CONTENT = {
     "data": {"path": "stdlib"},
     "windows": {"length": 64},
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_entries(monkeypatch):
-    registry.load_builtins()
-    monkeypatch.setattr(registry.REGISTRY, "entries", dict(registry.REGISTRY.entries))
 
 
 @pytest.fixture
