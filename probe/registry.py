@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import keyword
 import linecache
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from probe.errors import UsageError
 from probe.text import one_line, shown, suggestion
 
 Function = Callable[..., Any]
+_MARKED = re.compile(r"(`+)(.+?)\1|(?<![\w*])\*([^\s*]+)\*(?!\*)")
+"""Code, and a parameter, in a docstring."""
 
 
 class Named(Protocol):
@@ -130,8 +133,9 @@ class Registry(Generic[Registered]):
 
 
 def summary(function: Function) -> str:
-    """The first line of a function's docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
+    """The first line of a function's docstring, or of a class's, without its marks of code."""
+    line = (inspect.getdoc(function) or "").partition("\n")[0]
+    return _MARKED.sub(r"\2\3", line)
 
 
 def _origin(function: Function) -> tuple[str, str]:

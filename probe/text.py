@@ -192,10 +192,20 @@ def open_end(estimate: int | None, bound: int) -> str:
     return f"estimate {estimate:,}, no upper bound within the measured range"
 
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) (?=%)|(?<=[<>≤≥]) (?=\d)")
+"""The blank of ``1 %`` and of ``> 640``."""
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces where a number would part from its sign at a line's end."""
+    return _UNIT.sub(NO_BREAK, text)
+
+
 def wrapped(text: str, indent: str = "  ") -> str:
     """A line of at most :data:`WIDTH` characters, the rest of it below, indented."""
-    return textwrap.fill(
-        text,
+    lines = textwrap.fill(
+        unbroken(text),
         WIDTH,
         subsequent_indent=indent,
         expand_tabs=False,
@@ -203,6 +213,7 @@ def wrapped(text: str, indent: str = "  ") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return lines.replace(NO_BREAK, " ")
 
 
 def aligned(

@@ -88,3 +88,22 @@ def test_parameters_by_name(patterns):
 def test_another_face_is_refused(patterns, function, asked):
     with pytest.raises(ValueError, match=r"'odd' must have the face f\(query, \*, \*\*parameters"):
         patterns.parameters("odd", function, **asked)
+
+
+@pytest.mark.parametrize(
+    ("line", "plain"),
+    [
+        ("Every length up to ``context``.", "Every length up to context."),
+        ("A window of *w* keys, every *stride*-th.", "A window of w keys, every stride-th."),
+        ("Costs 2*n*m; `far` has none.", "Costs 2*n*m; far has none."),
+        ("Takes ``*ids`` and **all**.", "Takes *ids and **all**."),
+    ],
+)
+def test_a_summary_has_no_marks_of_code(line, plain):
+    """It is read in lists and on the page."""
+
+    def function():
+        pass
+
+    function.__doc__ = f"{line}\n\nMore."
+    assert summary(function) == plain

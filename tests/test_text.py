@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from probe.text import (
     MOST,
+    WIDTH,
     counted,
     difference,
     greater,
@@ -21,6 +22,8 @@ from probe.text import (
     shown,
     signed,
     suggestion,
+    unbroken,
+    wrapped,
 )
 
 PLAIN = (
@@ -181,3 +184,12 @@ def test_numbers_in_json() -> None:
         json_text(value)
         == json.dumps({"b": 0.5, "a": [None, None, 3, True, None]}, indent=2) + "\n"
     )
+
+
+def test_a_number_keeps_its_sign_at_a_line_end() -> None:
+    """``1 %`` and ``> 640`` are broken nowhere; on a terminal their blank stays one."""
+    assert unbroken("at 1 % of 5 tokens; > 640") == "at 1\xa0% of 5 tokens; >\xa0640"
+    line = "a " * 49 + "12 % of all and > 640 more"
+    assert line.index("%") > WIDTH - 1
+    first, second = wrapped(line, "").splitlines()
+    assert (first, second) == (("a " * 49).rstrip(), "12 % of all and > 640 more")

@@ -16,8 +16,8 @@ from probe.findings.base import Finding, choose, findings, plots
 from probe.findings.chart import EmptyChartError
 from probe.findings.compare.comparison import Comparison
 from probe.findings.compare.comparison import compare as compare_two
-from probe.findings.compare.comparison_finding import comparison_finding
-from probe.findings.compare.finding import run_table, table_finding
+from probe.findings.compare.conclusion import told
+from probe.findings.compare.finding import run_table
 from probe.render.figures import draw
 from probe.render.notebook import html
 from probe.render.terminal import text
@@ -180,11 +180,11 @@ def run(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Compared:
-    """Runs side by side; printed as text, shown with tables in a notebook.
+    """Runs side by side: their conclusion, printed as text and shown with tables in a notebook.
 
     Attributes:
-        table: A row for each run and condition, with the effective context at each tolerance.
-        findings: What is to be said of them together.
+        table: A row for each run, with the effective context at each tolerance.
+        findings: What is to be said of them together: the conclusion first, then all the rest.
         differences: Of two runs B − A as frames (``curve``, ``octaves``, ``contexts``, ``losses``),
             with intervals; ``None`` of any other number.
     """
@@ -194,23 +194,24 @@ class Compared:
     differences: Comparison | None
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.findings))
+        return str(self.findings[0])
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return html(self.findings)
+        return html(self.findings[:1])
 
 
 def compare(*runs: str | Path | OpenRun) -> Compared:
-    """Put runs into one table; of two runs tell B − A with intervals.
+    """Compare runs: of two tell B − A with its interval, of more models × data.
 
     Args:
         runs: Run folders, or open runs.
 
     Returns:
-        The table, what is to be said, and of two runs the differences as frames.
+        What is concluded, the table, all else that is to be said, and of two runs the differences
+        as frames.
 
     Raises:
         UsageError: If no run is given, or a folder is none.
@@ -219,6 +220,7 @@ def compare(*runs: str | Path | OpenRun) -> Compared:
     Example:
         >>> import probe
         >>> both = probe.compare("results/first", "results/second")
+        >>> both  # one sentence, and one screen of what it rests on
         >>> both.table[["run", "condition", "loss"]]
         >>> both.differences.octaves[["condition", "unit", "distance_from", "difference"]]
     """
@@ -227,8 +229,8 @@ def compare(*runs: str | Path | OpenRun) -> Compared:
     with ExitStack() as stack:
         opened = [_opened(one, stack) for one in runs]
         two = compare_two(*opened) if len(opened) == 2 else None
-        told = [table_finding(opened), *([] if two is None else [comparison_finding(two)])]
-        return Compared(run_table(opened), tuple(map(RichFinding.of, told)), two)
+        findings = told(opened, two, full=True)
+        return Compared(run_table(opened), tuple(map(RichFinding.of, findings)), two)
 
 
 def plot(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from probe.findings.compare.pivot import Value
 
 FORMATS = ("text", "md", "latex", "csv", "json")
+MORE = "every condition, tolerance and unit, and all that the runs differ in: --full"
 
 
 @click.command(
@@ -128,24 +130,16 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
         full: Whether the table of runs and all differences are told as well.
     """
     from probe.findings.compare.comparison import compare
-    from probe.findings.compare.comparison_finding import comparison_finding
-    from probe.findings.compare.conclusion import conclusion, conclusion_of_one
-    from probe.findings.compare.finding import table_finding
-    from probe.findings.compare.pivot import Value, together
+    from probe.findings.compare.conclusion import told
     from probe.render.terminal import text
 
-    told = []
-    if len(runs) == 1:
-        told = [conclusion_of_one(runs[0])]
-    elif len(runs) == 2 and not full:
-        told = [conclusion(compare(*runs))]
-    elif len(runs) > 2:
-        told = [together(runs, Value(), every=full)]
-    if full or len(runs) == 1:
-        told.append(table_finding(runs))
-    if full and len(runs) == 2:
-        told.append(comparison_finding(compare(*runs)))
-    say("\n\n".join(filter(None, (text(one, wrap=True) for one in told))))
+    two = compare(*runs) if len(runs) == 2 else None
+    findings = told(runs, two, full=full)
+    if two is not None and full:  # whose tables hold all of the first one's
+        findings = (replace(findings[0], basis="", tables=[], caveats=[]), *findings[1:])
+    notes = [MORE] if two is not None and not full else []
+    texts = [text(one, notes, wrap=True) for one in findings]
+    say("\n\n".join(filter(None, texts)))
 
 
 def _say_cells(

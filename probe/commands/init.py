@@ -5,7 +5,6 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from probe.commands._visible import say
 from probe.commands.list import COLUMNS, section, yaml_line
 from probe.commands.options import Target, command_lines
 from probe.errors import UsageError
+from probe.registry import summary as first_line
 from probe.text import printable, shown, suggestion
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _lines(
     more = {
         "max_documents": f"intervals need {FEWEST_DOCUMENTS} documents, more narrow them",
         "length": "" if positions is None else f"the model has {positions:,} positions",
-        "kind": f"{(getdoc(protocol) or '.').splitlines()[0][:-1]}; probe list has others",
+        "kind": f"{first_line(protocol).rstrip('.')}; probe list has others",
     }
     parts: dict[str, type[Part]] = {
         "model": ModelConfig,

@@ -11,6 +11,7 @@ import click
 from probe.calls import listed
 from probe.commands._visible import print_json, say
 from probe.commands.options import command_lines, user_files, with_json
+from probe.registry import summary
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -132,8 +133,7 @@ def _protocol_values() -> Iterator[dict[str, Any]]:
                 about = " ".join((field.description or "").split())
                 option = _parameter(key, field.is_required(), default)
                 options.append({**option, "summary": about})
-        summary = (inspect.getdoc(protocol) or "").partition("\n")[0]
-        yield {"name": registry.kind_of(protocol), "summary": summary, "options": options}
+        yield {"name": registry.kind_of(protocol), "summary": summary(protocol), "options": options}
 
 
 def _parameter(name: str, required: bool, default: Any) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _protocols() -> Iterator[tuple[str, str]]:
     from probe.protocols import registry
 
     for protocol in registry.protocols():
-        yield registry.kind_of(protocol), (inspect.getdoc(protocol) or "").partition("\n")[0]
+        yield registry.kind_of(protocol), summary(protocol)
         for key, field in protocol.model_fields.items():
             if key != "kind":
                 yield f"  {_key(key, field)}", " ".join((field.description or "").split())

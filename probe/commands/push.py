@@ -1,5 +1,7 @@
 """`probe push`: a run folder as a data set on the hub, private and without text by default."""
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,13 +71,25 @@ def _tell(whole: "Contents", model: str, data: str) -> None:
 
     total = sum(item.size for item in whole.items)
     say(f"{counted(len(whole.items), 'file')}, {_size(total)}:")
-    say(aligned([[item.path, _size(item.size), item.what] for item in whole.items]))
+    sent = _summed((item.path, item.size, item.what) for item in whole.items)
+    say(aligned([[name, _size(size), what] for name, size, what in sent]))
     if whole.left_out:
         say("\nLeft out:")
-        say(aligned([[name, reason] for name, reason in whole.left_out]))
+        left = _summed((name, 0, reason) for name, reason in whole.left_out)
+        say(aligned([[name, reason] for name, _, reason in left]))
     some = ", ".join(map(shown, whole.names[:3])) + (", …" if len(whole.names) > 3 else "")
     say(f"\nThe card names the model {shown(model)} and the data {shown(data)}.")
     say(f"Names of {counted(len(whole.names), 'document')} stand in the rows: {some}")
+
+
+def _summed(files: Iterable[tuple[str, int, str]]) -> Iterator[tuple[str, int, str]]:
+    """Files with their size and what is said of them; a folder's that are all the same as one."""
+    for (folder, what), group in groupby(files, lambda file: (file[0].rpartition("/")[0], file[2])):
+        alike = list(group)
+        if folder and len(alike) > 2:
+            yield f"{folder}/ ({len(alike):,} files)", sum(size for _, size, _ in alike), what
+        else:
+            yield from alike
 
 
 def _size(size: float) -> str:

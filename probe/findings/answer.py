@@ -92,7 +92,7 @@ def context_table(
     tolerances = [tolerance.text for tolerance in run.analysis.tolerances]
     cells: list[list[str]] = []
     details: dict[tuple[int, int], str] = {}
-    open_ends = []
+    open_ends: dict[str, dict[str, list[str]]] = {}
     for number, (name, contexts) in enumerate(rows.items()):
         by_tolerance = {context.tolerance: context for context in contexts}
         cells.append([name, *(short(by_tolerance.get(text)) for text in tolerances)])
@@ -103,10 +103,15 @@ def context_table(
             if context.estimate is not None:
                 details[number, column] = f"estimate {context.estimate:,}"
             if context.estimate is not None or context.value != context.reach:
-                open_ends.append(f"{printable(name)} at {spaced(text)}: {context.open_end}")
+                places = open_ends.setdefault(context.open_end, {})
+                places.setdefault(printable(name), []).append(spaced(text))
     what = what_greater_is(
         [context for contexts in rows.values() for context in contexts], run.analysis.confidence
     )
+    said = [
+        "; ".join(f"{name} at {', '.join(at)}" for name, at in places.items()) + f": {end}"
+        for end, places in open_ends.items()
+    ]
     return Table(
         f"{caption}; {what}" if what else caption,
         [head, *map(spaced, tolerances)],
@@ -114,7 +119,7 @@ def context_table(
         shown="both",
         captioned=False,
         rule=True,
-        below=[line for line in (meaning(run.main_condition or ""), what, *open_ends) if line],
+        below=[line for line in (meaning(run.main_condition or ""), what, *said) if line],
         details=details,
     )
 

@@ -1,6 +1,5 @@
 """Terms: what the words of a run mean, conditions and token classes by what their code says."""
 
-import re
 from collections.abc import Sequence
 
 from probe.analysis.fit import in_order
@@ -81,6 +80,6 @@ def _step(step: Step) -> str:
 
 
 def _phrase(summary: str) -> str:
-    """A docstring's first line as a part of a sentence, without marks of code."""
-    plain = re.sub(r"[`*]", "", summary).rstrip(".:")
+    """A docstring's first line as a part of a sentence."""
+    plain = summary.rstrip(".:")
     return plain[:1].lower() + plain[1:]

@@ -44,8 +44,8 @@ LEFT = 46
 """Where axes, and the title above them, begin unless names stand at their left (points)."""
 AT_AXES, LOWEST = 0.6, 1.2
 """Height of what stands at axes, and the lowest that they may be with it (inches)."""
-CHARACTERS, BESIDE_TEXT = 52, 27
-"""Characters of an entry of the legend, and what stands beside these (points)."""
+CHARACTERS, BESIDE_TEXT, APART = 52, 27, 14
+"""Characters of an entry of the legend, what stands beside these, and between columns (points)."""
 FONT = b"font-family: 'DejaVu Sans'"
 LANE = 7
 """Height of the bar of an answer above another on the same rule (points)."""
@@ -152,7 +152,8 @@ class _Plan:
         body: Height of the axes and of what stands at them (inches).
         across: Width of the axes (points), about.
         place: Where the legend stands inside them, in shares of them; ``None`` is below.
-        below: Height of the legend where it stands below (inches).
+        columns: Columns of the legend where it stands below.
+        below: Its height there (inches).
     """
 
     width: float
@@ -160,6 +161,7 @@ class _Plan:
     body: float
     across: float
     place: tuple[float, float] | None
+    columns: int
     below: float
 
     @property
@@ -197,13 +199,15 @@ def _plans(charts: Sequence[Chart], width: float, height: float | None) -> list[
 def _plan(
     chart: Chart, title: Sequence[str], width: float, across: float, height: float | None = None
 ) -> _Plan:
-    """The legend inside of the axes where it has room, else below them."""
+    """The legend inside of the axes where it has room, else below them, as wide as the figure."""
     above = style.LINE * len(title)
     entries = legend_entries(chart)
     body = _body(chart) if height is None else height - above
     place = _legend_place(chart, entries, across, body)
-    below = style.ENTRY * len(entries) if place is None else 0
-    return _Plan(width, title, body - (0 if height is None else below), across, place, below)
+    columns = max(1, int((72 * width - LEFT + APART) // (_entry_width(entries) + APART)))
+    below = style.ENTRY * -(-len(entries) // columns) if place is None else 0
+    body -= 0 if height is None else below
+    return _Plan(width, title, body, across, place, columns, below)
 
 
 def _inside_of(chart: Chart, axes: Axes) -> _Plan:
@@ -214,7 +218,7 @@ def _inside_of(chart: Chart, axes: Axes) -> _Plan:
     (title,), body = _titles([chart], width), box.height / dots + AT_AXES
     across = style.across(chart, width)
     place = _legend_place(chart, legend_entries(chart), across, body)
-    return _Plan(width, title, body, across, place, 0)
+    return _Plan(width, title, body, across, place, columns=1, below=0)
 
 
 def _legend_place(
@@ -224,10 +228,14 @@ def _legend_place(
     upwards = _upwards(body)
     if not entries or across <= 0 or upwards <= 0:
         return None
-    text = max(style.text_width(shortened(label, CHARACTERS)) for _, label in entries)
-    return free_place(
-        chart, (text + BESIDE_TEXT) / across, 72 * style.ENTRY * (len(entries) + 0.3) / upwards
-    )
+    wide, high = _entry_width(entries), 72 * style.ENTRY * (len(entries) + 0.3)
+    return free_place(chart, wide / across, high / upwards)
+
+
+def _entry_width(entries: Sequence[Entry]) -> float:
+    """Width of the widest entry of a legend with its sample (points)."""
+    texts = (style.text_width(shortened(label, CHARACTERS)) for _, label in entries)
+    return BESIDE_TEXT + max(texts, default=0)
 
 
 def _upwards(body: float) -> float:
@@ -277,7 +285,7 @@ def _draw(chart: Chart, plan: _Plan, axes: Axes) -> None:
         _legend(axes, handles, loc="lower left", bbox_to_anchor=plan.place)
     elif handles:
         left = max(26.0, style.CHARACTER * style.names_width(chart))
-        _legend_below(axes, handles, left, 32 + lower)
+        _legend_below(axes, handles, left, 32 + lower, plan.columns)
 
 
 def _handle(chart: Chart, entry: Entry) -> Artist:
@@ -313,18 +321,21 @@ def _series_handle(series: Series, label: str) -> Artist:
     return Line2D([], [], label=label, **look)
 
 
-def _legend_below(axes: Axes, handles: Sequence[Artist], left: float, below: float) -> None:
-    """A legend under the axis label, one entry a line, by points left of and below the axes."""
+def _legend_below(
+    axes: Axes, handles: Sequence[Artist], left: float, below: float, columns: int
+) -> None:
+    """A legend under the axis label, in columns, by points left of and below the axes."""
     # Below the axis label whatever the height of the axes, hence points and no share of it.
     figure = axes.get_figure(root=True)
     transform = axes.transAxes
     if figure is not None:
         transform += ScaledTranslation(-left / 72, -below / 72, figure.dpi_scale_trans)
-    _legend(axes, handles, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=transform)
+    where = {"bbox_to_anchor": (0, 0), "bbox_transform": transform}
+    _legend(axes, handles, loc="upper left", ncols=columns, columnspacing=2, **where)
 
 
 def _legend(axes: Axes, handles: Sequence[Artist], **where: Any) -> None:
-    """A legend of one entry a line; rules behind it are hidden."""
+    """A legend; rules behind it are hidden."""
     legend = axes.legend(handles=handles, borderaxespad=0, handlelength=2.4, **where)
     for text in legend.get_texts():
         text.set_parse_math(False)

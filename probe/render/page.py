@@ -25,6 +25,7 @@ from probe.render.markup import element, text_markup, visible
 from probe.render.svg import draw, legend
 from probe.results.files import write_bytes
 from probe.results.folder import unique_labels
+from probe.text import unbroken
 
 _STYLES = ("colours.css", "page.css", "tables.css", "explorer.css", "print.css")
 _SCRIPTS = ("losses.js", "explorer.js", "page.js")
@@ -236,7 +237,7 @@ def _environment() -> Environment:
 
     def shown(value: Any) -> Any:
         plain = isinstance(value, str) and not isinstance(value, Markup)
-        return visible(value) if plain else value
+        return unbroken(visible(value)) if plain else value
 
     environment = Environment(
         loader=PackageLoader("probe.render", "assets"),

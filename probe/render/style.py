@@ -29,6 +29,7 @@ from probe.render.layout import (
     zero_line,
 )
 from probe.render.markup import shortened
+from probe.text import NO_BREAK, unbroken
 
 SHEET = Path(__file__).with_name("probe.mplstyle")
 """The style sheet, a matplotlib style file: ``plt.style.use(SHEET)`` gives any figure our look."""
@@ -136,7 +137,7 @@ def text_width(text: str) -> float:
 
 def fitting(text: str, room: float) -> list[str]:
     """The lines of a title, each at most *room* points wide; beyond the second it is cut."""
-    words, lines = shortened(text, MOST).split(), [""]
+    words, lines = unbroken(shortened(text, MOST)).split(" "), [""]
     while words:
         longer = f"{lines[-1]} {words[0]}".strip()
         if text_width(longer) <= room:
@@ -147,7 +148,7 @@ def fitting(text: str, room: float) -> list[str]:
         else:  # no room for the whole word, or for the rest
             lines[-1] = _cut(" ".join([lines[-1], *words]).strip(), room)
             words = []
-    return lines
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def _cut(text: str, room: float) -> str:

@@ -127,6 +127,19 @@ def test_two_runs_are_compared():
     assert "<table" in both._repr_html_()
 
 
+def test_a_comparison_begins_with_its_conclusion():
+    """One sentence and one screen are shown; all the rest is there."""
+    both = probe.compare(SWEEP, WRITER)
+    assert [one.id for one in both.findings] == ["conclusion", "runs", "comparison"]
+    assert str(both).startswith("At distances of ")
+    assert " nats per token more than A " in str(both)
+    assert len(str(both).splitlines()) <= 40
+    assert "--" not in str(both)
+    many = probe.compare(SWEEP, WRITER, RUNS / "few")
+    assert str(many).startswith("3 runs: ")
+    assert "The runs" in [one.title for one in many.findings]
+
+
 @pytest.mark.parametrize("runs", [[SWEEP], [SWEEP, WRITER, RUNS / "few"]])
 def test_other_numbers_of_runs_have_a_table(runs):
     """Differences are of two."""

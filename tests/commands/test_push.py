@@ -57,6 +57,16 @@ def test_dry_run_sends_nothing(hub: Hub, run: Path) -> None:
     assert not list(run.glob("README.md")), "the folder is not written to"
 
 
+def test_files_that_are_alike_have_one_line(hub: Hub, run: Path) -> None:
+    """A long run has hundreds of parts."""
+    (part,) = (run / "scores").iterdir()
+    for number in range(200):
+        shutil.copy(part, part.with_name(f"copy-{number}.parquet"))
+    said = good(probe("push", run, ADDRESS, "--dry-run"))
+    assert len(said.splitlines()) < 30
+    assert "scores/ (200 files)  cannot be read, or stands in another part" in said
+
+
 def test_what_is_sent(hub: Hub, run: Path) -> None:
     """The files that the dry run names, private; rows as they are, and no word of the text."""
     named = good(probe("push", run, ADDRESS, "--dry-run")).partition("Left out")[0].splitlines()[1:]

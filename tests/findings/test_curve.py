@@ -132,6 +132,12 @@ def test_a_cell_is_short_and_the_rest_is_said_below(run, monkeypatch):
     open_end = replace(beyond, tolerance="2%", value=320, lower=320, estimate=704)
     late = replace(beyond, tolerance="5%", value=704)
     monkeypatch.setitem(vars(run), "contexts", (beyond, open_end, late))
+    later = replace(late, tolerance="10%", condition="shuffle")
+    monkeypatch.setitem(vars(run), "contexts", (beyond, open_end, late, later))
+    of_two = answer_table(run).below[-1]  # what is left open alike is said once
+    end = "estimate in the last half octave before 1,024, or beyond it"
+    assert of_two == f"truncate at 5 %; shuffle at 10 %: {end}"
+    monkeypatch.setitem(vars(run), "contexts", (beyond, open_end, late))
     table = answer_table(run)
     assert list(table.headers) == ["condition", "1 %", "2 %", "5 %", "10 %"]
     assert table.rows == [["truncate", "> 640", "> 320", "> 640", "–"]]

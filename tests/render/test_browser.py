@@ -95,7 +95,7 @@ def visit_page(browser):
 
 def losses_shown(page):
     """The losses and deltas that are shown, by distance and condition, in nats."""
-    names, *rows = page.locator(".said table tr").evaluate_all(
+    names, *rows = page.locator(".drawn table tr").evaluate_all(
         "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
     )
     found = {}
@@ -132,6 +132,8 @@ def test_hover_tells_the_numbers_of_the_parquet(visit, example):
                 assert shown[0] == pytest.approx(row.nll, abs=0.0006)
                 assert shown[1] == pytest.approx(row.nll - intact, abs=0.0011)
             assert f"intact loss {intact:.3f}"[:-1] in page.locator(".said p").text_content()
+            # What is read aloud is one sentence, without the table.
+            assert page.locator("[aria-live] > *").count() == 1
             # A token with one distance has a bar for each condition and for the intact loss.
             single = len({distance for distance, _ in found}) == 1
             drawn = page.locator(".drawn svg.chart")

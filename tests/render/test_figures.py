@@ -145,6 +145,24 @@ def test_a_legend_has_a_place_of_its_own_or_none():
     assert not inside_axes(full)
 
 
+def test_a_legend_below_takes_the_width():
+    """As many columns as have room, which a figure of two columns has more of."""
+    x = np.linspace(0, 1, 50)
+    whole = [
+        Series(f"{name} of six", x, x * 0 + y) for name, y in zip("abcdef", x[::9], strict=True)
+    ]
+    every = [*whole, *(Series("", x, x * 0 + y) for y in x)]
+    chart = Chart("", Axis("distance", 0, 1), Axis("delta", 0, 1), every)
+    rows = []
+    for width in (2.0, style.WIDTH, style.DOUBLE):
+        axes = figures.draw(chart, size=(width, None))
+        assert_readable(axes)
+        assert not inside_axes(axes)
+        boxes = [text.get_window_extent() for text in axes.get_legend().get_texts()]
+        rows.append(len({round(box.y0) for box in boxes}))
+    assert rows == [6, 2, 1]
+
+
 def x_steps():
     return np.linspace(0.05, 0.95, 19)
 

@@ -19,7 +19,10 @@ from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding
 from probe.findings.compare.accuracy import accuracy_table, in_points, share
 from probe.findings.compare.comparison import Comparison
+from probe.findings.compare.comparison_finding import comparison_finding
+from probe.findings.compare.finding import table_finding
 from probe.findings.compare.lengths import SHOWN
+from probe.findings.compare.pivot import Value, together
 from probe.findings.table import Table, between, decimals, records
 from probe.text import counted, difference, one_line, printable, signed, wrapped
 
@@ -36,8 +39,28 @@ USES = {
     "shuffle": "uses the order of far text",
 }
 """What a model does more that loses more under a condition."""
-MORE = "every condition, tolerance and unit, and all that the runs differ in: --full"
 Row = Mapping[str, Any]
+
+
+def told(
+    runs: Sequence[OpenRun], comparison: Comparison | None, *, full: bool = False
+) -> tuple[Finding, ...]:
+    """What is said of runs side by side, the conclusion first.
+
+    Args:
+        runs: The runs.
+        comparison: Of two, what :func:`probe.findings.compare.comparison.compare` gives.
+        full: Whether the table of runs and all differences are told as well.
+
+    Returns:
+        Of one run its contrasts and its row, of two the difference, of more models × data.
+    """
+    if comparison is not None:
+        first, more = conclusion(comparison), (comparison_finding(comparison),)
+    else:
+        first = together(runs, Value(), every=full) if len(runs) > 1 else conclusion_of_one(runs[0])
+        more = ()
+    return (first, table_finding(runs), *more) if full or len(runs) == 1 else (first,)
 
 
 def conclusion_of_one(run: OpenRun) -> Finding:
@@ -67,7 +90,7 @@ def conclusion(comparison: Comparison) -> Finding:
         sentence=wrapped(sentence(comparison), ""),
         basis="\n".join([*(wrapped(line, "") for line in _basis(comparison)), *about]),
         tables=[table for table in _tables(comparison) if table.rows],
-        caveats=[*(one_line(line, LONGEST) for line in comparison.caveats[:CAVEATS]), MORE],
+        caveats=[one_line(line, LONGEST) for line in comparison.caveats[:CAVEATS]],
     )
 
 
@@ -296,7 +319,7 @@ def _sides(row: Row, form: Callable[[float], str]) -> list[str]:
 def _table(caption: str, header: str, cells: list[list[str]], names: Sequence[str] = ()) -> Table:
     """Rows of both sides; of *names* those that have no room are counted in the caption."""
     if (left := len(names) - CONDITIONS) > 0:
-        caption += f", {left} more with --full"
+        caption += f", without {left} more"
     return Table(caption, [header, "A", "B", "B − A"], cells, shown="terminal")
 
 

@@ -154,7 +154,7 @@ def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], li
 def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     """Delta of one kind of replacement as colour: heads to the right, layers upwards.
 
-    Heads that differ from 0 have a dot; those that were not replaced are grey.
+    Heads that differ significantly from 0 have a dot; those that were not replaced are grey.
 
     Args:
         run: The run.
@@ -184,7 +184,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         heading=[
             run.model,
             run.data,
-            title + ("; dot: differs from 0" if dots else ""),
+            title + ("; dot: significantly different from 0" if dots else ""),
         ],
         file=f"heads-{slug(kinds[0])}",
         on_page=False,

@@ -38,7 +38,7 @@ function wake(section) {
     const found = lossesAt(data, conditions, inWindow);
     sentence.append(`${named}intact loss ${nats(intact)} nats`);
     if (token.title) make("p", token.title, said); // a key token tells its LSD and LCL
-    table(conditions, found, intact, said);
+    table(conditions, found, intact, drawn); // not read aloud: it is long
     chart(conditions, found, intact, drawn);
   }
 

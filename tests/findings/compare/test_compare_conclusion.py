@@ -7,6 +7,7 @@ from simulated import Simulation, write_run
 
 from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.settings import Analysis
+from probe.commands.compare import MORE
 from probe.findings.compare.conclusion import CONDITIONS, conclusion, sentence
 from probe.render.terminal import text
 
@@ -217,11 +218,11 @@ def test_one_screen_is_one_screen(tmp_path):
         change_record(run, status="unfinished", config={"seed": seed, "first_token": name})
         folders.append(run)
     found = compared(*folders, analysis=HOW)
-    lines = text(conclusion(found), wrap=True).splitlines()
+    lines = text(conclusion(found), [MORE], wrap=True).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 120
     screen = "\n".join(lines)
-    assert f"{len(names) - CONDITIONS} more with --full" in screen
+    assert f"without {len(names) - CONDITIONS} more" in screen
     assert "(without the 1 nearest)" in screen
     assert "- they also differ in first_token: a in A, b in B; seed: 0 in A, 7 in B" in screen
     assert "- A: run 'a' is unfinished" in screen
