@@ -42,15 +42,20 @@ def _paper(kind: str, key: str, **fields: str) -> Paper:
     return Paper(kind, key, MappingProxyType(fields))
 
 
-def _acl(key: str, title: str, author: str, venue: str, year: str, pages: str, doi: str) -> Paper:
+def _acl(key: str, title: str, author: str, venue: str, pages: str, doi: str) -> Paper:
     """A paper of the ACL Anthology, whose identifier is the end of its DOI."""
-    more = {"booktitle": venue, "year": year, "pages": pages, "doi": f"10.18653/v1/{doi}"}
+    more = {"booktitle": venue, "year": _year(key), "pages": pages, "doi": f"10.18653/v1/{doi}"}
     return _paper("inproceedings", key, title=title, author=author, **more)
 
 
-def _arxiv(key: str, title: str, author: str, year: str, number: str) -> Paper:
-    more = {"year": year, "eprint": number, "archiveprefix": "arXiv"}
+def _arxiv(key: str, title: str, author: str, number: str) -> Paper:
+    more = {"year": _year(key), "eprint": number, "archiveprefix": "arXiv"}
     return _paper("misc", key, title=title, author=author, **more)
+
+
+def _year(key: str) -> str:
+    """The year in a key such as ``sun2021long``."""
+    return "".join(filter(str.isdigit, key))
 
 
 _ACL = "Proceedings of the {} Annual Meeting of the Association for Computational Linguistics"
@@ -62,7 +67,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Sharp Nearby, Fuzzy Far Away: How Neural Language Models Use Context",
             "Khandelwal, Urvashi and He, He and Qi, Peng and Jurafsky, Dan",
             _ACL.format("56th"),
-            "2018",
             "284--294",
             "P18-1027",
         ),
@@ -72,7 +76,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Sun, Simeng and Krishna, Kalpesh and Mattarella-Micke, Andrew and Iyyer, Mohit",
             "Proceedings of the 2021 Conference on Empirical Methods in Natural Language"
             " Processing",
-            "2021",
             "807--822",
             "2021.emnlp-main.62",
         ),
@@ -82,7 +85,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Sun, Simeng and Thai, Katherine and Iyyer, Mohit",
             "Proceedings of the 2022 Conference of the North American Chapter of the Association"
             " for Computational Linguistics: Human Language Technologies",
-            "2022",
             "3704--3714",
             "2022.naacl-main.271",
         ),
@@ -92,7 +94,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "O'Connor, Joe and Andreas, Jacob",
             f"{_ACL.format('59th')} and the 11th International Joint Conference on Natural Language"
             " Processing",
-            "2021",
             "851--864",
             "2021.acl-long.70",
         ),
@@ -101,7 +102,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Black-box Language Model Explanation by Context Length Probing",
             r"C{\'i}fka, Ond{\v{r}}ej and Liutkus, Antoine",
             _ACL.format("61st"),
-            "2023",
             "1067--1079",
             "2023.acl-short.92",
         ),
@@ -143,14 +143,12 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "child2019sparse",
             "Generating Long Sequences with Sparse Transformers",
             "Child, Rewon and Gray, Scott and Radford, Alec and Sutskever, Ilya",
-            "2019",
             "1904.10509",
         ),
         "Beltagy et al. 2020": _arxiv(
             "beltagy2020longformer",
             "Longformer: The Long-Document Transformer",
             "Beltagy, Iz and Peters, Matthew E. and Cohan, Arman",
-            "2020",
             "2004.05150",
         ),
         "Qiu et al. 2020": _acl(
@@ -159,7 +157,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Qiu, Jiezhong and Ma, Hao and Levy, Omer and Yih, Wen-tau and Wang, Sinong and"
             " Tang, Jie",
             "Findings of the Association for Computational Linguistics: EMNLP 2020",
-            "2020",
             "2555--2565",
             "2020.findings-emnlp.232",
         ),
@@ -182,7 +179,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Hard-Coded {G}aussian Attention for Neural Machine Translation",
             "You, Weiqiu and Sun, Simeng and Iyyer, Mohit",
             _ACL.format("58th"),
-            "2020",
             "7689--7700",
             "2020.acl-main.687",
         ),
@@ -190,7 +186,6 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "wang2020linformer",
             "Linformer: Self-Attention with Linear Complexity",
             "Wang, Sinong and Li, Belinda Z. and Khabsa, Madian and Fang, Han and Ma, Hao",
-            "2020",
             "2006.04768",
         ),
     }

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     type=Target(folders=True),
     help="Folder, or file ending in .html, for the page and the curves of several runs over one"
     " another, or for the page of a single run; default: reports.html in the first run's folder,"
-    " report.html in a single run's. Numbers and figures of each run go into its folder all the"
-    " same, and of several its page.",
+    " report.html in a single run's. Numbers and figures of each run, and of several the page of"
+    " each, go into its folder in any case.",
 )
 @labelled
 @with_json("report")

@@ -135,7 +135,7 @@ def test_heads_as_colours(run):
     differs = set(table.loc[table["p_holm"] < 0.05, "head"]) - {4}
     assert set(cells.dots) == {(head, 0) for head in differs}
     assert 0 < len(differs) < 11
-    assert drawn.heading[-1] == "zero in place of a head; dot: differs from 0"
+    assert drawn.heading[-1] == "zero in place of a head; dot: significant (Holm)"
     assert (drawn.file, drawn.on_page) == ("heads-zero", False)
     assert (drawn.x.label, list(drawn.x.ticks)) == ("head", [0, 2, 4, 6, 8, 10])
     with pytest.raises(EmptyChartError, match="no single head was replaced"):

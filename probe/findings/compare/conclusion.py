@@ -39,6 +39,7 @@ USES = {
     "shuffle": "uses the order of far text",
 }
 """What a model does more that loses more under a condition."""
+POINTS = "percentage points"
 Row = Mapping[str, Any]
 
 
@@ -143,11 +144,9 @@ def _of_accuracy(comparison: Comparison) -> str:
         comparison,
         in_points(row),
         where=f"after {counted(int(row['prefix']), 'token')}",
-        unit="percentage points",
+        unit=POINTS,
         follows="it distinguishes the gold continuation from the others {more} often",
-        verb="picks the gold continuation",
-        often=" often",
-        digits=1,
+        says="picks the gold continuation {amount} {more} often",
     )
     return f"{text} (A {share(row['a'])}, B {share(row['b'])})."
 
@@ -159,9 +158,7 @@ def _difference(
     where: str,
     unit: str,
     follows: str,
-    verb: str = "loses",
-    often: str = "",
-    digits: int = 3,
+    says: str = "loses {amount} {more}",
 ) -> str:
     """By how much B differs from A, and what follows; or that nothing is told apart.
 
@@ -171,10 +168,9 @@ def _difference(
         where: Under which condition and where.
         unit: What the difference is counted in.
         follows: What follows from it, ``{more}`` standing for more or less.
-        verb: What B does more or less.
-        often: What stands behind more or less.
-        digits: Digits behind the point.
+        says: What B does, ``{amount}`` standing for the difference.
     """
+    digits = 1 if unit == POINTS else 3
     value, low, high = (_number(row[name]) for name in ("difference", "low", "high"))
     start = f"{where[0].upper()}{where[1:]}"
     if comparison.pairing == "none":
@@ -190,8 +186,8 @@ def _difference(
     ends = (low, high) if value > 0 else (-high, -low)
     limits = " to ".join(decimals(end, digits) for end in ends)
     return (
-        f"{start}, B {verb} {decimals(abs(value), digits)} {unit} {more}{often} than A ({level}"
-        f" {limits}): {follows.format(more=more)}"
+        f"{start}, B {says.format(amount=f'{decimals(abs(value), digits)} {unit}', more=more)} than"
+        f" A ({level} {limits}): {follows.format(more=more)}"
     )
 
 

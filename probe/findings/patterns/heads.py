@@ -184,7 +184,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         heading=[
             run.model,
             run.data,
-            title + ("; dot: significantly different from 0" if dots else ""),
+            title + ("; dot: significant (Holm)" if dots else ""),
         ],
         file=f"heads-{slug(kinds[0])}",
         on_page=False,
