@@ -35,7 +35,7 @@ class Page(HTMLParser):
         self._in_cell &= tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        self.words.append(data.replace("\N{NO-BREAK SPACE}", " "))
         if self._in_cell:
             self.cells[-1] += data
 
