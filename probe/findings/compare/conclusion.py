@@ -56,12 +56,13 @@ def told(
     Returns:
         Of one run its contrasts and its row, of two the difference, of more models × data.
     """
-    if comparison is not None:
-        first, more = conclusion(comparison), (comparison_finding(comparison),)
-    else:
-        first = together(runs, Value(), every=full) if len(runs) > 1 else conclusion_of_one(runs[0])
-        more = ()
-    return (first, table_finding(runs), *more) if full or len(runs) == 1 else (first,)
+    if len(runs) == 1:
+        return conclusion_of_one(runs[0]), table_finding(runs)
+    if comparison is None:
+        whole = together(runs, Value(), every=full)
+        return (whole, table_finding(runs)) if full else (whole,)
+    first = conclusion(comparison)
+    return (first, table_finding(runs), comparison_finding(comparison)) if full else (first,)
 
 
 def conclusion_of_one(run: OpenRun) -> Finding:
