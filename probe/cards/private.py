@@ -14,11 +14,13 @@ LEFT_OUT = "left out"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that is a commit of the hub."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_PART = r"[\w.@+%{}\[\]*?-]+"
 _PATH = re.compile(
-    r"""(?<![\w/.:~\\])             # where a word begins, and not within an address
-    (?:~|[A-Za-z]:(?=[\\/])|\\)?     # a home, a drive, or what Windows shares
-    (?:[\\/][\w.@+%{}\[\]*?-]+){2,}  # two folders or more
-    [\\/]?""",
+    rf"""(?<![\w/.:~\\])               # where a word begins, and not within an address
+    (?: ~?(?:/{_PART}){{2,}}          # two folders or more, also of a home
+      | (?:[A-Za-z]:|~)(?:(?:\\{{1,2}}|/){_PART}){{2,}}
+      | \\(?:\\{_PART}){{2,}}         # what Windows shares; else signs are escaped so: \x1b\u202e
+    )[\\/]?""",
     re.VERBOSE,
 )
 """A path of this machine inside a text."""

@@ -146,7 +146,7 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     from probe.render.figures import save
     from probe.render.table_formats import markdown
     from probe.render.terminal import text
-    from probe.results.files import csv_text, write_text
+    from probe.results.files import csv_text, warn_unwritten, write_text
 
     value = Value()
     say(f"\n{text(together(runs, value), wrap=True)}\n")
@@ -155,10 +155,12 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     with noting_unwritten():
         write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
         write_text(numbers, csv_text(cells(runs, value)))
-    if written := [str(file) for file in (table, numbers) if file.is_file()]:
-        say(f"All runs: {', '.join(written)}")
-    try:
-        for file in save(panels(runs), folder / COMPARISON):
-            say(f"All runs: {file}")
-    except EmptyChartError as error:
-        note(f"no figure of all runs: {error}")
+        if written := [str(file) for file in (table, numbers) if file.is_file()]:
+            say(f"All runs: {', '.join(written)}")
+        try:
+            for file in save(panels(runs), folder / COMPARISON):
+                say(f"All runs: {file}")
+        except EmptyChartError as error:
+            note(f"no figure of all runs: {error}")
+        except OSError as error:  # as of a single run: all is scored, and the next call writes it
+            warn_unwritten(Path(error.filename or folder / COMPARISON), error)

@@ -93,7 +93,10 @@ def command(
     from probe.analysis.open_run import open_run
     from probe.findings.compare.pivot import Value
 
-    form = _form(form, as_json, full)
+    picked = {"--full": full, "--condition": condition, "--tolerance": tolerance}
+    form = _form(
+        form, as_json, [option for option, given in picked.items() if given not in (None, False)]
+    )
     shown = Value.parse(value)
     if tolerance is not None and shown.octave is not None:
         raise UsageError(f"--tolerance '{tolerance}' belongs to --value length; got {value}")
@@ -112,13 +115,13 @@ def command(
             say(f"\nAll runs: {file}", err=alone)
 
 
-def _form(form: str | None, as_json: bool, full: bool) -> str | None:
-    """The form of the cells that is asked for, if one is."""
+def _form(form: str | None, as_json: bool, picked: Sequence[str]) -> str | None:
+    """The form of the cells that is asked for, if one is; JSON has no part to be picked."""
     if as_json and form not in (None, "json"):
         raise UsageError(f"--json is --format json; got --format {form} too")
     form = "json" if as_json else form
-    if form == "json" and full:
-        raise UsageError("--full: JSON holds everything; allowed: --json alone")
+    if form == "json" and picked:
+        raise UsageError(f"{picked[0]}: JSON holds everything; allowed: --json alone")
     return form
 
 

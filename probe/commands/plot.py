@@ -22,7 +22,7 @@ from probe.commands.options import (
     show_as,
 )
 from probe.errors import ProbeError, UsageError
-from probe.text import MOST, one_line, slug
+from probe.text import shown, slug
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
@@ -174,16 +174,17 @@ def _dressed(
         # A name may hold equals signs, and a text may.
         parts = label.split("=")
         splits = [("=".join(parts[:at]), "=".join(parts[at:])) for at in range(1, len(parts))]
-        shown = [split for split in splits if any(shows(chart, split[0]) for chart in every)]
+        splits = [(name, text) for name, text in splits if text.strip()]
+        known = [split for split in splits if any(shows(chart, split[0]) for chart in every)]
         if not splits:
-            raise UsageError(f"--label {one_line(label, MOST)}: allowed: NAME=TEXT")
-        if not shown:
-            known = dict.fromkeys(name for chart in every for name in shown_names(chart))
-            said = one_line(splits[-1][0], MOST)
+            raise UsageError(f"--label {shown(label)}: allowed: NAME=TEXT")
+        if not known:
+            allowed = dict.fromkeys(name for chart in every for name in shown_names(chart))
             raise UsageError(
-                f"--label {said}: the figure has no such name; allowed: {', '.join(known)}"
+                f"--label {shown(splits[-1][0])}: the figure has no such name; allowed:"
+                f" {', '.join(allowed)}"
             )
-        name, text = shown[-1]
+        name, text = known[-1]
         names[name] = text
     if names:
         figures = [[relabelled(chart, names) for chart in charts] for charts in figures]
@@ -209,7 +210,7 @@ def _inches(size: str) -> "Size":
     width, height = map(float, match.groups()) if match else (0.0, 0.0)
     if not (2 <= width <= WIDEST and 1 <= height <= HIGHEST):
         raise UsageError(
-            f"--size {one_line(size, MOST)}: allowed: single, double, or width x height in inches,"
+            f"--size {shown(size)}: allowed: single, double, or width x height in inches,"
             f" such as 5x3 (2 to {WIDEST} and 1 to {HIGHEST})"
         )
     return width, height

@@ -190,8 +190,8 @@ def _plans(charts: Sequence[Chart], width: float, height: float | None) -> list[
     if any(plan.body < LOWEST for plan in plans):
         least = height + sum(max(0, LOWEST - plan.body) for plan in plans)
         raise UsageError(
-            f"a height of {height:g} inches has no room for title, axes and legend; allowed: at"
-            f" least {np.ceil(least * 10) / 10:g}, or a shorter title"
+            f"a height of {height:g} has no room for title, axes and legend; allowed: at least"
+            f" {np.ceil(least * 10) / 10:g} inches, or a shorter title"
         )
     return plans
 
@@ -280,7 +280,8 @@ def _draw(chart: Chart, plan: _Plan, axes: Axes) -> None:
         interval_marks(axes, chart, interval)
     above = 12 if chart.horizontal and any(not rule.named for rule in chart.rules) else None
     axes.set_title("\n".join(plan.title), loc="left", parse_math=False, pad=above)
-    handles = [_handle(chart, entry) for entry in legend_entries(chart)]
+    room = 72 * plan.width - BESIDE_TEXT
+    handles = [_handle(chart, entry, room) for entry in legend_entries(chart)]
     if handles and plan.place is not None:
         _legend(axes, handles, loc="lower left", bbox_to_anchor=plan.place)
     elif handles:
@@ -288,9 +289,9 @@ def _draw(chart: Chart, plan: _Plan, axes: Axes) -> None:
         _legend_below(axes, handles, left, 32 + lower, plan.columns)
 
 
-def _handle(chart: Chart, entry: Entry) -> Artist:
-    """What stands for an entry in the legend."""
-    what, label = entry[0], shortened(entry[1], CHARACTERS)
+def _handle(chart: Chart, entry: Entry, room: float) -> Artist:
+    """What stands for an entry in the legend, its text at most *room* points wide."""
+    what, label = entry[0], style.cut(shortened(entry[1], CHARACTERS), room)
     if isinstance(what, Series):
         return _series_handle(what, label)
     if isinstance(what, Rule):

@@ -3,8 +3,9 @@
 Ticks are whole numbers, and no two labels stand over each other.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -84,9 +85,15 @@ MARGIN = 0.03
 """Empty share of an axis at either end, so that points there are seen whole."""
 
 
-def sheet() -> AbstractContextManager[None]:
-    """The style sheet, in force inside a ``with``; what it does not set stays the user's own."""
-    return mpl.rc_context(_settings())
+@contextmanager
+def sheet() -> Iterator[None]:
+    """The style sheet, in force inside a ``with``; what it does not set stays the user's own.
+
+    Letters that its font lacks are drawn as boxes, without a warning for each of them.
+    """
+    with mpl.rc_context(_settings()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+        yield
 
 
 @cache
@@ -146,15 +153,15 @@ def fitting(text: str, room: float) -> list[str]:
         elif lines[-1] and len(lines) == 1:
             lines.append("")
         else:  # no room for the whole word, or for the rest
-            lines[-1] = _cut(" ".join([lines[-1], *words]).strip(), room)
+            lines[-1] = cut(" ".join([lines[-1], *words]).strip(), room)
             words = []
     return [line.replace(NO_BREAK, " ") for line in lines]
 
 
-def _cut(text: str, room: float) -> str:
+def cut(text: str, room: float) -> str:
     """A text with its end cut off until it is at most *room* points wide."""
     most = len(text)
-    while text_width(shortened(text, most)) > room:
+    while most > 1 and text_width(shortened(text, most)) > room:
         most -= 1
     return shortened(text, most)
 

@@ -23,7 +23,7 @@ from probe.results.views import (
     row,
     usable_offsets,
 )
-from probe.text import counted
+from probe.text import counted, shown
 
 _NEEDED = ("document", "window", "start", "token_ids", "text")
 _AGAIN = (
@@ -91,8 +91,13 @@ def read_folder(
             unreadable, or if a loss is not a finite number.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise UsageError(f"no run folder at '{folder}'")
+    try:
+        if folder.is_file():
+            raise UsageError(f"'{folder}' is a file; allowed: a run folder")
+        if not folder.is_dir():
+            raise UsageError(f"no run folder at '{folder}'")
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise UsageError(f"no run folder at {shown(str(folder))}: {error.strerror}") from error
     record = read_record(folder / "run.json", needs)
     older = older_schema(folder, record)
     tokens, without_offsets = check_windows(folder / "windows.parquet")

@@ -19,7 +19,7 @@ from typing import Any
 
 from probe.config import Config, changed, check
 from probe.errors import UsageError
-from probe.text import FILE_NAME, shown
+from probe.text import FILE_NAME, shown, suggestion
 
 AXES = ("model", "data")
 """What a matrix has lists of, the outer one first: a model is loaded once for all data."""
@@ -69,9 +69,11 @@ def expand(
     content = changed(content, of_file)
     axes = {axis: _entries(content["matrix"], axis, where) for axis in AXES}
     for axis, entries in axes.items():
-        if any(key == f"{axis}.path" for key, _ in of_runs) and entries:
+        if any(key in (axis, f"{axis}.path") for key, _ in of_runs) and entries:
             raise UsageError(f"{where}: matrix.{axis} says which; allowed without: --{axis}")
     shared = {key: value for key, value in content.items() if key != "matrix"}
+    for axis, entries in axes.items():
+        _refuse_another(shared.get(axis), entries, axis, where)
     name = _checked_name(shared, where)
     parts = {axis: [_merged(shared.get(axis), one) for one in axes[axis] or [{}]] for axis in AXES}
     names = {axis: _names(parts[axis], axis, where) for axis in AXES}
@@ -88,8 +90,11 @@ def expand(
 
 def _entries(matrix: Any, axis: str, where: str) -> list[dict[str, Any]]:
     """The entries of a list, each a mapping; a text is a path."""
-    if not isinstance(matrix, Mapping) or not matrix or set(matrix) - set(AXES):
+    if not isinstance(matrix, Mapping) or not matrix:
         raise UsageError(f"{where}: matrix is {shown(matrix)}; allowed: lists under model, data")
+    if unknown := [key for key in matrix if key not in AXES]:
+        meant = suggestion(unknown[0], AXES, "allowed: lists under model, data")
+        raise UsageError(f"{where}: matrix has {shown(unknown[0])}{meant}")
     entries = matrix.get(axis, [])
     entries = entries if isinstance(entries, list) else [entries]
     if axis in matrix and not entries:
@@ -102,6 +107,20 @@ def _entries(matrix: Any, axis: str, where: str) -> list[dict[str, Any]]:
                 f" {axis} with path"
             )
     return found
+
+
+def _refuse_another(part: Any, entries: Sequence[dict[str, Any]], axis: str, where: str) -> None:
+    """Refuse what the part of the file names besides the entries: no run would be of it.
+
+    Raises:
+        UsageError: If it names something that no entry does.
+    """
+    path = part.get("path") if isinstance(part, dict) else part
+    if entries and path is not None and path not in [one["path"] for one in entries]:
+        raise UsageError(
+            f"{where}: {axis} is {shown(path)}, and in no run: matrix.{axis} says which; allowed:"
+            " keys that hold for all of them, without path, or one entry more"
+        )
 
 
 def _merged(part: Any, entry: dict[str, Any]) -> Any:

@@ -162,6 +162,8 @@ def test_a_figure_of_runs():
     ("call", "told"),
     [
         (lambda: probe.open("nowhere"), "no run folder at 'nowhere'"),
+        (lambda: probe.open(SWEEP / "run.json"), "run.json' is a file; allowed: a run folder"),
+        (lambda: probe.open("x" * 5000), "…: File name too long"),
         (lambda: probe.compare(), "no run to compare"),
         (lambda: probe.plot(SWEEP, "curves"), "kind is 'curves'; allowed: curve, "),
         (lambda: probe.plot(SWEEP, "compare"), "kind 'compare' takes 2 runs; got 1"),

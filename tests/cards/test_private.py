@@ -72,6 +72,12 @@ def test_columns_go_with_the_text() -> None:
         ("'/home/anna/x.txt' is damaged", "'…/x.txt' is damaged"),
         ("prefix=/srv/data", "prefix=…/data"),
         (r"\\server\share\x", "…/x"),
+        (r"'C:\\Users\\anna\\x.gguf' is none", "'…/x.gguf' is none"),
+        (
+            r"run 'evil\x1b\x1b[31m\u202e' of \n\u2028x",
+            r"run 'evil\x1b\x1b[31m\u202e' of \n\u2028x",
+        ),
+        (r"\x1b\u202e and \ud800\udc00 in 'a'", r"\x1b\u202e and \ud800\udc00 in 'a'"),
         ("~/models/x and /a/b/c/", "…/x and …/c"),
         ("https://host/a/b and package://llm/x.gguf", "https://host/a/b and package://llm/x.gguf"),
         ("12 tokens/s, and/or 1/2/3", "12 tokens/s, and/or 1/2/3"),

@@ -91,6 +91,19 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert "Traceback" not in found.output
 
 
+def test_a_file_about_all_that_cannot_be_written(content: dict[str, Any], tmp_path: Path) -> None:
+    """It is named and costs nothing else: everything is scored."""
+    content["matrix"] = {axis: entries[:1] for axis, entries in content["matrix"].items()}
+    config, folder = write(tmp_path / "grid.yaml", content), tmp_path / "results" / "grid"
+    for name in ("comparison.csv", "comparison.png"):
+        (folder / name).mkdir(parents=True)
+    found = probe("run", config, "--results", folder.parent)
+    assert found.exit_code == 0, found.output
+    for name in ("comparison.csv", "comparison.png"):
+        assert f"note: cannot write {folder / name}: Is a directory" in found.stderr
+    assert "1 run: 1 model on 1 data set." in found.stdout
+
+
 def test_a_plan_sums_the_costs(content: dict[str, Any], tmp_path: Path) -> None:
     """A line a run, and all of them; with the time where it is asked for."""
     config = write(tmp_path / "grid.yaml", content)

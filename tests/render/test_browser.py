@@ -207,6 +207,7 @@ def test_wide_tables_stand_in_lines_on_a_small_screen(visit, example):
     """All but long ones, whose rows keep their names while the rest is scrolled."""
     page = visit(example[1], 420)
     page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
     wide = page.locator(".scroll").evaluate_all(
         "all => all.filter(e => e.scrollWidth > e.clientWidth + 1)"
         ".map(e => [e.querySelectorAll('tbody tr').length, e.querySelector('th[scope=row]')])"

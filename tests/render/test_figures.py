@@ -126,6 +126,20 @@ def test_names_are_no_mathematics():
     assert legend_texts(axes)[0] == shortened(HOSTILE, 52)
 
 
+@pytest.mark.parametrize("name", ["W" * 60, "模型"])
+def test_any_name_can_be_drawn(name, tmp_path):
+    """One of wide letters is cut to the figure; letters that the font lacks are no warning."""
+    chart = curve()
+    named = replace(chart.series[1], name=name)
+    axes = figures.draw(replace(chart, series=[named], heading=[name]))
+    figures.save(axes, tmp_path / "figure")
+    assert legend_texts(axes)[0].rstrip("…") in name
+    with style.sheet():
+        assert axes.get_legend().get_window_extent().width <= axes.figure.bbox.width
+    assert axes.get_position().width > 0.5
+    figures.draw(replace(chart, series=[named]), Figure(figsize=(0.4, 0.4)).subplots())
+
+
 def test_a_legend_has_a_place_of_its_own_or_none():
     """Where nothing is drawn, first of all in the upper right corner; else below the axes."""
     x = np.linspace(0, 1, 50)
@@ -176,7 +190,7 @@ def test_a_size_is_kept(tmp_path):
     both = figures.draw([contrasts(), ratios()], size=(5, 6))
     assert tuple(both.figure.get_size_inches()) == (5, 6)
     assert_readable(*both.figure.axes)
-    with pytest.raises(UsageError, match=r"a height of 1 inches has no room .* at least 1\.\d"):
+    with pytest.raises(UsageError, match=r"a height of 1 has no room .* at least 1\.\d inches"):
         figures.draw(contrasts(), size=(3.3, 1))
 
 

@@ -51,6 +51,13 @@ def test_what_the_file_says_holds_for_all() -> None:
     assert {run.data.max_documents for run in found.runs} == {3}
 
 
+def test_what_is_named_twice_is_the_same() -> None:
+    """A file that named one of them already keeps it."""
+    found = expand(matrix(model={**SMALL, "dtype": "float32"}, data="stdlib"))
+    assert [run.model.dtype for run in found.runs[::2]] == ["float32", "bfloat16"]
+    assert {run.model.path for run in found.runs} == {"models/small", "models/large"}
+
+
 def test_one_axis_is_enough() -> None:
     """Of the other the file has its one."""
     content = matrix(matrix={"model": ["models/a", "models/b"]}, data={"path": "stdlib"})
@@ -64,8 +71,9 @@ def test_options_change_every_run() -> None:
     assert found.name == "other"
     assert [run.name for run in found.runs] == ["one--stdlib", "one--a"]
     assert {(run.model.dtype, run.seed) for run in found.runs} == {("float16", 7)}
-    with pytest.raises(UsageError, match=r"matrix\.data says which; allowed without: --data"):
-        expand(matrix(), [("data.path", "stdlib")])
+    for change in (("data.path", "stdlib"), ("data", "{path: stdlib}")):
+        with pytest.raises(UsageError, match=r"matrix\.data says which; allowed without: --data"):
+            expand(matrix(), [change])
 
 
 @pytest.mark.parametrize(
@@ -129,11 +137,18 @@ def test_entries_put_behind_rename_none() -> None:
     [
         (matrix(matrix=3), "matrix is 3; allowed: lists under model, data"),
         (matrix(matrix={}), "matrix is {}; allowed: lists"),
-        (matrix(matrix={"protocol": []}), "allowed: lists under model, data"),
+        (
+            matrix(matrix={"protocol": []}),
+            "matrix has 'protocol'; allowed: lists under model, data",
+        ),
+        (matrix(matrix={"modle": ["m"]}), "matrix has 'modle'; did you mean 'model'? allowed: lis"),
         (matrix(matrix={"model": []}), "matrix.model is []; allowed: one entry or more"),
         (matrix(matrix={"model": [3]}), "matrix.model.0 is 3; allowed: a path, or keys of model"),
         (matrix(matrix={"data": [{"split": "x"}]}), "matrix.data.0 is {'split': 'x'}; allowed"),
         (matrix(matrix={"model": [SMALL, SMALL], "data": ["x"]}), "matrix.model.1 is there twice"),
+        (matrix(model="m"), "model is 'm', and in no run: matrix.model says which; allowed: keys"),
+        (matrix(data={"path": "x", "split": "y"}), "data is 'x', and in no run: matrix.data"),
+        (matrix(model=3), "model is 3, and in no run"),
         (matrix(name="a/b"), "name is 'a/b'; allowed: letters"),
         (matrix(name=None), "name is None; allowed: letters"),
         (matrix(conditions=["shufle"]), "configuration, small--stdlib, has 1 mistake"),

@@ -39,6 +39,7 @@ from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
 from probe.protocols.branches import TargetRun
 from probe.runs.experiment import prepare
+from probe.runs.identity import _refuse_other
 from probe.runs.plan import costs, planned_batch
 from probe.runs.run import Progress, run
 
@@ -645,6 +646,20 @@ def test_other_model(small: dict[str, Any], models: Mapping[bool, Path], finishe
     """The model is part of the identity."""
     with pytest.raises(UsageError, match=r"holds another run: model was '.*', is '.*'"):
         score(small, finished.parent, model__path=str(models[False]))
+
+
+def test_long_paths_show_where_they_differ() -> None:
+    """Not the beginning that both have, and no other text without its beginning."""
+    home = f"/home/{'very-' * 20}long/models"
+    for was, now, words in (
+        (f"{home}/tiny", f"{home}/other", "model was '…tiny', is '…other'"),
+        ("a", "b", "model was 'a', is 'b'"),
+        ("a" * 70, "b", f"model was '{'a' * 58}…, is 'b'"),
+        ("a" * 99 + "b", "a" * 99 + "c", f"model was '…{'a' * 30}b', is '…{'a' * 30}c'"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            _refuse_other({"model": was}, {"model": now}, Path("run"))
+        assert f"{words}; choose another name" in str(caught.value)
 
 
 @pytest.fixture(scope="module")

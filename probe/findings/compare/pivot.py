@@ -20,7 +20,7 @@ from probe.findings.compare.lengths import SHOWN
 from probe.findings.compare.matched import confounds, differing, in_common, matched
 from probe.findings.table import Table, pivot, records
 from probe.results.folder import unique_labels
-from probe.text import counted, difference, printable
+from probe.text import counted, difference, shown
 
 CELL_COLUMNS = (
     *("run", "row", "model", "data", "condition", "at", "kind"),
@@ -56,7 +56,7 @@ class Value:
             return cls()
         if name == "delta" and distance.isdecimal() and len(distance) < 10:
             return cls(int(distance))
-        raise UsageError(f"--value {printable(text)!r}; allowed: length, delta@512 (any distance)")
+        raise UsageError(f"--value {shown(text)}; allowed: length, delta@512 (any distance)")
 
 
 def cells(runs: Sequence[OpenRun], value: Value) -> pd.DataFrame:
