@@ -278,4 +278,4 @@ def _pieces(value: Any, most: int) -> Iterator[str]:
     elif isinstance(value, int) and value.bit_length() > 4 * most:
         yield f"a whole number of {value.bit_length():,} bits"  # Python refuses to write it out
     else:
-        yield repr(value)
+        yield printable(one_line(repr(value), most + 1))  # that of a frame has several

@@ -126,7 +126,8 @@ def perturb(
         condition: As in a configuration: ``shuffle(span=5)``, ``drop(rate=0.5)``.
         tokenizer: A model's name or folder, or a tokenizer of transformers; by default tokens are
             words and punctuation marks, and no model is needed.
-        boundary: Index of the first token that stays intact; by default the last quarter does.
+        boundary: Index of the first token that stays intact, which is the target of conditions
+            that have one (``drop_target``); by default the last quarter stays.
         seed: Seed of the draws.
 
     Returns:
@@ -274,10 +275,13 @@ def changes(
 
 def _boundary(boundary: int | None, length: int) -> int:
     if length < 2:
-        raise UsageError(f"the text has {length} token(s); allowed: 2 or more, far and near")
+        raise UsageError(
+            f"the text has {counted(length, 'token')}; allowed: 2 or more, far and near"
+        )
     if boundary is None:
         return length - max(1, length // 4)
-    if not (isinstance(boundary, int | np.integer) and 1 <= boundary < length):
+    whole = isinstance(boundary, int | np.integer) and not isinstance(boundary, bool)
+    if not (whole and 1 <= boundary < length):
         raise UsageError(
             f"boundary is {shown(boundary)}; allowed: 1 to {length - 1}, as the text has {length}"
             " tokens"

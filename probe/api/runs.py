@@ -1,10 +1,11 @@
 """Run folders: made, opened, compared and drawn."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,8 @@ def open(folder: str | Path) -> Run:
         >>> run.scores.groupby("condition", observed=True)["delta"].mean()
         >>> [(one.condition, one.tolerance, one.lower, one.upper) for one in run.contexts]
     """
+    if not isinstance(folder, str | PathLike):
+        raise UsageError(f"run is {shown(folder)}; allowed: the path of a run folder")
     return Run.of_folder(folder, write=False)
 
 
@@ -263,7 +266,7 @@ def plot(
         >>> axes.get_xlabel()
         'distance (tokens)'
     """
-    several = [runs] if isinstance(runs, str | Path | OpenRun) else list(runs)
+    several = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     known = [one for one in plots() if one.kind == kind]
     if not known:
         kinds = ", ".join(dict.fromkeys(one.kind for one in plots()))

@@ -22,6 +22,7 @@ from probe.corpus.sample import Corpus, LeftOut
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document, Window, whole
 from probe.engine.engine import Engine
+from probe.engine.selfcheck import check_once
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 from probe.models.load import ModelSource, load_model, open_source, slow_dtype
@@ -55,7 +56,7 @@ def score(
     conditions: str | Sequence[str] = ("truncate",),
     reach: int | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    measures: Sequence[str] = ("nll",),
+    measures: str | Sequence[str] = ("nll",),
     first_token: str = "keep",
     repeats: int = 1,
     seed: int = 0,
@@ -67,15 +68,18 @@ def score(
     The last *reach* tokens of the text are the targets; all that stands before them is far context,
     intact once and then perturbed by each condition. The first target is at distance 0 from the far
     context, the last at *reach* − 1. Nothing is written. The engine is a run's, and so are the
-    numbers: those of protocol sweep with one run of targets. As in a run the model is checked
-    first, in about a dozen forwards of the longest text: score many texts in one call.
+    numbers: those of protocol sweep with one run of targets.
+
+    As in a run the model is checked first, in about a dozen forwards of the longest text, which
+    takes longer than to score it. Score many texts in one call; or hand over a loaded model, which
+    is checked again only when its weights have changed or a longer text comes.
 
     Args:
         text: A text, or token ids without special tokens in front, shape ``(n,)``: a list, array or
-            tensor; or several, each scored alone. Then ``replace(source='document')`` takes its
-            text from the others.
-        model: A hub name, folder, ``*.gguf`` or ``package://`` location, loaded for this call; or a
-            causal language model of transformers, in evaluation mode.
+            tensor; or several, also a column of pandas, each scored alone. Then
+            ``replace(source='document')`` takes its text from the others.
+        model: A hub name, folder, ``*.gguf`` or ``package://`` location, loaded anew in every call;
+            or a causal language model of transformers, in evaluation mode.
         conditions: As in a configuration: ``truncate``, ``shuffle(span=5)``,
             ``attend(local(256))``.
         reach: Targets (tokens); by default half of the text, rounded down. Beyond half of it far
@@ -84,7 +88,8 @@ def score(
             default the model's own. Token ids need none.
         measures: What to compute beside ``nll``: ``kl``, ``top1``, ``entropy``.
         first_token: ``keep`` keeps the BOS, or without one the text's first token, in front of all;
-            ``none`` and ``published`` as in a configuration.
+            ``none`` and ``published`` as in a configuration. Where nothing stands in front of a
+            truncated text, nothing predicts its first token: ``truncate`` has no row at distance 0.
         repeats: Draws of each condition that draws at random.
         seed: Seed of all draws; equal seed, equal frame.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``; of a model that is loaded here.
@@ -110,7 +115,8 @@ def score(
         >>> frame.groupby("condition")["delta"].mean()  # nats per token
         >>> frame.nlargest(5, "delta")[["condition", "token", "distance", "delta"]]
 
-        A model that is loaded already is handed over with its tokenizer:
+        A model that is loaded already is handed over with its tokenizer (on a CPU load it with
+        ``dtype=torch.float32``: many checkpoints are in bfloat16, which most CPUs emulate):
 
         >>> from transformers import AutoModelForCausalLM, AutoTokenizer
         >>> model = AutoModelForCausalLM.from_pretrained("gpt2").eval()
@@ -120,9 +126,7 @@ def score(
     with no_bars():
         source, loaded = _source(model, tokenizer, dtype, device)
     documents = _documents(text, source)
-    if not isinstance(conditions, Iterable):
-        raise UsageError(f"conditions is {shown(conditions)}; allowed: a condition, or several")
-    named = [conditions] if isinstance(conditions, str) else list(conditions)
+    named, measured = _several(conditions, "condition"), _several(measures, "measure")
     config = check(
         {
             "name": "score",
@@ -131,7 +135,7 @@ def score(
             # The engine takes as many windows at once as fit this length.
             "windows": {"length": max(8, *(len(one.ids) for one in documents))},
             "conditions": named,
-            "measures": ["nll", *measures],
+            "measures": [*measured, "nll"],
             "first_token": first_token,
             "repeats": repeats,
             "seed": seed,
@@ -142,13 +146,21 @@ def score(
     experiment.check_sources()
     with no_bars():
         causal = loaded or load_model(source, dtype=dtype, device=device)
-    report = check_model(causal, experiment)
+    report = check_model(causal, experiment, check_once)
     # A technique that is switched off costs time and changes no number.
     failed = [str(one) for one in report.outcomes if one.technique == "length" and not one.passed]
     slow = slow_dtype(str(causal.model.dtype).removeprefix("torch."), causal.device)
-    for line in [*filter(None, [slow]), *causal.warnings, *failed]:
+    twice = _twice_in_front(experiment)
+    for line in [*filter(None, [twice, slow]), *causal.warnings, *failed]:
         warnings.warn(line, UserWarning, stacklevel=2)
     return _frame(experiment, Engine(causal, report.techniques, tuple(config.measures)))
+
+
+def _several(value: str | Sequence[str], what: str) -> list[str]:
+    """One or several names, as a list."""
+    if not isinstance(value, Iterable):
+        raise UsageError(f"{what}s is {shown(value)}; allowed: a {what}, or several")
+    return [value] if isinstance(value, str) else list(value)
 
 
 @contextmanager
@@ -215,21 +227,15 @@ def _source(
     if isinstance(model, str | Path):
         source = open_source(str(model))
         return (source if tokenizer is None else replace(source, tokenizer=tokenizer)), None
-    if not isinstance(model, PreTrainedModel):
-        raise UsageError(
-            f"model is of type {type(model).__name__}; allowed: a name or folder, or a causal "
-            "language model of transformers"
-        )
+    causal = CausalModel(model)
     for name, value in (("dtype", dtype), ("device", device)):
         if value != "auto":
             raise UsageError(
                 f"{name} is {shown(value)}; allowed with a loaded model: auto, its own"
             )
-    if model.training:
-        raise UsageError(f"{type(model).__name__} is in training mode; allowed: model.eval()")
     name = str(model.config.name_or_path) or type(model).__name__
     source = ModelSource(Location(name, None, name), tokenizer, model.config, None)
-    return source, CausalModel(model)
+    return source, causal
 
 
 def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Document]:
@@ -238,8 +244,11 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
     Raises:
         UsageError: If there is none, one has fewer than ``FEWEST`` tokens or is none.
     """
-    if not (isinstance(text, Sequence) or getattr(text, "ndim", False)):
+    several = isinstance(text, Sequence) or getattr(text, "ndim", False)
+    if not several or isinstance(text, pd.DataFrame):
         raise UsageError(f"text is {shown(text)}; allowed: a text, token ids, or several of these")
+    if isinstance(text, pd.Series) or (isinstance(text, np.ndarray) and text.dtype.kind in "OUT"):
+        text = text.tolist()  # a column of texts, or of token ids
     texts: Sequence[Any] = [text] if isinstance(text, str) or _is_ids(text) else list(text)
     if not texts:
         raise UsageError("no text to score; allowed: one or more")
@@ -290,6 +299,7 @@ def _experiment(
     for document in documents:
         most = len(document.ids) - 1 - first.kept
         fits = isinstance(reach, int | np.integer) and 1 <= reach <= most
+        fits = fits and not isinstance(reach, bool)
         if reach is not None and not fits:
             raise UsageError(
                 f"reach is {shown(reach)}; allowed: 1 to {most}, as text {document.id} has "
@@ -298,6 +308,18 @@ def _experiment(
     windows = WindowsConfig(length=None, per_document=1)
     plan = TextsPlan(windows, ModelFacts(source.positions, first), asked=reach)
     return Experiment(config, source, Corpus(tuple(documents), LeftOut()), plan)
+
+
+def _twice_in_front(experiment: Experiment) -> str | None:
+    """What to say of token ids that bring the BOS, which is then there twice."""
+    first = experiment.first_token
+    for document in experiment.corpus.documents:
+        if first.extra and document.text is None and document.ids[0] == first.bos:
+            return (
+                f"text {document.id} begins with the BOS (token id {first.bos}), and first_token "
+                f"{first.mode!r} puts another in front; hand the ids over without it"
+            )
+    return None
 
 
 def _frame(experiment: Experiment, engine: Engine) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from probe.commands.list import COLUMNS, section, yaml_line
 from probe.commands.options import Target, command_lines
 from probe.errors import UsageError
 from probe.registry import summary as first_line
-from probe.text import printable, shown, suggestion
+from probe.text import counted, printable, shown, suggestion
 
 if TYPE_CHECKING:
+    from probe.corpus.dataset import DataOptions
     from probe.fields import Part
     from probe.models.location import Location
     from probe.protocols.base import Protocol
@@ -44,6 +45,14 @@ ABOUT = (
 )
 COMMENT = 32
 """Column where comments begin."""
+SMALL = 2 << 30
+"""Bytes of the largest weights for which float32 is written, at two or more a parameter."""
+BYTES = 6
+"""Bytes of a token, at most, in nearly all texts."""
+SHORTEST = 64
+"""Tokens of the shortest window that is written."""
+LOOK = 1 << 20
+"""Bytes of a file of JSON lines that are looked at."""
 
 
 @click.command(
@@ -126,7 +135,9 @@ def _example(name: str) -> str:
 
 
 def configuration(model: str, data: str, kind: str | None = None, name: str | None = None) -> str:
-    """A commented configuration for a model and data of which no more than the place is looked at.
+    """A commented configuration for a model and data, of which only files are looked at.
+
+    Windows fit the positions of the model, and into documents of text files and JSON lines.
 
     Args:
         model: The ``path`` of a model.
@@ -139,7 +150,8 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
             do not fit one another.
     """
     from probe.config import Config, check
-    from probe.corpus.dataset import data_files, data_name, refuse_missing
+    from probe.corpus.dataset import data_name, refuse_missing
+    from probe.corpus.windows import FEWEST_DOCUMENTS
     from probe.models.location import locate
     from probe.protocols import registry
 
@@ -149,51 +161,137 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
         known = registry.kinds(registry.is_builtin)
         hint = suggestion(kind, known, f"allowed: {', '.join(known)}")
         raise UsageError(f"--protocol is {shown(kind)}{hint}")
-    positions = known_positions(location)
+    file = config_file(location)
+    positions = None if file is None else known_positions(file)
     usual = Config.model_fields["windows"].default.fixed
     # One position is for the BOS that may stand in front.
     length = usual if positions is None else min(usual, positions - 1)
+    small = 0 < weight_bytes(location, file) <= SMALL
     content: dict[str, Any] = {
         "name": "new",  # until the data have a name
-        "model": {"path": model},
+        "model": {"path": model} | ({"dtype": "float32"} if small else {}),
         "data": {"path": data, "max_documents": DOCUMENTS},
         "windows": {"length": length, "per_document": 1},
         "protocol": {"kind": registry.kind_of(protocol)},
     }
     given = protocol.defaults({"protocol": content["protocol"]})
+    content["conditions"] = given.get("conditions", list(CONDITIONS))
+    content |= {key: given[key] for key in OTHERS if key in given}
     if given.get("windows", {}).get("length", length) is None:  # a window is a whole document
         del content["windows"]
         length = positions - 1 if positions else length
-    content["conditions"] = given.get("conditions", list(CONDITIONS))
-    content |= {key: given[key] for key in OTHERS if key in given}
-    for part, values in protocol.starting(length).items():
-        content[part] = content[part] | values if isinstance(values, Mapping) else values
-    options = check(content, where=f"--model {shown(model)} --data {shown(data)}").data
+    where = f"--model {shown(model)} --data {shown(data)}"
+    options = check(_started(content, protocol, length), where=where).data
     refuse_missing(options)
-    data_files(options)
+    sizes = document_sizes(options)
+    if "windows" in content:
+        length = content["windows"]["length"] = fitting(length, sizes)
+    content = _started(content, protocol, length)
     of_model = location.name.replace(" weights dequantised", "")
     of_both = f"{of_model}-{data_name(options)}-{kind or ''}".replace("_", "-")
     content["name"] = _run_name(name or of_both)
     title = f"How far back does {location.name} read on {data_name(options)}? {ABOUT}"
     head = textwrap.wrap(printable(title), COLUMNS - 2, break_long_words=False)
     lines = [f"# {line}" for line in head]
-    return "\n".join([*lines, "", *_lines(content, protocol, positions), ""])
+    words = {
+        "dtype": "in bfloat16 rounding may leave an answer at 1 % unresolved",
+        "max_documents": f"intervals need {FEWEST_DOCUMENTS} documents, more narrow them",
+        "length": _about_length(length, positions, sizes),
+        "kind": f"{first_line(protocol).rstrip('.')}; probe list has others",
+    }
+    return "\n".join([*lines, "", *_lines(content, protocol, words), ""])
 
 
-def known_positions(location: "Location") -> int | None:
-    """Positions of a model whose ``config.json`` is on this machine, ``None`` of another."""
-    from probe.models.location import POSITIONS
+def _started(content: Mapping[str, Any], protocol: "type[Protocol]", length: int) -> dict[str, Any]:
+    """The content with the options that a protocol begins with on windows of a length."""
+    added = protocol.starting(length).items()
+    return {**content} | {
+        part: content[part] | values if isinstance(values, Mapping) else values
+        for part, values in added
+    }
 
-    if location.gguf is not None:
-        return None
+
+def document_sizes(options: "DataOptions") -> list[int]:
+    """Bytes of the documents in text files and JSON lines of this machine; none of other data.
+
+    Of JSON a line is looked at, with whatever else stands in it, and of a file its beginning.
+
+    Raises:
+        UsageError: If a pattern matches no file.
+    """
+    from probe.corpus.dataset import as_text_files, data_files, is_address
+
+    options = as_text_files(options)
+    named = data_files(options).get(options.split, ())
+    files = [Path(name) for name in named if not is_address(name)]
+    if options.path == "text":
+        return [file.stat().st_size for file in files if file.suffix == ".txt"]
+    sizes: list[int] = []
+    for file in files[:DOCUMENTS]:
+        if file.suffix in (".jsonl", ".ndjson"):
+            with suppress(OSError), file.open("rb") as stream:  # reading says what is wrong
+                sizes += map(len, stream.readlines(LOOK))
+    return sizes
+
+
+def fitting(length: int, sizes: Sequence[int]) -> int:
+    """The longest window, halved from *length* on, that goes into half of the documents at least.
+
+    Args:
+        length: Tokens of the longest that the model takes.
+        sizes: Bytes of documents.
+    """
+    from probe.corpus.windows import FEWEST_DOCUMENTS
+
+    wanted = min(len(sizes), max(FEWEST_DOCUMENTS, min(DOCUMENTS, len(sizes) // 2)))
+    while length > SHORTEST and sum(size >= BYTES * length for size in sizes) < wanted:
+        length = max(SHORTEST, 1 << ((length - 1).bit_length() - 1))
+    return length
+
+
+def _about_length(length: int, positions: int | None, sizes: Sequence[int]) -> str:
+    """What to say of the length of windows."""
+    model = "" if positions is None else f"the model has {positions:,} positions"
+    long = sum(size >= BYTES * length for size in sizes)
+    looked = (
+        f"{long:,} of {counted(len(sizes), 'document')} so long or longer, at {BYTES} bytes each"
+    )
+    omitted = "shorter ones are left out, see probe plan"
+    return "; ".join(filter(None, [model, looked if sizes else "", omitted]))
+
+
+def config_file(location: "Location") -> Path | None:
+    """The ``config.json`` of a model that is on this machine, ``None`` of another."""
     file: Any = Path(location.path) / "config.json"
-    config: Any = None
-    with suppress(OSError, ValueError):  # a name that is none of the hub's; JSON that is none
+    with suppress(OSError, ValueError):  # a name that is none of the hub's
         if not file.is_file():
             from huggingface_hub import try_to_load_from_cache
 
             file = try_to_load_from_cache(location.path, "config.json")
-        config = json.loads(Path(file).read_text("utf-8")) if isinstance(file, Path | str) else None
+        return Path(file) if isinstance(file, Path | str) else None
+    return None
+
+
+def weight_bytes(location: "Location", file: Path | None) -> int:
+    """Bytes of a model's weights at two or more a parameter, 0 where they are not on this machine.
+
+    Args:
+        location: The model.
+        file: Its ``config.json``, where there is one.
+    """
+    if location.gguf is not None:
+        return 4 * location.file.stat().st_size  # of four bits or more
+    files = [] if file is None else [*file.parent.glob("*.safetensors")]
+    return sum(each.stat().st_size for each in files)
+
+
+def known_positions(file: Path) -> int | None:
+    """Positions of a model by its ``config.json``, ``None`` where it does not say."""
+    from probe.models.location import POSITIONS
+
+    config: Any = None
+    with suppress(OSError, ValueError):  # JSON that is none
+        config = json.loads(file.read_text("utf-8"))
     if not isinstance(config, dict):
         return None
     text = config.get("text_config")
@@ -206,19 +304,13 @@ def _run_name(words: str) -> str:
 
 
 def _lines(
-    content: Mapping[str, Any], protocol: "type[Protocol]", positions: int | None
+    content: Mapping[str, Any], protocol: "type[Protocol]", more: Mapping[str, str]
 ) -> Iterator[str]:
-    """The lines of a configuration, each with what its key does."""
+    """The lines of a configuration, each with what its key does, and what *more* says of it."""
     from probe.config import AnalysisConfig, Config, DataConfig, ModelConfig
-    from probe.corpus.windows import FEWEST_DOCUMENTS
     from probe.protocols.base import WindowsConfig
 
     fields = Config.model_fields
-    more = {
-        "max_documents": f"intervals need {FEWEST_DOCUMENTS} documents, more narrow them",
-        "length": "" if positions is None else f"the model has {positions:,} positions",
-        "kind": f"{first_line(protocol).rstrip('.')}; probe list has others",
-    }
     parts: dict[str, type[Part]] = {
         "model": ModelConfig,
         "data": DataConfig,
@@ -238,7 +330,8 @@ def _lines(
         for key in DEFAULTS.get(part, tuple(known)):
             if key not in values:
                 default = known[key].get_default(call_default_factory=True)
-                yield from _line(f"  # {key}: {yaml_line(default)}", known[key].description)
+                words = [known[key].description, more.get(key)]
+                yield from _line(f"  # {key}: {yaml_line(default)}", "; ".join(filter(None, words)))
     yield from _line("conditions:", fields["conditions"].description)
     for text in content["conditions"]:
         yield from _line(f"  - {yaml_line(text)}", CONDITIONS.get(text))

@@ -169,7 +169,7 @@ def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) ->
         )
     return ProbeError(
         f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
-        f" has {longest} tokens, a window needs {need}"
+        f" has {longest} tokens, a window needs {need}; allowed: longer documents, shorter windows"
     )
 
 

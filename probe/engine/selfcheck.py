@@ -7,22 +7,24 @@ on a window of this run. What fails is switched off alone.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from itertools import chain
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from probe.engine.branch import Node
 from probe.engine.lower_layers import Layers
 from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
-from probe.models.causal import CausalModel, is_plain, rows, snapshot
+from probe.models.causal import CausalModel, fingerprint, is_plain, rows, snapshot
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
@@ -141,6 +143,54 @@ def check(
         return Report((*properties, *map(comparison.outcome, tried)))
 
 
+@dataclass(frozen=True)
+class _Remembered:
+    """A report, and what it holds for.
+
+    Args:
+        fingerprint: Of the model, see :func:`probe.models.causal.fingerprint`.
+        length: Tokens of the text.
+        lower: As handed to :func:`check`.
+        report: What came out.
+    """
+
+    fingerprint: tuple[Hashable, ...]
+    length: int
+    lower: bool
+    report: Report
+
+    def holds(self, length: int, lower: bool) -> bool:
+        """Whether it does for a text of *length* tokens.
+
+        A run checks its longest window for all. But where losses depend on a sequence's length,
+        how much they do is said of the text at hand.
+        """
+        steady = next(one for one in self.report.outcomes if one.technique == "length").passed
+        fits = length <= self.length if steady else length == self.length
+        return fits and (self.lower or not lower)
+
+
+_REMEMBERED: WeakKeyDictionary[PreTrainedModel, _Remembered] = WeakKeyDictionary()
+"""The last report on each model that is still in memory."""
+
+
+def check_once(
+    model: CausalModel,
+    ids: NDArray[np.int64],
+    *,
+    lower: bool = False,
+    more: Iterable[NDArray[np.int64]] = (),
+) -> Report:
+    """As :func:`check`, but not again while the model stays what it was and texts are no longer."""
+    state, before = fingerprint(model.model), _REMEMBERED.get(model.model)
+    if before and before.fingerprint == state and before.holds(len(ids), lower):
+        return before.report
+    report = check(model, ids, lower=lower, more=more)
+    if state is not None:
+        _REMEMBERED[model.model] = _Remembered(state, len(ids), lower, report)
+    return report
+
+
 def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
     """Change the tokens behind targets: their losses must stay.
 
@@ -168,8 +218,8 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
         line = next(iter(str(error).splitlines()), "")
         raise ProbeError(
             f"{type(model.model).__name__} cannot forward {len(ids)} tokens at once "
-            f"({type(error).__name__}: {line}); allowed: fewer (windows.length, or --length of "
-            "probe check), of token ids that it knows"
+            f"({type(error).__name__}: {line}); allowed: fewer, in a "
+            "shorter window or text, of token ids that it knows"
         ) from error
     what = "the model sees what follows: other tokens behind a target change its loss"
     return _judged("causal", changes, what, limits=_UNCHANGED if exact else None)

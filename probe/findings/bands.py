@@ -27,7 +27,7 @@ def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
         runs: One run.
         condition: Only this condition.
     """
-    yield "", chart(runs[0], only(runs[0].once(bands), "condition", condition, "--condition"))
+    yield "", chart(runs[0], only(runs[0].once(bands), "condition", condition, "condition"))
 
 
 @register("bands", order=10, level="answer", plots=[Plot("curve", plot, 1, [CONDITION])])

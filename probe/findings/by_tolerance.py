@@ -58,7 +58,7 @@ def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
         condition: Only this condition.
     """
     (run,) = runs
-    yield "", chart(run, only(run.once(tolerance_curve), "condition", condition, "--condition"))
+    yield "", chart(run, only(run.once(tolerance_curve), "condition", condition, "condition"))
 
 
 @register("tolerance", order=130, plots=[Plot("tolerance", plot, options=[CONDITION])])

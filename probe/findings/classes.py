@@ -102,7 +102,7 @@ def plot(
     """
     (run,) = runs
     found = run.once(classes)[0] if name is None else read_classes(run, [name])
-    curves = only(found.curves, "condition", condition, "--condition")
+    curves = only(found.curves, "condition", condition, "condition")
     if curves.empty:
         raise EmptyChartError("no curve of a token class to draw")
     drawn, without = [], []

@@ -184,7 +184,7 @@ def overlay(
     headlines = [run.headline() if answered else None for run in runs]
     of_each = [condition if found is None else found.condition for found in headlines]
     curves = [
-        without_noise(only(run.curve, "condition", name, "--condition"))
+        without_noise(only(run.curve, "condition", name, "condition"))
         for run, name in zip(runs, of_each, strict=True)
     ]
     points = [

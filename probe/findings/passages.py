@@ -63,7 +63,7 @@ def plot(runs: Sequence[OpenRun], *, condition: str | None = None) -> Drawn:
         runs: One run.
         condition: Only this condition.
     """
-    by_name = only(runs[0].once(passages).by_name, "condition", condition, "--condition")
+    by_name = only(runs[0].once(passages).by_name, "condition", condition, "condition")
     yield "", chart(runs[0], by_name)
 
 

@@ -7,7 +7,7 @@ import copy
 import ctypes
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 
 _NARROW = (torch.bfloat16, torch.float16)
 _ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
@@ -36,10 +36,12 @@ class CausalModel:
         warnings: What transformers warned of while it was loaded, a line each.
 
     Raises:
+        UsageError: If it is no such model, or would still drop out at random.
         ProbeError: If the model has no such body.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        _refuse_other(model)
         self.model = model
         self.warnings: tuple[str, ...] = ()
         self.device = model.device
@@ -173,6 +175,45 @@ class CausalModel:
         return logits
 
 
+def fingerprint(model: PreTrainedModel) -> tuple[Hashable, ...] | None:
+    """What the losses of a model rest on; equal as long as neither weights nor code have changed.
+
+    Its weights are read, not their versions: fused optimizers and whatever writes into ``.data``
+    leave those as they are. Every byte counts, so that a change of one weight is always seen.
+
+    Args:
+        model: The model.
+
+    Returns:
+        ``None`` where some weights cannot be read, such as those that are moved in layer by layer.
+    """
+    config = model.config
+    code = [
+        (
+            name,
+            type(each),
+            id(vars(each).get("forward")),
+            tuple(each._forward_hooks),
+            tuple(each._forward_pre_hooks),
+        )
+        for name, each in model.named_modules()
+    ]
+    try:
+        weights = [(each.dtype, each.device, each.shape, _sum(each)) for each in _weights(model)]
+    except RuntimeError:
+        return None
+    attention = (config._attn_implementation, config.get_text_config()._attn_implementation)
+    return (repr(config), *attention, torch.get_float32_matmul_precision(), *code, *weights)
+
+
+def _sum(weight: torch.Tensor) -> int:
+    """The sum of a tensor's bytes, eight of them at a time."""
+    data = weight.detach().reshape(-1).view(torch.uint8)
+    data = data.clone() if data.storage_offset() % 8 else data
+    whole = len(data) // 8 * 8
+    return int(data[:whole].view(torch.int64).sum()) + int(data[whole:].sum())
+
+
 # -- the cache --------------------------------------------------------------------------------
 
 
@@ -258,6 +299,28 @@ def _parameters(module: nn.Module) -> frozenset[str]:
 
 def _has_gaps(positions: torch.Tensor | None) -> bool:
     return positions is not None and bool((positions.diff(dim=-1) != 1).any())
+
+
+def _refuse_other(model: object) -> None:
+    """Refuse what is no model, none that can be measured, or one in training mode.
+
+    Raises:
+        UsageError: If so.
+    """
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise UsageError(
+            f"model is of type {name}; allowed: a causal language model of transformers"
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        # Some forward a text without one for the decoder: the encoder then sees all that follows.
+        raise UsageError(
+            f"model is {name}, an encoder and a decoder; allowed: a causal language model"
+        )
+    if getattr(model.config.get_text_config(), "vocab_size", None) is None:
+        raise UsageError(f"model is {name}, which reads no text; allowed: a causal language model")
+    if model.training:
+        raise UsageError(f"{name} is in training mode; allowed: model.eval()")
 
 
 def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:

@@ -17,7 +17,7 @@ from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import Report, check
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
 from probe.models.position_ids import refuse_ignored_positions
@@ -28,7 +28,7 @@ from probe.runs.identity import begin, readable, refuse_other_windows
 from probe.runs.pattern_costs import attention_costs, forward_times
 from probe.runs.plan import Unit, planned_batch, units
 from probe.runs.rows import FarEnd, Progress, references, rows
-from probe.text import counted
+from probe.text import counted, shown
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
@@ -67,6 +67,8 @@ def run(
     with store.locked():
         before = readable(store.read_record(), store.folder)
         experiment = prepare(config, before["data"]["pool"] if before else None)
+        if model is not None:
+            _refuse_other_model(experiment, model)
         dtype = _dtype(config, model)
         record = begin(experiment, dtype, before, store.folder)
         if (unread := store.put_windows_aside()) is not None:
@@ -109,7 +111,7 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
     }
     for words, reason in reasons.items():
         if reason.count:
-            named = ", ".join(reason.ids[:3]) + (", … see run.json" if reason.count > 3 else "")
+            named = ", ".join(reason.ids[:3]) + (", …" if reason.count > 3 else "")
             yield f"left out, {words}: {reason.count} ({named})"
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
         then = experiment.config.protocol.few_documents
@@ -122,6 +124,22 @@ def _dtype(config: Config, model: CausalModel | None) -> str:
     if model is not None:
         return str(model.model.dtype).removeprefix("torch.")
     return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
+
+
+def _refuse_other_model(experiment: Experiment, model: CausalModel) -> None:
+    """Refuse a loaded model that can only be another than the one that is named, and recorded.
+
+    Raises:
+        UsageError: If so.
+    """
+    named, given = (one.get_text_config() for one in (experiment.source.config, model.model.config))
+    for name in ("model_type", "num_hidden_layers", "hidden_size", "vocab_size"):
+        values = [getattr(one, name, None) for one in (named, given)]
+        if values[0] != values[1]:
+            raise UsageError(
+                f"model has {name} {shown(values[1])}; allowed: the model of model.path "
+                f"{shown(experiment.config.model.path)}, whose config.json says {shown(values[0])}"
+            )
 
 
 def load(experiment: Experiment) -> CausalModel:
@@ -225,8 +243,15 @@ def _record_patterns(
             before[name] |= measured
 
 
-def check_model(model: CausalModel, experiment: Experiment) -> Report:
+def check_model(
+    model: CausalModel, experiment: Experiment, check: Callable[..., Report] = check
+) -> Report:
     """The self-check on the longest window of a run, as much of it as is ever forwarded at once.
+
+    Args:
+        model: The model.
+        experiment: The run.
+        check: What checks the model and every technique on it.
 
     Raises:
         ProbeError: If the model sees what follows a token.
@@ -294,7 +319,7 @@ def score_unit(
                     f"the model's losses are not finite: {missing.window.document!r}, window "
                     f"{missing.window.index}, condition {one.condition!r} (dtype "
                     f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
-                    "losses; a wider --dtype may help. Units scored before are kept"
+                    "losses; the model in a wider dtype may give them"
                 )
     return scored, losses
 

@@ -76,6 +76,7 @@ def test_it_is_shown_with_what_changed():
         (TEXT, "shuffle", {"boundary": 0}, "boundary is 0; allowed: 1 to 7"),
         (TEXT, "shuffle", {"boundary": 8}, "as the text has 8 tokens"),
         (TEXT, "shuffle", {"boundary": 1.5}, "boundary is 1.5; allowed: 1 to 7"),
+        (TEXT, "truncate", {"boundary": True}, "boundary is True; allowed: 1 to 7"),
         (TEXT, "shuffle", {"tokenizer": 7}, "tokenizer is of type int; allowed: a name or folder"),
         (["a", "b"], "shuffle", {}, "text is of type list; allowed: a text"),
         ("a \ud800 b c", "shuffle", {}, "half of a character; allowed: Unicode text"),

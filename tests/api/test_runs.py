@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
+from models import tiny
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     changed,
@@ -112,6 +113,22 @@ def test_a_file_and_a_loaded_model(base, models, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("gpt2", "model is of type str; allowed: a causal language model"),
+        (tiny("llama").train(), "LlamaForCausalLM is in training mode; allowed: model.eval()"),
+        (tiny("gpt2"), "model has model_type 'gpt2'; allowed: the model of model.path "),
+        (tiny("llama", num_hidden_layers=1), "model has num_hidden_layers 1; allowed"),
+    ],
+)
+def test_another_model_is_refused(model, told, base, tmp_path):
+    """The record names that of the configuration; dropout would be in every loss."""
+    with pytest.raises(UsageError) as caught:
+        probe.run(base, results=tmp_path / "results", model=model, progress=False)
+    assert told in str(caught.value)
+
+
 def test_two_runs_are_compared():
     """The table of all, and the differences of two as frames, from folders or open runs."""
     both = probe.compare(SWEEP, WRITER)
@@ -171,6 +188,10 @@ def test_a_figure_of_runs():
         (lambda: probe.plot(SWEEP, condition="x"), "'x' was not found"),
         (lambda: probe.plot(RUNS / "classes", "classes"), "figures; allowed: name="),
         (lambda: probe.plot(RUNS / "band", "tolerance"), "allowed: kind curve"),
+        (lambda: probe.open(None), "run is None; allowed: the path of a run folder"),
+        (lambda: probe.plot(None), "run is None; allowed"),
+        (lambda: probe.plot([3]), "run is 3; allowed"),
+        (lambda: probe.compare([SWEEP, WRITER]), "; allowed: the path of a run folder"),
         (lambda: probe.run({}, progress=False), "name: is missing"),
         (lambda: probe.run("nowhere.yaml"), "configuration nowhere.yaml: No such file"),
     ],

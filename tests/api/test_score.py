@@ -15,6 +15,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     no_network,
     text_of,
 )
+from transformers import BartConfig, BartForConditionalGeneration, ViTConfig, ViTModel
 
 import probe
 from probe.api.score import COLUMNS
@@ -129,6 +130,40 @@ def test_texts_are_scored_alone():
     assert same.to_dict() == {"shuffle": False, "truncate": True}
 
 
+def test_a_measure_is_one_or_several():
+    """A name alone is no list of letters."""
+    pd.testing.assert_frame_equal(score(measures="kl"), score(measures=["kl"]))
+    assert list(score(measures="nll").columns) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array])
+def test_texts_are_a_column(kind):
+    """Of pandas or numpy: what a list of them gives."""
+    texts = [TEXT, text_of(40, 4)]
+    pd.testing.assert_frame_equal(score(kind(texts)), score(texts))
+    ids = random_ids(40)
+    pd.testing.assert_frame_equal(score(kind(ids), None), score(ids.tolist(), None))
+
+
+def test_a_truncated_text_has_no_first_target():
+    """Where nothing stands in front, nothing predicts it; under other conditions it is scored."""
+    frame = score(conditions=["truncate", "reverse"], first_token="none", reach=19)
+    least = frame.groupby("condition")["distance"].agg(["min", "size"])
+    assert least.loc["truncate"].tolist() == [1, 18]
+    assert least.loc["reverse"].tolist() == [0, 19]
+
+
+def test_a_bos_that_would_stand_there_twice_is_warned_of():
+    """Ids as a tokenizer gives them by default; a text never brings one."""
+    with pytest.warns(UserWarning, match=r"text 0 begins with the BOS \(token id 0\)"):
+        score(WITH_BOS(TEXT)["input_ids"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score("<s>" + TEXT)
+        score(WITH_BOS(TEXT)["input_ids"], first_token="none")
+        score(WITHOUT(TEXT)["input_ids"], WITHOUT)
+
+
 @pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
 def test_token_ids_need_no_tokenizer(kind):
     """They are taken as they are; without a tokenizer tokens have no text."""
@@ -184,15 +219,20 @@ def test_logits_are_not_kept(monkeypatch):
         (TEXT, {"conditions": "truncat"}, "did you mean 'truncate'"),
         (TEXT, {"conditions": []}, "conditions"),
         (TEXT, {"conditions": "replace(source='document')"}, "needs a second document"),
-        (TEXT, {"measures": ["loss"]}, "measures.1: .* got 'loss'"),
+        (TEXT, {"reach": True}, "reach is True; allowed: 1 to 63"),
+        (TEXT, {"measures": ["loss"]}, "measures.0: .* got 'loss'"),
+        (TEXT, {"measures": "loss"}, "measures.0: .* got 'loss'"),
+        (TEXT, {"measures": None}, "measures is None; allowed: a measure, or several"),
+        (pd.DataFrame({"text": [TEXT]}), {}, r"text is +text 0 .*; allowed: a text"),
         (TEXT, {"dtype": "float32"}, "dtype is 'float32'; allowed with a loaded model: auto"),
         (text_of(1025, 0), {}, "has, in tokens, 1025 .*: the model has 1024 positions"),
     ],
 )
 def test_mistakes_are_one_error(text, more, told):
-    """What, the value, what is allowed; a ValueError too."""
+    """What, the value, what is allowed, on one line each; a ValueError too."""
     with pytest.raises(UsageError, match=told) as caught:
         score(text, **{"tokenizer": WITH_BOS, **more})
+    assert str(caught.value).count("\n") == str(caught.value).startswith("score has 1 mistake")
     assert isinstance(caught.value, ValueError)
 
 
@@ -202,7 +242,15 @@ def test_reach_is_any_whole_number():
 
 
 def test_what_is_no_model_is_refused():
-    """Also one that would still drop out at random."""
+    """Also one that would still drop out at random, and an encoder that sees what follows."""
+    both = BartForConditionalGeneration(
+        BartConfig(vocab_size=96, d_model=32, encoder_layers=1, decoder_layers=1)
+    )
+    with pytest.raises(UsageError, match="Generation, an encoder and a decoder; allowed: a causal"):
+        probe.score(TEXT, model=both.eval(), tokenizer=WITH_BOS)
+    seeing = ViTModel(ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4))
+    with pytest.raises(UsageError, match="ViTModel, which reads no text; allowed: a causal"):
+        probe.score(TEXT, model=seeing.eval(), tokenizer=WITH_BOS)
     with pytest.raises(UsageError, match="model is of type Linear; allowed"):
         probe.score(TEXT, model=torch.nn.Linear(2, 2))  # type: ignore[arg-type]
     training = tiny("llama").train()
@@ -215,7 +263,7 @@ def test_losses_that_are_no_number_are_refused():
     broken = tiny("llama")
     with torch.no_grad():
         broken.lm_head.weight[5] = float("nan")
-    with pytest.raises(ProbeError, match="losses are not finite"):
+    with pytest.raises(ProbeError, match=r"losses are not finite.*; the model in a wider dtype"):
         probe.score(TEXT, model=broken, tokenizer=WITH_BOS)
 
 

@@ -16,7 +16,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_of,
 )
 
-from probe.commands.init import COMMENT, PACKAGE, configuration, example_files, summary
+from probe.commands.init import COMMENT, PACKAGE, SMALL, configuration, example_files, summary
 from probe.commands.list import COLUMNS
 from probe.commands.options import read
 from probe.config import check, load
@@ -125,6 +125,62 @@ def test_windows_fit_the_model(content: str, length: int, model: Path) -> None:
     (model / "config.json").write_text(content, encoding="utf-8")
     written = check(yaml.safe_load(configuration(str(model), "stdlib")))
     assert written.windows.length == length
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "folder"])
+@pytest.mark.parametrize(
+    ("tokens", "length"),
+    [
+        ([5000] * 8, 2048),
+        ([2048] * 8, 2048),
+        ([2047] * 8, 1024),
+        # Half of the documents, or six, or all that there are.
+        ([600] * 20 + [300] * 20, 512),
+        ([600] * 8 + [300] * 32, 256),
+        ([600] * 6 + [20] * 6, 512),
+        ([600] * 5 + [20] * 7, 64),
+        ([600], 512),
+        ([9] * 8, 64),
+    ],
+)
+def test_windows_fit_the_documents(
+    tokens: list[int], length: int, ending: str, tmp_path: Path
+) -> None:
+    """As far as bytes tell, at six a token; half of the documents at least hold a window."""
+    texts = ["x" * (6 * count) for count in tokens]
+    if ending == "jsonl":
+        empty = len(json.dumps({"text": ""})) + 1
+        lines = [json.dumps({"text": text[empty:]}) for text in texts]
+        (tmp_path / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    else:
+        for number, text in enumerate(texts):
+            (tmp_path / f"{number}.txt").write_text(text)
+    data = {"txt": "*.txt", "jsonl": "rows.jsonl", "folder": str(tmp_path)}[ending]
+    text = configuration("gpt2", data)
+    assert check(yaml.safe_load(text)).windows.length == length
+    long = sum(count >= length for count in tokens)
+    assert f"; {long} of {len(tokens)} document" in " ".join(text.replace("#", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(9, "float32"), (SMALL, "float32"), (SMALL + 1, "auto")]
+)
+def test_small_weights_are_read_in_float32(
+    size: int, dtype: str, model: Path, tmp_path: Path
+) -> None:
+    """A CPU can do it, and rounding to bfloat16 may hide an answer; of others nothing is said."""
+    assert check(yaml.safe_load(configuration(str(model), "stdlib"))).model.dtype == "auto"
+    with (model / "model.safetensors").open("wb") as stream:
+        stream.truncate(size)
+    text = configuration(str(model), "stdlib")
+    assert check(yaml.safe_load(text)).model.dtype == dtype
+    assert "rounding may leave an answer at 1 % unresolved" in " ".join(
+        text.replace("#", " ").split()
+    )
+    with (tmp_path / "a.gguf").open("wb") as stream:
+        stream.truncate(size // 4)
+    text = configuration(str(tmp_path / "a.gguf"), "stdlib")
+    assert check(yaml.safe_load(text)).model.dtype == "float32"
 
 
 def test_a_model_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

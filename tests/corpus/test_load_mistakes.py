@@ -228,4 +228,5 @@ def test_all_too_short(streaming: bool) -> None:
         data_files=["books/blank.txt", "books/persuasion.txt"],
         streaming=streaming,
     )
-    assert message.endswith("2 read, the longest has 22 tokens, a window needs 30")
+    allowed = "allowed: longer documents, shorter windows"
+    assert message.endswith(f"the longest has 22 tokens, a window needs 30; {allowed}")

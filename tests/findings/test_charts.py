@@ -327,7 +327,7 @@ def test_no_such_class(run, monkeypatch):
     assert classes.class_chart(run, measured(curves, contexts), "copy", None) is None
     assert classes.class_chart(run, measured(curves, contexts), "frequency", "reverse") is None
     monkeypatch.setattr(classes, "classes", lambda _: (measured(curves, contexts), ()))
-    with pytest.raises(UsageError, match="--condition 'reverse' was not found; allowed: shuffle"):
+    with pytest.raises(UsageError, match="condition 'reverse' was not found; allowed: shuffle"):
         list(classes.plot([run], condition="reverse"))
     monkeypatch.setattr(classes, "classes", lambda _: (measured(curves[:0]), ()))
     with pytest.raises(EmptyChartError, match="no curve of a token class"):

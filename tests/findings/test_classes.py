@@ -285,7 +285,7 @@ def test_plots_of_classes(run):
     assert (ending, chart.title) == ("", "copy: delta under truncate")
     ((_, chart),) = plot([asked], name="copy", condition="shuffle")
     assert chart.title == "copy: delta under shuffle"
-    with pytest.raises(UsageError, match="--condition 'reverse' was not found; allowed: "):
+    with pytest.raises(UsageError, match="condition 'reverse' was not found; allowed: "):
         list(plot([asked], condition="reverse"))
     with pytest.raises(EmptyChartError, match="no curve of a token class to draw"):
         list(plot([asked], name="group"))

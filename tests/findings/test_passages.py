@@ -145,7 +145,7 @@ def test_many_passages_are_not_drawn(run: OpenRun) -> None:
 def test_plot_takes_a_condition(run: OpenRun) -> None:
     (name, drawn), *_ = plot([run], condition="move")
     assert (name, [series.name for series in drawn.series]) == ("", ["move"])
-    with pytest.raises(UsageError, match=r"--condition 'x' was not found; allowed: delete, "):
+    with pytest.raises(UsageError, match=r"condition 'x' was not found; allowed: delete, "):
         list(plot([run], condition="x"))
     assert [(one.kind, one.runs) for one in plots() if one.finding == "passages"] == [("curve", 1)]
 

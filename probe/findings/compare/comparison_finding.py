@@ -76,7 +76,7 @@ def difference_plot(
         UsageError: If not both runs have the condition.
     """
     comparison = compare(*runs)
-    rows = only(comparison.curve, "condition", condition, "--condition")
+    rows = only(comparison.curve, "condition", condition, "condition")
     if unit is None:
         unit = "tokens" if (rows["unit"] == "tokens").any() else "bytes"
     labels = comparison.a, comparison.b

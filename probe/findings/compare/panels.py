@@ -44,7 +44,7 @@ def panels(runs: Sequence[OpenRun], condition: str | None = None) -> list[Chart]
     known = dict.fromkeys(one for run in runs for one in run.curve_conditions)
     if condition is not None and condition not in known:
         hint = suggestion(condition, known, f"allowed: {', '.join(known) or 'none'}")
-        raise UsageError(f"--condition '{condition}' was not found{hint}")
+        raise UsageError(f"condition '{condition}' was not found{hint}")
     asked = condition or main_condition(runs)
     names = dict(zip(runs, row_names(runs), strict=True))
     rows = {run: _rows(run, asked) for run in runs if asked in run.curve_conditions}

@@ -193,8 +193,8 @@ def chosen(
     Raises:
         UsageError: If no run has the condition or the tolerance.
     """
-    frame = only(frame, "condition", condition, "--condition")
-    frame = only(frame, "at", tolerance, "--tolerance")
+    frame = only(frame, "condition", condition, "condition")
+    frame = only(frame, "at", tolerance, "tolerance")
     if frame.empty or every:
         return frame
     if condition is None:

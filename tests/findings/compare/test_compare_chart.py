@@ -98,5 +98,5 @@ def test_what_is_drawn_on_request(tmp_path):
         ((_, drawn),) = plot.charts([a, b], condition="shuffle", unit="bytes")
         assert drawn.x.label == "distance (bytes)"
         assert [series.name for series in drawn.series] == ["shuffle"]
-        with pytest.raises(UsageError, match=r"--condition 'reverse' was not found; allowed: .*"):
+        with pytest.raises(UsageError, match=r"condition 'reverse' was not found; allowed: .*"):
             list(plot.charts([a, b], condition="reverse"))

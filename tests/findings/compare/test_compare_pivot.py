@@ -203,11 +203,11 @@ def test_the_condition_is_chosen_by_its_name(tmp_path):
     with opened(*folders) as runs:
         assert main_condition(runs) == "shuffle"
         frame = cells(runs, Value())
-        with pytest.raises(UsageError, match="--condition 'truncate' was not found; allowed"):
+        with pytest.raises(UsageError, match="condition 'truncate' was not found; allowed"):
             chosen(frame, runs, condition="truncate")
-        with pytest.raises(UsageError, match="--tolerance '3%' was not found; allowed: 1%"):
+        with pytest.raises(UsageError, match="tolerance '3%' was not found; allowed: 1%"):
             chosen(frame, runs, tolerance="3%")
-        with pytest.raises(UsageError, match="--condition 'truncate' was not found"):
+        with pytest.raises(UsageError, match="condition 'truncate' was not found"):
             panels(runs, "truncate")
 
 
