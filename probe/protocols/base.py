@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from probe.corpus.windows import Document, Window, cut, whole
+from probe.engine.selfcheck import Outcome
 from probe.errors import UsageError
 from probe.fields import Part
 from probe.perturbations.condition import Condition
@@ -61,10 +64,14 @@ class ModelFacts:
     Args:
         positions: Positions that the model has, ``None`` where nothing limits them.
         first_token: What stands in front of every window.
+        behind: Special tokens behind every window.
+        mask: The mask token of a masked model.
     """
 
     positions: int | None = None
     first_token: FirstToken = NOTHING
+    behind: tuple[int, ...] = ()
+    mask: int | None = None
 
 
 ANY_MODEL = ModelFacts()
@@ -151,10 +158,12 @@ class Plan:
         Raises:
             UsageError: If more tokens are forwarded at once.
         """
-        positions, extra = self.model.positions, self.model.first_token.extra
+        positions, behind = self.model.positions, len(self.model.behind)
+        extra = self.model.first_token.extra + behind
         if positions is None or (self.longest_forward or 0) + extra <= positions:
             return
         kept = " and the kept first token" if extra else ""
+        kept = " and the special tokens around them" if behind else kept
         raise UsageError(
             f"{self.forwarded} {self.longest_forward}{kept}: the model has {positions} positions; "
             f"allowed: up to {positions - extra}"
@@ -226,6 +235,17 @@ class Plan:
                 scored += plan.perturbed(window, draw, inputs)
         return [one for one in scored if one.branch.targets > 0]
 
+    def proved(
+        self, losses: Callable[["Plan", Window], NDArray[np.float32]], windows: Iterable[Window]
+    ) -> tuple[Self, Outcome | None]:
+        """What is left of the plan once it is tried on the model, and how that came out.
+
+        Args:
+            losses: The intact losses of a window's targets under a plan, in order of place.
+            windows: Windows to try it on.
+        """
+        return self, None
+
     def perturbed(self, window: Window, draw: Draw, inputs: Inputs) -> list[Scored]:
         """Every run of a draw, in a plan of one window.
 
@@ -266,6 +286,8 @@ class Protocol(Part):
     """Whether all that lies further than a distance is perturbed, so that a length can be read."""
     has_same_targets: ClassVar[bool] = False
     """Whether the same targets are measured at every distance."""
+    family: ClassVar[str] = "causal"
+    """The family of models that it measures, a key of :data:`probe.models.load.FAMILIES`."""
     few_documents: ClassVar[str] = "every length will be unresolved"
     """What fewer documents than an interval needs mean for its answer."""
     allows_patterns: ClassVar[bool] = False

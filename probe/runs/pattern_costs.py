@@ -10,13 +10,13 @@ import torch
 from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Cost, LayerLimits, Shape, cost
 from probe.attention.pattern import HeadRule, Pattern
-from probe.models.causal import CausalModel
+from probe.models.scorer import Scorer
 from probe.runs.experiment import Experiment
 
 _ROWS = 512  # queries looked at together
 
 
-def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dict[str, Any]]:
+def attention_costs(experiment: Experiment, model: Scorer) -> dict[str, dict[str, Any]]:
     """Cost of every pattern of a run beside full attention, at the length of its windows.
 
     Args:
@@ -78,7 +78,7 @@ def _cut_off(experiment: Experiment, full: Cost, boundary: int, asked: slice) ->
 
 
 def forward_times(
-    experiment: Experiment, model: CausalModel, known: Sequence[str] = ()
+    experiment: Experiment, model: Scorer, known: Sequence[str] = ()
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Forward the first window under each pattern as block masks, and with full attention.
 
@@ -120,7 +120,7 @@ def forward_times(
 
 
 @torch.inference_mode()
-def _seconds(model: CausalModel, ids: torch.Tensor) -> float:
+def _seconds(model: Scorer, ids: torch.Tensor) -> float:
     """The smaller time of two forwards; the first may have something to compile."""
     times = []
     for _ in range(2):
