@@ -383,7 +383,12 @@ MASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("Albert", {**SMALL, "embedding_size": 16}),
     "deberta": (
         "DebertaV2",
-        {**SMALL, "relative_attention": True, "position_buckets": 16, "pos_att_type": ["c2p", "p2c"]},
+        {
+            **SMALL,
+            "relative_attention": True,
+            "position_buckets": 16,
+            "pos_att_type": ["c2p", "p2c"],
+        },
     ),
     "modernbert": (
         "ModernBert",

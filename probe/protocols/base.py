@@ -138,6 +138,11 @@ class Plan:
         """Longest distance plus one."""
         return max(run.stop - run.boundary for run in self.runs(True))
 
+    @property
+    def longest_far(self) -> int:
+        """Most tokens of a far text."""
+        return max(run.boundary for run in self.runs(True))
+
     def curve_start(self, shared: bool) -> int:
         """First distance from which on a condition's curve is shown."""
         return 0

@@ -12,7 +12,7 @@ from probe.corpus.windows import Document, Window
 from probe.engine.branch import Attention, Branch
 from probe.engine.selfcheck import FEWEST_TARGETS, Outcome, judged
 from probe.errors import UsageError
-from probe.perturbations.condition import draw_rng
+from probe.perturbations.condition import Condition, draw_rng
 from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
 from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun, attended
 from probe.protocols.registry import register
@@ -65,6 +65,17 @@ class PllProtocol(Protocol):
         return Reading(
             caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}"
         )
+
+    def check_conditions(self, conditions: Sequence[Condition]) -> None:
+        """Far keys are compressed before a boundary alone.
+
+        Raises:
+            ValueError: If they lie behind the target too.
+        """
+        super().check_conditions(conditions)
+        pressed = [c.text for c in conditions if c.pattern and c.pattern.needs_boundary]
+        if pressed and self.side != "left":
+            raise ValueError(f"{pressed[0]}: allowed with side: left")
 
     @property
     def alone(self) -> bool:
@@ -141,11 +152,17 @@ class PllPlan(Plan):
         return max(self.distances) + 1
 
     def runs(self, shared: bool) -> tuple[TargetRun, ...]:
-        """The longest far text of each distance: no branch is made of these, see `branches`."""
+        """The shortest far text of each distance: no branch is made of these, see `branches`."""
         first, stop = self.targets
-        sides = [stop - 1, self.length - first - 1]
-        longest = max(sides[self.side == "right" :][: 1 + (self.side == "both")])
-        return tuple(TargetRun(longest - d, first, stop) for d in reversed(self.distances))
+        shortest = self.length - stop if self.side == "right" else first
+        return tuple(TargetRun(shortest - d, first, stop) for d in reversed(self.distances))
+
+    @property
+    def longest_far(self) -> int:
+        """Most tokens of a far text, on one side."""
+        first, stop = self.targets
+        left, right = stop - 1, self.length - first - 1
+        return {"left": left, "right": right, "both": max(left, right)}[self.side]
 
     def usable(self, documents: Sequence[Document], seed: int) -> Sequence[Document]:
         """All, where words can be told.

@@ -159,7 +159,7 @@ class Experiment:
             [self.documents[name] for name in self.pool],
             ordinary=ordinary_ids(tokenizer, size),
             size=size,
-            room=self._boundaries[1],
+            room=self.plan.longest_far,
             tokenizer=tokenizer,
         )
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from models import MASKED, tiny_masked
@@ -25,8 +24,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from probe.errors import UsageError
 
 CLS, SEP, PAD, MASK = range(4)
 DISTANCES = [0, 3, 12]
