@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from probe.corpus.windows import Document, Window, cut, whole
-from probe.engine.selfcheck import Outcome
 from probe.errors import UsageError
 from probe.fields import Part
 from probe.perturbations.condition import Condition
@@ -143,6 +140,11 @@ class Plan:
         """Most tokens of a far text."""
         return max(run.boundary for run in self.runs(True))
 
+    @property
+    def plain(self) -> Self:
+        """The same without what must prove itself on a model before it is used."""
+        return self
+
     def curve_start(self, shared: bool) -> int:
         """First distance from which on a condition's curve is shown."""
         return 0
@@ -239,17 +241,6 @@ class Plan:
             else:
                 scored += plan.perturbed(window, draw, inputs)
         return [one for one in scored if one.branch.targets > 0]
-
-    def proved(
-        self, losses: Callable[["Plan", Window], NDArray[np.float32]], windows: Iterable[Window]
-    ) -> tuple[Self, Outcome | None]:
-        """What is left of the plan once it is tried on the model, and how that came out.
-
-        Args:
-            losses: The intact losses of a window's targets under a plan, in order of place.
-            windows: Windows to try it on.
-        """
-        return self, None
 
     def perturbed(self, window: Window, draw: Draw, inputs: Inputs) -> list[Scored]:
         """Every run of a draw, in a plan of one window.
