@@ -51,6 +51,8 @@ class ModelConfig(Part):
     """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
     """branch, tag or commit on the hub"""
+    family: Literal["auto", "causal", "masked"] = "auto"
+    """auto: as the architectures in its config.json say"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"

@@ -7,7 +7,12 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from probe.engine.selfcheck import Report, check
 from probe.models.causal import CausalModel
@@ -370,3 +375,39 @@ def plain_logp(model: PreTrainedModel, ids: NDArray[np.int64]) -> NDArray[np.flo
     """
     logits = model(input_ids=torch.from_numpy(np.atleast_2d(ids))).logits
     return torch.log_softmax(logits.double(), dim=-1).numpy().reshape(*ids.shape, -1)
+
+
+MASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", SMALL),
+    "roberta": ("Roberta", {**SMALL, "max_position_embeddings": 515}),
+    "albert": ("Albert", {**SMALL, "embedding_size": 16}),
+    "deberta": (
+        "DebertaV2",
+        {
+            **SMALL,
+            "relative_attention": True,
+            "position_buckets": 16,
+            "pos_att_type": ["c2p", "p2c"],
+        },
+    ),
+    "modernbert": (
+        "ModernBert",
+        {**SMALL, "local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 0},
+    ),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": VOCABULARY, "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4}
+        | {"pad_token_id": 2, "initializer_range": 0.2},
+    ),
+    "electra": ("Electra", {**SMALL, "embedding_size": 16}),
+}
+"""Masked language models."""
+
+
+def tiny_masked(family: str, *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random masked model of a family of ``MASKED`` in evaluation mode."""
+    name, sizes = MASKED[family]
+    config: PretrainedConfig = getattr(transformers, f"{name}Config")(**(sizes | changes))
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    return model.eval()

@@ -55,6 +55,7 @@ class Shape:
         kv_heads: Key-value heads of a layer.
         dims: Dimensions of a head's keys, and of its values.
         number_bytes: Bytes of a number in the cache.
+        symmetric: Whether queries see later keys, as in encoders.
     """
 
     limits: tuple[LayerLimits, ...]
@@ -62,10 +63,15 @@ class Shape:
     kv_heads: int
     dims: tuple[int, int]
     number_bytes: int
+    symmetric: bool = False
 
     @staticmethod
     def of(
-        config: Any, *, number_bytes: int = 2, cached: tuple[int, int, int] | None = None
+        config: Any,
+        *,
+        number_bytes: int = 2,
+        cached: tuple[int, int, int] | None = None,
+        symmetric: bool = False,
     ) -> "Shape":
         """Read the shape of a model of transformers.
 
@@ -74,11 +80,14 @@ class Shape:
             number_bytes: Bytes of a number in its dtype.
             cached: Key-value heads and dimensions of keys and values, as attention is handed
                 them; by default what the configuration says.
+            symmetric: Whether queries see later keys.
         """
         config = config.get_text_config()
         layers, heads = config.num_hidden_layers, config.num_attention_heads
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
         window = getattr(config, "sliding_window", None)
+        if symmetric and window is not None:
+            window += 1  # transformers counts the keys on one side
         chunk = getattr(config, "attention_chunk_size", None)
         by_kind = {
             "sliding_attention": LayerLimits(window=window),
@@ -88,7 +97,7 @@ class Shape:
         shared = getattr(config, "num_key_value_heads", None) or heads
         kv_heads, key_dim, value_dim = cached or (shared, dim, dim)
         limits = tuple(by_kind.get(kind, LayerLimits()) for kind in kinds)
-        return Shape(limits, heads, kv_heads, (key_dim, value_dim), number_bytes)
+        return Shape(limits, heads, kv_heads, (key_dim, value_dim), number_bytes, symmetric)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ class Cost:
     Args:
         keys: Keys that each query sees, mean over layers and heads.
         flops: Of attention, floating-point operations.
-        kv_bytes: Of the cache that must be held at the window's end.
+        kv_bytes: Of the cache that must be held at the window's end; of an encoder, which has none,
+            the keys and values that any one query sees at most.
     """
 
     keys: tuple[float, ...]
@@ -127,7 +137,8 @@ def cost(
     """
     flops = numbers = 0.0
     keys = np.zeros(length)
-    count = cache(partial(keys_per_query, length=length, boundary=boundary))
+    symmetric = shape.symmetric
+    count = cache(partial(keys_per_query, length=length, symmetric=symmetric, boundary=boundary))
     for layer, limits in enumerate(shape.limits):
         rules = {HeadRule(): list(range(shape.heads))}
         if pattern is not None:
@@ -136,7 +147,11 @@ def cost(
             seen = count(rule, limits=limits)
             keys += len(heads) * seen
             flops += len(heads) * _flops(rule, float(seen.sum()), length, shape.dims, boundary)
-        numbers += _numbers(rules, length, shape, limits, boundary)
+        if symmetric:
+            most = max(int(count(rule, limits=limits).max()) for rule in rules)
+            numbers += sum(shape.dims) * shape.kv_heads * most
+        else:
+            numbers += _numbers(rules, length, shape, limits, boundary)
     keys /= len(shape.limits) * shape.heads
     return Cost(tuple(keys.tolist()), flops, float(numbers) * shape.number_bytes)
 

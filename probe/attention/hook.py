@@ -122,7 +122,7 @@ class PatternHook:
         if mask.stride(0) == 0:
             mask = mask[:1]  # the same for all rows of a batch
         if self.symmetric is None and q_length > 1:
-            self.symmetric = bool(mask[0, 0, 0, -1])
+            self.symmetric = bool(mask[0, 0, 0, 1])  # a window may hide the last
         queries = torch.arange(q_length, device=device) + q_offset
         return self.place(mask, queries, torch.arange(kv_length, device=device) + kv_offset)
 

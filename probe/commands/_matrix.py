@@ -13,14 +13,14 @@ from probe.text import aligned, counted
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.config import Config
-    from probe.models.causal import CausalModel
+    from probe.models.scorer import Scorer
     from probe.runs.experiment import Experiment
     from probe.runs.matrix import Matrix
     from probe.runs.plan import Planned
     from probe.runs.run import Loader
 
     Score = Callable[[Config, Path, Loader], Path]
-    Timing = Callable[[CausalModel, Experiment, Planned], float]
+    Timing = Callable[[Scorer, Experiment, Planned], float]
 
 COMPARISON = "comparison"
 """Name of the files about all runs, in the folder of the matrix."""

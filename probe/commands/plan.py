@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from probe.config import Config
-    from probe.models.causal import CausalModel
+    from probe.models.scorer import Scorer
     from probe.runs.experiment import Experiment
     from probe.runs.plan import Planned, Speed
 
@@ -224,7 +224,7 @@ class Timed(NamedTuple):
     branching: bool
 
 
-def timed(model: "CausalModel", experiment: "Experiment", cost: "Planned") -> Timed:
+def timed(model: "Scorer", experiment: "Experiment", cost: "Planned") -> Timed:
     """Check a model, time it on a piece of a run, and say how long the whole takes."""
     from probe.runs.plan import speed
     from probe.runs.run import check_model

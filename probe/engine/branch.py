@@ -44,12 +44,15 @@ class Branch:
         ids: Token ids, shape ``(n,)``, int64.
         keys: What decides sharing, shape ``(n,)``, int64: two branches share a prefix where
             their keys agree. Equal to ``ids`` unless a branch must not be shared (``noise``).
-        first: Index of the first target in ``ids``, at least 1: a target needs a token before it.
+        first: Index of the first target in ``ids``, at least 1: a target is predicted by the token
+            before it, or by the mask that it stands behind, see *masked*.
         stop: One past the last target.
         origin: Where the first target stands in the window; the same target of two branches
             has the same place, so KL compares like with like.
         positions: Position ids where they are not 0, 1, 2, …, shape ``(n,)``, int64.
         attention: What attention may see; ``None`` is the model's own.
+        masked: Ids of the targets where a masked model predicts them in their own places, shape
+            ``(targets,)``: token ``first - 1`` of *ids* is the mask that the first stands behind.
     """
 
     ids: NDArray[np.int64]
@@ -59,6 +62,7 @@ class Branch:
     origin: int
     positions: NDArray[np.int64] | None = None
     attention: Attention | None = None
+    masked: NDArray[np.int64] | None = None
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -79,7 +83,7 @@ class Branch:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Ids of the targets, shape ``(targets,)``."""
-        return self.ids[self.first : self.stop]
+        return self.ids[self.first : self.stop] if self.masked is None else self.masked
 
 
 def columns(branches: Sequence[Branch]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from probe.engine.losses import IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
-from probe.models.causal import CausalModel
+from probe.models.scorer import Scorer
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Engine:
         flex: Put patterns on the model as block masks that skip what is hidden, where they can be.
     """
 
-    model: CausalModel
+    model: Scorer
     techniques: Techniques = field(default_factory=Techniques)
     measures: tuple[str, ...] = ("nll",)
     flex: bool = False

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from probe.engine.branch import Branch
-from probe.models.causal import CausalModel, release
+from probe.models.causal import release
+from probe.models.scorer import Scorer
 
 MEASURES = ("nll", "kl", "top1", "entropy")
 CHUNK_ELEMENTS = 6 << 20  # logits alive at once: larger blocks cost page faults, smaller ones calls
@@ -254,21 +255,21 @@ class Ledger:
     Args:
         model: The model, of which the head alone is used.
         branches: The branches, alike in all windows.
-        ids: Their token ids, each of shape ``(windows, n)``.
+        labels: Ids of their targets, each of shape ``(windows, targets)``.
         measurement: What is computed.
         own_logits: Whether what is scored are the model's own logits, not its hidden states.
     """
 
     def __init__(
         self,
-        model: CausalModel,
+        model: Scorer,
         branches: Sequence[Branch],
-        ids: Sequence[NDArray[np.int64]],
+        labels: Sequence[NDArray[np.int64]],
         measurement: Measurement,
         *,
         own_logits: bool = False,
     ) -> None:
-        self.branches, self.ids = branches, ids
+        self.branches, self.labels = branches, labels
         self._token_losses = partial(
             token_losses,
             (lambda logits: logits) if own_logits else model.head,
@@ -280,7 +281,9 @@ class Ledger:
         hold = measurement.several and self.intact is not None
         self.held: list[Request] | None = [] if hold else None
         # By window and branch: the first target of each part, and its losses.
-        self.parts: list[list[list[tuple[int, Losses]]]] = [[[] for _ in branches] for _ in ids[0]]
+        self.parts: list[list[list[tuple[int, Losses]]]] = [
+            [[] for _ in branches] for _ in labels[0]
+        ]
 
     def add(self, requests: Sequence[Request]) -> None:
         """Score what one forward gave, as far as it can be scored yet."""
@@ -378,8 +381,7 @@ class Ledger:
                 at += targets
 
     def _labels(self, request: Request) -> torch.Tensor:
-        first = self.branches[request.branch].first + request.start
-        labels = self.ids[request.branch][:, first : first + request.targets]
+        labels = self.labels[request.branch][:, request.start : request.start + request.targets]
         return torch.from_numpy(labels.ravel()).to(request.states.device)
 
     def _reference(self, requests: Sequence[Request]) -> Reference:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from probe.engine.branch import Attention, Branch, columns
-from probe.models.causal import CausalModel, stubbed
+from probe.models.scorer import Scorer, stubbed
 
 Outputs = dict[int, Any]
 """What layers gave, by number."""
@@ -78,7 +78,7 @@ class Layers:
         count: How many there are; 0 where the model has no list of them.
     """
 
-    def __init__(self, model: CausalModel) -> None:
+    def __init__(self, model: Scorer) -> None:
         count = getattr(model.model.config.get_text_config(), "num_hidden_layers", 0)
         lists = [
             module

@@ -8,7 +8,7 @@ on a window of this run. What fails is switched off alone.
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from itertools import chain
 from weakref import WeakKeyDictionary
@@ -24,7 +24,8 @@ from probe.engine.branch import Node
 from probe.engine.lower_layers import Layers
 from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
-from probe.models.causal import CausalModel, fingerprint, is_plain, rows, snapshot
+from probe.models.causal import is_plain, rows, snapshot
+from probe.models.scorer import Scorer, fingerprint
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
@@ -38,7 +39,7 @@ FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 
 _UNCHANGED = (UNCHANGED, math.inf)
 
-_TECHNIQUES = tuple(field.name for field in fields(Techniques))
+_TECHNIQUES = tuple(technique.name for technique in fields(Techniques))
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,30 @@ class Outcome:
         if self.passed:
             exact = "exact" if self.worst < FLOAT32_MAX else "equal to rounding"
             return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} nats"
-        consequence = "switched off, " if self.technique in _TECHNIQUES else ""
+        properties = ("causal", "length")
+        consequence = "" if self.technique in properties else "switched off, "
         return f"{self.technique}: {consequence}{self.reason}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcomes, and the techniques that follow from them."""
+    """The outcomes, and the techniques that follow from them.
+
+    Args:
+        outcomes: What was tried, and how it came out.
+        others: What may be used of what was not tried.
+    """
 
     outcomes: tuple[Outcome, ...]
+    others: Techniques = field(default_factory=Techniques)
 
     @property
     def techniques(self) -> Techniques:
         """What may be used on this model."""
-        return Techniques(
-            **{o.technique: o.passed for o in self.outcomes if o.technique in _TECHNIQUES}
-        )
+        tried = {o.technique: o.passed for o in self.outcomes if o.technique in _TECHNIQUES}
+        return replace(self.others, **tried)
 
-    def refuse_acausal(self, model: CausalModel) -> None:
+    def refuse_acausal(self, model: Scorer) -> None:
         """Refuse a model that sees what follows: its losses are no losses of a text read so far.
 
         Raises:
@@ -111,7 +118,7 @@ class Report:
 
 
 def check(
-    model: CausalModel,
+    model: Scorer,
     ids: NDArray[np.int64],
     *,
     lower: bool = False,
@@ -175,7 +182,7 @@ _REMEMBERED: WeakKeyDictionary[PreTrainedModel, _Remembered] = WeakKeyDictionary
 
 
 def check_once(
-    model: CausalModel,
+    model: Scorer,
     ids: NDArray[np.int64],
     *,
     lower: bool = False,
@@ -191,7 +198,24 @@ def check_once(
     return report
 
 
-def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
+def check_masked(model: Scorer, ids: NDArray[np.int64], *, lower: bool = False) -> Report:
+    """Try what is used on a masked model, where every branch is forwarded whole.
+
+    Args:
+        model: The model.
+        ids: Token ids of one window with its special tokens, shape ``(n,)``.
+        lower: See :func:`check`.
+
+    Returns:
+        One outcome a technique.
+    """
+    with torch.inference_mode(), model.exact_head():
+        comparison = _WithoutCache(model, _tensor(model, ids))
+        tried = ["rows", "head", *(["lower"] if lower else [])]
+        return Report(tuple(map(comparison.outcome, tried)), Techniques().whole())
+
+
+def _causal(model: Scorer, ids: torch.Tensor) -> Outcome:
     """Change the tokens behind targets: their losses must stay.
 
     Raises:
@@ -222,10 +246,10 @@ def _causal(model: CausalModel, ids: torch.Tensor) -> Outcome:
             "shorter window or text, of token ids that it knows"
         ) from error
     what = "the model sees what follows: other tokens behind a target change its loss"
-    return _judged("causal", changes, what, limits=_UNCHANGED if exact else None)
+    return judged("causal", changes, what, limits=_UNCHANGED if exact else None)
 
 
-def _length(model: CausalModel, text: torch.Tensor, more: Iterable[torch.Tensor]) -> Outcome:
+def _length(model: Scorer, text: torch.Tensor, more: Iterable[torch.Tensor]) -> Outcome:
     """Cut off what follows targets: their losses should stay.
 
     Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
@@ -249,13 +273,13 @@ def _length(model: CausalModel, text: torch.Tensor, more: Iterable[torch.Tensor]
             break
     what = "cutting off what follows a target changes its loss"
     outcomes = [
-        _judged("length", torch.cat(changes), what, limits=_UNCHANGED if exact else None)
+        judged("length", torch.cat(changes), what, limits=_UNCHANGED if exact else None)
         for changes in by_cut.values()
     ]
     return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
 
 
-def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
+def _cut(model: Scorer, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
     """Changes of the losses before each cut of a text, nats, at most ``TAIL`` of each."""
     changes = []
     whole = model.states(ids[None], keep=False)[0][0]
@@ -268,9 +292,7 @@ def _cut(model: CausalModel, ids: torch.Tensor, parts: list[int]) -> list[torch.
     return changes
 
 
-def _losses(
-    model: CausalModel, ids: torch.Tensor, start: int, labels: torch.Tensor
-) -> torch.Tensor:
+def _losses(model: Scorer, ids: torch.Tensor, start: int, labels: torch.Tensor) -> torch.Tensor:
     """Losses of consecutive labels, of which token ``start`` predicts the first."""
     states, _ = model.states(ids[None], keep=False)
     return model.nll(states[0, start : start + len(labels)], labels)
@@ -282,7 +304,7 @@ def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
 
 
 def _in_float32(
-    model: CausalModel, compute: Callable[[], list[torch.Tensor]]
+    model: Scorer, compute: Callable[[], list[torch.Tensor]]
 ) -> tuple[list[torch.Tensor], bool]:
     """What is computed in float32, or in the model's own dtype where that fails, and whether exact.
 
@@ -299,8 +321,12 @@ def _in_float32(
         return compute(), True
 
 
-def _judged(
-    name: str, difference: torch.Tensor, what: str, *, limits: tuple[float, float] | None
+def judged(
+    name: str,
+    difference: torch.Tensor | NDArray[np.float32],
+    what: str,
+    *,
+    limits: tuple[float, float] | None = None,
 ) -> Outcome:
     """Judge by differences of losses.
 
@@ -311,7 +337,7 @@ def _judged(
         limits: The largest difference of one loss and of their mean, nats, in float32; ``None``
             where differences are rounded.
     """
-    count = len(difference)
+    difference, count = torch.as_tensor(difference), len(difference)
     mean, worst = float(difference.mean()), float(difference.abs().max())
     sd, limit = 0.0, worst
     if count > 1:
@@ -325,7 +351,7 @@ def _judged(
     return Outcome(name, passed, mean, sd, worst, reason, count, limit)
 
 
-def _tensor(model: CausalModel, ids: NDArray[np.int64]) -> torch.Tensor:
+def _tensor(model: Scorer, ids: NDArray[np.int64]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(ids)).to(model.device)
 
 
@@ -336,7 +362,7 @@ class _Unusable(Exception):
 class _Comparison:
     """Each technique against the whole forward of one text, from one prefix of it."""
 
-    def __init__(self, model: CausalModel, ids: torch.Tensor) -> None:
+    def __init__(self, model: Scorer, ids: torch.Tensor) -> None:
         self.model, self.ids = model, ids
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
@@ -355,7 +381,7 @@ class _Comparison:
             return Outcome(technique, False, reason=reason)
         exact = self.model.model.dtype == torch.float32
         limits = (FLOAT32_MAX, FLOAT32_MEAN) if exact else None
-        return _judged(technique, difference, "its losses differ", limits=limits)
+        return judged(technique, difference, "its losses differ", limits=limits)
 
     # -- the techniques by their names; each returns differences of losses, shape (m,) ------
 
@@ -450,3 +476,11 @@ class _Comparison:
         labels = self.ids[start + 1 : start + len(states)]
         whole = self.whole[start : start + len(labels)]
         return self.model.nll(states[: len(labels)], labels) - self.model.nll(whole, labels)
+
+
+class _WithoutCache(_Comparison):
+    """Each technique that needs no prefix."""
+
+    def rows(self) -> torch.Tensor:
+        states, _ = self.model.states(torch.stack([self.other, self.ids]), keep=False)
+        return self._difference(states[1, self.at :], self.at)

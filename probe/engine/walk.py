@@ -20,7 +20,8 @@ from probe.engine.branch import (
     without_tree,
 )
 from probe.engine.losses import Ledger, Measurement, Request
-from probe.models.causal import CausalModel, is_plain, release, rows, snapshot
+from probe.models.causal import is_plain, release, rows, snapshot
+from probe.models.scorer import Scorer
 
 ALONE = 8192  # tokens of one row in one forward, which bounds the activations
 PIECE = 1024  # the same where a cache grows: between its tensors, larger ones leave larger holes
@@ -68,7 +69,7 @@ class Walk:
 
     def __init__(
         self,
-        model: CausalModel,
+        model: Scorer,
         batch: Sequence[Sequence[Branch]],
         measurement: Measurement,
         techniques: Techniques,
@@ -84,9 +85,8 @@ class Walk:
         self.rows = techniques.rows and techniques.head
         self.packing = techniques.packing and techniques.branching
         self.own_logits = not techniques.head
-        self.ledger = Ledger(
-            model, self.branches, self.ids, measurement, own_logits=self.own_logits
-        )
+        labels = [np.stack([w[b].labels for w in batch]) for b in range(len(self.branches))]
+        self.ledger = Ledger(model, self.branches, labels, measurement, own_logits=self.own_logits)
         keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
         self.roots = build(keys) if self.branching else without_tree(keys)
         self.tokens = self.forwards = 0

@@ -1,63 +1,24 @@
-"""A causal language model as the engine sees it: tokens to hidden states to logits, and its cache.
+"""Causal language models: their forward with a cache, that is gone on from several times.
 
-A cache is gone on from several times, and the memory that it leaves is given back.
+The memory that a cache leaves is given back.
 """
 
 import copy
 import ctypes
 import functools
-import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from probe.errors import ProbeError, UsageError
-
-_NARROW = (torch.bfloat16, torch.float16)
-_ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
+from probe.models.scorer import Scorer, has_gaps
 
 
-class CausalModel:
-    """The body and the head of a causal LM, called apart.
+class CausalModel(Scorer):
+    """A causal language model: a token is predicted by what stands before it."""
 
-    The *body* is the submodule that finishes last among those whose output has a
-    ``last_hidden_state``; the *head* is the model's own ``forward`` with the body stubbed, so that
-    soft-caps, scales, norms and biases are applied by the model and never written by us.
-
-    Args:
-        model: A causal LM of transformers in evaluation mode.
-
-    Attributes:
-        warnings: What transformers warned of while it was loaded, a line each.
-
-    Raises:
-        UsageError: If it is no such model, or would still drop out at random.
-        ProbeError: If the model has no such body.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        _refuse_other(model)
-        self.model = model
-        self.warnings: tuple[str, ...] = ()
-        self.device = model.device
-        self.vocabulary = int(model.config.get_text_config().vocab_size)
-        self.body, self._output = _find_body(model)
-        self.cache_name = next(
-            (name for name, value in self._output.items() if isinstance(value, Cache)), None
-        )
-        self._accepted = _parameters(self.body)
-        for name in list(self._output)[1:]:
-            self._output[name] = None  # a cache kept here would stay in memory
-
-    @property
-    def takes_positions(self) -> bool:
-        """Whether position ids can be given; without, they are 0, 1, 2, …."""
-        return "position_ids" in self._accepted
+    family = "causal"
 
     def states(
         self,
@@ -68,27 +29,15 @@ class CausalModel:
         mask: torch.Tensor | None = None,
         keep: bool = True,
     ) -> tuple[torch.Tensor, Cache | None]:
-        """Forward tokens through the body.
-
-        Args:
-            ids: Token ids, shape ``(batch, n)``, int64.
-            cache: What stands before them; grown in place. ``None`` is nothing.
-            positions: Position ids, shape ``(1, n)`` or ``(batch, n)``; by default they follow the
-                cache.
-            keep: Whether something goes on from here; without, no cache is made.
-            mask: What each token may see, shape ``(1, 1, n, cached + n)``; by default causal.
-
-        Returns:
-            Hidden states after the final norm, shape ``(batch, n, d)``, and the cache.
-        """
+        """See :class:`probe.models.scorer.Scorer`."""
         given: dict[str, Any] = {"input_ids": ids}
         if "use_cache" in self._accepted:
             given["use_cache"] = self.cache_name is not None and (keep or cache is not None)
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache
         if positions is not None:
-            given["position_ids"] = positions
-        if mask is None and _has_gaps(positions):
+            given["position_ids"] = positions + self.first_position
+        if mask is None and has_gaps(positions):
             # Without a mask transformers takes a gap for the border between packed sequences.
             seen = ids.shape[1] + (0 if cache is None else cache.get_seq_length())
             mask = torch.ones((len(ids), seen), dtype=torch.long, device=ids.device)
@@ -97,124 +46,6 @@ class CausalModel:
         output = self.body(**given)
         grown = output.get(self.cache_name) if self.cache_name is not None else None
         return output.last_hidden_state, grown
-
-    def head(self, states: torch.Tensor) -> torch.Tensor:
-        """Turn states ``(rows, d)`` into logits ``(rows, V)``, by the model's own forward."""
-        self._output["last_hidden_state"] = states[None]
-        dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
-        try:
-            with stubbed(self.body, lambda *_args, **_kwargs: self._output):
-                logits: torch.Tensor = self.model(input_ids=dummy).logits[0]
-        finally:
-            self._output["last_hidden_state"] = None
-        return logits
-
-    def nll(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Losses of labels from the states that predict them, nats, float32.
-
-        Args:
-            states: Hidden states, shape ``(m, d)``.
-            labels: Token ids, shape ``(m,)``, int64.
-
-        Returns:
-            Shape ``(m,)``.
-        """
-        chunks = zip(torch.split(states, _ROWS), torch.split(labels, _ROWS), strict=True)
-        return torch.cat(
-            [
-                -torch.log_softmax(self.head(rows).float(), -1).gather(1, targets[:, None])[:, 0]
-                for rows, targets in chunks
-            ]
-        )
-
-    @contextmanager
-    def exact_head(self) -> Iterator[None]:
-        """Let the output projection compute in float32, so that its logits are not rounded.
-
-        A bfloat16 logit near 20 moves in steps of 0.125. The weights' float32 copy lives as long
-        as the context; a projection that is no plain ``nn.Linear`` is left as it is.
-        """
-        linear = self.model.get_output_embeddings()
-        if type(linear) is not nn.Linear or linear.weight.dtype not in _NARROW:
-            yield
-            return
-        weight = linear.weight.float()
-        bias = None if linear.bias is None else linear.bias.float()
-        with stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
-            yield
-
-    @contextmanager
-    def float32(self) -> Iterator[None]:
-        """Let the whole model compute in float32, from the same weights.
-
-        The float32 copy of a layer lives as long as its forward, that of embeddings and head as
-        long as the context.
-        """
-        layers = list(_listed(self.model))
-        inside = {id(weight) for layer in layers for weight in _weights(layer)}
-        with ExitStack() as stack:
-            rest = [weight for weight in _weights(self.model) if id(weight) not in inside]
-            stack.enter_context(_widened(rest))
-            for layer in layers:
-                stack.enter_context(stubbed(layer, _wide(layer)))
-            yield
-
-    def logits(self, ids: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
-        """The model's own logits of whole sequences, shape ``(batch, n, V)``: the plain way.
-
-        Args:
-            ids: Token ids, shape ``(batch, n)``, int64.
-            positions: Position ids, shape ``(1, n)`` or ``(batch, n)``; by default 0, 1, 2, ….
-        """
-        given: dict[str, Any] = {}
-        if "use_cache" in _parameters(self.model):
-            given["use_cache"] = False
-        if positions is not None and _has_gaps(positions):
-            given |= {"position_ids": positions, "attention_mask": torch.ones_like(ids)}
-        logits: torch.Tensor = self.model(input_ids=ids, **given).logits
-        return logits
-
-
-def fingerprint(model: PreTrainedModel) -> tuple[Hashable, ...] | None:
-    """What the losses of a model rest on; equal as long as neither weights nor code have changed.
-
-    Its weights are read, not their versions: fused optimizers and whatever writes into ``.data``
-    leave those as they are. Every byte counts, so that a change of one weight is always seen.
-
-    Args:
-        model: The model.
-
-    Returns:
-        ``None`` where some weights cannot be read, such as those that are moved in layer by layer.
-    """
-    config = model.config
-    code = [
-        (
-            name,
-            type(each),
-            id(vars(each).get("forward")),
-            tuple(each._forward_hooks),
-            tuple(each._forward_pre_hooks),
-        )
-        for name, each in model.named_modules()
-    ]
-    try:
-        weights = [(each.dtype, each.device, each.shape, _sum(each)) for each in _weights(model)]
-    except RuntimeError:
-        return None
-    attention = (config._attn_implementation, config.get_text_config()._attn_implementation)
-    return (repr(config), *attention, torch.get_float32_matmul_precision(), *code, *weights)
-
-
-def _sum(weight: torch.Tensor) -> int:
-    """The sum of a tensor's bytes, eight of them at a time."""
-    data = weight.detach().reshape(-1).view(torch.uint8)
-    data = data.clone() if data.storage_offset() % 8 else data
-    whole = len(data) // 8 * 8
-    return int(data[:whole].view(torch.int64).sum()) + int(data[whole:].sum())
-
-
-# -- the cache --------------------------------------------------------------------------------
 
 
 def snapshot(cache: Cache) -> Cache:
@@ -288,114 +119,3 @@ def _trim() -> Callable[[int], int] | None:
     except (OSError, AttributeError, TypeError):
         return None
     return trim
-
-
-# -- the parts of a model ----------------------------------------------------------------------
-
-
-def _parameters(module: nn.Module) -> frozenset[str]:
-    return frozenset(inspect.signature(module.forward).parameters)
-
-
-def _has_gaps(positions: torch.Tensor | None) -> bool:
-    return positions is not None and bool((positions.diff(dim=-1) != 1).any())
-
-
-def _refuse_other(model: object) -> None:
-    """Refuse what is no model, none that can be measured, or one in training mode.
-
-    Raises:
-        UsageError: If so.
-    """
-    name = type(model).__name__
-    if not isinstance(model, PreTrainedModel):
-        raise UsageError(
-            f"model is of type {name}; allowed: a causal language model of transformers"
-        )
-    if getattr(model.config, "is_encoder_decoder", False):
-        # Some forward a text without one for the decoder: the encoder then sees all that follows.
-        raise UsageError(
-            f"model is {name}, an encoder and a decoder; allowed: a causal language model"
-        )
-    if getattr(model.config.get_text_config(), "vocab_size", None) is None:
-        raise UsageError(f"model is {name}, which reads no text; allowed: a causal language model")
-    if model.training:
-        raise UsageError(f"{name} is in training mode; allowed: model.eval()")
-
-
-def _find_body(model: PreTrainedModel) -> tuple[nn.Module, Any]:
-    """Run four tokens and see which submodule hands over the last hidden state."""
-    bodies: list[tuple[nn.Module, Any]] = []
-
-    def hook(module: nn.Module, _args: Any, output: Any) -> None:
-        if getattr(output, "last_hidden_state", None) is not None:
-            bodies.append((module, output))
-
-    hooks = [m.register_forward_hook(hook) for m in model.modules() if m is not model]
-    try:
-        with torch.inference_mode():
-            ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
-            # Some families (MPT) keep no cache unless asked to.
-            asked = {"use_cache": True} if "use_cache" in _parameters(model) else {}
-            model(input_ids=ids, **asked)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    if not bodies:
-        raise ProbeError(
-            f"{type(model).__name__} is no causal language model of transformers: "
-            "none of its parts returns a last_hidden_state"
-        )
-    return bodies[-1]
-
-
-def _listed(module: nn.Module) -> Iterator[nn.Module]:
-    """Members of the outermost lists of modules, each once: a model's layers."""
-    distinct: dict[nn.Module, None] = {}
-    for child in module.children():
-        members = child.children() if isinstance(child, nn.ModuleList) else _listed(child)
-        distinct |= dict.fromkeys(members)
-    yield from distinct
-
-
-def _weights(module: nn.Module) -> Iterator[torch.Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
-
-
-def _wide(layer: nn.Module) -> Callable[..., Any]:
-    """The forward of a layer with its weights in float32 meanwhile."""
-    narrow = layer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        with _widened(_weights(layer)):
-            return narrow(*args, **kwargs)
-
-    return forward
-
-
-@contextmanager
-def _widened(weights: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Put float32 copies in the place of bfloat16 and float16 weights for a while."""
-    narrow = [(w, w.data) for w in weights if w.dtype in _NARROW]
-    try:
-        for weight, data in narrow:
-            weight.data = data.float()
-        yield
-    finally:
-        for weight, data in narrow:
-            weight.data = data
-
-
-@contextmanager
-def stubbed(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replace a module's forward for a while; whatever stood there before stands there again."""
-    before = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before

@@ -1,4 +1,4 @@
-"""Loading a causal LM and its tokenizer from wherever it is, with one clear line where it fails."""
+"""Loading a language model and its tokenizer, with one clear line where it fails."""
 
 import hashlib
 import importlib.util
@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,32 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.location import POSITIONS, Location, locate
+from probe.models.masked import MaskedModel
+from probe.models.scorer import Scorer, unused_positions
 from probe.text import MOST, one_line, printable
 
+FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
+    family.family: (loader, family)
+    for loader, family in (
+        (AutoModelForCausalLM, CausalModel),
+        (AutoModelForMaskedLM, MaskedModel),
+    )
+}
+"""What loads the models of a family, and what they are to the engine."""
+_MASKED = "ForMaskedLM"  # how the architectures end that a configuration names
 _SAMPLE = 1 << 20
 _ORIGINAL = "original_max_position_embeddings"
-_BEHIND_PADDING = (
-    *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm"),
-    *("camembert", "data2vec-text", "xmod"),
-)
-"""Families that count positions from behind the id of the padding token."""
 _COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
 _ONE_BY_ONE = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose tensors transformers takes from a GGUF file one by one, by a table of names; of
@@ -49,6 +61,7 @@ class ModelSource:
         tokenizer: Its tokenizer, ``None`` where it has none.
         config: Its transformers configuration.
         revision: Resolved commit of a hub model, hash of a GGUF file, fingerprint of a folder.
+        family: A key of ``FAMILIES``.
         without: Why there is no tokenizer, empty where there is one.
         warnings: What transformers warned of while reading them, a line each.
     """
@@ -57,6 +70,7 @@ class ModelSource:
     tokenizer: PreTrainedTokenizerBase | None
     config: Any
     revision: str | None
+    family: str = CausalModel.family
     without: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -68,9 +82,8 @@ class ModelSource:
     @property
     def positions(self) -> int | None:
         """How many positions the model has, ``None`` where there is no limit."""
-        text = self.config.get_text_config()
+        text, unused = self.config.get_text_config(), unused_positions(self.config)
         given = [getattr(text, name, None) for name in POSITIONS]
-        unused = int(text.pad_token_id or 0) + 1 if text.model_type in _BEHIND_PADDING else 0
         return next((int(value) - unused for value in given if value and value > 0), None)
 
     @property
@@ -96,30 +109,50 @@ class ModelSource:
         return None if token is None else int(token)
 
     @property
+    def mask(self) -> int | None:
+        """The id of the tokenizer's mask token, ``None`` where it has none."""
+        token = getattr(self.tokenizer, "mask_token_id", None)
+        return None if token is None else int(token)
+
+    @property
     def prepended(self) -> tuple[int, ...]:
         """Special tokens that the tokenizer puts in front of a text by itself, asked of it.
 
         Having a BOS is not enough: GPT-2, Qwen and SmolLM2 never put theirs anywhere.
         """
+        return self._added[0]
+
+    @property
+    def appended(self) -> tuple[int, ...]:
+        """Special tokens that it puts behind a text."""
+        return self._added[1]
+
+    @property
+    def _added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.tokenizer is None:
-            return ()
+            return (), ()
         whole, plain = (
             list(self.tokenizer("a", add_special_tokens=special)["input_ids"])
             for special in (True, False)
         )
         places = range(len(whole) - len(plain) + 1)
         first = next((at for at in places if whole[at : at + len(plain)] == plain), 0)
-        return tuple(whole[:first])
+        return tuple(whole[:first]), tuple(whole[first + len(plain) :])
 
 
 def open_source(
-    path: str, *, revision: str | None = None, trust_remote_code: bool = False
+    path: str,
+    *,
+    revision: str | None = None,
+    family: str = "auto",
+    trust_remote_code: bool = False,
 ) -> ModelSource:
     """Find a model and read its configuration and tokenizer.
 
     Args:
         path: See :func:`probe.models.location.locate`.
         revision: Branch, tag or commit on the hub.
+        family: A key of ``FAMILIES``; ``auto`` asks the architectures that its configuration names.
         trust_remote_code: Run code that comes with the model; never unless the user says so.
 
     Raises:
@@ -134,8 +167,8 @@ def open_source(
     if location.gguf is not None:
         folder = str(_converted(location))
         resolved = _digest(location.file)
-        if (said := Path(folder) / _WARNINGS).is_file():
-            earlier = json.loads(said.read_text(encoding="utf-8"))
+        if (file := Path(folder) / _WARNINGS).is_file():
+            earlier = json.loads(file.read_text(encoding="utf-8"))
     with _warned() as warnings:
         with _one_line_errors(path):
             config = AutoConfig.from_pretrained(folder, **given)
@@ -148,7 +181,12 @@ def open_source(
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
-    return ModelSource(place, tokenizer, config, resolved, without, (*earlier, *warnings))
+    if family == "auto":
+        named = getattr(config, "architectures", None) or ()
+        masked = any(str(name).endswith(_MASKED) for name in named)
+        family = (MaskedModel if masked else CausalModel).family
+    said = (*earlier, *warnings)
+    return ModelSource(place, tokenizer, config, resolved, family, without, said)
 
 
 def load_model(
@@ -158,7 +196,7 @@ def load_model(
     device: str = "auto",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
-) -> CausalModel:
+) -> Scorer:
     """Load the weights.
 
     Args:
@@ -175,12 +213,14 @@ def load_model(
     Raises:
         UsageError: If the device or the attention is not to be had, or the checkpoint lacks
             weights of the model or holds some in another shape.
-        ProbeError: If the weights cannot be read or it is no causal LM.
+        ProbeError: If the weights cannot be read or it is no language model of its family.
     """
     place = resolve_device(device)
+    loader, scorer = FAMILIES[source.family]
     with _warned() as warnings:
         model, unexpected = _weights(
             source.location.path,
+            loader=loader,
             revision=source.revision,
             dtype=getattr(torch, resolve_dtype(dtype, place)),
             # Its own choice is sdpa where there is one; asked for by name it is an error elsewhere.
@@ -188,12 +228,14 @@ def load_model(
             trust_remote_code=trust_remote_code,
         )
     model.to(place)
-    causal = CausalModel(model.eval())
-    causal.warnings = tuple(dict.fromkeys((*source.warnings, *warnings, *unexpected)))
-    return causal
+    loaded = scorer(model.eval())
+    loaded.warnings = tuple(dict.fromkeys((*source.warnings, *warnings, *unexpected)))
+    return loaded
 
 
-def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any, list[str]]:
+def _weights(
+    path: str, *, named: str | None = None, loader: Any = AutoModelForCausalLM, **given: Any
+) -> tuple[Any, list[str]]:
     """A model whose every weight comes from its checkpoint, and a line on weights left over.
 
     transformers draws at random what a checkpoint lacks, and says so in a warning only. Messages
@@ -201,7 +243,7 @@ def _weights(path: str, *, named: str | None = None, **given: Any) -> tuple[Any,
     """
     # Without ignore_mismatched_sizes transformers raises before it says which weights.
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+    load: Callable[..., Any] = loader.from_pretrained
     named = named or path
     with _one_line_errors(named):
         try:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from probe.errors import ProbeError
-from probe.models.causal import CausalModel
+from probe.models.scorer import Scorer
 from probe.text import shown
 
 EXACT = 5e-4  # nats in float32, the largest difference of one loss; what is wrong is off by more
@@ -17,7 +17,7 @@ _FIRST = 4  # tokens that are left in front of a gap
 
 
 @torch.inference_mode()
-def uses_position_ids(model: CausalModel, text: NDArray[np.int64]) -> bool:
+def uses_position_ids(model: Scorer, text: NDArray[np.int64]) -> bool:
     """Find out whether a gap in the position ids changes a model's losses.
 
     Families with ALiBi count keys and take no notice of position ids, though some accept them.
@@ -37,7 +37,7 @@ def uses_position_ids(model: CausalModel, text: NDArray[np.int64]) -> bool:
 
 
 @torch.inference_mode()
-def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
+def omission_hides(model: Scorer, text: NDArray[np.int64]) -> bool:
     """Find out whether tokens that are left out are as good as hidden by an attention mask.
 
     They are the same where attention alone carries text along and finds its way by position ids;
@@ -54,8 +54,10 @@ def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
         return False
     ids, near, places = _with_gap(model, text)
     left_out = _nll(model, ids[places], len(ids) - near, places)
-    seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device).tril()
-    seen[near:, _FIRST:near] = False
+    seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device)
+    if model.family == "causal":
+        seen = seen.tril()
+    seen[near:, _FIRST:near] = seen[:_FIRST, _FIRST:near] = False
     dtype = model.model.dtype
     mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
     mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)
@@ -70,7 +72,7 @@ def omission_hides(model: CausalModel, text: NDArray[np.int64]) -> bool:
 
 
 def refuse_ignored_positions(
-    model: CausalModel, text: NDArray[np.int64], names: Mapping[str, str | None]
+    model: Scorer, text: NDArray[np.int64], names: Mapping[str, str | None]
 ) -> None:
     """Refuse conditions that keep positions where the model does not go by them.
 
@@ -98,9 +100,7 @@ def refuse_ignored_positions(
             )
 
 
-def _with_gap(
-    model: CausalModel, text: NDArray[np.int64]
-) -> tuple[torch.Tensor, int, torch.Tensor]:
+def _with_gap(model: Scorer, text: NDArray[np.int64]) -> tuple[torch.Tensor, int, torch.Tensor]:
     """A text, where its last third begins, and the places of that and of the first few tokens."""
     ids = torch.from_numpy(text).to(model.device)
     near = len(ids) - len(ids) // 3
@@ -113,7 +113,7 @@ def _counted(ids: torch.Tensor) -> torch.Tensor:
 
 
 def _nll(
-    model: CausalModel,
+    model: Scorer,
     ids: torch.Tensor,
     targets: int,
     positions: torch.Tensor,

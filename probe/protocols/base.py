@@ -61,10 +61,14 @@ class ModelFacts:
     Args:
         positions: Positions that the model has, ``None`` where nothing limits them.
         first_token: What stands in front of every window.
+        behind: Special tokens behind every window.
+        mask: The mask token of a masked model.
     """
 
     positions: int | None = None
     first_token: FirstToken = NOTHING
+    behind: tuple[int, ...] = ()
+    mask: int | None = None
 
 
 ANY_MODEL = ModelFacts()
@@ -131,6 +135,16 @@ class Plan:
         """Longest distance plus one."""
         return max(run.stop - run.boundary for run in self.runs(True))
 
+    @property
+    def longest_far(self) -> int:
+        """Most tokens of a far text."""
+        return max(run.boundary for run in self.runs(True))
+
+    @property
+    def plain(self) -> Self:
+        """The same without what must prove itself on a model before it is used."""
+        return self
+
     def curve_start(self, shared: bool) -> int:
         """First distance from which on a condition's curve is shown."""
         return 0
@@ -151,10 +165,12 @@ class Plan:
         Raises:
             UsageError: If more tokens are forwarded at once.
         """
-        positions, extra = self.model.positions, self.model.first_token.extra
+        positions, behind = self.model.positions, len(self.model.behind)
+        extra = self.model.first_token.extra + behind
         if positions is None or (self.longest_forward or 0) + extra <= positions:
             return
         kept = " and the kept first token" if extra else ""
+        kept = " and the special tokens around them" if behind else kept
         raise UsageError(
             f"{self.forwarded} {self.longest_forward}{kept}: the model has {positions} positions; "
             f"allowed: up to {positions - extra}"
@@ -266,6 +282,8 @@ class Protocol(Part):
     """Whether all that lies further than a distance is perturbed, so that a length can be read."""
     has_same_targets: ClassVar[bool] = False
     """Whether the same targets are measured at every distance."""
+    family: ClassVar[str] = "causal"
+    """The family of models that it measures, a key of :data:`probe.models.load.FAMILIES`."""
     few_documents: ClassVar[str] = "every length will be unresolved"
     """What fewer documents than an interval needs mean for its answer."""
     allows_patterns: ClassVar[bool] = False

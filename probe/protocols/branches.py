@@ -96,7 +96,11 @@ class Scored:
         position: Index of the first target in its document.
         far_start: First perturbed token (``truncate``: first visible), index in the document.
         boundary: First intact token, index in the document; −1 for ``intact`` and for patterns of
-            attention that tell no far from near.
+            attention that tell no far from near. Where far text lies behind the target alone, the
+            first perturbed token.
+        nearest: Distance of the first target, where it is not that from the boundary.
+        boundary_right: First token of the far text behind the target, index in the document; −1
+            where there is none, ``None`` where a protocol knows none.
     """
 
     branch: Branch
@@ -105,6 +109,15 @@ class Scored:
     position: int
     far_start: int
     boundary: int
+    nearest: int | None = None
+    boundary_right: int | None = None
+
+    @property
+    def distance(self) -> int:
+        """Distance of the first target, −1 without a boundary."""
+        if self.nearest is not None:
+            return self.nearest
+        return -1 if self.boundary < 0 else self.position - self.boundary
 
 
 def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) -> Scored:

@@ -31,7 +31,12 @@ SCHEMA = pa.schema(
         ("nll_intact", pa.float32()),
     ]
 )
-OPTIONAL = {"kl": pa.float32(), "top1": pa.bool_(), "entropy": pa.float32()}
+OPTIONAL = {
+    "kl": pa.float32(),
+    "top1": pa.bool_(),
+    "entropy": pa.float32(),
+    "boundary_right": pa.int32(),
+}
 WINDOWS = pa.schema(
     [
         ("document", pa.string()),

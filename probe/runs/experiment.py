@@ -20,6 +20,7 @@ from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
 from probe.perturbations.units import TokenText, common_types, pre_tokens
+from probe.protocols import registry
 from probe.protocols.base import Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored
 
@@ -107,14 +108,17 @@ class Experiment:
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """What is scored of a window under some of its draws, and its intact text."""
-        inputs = Inputs(
+        return self.plan.branches(window, draws, self.inputs(window))
+
+    def inputs(self, window: Window) -> Inputs:
+        """What the branches of a window are made of, besides the window."""
+        return Inputs(
             document=self.documents[window.document],
             seed=self.config.seed,
             shared=self.shared,
             sources=lambda condition, name: self._bound(condition, window, name),
             text=self._text(window),
         )
-        return self.plan.branches(window, draws, inputs)
 
     def _bound(
         self, condition: Condition, window: Window, name: str | None
@@ -155,7 +159,7 @@ class Experiment:
             [self.documents[name] for name in self.pool],
             ordinary=ordinary_ids(tokenizer, size),
             size=size,
-            room=self._boundaries[1],
+            room=self.plan.longest_far,
             tokenizer=tokenizer,
         )
 
@@ -180,6 +184,7 @@ def prepare(
     source = open_source(
         config.model.path,
         revision=config.model.revision,
+        family=config.model.family,
         trust_remote_code=config.model.trust_remote_code,
     )
     if source.tokenizer is None and config.data.ids_column is None:
@@ -187,8 +192,7 @@ def prepare(
             f"model.path {config.model.path!r} comes without a usable tokenizer "
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
-    facts = ModelFacts(source.positions, first_token_of(config, source))
-    plan = config.protocol.plan(config.windows, facts)
+    plan = config.protocol.plan(config.windows, facts_of(config, source))
     corpus = load_corpus(
         config.data,
         tokenizer=source.tokenizer,
@@ -198,6 +202,36 @@ def prepare(
         listen=listen,
     )
     return Experiment(config, source, _with_usable(corpus, plan, config.seed), plan, pool)
+
+
+def facts_of(config: Config, source: ModelSource) -> ModelFacts:
+    """What a plan must know of a model.
+
+    Args:
+        config: The configuration.
+        source: The model.
+
+    Raises:
+        UsageError: If the protocol measures models of another family, or a masked model has no
+            mask token.
+    """
+    protocol, path, family = config.protocol, config.model.path, source.family
+    if protocol.family != family:
+        kinds = ", ".join(registry.kinds(lambda one: one.family == family))
+        raise UsageError(
+            f"protocol {registry.kind_of(type(protocol))} measures {protocol.family} language "
+            f"models, and model.path {path!r} is a {family} one; allowed: protocol {kinds}"
+        )
+    first_token = first_token_of(config, source)
+    if family == "causal":
+        return ModelFacts(source.positions, first_token)
+    if source.mask is None:
+        raise UsageError(
+            f"model.path {path!r}: its tokenizer has no mask token; allowed: a "
+            "tokenizer with mask_token"
+        )
+    behind = source.appended if config.first_token != "none" else ()
+    return ModelFacts(source.positions, first_token, behind, source.mask)
 
 
 def _with_usable(corpus: Corpus, plan: Plan, seed: int) -> Corpus:
@@ -237,6 +271,8 @@ def first_token_of(config: Config, source: ModelSource) -> FirstToken:
             or if the model does not know the BOS.
     """
     mode, bos, size = config.first_token, source.bos, source.vocabulary
+    if source.family != "causal" and mode != "none":
+        mode = "published"  # what stands in front of a masked model's text is its tokenizer's
     if mode == "published":
         prepended = source.prepended
         if len(prepended) > 1:
@@ -250,4 +286,6 @@ def first_token_of(config: Config, source: ModelSource) -> FirstToken:
             f"first_token is {mode!r}: the tokenizer's BOS has the id {bos}; "
             f"the model knows 0 to {size - 1}"
         )
+    if source.family != "causal":
+        mode = "none" if bos is None else "keep"
     return FirstToken(mode, bos)

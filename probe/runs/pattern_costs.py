@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from probe.attention.apply import apply_pattern, check_support
-from probe.attention.costs import Cost, LayerLimits, Shape, cost
+from probe.attention.costs import Cost, LayerLimits, Shape, cost, keys_per_query
 from probe.attention.pattern import HeadRule, Pattern
-from probe.models.causal import CausalModel
+from probe.models.scorer import Scorer
 from probe.runs.experiment import Experiment
 
 _ROWS = 512  # queries looked at together
 
 
-def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dict[str, Any]]:
+def attention_costs(experiment: Experiment, model: Scorer) -> dict[str, dict[str, Any]]:
     """Cost of every pattern of a run beside full attention, at the length of its windows.
 
     Args:
@@ -35,13 +35,19 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
         return {}  # nothing to read of a model that may have no heads
     support = check_support(model.model, next(iter(patterns.values())))
     shape = Shape.of(
-        model.model.config, number_bytes=model.model.dtype.itemsize, cached=support.cached
+        model.model.config,
+        number_bytes=model.model.dtype.itemsize,
+        cached=support.cached,
+        symmetric=support.symmetric,
     )
     extra = experiment.first_token.extra
-    length = max(place.length for place in experiment.windows.places) + extra
+    # A query predicts the token behind it, or, where a mask stands, its own.
+    ahead = int(model.family == "causal")
+    length = max(place.length for place in experiment.windows.places)
+    length += extra + len(experiment.plan.model.behind)
     own = cost(None, length, shape)
     first, stop = experiment.plan.targets
-    asked = slice(max(0, first + extra - 1), stop + extra - 1)
+    asked = slice(max(0, first + extra - ahead), stop + extra - ahead)
     found = {}
     boundary = far_end(experiment) + extra
     for text, pattern in patterns.items():
@@ -53,19 +59,22 @@ def attention_costs(experiment: Experiment, model: CausalModel) -> dict[str, dic
             "kv_bytes": spent.kv_bytes,
             "kv_share": spent.kv_bytes / own.kv_bytes,
             "flops_share": spent.flops / own.flops,
-            # A query predicts the token behind it.
-            "first": None if changed is None else changed + 1 - extra,
+            "first": None if changed is None else max(0, changed + ahead - extra),
         }
     pressed = any(pattern.needs_boundary for pattern in patterns.values())
     if pressed and "truncate" in experiment.config.conditions:
-        found["truncate"] = _cut_off(experiment, own, boundary, asked)
+        found["truncate"] = _cut_off(experiment, own, boundary, asked, shape.symmetric)
     return found
 
 
-def _cut_off(experiment: Experiment, full: Cost, boundary: int, asked: slice) -> dict[str, Any]:
+def _cut_off(
+    experiment: Experiment, full: Cost, boundary: int, asked: slice, symmetric: bool
+) -> dict[str, Any]:
     """What remains to be attended to where the far text is cut off at the boundary."""
     length, kept = len(full.keys), int(experiment.first_token.mode == "keep")
     near = np.maximum(0, np.arange(length) - boundary + 1)
+    if symmetric:
+        near[near > 0] = length - boundary
     keys = np.where(near > 0, near + kept, 0)
     return {
         "keys": float(keys[asked].max()),
@@ -78,7 +87,7 @@ def _cut_off(experiment: Experiment, full: Cost, boundary: int, asked: slice) ->
 
 
 def forward_times(
-    experiment: Experiment, model: CausalModel, known: Sequence[str] = ()
+    experiment: Experiment, model: Scorer, known: Sequence[str] = ()
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Forward the first window under each pattern as block masks, and with full attention.
 
@@ -120,7 +129,7 @@ def forward_times(
 
 
 @torch.inference_mode()
-def _seconds(model: CausalModel, ids: torch.Tensor) -> float:
+def _seconds(model: Scorer, ids: torch.Tensor) -> float:
     """The smaller time of two forwards; the first may have something to compile."""
     times = []
     for _ in range(2):
@@ -143,6 +152,8 @@ def far_end(experiment: Experiment) -> int:
 def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) -> int | None:
     """The first query that does not attend as ever, in any layer or head; ``None`` without one.
 
+    In an encoder it is 0: what a query misses is missed by all that see it, and those before it do.
+
     Args:
         pattern: The pattern.
         length: Tokens of the window.
@@ -159,6 +170,14 @@ def first_changed(pattern: Pattern, length: int, shape: Shape, boundary: int) ->
                 found = found if exact else min(found, boundary)
                 continue
             if (rule, limits) in seen:
+                continue
+            if shape.symmetric:
+                shown = (
+                    keys_per_query(one, length, limits=limits, symmetric=True)
+                    for one in (rule, HeadRule())
+                )
+                if not np.array_equal(*shown):
+                    return 0
                 continue
             if not rule.varies:
                 seen.add((rule, limits))

@@ -25,7 +25,7 @@ from probe.engine.branch import (
 )
 from probe.engine.losses import token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
-from probe.models.causal import CausalModel
+from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
 from probe.results.scores import Key
 from probe.runs.experiment import Experiment
@@ -189,8 +189,11 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
 
 
 def _plain_tokens(window: Sequence[Scored]) -> int:
-    """Tokens of a whole forward per branch; several intact branches are parts of others."""
-    apart = not has_several(intact_branches(window))
+    """Tokens of a whole forward per branch; several intact branches are parts of others.
+
+    Those of a masked model are not.
+    """
+    apart = not has_several(intact_branches(window)) or window[0].branch.masked is not None
     return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
 
 
@@ -202,7 +205,7 @@ def intact_branches(window: Sequence[Scored]) -> list[int]:
 def _octaves(one: Scored) -> Mapping[int, int]:
     """Targets of a branch by octave."""
     targets = one.branch.targets
-    return {-1: targets} if one.boundary < 0 else _by_octave(one.position - one.boundary, targets)
+    return {-1: targets} if one.boundary < 0 else _by_octave(one.distance, targets)
 
 
 @lru_cache(maxsize=4096)  # every window has the same runs
@@ -241,7 +244,7 @@ class Speed:
         return self.cache_per_token * tokens
 
 
-def speed(model: CausalModel, ids: NDArray[np.int64]) -> Speed:
+def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
     """Forward a piece of a text twice, score some of its targets, and time the second pass.
 
     Args:
@@ -266,6 +269,6 @@ def speed(model: CausalModel, ids: NDArray[np.int64]) -> Speed:
     return Speed(piece.numel() / body, len(rows) / head, weights, size / piece.numel())
 
 
-def _wait(model: CausalModel) -> None:
+def _wait(model: Scorer) -> None:
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)

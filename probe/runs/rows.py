@@ -81,13 +81,15 @@ def _columns(
 ) -> dict[str, np.ndarray]:
     count = one.branch.targets
     position = one.position + np.arange(count)
-    known = one.boundary >= 0
-    measured = {
+    distance = one.distance + np.arange(count) if one.boundary >= 0 else np.full(count, -1)
+    right = None if one.boundary_right is None else np.full(count, one.boundary_right)
+    optional = {
         "nll": loss.nll,
         "nll_intact": intact,
         "top1": loss.top1,
         "entropy": loss.entropy,
         "kl": loss.kl,
+        "boundary_right": right,
     }
     return {
         "document": np.full(count, window.document, dtype=object),
@@ -95,10 +97,10 @@ def _columns(
         "position": position,
         "far_start": np.full(count, one.far_start),
         "boundary": np.full(count, one.boundary),
-        "distance": position - one.boundary if known else np.full(count, -1),
+        "distance": distance,
         "condition": np.full(count, one.condition, dtype=object),
         "repeat": np.full(count, one.repeat),
-    } | {name: values for name, values in measured.items() if values is not None}
+    } | {name: values for name, values in optional.items() if values is not None}
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class FarEnd:
                 if one.condition == self.condition:
                     at = one.branch.origin - low
                     delta = loss.nll - intact[at : at + one.branch.targets]
-                    delta = delta[max(0, self.start - (one.position - one.boundary)) :]
+                    delta = delta[max(0, self.start - one.distance) :]
                     self.sum += float(delta.sum())
                     self.count += len(delta)
 

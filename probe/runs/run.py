@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,19 @@ from probe.config import Config, ModelConfig
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
-from probe.engine.selfcheck import Report, check
+from probe.engine.selfcheck import (
+    FEWEST_TARGETS,
+    Outcome,
+    Report,
+    check,
+    check_masked,
+    judged,
+)
 from probe.errors import ProbeError, UsageError
-from probe.models.causal import CausalModel
 from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
 from probe.models.position_ids import refuse_ignored_positions
+from probe.models.scorer import Scorer
+from probe.protocols.base import Plan
 from probe.protocols.branches import Scored
 from probe.results.scores import Key, Store
 from probe.runs.experiment import Experiment, prepare
@@ -33,14 +41,14 @@ from probe.text import counted, shown
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
 Say = Callable[[str], None]
-Loader = Callable[[Experiment], CausalModel]
+Loader = Callable[[Experiment], Scorer]
 
 
 def run(
     config: Config,
     results: Path = Path("results"),
     *,
-    model: CausalModel | None = None,
+    model: Scorer | None = None,
     loader: Loader | None = None,
     listen: Listener = lambda _: None,
     say: Say = lambda _: None,
@@ -120,13 +128,13 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
         yield f"resuming: {left} of {counted(len(experiment.windows), 'window')} remaining"
 
 
-def _dtype(config: Config, model: CausalModel | None) -> str:
+def _dtype(config: Config, model: Scorer | None) -> str:
     if model is not None:
         return str(model.model.dtype).removeprefix("torch.")
     return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
 
 
-def _refuse_other_model(experiment: Experiment, model: CausalModel) -> None:
+def _refuse_other_model(experiment: Experiment, model: Scorer) -> None:
     """Refuse a loaded model that can only be another than the one that is named, and recorded.
 
     Raises:
@@ -142,7 +150,7 @@ def _refuse_other_model(experiment: Experiment, model: CausalModel) -> None:
             )
 
 
-def load(experiment: Experiment) -> CausalModel:
+def load(experiment: Experiment) -> Scorer:
     """Load the model of an experiment as its configuration says."""
     settings = experiment.config.model
     return load_model(
@@ -162,9 +170,9 @@ class LastModel:
 
     def __init__(self) -> None:
         self._settings: ModelConfig | None = None
-        self._model: CausalModel | None = None
+        self._model: Scorer | None = None
 
-    def __call__(self, experiment: Experiment) -> CausalModel:
+    def __call__(self, experiment: Experiment) -> Scorer:
         """The model of an experiment, loaded where it is not the last one."""
         settings = experiment.config.model
         if self._model is None or settings != self._settings:
@@ -174,7 +182,7 @@ class LastModel:
 
 
 def _checked_engine(
-    experiment: Experiment, model: CausalModel, record: dict[str, Any], say: Say
+    experiment: Experiment, model: Scorer, record: dict[str, Any], say: Say
 ) -> Engine:
     """Check the model, put what came of it into the record, and take what is exact on it."""
     config = experiment.config
@@ -195,7 +203,41 @@ def _checked_engine(
         "warnings": list(model.warnings),
     }
     flex = config.patterns == "flex"
+    if (plain := experiment.plan.plain) != experiment.plan:
+        proof = _proof(Engine(model, report.techniques), experiment, plain)
+        record["check"].append(asdict(proof))
+        if not proof.passed:
+            experiment.plan = plain
+            say(str(proof))
     return Engine(model, report.techniques, tuple(config.measures), flex)
+
+
+def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
+    """Whether targets that are masked at once have the losses of targets masked one at a time.
+
+    Args:
+        engine: One of its own: what this costs is no part of the run.
+        experiment: The run, with the plan to be tried.
+        plain: The plan that is right on any model.
+    """
+
+    def losses(plan: Plan, window: Window) -> NDArray[np.float32]:
+        scored = plan.branches(window, (), experiment.inputs(window))
+        (found,) = engine.score([[one.branch for one in scored]])
+        order = np.argsort([one.position for one in scored])
+        return np.concatenate([found[number].nll for number in order])
+
+    difference = np.zeros(0, dtype=np.float32)
+    for window in experiment.windows:
+        change = losses(experiment.plan, window) - losses(plain, window)
+        difference = np.append(difference, change)
+        if len(difference) >= FEWEST_TARGETS:
+            break
+    outcome = judged("targets_per_forward", difference, "one target at a time, its loss differs")
+    if len(difference) >= FEWEST_TARGETS:
+        return outcome
+    few = f"{len(difference)} targets are too few to try it on; needed: {FEWEST_TARGETS}"
+    return replace(outcome, passed=False, reason=few)
 
 
 def _score_missing(
@@ -228,7 +270,7 @@ def _score_missing(
 
 
 def _record_patterns(
-    experiment: Experiment, model: CausalModel, record: dict[str, Any], say: Say
+    experiment: Experiment, model: Scorer, record: dict[str, Any], say: Say
 ) -> None:
     """What patterns cost by formula, and by the clock where they are to skip what is hidden."""
     before: dict[str, dict[str, Any]] = record.setdefault("attention", {})
@@ -244,14 +286,14 @@ def _record_patterns(
 
 
 def check_model(
-    model: CausalModel, experiment: Experiment, check: Callable[..., Report] = check
+    model: Scorer, experiment: Experiment, check: Callable[..., Report] = check
 ) -> Report:
     """The self-check on the longest window of a run, as much of it as is ever forwarded at once.
 
     Args:
         model: The model.
         experiment: The run.
-        check: What checks the model and every technique on it.
+        check: What checks a causal model and every technique on it.
 
     Raises:
         ProbeError: If the model sees what follows a token.
@@ -263,8 +305,12 @@ def check_model(
     order = sorted(range(len(places)), key=lambda at: -places[at].length)
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
-    report = check(model, ids, lower=any(pattern.first_layer for pattern in patterns), more=texts)
-    report.refuse_acausal(model)
+    lower = any(pattern.first_layer for pattern in patterns)
+    if model.family == "causal":
+        report = check(model, ids, lower=lower, more=texts)
+        report.refuse_acausal(model)
+    else:
+        report = check_masked(model, ids, lower=lower)
     kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
     refuse_ignored_positions(model, ids, kept)
     support = check_support(model.model, patterns[0]) if patterns else None
@@ -279,10 +325,11 @@ def check_model(
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
     """The tokens of a window, as many as are forwarded at once, behind what stands in front."""
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-    return np.concatenate([lead, window.ids[: experiment.plan.longest_forward]])
+    behind = np.array(experiment.plan.model.behind, dtype=np.int64)
+    return np.concatenate([lead, window.ids[: experiment.plan.longest_forward], behind])
 
 
-def batch_size(config: Config, model: CausalModel) -> int:
+def batch_size(config: Config, model: Scorer) -> int:
     """Windows walked together.
 
     On CUDA the keys and values of the windows may take a quarter of the free memory.
