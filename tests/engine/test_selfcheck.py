@@ -28,7 +28,8 @@ from probe.engine.engine import Engine
 from probe.engine.selfcheck import Outcome, Report, check, check_once
 from probe.engine.walk import Techniques
 from probe.errors import ProbeError
-from probe.models.causal import CausalModel, fingerprint
+from probe.models.causal import CausalModel
+from probe.models.scorer import fingerprint
 
 DOGE = DogeConfig(**SMALL, max_position_embeddings=1024, keep_window_size=64)
 """Keys are chosen among all: losses go by how many there are."""
