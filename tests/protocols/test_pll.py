@@ -31,8 +31,10 @@ from torch import nn
 from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
+from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import UsageError
+from probe.findings.compare.pair import connect_pair, create_rows, pairing
 from probe.models.masked import MaskedModel
 from probe.runs.run import run
 
@@ -362,3 +364,17 @@ def test_words_need_text(content: dict[str, Any], tmp_path: Path) -> None:
         score(content, tmp_path, conditions=["truncate"])
     folder = score(content, tmp_path, conditions=["truncate"], protocol__masking="original")
     assert len(scores(folder)) == 3 * 4 * (1 + len(DISTANCES))
+
+
+@pytest.mark.parametrize("side", ["both", "left", "right"])
+def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) -> None:
+    """A token is a character of one byte here: bytes to far text are tokens, on either side."""
+    folder = score(content, tmp_path, protocol__side=side, conditions=["truncate"])
+    with open_run(folder, write=False) as run, connect_pair(run, run) as connection:
+        pairing(connection, run, run, same=True)
+        create_rows(connection)
+        rows = connection.execute("SELECT tokens, distance FROM a_bytes").fetchall()
+        reach = connection.execute("SELECT max(reach), max(bytes_reach) FROM a_spans").fetchone()
+    assert len(rows) == 8 * 4 * len(DISTANCES)
+    assert all(tokens == in_bytes for tokens, in_bytes in rows)
+    assert reach == (max(DISTANCES),) * 2
