@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
 from probe.config import Config, ModelConfig
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
+from probe.engine.branch import Source
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import Report, check, check_masked
@@ -180,6 +182,7 @@ def _checked_engine(
     }
     flex = config.patterns == "flex"
     engine = Engine(model, report.techniques, tuple(config.measures), flex)
+    experiment.plan = experiment.plan.fitted(model)
     experiment.plan, proof = experiment.plan.proved(
         partial(_intact_losses, engine, experiment), experiment.windows
     )
@@ -259,13 +262,18 @@ def check_model(model: Scorer, experiment: Experiment) -> Report:
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     lower = any(pattern.first_layer for pattern in patterns)
-    if model.family == "causal":
-        report = check(model, ids, lower=lower, more=texts)
-        report.refuse_acausal(model)
-    else:
-        report = check_masked(model, ids, lower=lower)
-    kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
-    refuse_ignored_positions(model, ids, kept)
+    # What an encoder does not see is masked: that needs no positions.
+    kept = {
+        c.text: c.name for c in experiment.config.parsed if c.keeps_positions and c.of != "source"
+    }
+    document = experiment.documents[places[order[0]].document]
+    with _reading(model, experiment.plan.source_of(document)):
+        if model.family == "masked":
+            report = check_masked(model, ids, lower=lower)
+        else:
+            report = check(model, ids, lower=lower, more=texts)
+            report.refuse_acausal(model)
+        refuse_ignored_positions(model, ids, kept)
     support = check_support(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
         with apply_pattern(model.model, pattern, boundary=1, support=support):
@@ -273,6 +281,13 @@ def check_model(model: Scorer, experiment: Experiment) -> Report:
                 [limits.reach for limits in Shape.of(model.model.config).limits], len(ids)
             )
     return report
+
+
+def _reading(model: Scorer, source: Source | None) -> AbstractContextManager[None]:
+    """Let the decoder read a source, if there is one."""
+    if source is None:
+        return nullcontext()
+    return model.reading(torch.from_numpy(source.ids)[None].to(model.device))
 
 
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
