@@ -237,8 +237,7 @@ class Config(Part):
         # `intact` is always scored; a condition named twice is one condition.
         protocol: Protocol | None = info.data.get("protocol")
         if protocol is not None:
-            every = (protocol.written_out(parse(text)) for text in conditions)
-            conditions = [condition.text for some in every for condition in some]
+            conditions = [one.text for c in conditions for one in protocol.written_out(parse(c))]
         known = _with_controls(conditions)
         known.pop("intact", None)
         if not known:
@@ -248,13 +247,8 @@ class Config(Part):
         return list(known)
 
     @model_validator(mode="after")
-    def _columns_read(self) -> "Config":
-        names = ("source_column", "alignment_column")
-        self.protocol.check_data({name: getattr(self.data, name) for name in names})
-        return self
-
-    @model_validator(mode="after")
-    def _sequences_alone(self) -> "Config":
+    def _fits_its_protocol(self) -> "Config":
+        self.protocol.check_data(self.data)
         dependent = [condition for condition in self.parsed if condition.alone]
         if dependent and not self.protocol.alone:
             kinds = " or ".join(registry.kinds(lambda one: one.has_single_targets))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follow
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 
+Item = TypeVar("Item")
 _UNCHANGED = (UNCHANGED, math.inf)
 
 _TECHNIQUES = tuple(technique.name for technique in fields(Techniques))
@@ -68,7 +70,8 @@ class Outcome:
         if self.passed:
             exact = "exact" if self.worst < FLOAT32_MAX else "equal to rounding"
             return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} nats"
-        consequence = "switched off, " if self.technique in _TECHNIQUES else ""
+        properties = ("causal", "length")
+        consequence = "" if self.technique in properties else "switched off, "
         return f"{self.technique}: {consequence}{self.reason}"
 
 
@@ -162,6 +165,31 @@ def check_masked(model: Scorer, ids: NDArray[np.int64], *, lower: bool = False) 
         comparison = _WithoutCache(model, _tensor(model, ids))
         tried = ["rows", "head", *(["lower"] if lower else [])]
         return Report(tuple(map(comparison.outcome, tried)), Techniques().whole())
+
+
+def check_together(
+    together: Callable[[Item], NDArray[np.float32]],
+    alone: Callable[[Item], NDArray[np.float32]],
+    windows: Iterable[Item],
+) -> Outcome:
+    """Try whether targets that are masked at once have the losses of targets masked alone.
+
+    Args:
+        together: Losses of a window's targets, masked at once.
+        alone: Losses of the same, masked one at a time.
+        windows: Windows to try it on, until there are ``FEWEST_TARGETS`` targets.
+    """
+    differences: list[NDArray[np.float32]] = []
+    for window in windows:
+        differences.append(together(window) - alone(window))
+        if sum(map(len, differences)) >= FEWEST_TARGETS:
+            break
+    difference = np.concatenate(differences)
+    outcome = judged("targets_per_forward", difference, "one target at a time, its loss differs")
+    if len(difference) >= FEWEST_TARGETS:
+        return outcome
+    few = f"{len(difference)} targets are too few to try it on; needed: {FEWEST_TARGETS}"
+    return replace(outcome, passed=False, reason=few)
 
 
 def _causal(model: Scorer, ids: torch.Tensor) -> Outcome:

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Window, cut, whole
 from probe.engine.branch import Source
-from probe.engine.selfcheck import Outcome
 from probe.errors import UsageError
 from probe.fields import Part
 from probe.perturbations.condition import Condition
@@ -169,6 +167,11 @@ class Plan:
         """Most tokens of a far text."""
         return max(run.boundary for run in self.runs(True))
 
+    @property
+    def plain(self) -> Self:
+        """The same without what must prove itself on a model before it is used."""
+        return self
+
     def curve_start(self, shared: bool) -> int:
         """First distance from which on a condition's curve is shown."""
         return 0
@@ -281,17 +284,6 @@ class Plan:
             else:
                 scored += plan.perturbed(window, draw, inputs)
         return [one for one in scored if one.branch.targets > 0]
-
-    def proved(
-        self, losses: Callable[["Plan", Window], NDArray[np.float32]], windows: Iterable[Window]
-    ) -> tuple[Self, Outcome | None]:
-        """What is left of the plan once it is tried on the model, and how that came out.
-
-        Args:
-            losses: The intact losses of a window's targets under a plan, in order of place.
-            windows: Windows to try it on.
-        """
-        return self, None
 
     def perturbed(self, window: Window, draw: Draw, inputs: Inputs) -> list[Scored]:
         """Every run of a draw, in a plan of one window.
@@ -408,16 +400,16 @@ class Protocol(Part):
         """
         return [condition]
 
-    def check_data(self, columns: Mapping[str, str | None]) -> None:
+    def check_data(self, data: DataOptions) -> None:
         """Refuse data that lacks a column, or has one that is not read.
 
         Args:
-            columns: What ``data`` says of a source, by key.
+            data: What the configuration says of it.
 
         Raises:
             ValueError: If so.
         """
-        given = columns["source_column"] is not None
+        given = data.source_column is not None
         if self.has_source and not given:
             raise ValueError(f"data.source_column: is missing; needed with protocol {self.kind}")
         if given and not self.has_source:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Window
 from probe.engine.branch import Branch, Source
 from probe.errors import ProbeError, UsageError
@@ -35,7 +36,7 @@ NOISE_LANE = 1  # of sources that must not be shared with the intact pass
 class ParallelProtocol(WholeDocumentsProtocol):
     """Far text in a source, around the place a target belongs to, and before it in the target."""
 
-    order = 27
+    order = 90
     family = "seq2seq"
     has_source = True
     has_same_targets = True
@@ -78,14 +79,14 @@ class ParallelProtocol(WholeDocumentsProtocol):
             parts = ("source",)  # few decoders are given their positions
         return [parse([f"{replace(step, of=part)}" for step in condition.steps]) for part in parts]
 
-    def check_data(self, columns: Mapping[str, str | None]) -> None:
+    def check_data(self, data: DataOptions) -> None:
         """Ask for the source, and for the alignment where that is to be read.
 
         Raises:
             ValueError: If one is missing.
         """
-        super().check_data(columns)
-        if self.alignment == "column" and columns["alignment_column"] is None:
+        super().check_data(data)
+        if self.alignment == "column" and data.alignment_column is None:
             raise ValueError(
                 "protocol.alignment is 'column', and data.alignment_column is missing; allowed: "
                 "attention, or the column"

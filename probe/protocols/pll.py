@@ -1,6 +1,6 @@
 """`pll`: targets masked one by one, their far text on one side or on both."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +10,6 @@ from pydantic import Field, PositiveInt
 
 from probe.corpus.windows import Document, Window
 from probe.engine.branch import Attention, Branch
-from probe.engine.selfcheck import FEWEST_TARGETS, Outcome, judged
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, draw_rng
 from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
@@ -27,7 +26,7 @@ _LENGTH = 510  # tokens of a window: 512 positions less those of two special tok
 class PllProtocol(Protocol):
     """Targets are masked one by one (pseudo-log-likelihood); far text on one side or on both."""
 
-    order = 25
+    order = 80
     family = "masked"
     allows_patterns = True
     has_same_targets = True
@@ -164,6 +163,11 @@ class PllPlan(Plan):
         left, right = stop - 1, self.length - first - 1
         return {"left": left, "right": right, "both": max(left, right)}[self.side]
 
+    @property
+    def plain(self) -> Self:
+        """One target masked at a time."""
+        return replace(self, at_once=1)
+
     def usable(self, documents: Sequence[Document], seed: int) -> Sequence[Document]:
         """All, where words can be told.
 
@@ -212,30 +216,6 @@ class PllPlan(Plan):
             for target in targets:
                 hidden[target:] |= words[target:] == words[target]
         return np.where(hidden, self.model.mask, window.ids)
-
-    def proved(
-        self, losses: Callable[[Plan, Window], NDArray[np.float32]], windows: Iterable[Window]
-    ) -> tuple[Self, Outcome | None]:
-        """Masking several targets at once, against one at a time; given up where it is not equal.
-
-        Args:
-            losses: The intact losses of a window's targets under a plan, in order of place.
-            windows: Windows to try it on, until there are targets enough.
-        """
-        if self.at_once == 1:
-            return self, None
-        alone, differences, tried = replace(self, at_once=1), [], 0
-        for window in windows:
-            differences.append(losses(self, window) - losses(alone, window))
-            tried += len(differences[-1])
-            if tried >= FEWEST_TARGETS:
-                break
-        what = f"{self.at_once} targets masked at once: their losses differ from one at a time"
-        outcome = judged("targets_per_forward", np.concatenate(differences), what)
-        if tried < FEWEST_TARGETS:
-            reason = f"{tried} targets are too few to try it on; needed: {FEWEST_TARGETS}"
-            outcome = replace(outcome, passed=False, reason=reason)
-        return (self if outcome.passed else alone), outcome
 
 
 @dataclass(frozen=True, eq=False)

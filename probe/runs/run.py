@@ -19,9 +19,10 @@ from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.engine.branch import Source
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
-from probe.engine.selfcheck import Report, check, check_masked
+from probe.engine.selfcheck import Report, check, check_masked, check_together
 from probe.errors import ProbeError
-from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
+from probe.models.device import resolve_device, resolve_dtype, slow_dtype
+from probe.models.load import load_model
 from probe.models.position_ids import refuse_ignored_positions
 from probe.models.scorer import Scorer
 from probe.protocols.base import Plan
@@ -181,16 +182,19 @@ def _checked_engine(
         "warnings": list(model.warnings),
     }
     flex = config.patterns == "flex"
-    engine = Engine(model, report.techniques, tuple(config.measures), flex)
     experiment.plan = experiment.plan.fitted(model)
-    experiment.plan, proof = experiment.plan.proved(
-        partial(_intact_losses, engine, experiment), experiment.windows
-    )
-    if proof is not None:
+    if (plain := experiment.plan.plain) != experiment.plan:
+        trial = Engine(model, report.techniques)  # whose costs are none of the run's
+        proof = check_together(
+            partial(_intact_losses, trial, experiment, experiment.plan),
+            partial(_intact_losses, trial, experiment, plain),
+            experiment.windows,
+        )
         record["check"].append(asdict(proof))
         if not proof.passed:
+            experiment.plan = plain
             say(str(proof))
-    return engine
+    return Engine(model, report.techniques, tuple(config.measures), flex)
 
 
 def _intact_losses(

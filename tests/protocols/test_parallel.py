@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,10 +291,7 @@ def test_no_branch_sees_later_targets(
     for one in scored:
         tail = np.full(3, 7)
         ids = np.concatenate([one.branch.ids[: one.branch.stop], tail])
-        branch = one.branch
-        longer.append(
-            Branch(ids, ids, branch.first, branch.stop, branch.origin, source=branch.source)
-        )
+        longer.append(replace(one.branch, ids=ids, keys=ids))
     (after,) = engine.whole().score([longer])
     for one, other in zip(before, after, strict=True):
         assert np.allclose(one.nll, other.nll, atol=2e-4)
@@ -421,11 +419,11 @@ def test_models_and_protocols_of_other_families_are_refused(
     content: dict[str, Any], models: Mapping[bool, Path], pairs: Path, tmp_path: Path
 ) -> None:
     """A causal model under parallel, and an encoder–decoder under sweep."""
-    with pytest.raises(UsageError, match="parallel measures seq2seq .* is a causal one"):
+    with pytest.raises(UsageError, match=r"parallel measures seq2seq .* is a causal one"):
         score(content, tmp_path, model__path=str(models[True]))
     sweep = {"kind": "sweep", "reach": 8, "runs": {1: 1}}
     other = {**content, "protocol": sweep, "windows": {"length": 16}, "data": {"path": str(pairs)}}
-    with pytest.raises(UsageError, match="sweep measures causal .* is a seq2seq one"):
+    with pytest.raises(UsageError, match=r"sweep measures causal .* is a seq2seq one"):
         score({**other, "conditions": ["truncate"]}, tmp_path)
     with pytest.raises(UsageError, match="of= is allowed with protocol parallel"):
         check({**other, "conditions": ["truncate(of='source')"]})
