@@ -51,8 +51,8 @@ class ModelConfig(Part):
     """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
     """branch, tag or commit on the hub"""
-    family: Literal["auto", "causal", "masked"] = "auto"
-    """auto: as the architectures in its config.json say"""
+    family: Literal["auto", "causal", "masked", "seq2seq"] = "auto"
+    """auto: as its config.json says"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"
@@ -235,16 +235,20 @@ class Config(Part):
     @classmethod
     def _distinct(cls, conditions: list[str], info: ValidationInfo) -> list[str]:
         # `intact` is always scored; a condition named twice is one condition.
+        protocol: Protocol | None = info.data.get("protocol")
+        if protocol is not None:
+            conditions = [one.text for c in conditions for one in protocol.written_out(parse(c))]
         known = _with_controls(conditions)
         known.pop("intact", None)
         if not known:
             raise ValueError("allowed: one condition or more besides intact")
-        if (protocol := info.data.get("protocol")) is not None:
+        if protocol is not None:
             _check_conditions(protocol, list(known.values()))
         return list(known)
 
     @model_validator(mode="after")
-    def _sequences_alone(self) -> "Config":
+    def _fits_its_protocol(self) -> "Config":
+        self.protocol.check_data(self.data)
         dependent = [condition for condition in self.parsed if condition.alone]
         if dependent and not self.protocol.alone:
             kinds = " or ".join(registry.kinds(lambda one: one.has_single_targets))
@@ -281,6 +285,10 @@ def _check_conditions(protocol: Protocol, conditions: Sequence[Condition]) -> No
     if named and not protocol.has_passages:
         kinds = " or ".join(registry.kinds(lambda one: one.has_passages))
         raise ValueError(f"allowed with protocol {kinds} alone: move, source='passage'")
+    parts = [one.text for one in conditions if one.of is not None]
+    if parts and not protocol.has_source:
+        kinds = " or ".join(registry.kinds(lambda one: one.has_source))
+        raise ValueError(f"{parts[0]}: of= is allowed with protocol {kinds}")
     patterns = [one.text for one in conditions if one.pattern is not None]
     if patterns and not protocol.allows_patterns:
         kinds = " or ".join(registry.kinds(lambda one: one.allows_patterns))

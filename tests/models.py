@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -410,4 +411,45 @@ def tiny_masked(family: str, *, seed: int = 0, **changes: Any) -> PreTrainedMode
     config: PretrainedConfig = getattr(transformers, f"{name}Config")(**(sizes | changes))
     torch.manual_seed(seed)
     model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    return model.eval()
+
+
+_BART = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 256,
+    "init_std": 0.2,
+    "bos_token_id": BOS,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": None,
+}
+SEQ2SEQ: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": (
+        "T5",
+        {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4}
+        | {"num_layers": 2, "initializer_factor": 2.0, "decoder_start_token_id": 2}
+        | {"pad_token_id": 2, "eos_token_id": 1},
+    ),
+    "bart": ("Bart", _BART),
+    "marian": ("Marian", {**_BART, "decoder_start_token_id": 2}),
+    "mbart": ("MBart", _BART),
+    "pegasus": ("Pegasus", {**_BART, "decoder_start_token_id": 2}),
+}
+"""Encoder–decoders."""
+
+
+def tiny_seq2seq(family: str, *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random encoder–decoder of a family of ``SEQ2SEQ`` in evaluation mode."""
+    name, sizes = SEQ2SEQ[family]
+    config: PretrainedConfig = getattr(transformers, f"{name}Config")(**(sizes | changes))
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
     return model.eval()

@@ -350,13 +350,16 @@ class OpenRun:
         """The answer to put first: of *condition*, at the first tolerance that is resolved.
 
         Args:
-            condition: The condition to prefer; without it the first that was scored.
+            condition: The condition to prefer, of a source or a target where there are two; without
+                it the first that was scored.
 
         Returns:
             The answer, an unresolved one if all are, ``None`` without any curve.
         """
         scored = [context.condition for context in self.contexts]
-        name = condition if condition in scored else next(iter(scored), None)
+        of_either = (name for name in scored if name.startswith(f"{condition}(of="))
+        first = next(of_either, next(iter(scored), None))
+        name = condition if condition in scored else first
         own = [context for context in self.contexts if context.condition == name]
         resolved = [context for context in own if context.kind != "unresolved"]
         return next(iter(resolved or own), None)

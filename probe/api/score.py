@@ -25,7 +25,8 @@ from probe.engine.engine import Engine
 from probe.engine.selfcheck import check_once
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
-from probe.models.load import ModelSource, load_model, open_source, slow_dtype
+from probe.models.device import slow_dtype
+from probe.models.load import ModelSource, load_model, open_source
 from probe.models.location import Location
 from probe.perturbations.ids import AnyIds, to_array
 from probe.protocols.base import ModelFacts, WholeDocumentsPlan, WindowsConfig

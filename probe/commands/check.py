@@ -1,12 +1,20 @@
 """`probe check`: does branching give this model's own losses?"""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from probe.commands._visible import note, say
 from probe.commands.options import Choice, command_lines, quiet
 from probe.errors import ProbeError, UsageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from probe.models.scorer import Scorer
+
 SHORTEST = 8  # tokens; a model with fewer positions is not tried
+SOURCE = 64  # tokens of what an encoder reads
 MORE = 32  # texts at most; of them all only where losses depend on a sequence's length
 
 
@@ -36,6 +44,7 @@ def command(
     """Try MODEL, and every technique of the engine on it against whole forwards.
 
     Causal: a loss does not change with the tokens behind its target. Length: nor with their number.
+    Masked models see what follows and have no cache: they are forwarded whole.
 
     Exit status 0: branching can be used; 1: this model is forwarded whole, or sees what follows.
     """
@@ -64,7 +73,8 @@ def command(
     # Any ids will do: what is compared is the same text by two ways.
     rng = np.random.default_rng(0)
     more = (rng.integers(source.vocabulary, size=length) for _ in range(MORE))
-    report = check(loaded, next(more), lower=True, more=more)
+    with loaded.reading(_source(loaded, source.source_vocabulary)):
+        report = check(loaded, next(more), lower=loaded.family == "causal", more=more)
     say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
         f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"
@@ -72,5 +82,13 @@ def command(
     for outcome in report.outcomes:
         say(f"  {outcome}")
     report.refuse_acausal(loaded)
-    if not report.techniques.branching:
+    if not report.techniques.branching and loaded.family != "masked":
         raise ProbeError("branching is not exact on this model: every branch is forwarded whole")
+
+
+def _source(model: "Scorer", vocabulary: int) -> "Tensor":
+    """Any ids for an encoder, if there is one: shape ``(1, SOURCE)``."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(vocabulary, (1, SOURCE), generator=generator).to(model.device)

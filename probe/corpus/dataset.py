@@ -60,6 +60,11 @@ class DataOptions(Part):
     """column that holds the text of a document"""
     ids_column: str | None = None
     """column that holds token ids, read in place of a text"""
+    source_column: str | None = None
+    """column that holds what an encoder reads, text or token ids; the text is then the target"""
+    alignment_column: str | None = None
+    """column with the place in the source of each word of the target: a list of characters (of
+    token ids, of tokens), null for a word that belongs nowhere"""
     max_documents: PositiveInt | None = None
     """size of the seeded sample of documents; null: all"""
     group_column: str | None = None
@@ -105,6 +110,12 @@ class DataOptions(Part):
             raise ValueError(
                 "prompt_columns make their own passages; allowed without: spans_column, ids_column"
             )
+        if self.source_column and (self.prompt_columns or self.spans_column):
+            raise ValueError(
+                "source_column: allowed without: prompt_columns, answer_column, spans_column"
+            )
+        if self.alignment_column and not self.source_column:
+            raise ValueError("alignment_column: allowed with: source_column")
         if self.spans_column and self.ids_column:
             raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
         return self

@@ -56,6 +56,9 @@ class Record:
         metadata: What describes it, by column; a missing value has no entry.
         spans: Its passages, characters of the text.
         prompt: The values of the columns of a prompt and its answer, in place of a text.
+        source: What an encoder reads, text or token ids as *ids*, where that was asked for.
+        alignment: What the column of alignments holds.
+        alignment_column: That column's name.
     """
 
     id: str
@@ -65,6 +68,9 @@ class Record:
     metadata: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[TextSpan, ...] = ()
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    source: str | NDArray[np.int64] | None = None
+    alignment: Any = None
+    alignment_column: str | None = None
 
 
 def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
@@ -206,7 +212,8 @@ def _columns(dataset: Any, options: DataOptions) -> list[str]:
     if options.prompt_columns:
         keys = ["prompt_columns", "answer_column"]
     asked = []
-    for key in (*keys, "group_column", "spans_column", "metadata_columns"):
+    keys += ["source_column", "alignment_column", "group_column", "spans_column"]
+    for key in (*keys, "metadata_columns"):
         named = getattr(options, key)
         asked += [(key, column) for column in ([named] if isinstance(named, str) else named or ())]
     there = dataset.column_names
@@ -300,6 +307,8 @@ def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
         group=None if group is None else str(group),
         metadata=described(row, options.metadata_columns, document=name),
     )
+    if options.source_column is not None:
+        record = _with_source(record, row, options)
     if options.ids_column is not None:
         return replace(record, ids=_token_ids(row[options.ids_column], options.ids_column, name))
     if options.prompt_columns and options.answer_column is not None:
@@ -318,7 +327,27 @@ def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     return replace(record, text=text or "", spans=spans)
 
 
-def _token_ids(value: Any, column: str, name: str) -> NDArray[np.int64]:
+def _with_source(record: Record, row: Mapping[str, Any], options: DataOptions) -> Record:
+    """The record with what an encoder reads, and where its tokens belong.
+
+    Raises:
+        UsageError: If a column is missing from the row, or holds neither text nor token ids.
+    """
+    assert options.source_column is not None
+    value, aligned = row[options.source_column], options.alignment_column
+    if options.ids_column is not None:
+        value = _token_ids(value, options.source_column, record.id, key="source_column")
+    elif not isinstance(value, str | None):
+        raise UsageError(
+            f"data.source_column: {shown(options.source_column)} holds {type(value).__name__} in"
+            f" document {record.id!r}; allowed: text (token ids are read with ids_column)"
+        )
+    value = "" if value is None else value
+    alignment = None if aligned is None else row[aligned]
+    return replace(record, source=value, alignment=alignment, alignment_column=aligned)
+
+
+def _token_ids(value: Any, column: str, name: str, *, key: str = "ids_column") -> NDArray[np.int64]:
     """Return ids, or the mistake; ``(0,)`` for a missing value."""
     try:
         ids = np.asarray([] if value is None else value)
@@ -332,12 +361,12 @@ def _token_ids(value: Any, column: str, name: str) -> NDArray[np.int64]:
         wrong = max((int(n) for n in given if isinstance(n, int | np.integer)), default=0)
         if wrong >= 2**63:
             raise UsageError(
-                f"data.ids_column: {shown(column)} holds {shown(wrong)} in document {name!r};"
+                f"data.{key}: {shown(column)} holds {shown(wrong)} in document {name!r};"
                 " allowed: ids of the model's vocabulary"
             )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UsageError(
-            f"data.ids_column: {shown(column)} holds {shown(value)} in document {name!r};"
+            f"data.{key}: {shown(column)} holds {shown(value)} in document {name!r};"
             " allowed: lists of whole numbers"
         )
     return ids.astype(np.int64)

@@ -92,6 +92,7 @@ def load_corpus(
     *,
     tokenizer: "PreTrainedTokenizerBase | None",
     vocabulary_size: int,
+    source_vocabulary_size: int | None = None,
     minimum: int,
     seed: int,
     listen: Callable[[int], None] = lambda _: None,
@@ -105,6 +106,7 @@ def load_corpus(
         options: The data set.
         tokenizer: The model's tokenizer; ``None`` will do for token ids.
         vocabulary_size: Number of token ids that the model knows.
+        source_vocabulary_size: Number of those that its encoder knows, if that is another.
         minimum: Tokens that a document must have: a window, and what is skipped before it.
         seed: Seed of the sample.
         listen: Called with the number of documents that there are, each time there is one more.
@@ -129,7 +131,12 @@ def load_corpus(
     empty: list[str] = []
     longest = 0
     for record in read:
-        document = to_document(record, tokenizer=tokenizer, vocabulary_size=vocabulary_size)
+        document = to_document(
+            record,
+            tokenizer=tokenizer,
+            vocabulary_size=vocabulary_size,
+            source_vocabulary_size=source_vocabulary_size,
+        )
         tokens = len(document.ids)
         longest = max(longest, tokens)
         if tokens >= minimum:

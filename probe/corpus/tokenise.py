@@ -17,12 +17,14 @@ Where neighbours do not agree, the first is taken longer, in the end as the rest
 """
 
 import string
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.corpus.alignment import read_places
 from probe.corpus.records import Record
 from probe.corpus.spans import pieces, to_tokens
 from probe.corpus.windows import Document, Span
@@ -63,7 +65,11 @@ class Tokens(NamedTuple):
 
 
 def to_document(
-    record: Record, *, tokenizer: "PreTrainedTokenizerBase | None", vocabulary_size: int
+    record: Record,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    vocabulary_size: int,
+    source_vocabulary_size: int | None = None,
 ) -> Document:
     """Tokenise a text, or take the token ids as they are.
 
@@ -75,9 +81,10 @@ def to_document(
         tokenizer: The model's tokenizer; ``None`` will do for token ids. A slow one knows no
             characters, and the document is then without text.
         vocabulary_size: Number of token ids that the model knows.
+        source_vocabulary_size: Number of those that its encoder knows, if that is another.
 
     Returns:
-        The document, possibly without any token.
+        The document, possibly without any token; with a source where the record has one.
 
     Raises:
         UsageError: If a text comes without a tokenizer, or an id is outside the vocabulary.
@@ -89,7 +96,8 @@ def to_document(
         text, ids, offsets, spans = None, record.ids, _NOWHERE, ()
     else:
         text = record.text
-        ids, offsets = _encode(text, tokenizer, record.id, special=False)
+        target = record.source is not None
+        ids, offsets = _encode(text, tokenizer, record.id, special=False, target=target)
         if not len(offsets):
             text = None
         spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
@@ -104,7 +112,17 @@ def to_document(
     start, count = offsets[:, 0].copy(), offsets[:, 1] - offsets[:, 0]
     count = count.astype(np.min_scalar_type(count.max(initial=0)))
     ids = ids.astype(np.int32)
-    return Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
+    document = Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
+    if record.source is None:
+        return document
+    is_text = isinstance(record.source, str)
+    given = {"text": record.source} if is_text else {"ids": record.source}
+    size = source_vocabulary_size or vocabulary_size
+    source = to_document(Record(record.id, **given), tokenizer=tokenizer, vocabulary_size=size)
+    places, column = None, record.alignment_column
+    if column is not None:
+        places = read_places(record.alignment, document, source, is_text=is_text, column=column)
+    return replace(document, source=source, places=places)
 
 
 def _prompt(
@@ -126,7 +144,12 @@ def _prompt(
 
 
 def _encode(
-    text: str | None, tokenizer: "PreTrainedTokenizerBase | None", document: str, *, special: bool
+    text: str | None,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    document: str,
+    *,
+    special: bool,
+    target: bool = False,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Token ids, and the characters of each, shape ``(n, 2)``; none where the tokenizer is slow."""
     if tokenizer is None or text is None:
@@ -137,7 +160,7 @@ def _encode(
         )
     try:
         if len(text) <= PIECE or not tokenizer.is_fast:
-            return encode(text, tokenizer, special=special)[:2]
+            return encode(text, tokenizer, special=special, target=target)[:2]
         return encode_long(text, tokenizer, special=special)
     except MemoryError as error:
         raise ProbeError(
@@ -147,7 +170,12 @@ def _encode(
 
 
 def encode(
-    text: str, tokenizer: "PreTrainedTokenizerBase", *, special: bool, words: bool = False
+    text: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    special: bool,
+    words: bool = False,
+    target: bool = False,
 ) -> Tokens:
     """Tokenise a text in one call.
 
@@ -156,9 +184,10 @@ def encode(
         tokenizer: The model's tokenizer.
         special: Whether text that looks like a special token is one.
         words: Whether the word of each token is wanted.
+        target: Whether it is a target text, whose tokens may be others than those of a source.
     """
     encoding = tokenizer(
-        text,
+        **{"text_target" if target else "text": text},
         add_special_tokens=False,
         split_special_tokens=not special,
         return_attention_mask=False,

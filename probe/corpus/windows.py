@@ -34,6 +34,10 @@ class Document:
         group: Value of the metadata column that groups documents, where one was asked for.
         spans: Its named passages in order, where the data has such.
         metadata: What describes it, by column; a missing value has no entry.
+        source: What an encoder reads of it, where the data has that; the document itself is then
+            the target.
+        places: The token of the source that each token belongs to, −1 for none, shape ``(n,)``;
+            ``None`` where the data does not say.
     """
 
     id: str
@@ -44,6 +48,8 @@ class Document:
     group: str | None = None
     spans: tuple[Span, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    source: "Document | None" = None
+    places: NDArray[np.int64] | None = None
 
     @property
     def char_end(self) -> NDArray[np.int32]:

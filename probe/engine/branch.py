@@ -7,6 +7,7 @@ prefix is shared where all windows agree, so that the windows can be walked toge
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,31 @@ class Attention:
 
 
 @dataclass(frozen=True, eq=False)
+class Source:
+    """What the encoder of an encoder–decoder reads.
+
+    Args:
+        ids: Token ids with special tokens, shape ``(n,)``, int64.
+        seen: Which of them anything may attend to, shape ``(n,)``; ``None`` is all.
+        lane: Sources of different lanes share nothing, whatever they hold (``noise``).
+    """
+
+    ids: NDArray[np.int64]
+    seen: NDArray[np.bool_] | None = None
+    lane: int = 0
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Which tokens may be attended to, shape ``(n,)``."""
+        return np.ones(len(self.ids), dtype=bool) if self.seen is None else self.seen
+
+    @cached_property
+    def key(self) -> tuple[bytes, bytes, int]:
+        """Equal where one encoded source serves both."""
+        return self.ids.tobytes(), self.visible.tobytes(), self.lane
+
+
+@dataclass(frozen=True, eq=False)
 class Branch:
     """Token ids at positions 0, 1, 2, …, and the targets among them.
 
@@ -53,6 +79,8 @@ class Branch:
         attention: What attention may see; ``None`` is the model's own.
         masked: Ids of the targets where a masked model predicts them in their own places, shape
             ``(targets,)``: token ``first - 1`` of *ids* is the mask that the first stands behind.
+        source: What the encoder reads where *ids* are a decoder's; branches of different sources
+            share nothing.
     """
 
     ids: NDArray[np.int64]
@@ -63,6 +91,7 @@ class Branch:
     positions: NDArray[np.int64] | None = None
     attention: Attention | None = None
     masked: NDArray[np.int64] | None = None
+    source: Source | None = None
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -71,9 +100,10 @@ class Branch:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Equal where windows can be walked together: length, targets, positions, attention."""
+        """Equal where windows can be walked together: lengths, targets, positions, attention."""
         places = None if self.positions is None else self.positions.tobytes()
-        return len(self.ids), self.first, self.stop, self.origin, places, self.attention
+        source = None if self.source is None else len(self.source.ids)
+        return len(self.ids), self.first, self.stop, self.origin, places, self.attention, source
 
     @property
     def targets(self) -> int:
@@ -110,6 +140,21 @@ def by_attention(branches: Sequence[Branch]) -> dict[Attention | None, list[int]
     return {attention: group for attention, group in numbers.items() if group}
 
 
+def by_source(batch: Sequence[Sequence[Branch]], numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers of branches by what the encoder reads, in order of the first: no others can share.
+
+    Args:
+        batch: The branches of windows that are walked together.
+        numbers: The branches in question.
+    """
+    groups: dict[object, list[int]] = {}
+    for number in numbers:
+        sources = (window[number].source for window in batch)
+        key = tuple(None if source is None else source.key for source in sources)
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
 def has_several(references: References) -> bool:
     """Whether targets have intact branches of their own."""
     return isinstance(references, Sequence) and len(references) > 1
@@ -121,7 +166,7 @@ def tree_groups(branches: Sequence[Branch], references: References) -> list[list
     Args:
         branches: The branches of a window.
         references: Which of them are intact. With one of them all belong together; with several,
-            branches next to each other whose tokens are the same do.
+            branches next to each other whose tokens, or whose sources, are the same do.
 
     Returns:
         Numbers of branches, in order.
@@ -131,10 +176,16 @@ def tree_groups(branches: Sequence[Branch], references: References) -> list[list
     groups: list[list[int]] = [[]]
     for number, branch in enumerate(branches):
         full = len(groups[-1]) >= MOST_BRANCHES
-        if full and not np.array_equal(branch.keys, branches[number - 1].keys):
+        if full and not _belong_together(branch, branches[number - 1]):
             groups.append([])
         groups[-1].append(number)
     return groups
+
+
+def _belong_together(branch: Branch, other: Branch) -> bool:
+    if branch.source is not None and other.source is not None:
+        return branch.source.key == other.source.key
+    return np.array_equal(branch.keys, other.keys)
 
 
 @dataclass(eq=False)

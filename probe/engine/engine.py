@@ -13,7 +13,9 @@ from probe.engine.branch import (
     Attention,
     Branch,
     References,
+    Source,
     by_attention,
+    by_source,
     has_several,
     tree_groups,
 )
@@ -124,6 +126,18 @@ class Engine:
     ) -> list[list[Losses]]:
         """Losses of the branches *group* of windows, by window, in the order of *group*."""
         by_window: list[dict[int, Losses]] = [{} for _ in batch]
+        for numbers in by_source(batch, group):
+            with self._reading([window[numbers[0]].source for window in batch]):
+                scored = self._score_source(batch, numbers, measurement)
+            for window, losses in zip(by_window, scored, strict=True):
+                window |= losses
+        return [[window[number] for number in group] for window in by_window]
+
+    def _score_source(
+        self, batch: list[Sequence[Branch]], group: Sequence[int], measurement: Measurement
+    ) -> list[dict[int, Losses]]:
+        """Losses of branches of one source by their number, by window."""
+        by_window: list[dict[int, Losses]] = [{} for _ in batch]
         intact = set(measurement.references)
         patterns = by_attention([batch[0][number] for number in group])
         lower = self._lower_layers([[window[n] for n in group] for window in batch], patterns)
@@ -146,7 +160,27 @@ class Engine:
             self.costs.head_seconds += walk.head_seconds
             for window, losses in zip(by_window, walk.ledger.losses(), strict=True):
                 window.update(zip(numbers, losses, strict=True))
-        return [[window[number] for number in group] for window in by_window]
+        return by_window
+
+    @contextmanager
+    def _reading(self, sources: Sequence[Source | None]) -> Iterator[None]:
+        """Let the decoder read the windows' sources, encoded once for all that is scored meanwhile.
+
+        Args:
+            sources: Of each window, all of one length; ``None`` for a model that reads none.
+        """
+        given = [source for source in sources if source is not None]
+        if not given:
+            yield
+            return
+        started, device = time.perf_counter(), self.model.device
+        ids = torch.from_numpy(np.stack([source.ids for source in given])).to(device)
+        seen = torch.from_numpy(np.stack([source.visible for source in given])).to(device)
+        with self.model.reading(ids, seen):
+            self.costs.body_seconds += time.perf_counter() - started
+            self.costs.tokens += ids.numel()
+            self.costs.forwards += 1
+            yield
 
     def _lower_layers(
         self, batch: list[list[Branch]], groups: Mapping[Attention | None, list[int]]

@@ -25,6 +25,7 @@ from probe.engine.lower_layers import Layers
 from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
 from probe.models.causal import is_plain, rows, snapshot
+from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, fingerprint
 
 TAIL = 288  # tokens whose losses are compared
@@ -99,8 +100,8 @@ class Report:
         Raises:
             ProbeError: If so.
         """
-        causal = next(o for o in self.outcomes if o.technique == "causal")
-        if causal.passed:
+        causal = next((o for o in self.outcomes if o.technique == "causal"), None)
+        if causal is None or causal.passed:
             return
         text = model.model.config.get_text_config()
         kind = f"model_type {text.model_type!r}"
@@ -136,13 +137,15 @@ def check(
 
     Returns:
         ``causal`` and ``length``, then one outcome per technique, in the order of
-        :class:`probe.engine.walk.Techniques`.
+        :class:`probe.engine.walk.Techniques`; of a masked model the techniques alone that it uses.
 
     Raises:
         ProbeError: If the model cannot forward the text.
     """
-    texts = map(partial(_tensor, model), more)
     text = _tensor(model, ids)
+    if model.family == MaskedModel.family:
+        return _check_masked(model, text, lower)
+    texts = map(partial(_tensor, model), more)
     properties = [_causal(model, text), _length(model, text, texts)]
     with torch.inference_mode(), model.exact_head():
         comparison = _Comparison(model, text)
@@ -198,19 +201,10 @@ def check_once(
     return report
 
 
-def check_masked(model: Scorer, ids: NDArray[np.int64], *, lower: bool = False) -> Report:
-    """Try what is used on a masked model, where every branch is forwarded whole.
-
-    Args:
-        model: The model.
-        ids: Token ids of one window with its special tokens, shape ``(n,)``.
-        lower: See :func:`check`.
-
-    Returns:
-        One outcome a technique.
-    """
+def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
+    """Try what is used on a masked model, where every branch is forwarded whole."""
     with torch.inference_mode(), model.exact_head():
-        comparison = _WithoutCache(model, _tensor(model, ids))
+        comparison = _WithoutCache(model, text)
         tried = ["rows", "head", *(["lower"] if lower else [])]
         return Report(tuple(map(comparison.outcome, tried)), Techniques().whole())
 
@@ -424,7 +418,7 @@ class _Comparison:
 
     def head(self) -> torch.Tensor:
         text = self.ids[: HEAD + 1]
-        expected = torch.log_softmax(self.model.logits(text[None])[0].float(), dim=-1)
+        expected = torch.log_softmax(self._own_logits(len(text)).float(), dim=-1)
         stubbed = torch.log_softmax(self.model.head(self.whole[: len(text)]).float(), dim=-1)
         return (stubbed - expected)[:-1].gather(1, text[1:, None])[:, 0]
 
@@ -440,6 +434,10 @@ class _Comparison:
         return self._difference(states[0, self.at :], self.at)
 
     # -- helpers ----------------------------------------------------------------------------
+
+    def _own_logits(self, count: int) -> torch.Tensor:
+        """The model's own logits of the first tokens, which those that follow do not change."""
+        return self.model.logits(self.ids[None, :count])[0]
 
     @property
     def _end(self) -> torch.Tensor:
@@ -479,7 +477,10 @@ class _Comparison:
 
 
 class _WithoutCache(_Comparison):
-    """Each technique that needs no prefix."""
+    """Each technique that needs no prefix, on a model whose tokens see those that follow."""
+
+    def _own_logits(self, count: int) -> torch.Tensor:
+        return self.model.logits(self.ids[None])[0, :count]
 
     def rows(self) -> torch.Tensor:
         states, _ = self.model.states(torch.stack([self.other, self.ids]), keep=False)

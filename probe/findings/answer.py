@@ -153,6 +153,8 @@ def meaning(condition: str) -> str:
     """
     if condition in _CHANGES:
         return f"{condition}: the text further back than so many tokens {_CHANGES[condition]}"
+    if condition == "truncate(of='source')":
+        return f"{condition}: the source further than so many tokens from a place is cut off"
     name = condition.partition("(")[0]
     if name not in registry.names():
         return ""

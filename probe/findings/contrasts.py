@@ -22,6 +22,7 @@ from probe.findings.chart import (
 )
 from probe.findings.curve import curve_series, threshold_of
 from probe.findings.table import between, pivot, ranged, records
+from probe.perturbations.steps import part_of
 from probe.text import difference
 
 COLUMNS = (
@@ -81,7 +82,11 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
             names = " and ".join(lacking)
             missing.append(f"no contrast {minuend} − {subtrahend}: not scored: {names}")
         else:
-            found += product(by_kind[minuend], by_kind[subtrahend])
+            every = product(by_kind[minuend], by_kind[subtrahend])
+            # Of a source and its target each has contrasts of its own.
+            found += [
+                pair for pair in every if pair[1] == "intact" or len(set(map(part_of, pair))) == 1
+            ]
     return found, missing
 
 

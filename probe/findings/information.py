@@ -15,6 +15,7 @@ from probe.findings import contrasts
 from probe.findings.base import CONDITION, Drawn, Finding, Plot, register
 from probe.findings.chart import Chart, EmptyChartError, Rule, Series, distance_axis, linear_axis
 from probe.findings.table import between, by_condition, pivot, ranged, records
+from probe.perturbations.steps import part_of
 
 COLUMNS = (
     *("condition", "distance_from", "distance_to", "ratio", "low", "high"),
@@ -94,13 +95,17 @@ def ablated_information(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
         return empty, ("no ablated information: not scored: 'truncate'",)
     if not others:
         return empty, ("no ablated information: nothing was scored besides 'truncate'",)
-    rows = by_octave(contrasts.common_sums(run, truncations[0], others), run.last_edge)
-    first = rows["condition"].map(run.starts).fillna(0)
-    first = first.clip(lower=run.starts.get(truncations[0], 0))
-    frames = [
-        _ratios(run, str(condition), part)
-        for condition, part in rows[rows["distance_from"] >= first].groupby("condition")
-    ]
+    frames = []
+    # Of a source and its target each is held against its own truncation.
+    for truncation in {part_of(name): name for name in reversed(truncations)}.values():
+        own = [name for name in others if part_of(name) == part_of(truncation)]
+        rows = by_octave(contrasts.common_sums(run, truncation, own), run.last_edge)
+        first = rows["condition"].map(run.starts).fillna(0)
+        first = first.clip(lower=run.starts.get(truncation, 0))
+        frames += [
+            _ratios(run, str(condition), part)
+            for condition, part in rows[rows["distance_from"] >= first].groupby("condition")
+        ]
     return stacked(frames, COLUMNS), ()
 
 

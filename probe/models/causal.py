@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
 from probe.models.scorer import Scorer, has_gaps
 
@@ -61,6 +61,11 @@ def snapshot(cache: Cache) -> Cache:
         A cache of the same class, equal in content.
     """
     twin = copy.copy(cache)
+    if isinstance(cache, EncoderDecoderCache):
+        twin.self_attention_cache = snapshot(cache.self_attention_cache)
+        twin.cross_attention_cache = snapshot(cache.cross_attention_cache)
+        twin.is_updated = dict(cache.is_updated)
+        return twin
     twin.layers = [_copy_layer(layer) for layer in cache.layers]
     return twin
 
@@ -82,6 +87,8 @@ def rows(cache: Cache, index: torch.Tensor) -> Cache:
 
 def is_plain(cache: Cache) -> bool:
     """Whether every layer keeps all keys, so that a mask alone decides what a query sees."""
+    if isinstance(cache, EncoderDecoderCache):
+        cache = cache.self_attention_cache
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 

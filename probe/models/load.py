@@ -20,15 +20,18 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
 
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
+from probe.models.device import resolve_device, resolve_dtype
 from probe.models.location import POSITIONS, Location, locate
 from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, unused_positions
+from probe.models.seq2seq import Seq2SeqModel
 from probe.text import MOST, one_line, printable
 
 FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
@@ -36,6 +39,7 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
     for loader, family in (
         (AutoModelForCausalLM, CausalModel),
         (AutoModelForMaskedLM, MaskedModel),
+        (AutoModelForSeq2SeqLM, Seq2SeqModel),
     )
 }
 """What loads the models of a family, and what they are to the engine."""
@@ -76,13 +80,26 @@ class ModelSource:
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids the model knows."""
+        """Number of token ids the model knows; of an encoder–decoder, its decoder."""
+        decoder = getattr(self.config, "decoder_vocab_size", None)
+        return int(decoder or self.config.get_text_config().vocab_size)
+
+    @property
+    def source_vocabulary(self) -> int:
+        """Number of token ids that what reads a source knows."""
         return int(self.config.get_text_config().vocab_size)
+
+    @property
+    def source_positions(self) -> int | None:
+        """How many positions a source has, ``None`` where there is no limit."""
+        return getattr(self.config, "max_encoder_position_embeddings", None) or self.positions
 
     @property
     def positions(self) -> int | None:
         """How many positions the model has, ``None`` where there is no limit."""
         text, unused = self.config.get_text_config(), unused_positions(self.config)
+        if self.family == "seq2seq" and hasattr(text, "relative_attention_num_buckets"):
+            return None  # T5 names the length of its training
         given = [getattr(text, name, None) for name in POSITIONS]
         return next((int(value) - unused for value in given if value and value > 0), None)
 
@@ -120,19 +137,31 @@ class ModelSource:
 
         Having a BOS is not enough: GPT-2, Qwen and SmolLM2 never put theirs anywhere.
         """
-        return self._added[0]
+        return self._added()[0]
 
     @property
     def appended(self) -> tuple[int, ...]:
         """Special tokens that it puts behind a text."""
-        return self._added[1]
+        return self._added()[1]
 
     @property
-    def _added(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def decoder_lead(self) -> tuple[int, ...]:
+        """What stands in front of a decoder's text: its start, and what the tokenizer puts there.
+
+        mBART begins with what its tokenizer puts at a text's end.
+        """
+        before, behind = self._added(target=True)
+        start = getattr(self.config, "decoder_start_token_id", None)
+        if self.config.model_type == "mbart" and behind:
+            start = behind[-1]
+        return before if start is None else (int(start), *before)
+
+    def _added(self, *, target: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.tokenizer is None:
             return (), ()
+        text = {"text_target" if target else "text": "a"}
         whole, plain = (
-            list(self.tokenizer("a", add_special_tokens=special)["input_ids"])
+            list(self.tokenizer(**text, add_special_tokens=special)["input_ids"])
             for special in (True, False)
         )
         places = range(len(whole) - len(plain) + 1)
@@ -152,7 +181,8 @@ def open_source(
     Args:
         path: See :func:`probe.models.location.locate`.
         revision: Branch, tag or commit on the hub.
-        family: A key of ``FAMILIES``; ``auto`` asks the architectures that its configuration names.
+        family: A key of ``FAMILIES``; ``auto`` asks its configuration: whether it is an
+            encoder–decoder's, and which architectures it names.
         trust_remote_code: Run code that comes with the model; never unless the user says so.
 
     Raises:
@@ -185,6 +215,8 @@ def open_source(
         named = getattr(config, "architectures", None) or ()
         masked = any(str(name).endswith(_MASKED) for name in named)
         family = (MaskedModel if masked else CausalModel).family
+        if getattr(config, "is_encoder_decoder", False):
+            family = Seq2SeqModel.family
     said = (*earlier, *warnings)
     return ModelSource(place, tokenizer, config, resolved, family, without, said)
 
@@ -331,54 +363,6 @@ def _warned() -> Iterator[list[str]]:
         logger.handlers[:] = before
         logger.setLevel(level)
         lines += distinct
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device that a name means.
-
-    Raises:
-        UsageError: If torch does not know it or it is not there.
-    """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        place = torch.device(name)
-        torch.empty(0, device=place)
-        if place.type == "meta":
-            raise RuntimeError("it holds no numbers")
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        line = str(error).splitlines()[0]
-        raise UsageError(f"model.device is {device!r}: {line}; allowed: auto, cpu, cuda") from error
-    return place
-
-
-def resolve_dtype(dtype: str, device: torch.device) -> str:
-    """The dtype that ``auto`` means: bfloat16 where the device computes in it, else float32.
-
-    A CPU without bfloat16 instructions emulates them several times slower than float32.
-    """
-    if dtype != "auto":
-        return dtype
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device.type == "cpu":
-        return "bfloat16" if _has_bfloat16() else "float32"
-    return "float32"
-
-
-def slow_dtype(dtype: str, device: torch.device) -> str | None:
-    """What to say of a dtype that was asked for and that the device does not compute in.
-
-    Args:
-        dtype: Resolved dtype of the weights.
-        device: Where they are.
-    """
-    if device.type != "cpu" or dtype == "float32" or (dtype == "bfloat16" and _has_bfloat16()):
-        return None
-    return f"this CPU has no instructions for {dtype} and emulates it; float32 is faster on it"
-
-
-def _has_bfloat16() -> bool:
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def cache_folder() -> Path:

@@ -44,15 +44,17 @@ class Scorer(ABC):
     """
 
     family: ClassVar[str]
-    """What it is called in configurations: ``causal``, ``masked``."""
+    """What it is called in configurations: ``causal``, ``masked``, ``seq2seq``."""
+    has_encoder: ClassVar[bool] = False
+    """Whether a decoder reads what an encoder makes of a source, see `reading`."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        _refuse_other(model, self.family)
+        _refuse_other(model, self.family, has_encoder=self.has_encoder)
         self.model = model
         self.warnings: tuple[str, ...] = ()
         self.device = model.device
         self.vocabulary = int(model.config.get_text_config().vocab_size)
-        self.body, self._output = _find_body(model, self.family)
+        self.body, self._output = self._find_body()
         self.cache_name = next(
             (name for name, value in self._output.items() if isinstance(value, Cache)), None
         )
@@ -96,13 +98,31 @@ class Scorer(ABC):
             Hidden states after the final norm, shape ``(batch, n, d)``, and the cache.
         """
 
+    @contextmanager
+    def reading(self, source: torch.Tensor, seen: torch.Tensor | None = None) -> Iterator[None]:
+        """Let a decoder read sources meanwhile; families without an encoder read none.
+
+        Args:
+            source: Token ids, shape ``(batch, n)``, int64.
+            seen: Which of them may be attended to, same shape, bool; ``None`` is all.
+        """
+        yield
+
+    def _find_body(self) -> tuple[nn.Module, Any]:
+        """The body, and what it gives for a few tokens."""
+        return _find_body(self.model, self.family)
+
+    def _head_inputs(self, ids: torch.Tensor) -> dict[str, Any]:
+        """What the model's forward is given while its body is stubbed."""
+        return {"input_ids": ids}
+
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """Turn states ``(rows, d)`` into logits ``(rows, V)``, by the model's own forward."""
         self._output["last_hidden_state"] = states[None]
         dummy = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
         try:
             with stubbed(self.body, lambda *_args, **_kwargs: self._output):
-                logits: torch.Tensor = self.model(input_ids=dummy).logits[0]
+                logits: torch.Tensor = self.model(**self._head_inputs(dummy)).logits[0]
         finally:
             self._output["last_hidden_state"] = None
         return logits
@@ -230,7 +250,7 @@ def has_gaps(positions: torch.Tensor | None) -> bool:
     return positions is not None and bool((positions.diff(dim=-1) != 1).any())
 
 
-def _refuse_other(model: object, family: str) -> None:
+def _refuse_other(model: object, family: str, *, has_encoder: bool) -> None:
     """Refuse what is no model, none that can be measured, or one in training mode.
 
     Raises:
@@ -239,7 +259,7 @@ def _refuse_other(model: object, family: str) -> None:
     name, allowed = type(model).__name__, f"a {family} language model"
     if not isinstance(model, PreTrainedModel):
         raise UsageError(f"model is of type {name}; allowed: {allowed} of transformers")
-    if getattr(model.config, "is_encoder_decoder", False):
+    if getattr(model.config, "is_encoder_decoder", False) and not has_encoder:
         # Some forward a text without one for the decoder: the encoder then sees all that follows.
         raise UsageError(f"model is {name}, an encoder and a decoder; allowed: {allowed}")
     if getattr(model.config.get_text_config(), "vocab_size", None) is None:

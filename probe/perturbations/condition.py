@@ -78,6 +78,11 @@ class Condition:
         return any(registry.get(step.name).removes for step in self.steps)
 
     @property
+    def of(self) -> str | None:
+        """Whether far text of the ``source`` or the ``target`` is changed, where that is said."""
+        return self.steps[0].of
+
+    @property
     def reads(self) -> frozenset[str]:
         """Which of ``text``, ``targets`` and ``passage`` must be handed to `apply`."""
         return frozenset().union(*(registry.get(step.name).reads for step in self.steps))
@@ -100,7 +105,7 @@ class Condition:
         if not matched or len(self.steps) > 1 or self.steps[0].parameters.get("matched"):
             return None
         parameters = {**self.steps[0].parameters, "matched": True}
-        return parse(str(Step(entry.name, parameters)))
+        return parse(str(Step(entry.name, parameters, self.of)))
 
     @property
     def keeps_positions(self) -> bool:
@@ -238,6 +243,8 @@ def parse(text: str | Sequence[str]) -> Condition:
                 f"condition {shown(text)}: {step} keeps positions; allowed: it stands alone"
             )
         _check_values(step, text)
+    if len({step.of for step in steps}) > 1:
+        raise UsageError(f"condition {shown(text)}: allowed in a list: the same of= in every step")
     listed = ", ".join(map(str, steps))
     canonical = f"[{listed}]" if len(steps) > 1 else listed
     refuse_long(canonical, "condition")  # it must be readable too

@@ -3,8 +3,8 @@
 import ast
 import inspect
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from probe.text import shown
 
 FORMS = "name, name(parameter=value), or a list of these: [drop(rate=0.5), shuffle]"
 SYNTAX = Syntax("condition", FORMS, KEYWORDS)
+OF = "of"
+"""What every perturbation may be given where a model has an encoder: which text it is done to."""
+PARTS = ("source", "target")
 ATTEND = "attend"
 """The condition that leaves the text alone and limits attention by a pattern."""
 
@@ -35,15 +38,19 @@ class Step:
     Args:
         name: A registered name.
         parameters: The parameters that differ from their defaults, in the signature's order.
+        of: Whether the far part of the source or of the target is changed; ``None`` where a model
+            has no encoder.
     """
 
     name: str
     parameters: Mapping[str, Any]
+    of: str | None = None
 
     def __str__(self) -> str:
         if self.name == ATTEND:  # a pattern is written as it is, not as a text in quotes
             return f"{self.name}({self.parameters['pattern']})"
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
+        given = dict(self.parameters) | ({} if self.of is None else {OF: self.of})
+        arguments = ", ".join(f"{key}={value!r}" for key, value in given.items())
         return f"{self.name}({arguments})" if arguments else self.name
 
     @property
@@ -134,6 +141,7 @@ def _read_step(call: Call, text: str) -> Step:
     entry = registry.get(call.name)
     if entry.name == ATTEND:
         return Step(entry.name, {"pattern": _pattern(call, text)})
+    call, of = _without_part(call, [parameter.name for parameter in entry.parameters])
     given = call.arguments(entry.parameters, _value)
     call.refuse_missing(given, entry.parameters)
     parameters = {}
@@ -142,7 +150,27 @@ def _read_step(call: Call, text: str) -> Step:
             value = _as_declared(given[parameter.name], parameter)
             if value != parameter.default or type(value) is not type(parameter.default):
                 parameters[parameter.name] = value
-    return Step(entry.name, parameters)
+    return Step(entry.name, parameters, of)
+
+
+def _without_part(call: Call, own: Sequence[str]) -> tuple[Call, str | None]:
+    """A call without ``of``, and what that was; a perturbation may have a parameter of that name.
+
+    Raises:
+        UsageError: If it is neither ``source`` nor ``target``.
+    """
+    given = [_value(OF, node) for name, node in call.keywords if name == OF]
+    if OF in own or not given:
+        return call, None
+    if len(given) > 1 or given[0] not in PARTS:
+        raise UsageError(f"of is {shown(given[-1])}; allowed, once: 'source', 'target'")
+    rest = tuple((name, node) for name, node in call.keywords if name != OF)
+    return replace(call, keywords=rest), given[0]
+
+
+def part_of(text: str) -> str | None:
+    """What a condition says under ``of``, read off its canonical text."""
+    return next((part for part in PARTS if f"{OF}={part!r})" in text), None)
 
 
 def _pattern(call: Call, text: str) -> str:

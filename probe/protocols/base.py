@@ -6,11 +6,13 @@ and a :class:`Plan` that says what is measured of a window. Nothing else knows i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PositiveInt
 
+from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Window, cut, whole
+from probe.engine.branch import Source
 from probe.errors import UsageError
 from probe.fields import Part
 from probe.perturbations.condition import Condition
@@ -26,6 +28,9 @@ from probe.protocols.branches import (
     perturbed,
 )
 from probe.results.record import Reading
+
+if TYPE_CHECKING:
+    from probe.models.scorer import Scorer
 
 TRUNCATE = "truncate"
 NOTHING = FirstToken("none", None)
@@ -55,6 +60,24 @@ class WindowsConfig(Part):
 
 
 @dataclass(frozen=True)
+class EncoderFacts:
+    """What a plan must know of the encoder that a decoder reads by.
+
+    Args:
+        positions: Positions that it has, ``None`` where nothing limits them.
+        before: Special tokens before every source.
+        behind: Those behind it.
+        lead: Tokens of the decoder in front of every text, its start token first; the last of them
+            is its *first token*.
+    """
+
+    positions: int | None
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+    lead: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a plan must know of the model.
 
@@ -63,12 +86,14 @@ class ModelFacts:
         first_token: What stands in front of every window.
         behind: Special tokens behind every window.
         mask: The mask token of a masked model.
+        encoder: Of an encoder–decoder, its encoder.
     """
 
     positions: int | None = None
     first_token: FirstToken = NOTHING
     behind: tuple[int, ...] = ()
     mask: int | None = None
+    encoder: EncoderFacts | None = None
 
 
 ANY_MODEL = ModelFacts()
@@ -85,6 +110,7 @@ class Inputs:
         shared: Whether a condition's far context is shared between boundaries, by its text.
         sources: From a condition and the name of a far text to the samplers that it needs.
         text: The window's text, ``None`` where the data came as token ids.
+        source_text: That of the document's source, ``None`` where there is none either.
     """
 
     document: Document
@@ -92,6 +118,7 @@ class Inputs:
     shared: Mapping[str, bool]
     sources: Callable[[Condition, str | None], Mapping[str, Sampler]]
     text: TokenText | None
+    source_text: TokenText | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +243,22 @@ class Plan:
         """
         return self
 
+    def fitted(self, model: "Scorer") -> Self:
+        """The plan now that the model is loaded.
+
+        Args:
+            model: The model.
+        """
+        return self
+
+    def source_of(self, document: Document) -> Source | None:
+        """What an encoder reads of a document, ``None`` where the model has none.
+
+        Args:
+            document: The document.
+        """
+        return None
+
     def runs_of(self, condition: Condition, shared: bool) -> Sequence[TargetRun]:
         """Boundaries and their targets under a condition, in a plan of one window.
 
@@ -296,6 +339,8 @@ class Protocol(Part):
     """Whether named passages are perturbed, which conditions may move or take from others."""
     has_single_targets: ClassVar[bool] = False
     """Whether each target can be asked to have a sequence of its own."""
+    has_source: ClassVar[bool] = False
+    """Whether documents have a source, whose far part conditions may change (``of='source'``)."""
     needs: ClassVar[Mapping[str, int]] = {}
     """Keys without which its rows cannot be read: whole numbers, with the lowest allowed."""
 
@@ -346,6 +391,29 @@ class Protocol(Part):
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
             raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise with it")
+
+    def written_out(self, condition: Condition) -> Sequence[Condition]:
+        """The conditions that one stands for.
+
+        Args:
+            condition: As the configuration has it.
+        """
+        return [condition]
+
+    def check_data(self, data: DataOptions) -> None:
+        """Refuse data that lacks a column, or has one that is not read.
+
+        Args:
+            data: What the configuration says of it.
+
+        Raises:
+            ValueError: If so.
+        """
+        given = data.source_column is not None
+        if self.has_source and not given:
+            raise ValueError(f"data.source_column: is missing; needed with protocol {self.kind}")
+        if given and not self.has_source:
+            raise ValueError(f"data.source_column: allowed without, with protocol {self.kind}")
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Refuse measures that mean nothing.

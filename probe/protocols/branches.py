@@ -101,6 +101,10 @@ class Scored:
         nearest: Distance of the first target, where it is not that from the boundary.
         boundary_right: First token of the far text behind the target, index in the document; −1
             where there is none, ``None`` where a protocol knows none.
+        of: ``source`` or ``target``, whose far text is changed; empty where neither is, ``None``
+            where a protocol knows no source. Of a source *far_start* is its first intact token,
+            *boundary* the number of its far ones, as if all stood before it, and *boundary_right*
+            the first far one behind: places in the source.
     """
 
     branch: Branch
@@ -111,6 +115,7 @@ class Scored:
     boundary: int
     nearest: int | None = None
     boundary_right: int | None = None
+    of: str | None = None
 
     @property
     def distance(self) -> int:

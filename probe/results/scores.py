@@ -36,6 +36,7 @@ OPTIONAL = {
     "top1": pa.bool_(),
     "entropy": pa.float32(),
     "boundary_right": pa.int32(),
+    "of": pa.dictionary(pa.int32(), pa.string()),
 }
 WINDOWS = pa.schema(
     [

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from probe.config import Config
 from probe.corpus.sample import Corpus, Omitted, load_corpus
-from probe.corpus.windows import Document, Place, Window, Windows, token_counts
+from probe.corpus.windows import Document, Place, Window, Windows, token_counts, whole
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
 from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols import registry
-from probe.protocols.base import Inputs, ModelFacts, Plan
+from probe.protocols.base import EncoderFacts, Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored
 
 
@@ -104,7 +104,10 @@ class Experiment:
             for draw in self.draws_of(window):
                 for name in names:
                     self._bound(draw.condition, window, name)
-        check_texts(self.config.parsed, map(self._text, self.windows))
+        of_source = [condition for condition in self.config.parsed if condition.of == "source"]
+        others = [condition for condition in self.config.parsed if condition.of != "source"]
+        check_texts(others, map(self._text, self.windows))
+        check_texts(of_source, map(self._source_text, self.documents.values()))
 
     def branches(self, window: Window, draws: Sequence[Draw]) -> list[Scored]:
         """What is scored of a window under some of its draws, and its intact text."""
@@ -118,15 +121,25 @@ class Experiment:
             shared=self.shared,
             sources=lambda condition, name: self._bound(condition, window, name),
             text=self._text(window),
+            source_text=self._source_text(self.documents[window.document]),
         )
 
     def _bound(
         self, condition: Condition, window: Window, name: str | None
     ) -> Mapping[str, Sampler]:
         document = self.documents[window.document]
-        return self._sources.bind(condition.sources, window, document, name)
+        if condition.of == "source" and document.source is not None:
+            own = whole(document.source)
+            return self._source_samplers.bind(condition.sources, own, document.source, name)
+        return self._samplers.bind(condition.sources, window, document, name)
 
-    def _text(self, window: Window) -> TokenText | None:
+    def _source_text(self, document: Document) -> TokenText | None:
+        """The text of what an encoder reads."""
+        if document.source is None:
+            return None
+        return self._text(whole(document.source), of_source=True)
+
+    def _text(self, window: Window, *, of_source: bool = False) -> TokenText | None:
         """The window's text beside its tokens; ``None`` where the data came as token ids."""
         if window.text is None:
             return None
@@ -136,12 +149,23 @@ class Experiment:
             window.char_end,
             window.ids,
             words=pre_tokens(self.source.tokenizer),
-            common=self._common,
+            common=self._source_common if of_source else self._common,
         )
 
     @cached_property
     def _common(self) -> NDArray[np.bool_]:
         return common_types(self.frequencies())
+
+    @cached_property
+    def _source_common(self) -> NDArray[np.bool_]:
+        sources = (document for document in self._source_documents)
+        return common_types(token_counts(sources, self.source.source_vocabulary))
+
+    @property
+    def _source_documents(self) -> list[Document]:
+        """What an encoder reads of the pool's documents."""
+        sources = (self.documents[name].source for name in self.pool)
+        return [source for source in sources if source is not None]
 
     def _most_windows(self, condition: Condition) -> int:
         asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
@@ -153,15 +177,20 @@ class Experiment:
         return {(p.document, p.window): number for number, p in enumerate(places)}
 
     @cached_property
-    def _sources(self) -> Sources:
-        size, tokenizer = self.source.vocabulary, self.source.tokenizer
-        return Sources(
-            [self.documents[name] for name in self.pool],
-            ordinary=ordinary_ids(tokenizer, size),
-            size=size,
-            room=self.plan.longest_far,
-            tokenizer=tokenizer,
-        )
+    def _samplers(self) -> Sources:
+        pool = [self.documents[name] for name in self.pool]
+        return self._sources(pool, self.source.vocabulary, self.plan.longest_far)
+
+    @cached_property
+    def _source_samplers(self) -> Sources:
+        pool = self._source_documents
+        longest = max(len(source.ids) for source in pool)
+        return self._sources(pool, self.source.source_vocabulary, longest)
+
+    def _sources(self, pool: Sequence[Document], size: int, room: int) -> Sources:
+        tokenizer = self.source.tokenizer
+        ordinary = ordinary_ids(tokenizer, size)
+        return Sources(pool, ordinary=ordinary, size=size, room=room, tokenizer=tokenizer)
 
 
 def prepare(
@@ -197,6 +226,7 @@ def prepare(
         config.data,
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
+        source_vocabulary_size=source.source_vocabulary,
         minimum=plan.fewest,
         seed=config.seed,
         listen=listen,
@@ -222,6 +252,8 @@ def facts_of(config: Config, source: ModelSource) -> ModelFacts:
             f"protocol {registry.kind_of(type(protocol))} measures {protocol.family} language "
             f"models, and model.path {path!r} is a {family} one; allowed: protocol {kinds}"
         )
+    if family == "seq2seq":
+        return _encoder_decoder(config, source)
     first_token = first_token_of(config, source)
     if family == "causal":
         return ModelFacts(source.positions, first_token)
@@ -232,6 +264,26 @@ def facts_of(config: Config, source: ModelSource) -> ModelFacts:
         )
     behind = source.appended if config.first_token != "none" else ()
     return ModelFacts(source.positions, first_token, behind, source.mask)
+
+
+def _encoder_decoder(config: Config, source: ModelSource) -> ModelFacts:
+    """What a plan must know of an encoder–decoder.
+
+    Raises:
+        UsageError: If nothing says how its decoder begins, or it is asked to begin with nothing.
+    """
+    lead = source.decoder_lead
+    if not lead:
+        raise UsageError(
+            f"model.path {config.model.path!r}: nothing says how its decoder begins; allowed: a "
+            "config.json with decoder_start_token_id"
+        )
+    if config.first_token == "none":
+        raise UsageError(
+            "first_token is 'none': a decoder begins with its start token; allowed: keep"
+        )
+    encoder = EncoderFacts(source.source_positions, source.prepended, source.appended, lead)
+    return ModelFacts(source.positions, FirstToken("keep", lead[-1]), encoder=encoder)
 
 
 def _with_usable(corpus: Corpus, plan: Plan, seed: int) -> Corpus:

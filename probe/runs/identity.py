@@ -15,7 +15,7 @@ import numpy as np
 
 from probe import __version__
 from probe.corpus.dataset import data_name
-from probe.corpus.windows import Window
+from probe.corpus.windows import Document, Window
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, code_versions
 from probe.protocols import registry
@@ -25,7 +25,10 @@ from probe.results.scores import Store, identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
 
-_LATER = ("spans_column", "prompt_columns", "answer_column", "alone")
+_LATER = (
+    *("spans_column", "prompt_columns", "answer_column", "alone"),
+    *("source_column", "alignment_column"),
+)
 _EARLIER = {"patterns": "dense"}
 """What folders are that were written before a key came in."""
 _NESTED = ("data", "windows", "protocol")
@@ -300,7 +303,7 @@ def _data(experiment: Experiment) -> dict[str, Any]:
             {
                 "id": document.id,
                 "tokens": len(document.ids),
-                "sha256": hashlib.sha256(document.ids.astype("<i8").data).hexdigest(),
+                "sha256": _hash(document),
                 "windows": counts[document.id],
                 "group": document.group,
             }
@@ -315,6 +318,15 @@ def _data(experiment: Experiment) -> dict[str, Any]:
         }
         | {"licence_headers": left.licence_headers},
     }
+
+
+def _hash(document: Document) -> str:
+    """Of its tokens, and of those of its source and where they belong."""
+    digest = hashlib.sha256(document.ids.astype("<i8").data)
+    for values in (document.source and document.source.ids, document.places):
+        if values is not None:
+            digest.update(values.astype("<i8").data)
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -15,8 +15,10 @@ from probe.config import Config
 from probe.corpus.windows import Window
 from probe.engine.branch import (
     Attention,
+    Branch,
     build,
     by_attention,
+    by_source,
     columns,
     has_several,
     tokens,
@@ -175,26 +177,38 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
     for group in alike.values():
         for part in tree_groups([one.branch for one in group[0]], intact_branches(group[0])):
             batch = [[window[number].branch for number in part] for window in group]
-            groups = by_attention(batch[0])
-            first: dict[Attention, int] = {}
-            for shared in shared_lower_layers(batch, groups, layers):
-                total += len(batch[0][shared.branch].ids) * len(batch)
-                first |= shared.first
-            for attention, own in groups.items():
-                keys = [columns([window[number] for window in batch]) for number in own]
-                tree = build(keys) if attention is None else without_tree(keys)
-                left = computed_share(first.get(attention, 0) if attention else 0, layers)
-                total += round(tokens(tree) * len(batch) * left)
+            for numbers in by_source(batch, range(len(part))):
+                own = [[window[number] for number in numbers] for window in batch]
+                total += _forwarded_together(own, layers)
+    return total
+
+
+def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
+    """The same of branches of one source, which is forwarded once."""
+    total = sum(len(window[0].source.ids) for window in batch if window[0].source is not None)
+    groups = by_attention(batch[0])
+    first: dict[Attention, int] = {}
+    for shared in shared_lower_layers(batch, groups, layers):
+        total += len(batch[0][shared.branch].ids) * len(batch)
+        first |= shared.first
+    for attention, own in groups.items():
+        keys = [columns([window[number] for window in batch]) for number in own]
+        tree = build(keys) if attention is None else without_tree(keys)
+        left = computed_share(first.get(attention, 0) if attention else 0, layers)
+        total += round(tokens(tree) * len(batch) * left)
     return total
 
 
 def _plain_tokens(window: Sequence[Scored]) -> int:
     """Tokens of a whole forward per branch; several intact branches are parts of others.
 
-    Those of a masked model are not.
+    Those of a masked model are not; those of a decoder are parts of one.
     """
     apart = not has_several(intact_branches(window)) or window[0].branch.masked is not None
-    return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
+    every = [one.branch for one in window if apart or one.condition != "intact"]
+    if not apart and window[0].branch.source is not None:
+        every.append(window[0].branch)
+    return sum(len(b.ids) + (0 if b.source is None else len(b.source.ids)) for b in every)
 
 
 def intact_branches(window: Sequence[Scored]) -> list[int]:
@@ -252,7 +266,7 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
         ids: Token ids, shape ``(n,)``.
     """
     piece = torch.from_numpy(np.ascontiguousarray(ids[:PIECE]))[None].to(model.device)
-    with torch.inference_mode(), model.exact_head():
+    with torch.inference_mode(), model.exact_head(), model.reading(piece):
         for _ in range(2):
             started = time.perf_counter()
             states, cache = model.states(piece)

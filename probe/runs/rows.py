@@ -90,6 +90,7 @@ def _columns(
         "entropy": loss.entropy,
         "kl": loss.kl,
         "boundary_right": right,
+        "of": None if one.of is None else np.full(count, one.of or None, dtype=object),
     }
     return {
         "document": np.full(count, window.document, dtype=object),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
 from probe.config import Config, ModelConfig
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
+from probe.engine.branch import Source
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import (
@@ -21,11 +23,11 @@ from probe.engine.selfcheck import (
     Outcome,
     Report,
     check,
-    check_masked,
     judged,
 )
 from probe.errors import ProbeError, UsageError
-from probe.models.load import load_model, resolve_device, resolve_dtype, slow_dtype
+from probe.models.device import resolve_device, resolve_dtype, slow_dtype
+from probe.models.load import load_model
 from probe.models.position_ids import refuse_ignored_positions
 from probe.models.scorer import Scorer
 from probe.protocols.base import Plan
@@ -203,6 +205,7 @@ def _checked_engine(
         "warnings": list(model.warnings),
     }
     flex = config.patterns == "flex"
+    experiment.plan = experiment.plan.fitted(model)
     if (plain := experiment.plan.plain) != experiment.plan:
         proof = _proof(Engine(model, report.techniques), experiment, plain)
         record["check"].append(asdict(proof))
@@ -293,7 +296,7 @@ def check_model(
     Args:
         model: The model.
         experiment: The run.
-        check: What checks a causal model and every technique on it.
+        check: What checks the model and every technique on it.
 
     Raises:
         ProbeError: If the model sees what follows a token.
@@ -306,13 +309,15 @@ def check_model(
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     lower = any(pattern.first_layer for pattern in patterns)
-    if model.family == "causal":
+    # What an encoder does not see is masked: that needs no positions.
+    kept = {
+        c.text: c.name for c in experiment.config.parsed if c.keeps_positions and c.of != "source"
+    }
+    document = experiment.documents[places[order[0]].document]
+    with _reading(model, experiment.plan.source_of(document)):
         report = check(model, ids, lower=lower, more=texts)
         report.refuse_acausal(model)
-    else:
-        report = check_masked(model, ids, lower=lower)
-    kept = {c.text: c.name for c in experiment.config.parsed if c.keeps_positions}
-    refuse_ignored_positions(model, ids, kept)
+        refuse_ignored_positions(model, ids, kept)
     support = check_support(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
         with apply_pattern(model.model, pattern, boundary=1, support=support):
@@ -320,6 +325,13 @@ def check_model(
                 [limits.reach for limits in Shape.of(model.model.config).limits], len(ids)
             )
     return report
+
+
+def _reading(model: Scorer, source: Source | None) -> AbstractContextManager[None]:
+    """Let the decoder read a source, if there is one."""
+    if source is None:
+        return nullcontext()
+    return model.reading(torch.from_numpy(source.ids)[None].to(model.device))
 
 
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:

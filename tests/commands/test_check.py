@@ -1,10 +1,11 @@
 """`probe check`: whether branching is exact on a model, or one line."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from command_line import good, last_line, mistake, probe
-from models import tiny
+from models import tiny, tiny_masked
 from tiny_run import model_folders, no_network  # noqa: F401 (fixtures)
 
 
@@ -37,3 +38,10 @@ def test_unknown_attention(models: Mapping[bool, Path]) -> None:
     line = mistake(probe("check", models[True], "--attention", "abacus", "--device", "cpu"), 2)
     assert line.startswith(f"model.path '{models[True]}' cannot be loaded: ")
     assert "abacus" in line
+
+
+def test_a_masked_model(tmp_path: Path) -> None:
+    """It is tried on what it uses: rows of a batch, and its head, on all that it sees."""
+    tiny_masked("bert").save_pretrained(tmp_path / "bert")
+    text = good(probe("check", tmp_path / "bert", "--length", 400))
+    assert re.findall(r"^  (\w+): exact", text, re.MULTILINE) == ["rows", "head"]

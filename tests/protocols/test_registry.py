@@ -91,7 +91,10 @@ def test_kinds_are_found_in_texts() -> None:
 
 def test_built_in_ones_in_their_order() -> None:
     """The default comes first; each is known by its kind."""
-    expected = ("sweep", "grid", "band", "longppl", "suffix", "dense", "passages", "pll")
+    expected = (
+        *("sweep", "grid", "band", "longppl", "suffix", "dense", "passages", "pll"),
+        "parallel",
+    )
     assert registry.kinds(registry.is_builtin) == expected
     for kind in expected:
         protocol = registry.protocol_of(kind)

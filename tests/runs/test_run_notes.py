@@ -12,7 +12,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-from probe.models.load import resolve_dtype, slow_dtype
+from probe.models.device import resolve_dtype, slow_dtype
 from probe.runs.experiment import prepare
 from probe.runs.run import notes
 
