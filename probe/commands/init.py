@@ -142,7 +142,7 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
     Args:
         model: The ``path`` of a model.
         data: The ``path`` of a data set.
-        kind: A protocol; ``None`` is the default one.
+        kind: A protocol; ``None`` is the first that measures models of its family.
         name: Of the run, and so of its folder; by default model and data.
 
     Raises:
@@ -152,17 +152,24 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
     from probe.config import Config, check
     from probe.corpus.dataset import data_name, refuse_missing
     from probe.corpus.windows import FEWEST_DOCUMENTS
-    from probe.models.location import locate
+    from probe.models.location import family_of, locate
     from probe.protocols import registry
 
     location = locate(model)
-    protocol = registry.protocol_of(kind) if kind else type(Config.model_fields["protocol"].default)
-    if protocol is None:
-        known = registry.kinds(registry.is_builtin)
-        hint = suggestion(kind, known, f"allowed: {', '.join(known)}")
-        raise UsageError(f"--protocol is {shown(kind)}{hint}")
     file = config_file(location)
-    positions = None if file is None else known_positions(file)
+    known = {} if file is None else read_config(file)
+    kinds = registry.kinds(lambda one: one.family == family_of(known))
+    protocol = registry.protocol_of(kind or kinds[0])
+    if protocol is None:
+        kinds = registry.kinds(registry.is_builtin)
+        hint = suggestion(kind, kinds, f"allowed: {', '.join(kinds)}")
+        raise UsageError(f"--protocol is {shown(kind)}{hint}")
+    if known and protocol.family != family_of(known):
+        raise UsageError(
+            f"--protocol is {shown(kind)}, which measures {protocol.family} language models, and "
+            f"--model {shown(model)} is a {family_of(known)} one; allowed: {', '.join(kinds)}"
+        )
+    positions = known_positions(known)
     usual = Config.model_fields["windows"].default.fixed
     # One position is for the BOS that may stand in front.
     length = usual if positions is None else min(usual, positions - 1)
@@ -285,15 +292,18 @@ def weight_bytes(location: "Location", file: Path | None) -> int:
     return sum(each.stat().st_size for each in files)
 
 
-def known_positions(file: Path) -> int | None:
+def read_config(file: Path) -> dict[str, Any]:
+    """The content of a ``config.json``, empty where it cannot be read."""
+    with suppress(OSError, ValueError):  # JSON that is none
+        config = json.loads(file.read_text("utf-8"))
+        return config if isinstance(config, dict) else {}
+    return {}
+
+
+def known_positions(config: Mapping[str, Any]) -> int | None:
     """Positions of a model by its ``config.json``, ``None`` where it does not say."""
     from probe.models.location import POSITIONS
 
-    config: Any = None
-    with suppress(OSError, ValueError):  # JSON that is none
-        config = json.loads(file.read_text("utf-8"))
-    if not isinstance(config, dict):
-        return None
     text = config.get("text_config")
     given = [(text if isinstance(text, dict) else config).get(name) for name in POSITIONS]
     return next((value for value in given if type(value) is int and value > 0), None)

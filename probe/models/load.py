@@ -28,7 +28,7 @@ from transformers import (
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
-from probe.models.location import POSITIONS, Location, locate
+from probe.models.location import POSITIONS, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, unused_positions
 from probe.models.seq2seq import Seq2SeqModel
@@ -43,7 +43,6 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
     )
 }
 """What loads the models of a family, and what they are to the engine."""
-_MASKED = "ForMaskedLM"  # how the architectures end that a configuration names
 _SAMPLE = 1 << 20
 _ORIGINAL = "original_max_position_embeddings"
 _COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
@@ -212,11 +211,7 @@ def open_source(
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
     if family == "auto":
-        named = getattr(config, "architectures", None) or ()
-        masked = any(str(name).endswith(_MASKED) for name in named)
-        family = (MaskedModel if masked else CausalModel).family
-        if getattr(config, "is_encoder_decoder", False):
-            family = Seq2SeqModel.family
+        family = family_of(config.to_dict())
     said = (*earlier, *warnings)
     return ModelSource(place, tokenizer, config, resolved, family, without, said)
 

@@ -2,9 +2,10 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from probe.corpus.dataset import expand_home, is_local, telling_parts
 from probe.errors import UsageError
@@ -51,6 +52,15 @@ class Location:
         """The GGUF file."""
         assert self.gguf is not None
         return Path(self.path) / self.gguf
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """The family of a model by its ``config.json``: causal, where that says nothing else."""
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    named = config.get("architectures") or ()
+    masked = any(str(name).endswith("ForMaskedLM") for name in named)
+    return "masked" if masked else "causal"
 
 
 def locate(path: str, revision: str | None = None) -> Location:

@@ -55,6 +55,11 @@ class ParallelProtocol(WholeDocumentsProtocol):
     or data.alignment_column"""
 
     @classmethod
+    def starting(cls, length: int) -> Mapping[str, Any]:
+        """A name for the column of the source."""
+        return {"data": {"source_column": "source"}}
+
+    @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:
         """Of what a distance is counted from."""
         known = "given with the data"

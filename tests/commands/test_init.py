@@ -24,6 +24,7 @@ from probe.protocols import registry
 from probe.protocols.sweep import SweepProtocol
 
 KINDS = registry.kinds(registry.is_builtin)
+CAUSAL = tuple(kind for kind in KINDS if registry.facts(kind).family == "causal")
 POSITIONS = 300
 
 
@@ -55,7 +56,7 @@ def write_data(folder: Path, tokens: int) -> Path:
     return folder / "rows.jsonl"
 
 
-@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("kind", [None, *CAUSAL])
 def test_what_is_written_can_be_planned(kind: str | None, model: Path, tmp_path: Path) -> None:
     """Windows fit the model's positions; every protocol has what it needs."""
     chosen = ("--protocol", kind) if kind else ()
@@ -297,3 +298,15 @@ def test_a_protocol_without_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == "--model 'gpt2' --data 'stdlib' has 1 mistake(s):"
     assert line == "  protocol.width: is missing"
     assert not Path("probe.yaml").exists()
+
+
+def test_a_masked_model_gets_its_protocol(model: Path, tmp_path: Path) -> None:
+    """The protocol is the first for the family that config.json tells; others are refused."""
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    config["architectures"] = ["BertForMaskedLM"]
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    data = write_data(tmp_path, 3 * POSITIONS)
+    written = yaml.safe_load(configuration(str(model), str(data)))
+    assert written["protocol"] == {"kind": "pll"}
+    told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "sweep"), 2)
+    assert "is a masked one; allowed: pll" in told
