@@ -57,6 +57,14 @@ def test_dry_run_sends_nothing(hub: Hub, run: Path) -> None:
     assert not list(run.glob("README.md")), "the folder is not written to"
 
 
+def test_what_is_not_finished_is_said(hub: Hub) -> None:
+    """Whoever shares a part of a run hears it before anything is sent."""
+    found = probe("push", RUNS / "unfinished", ADDRESS, "--dry-run")
+    assert found.exit_code == 0
+    assert "note: run 'unfinished' is unfinished: this is what has been scored" in found.stderr
+    assert hub.asked == []
+
+
 def test_what_is_sent(hub: Hub, run: Path) -> None:
     """The files that the dry run names, private; rows as they are, and no word of the text."""
     named = good(probe("push", run, ADDRESS, "--dry-run")).partition("Left out")[0].splitlines()[1:]
@@ -112,6 +120,8 @@ def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "hf://models/me/run",
         "hf://me/run/x",
         "hf://a b/c",
+        "hf://datasets/../run",
+        "hf://datasets/me/-run-",
     ],
 )
 def test_addresses(address: str, run: Path) -> None:
