@@ -100,7 +100,10 @@ def _share_settings(settings: dict[str, Any]) -> None:
     if isinstance(data, dict):
         data["path"] = last_part(str(data.get("path")))
         data["data_files"] = _each(data.get("data_files"))
-        data["options"] = dict.fromkeys(data.get("options") or {}, LEFT_OUT)
+        options = data.get("options") or {}
+        data["options"] = (
+            dict.fromkeys(options, LEFT_OUT) if isinstance(options, dict) else LEFT_OUT
+        )
     for name in ("perturbations", "protocols"):
         if isinstance(settings.get(name), list):
             settings[name] = _each(settings[name])

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     HTTPError,
     OfflineModeIsEnabled,
 )
+from huggingface_hub.utils._validators import validate_repo_id
 
 from probe.analysis.open_run import OpenRun
 from probe.cards.card import make_card
@@ -151,11 +153,14 @@ def repository_of(address: str) -> str:
     Raises:
         UsageError: If it is something else.
     """
-    if (found := _ADDRESS.fullmatch(address)) is None:
-        raise UsageError(
-            f"{shown(address)} is no address of a data set; allowed: hf://datasets/<user>/<name>"
-        )
-    return found[1]
+    found = _ADDRESS.fullmatch(address)
+    with suppress(HFValidationError):
+        if found is not None:
+            validate_repo_id(found[1])
+            return found[1]
+    raise UsageError(
+        f"{shown(address)} is no address of a data set; allowed: hf://datasets/<user>/<name>"
+    )
 
 
 def upload(whole: Contents, repository: str, *, public: bool = False, api: HfApi) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from probe.commands._visible import say
+from probe.commands._visible import note, say
 from probe.commands.options import FOLDERS, command_lines
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def command(
     with open_run(run, write=False) as opened:
         whole = contents(opened, repository, with_text=with_text, licence=licence)
         _tell(whole, opened.model, opened.data)
+        for line in opened.warnings:
+            note(line)
     kind = "public" if public else "private"
     if dry_run:
         say(f"\nDry run: nothing was sent to {repository} ({kind}).")

@@ -116,7 +116,7 @@ def to_document(
     if record.source is None:
         return document
     is_text = isinstance(record.source, str)
-    given = {"text": record.source} if is_text else {"ids": record.source}
+    given: dict[str, Any] = {"text" if is_text else "ids": record.source}
     size = source_vocabulary_size or vocabulary_size
     source = to_document(Record(record.id, **given), tokenizer=tokenizer, vocabulary_size=size)
     places, column = None, record.alignment_column

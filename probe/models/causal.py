@@ -60,12 +60,13 @@ def snapshot(cache: Cache) -> Cache:
     Returns:
         A cache of the same class, equal in content.
     """
-    twin = copy.copy(cache)
     if isinstance(cache, EncoderDecoderCache):
-        twin.self_attention_cache = snapshot(cache.self_attention_cache)
-        twin.cross_attention_cache = snapshot(cache.cross_attention_cache)
-        twin.is_updated = dict(cache.is_updated)
-        return twin
+        both = copy.copy(cache)
+        both.self_attention_cache = snapshot(cache.self_attention_cache)
+        both.cross_attention_cache = snapshot(cache.cross_attention_cache)
+        both.is_updated = dict(cache.is_updated)
+        return both
+    twin = copy.copy(cache)
     twin.layers = [_copy_layer(layer) for layer in cache.layers]
     return twin
 

@@ -152,5 +152,6 @@ class Seq2SeqModel(Scorer):
         states, mask = self._read
         times = rows // len(states)
         # In float32 for a while (Scorer.float32) the source is what it was.
-        states = states.to(self.model.get_input_embeddings().weight.dtype)
+        embeddings: Any = self.model.get_input_embeddings()
+        states = states.to(embeddings.weight.dtype)
         return states.repeat(times, 1, 1), mask.repeat(times, 1)

@@ -323,7 +323,8 @@ def _data(experiment: Experiment) -> dict[str, Any]:
 def _hash(document: Document) -> str:
     """Of its tokens, and of those of its source and where they belong."""
     digest = hashlib.sha256(document.ids.astype("<i8").data)
-    for values in (document.source and document.source.ids, document.places):
+    source = None if document.source is None else document.source.ids
+    for values in (source, document.places):
         if values is not None:
             digest.update(values.astype("<i8").data)
     return digest.hexdigest()

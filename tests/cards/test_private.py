@@ -59,6 +59,12 @@ def test_nothing_of_the_user_stays() -> None:
     assert found["data"]["documents"] == [{"id": "x.txt"}]
 
 
+def test_options_of_another_tool() -> None:
+    """Whatever stands there, nothing of it stays."""
+    found = shareable({"config": {"data": {"path": "x", "options": ["hf_secret"]}}})
+    assert found["config"]["data"]["options"] == LEFT_OUT
+
+
 def test_columns_go_with_the_text() -> None:
     """Group and metadata stay where the text goes; paths do not."""
     found = shareable(RECORD, with_text=True)

@@ -41,6 +41,10 @@ def test_formats() -> None:
     (entry,) = yaml.safe_load(good(probe("card", EXAMPLE, "--format", "eval-results", *named)))
     assert entry["dataset"] == {"id": "org/data", "task_id": "reach"}
     assert entry["value"] == 640
+    odd = "\x1b[31m\u202e\x7f Größe: 'a'\t#"  # the terminal gets none of it, and YAML all
+    said = good(probe("card", EXAMPLE, "--format", "eval-results", *named[:3], odd))
+    assert said.replace("\n", "").isprintable()
+    assert yaml.safe_load(said)[0]["dataset"]["task_id"] == odd
 
 
 @pytest.mark.parametrize(

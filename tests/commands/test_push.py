@@ -67,6 +67,14 @@ def test_files_that_are_alike_have_one_line(hub: Hub, run: Path) -> None:
     assert "scores/ (200 files)  cannot be read, or stands in another part" in said
 
 
+def test_what_is_not_finished_is_said(hub: Hub) -> None:
+    """Whoever shares a part of a run hears it before anything is sent."""
+    found = probe("push", RUNS / "unfinished", ADDRESS, "--dry-run")
+    assert found.exit_code == 0
+    assert "note: run 'unfinished' is unfinished: this is what has been scored" in found.stderr
+    assert hub.asked == []
+
+
 def test_what_is_sent(hub: Hub, run: Path) -> None:
     """The files that the dry run names, private; rows as they are, and no word of the text."""
     named = good(probe("push", run, ADDRESS, "--dry-run")).partition("Left out")[0].splitlines()[1:]
@@ -122,6 +130,8 @@ def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "hf://models/me/run",
         "hf://me/run/x",
         "hf://a b/c",
+        "hf://datasets/../run",
+        "hf://datasets/me/-run-",
     ],
 )
 def test_addresses(address: str, run: Path) -> None:
