@@ -60,12 +60,13 @@ def snapshot(cache: Cache) -> Cache:
     Returns:
         A cache of the same class, equal in content.
     """
-    twin = copy.copy(cache)
     if isinstance(cache, EncoderDecoderCache):
-        twin.self_attention_cache = snapshot(cache.self_attention_cache)
-        twin.cross_attention_cache = snapshot(cache.cross_attention_cache)
-        twin.is_updated = dict(cache.is_updated)
-        return twin
+        pair = copy.copy(cache)
+        pair.self_attention_cache = snapshot(cache.self_attention_cache)
+        pair.cross_attention_cache = snapshot(cache.cross_attention_cache)
+        pair.is_updated = dict(cache.is_updated)
+        return pair
+    twin = copy.copy(cache)
     twin.layers = [_copy_layer(layer) for layer in cache.layers]
     return twin
 

@@ -425,4 +425,5 @@ class _ByAttention:
         # The row before a target predicts it; special tokens of the source have no place.
         rows = weights[len(lead) - 1 : -1, before : before + size].astype(np.float64)
         means = rows @ np.arange(size) / np.maximum(rows.sum(axis=1), 1e-30)
-        return np.clip(np.rint(means), 0, size - 1).astype(np.int64)
+        places: NDArray[np.int64] = np.clip(np.rint(means), 0, size - 1).astype(np.int64)
+        return places

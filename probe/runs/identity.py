@@ -316,9 +316,10 @@ def _data(experiment: Experiment) -> dict[str, Any]:
 def _hash(document: Document) -> str:
     """Of its tokens, and of those of its source and where they belong."""
     digest = hashlib.sha256(document.ids.astype("<i8").data)
-    for values in (document.source and document.source.ids, document.places):
-        if values is not None:
-            digest.update(values.astype("<i8").data)
+    if document.source is not None:
+        digest.update(document.source.ids.astype("<i8").data)
+    if document.places is not None:
+        digest.update(document.places.astype("<i8").data)
     return digest.hexdigest()
 
 
