@@ -115,12 +115,16 @@ def to_document(
     document = Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
     if record.source is None:
         return document
-    is_text = isinstance(record.source, str)
-    given: dict[str, Any] = {"text" if is_text else "ids": record.source}
+    read = Record(record.id)
+    if isinstance(record.source, str):
+        read = replace(read, text=record.source)
+    else:
+        read = replace(read, ids=record.source)
     size = source_vocabulary_size or vocabulary_size
-    source = to_document(Record(record.id, **given), tokenizer=tokenizer, vocabulary_size=size)
+    source = to_document(read, tokenizer=tokenizer, vocabulary_size=size)
     places, column = None, record.alignment_column
     if column is not None:
+        is_text = read.text is not None
         places = read_places(record.alignment, document, source, is_text=is_text, column=column)
     return replace(document, source=source, places=places)
 

@@ -61,11 +61,11 @@ def snapshot(cache: Cache) -> Cache:
         A cache of the same class, equal in content.
     """
     if isinstance(cache, EncoderDecoderCache):
-        both = copy.copy(cache)
-        both.self_attention_cache = snapshot(cache.self_attention_cache)
-        both.cross_attention_cache = snapshot(cache.cross_attention_cache)
-        both.is_updated = dict(cache.is_updated)
-        return both
+        pair = copy.copy(cache)
+        own, source = snapshot(cache.self_attention_cache), snapshot(cache.cross_attention_cache)
+        vars(pair).update(self_attention_cache=own, cross_attention_cache=source)
+        pair.is_updated = dict(cache.is_updated)
+        return pair
     twin = copy.copy(cache)
     twin.layers = [_copy_layer(layer) for layer in cache.layers]
     return twin

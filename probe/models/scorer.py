@@ -108,6 +108,17 @@ class Scorer(ABC):
         """
         yield
 
+    def cross_attention(self, ids: torch.Tensor) -> torch.Tensor:
+        """How each token attends to the source that is read; only decoders of a source know.
+
+        Args:
+            ids: Token ids, shape ``(1, n)``, int64.
+
+        Returns:
+            Weights, shape ``(n, source)``, float32; the mean of all layers and heads.
+        """
+        raise NotImplementedError(f"{self.family} models read no source")
+
     def _find_body(self) -> tuple[nn.Module, Any]:
         """The body, and what it gives for a few tokens."""
         return _find_body(self.model, self.family)

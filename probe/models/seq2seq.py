@@ -152,6 +152,7 @@ class Seq2SeqModel(Scorer):
         states, mask = self._read
         times = rows // len(states)
         # In float32 for a while (Scorer.float32) the source is what it was.
-        embeddings: Any = self.model.get_input_embeddings()
-        states = states.to(embeddings.weight.dtype)
+        weight = self.model.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        states = states.to(weight.dtype)
         return states.repeat(times, 1, 1), mask.repeat(times, 1)

@@ -412,7 +412,7 @@ class _ByAttention:
         model: An encoder–decoder.
     """
 
-    def __init__(self, plan: ParallelPlan, model: Any) -> None:
+    def __init__(self, plan: ParallelPlan, model: "Scorer") -> None:
         self.plan, self.model = plan, model
 
     def __call__(self, document: Document) -> NDArray[np.int64]:
@@ -430,4 +430,5 @@ class _ByAttention:
         # The row before a target predicts it; special tokens of the source have no place.
         rows = weights[len(lead) - 1 : -1, before : before + size].astype(np.float64)
         means = rows @ np.arange(size) / np.maximum(rows.sum(axis=1), 1e-30)
-        return np.asarray(np.clip(np.rint(means), 0, size - 1), dtype=np.int64)
+        places: NDArray[np.int64] = np.clip(np.rint(means), 0, size - 1).astype(np.int64)
+        return places

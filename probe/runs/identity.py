@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +132,6 @@ def _changes(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     if isinstance(was, dict) and isinstance(value, dict) and key in _NESTED:
         keys = dict.fromkeys([*was, *value])
         return [f"{key}.{line}" for inner in keys for line in _changes(inner, was, value)]
-    if isinstance(was, str) and isinstance(value, str):
-        both = zip(was, value, strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
-        start = max(was.rfind("/", 0, shared) + 1, shared - SHORT // 2)
-        if max(len(was), len(value)) > SHORT and start > 0:  # or what differs would be cut off
-            was, value = f"…{was[start:]}", f"…{value[start:]}"
     return [f"{key} was {shown(was, SHORT)}, is {shown(value, SHORT)}"]
 
 
@@ -323,10 +316,10 @@ def _data(experiment: Experiment) -> dict[str, Any]:
 def _hash(document: Document) -> str:
     """Of its tokens, and of those of its source and where they belong."""
     digest = hashlib.sha256(document.ids.astype("<i8").data)
-    source = None if document.source is None else document.source.ids
-    for values in (source, document.places):
-        if values is not None:
-            digest.update(values.astype("<i8").data)
+    if document.source is not None:
+        digest.update(document.source.ids.astype("<i8").data)
+    if document.places is not None:
+        digest.update(document.places.astype("<i8").data)
     return digest.hexdigest()
 
 
