@@ -184,7 +184,7 @@ def known_positions(location: "Location") -> int | None:
     """Positions of a model whose ``config.json`` is on this machine, ``None`` of another."""
     from probe.models.location import POSITIONS
 
-    if location.gguf is not None:
+    if location.sources:
         return None
     file: Any = Path(location.path) / "config.json"
     config: Any = None
