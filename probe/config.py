@@ -46,7 +46,7 @@ class ModelConfig(Part):
     """Which model, and how it is loaded."""
 
     path: str
-    """hub name, folder, GGUF file, or package://<package>/<file>.gguf"""
+    """hub name, folder, GGUF file, or package://<package>/<model> of an installed package"""
     label: Label | None = None
     """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None

@@ -269,6 +269,8 @@ def _about_length(length: int, positions: int | None, sizes: Sequence[int]) -> s
 
 def config_file(location: "Location") -> Path | None:
     """The ``config.json`` of a model that is on this machine, ``None`` of another."""
+    if location.sources:
+        return None
     file: Any = Path(location.path) / "config.json"
     with suppress(OSError, ValueError):  # a name that is none of the hub's
         if not file.is_file():
@@ -286,10 +288,9 @@ def weight_bytes(location: "Location", file: Path | None) -> int:
         location: The model.
         file: Its ``config.json``, where there is one.
     """
-    if location.gguf is not None:
-        return 4 * location.file.stat().st_size  # of four bits or more
-    files = [] if file is None else [*file.parent.glob("*.safetensors")]
-    return sum(each.stat().st_size for each in files)
+    held = [] if file is None else [*file.parent.glob("*.safetensors")]
+    size = sum(each.stat().st_size for each in location.sources or held)
+    return 4 * size if location.gguf else size  # a GGUF file has four bits a parameter, or more
 
 
 def read_config(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class ModelSource:
         location: Where it is.
         tokenizer: Its tokenizer, ``None`` where it has none.
         config: Its transformers configuration.
-        revision: Resolved commit of a hub model, hash of a GGUF file, fingerprint of a folder.
+        revision: Resolved commit of a hub model, hash of converted files, fingerprint of a folder.
         family: A key of ``FAMILIES``.
         without: Why there is no tokenizer, empty where there is one.
         warnings: What transformers warned of while reading them, a line each.
@@ -158,7 +158,7 @@ class ModelSource:
     def _added(self, *, target: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.tokenizer is None:
             return (), ()
-        text = {"text_target" if target else "text": "a"}
+        text = {"text_target" if target else "text": "aC"}  # carbon, to some
         whole, plain = (
             list(self.tokenizer(**text, add_special_tokens=special)["input_ids"])
             for special in (True, False)
@@ -193,9 +193,9 @@ def open_source(
     folder = location.path
     resolved, without = None, ""
     earlier: list[str] = []
-    if location.gguf is not None:
+    if location.sources:
         folder = str(_converted(location))
-        resolved = _digest(location.file)
+        resolved = _digest(location.sources)
         if (file := Path(folder) / _WARNINGS).is_file():
             earlier = json.loads(file.read_text(encoding="utf-8"))
     with _warned() as warnings:
@@ -367,16 +367,19 @@ def cache_folder() -> Path:
 
 
 def _converted(location: Location) -> Path:
-    """The folder with a GGUF file's weights as transformers keeps them, made once."""
-    key = f"{_digest(location.file)[:16]}-transformers-{transformers.__version__}-complete"
+    """The folder with a model as transformers keeps it, made once of files in another form."""
+    key = f"{_digest(location.sources)[:16]}-transformers-{transformers.__version__}-complete"
     folder = cache_folder() / key
     if (folder / "config.json").is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
     try:
-        with _one_line_errors(str(location.file)):
-            _convert(location, scratch)
+        with _one_line_errors(str(location.sources[0])):
+            if location.recipe is None:
+                _convert(location, scratch)
+            else:
+                location.recipe.convert(location.sources[0].parent, scratch)
         scratch.rename(folder)
     except OSError:
         if not (folder / "config.json").is_file():  # another process may have been first
@@ -399,7 +402,7 @@ def _convert(location: Location, folder: Path) -> None:
     with _warned() as warnings:
         model, unexpected = _weights(
             location.path,
-            named=str(location.file),
+            named=str(location.sources[0]),
             gguf_file=location.gguf,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.float32,
@@ -422,7 +425,7 @@ def _unused_tensors(location: Location, model: Any) -> list[str]:
 
     processor = converter.TensorProcessor()
     known = converter.get_gguf_hf_weights_map(model, processor)
-    names = (tensor.name for tensor in GGUFReader(location.file).tensors)
+    names = (tensor.name for tensor in GGUFReader(location.sources[0]).tensors)
     return sorted(name for name in names if name not in known and name not in _COMPUTED)
 
 
@@ -442,9 +445,12 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
+    return digest.hexdigest()
 
 
 @contextmanager

