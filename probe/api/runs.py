@@ -160,7 +160,7 @@ def run(
 
     from probe.api.score import no_bars
     from probe.config import Config, check, load
-    from probe.models.causal import CausalModel
+    from probe.models.load import FAMILIES
     from probe.runs import run as scoring
 
     if not isinstance(config, Config):
@@ -175,9 +175,10 @@ def run(
             if progress:
                 bar.write(f"note: {printable(line)}", file=sys.stderr)
 
-        causal = None if model is None else CausalModel(model)
+        _, scorer = FAMILIES[config.protocol.family]
+        loaded = None if model is None else scorer(model)
         with no_bars():
-            folder = scoring.run(config, Path(results), model=causal, listen=listen, say=say)
+            folder = scoring.run(config, Path(results), model=loaded, listen=listen, say=say)
     return open(folder)
 
 

@@ -227,6 +227,11 @@ def _source(
         )
     if isinstance(model, str | Path):
         source = open_source(str(model))
+        if source.family != CausalModel.family:
+            raise UsageError(
+                f"model is {shown(str(model))}, a {source.family} language model; allowed: a "
+                "causal one, or probe.run with a protocol for it"
+            )
         return (source if tokenizer is None else replace(source, tokenizer=tokenizer)), None
     causal = CausalModel(model)
     for name, value in (("dtype", dtype), ("device", device)):

@@ -273,6 +273,8 @@ def _refuse_other(model: object, family: str, *, has_encoder: bool) -> None:
     if getattr(model.config, "is_encoder_decoder", False) and not has_encoder:
         # Some forward a text without one for the decoder: the encoder then sees all that follows.
         raise UsageError(f"model is {name}, an encoder and a decoder; allowed: {allowed}")
+    if family == "causal" and name.endswith("ForMaskedLM"):
+        raise UsageError(f"model is {name}, a masked language model; allowed: {allowed}")
     if getattr(model.config.get_text_config(), "vocab_size", None) is None:
         raise UsageError(f"model is {name}, which reads no text; allowed: {allowed}")
     if model.training:

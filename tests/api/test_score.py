@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from models import BOS, plain_logp, random_ids, tiny, tiny_report
+from models import BOS, plain_logp, random_ids, tiny, tiny_masked, tiny_report
 from tiny_run import (  # noqa: F401 (fixtures)
     character_tokenizer,
     model_folders,
@@ -283,3 +283,13 @@ def test_what_limits_the_numbers_is_a_warning(monkeypatch, outcome, warned):
         frame = score()
     assert [str(one.message) for one in caught] == warned
     np.testing.assert_allclose(frame["nll"], plain["nll"], atol=2e-5)
+
+
+def test_a_masked_model_is_refused(tmp_path: Path) -> None:
+    """Its tokens see what follows: its losses would be of another kind. By name and loaded."""
+    model = tiny_masked("bert")
+    model.save_pretrained(tmp_path / "bert")
+    with pytest.raises(UsageError, match="a masked language model; allowed: a causal one"):
+        probe.score(random_ids(40), model=tmp_path / "bert")
+    with pytest.raises(UsageError, match="BertForMaskedLM, a masked language model; allowed"):
+        probe.score(random_ids(40), model=model)

@@ -31,6 +31,7 @@ from torch import nn
 from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
+import probe
 from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import UsageError
@@ -351,6 +352,13 @@ def test_a_causal_model_has_no_sides(base: dict[str, Any], tmp_path: Path) -> No
         score(base, tmp_path, protocol={"kind": "pll"})
     with pytest.raises(UsageError, match=r"protocol.side: unknown key"):
         score(base, tmp_path, protocol__side="left")
+
+
+def test_from_python_with_a_loaded_model(content: dict[str, Any], tmp_path: Path) -> None:
+    """``probe.run`` takes a model of the family that the protocol measures."""
+    content |= {"conditions": ["truncate"]}
+    opened = probe.run(content, results=tmp_path / "a", model=tiny_masked("bert"), progress=False)
+    assert opened.scores.nll.tolist() == scores(score(content, tmp_path / "b")).nll.tolist()
 
 
 def test_words_need_text(content: dict[str, Any], tmp_path: Path) -> None:
