@@ -358,7 +358,7 @@ def test_from_python_with_a_loaded_model(content: dict[str, Any], tmp_path: Path
     """``probe.run`` takes a model of the family that the protocol measures."""
     content |= {"conditions": ["truncate"]}
     opened = probe.run(content, results=tmp_path / "a", model=tiny_masked("bert"), progress=False)
-    assert opened.scores.nll.tolist() == scores(score(content, tmp_path / "b")).nll.tolist()
+    assert sorted(opened.scores.nll) == sorted(scores(score(content, tmp_path / "b")).nll)
 
 
 def test_words_need_text(content: dict[str, Any], tmp_path: Path) -> None:
