@@ -61,11 +61,11 @@ def snapshot(cache: Cache) -> Cache:
         A cache of the same class, equal in content.
     """
     if isinstance(cache, EncoderDecoderCache):
-        pair = copy.copy(cache)
+        pair: Any = copy.copy(cache)
         pair.self_attention_cache = snapshot(cache.self_attention_cache)
         pair.cross_attention_cache = snapshot(cache.cross_attention_cache)
         pair.is_updated = dict(cache.is_updated)
-        return pair
+        return pair  # type: ignore[no-any-return]
     twin = copy.copy(cache)
     twin.layers = [_copy_layer(layer) for layer in cache.layers]
     return twin
