@@ -176,7 +176,7 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(_spans(side))
         connection.execute(
             f"""CREATE VIEW {side}_bytes AS
-            SELECT r.* REPLACE (t.byte_from - f.byte_from AS distance, t.bytes AS weight)
+            SELECT r.* REPLACE ({_BYTES} AS distance, t.bytes AS weight)
             FROM {side}_tokens r
             JOIN {side}_places_bytes t USING (place, position)
             JOIN {side}_boundaries f USING (place, boundary)"""
@@ -297,19 +297,25 @@ def _vocabulary(connection: duckdb.DuckDBPyConnection, side: str) -> Mapping[int
     return known
 
 
+_BYTES = """CASE WHEN f.byte_from > t.byte_from THEN f.byte_from - t.byte_from - t.bytes
+            ELSE t.byte_from - f.byte_from END"""
+"""SQL for the bytes between a target *t* and its boundary *f*, which may lie behind it."""
+
+
 def _spans(side: str) -> str:
     """SQL of ``a_spans``, and of ``a_boundaries`` (where in the text each boundary lies)."""
     return f"""
         CREATE TABLE {side}_lasts AS
         SELECT place, document, condition, boundary, boundary - start AS far,
-            max(position) FILTER (NOT grey) AS last
+            arg_max(position, distance) FILTER (NOT grey) AS last,
+            max(distance) FILTER (NOT grey) AS reach
         FROM {side}_compared WHERE boundary >= 0 GROUP BY ALL;
         CREATE TABLE {side}_boundaries AS
         SELECT DISTINCT l.place, l.boundary, t.byte_from FROM {side}_lasts l
         JOIN {side}_places_bytes t ON l.place = t.place AND l.boundary = t.position;
         CREATE TABLE {side}_spans AS
-        SELECT l.place, l.document, l.condition, l.boundary, l.far, l.last - l.boundary AS reach,
-            t.byte_from - f.byte_from AS bytes_reach
+        SELECT l.place, l.document, l.condition, l.boundary, l.far, l.reach,
+            {_BYTES} AS bytes_reach
         FROM {side}_lasts l
         LEFT JOIN {side}_places_bytes t ON l.place = t.place AND l.last = t.position
         LEFT JOIN {side}_boundaries f ON l.place = f.place AND l.boundary = f.boundary"""
