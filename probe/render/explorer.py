@@ -234,8 +234,11 @@ def _window(run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | No
     """A window, with its losses for the script."""
     document, number = str(chosen["document"]), int(chosen["window"])
     rows = run.connection.execute(
-        """SELECT condition, far, far + distance AS offset, distance, nll, nll_intact
-        FROM usable WHERE document = ? AND "window" = ? ORDER BY ALL""",
+        # Far text may lie elsewhere than right before the distance: behind a target, in a source.
+        """SELECT condition, "offset" - distance AS far, "offset", distance, nll, nll_intact
+        FROM (SELECT u.*, u.position - w.start AS "offset" FROM usable u
+            JOIN windows w ON u.document = w.document AND u."window" = w."window")
+        WHERE document = ? AND "window" = ? ORDER BY ALL""",
         [document, number],
     ).df()
     rows = without_noise(rows)

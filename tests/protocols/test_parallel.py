@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from models import SEQ2SEQ, tiny_seq2seq
 from numpy.typing import NDArray
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -26,13 +27,17 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from probe.analysis.open_run import open_run
+from probe.commands.main import group
 from probe.config import check
 from probe.engine.branch import Branch, Source
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import check as check_techniques
 from probe.engine.walk import Techniques
 from probe.errors import ProbeError, UsageError
+from probe.findings.contrasts import pairs as pairs_of
 from probe.models.seq2seq import Seq2SeqModel
+from probe.perturbations.steps import part_of
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs
 
@@ -445,3 +450,25 @@ def test_an_alignment_must_fit_the_words(content: dict[str, Any], tmp_path: Path
     """One line names the column, the document and the number of words."""
     with pytest.raises(UsageError, match=r"data.alignment_column: 'source' of document .* words"):
         score(content, tmp_path, data__alignment_column="source", protocol__alignment="column")
+
+
+def test_both_curves_stand_on_one_page(content: dict[str, Any], tmp_path: Path) -> None:
+    """Answers and contrasts by the text that is changed; the caveat says what places rest on."""
+    folder = score(
+        content,
+        tmp_path,
+        conditions=["truncate", "replace(source='document')"],
+        protocol__targets=2,
+    )
+    printed = CliRunner().invoke(group, ["report", str(folder)])
+    assert printed.exit_code == 0, printed.output
+    with open_run(folder) as run:
+        conditions = {context.condition for context in run.contexts}
+        assert run.main_condition == "truncate(of='source')"
+        pairs, _ = pairs_of(run.conditions)
+    assert {part_of(condition) for condition in conditions} == {"source", "target"}
+    assert all(part_of(one) == part_of(other) for one, other in pairs if other != "intact")
+    assert len(pairs) == 4
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "truncate(of=&#x27;source&#x27;)" in page or "truncate(of='source')" in page
+    assert "estimated: the mean place of the model's cross attention" in printed.output
