@@ -208,6 +208,10 @@ def delta_by_document(run: OpenRun, condition: str) -> pd.DataFrame:
     return _means(run, condition, "document").rename(columns={"row": "document"})
 
 
+_PLACE = "position - boundary + far"
+"""SQL for a target's index in its window: far text may lie behind it, or in a source."""
+
+
 def delta_by_position(run: OpenRun, condition: str, *, rows: int = STRETCHES) -> pd.DataFrame:
     """Mean delta by position in the window and distance: whether delta depends on the place alone.
 
@@ -230,13 +234,13 @@ def delta_by_position(run: OpenRun, condition: str, *, rows: int = STRETCHES) ->
     if rows < 1:
         raise UsageError(f"rows is {rows}: at least 1 stretch of positions is needed")
     (first, last) = run.connection.execute(
-        """SELECT min(far + distance), max(far + distance) FROM targets
+        f"""SELECT min({_PLACE}), max({_PLACE}) FROM targets
         WHERE condition = $condition AND NOT grey""",
         {"condition": condition},
     ).fetchall()[0]
     first, behind = (0, 1) if first is None else (int(first), int(last) + 1)
     size = max(1, -(-(behind - first) // rows))
-    frame = _means(run, condition, f"(far + distance - {first:d}) // {size:d}")
+    frame = _means(run, condition, f"({_PLACE} - {first:d}) // {size:d}")
     starts = first + size * frame.pop("row").to_numpy(dtype=np.int64)
     frame.insert(0, "position_from", starts)
     frame.insert(1, "position_to", np.minimum(starts + size, behind))

@@ -36,6 +36,7 @@ from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import UsageError
 from probe.findings.compare.pair import connect_pair, create_rows, pairing
+from probe.findings.documents import delta_by_position
 from probe.models.masked import MaskedModel
 from probe.runs.run import run
 
@@ -386,3 +387,15 @@ def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) 
     assert len(rows) == 8 * 4 * len(DISTANCES)
     assert all(tokens == in_bytes for tokens, in_bytes in rows)
     assert reach == (max(DISTANCES),) * 2
+
+
+def test_places_of_targets_whose_far_text_lies_behind(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """Delta by position is where targets stand, wherever their far text does."""
+    folder = score(content, tmp_path, protocol__side="right", conditions=["truncate"])
+    with open_run(folder, write=False) as run:
+        table = delta_by_position(run, "truncate", rows=1)
+    places = [at for _, at, _ in of_condition(folder, "truncate")]
+    (first,), (behind,) = set(table.position_from), set(table.position_to)
+    assert (first, behind) == (min(places), max(places) + 1)
