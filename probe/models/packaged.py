@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
 
 from probe.errors import ProbeError
 
@@ -75,8 +77,6 @@ def _reactions(source: Path, folder: Path) -> None:
     Source: Schwaller et al. 2021, Extraction of organic chemistry grammar.
     """
     import torch
-    from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
-    from tokenizers.models import WordLevel
     from transformers import AlbertConfig, AlbertForMaskedLM, PreTrainedTokenizerFast
 
     vocabulary = (source / "vocab.txt").read_text(encoding="utf-8").splitlines()
