@@ -24,6 +24,9 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as TEXT_TO_TEXT,
+)
 
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
@@ -32,7 +35,7 @@ from probe.models.location import POSITIONS, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, unused_positions
 from probe.models.seq2seq import Seq2SeqModel
-from probe.text import MOST, one_line, printable
+from probe.text import MOST, one_line, printable, shown
 
 FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
     family.family: (loader, family)
@@ -244,6 +247,12 @@ def load_model(
     """
     place = resolve_device(device)
     loader, scorer = FAMILIES[source.family]
+    kind = source.config.model_type
+    if source.family == Seq2SeqModel.family and kind not in TEXT_TO_TEXT:
+        raise UsageError(
+            f"model {shown(source.location.name)} is {shown(kind)}, an encoder–decoder that reads "
+            "no text; allowed: one of AutoModelForSeq2SeqLM"
+        )
     with _warned() as warnings:
         model, unexpected = _weights(
             source.location.path,

@@ -20,7 +20,13 @@ from tiny_run import (  # noqa: F401 (fixtures)
     no_network,
     text_folder,
 )
-from transformers import AutoModelForCausalLM, RobertaConfig, XLNetConfig, XLNetLMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    RobertaConfig,
+    WhisperConfig,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
 from probe.commands.main import group
 from probe.engine.selfcheck import check
@@ -281,3 +287,10 @@ def test_xlnet(tmp_path: Path) -> None:
     model = load_model(source, dtype="float32", device="cpu")
     with pytest.raises(ProbeError, match="sees what follows a token"):
         check(model, np.arange(64)).refuse_acausal(model)
+
+
+def test_an_encoder_of_sound_is_refused(tmp_path: Path) -> None:
+    """Before anything is loaded: it reads no text."""
+    WhisperConfig().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="is 'whisper', an encoder–decoder that reads no text"):
+        load_model(open_source(str(tmp_path)))
