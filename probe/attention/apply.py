@@ -127,8 +127,8 @@ def _layers_obeying(model: PreTrainedModel, hook: PatternHook, pattern: str) -> 
     except Exception as error:  # whatever a family does with a mask that it did not expect
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(f"pattern {shown(pattern)} cannot be put on {family}: {reason}") from error
-    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
-    missing = [str(layer) for layer in range(layers) if layer not in hook.layers.values()]
+    layers = hook.count
+    missing = [str(layer) for layer in range(layers) if layer not in hook.layers]
     if missing:
         which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
         raise UsageError(

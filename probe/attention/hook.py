@@ -50,7 +50,8 @@ class PatternHook:
         boundary: Index of the first near token, for patterns that tell far from near.
 
     Attributes:
-        layers: The number of each attention module that called it.
+        layers: The numbers of the layers that called it.
+        count: How many layers the model has.
         heads: Query heads of a layer, the most.
         cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
         symmetric: Whether the model lets queries see later keys, as encoders do; ``None`` before
@@ -62,7 +63,9 @@ class PatternHook:
 
     def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
         self.pattern, self.family, self.boundary = pattern, family, boundary
-        self.layers: dict[nn.Module, int] = {}
+        self.layers: set[int] = set()
+        self.count = 1
+        self._calls = 0
         self.heads = 0
         self.cached = (0, 0, 0)
         self.symmetric: bool | None = None
@@ -175,11 +178,17 @@ class PatternHook:
         return output.transpose(1, 2).contiguous(), None
 
     def _layer(self, module: nn.Module) -> int:
-        """The number of a module's layer, which it mostly knows; of the others the first is 0."""
-        if module not in self.layers:
-            number = getattr(module, "layer_idx", None)
-            self.layers[module] = number if isinstance(number, int) else len(self.layers)
-        return self.layers[module]
+        """The number of a module's layer, which it mostly knows.
+
+        Of the others the first to be called is 0; a module that is called for several layers, whose
+        weights they share (ALBERT), is each of them in turn.
+        """
+        number = getattr(module, "layer_idx", None)
+        if not isinstance(number, int):
+            number = self._calls % self.count
+            self._calls += 1
+        self.layers.add(number)
+        return number
 
     def _attend(
         self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
@@ -204,6 +213,7 @@ class PatternHook:
 def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
     """Have transformers call a hook for a model, and stop whatever happens meanwhile."""
     before = _attention_settings(model)
+    hook.count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
     hook.eager = model.config.get_text_config()._attn_implementation == "eager"
     # The register is one for the whole process: hooks on two models at once need two names.
     name = f"context_probe_{next(_NUMBERS)}"

@@ -1,5 +1,6 @@
 """`pll`: losses of masked targets, against a plain loop with one mask at a time."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -175,12 +176,14 @@ PATTERNS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"])
 @pytest.mark.parametrize("condition", PATTERNS)
 def test_patterns_equal_a_mask_of_ones_own(
-    content: dict[str, Any], condition: str, tmp_path: Path
+    content: dict[str, Any], masked: Mapping[str, Path], condition: str, family: str, tmp_path: Path
 ) -> None:
     """A pattern is what eager attention gives under a mask that a double loop fills."""
-    folder, model = score(content, tmp_path, conditions=[condition]), tiny_masked("bert")
+    change = {"model__path": str(masked[family]), "conditions": [condition]}
+    folder, model = score(content, tmp_path, **change), tiny_masked(family)
     model.set_attn_implementation("eager")
     (name,) = {one for one in scores(folder).condition if one != "intact"}
     for ids, at, row in of_condition(folder, name):
@@ -399,3 +402,17 @@ def test_places_of_targets_whose_far_text_lies_behind(
     places = [at for _, at, _ in of_condition(folder, "truncate")]
     (first,), (behind,) = set(table.position_from), set(table.position_to)
     assert (first, behind) == (min(places), max(places) + 1)
+
+
+def test_layers_of_shared_weights_are_told_apart(
+    content: dict[str, Any], masked: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """A pattern on some layers of an ALBERT is on those alone; on each of them it is on all."""
+    asked = [f"attend(heads(local(3), layers={numbers}))" for numbers in ([0], [1], [2], [0, 1, 2])]
+    conditions = [*asked, "attend(local(3))"]
+    change = {"model__path": str(masked["albert"]), "conditions": conditions}
+    frame = scores(score(content, tmp_path, **change)).query("condition != 'intact'")
+    losses = [part.nll.to_numpy() for _, part in frame.groupby("condition")]
+    equal = [np.allclose(a, b, atol=1e-5) for a, b in itertools.combinations(losses, 2)]
+    assert len(losses) == 5
+    assert sum(equal) == 1
