@@ -289,14 +289,14 @@ def _record_patterns(
 
 
 def check_model(
-    model: Scorer, experiment: Experiment, check: Callable[..., Report] = check
+    model: Scorer, experiment: Experiment, checker: Callable[..., Report] | None = None
 ) -> Report:
     """The self-check on the longest window of a run, as much of it as is ever forwarded at once.
 
     Args:
         model: The model.
         experiment: The run.
-        check: What checks the model and every technique on it.
+        checker: What checks the model and every technique on it, by default :func:`check`.
 
     Raises:
         ProbeError: If the model sees what follows a token.
@@ -315,7 +315,7 @@ def check_model(
     }
     document = experiment.documents[places[order[0]].document]
     with _reading(model, experiment.plan.source_of(document)):
-        report = check(model, ids, lower=lower, more=texts)
+        report = (checker or check)(model, ids, lower=lower, more=texts)
         report.refuse_acausal(model)
         refuse_ignored_positions(model, ids, kept)
     support = check_support(model.model, patterns[0]) if patterns else None

@@ -260,5 +260,5 @@ def test_no_body() -> None:
             return self.linear(torch.zeros(*input_ids.shape, 2))
 
     with pytest.raises(ProbeError, match="Bare is no causal language model") as caught:
-        CausalModel(Bare())
+        CausalModel(Bare().eval())
     assert "\n" not in str(caught.value)
