@@ -328,9 +328,11 @@ def first_token_of(config: Config, source: ModelSource) -> FirstToken:
     if mode == "published":
         prepended = source.prepended
         if len(prepended) > 1:
+            allowed = "keep, none" if source.family == "causal" else "none"
             raise UsageError(
-                f"first_token is 'published': the tokenizer puts {len(prepended)} tokens in front "
-                f"of a text, {list(prepended)}; allowed with such a tokenizer: keep, none"
+                f"first_token is {config.first_token!r}: the tokenizer puts {len(prepended)} "
+                f"tokens in front of a text, {list(prepended)}; allowed with such a tokenizer: "
+                f"{allowed}"
             )
         bos = prepended[0] if prepended else None
     if bos is not None and bos >= size and mode != "none":

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,25 @@ def test_what_does_not_fit_is_one_line(
     """Protocols of another family, distances, targets and windows that do not fit."""
     with pytest.raises(UsageError, match=re.escape(message)):
         score(content, tmp_path, **changes)
+
+
+def test_several_tokens_in_front_are_refused(
+    content: dict[str, Any], masked: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """The line names the first_token that was asked for, and one that is allowed then."""
+    folder = tmp_path / "several"
+    shutil.copytree(masked["bert"], folder)
+    tokenizer = masked_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] [PAD] $A [SEP]",
+        special_tokens=[("[CLS]", CLS), ("[PAD]", PAD), ("[SEP]", SEP)],
+    )
+    tokenizer.save_pretrained(folder)
+    line = r"first_token is 'keep': the tokenizer puts 2 tokens .*: none$"
+    with pytest.raises(UsageError, match=line):
+        score(content, tmp_path, model__path=str(folder))
+    few = {"conditions": ["truncate"], "data__max_documents": 1}
+    score(content, tmp_path, model__path=str(folder), first_token="none", **few)
 
 
 def test_a_causal_model_has_no_sides(base: dict[str, Any], tmp_path: Path) -> None:
