@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,12 @@ def _changes(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     if isinstance(was, dict) and isinstance(value, dict) and key in _NESTED:
         keys = dict.fromkeys([*was, *value])
         return [f"{key}.{line}" for inner in keys for line in _changes(inner, was, value)]
+    if isinstance(was, str) and isinstance(value, str):
+        both = zip(was, value, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        start = max(was.rfind("/", 0, shared) + 1, shared - SHORT // 2)
+        if max(len(was), len(value)) > SHORT and start > 0:  # or what differs would be cut off
+            was, value = f"…{was[start:]}", f"…{value[start:]}"
     return [f"{key} was {shown(was, SHORT)}, is {shown(value, SHORT)}"]
 
 

@@ -53,7 +53,9 @@ def test_two_runs_are_compared(folders):
     assert found.exit_code == 0, found.output
     text = found.stdout
     table = text.partition("\n\nB − A")[0]
-    assert all(block.startswith("run ") for block in table.split("\n\n"))
+    sentence, *blocks = table.split("\n\n")
+    assert sentence.startswith("At distances of ")
+    assert all(block.startswith("run ") for block in blocks)
     assert all(word in table for word in ("model", "dtype", "bits per byte", "1 %", "10 %"))
     assert max(len(line) for line in text.splitlines() if "evil" not in line) <= 100
     assert "B − A, paired (95 % intervals over documents)\nA: first\n" in text
@@ -207,7 +209,7 @@ def test_other_settings_are_said(folders, tmp_path):
     record["config"]["analysis"] |= {"tolerances": ["5%"], "confidence": 0.9}
     (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
     text = " ".join(probe(folders[0], other, "--full").stdout.split())
-    table, differences = text.split("B − A", 1)
+    table, differences = text.split("B − A, ", 1)
     assert "- confidence: 0.95 in first, 0.9 in second; each row of the table is read" in table
     assert "- tolerances: 1% 2% 5% 10% in first, 5% in second; each row" in table
     assert "(95 % intervals over documents)" in differences

@@ -301,7 +301,7 @@ def test_a_terminal_may_refuse_styles(monkeypatch, name, value):
         (["shufle"], None, "did you mean 'shuffle'"),
         (["drop(rate=2)"], None, "rate must be a number above 0 and at most 1; got 2"),
         (["shuffle"], "", "'-' is empty"),
-        (["shuffle"], "word", "the text has 1 token(s); allowed: 2 or more"),
+        (["shuffle"], "word", "the text has 1 token; allowed: 2 or more, far and near"),
         (["shuffle"], b"a \xff b", "byte 2 is no UTF-8"),
         (["shuffle", "--boundary", "0"], "a b c", "boundary is 0; allowed: 1 to 2"),
         (["shuffle", "--boundary", "3"], "a b c", "boundary is 3; allowed: 1 to 2"),
