@@ -117,7 +117,7 @@ class Scorer(ABC):
         Returns:
             Weights, shape ``(n, source)``, float32; the mean of all layers and heads.
         """
-        raise NotImplementedError(f"{self.family} models read no source")
+        raise ProbeError(f"a {self.family} language model reads no source")
 
     def _find_body(self) -> tuple[nn.Module, Any]:
         """The body, and what it gives for a few tokens."""
