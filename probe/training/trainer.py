@@ -1,0 +1,222 @@
+"""A Trainer whose loss weighs every token, by weights of the data or by what far text is worth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from probe.errors import ProbeError, UsageError
+from probe.training.collate import IGNORED, WEIGHTS
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of every label, 0 where it is ignored.
+
+    Args:
+        logits: Shape ``(batch, n, V)``; row t predicts label t + 1.
+        labels: Shape ``(batch, n)``, int64.
+
+    Returns:
+        Shape ``(batch, n − 1)``, nats, float32: of the labels from the second on.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        labels[:, 1:].flatten(),
+        reduction="none",
+        ignore_index=IGNORED,
+    )
+    return losses.view(len(labels), -1)
+
+
+class WeightedTrainer(Trainer):
+    """transformers' Trainer with the loss Σ weight · nll / number of labels.
+
+    The weights are taken out of the inputs (``loss_weights``, see
+    :class:`probe.training.collate.Collate`) and no gradient goes through them. The number of labels is that of
+    all micro-batches of a step and of all processes, as in transformers' own loss, so that weights
+    of 1 are plain cross entropy, whatever the accumulation.
+
+    Raises:
+        UsageError: If ``remove_unused_columns`` would drop the weights.
+        ProbeError: If a loss is no number; the last checkpoint is kept.
+    """
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        if self.args.remove_unused_columns:
+            raise UsageError(
+                "remove_unused_columns is true, which drops loss_weights before they are read; "
+                "allowed: TrainingArguments(remove_unused_columns=False)"
+            )
+        # The loss is divided by the labels of the whole step: they are counted for that.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """See transformers' Trainer."""
+        given = dict(inputs)
+        labels, weights = given.pop("labels"), given.pop(WEIGHTS, None)
+        if weights is None:
+            raise UsageError(
+                f"a batch has no {WEIGHTS}; allowed: probe.training.collate.Collate as data_collator"
+            )
+        outputs = model(**given, use_cache=False)
+        losses = token_losses(outputs.logits, labels)
+        weights = self.weights(model, given, labels, weights, losses)
+        loss = (losses * weights[:, 1:].to(losses)).sum()
+        count = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        loss = loss / count
+        if not torch.isfinite(loss):
+            step = self.state.global_step + 1
+            raise ProbeError(
+                f"step {step}: the loss is {loss.item()}; training stops, the last checkpoint in "
+                f"{self.args.output_dir} is kept; allowed: finite losses (a smaller learning rate)"
+            )
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            # The processes' gradients are averaged, and the labels are those of all of them.
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def weights(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        labels: torch.Tensor,
+        given: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> torch.Tensor:
+        """What each token's loss weighs: what the data says.
+
+        Args:
+            model: The model.
+            inputs: What it was given.
+            labels: Shape ``(batch, n)``.
+            given: The weights of the data, same shape.
+            losses: Losses of the labels from the second on, shape ``(batch, n − 1)``.
+
+        Returns:
+            Same shape as the labels, without a gradient.
+        """
+        return given.detach()
+
+
+class OnlineLongCETrainer(WeightedTrainer):
+    """LongCE: the model weighs its own batch by a second forward over short contexts.
+
+    The short contexts are those of protocol ``longppl``: every token behind the first *context* is
+    a target behind ``context`` to ``context + stride − 1`` tokens. Weights of the data multiply
+    those of LongCE.
+
+    Args:
+        context: Fewest tokens of a short context, K.
+        stride: By how many tokens it moves.
+        gamma: The largest weight.
+        rows: Short contexts that are forwarded at once.
+
+    Source: Fang et al. 2025.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        context: int,
+        stride: int,
+        gamma: float = 5.0,
+        rows: int = 64,
+        **given: Any,
+    ) -> None:
+        super().__init__(*args, **given)
+        if context < 1 or stride < 1 or gamma < 1:
+            raise UsageError(
+                f"context is {context}, stride {stride}, gamma {gamma:g}; allowed: 1 or more each"
+            )
+        self.context, self.stride, self.gamma, self.rows = context, stride, gamma, rows
+
+    def weights(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        labels: torch.Tensor,
+        given: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> torch.Tensor:
+        """min(exp(loss in the short context − loss in the long one), γ) times the data's weights."""
+        if "position_ids" in inputs:
+            raise UsageError(
+                "sequences are packed, whose short contexts would cross from one into the next; "
+                "allowed: Collate(packed=False)"
+            )
+        short = short_losses(
+            model,
+            inputs["input_ids"],
+            labels,
+            context=self.context,
+            stride=self.stride,
+            rows=self.rows,
+        )
+        delta = torch.zeros_like(given, dtype=torch.float32)
+        known = torch.isfinite(short[:, 1:])
+        delta[:, 1:] = torch.where(known, short[:, 1:] - losses.detach(), 0)
+        return (delta.exp().clamp(max=self.gamma) * given).detach()
+
+
+@torch.no_grad()
+def short_losses(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    context: int,
+    stride: int,
+    rows: int = 64,
+) -> torch.Tensor:
+    """Losses of tokens behind short contexts, by one forward each *context* + *stride* tokens.
+
+    Args:
+        model: The model; dropout is off meanwhile.
+        ids: Token ids, shape ``(batch, n)``.
+        labels: Labels, same shape.
+        context: Fewest tokens before a target.
+        stride: Targets of a forward.
+        rows: Short contexts that are forwarded at once.
+
+    Returns:
+        Shape ``(batch, n)``, nats, float32; not a number for tokens without a short context and
+        labels that are ignored.
+    """
+    size = ids.shape[1]
+    found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
+    # The first short context is the text's own beginning: its targets lose nothing.
+    starts = range(stride, size - context, stride)
+    training = model.training
+    model.eval()
+    try:
+        for length, same in _by_length(starts, size, context + stride):
+            cut = torch.stack([ids[:, at : at + length] for at in same], dim=1).flatten(0, 1)
+            own = torch.stack([labels[:, at : at + length] for at in same], dim=1).flatten(0, 1)
+            own = own.clone()
+            own[:, :context] = IGNORED
+            parts = [
+                token_losses(model(input_ids=i, use_cache=False).logits, l)
+                for i, l in zip(cut.split(rows), own.split(rows), strict=True)
+            ]
+            losses = torch.cat(parts).view(len(ids), len(same), length - 1)
+            for number, at in enumerate(same):
+                found[:, at + context : at + length] = losses[:, number, context - 1 :]
+    finally:
+        model.train(training)
+    return found.masked_fill(labels == IGNORED, torch.nan)
+
+
+def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:
+    """Short contexts of equal lengths together: all but, it may be, the last."""
+    groups: dict[int, list[int]] = {}
+    for at in starts:
+        groups.setdefault(min(most, size - at), []).append(at)
+    return list(groups.items())
