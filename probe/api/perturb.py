@@ -209,7 +209,7 @@ def attend(
     Args:
         model: A decoder, encoder or encoder–decoder of transformers, in evaluation mode.
         pattern: The pattern, as inside of ``attend(…)`` in a configuration: ``local(256)``,
-            ``local(64) + global(4)``; of an encoder–decoder ``cross(zero)``, ``encoder(local(16))``.
+            ``local(64) + global(4)``; of an encoder–decoder ``cross(zero) + encoder(local(9))``.
         boundary: Index of the first near token, for patterns that tell far from near.
         places: For each token that a decoder reads the index of the source token that the next one
             belongs to, for patterns of cross attention that go by it.

@@ -269,7 +269,9 @@ class ParallelPlan(WholeDocumentsPlan):
                 scored += [document.behind_far(draw, target, d) for d in reversed(self.distances)]
         by_place = any(d.condition.pattern.needs_places for d in attending if d.condition.pattern)
         places = self._places(inputs.document) if of_source or by_place else np.zeros(0, np.int64)
-        scored += [document.attended(draw, target, places) for draw in attending for target in plan.chosen]
+        scored += [
+            document.attended(draw, target, places) for draw in attending for target in plan.chosen
+        ]
         for target in plan.chosen:
             for draw in of_source:
                 scored += [
@@ -317,11 +319,11 @@ class _Pair:
             return scored
         # A token goes by the place of the one that it predicts, the start token and what else
         # stands before the text by that of the first.
-        last, lead = self.plan.chosen[-1], self.plan._lead
+        last, lead = self.plan.chosen[-1], len(self.plan._lead)
         before = len(self.plan.model.encoder.before) if self.plan.model.encoder else 0
         at = before + _filled(places[: last + 2])
-        own = np.concatenate([np.repeat(at[:1], len(lead) - 1), at, at[-1:]])[: len(lead) + last + 1]
-        attention = Attention(pattern, places=tuple(own.tolist()))
+        own = np.concatenate([np.repeat(at[:1], lead - 1), at, at[-1:]])
+        attention = Attention(pattern, places=tuple(own[: lead + last + 1].tolist()))
         return replace(scored, branch=replace(scored.branch, attention=attention))
 
     def behind_far(self, draw: Draw, target: int, distance: int) -> Scored:

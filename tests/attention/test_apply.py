@@ -342,7 +342,12 @@ def test_without_a_trial() -> None:
     with apply_pattern(model, parse("local(3)")):
         assert len(forwards) == 2  # does every layer call, does it read by attention alone
     support = check_support(model, parse("local(3)"))
-    assert (support[""].layers, support[""].heads, support[""].symmetric, len(forwards)) == (3, 4, False, 4)
+    assert (support[""].layers, support[""].heads, support[""].symmetric, len(forwards)) == (
+        3,
+        4,
+        False,
+        4,
+    )
     with apply_pattern(model, parse("local(3)"), support=support):
         assert len(forwards) == 4
     handle.remove()
