@@ -143,8 +143,15 @@ def cost(
     """
     flops = numbers = 0.0
     symmetric = shape.symmetric
-    given = {"length": length, "symmetric": symmetric, "boundary": boundary, "queries": queries}
-    count = cache(partial(keys_per_query, **given))
+    count = cache(
+        partial(
+            keys_per_query,
+            length=length,
+            symmetric=symmetric,
+            boundary=boundary,
+            queries=queries,
+        )
+    )
     keys = np.zeros(length if queries is None else len(queries))
     for layer, limits in enumerate(shape.limits):
         rules = {HeadRule(): list(range(shape.heads))}

@@ -286,8 +286,8 @@ class PatternHook:
         case = (name, queries, keys, first)
         if case not in self._unmasked:
             mask = torch.ones((1, 1, queries, keys), dtype=torch.bool, device=device)
-            order = (torch.arange(count, device=device) for count in (queries, keys))
-            self._unmasked = {case: Visible(mask, *order)}
+            order = [torch.arange(count, device=device) for count in (queries, keys)]
+            self._unmasked = {case: Visible(mask, order[0], order[1])}
         return self._unmasked[case]
 
     def _refuse(self, what: str) -> NoReturn:
