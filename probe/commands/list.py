@@ -38,7 +38,9 @@ FIRST_TOKEN = {
 PATTERNS = (
     "Patterns are joined by +, put on some layers and heads by heads(pattern, layers=[...], "
     "heads=[...]), and always within the model's own mask; each(n) in place of a list makes a "
-    "condition for each layer or head below n"
+    "condition for each layer or head below n; of an encoder–decoder encoder(pattern), "
+    "decoder(pattern) and cross(pattern), which goes by the place in the source that a token "
+    "belongs to"
 )
 
 OWN_CLASS = (

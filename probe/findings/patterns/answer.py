@@ -56,7 +56,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if len(widths):
         tables.append(replace(equal_width.table(widths), shown="terminal"))
     charts = [tradeoff.chart(run, table)] if (table["kv_share"] > 0).any() else []
-    charts += [heads.chart(run, rows) for _, rows in ranked.groupby("kind", sort=False)]
+    charts += [heads.chart(run, rows) for rows in heads.pictured(ranked)]
     charts += [equal_width.chart(run, widths)] if len(widths) else []
     return Finding(
         "attention",
