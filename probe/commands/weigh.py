@@ -36,7 +36,7 @@ from probe.commands.options import FOLDERS, command_lines, user_files
 @click.option(
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write training data into this folder: input_ids, loss_weights, score; Parquet and a card.",
+    help="Write training data into this folder: input_ids, loss_weights, score; Parquet, a card.",
 )
 @click.option(
     "--select",

@@ -57,8 +57,8 @@ class Collate:
                 "position_ids": torch.cat([torch.arange(len(own)) for own in ids])[None],
             }
         seen = [torch.ones(len(own), dtype=torch.long) for own in ids]
-        columns = (("input_ids", ids, self.pad), ("labels", labels, IGNORED))
-        columns += ((WEIGHTS, weights, 0), ("attention_mask", seen, 0))
+        columns = [("input_ids", ids, self.pad), ("labels", labels, IGNORED)]
+        columns += [(WEIGHTS, weights, 0), ("attention_mask", seen, 0)]
         return {
             name: torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=value)
             for name, each, value in columns

@@ -1,6 +1,5 @@
 """Training data from a run: token ids with a weight each, documents chosen by score."""
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class Kept:
 
 
 def select(documents: pd.DataFrame, share: float) -> list[str]:
-    """The documents of the highest scores that hold a share of the tokens, in each octave of length.
+    """The best documents that hold a share of the tokens, in each octave of length.
 
     In each the best are taken as long as they hold no more than the share, the next one where that
     is nearer to it; longer texts score higher otherwise, and would be all that is left.
@@ -109,11 +108,7 @@ def write_dataset(
             f"no document is chosen: {share:.0%} of the tokens of every octave of length is less "
             "than half of its best document; allowed: a larger share"
         )
-    sequences = (
-        one
-        for one in weighed(run, summary.short, summary.rule)
-        if one.document in chosen
-    )
+    sequences = (one for one in weighed(run, summary.short, summary.rule) if one.document in chosen)
     scratch = folder.with_name(f".{folder.name}.probe")
     tokens = 0
     with disk_errors(folder):
@@ -161,7 +156,10 @@ def _table(shard: Sequence[Weighed], documents: pd.DataFrame) -> pa.Table:
         own["length_bin"].tolist(),
     ]
     return pa.table(
-        [pa.array(c, field.type, from_pandas=True) for c, field in zip(columns, SCHEMA, strict=True)],
+        [
+            pa.array(c, field.type, from_pandas=True)
+            for c, field in zip(columns, SCHEMA, strict=True)
+        ],
         schema=SCHEMA,
     )
 
@@ -236,16 +234,3 @@ def _card(facts: dict[str, Any], kept: Kept) -> str:
 
 def _cell(value: str) -> str:
     return printable(value).replace("|", "\\|").replace("<", "&lt;")
-
-
-def facts_of(folder: Path) -> dict[str, Any]:
-    """What a folder of training data says it was made of.
-
-    Raises:
-        UsageError: If it says nothing.
-    """
-    try:
-        found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} has no readable {FACTS}; allowed: what probe weigh --to wrote") from error
-    return found

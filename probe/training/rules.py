@@ -7,7 +7,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -327,9 +326,7 @@ def _mean(values: Floats) -> tuple[float, float]:
     return float(values.mean()), error
 
 
-def names(level: Level) -> tuple[str, ...]:
-    """Names of the rules of tokens, or of documents."""
-    return tuple(name for name in REGISTRY.names() if REGISTRY.get(name).level == level)
-
-
-get = partial(REGISTRY.get)
+def entries(level: Level) -> tuple[RuleEntry, ...]:
+    """The rules of tokens, or of documents, by name."""
+    every = map(REGISTRY.get, REGISTRY.names())
+    return tuple(entry for entry in every if entry.level == level)

@@ -32,10 +32,10 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 class WeightedTrainer(Trainer):
     """transformers' Trainer with the loss Σ weight · nll / number of labels.
 
-    The weights are taken out of the inputs (``loss_weights``, see
-    :class:`probe.training.collate.Collate`) and no gradient goes through them. The number of labels is that of
-    all micro-batches of a step and of all processes, as in transformers' own loss, so that weights
-    of 1 are plain cross entropy, whatever the accumulation.
+    The weights are taken out of the inputs (``loss_weights``, as
+    :class:`probe.training.collate.Collate` has them) and no gradient goes through them. The number
+    of labels is that of all micro-batches of a step and of all processes, as in transformers' own
+    loss, so that weights of 1 are plain cross entropy, whatever the accumulation.
 
     Raises:
         UsageError: If ``remove_unused_columns`` would drop the weights.
@@ -64,14 +64,14 @@ class WeightedTrainer(Trainer):
         labels, weights = given.pop("labels"), given.pop(WEIGHTS, None)
         if weights is None:
             raise UsageError(
-                f"a batch has no {WEIGHTS}; allowed: probe.training.collate.Collate as data_collator"
+                f"a batch has no {WEIGHTS}; allowed: data_collator=probe.training.collate.Collate()"
             )
         outputs = model(**given, use_cache=False)
         losses = token_losses(outputs.logits, labels)
         weights = self.weights(model, given, labels, weights, losses)
         loss = (losses * weights[:, 1:].to(losses)).sum()
-        count = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        loss = loss / count
+        own = (labels[:, 1:] != IGNORED).sum()
+        loss = loss / (own if num_items_in_batch is None else num_items_in_batch)
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             raise ProbeError(
@@ -146,7 +146,7 @@ class OnlineLongCETrainer(WeightedTrainer):
         given: torch.Tensor,
         losses: torch.Tensor,
     ) -> torch.Tensor:
-        """min(exp(loss in the short context − loss in the long one), γ) times the data's weights."""
+        """min(exp(delta), γ) times the weights of the data."""
         if "position_ids" in inputs:
             raise UsageError(
                 "sequences are packed, whose short contexts would cross from one into the next; "
@@ -203,8 +203,10 @@ def short_losses(
             own = own.clone()
             own[:, :context] = IGNORED
             parts = [
-                token_losses(model(input_ids=i, use_cache=False).logits, l)
-                for i, l in zip(cut.split(rows), own.split(rows), strict=True)
+                token_losses(model(input_ids=texts, use_cache=False).logits, targets)
+                for texts, targets in zip(
+                    torch.split(cut, rows), torch.split(own, rows), strict=True
+                )
             ]
             losses = torch.cat(parts).view(len(ids), len(same), length - 1)
             for number, at in enumerate(same):

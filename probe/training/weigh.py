@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
-from probe.training.rules import Floats, Rule, Tokens
 from probe.text import counted, shown
+from probe.training.rules import Floats, Rule, Tokens
 
 WEIGHTS = pa.schema(
     [
@@ -132,7 +133,8 @@ def weighed(run: OpenRun, short: Short, rule: Rule, *others: Rule) -> Iterator[W
     ).to_arrow_table()
     batches = run.connection.sql(
         f"""SELECT n.number, s.position - n.start AS at, s.distance,
-            avg(s.nll::DOUBLE - s.nll_intact) AS delta, avg(s.nll_intact::DOUBLE) AS long, {kl} AS kl
+            avg(s.nll::DOUBLE - s.nll_intact) AS delta,
+            avg(s.nll_intact::DOUBLE) AS long, {kl} AS kl
         FROM scores s JOIN numbered n USING (document, "window")
         WHERE s.condition = $condition AND s.distance >= $distance AND s.boundary > n.start
         GROUP BY ALL ORDER BY 1, 2, 3""",
@@ -158,7 +160,7 @@ def _by_window(batches: pa.RecordBatchReader, count: int) -> Iterator[NDArray[np
         last = int(held[-1, 0]) if len(held) else at
         # All but the last window of a batch are whole.
         edges = np.searchsorted(held[:, 0], np.arange(at, last + 1))
-        for first, stop in zip(edges[:-1], edges[1:], strict=True):
+        for first, stop in pairwise(edges):
             yield held[first:stop, 1:]
         held, at = held[edges[-1] :] if len(edges) else held, max(at, last)
     for number in range(at, count):
@@ -200,8 +202,8 @@ class Summary:
         """What was done, for a user."""
         share = self.measured / self.tokens if self.tokens else 0.0
         return (
-            f"{counted(self.tokens, 'token')} of {counted(len(self.documents), 'document')} weighed "
-            f"by {self.rule.text}; documents scored by {self.score.text}",
+            f"{counted(self.tokens, 'token')} of {counted(len(self.documents), 'document')} "
+            f"weighed by {self.rule.text}; documents scored by {self.score.text}",
             f"{share:.1%} of the tokens have a delta: their loss behind {self.short.distance:,} "
             f"tokens or a few more, less that in the whole text; the others weigh as if it were 0",
         )
@@ -238,8 +240,8 @@ def weigh(
         writer = stack.enter_context(pq.ParquetWriter(scratch, WEIGHTS, compression="zstd"))
         for group in _groups(weighed(run, short, rule, score)):
             writer.write_table(_table(group))
-            for one in group:
-                by_document.setdefault(one.document, []).append(one.tokens)
+            for sequence in group:
+                by_document.setdefault(sequence.document, []).append(sequence.tokens)
         writer.close()
         documents = _documents(by_document, score)
         measured = int(documents["measured"].sum())
@@ -294,7 +296,9 @@ def _documents(by_document: dict[str, list[Tokens]], score: Rule) -> pd.DataFram
         )
         value, error = score(whole)
         length = len(whole)
-        rows.append((name, value, error, length.bit_length() - 1, length, int(whole.measured.sum())))
+        rows.append(
+            (name, value, error, length.bit_length() - 1, length, int(whole.measured.sum()))
+        )
     frame = pd.DataFrame(
         rows, columns=["document", "score", "standard_error", "length_bin", "tokens", "measured"]
     )

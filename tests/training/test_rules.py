@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.errors import UsageError
-from probe.training.rules import REGISTRY, Tokens, names, parse, register
+from probe.training.rules import REGISTRY, Tokens, entries, parse, register
 
 DELTAS = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
 
@@ -84,7 +84,7 @@ def test_scores_of_documents():
     assert parse("key_share")(one)[0] == pytest.approx(1 / 3)
     assert parse("p90")(one)[0] == pytest.approx(np.quantile([1, 3, 5], 0.9))
     nothing = tokens([1.0], measured=[False])
-    assert all(math.isnan(parse(name)(nothing)[0]) for name in names("document"))
+    assert all(math.isnan(entry.function(nothing)[0]) for entry in entries("document"))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
-from probe.training.dataset import facts_of, select, write_dataset
+from probe.training.dataset import select, write_dataset
 from probe.training.rules import parse
 from probe.training.weigh import short_context, weigh
 
@@ -143,8 +143,12 @@ def test_training_data_is_a_folder_that_datasets_reads(folder, run, tmp_path):
         assert row["loss_weights"] == pytest.approx(own.weight.tolist())
         assert row["attention_mask"] == [1] * len(own)
         assert row["score"] == summary.documents.set_index("document").score[row["document"]]
-    facts = facts_of(tmp_path / "data")
-    assert (facts["rule"], facts["short_context"], facts["stride"]) == ("longce(gamma=5)", K, STRIDE)
+    facts = json.loads((tmp_path / "data" / "weights.json").read_text())
+    assert (facts["rule"], facts["short_context"], facts["stride"]) == (
+        "longce(gamma=5)",
+        K,
+        STRIDE,
+    )
     card = (tmp_path / "data" / "README.md").read_text()
     assert "`longce(gamma=5)`" in card
     assert "40 tokens or a few more, moved by 16" in card
@@ -181,7 +185,10 @@ def test_the_command(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--rule", "mean_delta"], "rule mean_delta is of a document; allowed here: one of a token"),
+        (
+            ["--rule", "mean_delta"],
+            "rule mean_delta is of a document; allowed here: one of a token",
+        ),
         (["--score", "longce"], "is of a token; allowed here: one of a document"),
         (["--rule", "longce(gamma=0)"], "gamma is 0; allowed: 1 or more"),
         (["--select", "0.5"], "allowed with --to FOLDER"),
@@ -202,6 +209,6 @@ def test_a_measure_that_is_missing(base, tmp_path):
         with pytest.raises(UsageError, match="has no kl, which the rule needs"):
             weigh(run, parse("longce"), parse("longfilter"), short=short)
         assert not (folder / "weights.parquet").exists()
+        summary = weigh(run, parse("longce"), parse("mean_delta"), short=short)
         with pytest.raises(ProbeError, match="no document is chosen"):
-            summary = weigh(run, parse("longce"), parse("mean_delta"), short=short)
             write_dataset(run, summary, tmp_path / "none", share=0.0001)
