@@ -73,7 +73,7 @@ def command(
             say(line)
         say(f"{run}/weights.parquet, {run}/documents.parquet")
         if to is not None:
-            from probe.training.dataset import write_dataset
+            from probe.training.training_data import write_dataset
 
             kept = write_dataset(opened, summary, to, share=select)
             say(f"{kept.line}: {to}")

@@ -25,8 +25,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
-from probe.training.dataset import select, write_dataset
 from probe.training.rules import parse
+from probe.training.training_data import select, write_dataset
 from probe.training.weigh import short_context, weigh
 
 K, STRIDE = 40, 16
