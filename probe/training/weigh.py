@@ -87,14 +87,13 @@ def short_context(run: OpenRun, condition: str = "truncate", distance: int | Non
             f"run '{run.path}' has no condition {shown(condition)}, whose losses are those of a "
             f"short context; allowed: {known or 'a run with truncate'}"
         )
-    own = run.record["config"]["protocol"]
     if distance is None:
         if not run.is_answered_by("longppl"):
             raise UsageError(
                 f"run '{run.path}' has protocol {run.folder.kind}, whose targets have many short "
                 f"contexts; allowed: --distance, 1 to {run.reach - 1}, or a run of protocol longppl"
             )
-        distance = int(own["context"])
+        distance = int(run.record["config"]["protocol"]["context"])
     if not 1 <= distance < run.reach:
         raise UsageError(f"--distance is {distance}; allowed: 1 to {run.reach - 1}")
     return Short(condition, distance)
