@@ -134,6 +134,17 @@ class ModelSource:
         return None if token is None else int(token)
 
     @property
+    def tokenizer_hash(self) -> str | None:
+        """A hash of how the tokenizer cuts texts, ``None`` without one."""
+        if self.tokenizer is None:
+            return None
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        whole = json.loads(backend.to_str()) if backend else self.tokenizer.get_vocab()
+        # How much of a text is read at once says nothing of its tokens.
+        cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
+        return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
+
+    @property
     def prepended(self) -> tuple[int, ...]:
         """Special tokens that the tokenizer puts in front of a text by itself, asked of it.
 
