@@ -7,8 +7,9 @@ tokens, four a document, the default sweep to 2,048, one part for each ``--batch
 conditions intact, truncate, shuffle and replace, and noise on four windows. Then fresh processes
 read it, checksums and all: what `probe run` works out at its end (the run opened, and its brief
 findings), the whole of `probe report`, once as it labels all tokens and then as it finds their
-labels kept, and `probe weigh`, over every token of the windows. Each tells its seconds, those of the processor, and the most memory it held; where
-others use the machine, compare those of the processor.
+labels kept, and `probe weigh`, over every token of the windows. Each tells its seconds, those of
+the processor, and the most memory it held; where others use the machine, compare those of the
+processor.
 """
 
 import argparse

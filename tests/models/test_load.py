@@ -298,7 +298,7 @@ def test_an_encoder_of_sound_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hash_tells_tokenizers_apart(models: Mapping[bool, Path], tmp_path: Path) -> None:
-    """Of equal ones the same, whatever else was read with them; another vocabulary, another hash."""
+    """Of equal ones the same, whatever was read with them; another vocabulary has another."""
     one, other = (open_source(str(models[bos])) for bos in (True, False))
     assert one.tokenizer is not None
     one.tokenizer("the cat", padding="max_length", max_length=9, truncation=True)
