@@ -1,32 +1,15 @@
 """A Trainer whose loss weighs every token, by weights of the data or by what far text is worth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import Trainer
 
 from probe.errors import ProbeError, UsageError
+from probe.training.auxiliary import Auxiliary
 from probe.training.collate import IGNORED, WEIGHTS
-
-
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of every label, 0 where it is ignored.
-
-    Args:
-        logits: Shape ``(batch, n, V)``; row t predicts label t + 1.
-        labels: Shape ``(batch, n)``, int64.
-
-    Returns:
-        Shape ``(batch, n − 1)``, nats, float32: of the labels from the second on.
-    """
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        labels[:, 1:].flatten(),
-        reduction="none",
-        ignore_index=IGNORED,
-    )
-    return losses.view(len(labels), -1)
+from probe.training.token_loss import short_losses, token_losses
 
 
 class WeightedTrainer(Trainer):
@@ -37,13 +20,18 @@ class WeightedTrainer(Trainer):
     of labels is that of all micro-batches of a step and of all processes, as in transformers' own
     loss, so that weights of 1 are plain cross entropy, whatever the accumulation.
 
+    Args:
+        auxiliary: Losses of whole documents that are added, each times its weight; means over the
+            micro-batches of a step and over the processes.
+
     Raises:
         UsageError: If ``remove_unused_columns`` would drop the weights.
         ProbeError: If a loss is no number; the last checkpoint is kept.
     """
 
-    def __init__(self, *args: Any, **given: Any) -> None:
+    def __init__(self, *args: Any, auxiliary: Sequence[Auxiliary] = (), **given: Any) -> None:
         super().__init__(*args, **given)
+        self.auxiliary = tuple(auxiliary)
         if self.args.remove_unused_columns:
             raise UsageError(
                 "remove_unused_columns is true, which drops loss_weights before they are read; "
@@ -72,16 +60,33 @@ class WeightedTrainer(Trainer):
         loss = (losses * weights[:, 1:].to(losses)).sum()
         own = (labels[:, 1:] != IGNORED).sum()
         loss = loss / (own if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            # The processes' gradients are averaged, and the labels are those of all of them.
+            loss = loss * self.accelerator.num_processes
+        loss = loss + self._of_documents(model, given, labels)
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             raise ProbeError(
                 f"step {step}: the loss is {loss.item()}; training stops, the last checkpoint in "
                 f"{self.args.output_dir} is kept; allowed: finite losses (a smaller learning rate)"
             )
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            # The processes' gradients are averaged, and the labels are those of all of them.
-            loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _of_documents(
+        self, model: torch.nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor
+    ) -> torch.Tensor:
+        """The auxiliary losses of a micro-batch, its share of a step."""
+        total = torch.zeros((), device=labels.device)
+        if self.auxiliary and "position_ids" in inputs:
+            raise UsageError(
+                "sequences are packed, and auxiliary losses read whole documents; allowed: "
+                "Collate(packed=False)"
+            )
+        for one in self.auxiliary:
+            found = one(model, inputs["input_ids"], labels, self.state.global_step)
+            total = total + one.weight * found
+        steps = self.current_gradient_accumulation_steps if model.training else 1
+        return total / steps
 
     def weights(
         self,
@@ -164,61 +169,3 @@ class OnlineLongCETrainer(WeightedTrainer):
         known = torch.isfinite(short[:, 1:])
         delta[:, 1:] = torch.where(known, short[:, 1:] - losses.detach(), 0)
         return (delta.exp().clamp(max=self.gamma) * given).detach()
-
-
-@torch.no_grad()
-def short_losses(
-    model: torch.nn.Module,
-    ids: torch.Tensor,
-    labels: torch.Tensor,
-    *,
-    context: int,
-    stride: int,
-    rows: int = 64,
-) -> torch.Tensor:
-    """Losses of tokens behind short contexts, by one forward each *context* + *stride* tokens.
-
-    Args:
-        model: The model; dropout is off meanwhile.
-        ids: Token ids, shape ``(batch, n)``.
-        labels: Labels, same shape.
-        context: Fewest tokens before a target.
-        stride: Targets of a forward.
-        rows: Short contexts that are forwarded at once.
-
-    Returns:
-        Shape ``(batch, n)``, nats, float32; not a number for tokens without a short context and
-        labels that are ignored.
-    """
-    size = ids.shape[1]
-    found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
-    # The first short context is the text's own beginning: its targets lose nothing.
-    starts = range(stride, size - context, stride)
-    training = model.training
-    model.eval()
-    try:
-        for length, same in _by_length(starts, size, context + stride):
-            cut = torch.stack([ids[:, at : at + length] for at in same], dim=1).flatten(0, 1)
-            own = torch.stack([labels[:, at : at + length] for at in same], dim=1).flatten(0, 1)
-            own = own.clone()
-            own[:, :context] = IGNORED
-            parts = [
-                token_losses(model(input_ids=texts, use_cache=False).logits, targets)
-                for texts, targets in zip(
-                    torch.split(cut, rows), torch.split(own, rows), strict=True
-                )
-            ]
-            losses = torch.cat(parts).view(len(ids), len(same), length - 1)
-            for number, at in enumerate(same):
-                found[:, at + context : at + length] = losses[:, number, context - 1 :]
-    finally:
-        model.train(training)
-    return found.masked_fill(labels == IGNORED, torch.nan)
-
-
-def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:
-    """Short contexts of equal lengths together: all but, it may be, the last."""
-    groups: dict[int, list[int]] = {}
-    for at in starts:
-        groups.setdefault(min(most, size - at), []).append(at)
-    return list(groups.items())

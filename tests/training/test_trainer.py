@@ -15,7 +15,8 @@ from transformers import Trainer, TrainingArguments
 
 from probe.errors import ProbeError, UsageError
 from probe.training.collate import Collate
-from probe.training.trainer import OnlineLongCETrainer, WeightedTrainer, short_losses
+from probe.training.token_loss import short_losses
+from probe.training.trainer import OnlineLongCETrainer, WeightedTrainer
 
 RNG = np.random.default_rng(0)
 ROWS = [
