@@ -540,6 +540,7 @@ def test_heads_of_three_attentions_on_one_scale(content: dict[str, Any], tmp_pat
     assert set(heads.attention) == {"encoder", "decoder", "cross"}
     assert list(heads.delta) == sorted(heads.delta, reverse=True)
     assert "attention  layer  head" in report.output
+    assert "the three attentions added up" in report.output
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [

@@ -181,9 +181,11 @@ def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterato
             " p implies; heads.csv has all"
         )
     if len(table):
+        of_three = table["condition"].astype(str).str.contains(tradeoff.OF_THREE).any()
+        added = ", the three attentions added up" if of_three else ""
         yield (
-            "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
-            " attention by formula, as shares of full attention at this window's length"
+            f"keys: the most that a query sees, mean over layers and heads{added}; KV cache and"
+            " FLOPs of attention by formula, as shares of full attention at this window's length"
         )
     if table["frontier"].any():
         yield (

@@ -44,6 +44,8 @@ TRUNCATE = "truncate"
 """The condition that low-rank patterns are compared with: their far text cut off."""
 SELF = "self"
 """The attention of a model that has no other."""
+OF_THREE = rf"\b(?:{'|'.join(ATTENTIONS)})\("
+"""What a pattern on one of an encoder–decoder's attentions has in its name."""
 _ATTENTION = re.compile(rf"({'|'.join(ATTENTIONS)})\((.+)\)")
 _HEAD = re.compile(r"attend\(heads\((.+), layers=\[([0-9]{1,9})\], heads=\[([0-9]{1,9})\]\)\)")
 
