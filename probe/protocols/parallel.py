@@ -22,14 +22,20 @@ from probe.protocols.base import (
     WholeDocumentsProtocol,
     WindowsConfig,
 )
-from probe.protocols.branches import Draw, Scored, TargetRun, perturbed
+from probe.protocols.branches import (
+    NOISE_LANE,
+    Draw,
+    Scored,
+    TargetRun,
+    around,
+    perturbed,
+    source_between,
+)
 from probe.protocols.registry import register
 from probe.results.record import Reading
 
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
-
-NOISE_LANE = 1  # of sources that must not be shared with the intact pass
 
 
 @register
@@ -247,12 +253,12 @@ class ParallelPlan(WholeDocumentsPlan):
         """The whole source with its special tokens."""
         if document.source is None:
             return None
-        return Source(self._read(document.source.ids.astype(np.int64)))
+        return self._read(document.source.ids.astype(np.int64))
 
-    def _read(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _read(self, ids: NDArray[np.int64], seen: NDArray[np.bool_] | None = None) -> Source:
         encoder = self.model.encoder
         before, behind = (encoder.before, encoder.behind) if encoder else ((), ())
-        return np.concatenate([before, ids, behind]).astype(np.int64)
+        return source_between(before, ids, behind, seen)
 
     def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
         """The intact branch of every target, then those of each draw and distance."""
@@ -348,36 +354,19 @@ class _Pair:
         """The source under a draw, its tokens ``start … stop`` intact."""
         assert self.inputs.document.source is not None
         ids = self.inputs.document.source.ids.astype(np.int64)
-        stop = min(stop, len(ids))
-        condition, sides = draw.condition, (slice(0, start), slice(stop, len(ids)))
-        if condition.is_noise:
-            return Source(self.plan._read(ids), lane=NOISE_LANE)
-        if condition.keeps_positions:
-            seen = np.ones(len(ids), dtype=bool)
-            for side in sides:
-                left = condition.remaining(ids[side], rng=self._rng(draw, side), **self._of(side))
-                seen[side] = np.isin(np.arange(side.stop - side.start), left)
-            before = len(self.plan.model.encoder.before) if self.plan.model.encoder else 0
-            whole = self.plan._read(ids)
-            visible = np.ones(len(whole), dtype=bool)
-            visible[before : before + len(ids)] = seen
-            return Source(whole, visible)
-        sources = self.inputs.sources(condition, None)
-        far = [
-            condition.apply(ids[side], rng=self._rng(draw, side), sources=sources, **self._of(side))
-            for side in sides
-        ]
-        return Source(self.plan._read(np.concatenate([far[0], ids[start:stop], far[1]])))
-
-    def _rng(self, draw: Draw, side: slice) -> np.random.Generator:
-        # A generator for each side: how much one draws must not change what the other one does.
-        name = draw.condition.text + (" behind" if side.start else "")
-        return draw_rng(draw.seed, self.window.document, self.window.index, name, draw.repeat)
-
-    def _of(self, side: slice) -> dict[str, Any]:
-        """What a condition may read besides."""
-        text = self.inputs.source_text
-        return {"text": None if text is None else text[side]}
+        if draw.condition.is_noise:
+            return replace(self.plan._read(ids), lane=NOISE_LANE)
+        left, _, places = around(
+            self.window,
+            ids,
+            slice(start, min(stop, len(ids))),
+            draw,
+            sources=self.inputs.sources(draw.condition, None),
+            text=self.inputs.source_text,
+        )
+        if places is None:
+            return self.plan._read(left)
+        return self.plan._read(ids, np.isin(np.arange(len(ids)), places))
 
 
 def _behind(branch: Branch, lead: tuple[int, ...]) -> Branch:
