@@ -46,7 +46,6 @@ class ParallelProtocol(WholeDocumentsProtocol):
     family = "seq2seq"
     has_source = True
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["parallel"] = "parallel"
     distances: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 4, 8], min_length=1)
@@ -248,6 +247,10 @@ class ParallelPlan(WholeDocumentsPlan):
         if self.is_given:
             return self
         return replace(self, align=_ByAttention(self, model))
+
+    def gives_positions(self, condition: Condition) -> bool:
+        """Not under ``of='source'``: what an encoder does not see is masked."""
+        return condition.keeps_positions and condition.of != "source"
 
     def source_of(self, document: Document) -> Source | None:
         """The whole source with its special tokens."""

@@ -30,7 +30,6 @@ class PllProtocol(Protocol):
     family = "masked"
     allows_patterns = True
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["pll"] = "pll"
     distances: list[Annotated[int, Field(ge=0)]] | None = None

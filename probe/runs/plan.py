@@ -202,13 +202,15 @@ def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
 def _plain_tokens(window: Sequence[Scored]) -> int:
     """Tokens of a whole forward per branch; several intact branches are parts of others.
 
-    Those of a masked model are not; those of a decoder are parts of one.
+    Those of a masked model are not; of a decoder, branches of one text and source are one forward.
     """
-    apart = not has_several(intact_branches(window)) or window[0].branch.masked is not None
-    every = [one.branch for one in window if apart or one.condition != "intact"]
-    if not apart and window[0].branch.source is not None:
-        every.append(window[0].branch)
-    return sum(len(b.ids) + (0 if b.source is None else len(b.source.ids)) for b in every)
+    every = [one.branch for one in window]
+    read = [(branch, branch.source) for branch in every if branch.source is not None]
+    if read:
+        texts = {(b.keys.tobytes(), b.attention, source.key): (b, source) for b, source in read}
+        return sum(len(branch.ids) + len(source.ids) for branch, source in texts.values())
+    apart = not has_several(intact_branches(window)) or every[0].masked is not None
+    return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
 
 
 def intact_branches(window: Sequence[Scored]) -> list[int]:

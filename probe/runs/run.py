@@ -309,10 +309,8 @@ def check_model(
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     lower = any(pattern.first_layer for pattern in patterns)
-    # What an encoder does not see is masked: that needs no positions.
-    kept = {
-        c.text: c.name for c in experiment.config.parsed if c.keeps_positions and c.of != "source"
-    }
+    conditions = experiment.config.parsed
+    kept = {c.text: c.name for c in conditions if experiment.plan.gives_positions(c)}
     document = experiment.documents[places[order[0]].document]
     with _reading(model, experiment.plan.source_of(document)):
         report = (checker or check)(model, ids, lower=lower, more=texts)
