@@ -172,8 +172,10 @@ class SpansPlan(Plan):
 
     @property
     def longest_forward(self) -> int | None:
-        """Tokens of a decoder that it is tried on: those of a span, and more where they are few."""
-        return min(self.length, max(self.span, _CHECKED))
+        """Tokens that a decoder is tried on: those of a span, or more where they are few."""
+        tried = min(self.length, max(self.span, _CHECKED))
+        positions = self.model.positions
+        return tried if positions is None else min(tried, positions - self.model.first_token.extra)
 
     def check_positions(self) -> None:
         """Refuse windows that the encoder, and spans that the decoder, has too few positions for.
@@ -220,12 +222,12 @@ class SpansPlan(Plan):
         return self.model.encoder
 
     def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
-        """Of every span its intact branches, then those of each draw and distance."""
+        """The intact branches of every span, then those of each draw and distance of each."""
         plan, draws = self.of_window(window, inputs.document, inputs.seed), list(draws)
-        scored = []
-        for start in plan.starts:
-            span = _Span(window, start, self, inputs)
-            scored += span.intact()
+        spans = [_Span(window, start, self, inputs) for start in plan.starts]
+        # All intact ones first: spans can have a source in common, the empty one of distance 0.
+        scored = [one for span in spans for one in span.intact()]
+        for span in spans:
             for draw in draws:
                 for distance in self.distances:
                     scored += span.perturbed(draw, distance)

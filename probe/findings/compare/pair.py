@@ -176,9 +176,10 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(_spans(side))
         connection.execute(
             f"""CREATE VIEW {side}_bytes AS
-            SELECT r.* REPLACE ({_BYTES} AS distance, t.bytes AS weight)
+            SELECT r.* REPLACE ({_BYTES} AS distance, own.bytes AS weight)
             FROM {side}_tokens r
-            JOIN {side}_places_bytes t USING (place, position)
+            JOIN {side}_places_bytes own USING (place, position)
+            JOIN {side}_places_bytes t ON r.place = t.place AND t.position = {_NEAREST}
             JOIN {side}_boundaries f USING (place, boundary)"""
         )
 
@@ -297,9 +298,13 @@ def _vocabulary(connection: duckdb.DuckDBPyConnection, side: str) -> Mapping[int
     return known
 
 
+_NEAREST = """CASE WHEN boundary > position THEN boundary - 1 - distance
+            ELSE boundary + distance END"""
+"""SQL for the token that a distance is counted from: the target, or that end of its span."""
+
 _BYTES = """CASE WHEN f.byte_from > t.byte_from THEN f.byte_from - t.byte_from - t.bytes
             ELSE t.byte_from - f.byte_from END"""
-"""SQL for the bytes between a target *t* and its boundary *f*, which may lie behind it."""
+"""SQL for the bytes between such a token *t* and its boundary *f*, which may lie behind it."""
 
 
 def _spans(side: str) -> str:
@@ -307,7 +312,7 @@ def _spans(side: str) -> str:
     return f"""
         CREATE TABLE {side}_lasts AS
         SELECT place, document, condition, boundary, boundary - start AS far,
-            arg_max(position, distance) FILTER (NOT grey) AS last,
+            arg_max({_NEAREST}, distance) FILTER (NOT grey) AS last,
             max(distance) FILTER (NOT grey) AS reach
         FROM {side}_compared WHERE boundary >= 0 GROUP BY ALL;
         CREATE TABLE {side}_boundaries AS
