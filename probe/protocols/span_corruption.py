@@ -1,4 +1,4 @@
-"""`spans`: spans cut out of a text, as T5 was trained, their far text on one side or on both."""
+"""`span_corruption`: spans cut out of a text, as in T5's training; far text on either side."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -39,14 +39,14 @@ _CHECKED = 32  # tokens of a decoder that its techniques are tried on, fewer tha
 
 
 @register
-class SpansProtocol(Protocol):
+class SpanCorruptionProtocol(Protocol):
     """Spans cut out of a text one by one, as T5 was trained; far text on one side or on both."""
 
     order = 100
     family = "seq2seq"
     has_same_targets = True
 
-    kind: Literal["spans"] = "spans"
+    kind: Literal["span_corruption"] = "span_corruption"
     distances: list[Annotated[int, Field(ge=0)]] | None = None
     """intact tokens between a span and far text; null: one an octave"""
     side: Side = "both"
@@ -83,7 +83,7 @@ class SpansProtocol(Protocol):
         """Each span has a source, and so a far context, of its own."""
         return True
 
-    def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "SpansPlan":
+    def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "SpanCorruptionPlan":
         """What is measured of such windows.
 
         Raises:
@@ -91,8 +91,8 @@ class SpansProtocol(Protocol):
         """
         if model.encoder is not None and model.encoder.sentinel is None:
             raise UsageError(
-                "protocol spans needs a token that stands for a span, <extra_id_0>, and the model "
-                "or its tokenizer has none; allowed: T5 and others trained on span corruption"
+                "protocol span_corruption needs a token that stands for a span, <extra_id_0>, and "
+                "the model or its tokenizer has none; allowed: T5 and others that were trained so"
             )
         length, sides = windows.fixed, 2 if self.side == "both" else 1
         if self.span > length - sides:
@@ -110,7 +110,7 @@ class SpansProtocol(Protocol):
                 f"{most}, so that far text is at least as long in windows of {length} tokens and "
                 f"spans of {self.span}"
             )
-        plan = SpansPlan(
+        plan = SpanCorruptionPlan(
             windows, model, tuple(sorted(set(distances))), self.side, self.span, self.spans
         )
         first, stop = plan.targets
@@ -124,7 +124,7 @@ class SpansProtocol(Protocol):
 
 
 @dataclass(frozen=True)
-class SpansPlan(Plan):
+class SpanCorruptionPlan(Plan):
     """Some spans a window, a source for each distance of each.
 
     Source: span corruption Raffel et al. 2020, section 3.1.4, of a single span at a time.
@@ -247,7 +247,7 @@ class _Span:
 
     window: Window
     start: int
-    plan: SpansPlan
+    plan: SpanCorruptionPlan
     inputs: Inputs
 
     @property

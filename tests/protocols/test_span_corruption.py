@@ -1,4 +1,4 @@
-"""`spans`: losses of tokens of a span that was cut out, against a plain loop of whole forwards."""
+"""`span_corruption`: losses of spans that were cut out, against plain whole forwards."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def models_with_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Mapping[s
 
 @pytest.fixture(name="content")
 def configuration(base: dict[str, Any], folders: Mapping[str, Path]) -> dict[str, Any]:
-    protocol = {"kind": "spans", "distances": DISTANCES, "span": SPAN, "spans": 2}
+    protocol = {"kind": "span_corruption", "distances": DISTANCES, "span": SPAN, "spans": 2}
     model = {"path": str(folders["t5"]), "dtype": "float32", "device": "cpu"}
     return changed(base, model=model, protocol=protocol, conditions=CONDITIONS)
 
@@ -310,7 +310,7 @@ def test_planted_distances_are_found(
     for number in range(8):  # nothing but the copy repeats a letter within a dozen
         written = "".join(rng.permutation(letters)[: abs(offset)]) * 60
         (tmp_path / f"{number}.txt").write_text(written[:300], encoding="utf-8")
-    protocol = {"kind": "spans", "side": side, "distances": [*range(24)], "spans": 2}
+    protocol = {"kind": "span_corruption", "side": side, "distances": [*range(24)], "spans": 2}
     content |= {"protocol": protocol, "conditions": ["truncate"]}
     config = configured(
         content, data__data_files=f"{tmp_path}/*.txt", windows__length=112, windows__per_document=2
@@ -342,7 +342,7 @@ def test_sizes_at_the_edge(
     content: dict[str, Any], changes: dict[str, Any], targets: int, tmp_path: Path
 ) -> None:
     """Every token of every span has a finite loss at every distance, once."""
-    changes["protocol"] = {"kind": "spans", **changes["protocol"]}
+    changes["protocol"] = {"kind": "span_corruption", **changes["protocol"]}
     frame = scores(score(content, tmp_path, conditions=["truncate", "hide"], **changes))
     rows = frame[frame.condition == "truncate"]
     assert np.isfinite(frame.nll).all()
@@ -362,7 +362,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"protocol__spans": 14}, "protocol.spans is 14; allowed: 1 to 5, side by side among the 16"),
     ({"protocol__side": "up"}, "'both', 'left' or 'right'; got 'up'"),
     ({"windows__length": None}, "windows.length is null; allowed with this protocol"),
-    ({"data__source_column": "text"}, "data.source_column: allowed without, with protocol spans"),
+    (
+        {"data__source_column": "text"},
+        "data.source_column: allowed without, with protocol span_corruption",
+    ),
     ({"conditions": ["truncate(of='source')"]}, "of= is allowed with protocol parallel"),
     ({"conditions": ["attend(local(4))"]}, "attend(local(w=4, sinks=1)): allowed with protocol"),
     ({"first_token": "none"}, "a decoder begins with its start token; allowed: keep"),
