@@ -61,7 +61,8 @@ class PllProtocol(Protocol):
         }
         where = sides.get(str(options.get("side", "both")), "beside a target")
         return Reading(
-            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}"
+            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}",
+            memory="keys and values",
         )
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
