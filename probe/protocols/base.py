@@ -245,11 +245,12 @@ class Plan:
         """
         return self
 
-    def fitted(self, model: "Scorer") -> Self:
-        """The plan now that the model is loaded.
+    def fitted(self, model: "Scorer | None", spend: "Callable[[int, int, float], None]") -> Self:
+        """The plan now that the model is loaded; without, one that counts what it would forward.
 
         Args:
             model: The model.
+            spend: Told the tokens, forwards and seconds of what the plan itself forwards.
         """
         return self
 

@@ -1,5 +1,6 @@
 """`parallel`: targets of a decoder, far text in the source around their places, and before them."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -242,11 +243,11 @@ class ParallelPlan(WholeDocumentsPlan):
         chosen = tuple(int(rng.choice(part)) for part in parts)
         return replace(self, tokens=len(window.ids), chosen=chosen)
 
-    def fitted(self, model: "Scorer") -> Self:
+    def fitted(self, model: "Scorer | None", spend: Callable[[int, int, float], None]) -> Self:
         """The plan with an alignment by the model's cross attention, where the data has none."""
         if self.is_given:
             return self
-        return replace(self, align=_ByAttention(self, model))
+        return replace(self, align=_ByAttention(self, model, spend))
 
     def gives_positions(self, condition: Condition) -> bool:
         """Not under ``of='source'``: what an encoder does not see is masked."""
@@ -401,24 +402,45 @@ class _ByAttention:
 
     Args:
         plan: Tells what stands around the texts.
-        model: An encoder–decoder.
+        model: An encoder–decoder; without one, what it would forward is counted alone.
+        spend: Told what was forwarded: tokens, forwards, seconds.
     """
 
-    def __init__(self, plan: ParallelPlan, model: "Scorer") -> None:
-        self.plan, self.model = plan, model
+    def __init__(
+        self,
+        plan: ParallelPlan,
+        model: "Scorer | None",
+        spend: Callable[[int, int, float], None],
+    ) -> None:
+        self.plan, self.model, self.spend = plan, model, spend
+        self._known: dict[str, NDArray[np.int64]] = {}
 
     def __call__(self, document: Document) -> NDArray[np.int64]:
+        """Places of a document's tokens, forwarded once: encoder and decoder."""
+        if document.id not in self._known:
+            started, source = time.perf_counter(), self.plan.source_of(document)
+            assert source is not None
+            tokens = np.concatenate([self.plan._lead, document.ids[: self.plan.cut_off]])
+            model = self.model
+            self._known[document.id] = (
+                _diagonal(document)
+                if model is None
+                else self._estimated(model, document, source, tokens.astype(np.int64))
+            )
+            self.spend(len(source.ids) + len(tokens), 2, time.perf_counter() - started)
+        return self._known[document.id]
+
+    def _estimated(
+        self, model: "Scorer", document: Document, source: Source, tokens: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         import torch
 
-        source, lead = self.plan.source_of(document), self.plan._lead
-        encoder = self.plan.model.encoder
-        assert source is not None
+        encoder, lead = self.plan.model.encoder, self.plan._lead
         assert document.source is not None
         before, size = len(encoder.before) if encoder else 0, len(document.source.ids)
-        tokens = np.concatenate([lead, document.ids[: self.plan.cut_off]]).astype(np.int64)
         read, ids = (torch.from_numpy(array)[None] for array in (source.ids, tokens))
-        with self.model.reading(read.to(self.model.device)):
-            weights = self.model.cross_attention(ids.to(self.model.device)).numpy()
+        with model.reading(read.to(model.device)):
+            weights = model.cross_attention(ids.to(model.device)).numpy()
         # The row before a target predicts it; special tokens of the source have no place.
         rows = weights[len(lead) - 1 : -1, before : before + size].astype(np.float64)
         means = rows @ np.arange(size) / np.maximum(rows.sum(axis=1), 1e-30)

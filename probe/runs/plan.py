@@ -3,6 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -129,8 +130,14 @@ def costs(
     """
     counts = Counter(windows=0, branches=0, tokens=0, plain_tokens=0)
     targets: dict[str, Counter[int]] = defaultdict(Counter)
+
+    def spend(tokens: int, forwards: int, seconds: float) -> None:
+        counts.update(tokens=tokens, plain_tokens=tokens)
+
+    counted = copy(experiment)
+    counted.plan = experiment.plan.fitted(None, spend)  # it forwards nothing, and counts that
     for unit in units(experiment, batch, held):
-        scored = [experiment.branches(one.window, one.draws) for one in unit]
+        scored = [counted.branches(one.window, one.draws) for one in unit]
         counts.update(
             windows=len(scored),
             branches=sum(map(len, scored)),

@@ -205,14 +205,15 @@ def _checked_engine(
         "warnings": list(model.warnings),
     }
     flex = config.patterns == "flex"
-    experiment.plan = experiment.plan.fitted(model)
+    engine = Engine(model, report.techniques, tuple(config.measures), flex)
+    experiment.plan = experiment.plan.fitted(model, engine.costs.add)
     if (plain := experiment.plan.plain) != experiment.plan:
         proof = _proof(Engine(model, report.techniques), experiment, plain)
         record["check"].append(asdict(proof))
         if not proof.passed:
             experiment.plan = plain
             say(str(proof))
-    return Engine(model, report.techniques, tuple(config.measures), flex)
+    return engine
 
 
 def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
