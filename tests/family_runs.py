@@ -1,4 +1,4 @@
-"""Tiny runs of the families besides causal models: one configuration for each of their protocols."""
+"""Tiny runs of families besides causal models: a configuration for each of their protocols."""
 
 import json
 from collections.abc import Mapping, Sequence

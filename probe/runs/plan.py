@@ -200,7 +200,9 @@ def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
         first |= shared.first
     for attention, own in groups.items():
         keys = [columns([window[number] for window in batch]) for number in own]
-        tree = build(keys) if attention is None else without_tree(keys)
+        # An encoder has no cache to go on from.
+        shares = attention is None and batch[0][own[0]].masked is None
+        tree = build(keys) if shares else without_tree(keys)
         left = computed_share(first.get(attention, 0) if attention else 0, layers)
         total += round(tokens(tree) * len(batch) * left)
     return total

@@ -36,7 +36,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 import probe as context_probe
 from probe.commands.main import group
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.models.seq2seq import Seq2SeqModel
 from probe.runs.experiment import prepare
@@ -110,8 +110,9 @@ def test_bfloat16_is_near_float32(content: dict[str, Any], tmp_path: Path) -> No
         narrow, wide = (one[one.of != "source"] for one in (narrow, wide))
     assert narrow.position.tolist() == wide.position.tolist()
     difference = narrow.nll.to_numpy() - wide.nll.to_numpy()
-    assert abs(difference.mean()) < 0.05
-    assert 0 < difference.std() < 0.3
+    # A logit near 20 moves by 0.125; losses of these models lie between 1 and 30 nats.
+    assert abs(difference.mean()) < 0.1 * wide.nll.std()
+    assert 0 < difference.std() < 0.2 * wide.nll.std()
 
 
 def test_a_matrix_of_two(content: dict[str, Any], tmp_path: Path) -> None:
@@ -185,10 +186,10 @@ def test_empty_and_short_documents_are_left_out(content: dict[str, Any], tmp_pat
     data = record(folder)["data"]
     is_pair = content["protocol"]["kind"] == "parallel"
     assert len(data["documents"]) == (7 if is_pair else 9)
-    left = {name: one["count"] for name, one in data["left_out"].items() if one["count"]}
-    assert sum(left.values()) == len(odd) + 7 - len(data["documents"])
-    with pytest.raises(ProbeError, match=r"no document|every document"):
-        file = write_rows(tmp_path / "none.jsonl", odd[:2])
+    left = [one["count"] for one in data["left_out"].values() if isinstance(one, dict)]
+    assert sum(left) == len(odd) + 7 - len(data["documents"])
+    file = write_rows(tmp_path / "none.jsonl", odd[:2])
+    with pytest.raises((ProbeError, UsageError), match="no document"):
         score(content, tmp_path, name="none", data__path=str(file), conditions=["truncate"])
 
 
