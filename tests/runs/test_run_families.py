@@ -256,8 +256,13 @@ def test_kl_of_source_and_target(contents: Mapping[str, dict[str, Any]], tmp_pat
 
 
 def test_two_runs_are_compared(content: dict[str, Any], tmp_path: Path) -> None:
-    """With itself nothing differs; and no bytes are told of distances that are none of the text."""
-    changes = {"conditions": ["truncate"]}
-    folders = [score(content, tmp_path, name=name, **changes) for name in ("a", "b")]
+    """A run with itself: no difference; distances in a source have no bytes, and a line says so."""
+    folders = [score(content, tmp_path, name=name, conditions=["truncate"]) for name in ("a", "b")]
     said = re.sub(r"\s+", " ", good(probe("compare", *folders, "--full")))
-    print(said)
+    assert "B − A is 0 nats per token (95 % interval 0 to 0)" in said
+    of_source = "truncate(of='source'): distances in a source, whose text a run does not keep, have"
+    is_pair = content["protocol"]["kind"] == "parallel"
+    assert (of_source in said) == is_pair
+    condition = "truncate(of='target')" if is_pair else "truncate"
+    assert f"Delta, B − A (bits per byte) distance (bytes) {condition} 0–" in said
+    assert said.count("a distance") == 1  # what holds for both runs is said once
