@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from family_runs import tokenizer as special_tokenizer
 from models import SEQ2SEQ, VOCABULARY, tiny_seq2seq
 from numpy.typing import NDArray
 from planted import SURE
 from tiny_run import (  # noqa: F401 (fixtures)
-    ALPHABET,
     base_configuration,
     changed,
     configured,
@@ -26,8 +26,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
     windows,
 )
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
-from tokenizers.models import WordLevel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, T5Config
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -49,19 +47,10 @@ SPAN = 3
 CONDITIONS = ["noise", "truncate", "shuffle", "hide", "replace(source='document')", "drop_target"]
 
 
-def tokenizer(sentinel: str | None = "<extra_id_0>", **changes: Any) -> PreTrainedTokenizerFast:
+def tokenizer(sentinel: str | None = "<extra_id_0>") -> PreTrainedTokenizerFast:
     """A token a character, </s> behind a text, and a sentinel."""
-    names = ["<s>", "</s>", "<pad>", sentinel or "z", *(sorted({*ALPHABET} - {"z"}))]
-    whole = Tokenizer(WordLevel({one: n for n, one in enumerate(names)}, unk_token="<pad>"))
-    whole.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    whole.decoder = decoders.Fuse()
-    whole.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", EOS)]
-    )
-    added = {"additional_special_tokens": [sentinel]} if sentinel else {}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=whole, eos_token="</s>", pad_token="<pad>", **added, **changes
-    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return special_tokenizer([], ["</s>"], **names, **({"sentinel": sentinel} if sentinel else {}))
 
 
 @pytest.fixture(scope="module", name="folders")
@@ -127,11 +116,12 @@ def test_every_loss_is_that_of_a_plain_forward(
         model__path=str(folders[family]),
         protocol__side=side,
         conditions=["noise", "truncate", "hide"],
+        data__max_documents=3,
     )
     model = tiny_seq2seq(family)
     for condition in ("intact", "noise", "truncate", "hide"):
         rows = list(of_condition(folder, condition))
-        assert len(rows) == 8 * 2 * SPAN * (1 if condition == "intact" else len(DISTANCES))
+        assert len(rows) == 3 * 2 * SPAN * (1 if condition == "intact" else len(DISTANCES))
         for ids, start, number, row in rows:
             stop, size = start + SPAN, len(ids)
             left = max(0, start - row.distance) if side != "right" else 0
@@ -312,9 +302,7 @@ def test_planted_distances_are_found(
         (tmp_path / f"{number}.txt").write_text(written[:300], encoding="utf-8")
     protocol = {"kind": "span_corruption", "side": side, "distances": [*range(24)], "spans": 2}
     content |= {"protocol": protocol, "conditions": ["truncate"]}
-    config = configured(
-        content, data__data_files=f"{tmp_path}/*.txt", windows__length=112, windows__per_document=2
-    )
+    config = configured(content, data__data_files=f"{tmp_path}/*.txt", windows__length=112)
     planted = Planted(T5Config(**SEQ2SEQ["t5"][1]), offset).eval()
     folder = run(config, tmp_path, model=Seq2SeqModel(planted))
     result = CliRunner().invoke(group, ["report", str(folder)], catch_exceptions=False)
