@@ -37,6 +37,19 @@ class Costs:
     head_seconds: float = 0.0
     seconds: float = 0.0
 
+    def add(self, tokens: int, forwards: int, seconds: float) -> None:
+        """Count what is forwarded elsewhere.
+
+        Args:
+            tokens: Tokens of it.
+            forwards: Forwards of the model, or of its encoder or decoder.
+            seconds: What it took.
+        """
+        self.tokens += tokens
+        self.forwards += forwards
+        self.body_seconds += seconds
+        self.seconds += seconds
+
 
 @dataclass
 class Engine:

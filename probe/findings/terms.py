@@ -15,9 +15,13 @@ from probe.perturbations.steps import Step, read_steps
 
 COMMON = {
     "delta": (
-        "the rise of a token's loss, −ln of its probability in nats, when text before it is changed"
+        "the rise of a token's loss, −ln of its probability in nats, when text that it is predicted"
+        " from is changed"
     ),
-    "distance": "tokens between a token and the far text, which is the text that is changed",
+    "distance": (
+        "tokens between a token, or the place in a source that it belongs to, and the far text,"
+        " which is the text that is changed"
+    ),
     "tolerance": (
         "a rise too small to matter: at 1 % of perplexity a mean delta of 0.01 nats; the effective"
         " context ends where delta falls below it"

@@ -46,6 +46,8 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
     )
 }
 """What loads the models of a family, and what they are to the engine."""
+SENTINELS = ("<extra_id_0>", "▁<extra_id_0>")
+"""How T5 and those behind it call the first token that stands for a span; mT5 the second way."""
 _SAMPLE = 1 << 20
 _ORIGINAL = "original_max_position_embeddings"
 _COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
@@ -143,6 +145,13 @@ class ModelSource:
         # How much of a text is read at once says nothing of its tokens.
         cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
         return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def sentinel(self) -> int | None:
+        """The id of the first token that stands for a span in T5's training, ``None`` without."""
+        known = {} if self.tokenizer is None else self.tokenizer.get_vocab()
+        found = (known[name] for name in SENTINELS if name in known)
+        return next((token for token in found if token < self.vocabulary), None)
 
     @property
     def prepended(self) -> tuple[int, ...]:

@@ -69,12 +69,14 @@ class EncoderFacts:
         behind: Those behind it.
         lead: Tokens of the decoder in front of every text, its start token first; the last of them
             is its *first token*.
+        sentinel: The token that stands for a span that was cut out, where it knows one.
     """
 
     positions: int | None
     before: tuple[int, ...]
     behind: tuple[int, ...]
     lead: tuple[int, ...]
+    sentinel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -243,11 +245,12 @@ class Plan:
         """
         return self
 
-    def fitted(self, model: "Scorer") -> Self:
-        """The plan now that the model is loaded.
+    def fitted(self, model: "Scorer | None", spend: "Callable[[int, int, float], None]") -> Self:
+        """The plan now that the model is loaded; without, one that counts what it would forward.
 
         Args:
             model: The model.
+            spend: Told the tokens, forwards and seconds of what the plan itself forwards.
         """
         return self
 
@@ -258,6 +261,14 @@ class Plan:
             document: The document.
         """
         return None
+
+    def gives_positions(self, condition: Condition) -> bool:
+        """Whether a condition is scored with position ids of its own.
+
+        Args:
+            condition: The condition.
+        """
+        return condition.keeps_positions
 
     def runs_of(self, condition: Condition, shared: bool) -> Sequence[TargetRun]:
         """Boundaries and their targets under a condition, in a plan of one window.
@@ -338,7 +349,7 @@ class Protocol(Part):
     has_passages: ClassVar[bool] = False
     """Whether named passages are perturbed, which conditions may move or take from others."""
     has_single_targets: ClassVar[bool] = False
-    """Whether each target can be asked to have a sequence of its own."""
+    """Whether it has a key ``targets: {alone: true}``: a sequence of its own for each target."""
     has_source: ClassVar[bool] = False
     """Whether documents have a source, whose far part conditions may change (``of='source'``)."""
     needs: ClassVar[Mapping[str, int]] = {}

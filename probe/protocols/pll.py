@@ -13,7 +13,7 @@ from probe.engine.branch import Attention, Branch
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, draw_rng
 from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
-from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun, attended
+from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun, around, attended
 from probe.protocols.registry import register
 from probe.results.record import Reading
 from probe.text import shown
@@ -30,7 +30,6 @@ class PllProtocol(Protocol):
     family = "masked"
     allows_patterns = True
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["pll"] = "pll"
     distances: list[Annotated[int, Field(ge=0)]] | None = None
@@ -62,7 +61,8 @@ class PllProtocol(Protocol):
         }
         where = sides.get(str(options.get("side", "both")), "beside a target")
         return Reading(
-            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}"
+            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}",
+            memory="keys and values",
         )
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:
@@ -247,12 +247,16 @@ class _Sequence:
         condition, size = draw.condition, len(self.ids)
         start = self.target - distance if self.plan.side != "right" else 0
         stop = self.target + 1 + distance if self.plan.side != "left" else size
-        far = [self._far(draw, slice(0, start)), self._far(draw, slice(stop, size))]
-        (left, left_at), (right, right_at) = far
-        before, ids = len(left), np.concatenate([left, self.ids[start:stop], right])
-        at = np.concatenate([left_at, np.arange(start, stop), right_at])
-        positions = at if condition.keeps_positions else None
-        branch = self._branch(ids, before + self.target - start, positions=positions)
+        ids, before, places = around(
+            self.window,
+            self.ids,
+            slice(start, stop),
+            draw,
+            sources=self.inputs.sources(condition, None),
+            text=self.inputs.text,
+            targets=self.window.ids[self.target : self.target + 1],
+        )
+        branch = self._branch(ids, before + self.target - start, positions=places)
         if condition.is_noise:
             branch = replace(branch, keys=branch.keys + FAR_LANE)
         if condition.pattern is not None:
@@ -270,29 +274,6 @@ class _Sequence:
             distance,
             origin + stop if self.plan.side != "left" else -1,
         )
-
-    def _far(self, draw: Draw, side: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The far text of one side, perturbed; and which of its tokens are left, if known."""
-        far, places = self.ids[side], np.arange(side.start, side.stop)
-        if not len(far):
-            return far, places
-        # A generator for each side: how much one draws must not change what the other one does.
-        name = draw.condition.text + (" behind" if side.start else "")
-        rng = draw_rng(draw.seed, self.window.document, self.window.index, name, draw.repeat)
-        given = self._given(side)
-        if draw.condition.keeps_positions:
-            left = draw.condition.remaining(far, rng=rng, **given)
-            return far[left], places[left]
-        sources = self.inputs.sources(draw.condition, None)
-        return draw.condition.apply(far, rng=rng, sources=sources, **given), places[:0]
-
-    def _given(self, side: slice) -> dict[str, Any]:
-        """What a condition may read besides."""
-        text = self.inputs.text
-        return {
-            "text": None if text is None else text[side],
-            "targets": self.window.ids[self.target : self.target + 1],
-        }
 
     def _branch(
         self, ids: NDArray[np.int64], at: int, *, positions: NDArray[np.int64] | None = None

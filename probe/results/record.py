@@ -43,12 +43,14 @@ class Reading:
         alternatives: How the conditions begin that are other texts in the targets' place, which are
             no losses of the targets; empty where there are none.
         caveat: What limits the reading, empty where nothing does.
+        memory: What a pattern keeps a share of: an encoder has no cache.
     """
 
     needs_far_start: bool = False
     context: int | None = None
     alternatives: str = ""
     caveat: str = ""
+    memory: str = "KV cache"
 
     @property
     def far_tokens(self) -> str:

@@ -282,7 +282,8 @@ def _encoder_decoder(config: Config, source: ModelSource) -> ModelFacts:
         raise UsageError(
             "first_token is 'none': a decoder begins with its start token; allowed: keep"
         )
-    encoder = EncoderFacts(source.source_positions, source.prepended, source.appended, lead)
+    around = source.prepended, source.appended
+    encoder = EncoderFacts(source.source_positions, *around, lead, source.sentinel)
     return ModelFacts(source.positions, FirstToken("keep", lead[-1]), encoder=encoder)
 
 

@@ -51,6 +51,7 @@ from probe.findings.compare.pair import (
     same_boundaries,
     same_tokenizer,
 )
+from probe.perturbations.steps import part_of
 from probe.results.folder import unique_labels
 from probe.text import counted
 
@@ -195,7 +196,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
         losses=loss_rows(connection, draws, how.confidence, units),
         patterns=attended,
         accuracy=_accuracy(connection, runs, draws),
-        notes=(*lines, *rows.notes, *(warning for run in runs for warning in run.warnings)),
+        notes=tuple(dict.fromkeys((*lines, *rows.notes, *runs[0].warnings, *runs[1].warnings))),
         caveats=(*also, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
         confidence=how.confidence,
         about=(
@@ -291,6 +292,8 @@ def _by_condition(
                 pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
             if not ends or not pair:
                 missing = f"no distance in {unit.name} that both runs measured"
+                if unit.name == "bytes" and part_of(condition) == "source":
+                    missing = "distances in a source, whose text a run does not keep, have no bytes"
                 rows.notes.append(f"{condition}: {missing}")
                 continue
             rows.notes.extend(_reached(condition, unit, ends))
