@@ -347,6 +347,21 @@ def test_branches_of_one_source_share_and_others_do_not(family: str) -> None:
         assert np.allclose(found.nll, expected, atol=2e-4)
 
 
+def test_a_target_waits_for_no_later_source() -> None:
+    """Compared with an intact branch of a source that comes later, it is refused, not made up."""
+    scorer, rng = Seq2SeqModel(tiny_seq2seq("t5")), np.random.default_rng(4)
+    ids, sources = (
+        rng.integers(3, 96, size=6),
+        [Source(rng.integers(3, 96, size=n)) for n in (5, 6)],
+    )
+    first, second = (Branch(ids, ids, at, at + 1, at, source=sources[0]) for at in (3, 4))
+    intact = replace(second, source=sources[1])
+    engine = Engine(scorer, TECHNIQUES, ("nll", "kl"))
+    engine.score([[first, intact, second]], reference=None)
+    with pytest.raises(RuntimeError, match="stands before the intact one"):
+        engine.score([[first, intact, second]], reference=[0, 1])
+
+
 def test_windows_of_equal_lengths_are_walked_together() -> None:
     """Two windows, each with a source of its own, in one forward."""
     scorer, rng = Seq2SeqModel(tiny_seq2seq("bart")), np.random.default_rng(5)
