@@ -310,3 +310,13 @@ def test_a_masked_model_gets_its_protocol(model: Path, tmp_path: Path) -> None:
     assert written["protocol"] == {"kind": "pll"}
     told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "sweep"), 2)
     assert "is a masked one; allowed: pll" in told
+    config |= {"architectures": ["BertModel"], "model_type": "bert"}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    written = yaml.safe_load(configuration(str(model), str(data)))
+    assert (written["protocol"], written["measures"]) == ({"kind": "chunks"}, ["embedding"])
+    told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "pll"), 2)
+    assert "is an encoder one; allowed: chunks" in told
+    config["architectures"] = ["BertForMaskedLM"]  # which is read without its head, if asked for
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    written = yaml.safe_load(configuration(str(model), str(data), "chunks"))
+    assert written["protocol"] == {"kind": "chunks"}
