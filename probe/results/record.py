@@ -42,12 +42,15 @@ class Reading:
             loss is compared with. ``None`` where far text begins with the window.
         alternatives: How the conditions begin that are other texts in the targets' place, which are
             no losses of the targets; empty where there are none.
+        measure: The column that is measured where rows have no loss: it is read as a delta. Empty
+            where they have one.
         caveat: What limits the reading, empty where nothing does.
     """
 
     needs_far_start: bool = False
     context: int | None = None
     alternatives: str = ""
+    measure: str = ""
     caveat: str = ""
 
     @property
