@@ -31,7 +31,7 @@ from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
 from probe.text import MOST, one_line, shown, suggestion
 
-Measure = Literal["nll", "kl", "top1", "entropy"]
+Measure = Literal["nll", "kl", "top1", "entropy", "embedding"]
 # What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
 NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 UNKNOWN_KIND = "unknown_kind"
@@ -51,7 +51,7 @@ class ModelConfig(Part):
     """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
     """branch, tag or commit on the hub"""
-    family: Literal["auto", "causal", "masked", "seq2seq"] = "auto"
+    family: Literal["auto", "causal", "masked", "encoder", "seq2seq"] = "auto"
     """auto: as its config.json says"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
@@ -194,7 +194,7 @@ class Config(Part):
     repeats: Annotated[int, Field(ge=1, le=32767)] = 1  # the column is int16
     """random draws of every condition"""
     measures: list[Measure] = Field(default=["nll"], min_length=1)
-    """nll, kl, top1, entropy"""
+    """nll, kl, top1, entropy; embedding of encoders"""
     patterns: Literal["dense", "flex"] = "dense"
     batch: Annotated[Literal["auto"] | PositiveInt, allowed("auto, or a number of windows")] = (
         "auto"

@@ -197,6 +197,11 @@ class OpenRun:
         return tuple(name for name in self.facts.plan.conditions if name.startswith(PATTERN))
 
     @property
+    def has_losses(self) -> bool:
+        """Whether it measures losses; else a delta is another measure's value."""
+        return not self.folder.reading.measure
+
+    @property
     def has_length(self) -> bool:
         """Whether it perturbs all that lies further than a distance: else no length is read."""
         return registry.facts(self.folder.kind).has_length

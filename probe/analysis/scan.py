@@ -114,8 +114,8 @@ class Block:
         start: First token of its window in the document; 0 where the window is not known.
         known: Whether its window is known, and holds all its targets.
         token: Number of its window's first token among the tokens of all windows in their order.
-        nll: Loss of each row (nats), shape ``(rows,)``.
-        nll_intact: Loss of the same target in intact text (nats), same shape.
+        nll: Loss of each row (nats), shape ``(rows,)``; of rows without, what was measured.
+        nll_intact: Loss of the same target in intact text (nats), same shape; of rows without 0.
     """
 
     layout: Layout
@@ -168,8 +168,8 @@ class Scan:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._parts, self._context, self._alternatives = row(
-            connection, "SELECT parts, context, alternatives FROM reading"
+        self._parts, self._context, self._alternatives, self._measure = row(
+            connection, "SELECT parts, context, alternatives, measure FROM reading"
         )
         self._documents, self._conditions = _Names(), _Names()
         self._layouts: deque[Layout] = deque(maxlen=LAYOUTS)
@@ -231,10 +231,11 @@ class Scan:
 
     def _averaged(self) -> Iterator[pa.RecordBatch]:
         """The mean of each target's repeats."""
+        losses = [self._measure] if self._measure else LOSSES
+        means = ", ".join(f"avg({name}::DOUBLE) AS {name}" for name in losses)
         rows = self._connection.execute(
-            """SELECT document::VARCHAR AS document, "window", position, boundary, distance,
-                condition::VARCHAR AS condition, avg(nll::DOUBLE) AS nll,
-                avg(nll_intact::DOUBLE) AS nll_intact
+            f"""SELECT document::VARCHAR AS document, "window", position, boundary, distance,
+                condition::VARCHAR AS condition, {means}
             FROM scores GROUP BY ALL"""
         )
         while len(chunk := rows.fetch_df_chunk(_VECTORS)):
@@ -249,7 +250,11 @@ class Scan:
     def _block(self, batch: pa.RecordBatch) -> Block | None:
         texts = {name: _encoded(batch.column(name)) for name in TEXTS}
         columns = {name: _plain(batch.column(name), np.int32) for name in NUMBERS}
-        columns |= {name: _plain(batch.column(name), np.float64) for name in LOSSES}
+        if self._measure:
+            measured = _plain(batch.column(self._measure), np.float64)
+            columns |= {"nll": measured, "nll_intact": np.zeros(len(measured))}
+        else:
+            columns |= {name: _plain(batch.column(name), np.float64) for name in LOSSES}
         columns |= {name: column.indices.to_numpy() for name, column in texts.items()}
         numbers = {
             name: names.numbers(texts[name].dictionary.to_pylist())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
-from probe.findings.base import Finding, choose, findings, plots
+from probe.findings.base import Finding, choose, findings, plots, refuse_without_losses
 from probe.findings.chart import EmptyChartError
 from probe.findings.compare.comparison import Comparison
 from probe.findings.compare.comparison import compare as compare_two
@@ -60,6 +60,8 @@ class Run(OpenRun):
     @cached_property
     def scores(self) -> pd.DataFrame:
         """All rows: a loss a target, boundary, condition and repeat, and ``delta`` (nats).
+
+        Of an encoder without a head both are missing, and ``embedding`` is what was measured.
 
         ``condition`` and ``document`` are categories; rows of ``intact`` have no boundary (−1). A
         long run has millions of rows: `scores` is read when it is first asked for.
@@ -218,7 +220,7 @@ def compare(*runs: str | Path | OpenRun) -> Compared:
         as frames.
 
     Raises:
-        UsageError: If no run is given, or a folder is none.
+        UsageError: If no run is given, a folder is none, or a run measures no loss.
         ProbeError: If a run cannot be read, or two share nothing that can be compared.
 
     Example:
@@ -232,6 +234,7 @@ def compare(*runs: str | Path | OpenRun) -> Compared:
         raise UsageError("no run to compare; allowed: one or more")
     with ExitStack() as stack:
         opened = [_opened(one, stack) for one in runs]
+        refuse_without_losses(opened)
         two = compare_two(*opened) if len(opened) == 2 else None
         findings = told(opened, two, full=True)
         return Compared(run_table(opened), tuple(map(RichFinding.of, findings)), two)

@@ -17,6 +17,7 @@ SCHEMA = 1
 """Version of the card's JSON."""
 _MODEL = ("name", "path", "revision", "class", "parameters", "dtype", "attention")
 _DATA = ("name", "path", "revision", "split")
+_CHECK = ("technique", "passed", "mean", "worst", "unit")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Card:
         windows: How windows were cut.
         conditions: Canonical texts of the conditions.
         settings: First token, repeats, seed, measures, and how the run is read.
-        check: Outcomes of the self-check (nats).
+        check: Outcomes of the self-check (nats, where no unit is said).
         versions: Versions that scored the run.
         rows: Number and hash of the rows, how it is made, and what it is good for.
         bibtex: BibTeX of this tool and of the papers behind protocol and conditions.
@@ -106,10 +107,7 @@ def make_card(run: OpenRun, found: Sequence[Finding]) -> Card:
         conditions=conditions,
         settings=_chosen(("first_token", "repeats", "measures", "patterns", "seed"), told)
         | {"analysis": _analysis(run)},
-        check=tuple(
-            _chosen(("technique", "passed", "mean", "worst"), outcome.model_dump(mode="json"))
-            for outcome in facts.check
-        ),
+        check=tuple(_chosen(_CHECK, outcome.model_dump(mode="json")) for outcome in facts.check),
         versions=facts.versions,
         rows={"count": rows.rows, "sha256": rows.sha256, "how": HOW, "protects": PROTECTS},
         bibtex=bibtex(run.folder.kind, conditions, facts.versions.get("context-probe")),

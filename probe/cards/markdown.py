@@ -103,7 +103,9 @@ def _facts(card: Card) -> str:
     if failed:
         checked += f"; not exact, and switched off: {', '.join(failed)}"
     if worst is not None:
-        checked += f"; largest difference of a loss {worst:.1g} nats"
+        units = {one.get("unit", "nats") for one in card.check}
+        of_losses, unit = " of a loss" if "nats" in units else "", " / ".join(sorted(units))
+        checked += f"; largest difference{of_losses} {worst:.1g} {unit}"
     rows = {
         "run": card.run,
         "model": _listed(card.model),

@@ -180,6 +180,13 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             pages="1--67",
             year="2020",
         ),
+        "Günther et al. 2024": _arxiv(
+            "guenther2024late",
+            "Late Chunking: Contextual Chunk Embeddings Using Long-Context Embedding Models",
+            "Günther, Michael and Mohr, Isabelle and Williams, Daniel James and Wang, Bo and"
+            " Xiao, Han",
+            "2409.04701",
+        ),
         "Qiu et al. 2020": _acl(
             "qiu2020blockwise",
             "Blockwise Self-Attention for Long Document Understanding",

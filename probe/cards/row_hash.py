@@ -15,20 +15,25 @@ from probe.results.scores import OPTIONAL, SCHEMA
 
 Words = NDArray[np.uint64]
 
-COLUMNS = (*SCHEMA.names, *OPTIONAL)
+_FIRST = (*SCHEMA.names, "kl", "top1", "entropy")
+LATER = tuple(name for name in OPTIONAL if name not in _FIRST)
+"""Columns that came later: hashed where a file has them, so that older runs keep their hash."""
+COLUMNS = (*_FIRST, *LATER)
 """The columns that are hashed, in this order."""
 MISSING = int.from_bytes(b"missing\0", "little")
 """The word of a value, or of a column, that is not there."""
 _STEP = 0x9E3779B97F4A7C15
 _BATCH = 1 << 16  # rows whose words stay in a core's cache
 _TEXTS = ("document", "condition", "of")
-_FLOATS = ("nll", "nll_intact", "kl", "entropy")
+_TYPES = {field.name: field.type for field in SCHEMA} | OPTIONAL
+_FLOATS = [name for name, kind in _TYPES.items() if kind == pa.float32()]
 
 HOW = (
     "Every value is a word of 64 bits: of a text the first 8 bytes (little-endian) of the SHA-256"
     " of its UTF-8, of a whole number or a bool its two's complement, of a loss the bits of its"
     f" float32, and 0x{MISSING:016x} where there is none. A row's word starts at 0 and takes up"
-    f" the columns {', '.join(COLUMNS)} in turn: word = mix((word XOR value) + 0x{_STEP:016x}),"
+    f" the columns {', '.join(_FIRST)} in turn, and then those of {', '.join(LATER)} that its file"
+    " has: word = mix((word XOR value) + 0x{_STEP:016x}),"
     " modulo 2^64, mix being the finaliser of splitmix64. The words of all rows are added modulo"
     " 2^64; the hash is the SHA-256 of the text 'context-probe rows 1', the number of rows and the"
     " sum in 16 hexadecimal digits, each followed by a newline."
@@ -90,7 +95,8 @@ def _columns(batch: pa.RecordBatch) -> Iterator[Words | np.uint64]:
     """The words of each column's values; one for all of a column that is not there."""
     for name in COLUMNS:
         if name not in batch.schema.names:
-            yield np.uint64(MISSING)
+            if name not in LATER:
+                yield np.uint64(MISSING)
             continue
         array = batch.column(name)
         values = _values(name, array)

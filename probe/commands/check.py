@@ -44,7 +44,7 @@ def command(
     """Try MODEL, and every technique of the engine on it against whole forwards.
 
     Causal: a loss does not change with the tokens behind its target. Length: nor with their number.
-    Masked models see what follows and have no cache: they are forwarded whole.
+    Masked models and encoders see what follows and have no cache: they are forwarded whole.
 
     Exit status 0: branching can be used; 1: this model is forwarded whole, or sees what follows.
     """
@@ -82,7 +82,7 @@ def command(
     for outcome in report.outcomes:
         say(f"  {outcome}")
     report.refuse_acausal(loaded)
-    if not report.techniques.branching and loaded.family != "masked":
+    if not report.techniques.branching and loaded.family not in ("masked", "encoder"):
         raise ProbeError("branching is not exact on this model: every branch is forwarded whole")
 
 

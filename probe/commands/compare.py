@@ -91,6 +91,7 @@ def command(
     where the tokenizers are the same, and in bytes of text.
     """
     from probe.analysis.open_run import open_run
+    from probe.findings.base import refuse_without_losses
     from probe.findings.compare.pivot import Value
 
     picked = {"--full": full, "--condition": condition, "--tolerance": tolerance}
@@ -104,6 +105,7 @@ def command(
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
         show_as(opened, model_labels, data_labels)
+        refuse_without_losses(opened)
         if form is not None or asked:
             _say_cells(opened, shown, condition, tolerance, form or "text", full)
         else:

@@ -152,7 +152,7 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
     from probe.config import Config, check
     from probe.corpus.dataset import data_name, refuse_missing
     from probe.corpus.windows import FEWEST_DOCUMENTS
-    from probe.models.location import family_of, locate
+    from probe.models.location import family_of, is_encoder, locate
     from probe.protocols import registry
 
     location = locate(model)
@@ -164,10 +164,13 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
         kinds = registry.kinds(registry.is_builtin)
         hint = suggestion(kind, kinds, f"allowed: {', '.join(kinds)}")
         raise UsageError(f"--protocol is {shown(kind)}{hint}")
-    if known and protocol.family != family_of(known):
+    family = family_of(known)
+    fits = protocol.family == family or (protocol.family == "encoder" and is_encoder(known))
+    if known and not fits:
         raise UsageError(
             f"--protocol is {shown(kind)}, which measures {protocol.family} language models, and "
-            f"--model {shown(model)} is a {family_of(known)} one; allowed: {', '.join(kinds)}"
+            f"--model {shown(model)} is {'an' if family == 'encoder' else 'a'} {family} one; "
+            f"allowed: {', '.join(kinds)}"
         )
     positions = known_positions(known)
     usual = Config.model_fields["windows"].default.fixed

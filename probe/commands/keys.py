@@ -51,6 +51,7 @@ def command(
     """
     from probe.analysis.open_run import open_run
     from probe.findings import longppl
+    from probe.findings.base import refuse_without_losses
     from probe.findings.key_tokens import KeyRule, key_spans, lsd_table
     from probe.render.terminal import table_text, text
     from probe.results.files import write_bytes
@@ -59,6 +60,7 @@ def command(
     rule = KeyRule(lsd, lcl)
     with ExitStack() as stack:
         opened = stack.enter_context(open_run(run, write=False))
+        refuse_without_losses([opened])
         if not opened.is_answered_by("longppl"):
             if scored is not None or export is not None:
                 raise UsageError(

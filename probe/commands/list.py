@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 COLUMNS = 100
 MEASURES = {
-    "nll": "−ln p(target | context), nats; always measured",
+    "nll": "−ln p(target | context), nats; always measured where tokens are predicted",
     "kl": "KL(intact || condition) of the next-token distributions, nats",
     "top1": "whether the target is the most probable token",
     "entropy": "entropy of the condition's next-token distribution, nats",
+    "embedding": "1 − cosine of a token's last hidden state and its intact one; of encoders alone",
 }
 FIRST_TOKEN = {
     "keep": "the BOS, or the window's own first token, stands in front of every condition",

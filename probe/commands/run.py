@@ -52,7 +52,10 @@ def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str
     folder = score(settled, results)
     with noting_unwritten(), open_run(folder) as opened:
         tell(opened, findings(opened, brief=True))
-    say(f"Contrasts, and who is helped and hurt: probe report {folder}", err=True)
+        more = (
+            "Contrasts, and who is helped and hurt" if opened.has_losses else "All of it on a page"
+        )
+    say(f"{more}: probe report {folder}", err=True)
 
 
 def score(config: "Config", results: Path, loader: "Loader | None" = None) -> Path:

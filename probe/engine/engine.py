@@ -19,7 +19,7 @@ from probe.engine.branch import (
     has_several,
     tree_groups,
 )
-from probe.engine.losses import IntactStates, Losses, Measurement
+from probe.engine.losses import COMPARED, IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
@@ -58,7 +58,8 @@ class Engine:
     Args:
         model: The model.
         techniques: What may be used on it.
-        measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy`` to compute.
+        measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy`` to compute; of a model without
+            a head ``embedding`` alone.
         flex: Put patterns on the model as block masks that skip what is hidden, where they can be.
     """
 
@@ -82,7 +83,7 @@ class Engine:
 
         Args:
             windows: The branches of each window.
-            reference: Which branch is the intact one that ``kl`` is measured against; it must
+            reference: Which branch is the intact one that others are compared with; it must
                 hold every target of the others. Several hold them together, each its own, in an
                 order in which none comes behind what is compared with it.
 
@@ -122,7 +123,7 @@ class Engine:
         first = batch[0]
         references = [reference] if isinstance(reference, int) else list(reference or ())
         intact = None
-        if references and "kl" in self.measures:
+        if references and not COMPARED.isdisjoint(self.measures):
             intact = IntactStates([first[number] for number in references], len(batch))
         measurement = Measurement(self.measures, references, intact, has_several(references))
         by_window: list[list[Losses]] = [[] for _ in batch]

@@ -1,7 +1,7 @@
 """Hidden states in, losses out: through the model's own head, and in the order a walk gives them.
 
-`token_losses` works in chunks of rows; a `Ledger` knows which targets of a walk are scored, and
-which still await the intact text.
+`token_losses` works in chunks of rows; `state_changes` compares the states of encoders, which have
+no head; a `Ledger` knows which targets of a walk are scored, and which still await the intact text.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from probe.engine.branch import Branch
 from probe.models.causal import release
+from probe.models.encoder import unit
 from probe.models.scorer import Scorer
 
-MEASURES = ("nll", "kl", "top1", "entropy")
+EMBEDDING = "embedding"
+MEASURES = ("nll", "kl", "top1", "entropy", EMBEDDING)
+COMPARED = {"kl", EMBEDDING}
+"""Measures against the intact pass."""
 CHUNK_ELEMENTS = 6 << 20  # logits alive at once: larger blocks cost page faults, smaller ones calls
 CACHE_ELEMENTS = 1 << 19  # what is compared at once on a CPU: more leaves its cache
 PIECE = 32  # intact distributions made at once where several targets share one
@@ -46,30 +50,41 @@ class Losses:
     """What was asked for of ``m`` targets, each array of shape ``(m,)``.
 
     Args:
-        nll: −ln p(target | context), nats, float32.
+        nll: −ln p(target | context), nats, float32; ``None`` of a model that predicts nothing.
         kl: KL(intact ‖ condition) of the next-token distributions, nats, float32.
         top1: Whether the target is the most probable token.
         entropy: Of the next-token distribution, nats, float32.
+        embedding: 1 − cosine of a token's last hidden state and its intact one, float32.
+        embedding_pooled: The same of the mean of the states of all targets of a branch; equal for
+            all of them.
     """
 
-    nll: NDArray[np.float32]
+    nll: NDArray[np.float32] | None
     kl: NDArray[np.float32] | None = None
     top1: NDArray[np.bool_] | None = None
     entropy: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+    embedding_pooled: NDArray[np.float32] | None = None
+
+    @property
+    def measured(self) -> NDArray[np.float32]:
+        """What there is of every target: its loss, or how its state changed; shape ``(m,)``."""
+        values = self.embedding if self.nll is None else self.nll
+        assert values is not None
+        return values
 
     def take(self, rows: slice | NDArray[np.int64]) -> "Losses":
         """The losses of some of the targets."""
-        return Losses(**{name: array[rows] for name, array in self._measured().items()})
+        return Losses(**{"nll": None} | {name: v[rows] for name, v in self._arrays().items()})
 
     @staticmethod
     def join(parts: Sequence["Losses"]) -> "Losses":
         """The losses of consecutive targets, one part after another."""
-        names = parts[0]._measured()
-        return Losses(
-            **{name: np.concatenate([part._measured()[name] for part in parts]) for name in names}
-        )
+        arrays = [part._arrays() for part in parts]
+        joined = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+        return Losses(**{"nll": None} | joined)
 
-    def _measured(self) -> dict[str, Any]:
+    def _arrays(self) -> dict[str, Any]:
         return {name: array for name, array in vars(self).items() if array is not None}
 
 
@@ -97,7 +112,7 @@ def token_losses(
     """
     size = min(1024, max(16, CHUNK_ELEMENTS // vocabulary))
     distributions = _Distributions(head, reference, size) if reference is not None else None
-    names = {"nll", *measures} - ({"kl"} if reference is None else set())
+    names = {"nll", *measures} - ({"kl"} if reference is None else set()) - {EMBEDDING}
     # In one place from the start: small results between large blocks would pin the heap.
     losses = {
         name: states.new_empty(len(labels), dtype=torch.bool if name == "top1" else torch.float32)
@@ -115,6 +130,33 @@ def token_losses(
         if "kl" in losses and distributions is not None:
             _kl(logp, *distributions(chunk), into=losses["kl"][chunk])
     return Losses(**{name: values.cpu().numpy() for name, values in losses.items()})
+
+
+def state_changes(states: torch.Tensor, intact: torch.Tensor) -> Losses:
+    """Compare the hidden states of consecutive tokens with those of the same tokens in intact text.
+
+    1 − cosine is half the squared distance of two states at length 1: 0 where they are equal, and
+    exact to float32 where they nearly are.
+
+    Args:
+        states: Shape ``(windows, m, d)``.
+        intact: Same shape.
+
+    Returns:
+        Of each token, and of the mean of a window's tokens, one window behind the other.
+    """
+    tokens, pooled = (
+        (unit(one) - unit(other)).square().sum(dim=-1) / 2
+        for one, other in (
+            (states, intact),
+            (states.float().mean(dim=1), intact.float().mean(dim=1)),
+        )
+    )
+    return Losses(
+        None,
+        embedding=tokens.flatten().cpu().numpy(),
+        embedding_pooled=pooled.repeat_interleave(states.shape[1]).cpu().numpy(),
+    )
 
 
 class _Distributions:
@@ -248,9 +290,10 @@ class Request(NamedTuple):
 class Ledger:
     """Keeps the losses of all targets of a batch of windows.
 
-    KL needs the intact branch's hidden states of the same targets: requests that come before them
-    wait until they are known. Where targets have intact branches of their own, requests are put by
-    until there are many, so that the intact distribution of a target is made once for all of them.
+    KL and changes of states need the intact branch's hidden states of the same targets: requests
+    that come before them wait until they are known. Where targets have intact branches of their
+    own, requests are put by until there are many, so that the intact distribution of a target is
+    made once for all of them.
 
     Args:
         model: The model, of which the head alone is used.
@@ -269,7 +312,7 @@ class Ledger:
         *,
         own_logits: bool = False,
     ) -> None:
-        self.branches, self.labels = branches, labels
+        self.branches, self.labels, self.has_head = branches, labels, model.has_head
         self._token_losses = partial(
             token_losses,
             (lambda logits: logits) if own_logits else model.head,
@@ -342,6 +385,9 @@ class Ledger:
     def _score(self, requests: Sequence[Request], *, intact: bool = False) -> None:
         if not requests:
             return
+        if not self.has_head:
+            self._compare(requests)
+            return
         compare = self.intact is not None and not intact
         losses = self._token_losses(
             torch.cat([request.states.flatten(0, 1) for request in requests]),
@@ -349,8 +395,16 @@ class Ledger:
             reference=self._reference(requests) if compare else None,
         )
         if intact:  # KL of the intact text to itself is 0, and not computed
-            losses = replace(losses, kl=np.zeros_like(losses.nll))
+            losses = replace(losses, kl=np.zeros_like(losses.measured))
         self._note([(r.branch, r.start, r.targets) for r in requests], losses)
+
+    def _compare(self, requests: Sequence[Request]) -> None:
+        """Compare hidden states with the intact ones, each branch by itself: it has one mean."""
+        if self.intact is None or self.intact.states is None:
+            raise RuntimeError("without a head states are compared, with an intact branch")
+        for one in requests:
+            intact = self.intact.states[:, self.intact.rows(self._place(one), one.targets)]
+            self._note([(one.branch, one.start, one.targets)], state_changes(one.states, intact))
 
     def _score_held(self) -> None:
         """Score what was put by, the rows of one target side by side."""

@@ -37,6 +37,7 @@ ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where sin
 UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follows its target
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
+OF_STATES = "between states at length 1"
 
 _UNCHANGED = (UNCHANGED, math.inf)
 
@@ -56,6 +57,7 @@ class Outcome:
         reason: Why it has not passed; empty when it has.
         targets: How many losses were compared.
         limit: Upper 95 % limit of the absolute mean difference, nats.
+        unit: Of the differences, where they are none of losses.
     """
 
     technique: str
@@ -66,11 +68,12 @@ class Outcome:
     reason: str = ""
     targets: int = 0
     limit: float = 0.0
+    unit: str = "nats"
 
     def __str__(self) -> str:
         if self.passed:
             exact = "exact" if self.worst < FLOAT32_MAX else "equal to rounding"
-            return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} nats"
+            return f"{self.technique}: {exact}, |difference| at most {self.worst:.2g} {self.unit}"
         properties = ("causal", "length")
         consequence = "" if self.technique in properties else "switched off, "
         return f"{self.technique}: {consequence}{self.reason}"
@@ -143,7 +146,7 @@ def check(
         ProbeError: If the model cannot forward the text.
     """
     text = _tensor(model, ids)
-    if model.family == MaskedModel.family:
+    if isinstance(model, MaskedModel):
         return _check_masked(model, text, lower)
     texts = map(partial(_tensor, model), more)
     properties = [_causal(model, text), _length(model, text, texts)]
@@ -205,8 +208,11 @@ def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
     """Try what is used on a masked model, where every branch is forwarded whole."""
     with torch.inference_mode(), model.exact_head():
         comparison = _WithoutCache(model, text)
-        tried = ["rows", "head", *(["lower"] if lower else [])]
-        return Report(tuple(map(comparison.outcome, tried)), Techniques().whole())
+        tried = ["rows", *(["head"] if model.has_head else []), *(["lower"] if lower else [])]
+        outcomes = [comparison.outcome(name) for name in tried]
+        if not model.has_head:
+            outcomes = [replace(one, unit=OF_STATES) for one in outcomes]
+        return Report(tuple(outcomes), Techniques().whole())
 
 
 def _causal(model: Scorer, ids: torch.Tensor) -> Outcome:
@@ -473,7 +479,7 @@ class _Comparison:
         """Losses of the tokens after ``start`` from *states*, less those of the whole forward."""
         labels = self.ids[start + 1 : start + len(states)]
         whole = self.whole[start : start + len(labels)]
-        return self.model.nll(states[: len(labels)], labels) - self.model.nll(whole, labels)
+        return self.model.difference(states[: len(labels)], whole, labels)
 
 
 class _WithoutCache(_Comparison):

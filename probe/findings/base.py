@@ -184,6 +184,7 @@ class Entry:
         level: When it is worked out.
         plots: What can be drawn of it on request.
         counts: What counts the rows for it, so that it need not read them again.
+        losses: Whether it is about losses, and says nothing of a run without.
     """
 
     name: str
@@ -192,6 +193,7 @@ class Entry:
     level: Level
     plots: Sequence[Plot]
     counts: Callable[[OpenRun], Counter] | None = None
+    losses: bool = True
 
 
 WorkOfAll = Callable[[Sequence[OpenRun], Sequence[Sequence[Finding]]], Finding | None]
@@ -209,6 +211,7 @@ def register(
     level: Level = "detail",
     plots: Sequence[Plot] = (),
     counts: Callable[[OpenRun], Counter] | None = None,
+    losses: bool = True,
 ) -> Callable[[Work], Work]:
     """Register a function as the finding of this name; a name that comes again is replaced.
 
@@ -218,11 +221,12 @@ def register(
         level: When it is worked out.
         plots: What `probe plot` can draw of it.
         counts: What counts the rows for it as a run is opened.
+        losses: Whether it is about losses, and says nothing of a run without.
     """
 
     def enter(work: Work) -> Work:
         own = tuple(replace(plot, finding=name) for plot in plots)
-        _ENTRIES[name] = Entry(name, work, order, level, own, counts)
+        _ENTRIES[name] = Entry(name, work, order, level, own, counts, losses)
         return work
 
     return enter
@@ -238,6 +242,8 @@ def entries() -> list[Entry]:
 
 def counters(run: OpenRun) -> list[Counter]:
     """What counts the rows for all findings, to be handed to ``open_run``."""
+    if not run.has_losses:
+        return []
     return [entry.counts(run) for entry in entries() if entry.counts is not None]
 
 
@@ -293,6 +299,8 @@ def findings(run: OpenRun, others: Sequence[OpenRun] = (), *, brief: bool = Fals
     for entry in entries():
         if brief and entry.level == "detail":
             continue
+        if entry.losses and not run.has_losses:
+            continue
         with run.reading():
             finding = entry.work(run, others)
         if finding is None:
@@ -323,15 +331,33 @@ def register_of_all(name: str, *, plots: Sequence[Plot] = ()) -> Callable[[WorkO
 def findings_of_all(
     runs: Sequence[OpenRun], findings_of_each: Sequence[Sequence[Finding]]
 ) -> list[Finding]:
-    """What is to be said of several runs together.
+    """What is to be said of several runs together, where two of them or more measure losses.
 
     Args:
         runs: The open runs.
         findings_of_each: The findings of each.
     """
     entries()
+    pairs = [pair for pair in zip(runs, findings_of_each, strict=True) if pair[0].has_losses]
+    if len(pairs) < min(2, len(runs)):
+        return []
+    runs, findings_of_each = zip(*pairs, strict=True)
     together = (work(runs, findings_of_each) for work, _ in _OF_ALL.values())
     return [finding for finding in together if finding is not None]
+
+
+def refuse_without_losses(runs: Iterable[OpenRun]) -> None:
+    """Refuse runs that measure no loss where losses are compared.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for run in runs:
+        if not run.has_losses:
+            raise UsageError(
+                f"run '{run.path}' measures {run.folder.reading.measure} and no loss; allowed: "
+                "runs whose losses can be compared"
+            )
 
 
 def write_files(run: OpenRun, findings: Iterable[Finding]) -> list[Path]:

@@ -22,7 +22,7 @@ _MEANINGS = {
 """What the costs in ``run.json`` are."""
 
 
-@register("cost", order=900)
+@register("cost", order=900, losses=False)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """Model, data, seeds, versions, the self-check and the cost.
 
@@ -35,7 +35,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     tables = [
         Table("The run", ["what", "value"], _facts(run)),
         Table("Cost, all calls of the run together", ["what", "value", "meaning"], _costs(costs)),
-        _checks(run.facts.check),
+        *_checks(run.facts.check),
         Table("Versions", ["package", "version"], versions),
     ]
     sentence = ", ".join(counts(run))
@@ -94,7 +94,16 @@ def _costs(costs: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _checks(checks: Sequence[CheckRecord]) -> Table:
+def _checks(checks: Sequence[CheckRecord]) -> list[Table]:
+    """A table for the differences of each unit."""
+    by_unit: dict[str, list[CheckRecord]] = {}
+    for check in checks:
+        unit = str((check.model_extra or {}).get("unit") or "nats")
+        by_unit.setdefault(unit, []).append(check)
+    return [_check_table(own, unit) for unit, own in by_unit.items()]
+
+
+def _check_table(checks: Sequence[CheckRecord], unit: str) -> Table:
     cells = [
         [
             str(check.technique),
@@ -105,7 +114,7 @@ def _checks(checks: Sequence[CheckRecord]) -> Table:
         ]
         for check in checks
     ]
-    headers = ["technique", "result", "mean difference (nats)", "worst", "reason"]
+    headers = ["technique", "result", f"mean difference ({unit})", "worst", "reason"]
     return Table("Self-check on this model, against whole forwards", headers, cells)
 
 

@@ -18,6 +18,7 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
@@ -31,6 +32,7 @@ from transformers.models.auto.modeling_auto import (
 from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
+from probe.models.encoder import EncoderModel
 from probe.models.location import POSITIONS, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, unused_positions
@@ -42,6 +44,7 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
     for loader, family in (
         (AutoModelForCausalLM, CausalModel),
         (AutoModelForMaskedLM, MaskedModel),
+        (AutoModel, EncoderModel),
         (AutoModelForSeq2SeqLM, Seq2SeqModel),
     )
 }
@@ -282,6 +285,7 @@ def load_model(
             # Its own choice is sdpa where there is one; asked for by name it is an error elsewhere.
             attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=trust_remote_code,
+            unread=scorer.unread,
         )
     model.to(place)
     loaded = scorer(model.eval())
@@ -290,12 +294,18 @@ def load_model(
 
 
 def _weights(
-    path: str, *, named: str | None = None, loader: Any = AutoModelForCausalLM, **given: Any
+    path: str,
+    *,
+    named: str | None = None,
+    loader: Any = AutoModelForCausalLM,
+    unread: tuple[str, ...] = (),
+    **given: Any,
 ) -> tuple[Any, list[str]]:
     """A model whose every weight comes from its checkpoint, and a line on weights left over.
 
-    transformers draws at random what a checkpoint lacks, and says so in a warning only. Messages
-    call the place *named*, by default *path*.
+    transformers draws at random what a checkpoint lacks, and says so in a warning only; of weights
+    that begin as *unread* does none is needed. Messages call the place *named*, by default
+    *path*.
     """
     # Without ignore_mismatched_sizes transformers raises before it says which weights.
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -313,7 +323,7 @@ def _weights(
                 "every weight that its config.json asks for, in its shape"
             ) from error
     name = type(model).__name__
-    if missing := sorted(loaded["missing_keys"]):
+    if missing := sorted(key for key in loaded["missing_keys"] if not key.startswith(unread)):
         raise UsageError(
             f"model.path {named!r}: the checkpoint lacks {_listed(missing)} of {name}, which would "
             "be drawn at random; allowed: a checkpoint with every weight that its config.json asks "

@@ -61,9 +61,23 @@ def family_of(config: Mapping[str, Any]) -> str:
     """The family of a model by its ``config.json``: causal, where that says nothing else."""
     if config.get("is_encoder_decoder"):
         return "seq2seq"
-    named = config.get("architectures") or ()
-    masked = any(str(name).endswith("ForMaskedLM") for name in named)
-    return "masked" if masked else "causal"
+    named = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith("ForMaskedLM") for name in named):
+        return "masked"
+    predicts = all(name.endswith(("ForCausalLM", "LMHeadModel")) for name in named)
+    return "encoder" if not predicts and is_encoder(config) else "causal"
+
+
+def is_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether a model is one that ``AutoModelForMaskedLM`` knows, with whatever head or none.
+
+    Args:
+        config: The content of its ``config.json``.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    decodes = config.get("is_encoder_decoder") or config.get("is_decoder")
+    return not decodes and config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def locate(path: str, revision: str | None = None) -> Location:

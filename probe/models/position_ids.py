@@ -30,10 +30,9 @@ def uses_position_ids(model: Scorer, text: NDArray[np.int64]) -> bool:
         return False
     ids, near, places = _with_gap(model, text)
     with_gap, closed = (
-        _nll(model, ids[places], len(ids) - near, positions)
-        for positions in (places, _counted(places))
+        _states(model, ids[places], positions) for positions in (places, _counted(places))
     )
-    return bool((with_gap - closed).abs().max() > SAME)
+    return bool(_difference(model, with_gap, closed, ids[near:]).abs().max() > SAME)
 
 
 @torch.inference_mode()
@@ -53,7 +52,7 @@ def omission_hides(model: Scorer, text: NDArray[np.int64]) -> bool:
     if not model.takes_positions:
         return False
     ids, near, places = _with_gap(model, text)
-    left_out = _nll(model, ids[places], len(ids) - near, places)
+    left_out = _states(model, ids[places], places)
     seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=ids.device)
     if model.family == "causal":
         seen = seen.tril()
@@ -62,10 +61,10 @@ def omission_hides(model: Scorer, text: NDArray[np.int64]) -> bool:
     mask = torch.zeros(seen.shape, dtype=dtype, device=ids.device)
     mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)
     try:
-        masked = _nll(model, ids, len(ids) - near, _counted(ids), mask[None, None])
+        masked = _states(model, ids, _counted(ids), mask[None, None])
     except (ValueError, RuntimeError, TypeError, IndexError):  # some families take no such mask
         return False
-    difference = left_out - masked
+    difference = _difference(model, left_out, masked, ids[near:])
     if dtype == torch.float32:
         return bool(difference.abs().max() <= EXACT)
     return bool(difference.mean().abs() <= ROUNDED)
@@ -112,13 +111,16 @@ def _counted(ids: torch.Tensor) -> torch.Tensor:
     return torch.arange(len(ids), device=ids.device)
 
 
-def _nll(
-    model: Scorer,
-    ids: torch.Tensor,
-    targets: int,
-    positions: torch.Tensor,
-    mask: torch.Tensor | None = None,
+def _states(
+    model: Scorer, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Losses of the last *targets* tokens but the first of them, float32."""
     states, _ = model.states(ids[None], positions=positions[None], mask=mask, keep=False)
-    return model.nll(states[0, -targets:-1], ids[-targets + 1 :])
+    return states[0]
+
+
+def _difference(
+    model: Scorer, states: torch.Tensor, others: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """How the losses of the last tokens but the first of them differ, float32."""
+    last = slice(-len(targets), -1)
+    return model.difference(states[last], others[last], targets[1:])

@@ -44,7 +44,11 @@ class Scorer(ABC):
     """
 
     family: ClassVar[str]
-    """What it is called in configurations: ``causal``, ``masked``, ``seq2seq``."""
+    """What it is called in configurations: ``causal``, ``masked``, ``encoder``, ``seq2seq``."""
+    has_head: ClassVar[bool] = True
+    """Whether it predicts tokens; else its hidden states are all that it gives."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """How the names of weights begin that nothing measured rests on: checkpoints may lack them."""
     has_encoder: ClassVar[bool] = False
     """Whether a decoder reads what an encoder makes of a source, see `reading`."""
 
@@ -156,6 +160,21 @@ class Scorer(ABC):
             ]
         )
 
+    def difference(
+        self, states: torch.Tensor, others: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """How losses from some states differ from those from others, nats, float32.
+
+        Args:
+            states: Hidden states that predict the labels, shape ``(m, d)``.
+            others: The same by another way, same shape.
+            labels: Token ids, shape ``(m,)``, int64.
+
+        Returns:
+            Shape ``(m,)``.
+        """
+        return self.nll(states, labels) - self.nll(others, labels)
+
     @contextmanager
     def exact_head(self) -> Iterator[None]:
         """Let the output projection compute in float32, so that its logits are not rounded.
@@ -163,7 +182,7 @@ class Scorer(ABC):
         A bfloat16 logit near 20 moves in steps of 0.125. The weights' float32 copy lives as long
         as the context; a projection that is no plain ``nn.Linear`` is left as it is.
         """
-        linear = self.model.get_output_embeddings()
+        linear = self.model.get_output_embeddings() if self.has_head else None
         if type(linear) is not nn.Linear or linear.weight.dtype not in _NARROW:
             yield
             return
@@ -267,7 +286,8 @@ def _refuse_other(model: object, family: str, *, has_encoder: bool) -> None:
     Raises:
         UsageError: If so.
     """
-    name, allowed = type(model).__name__, f"a {family} language model"
+    name = type(model).__name__
+    allowed = "an encoder" if family == "encoder" else f"a {family} language model"
     if not isinstance(model, PreTrainedModel):
         raise UsageError(f"model is of type {name}; allowed: {allowed} of transformers")
     if getattr(model.config, "is_encoder_decoder", False) and not has_encoder:

@@ -444,6 +444,8 @@ class Protocol(Part):
         Raises:
             ValueError: If one is not allowed.
         """
+        if "embedding" in measures:
+            raise ValueError("embedding: allowed with protocols that measure encoders")
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> Plan:
         """What is measured of such windows.

@@ -99,13 +99,16 @@ class Scored:
         boundary: First intact token, index in the document; −1 for ``intact`` and for patterns of
             attention that tell no far from near. Where far text lies behind the target alone, the
             first perturbed token.
-        nearest: Distance of the first target, where it is not that from the boundary.
+        nearest: Distance of the first target, where it is not that from the boundary; or of each
+            target, shape ``(targets,)``, where distances do not rise by 1.
         boundary_right: First token of the far text behind the target, index in the document; −1
             where there is none, ``None`` where a protocol knows none.
         of: ``source`` or ``target``, whose far text is changed; empty where neither is, ``None``
             where a protocol knows no source. Of a source *far_start* is its first intact token,
             *boundary* the number of its far ones, as if all stood before it, and *boundary_right*
             the first far one behind: places in the source.
+        chunk: Tokens of the chunks that the window is cut into, −1 where it is whole; ``None``
+            where a protocol cuts none.
     """
 
     branch: Branch
@@ -114,16 +117,26 @@ class Scored:
     position: int
     far_start: int
     boundary: int
-    nearest: int | None = None
+    nearest: int | NDArray[np.int64] | None = None
     boundary_right: int | None = None
     of: str | None = None
+    chunk: int | None = None
 
     @property
     def distance(self) -> int:
         """Distance of the first target, −1 without a boundary."""
-        if self.nearest is not None:
+        return int(self.distances[0])
+
+    @property
+    def distances(self) -> NDArray[np.int64]:
+        """Distance of each target, shape ``(targets,)``; −1 without a boundary."""
+        count = self.branch.targets
+        if isinstance(self.nearest, np.ndarray):
             return self.nearest
-        return -1 if self.boundary < 0 else self.position - self.boundary
+        if self.boundary < 0:
+            return np.full(count, -1)
+        nearest = self.position - self.boundary if self.nearest is None else self.nearest
+        return nearest + np.arange(count)
 
 
 def intact(window: Window, targets: tuple[int, int], first_token: FirstToken) -> Scored:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from probe.corpus.windows import Document, Window
-from probe.engine.branch import Attention, Branch
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, draw_rng
 from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
-from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun, around, attended
+from probe.protocols.branches import Draw, Scored, TargetRun, attended
 from probe.protocols.registry import register
+from probe.protocols.surrounded import surrounded, whole
 from probe.results.record import Reading
 from probe.text import shown
 
@@ -196,14 +197,14 @@ class PllPlan(Plan):
             together = plan.places[number::step]  # far apart: others lie between
             ids = self._masked(window, together, inputs)
             for target in together:
-                sequence = _Sequence(window, ids, target, self, inputs)
-                intact = sequence.intact()
+                intact = self._intact(window, ids, target)
                 scored.append(intact)
                 for draw in draws:
                     if draw.condition.is_attended:
                         scored.append(attended(intact, draw.condition))
                     else:
-                        scored += [sequence.perturbed(draw, d) for d in self.distances]
+                        given = partial(self._perturbed, window, ids, target, draw, inputs)
+                        scored += map(given, self.distances)
         return scored
 
     def _masked(self, window: Window, targets: Sequence[int], inputs: Inputs) -> NDArray[np.int64]:
@@ -217,83 +218,34 @@ class PllPlan(Plan):
                 hidden[target:] |= words[target:] == words[target]
         return np.where(hidden, self.model.mask, window.ids)
 
+    def _intact(self, window: Window, ids: NDArray[np.int64], target: int) -> Scored:
+        """The whole window with masks in it, for one of the targets behind them."""
+        branch = whole(window, ids, slice(target, target + 1), self.model)
+        return Scored(branch, "intact", 0, window.start + target, -1, -1, boundary_right=-1)
 
-@dataclass(frozen=True, eq=False)
-class _Sequence:
-    """A window with masks in it, for one of the targets behind them.
-
-    Args:
-        window: The window.
-        ids: Its token ids with masks, shape ``(n,)``.
-        target: Index of the target.
-        plan: The plan.
-        inputs: What else branches are made of.
-    """
-
-    window: Window
-    ids: NDArray[np.int64]
-    target: int
-    plan: PllPlan
-    inputs: Inputs
-
-    def intact(self) -> Scored:
-        """The whole window."""
-        branch = self._branch(self.ids, self.target)
-        position = self.window.start + self.target
-        return Scored(branch, "intact", 0, position, -1, -1, boundary_right=-1)
-
-    def perturbed(self, draw: Draw, distance: int) -> Scored:
+    def _perturbed(
+        self,
+        window: Window,
+        ids: NDArray[np.int64],
+        target: int,
+        draw: Draw,
+        inputs: Inputs,
+        distance: int,
+    ) -> Scored:
         """Far text perturbed under a draw, *distance* tokens from the target and further."""
-        condition, size = draw.condition, len(self.ids)
-        start = self.target - distance if self.plan.side != "right" else 0
-        stop = self.target + 1 + distance if self.plan.side != "left" else size
-        ids, before, places = around(
-            self.window,
-            self.ids,
-            slice(start, stop),
-            draw,
-            sources=self.inputs.sources(condition, None),
-            text=self.inputs.text,
-            targets=self.window.ids[self.target : self.target + 1],
-        )
-        branch = self._branch(ids, before + self.target - start, positions=places)
-        if condition.is_noise:
-            branch = replace(branch, keys=branch.keys + FAR_LANE)
-        if condition.pattern is not None:
-            lead = len(branch.ids) - len(ids) - len(self.plan.model.behind)
-            branch = replace(branch, attention=Attention(condition.pattern, lead + before))
-        origin = self.window.start
-        boundary = origin + (stop if self.plan.side == "right" else start)
+        start = target - distance if self.side != "right" else 0
+        stop = target + 1 + distance if self.side != "left" else len(ids)
+        own = slice(target, target + 1)
+        branch, before = surrounded(window, ids, slice(start, stop), own, draw, self.model, inputs)
+        origin = window.start
+        boundary = origin + (stop if self.side == "right" else start)
         return Scored(
             branch,
-            condition.text,
+            draw.condition.text,
             draw.repeat,
-            origin + self.target,
+            origin + target,
             origin if before else boundary,
             boundary,
             distance,
-            origin + stop if self.plan.side != "left" else -1,
-        )
-
-    def _branch(
-        self, ids: NDArray[np.int64], at: int, *, positions: NDArray[np.int64] | None = None
-    ) -> Branch:
-        """Tokens between the special ones of the model, the target's mask at an index of them.
-
-        Args:
-            ids: Token ids, shape ``(n,)``.
-            at: Index of the mask in *ids*.
-            positions: Their places in the window where they are not 0, 1, 2, ….
-        """
-        model = self.plan.model
-        lead = model.first_token.lead(self.window, ids)[: model.first_token.extra]
-        whole = np.concatenate([lead, ids, np.array(model.behind, dtype=np.int64)])
-        if positions is not None:
-            size = len(lead) + len(self.ids)
-            behind = np.arange(size, size + len(model.behind))
-            positions = np.concatenate([np.arange(len(lead)), len(lead) + positions, behind])
-        index = len(lead) + at
-        label = self.window.ids[self.target : self.target + 1]
-        return Branch(
-            whole, whole, index + 1, index + 2, self.target, positions=positions, masked=label
+            origin + stop if self.side != "left" else -1,
         )

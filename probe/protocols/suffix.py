@@ -81,6 +81,7 @@ class SuffixProtocol(Protocol):
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Candidates are other texts: their distributions are not comparable."""
+        super().check_measures(measures)
         if "kl" in measures:
             raise ValueError(
                 f"allowed with protocol {self.kind}: nll, top1, entropy; candidates differ"

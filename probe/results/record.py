@@ -42,6 +42,8 @@ class Reading:
             loss is compared with. ``None`` where far text begins with the window.
         alternatives: How the conditions begin that are other texts in the targets' place, which are
             no losses of the targets; empty where there are none.
+        measure: The column that is measured where rows have no loss: it is read as a delta. Empty
+            where they have one.
         caveat: What limits the reading, empty where nothing does.
         memory: What a pattern keeps a share of: an encoder has no cache.
     """
@@ -49,6 +51,7 @@ class Reading:
     needs_far_start: bool = False
     context: int | None = None
     alternatives: str = ""
+    measure: str = ""
     caveat: str = ""
     memory: str = "KV cache"
 

@@ -35,6 +35,9 @@ OPTIONAL = {
     "kl": pa.float32(),
     "top1": pa.bool_(),
     "entropy": pa.float32(),
+    "embedding": pa.float32(),
+    "embedding_pooled": pa.float32(),
+    "chunk": pa.int32(),
     "boundary_right": pa.int32(),
     "of": pa.dictionary(pa.int32(), pa.string()),
 }

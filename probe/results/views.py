@@ -69,8 +69,8 @@ def connect(
     )
     connection.execute(
         """CREATE TEMP TABLE reading AS SELECT $1::VARCHAR[] AS parts, $2::BIGINT AS context,
-            $3::VARCHAR AS alternatives""",
-        [[str(part) for part in parts], reading.context, reading.alternatives],
+            $3::VARCHAR AS alternatives, $4::VARCHAR AS measure""",
+        [[str(part) for part in parts], reading.context, reading.alternatives, reading.measure],
     )
     connection.execute(
         f"CREATE MACRO far_tokens(boundary, distance, start) AS {reading.far_tokens}"

@@ -17,12 +17,14 @@ from probe.corpus.sample import Corpus, Omitted, load_corpus
 from probe.corpus.windows import Document, Place, Window, Windows, token_counts, whole
 from probe.errors import UsageError
 from probe.models.load import ModelSource, open_source
+from probe.models.location import is_encoder
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
 from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols import registry
 from probe.protocols.base import EncoderFacts, Inputs, ModelFacts, Plan
 from probe.protocols.branches import Draw, FirstToken, Scored
+from probe.text import shown
 
 
 class Experiment:
@@ -216,6 +218,8 @@ def prepare(
         family=config.model.family,
         trust_remote_code=config.model.trust_remote_code,
     )
+    if config.protocol.family == "encoder":
+        source = _without_head(config, source)
     if source.tokenizer is None and config.data.ids_column is None:
         raise UsageError(
             f"model.path {config.model.path!r} comes without a usable tokenizer "
@@ -234,6 +238,25 @@ def prepare(
     return Experiment(config, source, _with_usable(corpus, plan, config.seed), plan, pool)
 
 
+def _without_head(config: Config, source: ModelSource) -> ModelSource:
+    """The model as an encoder, whatever head it has, where that is what it is.
+
+    Raises:
+        UsageError: If it is asked to be read so, and is none.
+    """
+    asked, written = config.model.family, source.config.to_dict()
+    if asked == "auto" and is_encoder(written):
+        return replace(source, family="encoder")
+    known = is_encoder(written) or config.model.trust_remote_code
+    if asked == "encoder" and not known:
+        raise UsageError(
+            f"model.family is 'encoder', and model.path {config.model.path!r} is "
+            f"{shown(written.get('model_type'))}; allowed: a model whose tokens see both sides, "
+            "as those of AutoModelForMaskedLM do, with a head or without"
+        )
+    return source
+
+
 def facts_of(config: Config, source: ModelSource) -> ModelFacts:
     """What a plan must know of a model.
 
@@ -250,14 +273,15 @@ def facts_of(config: Config, source: ModelSource) -> ModelFacts:
         kinds = ", ".join(registry.kinds(lambda one: one.family == family))
         raise UsageError(
             f"protocol {registry.kind_of(type(protocol))} measures {protocol.family} language "
-            f"models, and model.path {path!r} is a {family} one; allowed: protocol {kinds}"
+            f"models, and model.path {path!r} is {'an' if family == 'encoder' else 'a'} {family} "
+            f"one; allowed: protocol {kinds}"
         )
     if family == "seq2seq":
         return _encoder_decoder(config, source)
     first_token = first_token_of(config, source)
     if family == "causal":
         return ModelFacts(source.positions, first_token)
-    if source.mask is None:
+    if source.mask is None and family == "masked":
         raise UsageError(
             f"model.path {path!r}: its tokenizer has no mask token; allowed: a "
             "tokenizer with mask_token"

@@ -26,7 +26,7 @@ from probe.engine.branch import (
     tree_groups,
     without_tree,
 )
-from probe.engine.losses import token_losses
+from probe.engine.losses import state_changes, token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
@@ -230,7 +230,12 @@ def intact_branches(window: Sequence[Scored]) -> list[int]:
 def _octaves(one: Scored) -> Mapping[int, int]:
     """Targets of a branch by octave."""
     targets = one.branch.targets
-    return {-1: targets} if one.boundary < 0 else _by_octave(one.distance, targets)
+    if one.boundary < 0:
+        return {-1: targets}
+    if isinstance(one.nearest, np.ndarray):
+        numbers, counts = np.unique(octave(one.nearest), return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return _by_octave(one.distance, targets)
 
 
 @lru_cache(maxsize=4096)  # every window has the same runs
@@ -286,7 +291,10 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
             rows = states[0, :ROWS]
             started = time.perf_counter()
             labels = piece[0, : len(rows)]
-            token_losses(model.head, rows, labels, vocabulary=model.vocabulary)
+            if model.has_head:
+                token_losses(model.head, rows, labels, vocabulary=model.vocabulary)
+            else:
+                state_changes(rows[None], rows[None])
             head = time.perf_counter() - started
     held = [t for layer in getattr(cache, "layers", []) for t in vars(layer).values()]
     size = sum(t.nbytes for t in held if isinstance(t, torch.Tensor) and t.ndim == 4)

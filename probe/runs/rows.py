@@ -51,9 +51,9 @@ def rows(
 def _intact_nll(
     scored: Sequence[Scored], losses: Sequence[Losses]
 ) -> tuple[int, NDArray[np.float32]]:
-    """The first target that a window's intact branches hold, and the nll of each from there on."""
+    """The first target that a window's intact branches hold, and what is measured of each."""
     own = [
-        (one.branch.origin, loss.nll)
+        (one.branch.origin, loss.measured)
         for one, loss in zip(scored, losses, strict=True)
         if one.condition == "intact"
     ]
@@ -81,14 +81,17 @@ def _columns(
 ) -> dict[str, np.ndarray]:
     count = one.branch.targets
     position = one.position + np.arange(count)
-    distance = one.distance + np.arange(count) if one.boundary >= 0 else np.full(count, -1)
     right = None if one.boundary_right is None else np.full(count, one.boundary_right)
+    nothing = np.full(count, None, dtype=object)  # a model without a head has no loss
     optional = {
-        "nll": loss.nll,
-        "nll_intact": intact,
+        "nll": nothing if loss.nll is None else loss.nll,
+        "nll_intact": nothing if loss.nll is None else intact,
         "top1": loss.top1,
         "entropy": loss.entropy,
         "kl": loss.kl,
+        "embedding": loss.embedding,
+        "embedding_pooled": loss.embedding_pooled,
+        "chunk": None if one.chunk is None else np.full(count, one.chunk),
         "boundary_right": right,
         "of": None if one.of is None else np.full(count, one.of or None, dtype=object),
     }
@@ -98,7 +101,7 @@ def _columns(
         "position": position,
         "far_start": np.full(count, one.far_start),
         "boundary": np.full(count, one.boundary),
-        "distance": distance,
+        "distance": one.distances,
         "condition": np.full(count, one.condition, dtype=object),
         "repeat": np.full(count, one.repeat),
     } | {name: values for name, values in optional.items() if values is not None}
@@ -114,7 +117,7 @@ class Progress:
         tokens: Tokens forwarded by it.
         seconds: Since its first unit began.
         far_delta: Mean delta of the first condition, nats: over the far half of the reach, or, of
-            an attention pattern, over all targets.
+            an attention pattern, over all targets; ``None`` where no loss is measured.
         far: Whether it is that of the far half.
     """
 
@@ -141,7 +144,7 @@ class FarEnd:
         for branches, found in zip(scored, losses, strict=True):
             low, intact = _intact_nll(branches, found)
             for one, loss in zip(branches, found, strict=True):
-                if one.condition == self.condition:
+                if one.condition == self.condition and loss.nll is not None:
                     at = one.branch.origin - low
                     delta = loss.nll - intact[at : at + one.branch.targets]
                     delta = delta[max(0, self.start - one.distance) :]

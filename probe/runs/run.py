@@ -229,7 +229,7 @@ def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
         scored = plan.branches(window, (), experiment.inputs(window))
         (found,) = engine.score([[one.branch for one in scored]])
         order = np.argsort([one.position for one in scored])
-        return np.concatenate([found[number].nll for number in order])
+        return np.concatenate([found[number].measured for number in order])
 
     difference = np.zeros(0, dtype=np.float32)
     for window in experiment.windows:
@@ -372,12 +372,13 @@ def score_unit(
     losses = engine.score([[one.branch for one in window] for window in scored], reference=own)
     for missing, branches, found in zip(unit, scored, losses, strict=True):
         for one, loss in zip(branches, found, strict=True):
-            if not np.isfinite(loss.nll).all():
+            if not np.isfinite(loss.measured).all():
+                what = "hidden states" if loss.nll is None else "losses"
                 raise ProbeError(
-                    f"the model's losses are not finite: {missing.window.document!r}, window "
+                    f"the model's {what} are not finite: {missing.window.document!r}, window "
                     f"{missing.window.index}, condition {one.condition!r} (dtype "
                     f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
-                    "losses; the model in a wider dtype may give them"
+                    f"{what}; the model in a wider dtype may give them"
                 )
     return scored, losses
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from probe.engine import losses
-from probe.engine.losses import MEASURES, Losses, Reference, token_losses
+from probe.engine.losses import MEASURES, Losses, Reference, state_changes, token_losses
 from probe.errors import ProbeError
 from probe.models.causal import CausalModel
 
@@ -262,3 +262,33 @@ def test_no_body() -> None:
     with pytest.raises(ProbeError, match="Bare is no causal language model") as caught:
         CausalModel(Bare().eval())
     assert "\n" not in str(caught.value)
+
+
+def test_states_are_compared_as_they_are_defined() -> None:
+    """1 − cosine of each token, and of each window's mean, in the order of windows."""
+    rng = np.random.default_rng(0)
+    states, intact = (torch.from_numpy(rng.normal(size=(3, 7, 16))).float() for _ in range(2))
+    found = state_changes(states, intact)
+    cosine = torch.nn.functional.cosine_similarity
+    tokens = 1 - cosine(states.double(), intact.double(), dim=-1).flatten()
+    pooled = 1 - cosine(states.double().mean(1), intact.double().mean(1), dim=-1)
+    assert found.nll is None
+    assert found.measured is found.embedding
+    assert found.embedding == pytest.approx(tokens.numpy(), abs=1e-6)
+    assert found.embedding_pooled == pytest.approx(np.repeat(pooled.numpy(), 7), abs=1e-6)
+    part = found.take(slice(2, 9))
+    whole = Losses.join([found.take(slice(0, 2)), part, found.take(slice(9, None))])
+    assert part.nll is whole.nll is None
+    np.testing.assert_array_equal(whole.embedding, found.embedding)
+    np.testing.assert_array_equal(whole.embedding_pooled, found.embedding_pooled)
+
+
+def test_small_changes_of_states_are_not_rounded_away() -> None:
+    """Equal states are at 0; a turn of a ten-thousandth is told to a thousandth of its size."""
+    states = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
+    turned = states + 1e-4 * torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(1))
+    assert not state_changes(3 * states, 3 * states.clone()).embedding.any()
+    cosine = torch.nn.functional.cosine_similarity(states.double(), turned.double(), dim=-1)
+    expected = (1 - cosine).flatten().numpy()
+    assert 1e-10 < expected.max() < 1e-7
+    assert state_changes(turned, states).embedding == pytest.approx(expected, rel=1e-2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.models.location import gguf_name, locate
+from probe.models.location import family_of, gguf_name, is_encoder, locate
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 FOLDERS = {
@@ -94,3 +94,38 @@ def test_revisions(revision: str | None, name: str) -> None:
 def test_gguf_files(file: str, name: str) -> None:
     """The file's name without its quantisation, the folder's where the file's says nothing."""
     assert gguf_name(Path("/models") / file) == name
+
+
+@pytest.mark.parametrize(
+    ("written", "family", "encodes"),
+    [
+        ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "masked", True),
+        ({"architectures": ["BertModel"], "model_type": "bert"}, "encoder", True),
+        ({"architectures": ["ModernBertModel"], "model_type": "modernbert"}, "encoder", True),
+        ({"architectures": ["MPNetModel"], "model_type": "mpnet"}, "encoder", True),
+        (
+            {"architectures": ["RobertaForSequenceClassification"], "model_type": "roberta"},
+            "encoder",
+            True,
+        ),
+        (
+            {"architectures": ["BertLMHeadModel"], "model_type": "bert", "is_decoder": True},
+            "causal",
+            False,
+        ),
+        ({"architectures": ["BertLMHeadModel"], "model_type": "bert"}, "causal", True),
+        ({"architectures": ["LlamaModel"], "model_type": "llama"}, "causal", False),
+        ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}, "causal", False),
+        ({"model_type": "bert"}, "causal", True),
+        (
+            {"architectures": ["BartModel"], "is_encoder_decoder": True, "model_type": "bart"},
+            "seq2seq",
+            False,
+        ),
+        ({}, "causal", False),
+    ],
+)
+def test_families(written: dict[str, object], family: str, encodes: bool) -> None:
+    """What config.json says; of an encoder with any head the encoder can be taken."""
+    assert family_of(written) == family
+    assert is_encoder(written) is encodes
