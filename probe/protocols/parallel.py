@@ -24,7 +24,7 @@ from probe.protocols.base import (
 )
 from probe.protocols.branches import Draw, Scored, TargetRun, perturbed
 from probe.protocols.registry import register
-from probe.results.record import Reading
+from probe.results.record import Reading, longest
 
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
@@ -66,8 +66,9 @@ class ParallelProtocol(WholeDocumentsProtocol):
         if options.get("alignment", "attention") == "attention":
             known = "estimated: the mean place of the model's cross attention over layers and heads"
         return Reading(
+            farthest=longest(options),
             caveat="a distance under of='source' is counted on both sides of the source token that "
-            f"a target belongs to, which is {known}; under of='target' before the target"
+            f"a target belongs to, which is {known}; under of='target' before the target",
         )
 
     @property
