@@ -174,11 +174,11 @@ class Engine:
             yield
             return
         started, device = time.perf_counter(), self.model.device
-        ids = torch.from_numpy(np.stack([source.ids for source in given])).to(device)
+        read = torch.from_numpy(np.stack([source.content for source in given])).to(device)
         seen = torch.from_numpy(np.stack([source.visible for source in given])).to(device)
-        with self.model.reading(ids, seen):
+        with self.model.reading(read, seen):
             self.costs.body_seconds += time.perf_counter() - started
-            self.costs.tokens += ids.numel()
+            self.costs.tokens += sum(len(source.ids) for source in given)
             self.costs.forwards += 1
             yield
 
