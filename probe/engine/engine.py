@@ -193,14 +193,14 @@ class Engine:
             yield
             return
         started, device = time.perf_counter(), self.model.device
-        ids = torch.from_numpy(np.stack([source.ids for source in given])).to(device)
+        read = torch.from_numpy(np.stack([source.content for source in given])).to(device)
         seen = torch.from_numpy(np.stack([source.visible for source in given])).to(device)
         encoding = attention if attention and attention.changes_source else None
         with ExitStack() as stack:
             with self._attending(encoding):
-                stack.enter_context(self.model.reading(ids, seen))
+                stack.enter_context(self.model.reading(read, seen))
             self.costs.body_seconds += time.perf_counter() - started
-            self.costs.tokens += ids.numel()
+            self.costs.tokens += sum(len(source.ids) for source in given)
             self.costs.forwards += 1
             yield
 

@@ -28,6 +28,8 @@ COMMON = {
     ),
 }
 """Words of every page; those of conditions and classes are added from their registries."""
+OF_SOUND = "milliseconds of sound between what is heard of a token and the far sound"
+"""What a distance is where it is one of sound."""
 
 
 @register("terms", order=1)
@@ -43,7 +45,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         "attend" if text.startswith(PATTERN) else text: describe_condition(text) for text in texts
     }
     of_classes = {text: describe_class(text) for text in run.once(asked).table.classes}
-    return Finding("terms", "Terms", terms=COMMON | conditions | of_classes)
+    common = COMMON if run.unit == "tokens" else COMMON | {"distance": OF_SOUND}
+    return Finding("terms", "Terms", terms=common | conditions | of_classes)
 
 
 def describe_condition(text: str) -> str:

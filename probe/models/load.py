@@ -18,10 +18,12 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
@@ -33,10 +35,11 @@ from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.encoder import EncoderModel
-from probe.models.location import POSITIONS, Location, family_of, locate
+from probe.models.location import POSITIONS, SPEECH, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.scorer import Scorer, unused_positions
 from probe.models.seq2seq import Seq2SeqModel
+from probe.models.speech_seq2seq import SpeechModel
 from probe.text import MOST, one_line, printable, shown
 
 FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
@@ -46,6 +49,7 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
         (AutoModelForMaskedLM, MaskedModel),
         (AutoModel, EncoderModel),
         (AutoModelForSeq2SeqLM, Seq2SeqModel),
+        (AutoModelForSpeechSeq2Seq, SpeechModel),
     )
 }
 """What loads the models of a family, and what they are to the engine."""
@@ -75,6 +79,7 @@ class ModelSource:
         family: A key of ``FAMILIES``.
         without: Why there is no tokenizer, empty where there is one.
         warnings: What transformers warned of while reading them, a line each.
+        extractor: The feature extractor of a speech model.
     """
 
     location: Location
@@ -84,6 +89,7 @@ class ModelSource:
     family: str = CausalModel.family
     without: str = ""
     warnings: tuple[str, ...] = ()
+    extractor: Any = None
 
     @property
     def vocabulary(self) -> int:
@@ -179,7 +185,7 @@ class ModelSource:
         start = getattr(self.config, "decoder_start_token_id", None)
         if self.config.model_type == "mbart" and behind:
             start = behind[-1]
-        return before if start is None else (int(start), *before)
+        return before if start is None or before[:1] == (start,) else (int(start), *before)
 
     def _added(self, *, target: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.tokenizer is None:
@@ -231,15 +237,17 @@ def open_source(
             tokenizer = AutoTokenizer.from_pretrained(folder, **given)
         except (OSError, ValueError, KeyError, ImportError) as error:
             tokenizer, without = None, _line(error)  # tokenised data needs none
+        family = family_of(config.to_dict()) if family == "auto" else family
+        with _one_line_errors(path):
+            hears = family == SpeechModel.family
+            extractor = AutoFeatureExtractor.from_pretrained(folder, **given) if hears else None
     _refuse_counts(path, config)
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
-    if family == "auto":
-        family = family_of(config.to_dict())
     said = (*earlier, *warnings)
-    return ModelSource(place, tokenizer, config, resolved, family, without, said)
+    return ModelSource(place, tokenizer, config, resolved, family, without, said, extractor)
 
 
 def load_model(
@@ -274,7 +282,8 @@ def load_model(
     if source.family == Seq2SeqModel.family and kind not in TEXT_TO_TEXT:
         raise UsageError(
             f"model {shown(source.location.name)} is {shown(kind)}, an encoder–decoder that reads "
-            "no text; allowed: one of AutoModelForSeq2SeqLM"
+            "no text; allowed: one of AutoModelForSeq2SeqLM, or with model.family "
+            f"{SpeechModel.family}: {', '.join(SPEECH)}"
         )
     with _warned() as warnings:
         model, unexpected = _weights(
@@ -288,8 +297,9 @@ def load_model(
             unread=scorer.unread,
         )
     model.to(place)
-    loaded = scorer(model.eval())
-    loaded.warnings = tuple(dict.fromkeys((*source.warnings, *warnings, *unexpected)))
+    loaded = scorer(model.eval(), *([source.extractor] if source.extractor else []))
+    said = (*source.warnings, *warnings, *unexpected, *loaded.warnings)
+    loaded.warnings = tuple(dict.fromkeys(said))
     return loaded
 
 

@@ -149,6 +149,11 @@ class Plan:
         raise NotImplementedError
 
     @property
+    def frame(self) -> float:
+        """Seconds of the frames that a source is cut into; 0 where it is no sound."""
+        return 0.0
+
+    @property
     def length(self) -> int:
         """Tokens of a window."""
         return self.settings.fixed
@@ -352,6 +357,8 @@ class Protocol(Part):
     """Whether it has a key ``targets: {alone: true}``: a sequence of its own for each target."""
     has_source: ClassVar[bool] = False
     """Whether documents have a source, whose far part conditions may change (``of='source'``)."""
+    source_key: ClassVar[str] = "source_column"
+    """What names the column of the source under ``data``; ``audio_column`` where it is sound."""
     needs: ClassVar[Mapping[str, int]] = {}
     """Keys without which its rows cannot be read: whole numbers, with the lowest allowed."""
 
@@ -429,11 +436,15 @@ class Protocol(Part):
         Raises:
             ValueError: If so.
         """
-        given = data.source_column is not None
-        if self.has_source and not given:
-            raise ValueError(f"data.source_column: is missing; needed with protocol {self.kind}")
-        if given and not self.has_source:
-            raise ValueError(f"data.source_column: allowed without, with protocol {self.kind}")
+        for key in ("source_column", "audio_column"):
+            given, needed = (
+                getattr(data, key) is not None,
+                self.has_source and key == self.source_key,
+            )
+            if needed and not given:
+                raise ValueError(f"data.{key}: is missing; needed with protocol {self.kind}")
+            if given and not needed:
+                raise ValueError(f"data.{key}: allowed without, with protocol {self.kind}")
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Refuse measures that mean nothing.

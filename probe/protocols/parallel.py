@@ -35,7 +35,7 @@ from probe.protocols.branches import (
     source_between,
 )
 from probe.protocols.registry import register
-from probe.results.record import Reading
+from probe.results.record import Reading, longest
 
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
@@ -75,8 +75,9 @@ class ParallelProtocol(WholeDocumentsProtocol):
         if options.get("alignment", "attention") == "attention":
             known = "estimated: the mean place of the model's cross attention over layers and heads"
         return Reading(
+            farthest=longest(options),
             caveat="a distance under of='source' is counted on both sides of the source token that "
-            f"a target belongs to, which is {known}; under of='target' before the target"
+            f"a target belongs to, which is {known}; under of='target' before the target",
         )
 
     @property
@@ -250,7 +251,7 @@ class ParallelPlan(WholeDocumentsPlan):
         """The plan with an alignment by the model's cross attention, where the data has none."""
         if self.is_given:
             return self
-        return replace(self, align=_ByAttention(self, model, spend))
+        return replace(self, align=ByAttention(self, model, spend))
 
     def gives_positions(self, condition: Condition) -> bool:
         """Not under ``of='source'``: what an encoder does not see is masked."""
@@ -431,7 +432,7 @@ def _diagonal(document: Document) -> NDArray[np.int64]:
     return np.arange(target) * source // max(1, target)
 
 
-class _ByAttention:
+class ByAttention:
     """The source token of each target: the mean place of the cross attention that predicts it.
 
     Args:

@@ -282,7 +282,8 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
         ids: Token ids, shape ``(n,)``.
     """
     piece = torch.from_numpy(np.ascontiguousarray(ids[:PIECE]))[None].to(model.device)
-    with torch.inference_mode(), model.exact_head(), model.reading(piece):
+    read = model.some_source(piece.shape[1])
+    with torch.inference_mode(), model.exact_head(), model.reading(read):
         for _ in range(2):
             started = time.perf_counter()
             states, cache = model.states(piece)

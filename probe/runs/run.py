@@ -330,7 +330,7 @@ def _reading(model: Scorer, source: Source | None) -> AbstractContextManager[Non
     """Let the decoder read a source, if there is one."""
     if source is None:
         return nullcontext()
-    return model.reading(torch.from_numpy(source.ids)[None].to(model.device))
+    return model.reading(torch.from_numpy(source.content)[None].to(model.device))
 
 
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:

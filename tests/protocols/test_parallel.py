@@ -628,6 +628,28 @@ def test_an_alignment_must_fit_the_words(content: dict[str, Any], tmp_path: Path
         score(content, tmp_path, data__alignment_column="source", protocol__alignment="column")
 
 
+def test_a_distance_in_a_source_may_be_longer_than_a_target(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """A short target of a long source, as of a summary: its rows are read, and no mad ones."""
+    rows = [{"text": text_of(6, n), "source": text_of(90, 50 + n)} for n in range(3)]
+    file = tmp_path / "short.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = {"path": str(file), "source_column": "source"}
+    protocol = {"kind": "parallel", "distances": [1, 20], "of": "source", "targets": 3}
+    folder = score(
+        {**content, "data": data, "protocol": protocol, "conditions": ["truncate"]}, tmp_path
+    )
+    with open_run(folder) as run:
+        assert not any("left out" in line for line in run.warnings)
+        assert run.folder.reading.farthest == 20
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["config"]["protocol"]["distances"] = [1, "x", 10**12, -1]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ProbeError, match="a distance of 20 tokens; allowed: up to"):
+        open_run(folder).__enter__()
+
+
 def test_both_curves_stand_on_one_page(content: dict[str, Any], tmp_path: Path) -> None:
     """Answers and contrasts by the text that is changed; the caveat says what places rest on."""
     folder = score(
