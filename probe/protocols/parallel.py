@@ -20,8 +20,6 @@ from probe.protocols.base import (
     ANY_MODEL,
     Inputs,
     ModelFacts,
-    WholeDocumentsPlan,
-    WholeDocumentsProtocol,
     WindowsConfig,
 )
 from probe.protocols.branches import (
@@ -35,6 +33,7 @@ from probe.protocols.branches import (
     source_between,
 )
 from probe.protocols.registry import register
+from probe.protocols.whole_documents import WholeDocumentsPlan, WholeDocumentsProtocol
 from probe.results.record import Reading, longest
 
 if TYPE_CHECKING:

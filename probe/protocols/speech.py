@@ -17,12 +17,12 @@ from probe.protocols.base import (
     ANY_MODEL,
     Inputs,
     ModelFacts,
-    WholeDocumentsProtocol,
     WindowsConfig,
 )
 from probe.protocols.branches import Draw, Scored
 from probe.protocols.parallel import ByAttention, ParallelPlan, ParallelProtocol
 from probe.protocols.registry import register
+from probe.protocols.whole_documents import WholeDocumentsProtocol
 from probe.results.record import Reading, longest
 
 if TYPE_CHECKING:

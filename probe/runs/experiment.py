@@ -16,8 +16,9 @@ from probe.config import Config
 from probe.corpus.sample import Corpus, Omitted, load_corpus
 from probe.corpus.windows import Document, Place, Window, Windows, token_counts, whole
 from probe.errors import UsageError
-from probe.models.load import ModelSource, open_source
+from probe.models.load import open_source
 from probe.models.location import is_encoder
+from probe.models.model_source import ModelSource
 from probe.models.speech_seq2seq import SpeechModel, hearing_of, speak
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids

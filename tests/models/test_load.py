@@ -34,7 +34,8 @@ from probe.engine.selfcheck import check
 from probe.errors import ProbeError, UsageError
 from probe.models import load
 from probe.models.causal import CausalModel
-from probe.models.load import ModelSource, load_model, open_source
+from probe.models.load import load_model, open_source
+from probe.models.model_source import ModelSource
 from probe.runs.run import run
 
 Weights = dict[str, torch.Tensor]
