@@ -57,6 +57,15 @@ class ModelSource:
         return getattr(self.config, "max_encoder_position_embeddings", None) or self.positions
 
     @property
+    def position_seconds(self) -> float | None:
+        """Seconds of sound that a position of the encoder stands for, where it pads all sound."""
+        samples = getattr(self.extractor, "n_samples", None)
+        positions = getattr(self.config, "max_source_positions", None)
+        if not samples or not positions:
+            return None
+        return float(samples / self.extractor.sampling_rate / positions)
+
+    @property
     def positions(self) -> int | None:
         """How many positions the model has, ``None`` where there is no limit."""
         text, unused = self.config.get_text_config(), unused_positions(self.config)

@@ -70,6 +70,8 @@ class EncoderFacts:
         lead: Tokens of the decoder in front of every text, its start token first; the last of them
             is its *first token*.
         sentinel: The token that stands for a span that was cut out, where it knows one.
+        seconds: Of an encoder of sound how long a position lasts, where all sound is padded to as
+            many positions.
     """
 
     positions: int | None
@@ -77,6 +79,7 @@ class EncoderFacts:
     behind: tuple[int, ...]
     lead: tuple[int, ...]
     sentinel: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

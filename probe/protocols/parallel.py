@@ -252,6 +252,14 @@ class ParallelPlan(WholeDocumentsPlan):
             return self
         return replace(self, align=ByAttention(self, model, spend))
 
+    def keys_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The position of the encoder that each token of a source is read at.
+
+        Args:
+            places: Tokens of the source, shape ``(n,)``.
+        """
+        return places + (len(self.model.encoder.before) if self.model.encoder else 0)
+
     def gives_positions(self, condition: Condition) -> bool:
         """Not under ``of='source'``: what an encoder does not see is masked."""
         return condition.keeps_positions and condition.of != "source"
@@ -331,8 +339,7 @@ class _Pair:
         # A token goes by the place of the one that it predicts, the start token and what else
         # stands before the text by that of the first.
         last, lead = self.plan.chosen[-1], len(self.plan._lead)
-        before = len(self.plan.model.encoder.before) if self.plan.model.encoder else 0
-        at = before + _filled(places[: last + 2])
+        at = self.plan.keys_of(_filled(places[: last + 2]))
         own = np.concatenate([np.repeat(at[:1], lead - 1), at, at[-1:]])
         attention = Attention(pattern, places=tuple(own[: lead + last + 1].tolist()))
         return replace(scored, branch=replace(scored.branch, attention=attention))

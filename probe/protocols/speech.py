@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Window
 from probe.engine.branch import Source
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import Condition
 from probe.protocols.base import (
     ANY_MODEL,
@@ -40,6 +40,7 @@ class SpeechProtocol(WholeDocumentsProtocol):
     order = 95
     family = "speech-seq2seq"
     has_source = True
+    allows_patterns = True
     source_key = "audio_column"
     has_same_targets = True
     has_single_targets = True
@@ -205,6 +206,22 @@ class SpeechPlan(ParallelPlan):
     def source_of(self, document: Document) -> Source | None:
         """The whole sound."""
         return _heard(super().source_of(document), document)
+
+    def keys_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The position of the encoder that hears the middle of each frame.
+
+        Raises:
+            UsageError: If it is not known how long a position lasts.
+        """
+        seconds = self.model.encoder.seconds if self.model.encoder else None
+        if seconds is None:
+            raise UsageError(
+                "it is not known how many seconds a position of this encoder stands for, which a "
+                "pattern of cross attention around a place needs; allowed: cross(zero), "
+                "cross(uniform), or Whisper"
+            )
+        keys: NDArray[np.int64] = ((places + 0.5) * self.frame / seconds).astype(np.int64)
+        return keys
 
     def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
         """See :class:`probe.protocols.parallel.ParallelPlan`; the sources are sound."""

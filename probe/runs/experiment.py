@@ -322,7 +322,7 @@ def _encoder_decoder(config: Config, source: ModelSource) -> ModelFacts:
     around = source.prepended, source.appended
     encoder = EncoderFacts(source.source_positions, *around, lead, source.sentinel)
     if hears:  # nothing stands around sound; how long it may be is known of its samples
-        encoder = EncoderFacts(None, (), (), lead)
+        encoder = EncoderFacts(None, (), (), lead, seconds=source.position_seconds)
     return ModelFacts(source.positions, FirstToken("keep", lead[-1]), encoder=encoder)
 
 

@@ -81,7 +81,10 @@ def _of_three(
     """
     sources = (experiment.plan.source_of(one) for one in experiment.documents.values())
     source = max(len(one.ids) for one in sources if one is not None)
-    lead = experiment.plan.model.encoder.lead if experiment.plan.model.encoder else ()
+    encoder = experiment.plan.model.encoder
+    lead = encoder.lead if encoder else ()
+    if encoder is not None and encoder.seconds is not None:  # all sound is padded
+        source = experiment.source.config.max_source_positions
     target = max(place.length for place in experiment.windows.places) + len(lead)
     along = np.arange(target) * source // target
     lengths = {"encoder": source, "decoder": target, "cross": source}

@@ -182,7 +182,7 @@ def test_every_loss_is_that_of_a_plain_forward(
     }
     assert set(frame.distance) == {-1, *(round(1000 * seconds) for seconds in distances)}
     experiment = prepare(configured(content, model__path=str(folders[family])))
-    plan = experiment.plan.fitted(SpeechModel(model, extractor_of(family)))
+    plan = experiment.plan.fitted(SpeechModel(model, extractor_of(family)), lambda *_: None)
     for row in frame.itertuples():
         number, at = int(row.document), int(row.position)
         whole, ids = frames(number), ids_of(text(number))
@@ -204,6 +204,58 @@ def test_every_loss_is_that_of_a_plain_forward(
             assert pd.isna(row.of)
         expected = plain_nll(family, model, heard.reshape(-1), ids[:at], ids[at])
         assert row.nll == pytest.approx(expected, abs=2e-4), row
+
+
+def test_cross_attention_around_the_moment_a_token_is_spoken(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """Positions of the encoder near it are seen, by a mask filled in by a double loop."""
+    width = 4
+    conditions = [f"attend(cross(local({width}, sinks=0)))", "attend(encoder(uniform))"]
+    folder = score(content, tmp_path, data__max_documents=2, conditions=conditions)
+    model, frame = tiny_speech("whisper"), scores(folder)
+    experiment = prepare(configured(content))
+    plan = experiment.plan.fitted(SpeechModel(model, extractor_of("whisper")), lambda *_: None)
+    model.set_attn_implementation("eager")  # which adds the mask that it is given
+    rows = frame[frame.condition.str.startswith("attend(cross")]
+    assert len(rows) == 8
+    for row in rows.itertuples():
+        number, at = int(row.document), int(row.position)
+        places = plan.align(experiment.documents[row.document])
+        seen = np.zeros((len(LEAD) + at, 100), dtype=bool)
+        for query in range(len(seen)):
+            token = max(0, query + 1 - len(LEAD))  # which it predicts
+            for key in range(100):
+                seen[query, key] = abs(key - places[token]) < width
+        added = torch.zeros(seen.shape).masked_fill(torch.from_numpy(~seen), -1e9)[None, None]
+
+        def masked(_module: Any, args: Any, kwargs: Any, added: Any = added) -> Any:
+            return args, kwargs | {"attention_mask": added}
+
+        hooks = [
+            module.register_forward_pre_hook(masked, with_kwargs=True)
+            for name, module in model.named_modules()
+            if name.endswith("encoder_attn")
+        ]
+        ids = ids_of(text(number))
+        expected = plain_nll("whisper", model, frames(number).reshape(-1), ids[:at], ids[at])
+        for hook in hooks:
+            hook.remove()
+        assert row.nll == pytest.approx(expected, abs=2e-4), row
+        assert abs(row.nll - row.nll_intact) > 1e-3
+    uniform = frame[frame.condition == "attend(encoder(uniform))"]
+    assert not np.allclose(uniform.nll, uniform.nll_intact, atol=1e-3)
+    costs_of = json.loads((folder / "run.json").read_text(encoding="utf-8"))["attention"]
+    assert costs_of["attend(cross(local(w=4, sinks=0)))"]["full"] > 2 * 100  # all that is padded
+
+
+def test_a_pattern_around_a_place_needs_positions_of_known_length(
+    content: dict[str, Any], folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Moonshine does not pad: what a position stands for goes by the clip."""
+    given = {"model__path": str(folders["moonshine"]), "protocol__distances": [0.1]}
+    with pytest.raises(UsageError, match="how many seconds a position of this encoder stands for"):
+        score(content, tmp_path, conditions=["attend(cross(local(4)))"], **given)
 
 
 def test_frames_of_other_clips_take_the_place_of_far_ones(content: dict[str, Any]) -> None:
