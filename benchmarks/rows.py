@@ -6,9 +6,10 @@ Writes a run folder of about that many score rows, as the store writes them: win
 tokens, four a document, the default sweep to 2,048, one part for each ``--batch`` windows, the
 conditions intact, truncate, shuffle and replace, and noise on four windows. Then fresh processes
 read it, checksums and all: what `probe run` works out at its end (the run opened, and its brief
-findings), and the whole of `probe report`, once as it labels all tokens and then as it finds their
-labels kept. Each tells its seconds, those of the processor, and the most memory it held; where
-others use the machine, compare those of the processor.
+findings), the whole of `probe report`, once as it labels all tokens and then as it finds their
+labels kept, and `probe weigh`, over every token of the windows. Each tells its seconds, those of
+the processor, and the most memory it held; where others use the machine, compare those of the
+processor.
 """
 
 import argparse
@@ -176,7 +177,14 @@ def report_here(folder: Path) -> None:
     group(["report", str(folder)], standalone_mode=False)
 
 
-PARTS = {"answer": answer_here, "report": report_here}
+def weigh_here(folder: Path) -> None:
+    """`probe weigh` in this process, without what it prints."""
+    from probe.commands.main import group
+
+    group(["weigh", str(folder), "--distance", "1024"], standalone_mode=False)
+
+
+PARTS = {"answer": answer_here, "report": report_here, "weigh": weigh_here}
 
 
 def measure(part: str, folder: Path) -> str:
@@ -223,6 +231,7 @@ def main() -> None:
         kept = (args.folder / "classes.parquet").exists()
         print("labels kept," if kept else "labels worked out,", end=" ")
         measure("report", args.folder)
+    measure("weigh", args.folder)
     print(*answers[:1])
     if not args.keep:
         shutil.rmtree(args.folder)

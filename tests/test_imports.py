@@ -20,7 +20,7 @@ LAYERS = (
     *("errors", "text", "checks", "fields", "registry", "calls"),
     *("corpus", "models", "results"),
     *("attention", "perturbations", "engine"),
-    *("protocols", "analysis", "classes", "findings", "render"),
+    *("protocols", "analysis", "classes", "findings", "render", "training"),
     *("config", "runs", "api", "cards", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}

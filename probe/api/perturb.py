@@ -195,7 +195,11 @@ def apply(
 
 
 def attend(
-    model: "PreTrainedModel", pattern: "str | Pattern", *, boundary: int | None = None
+    model: "PreTrainedModel",
+    pattern: "str | Pattern",
+    *,
+    boundary: int | None = None,
+    places: "Sequence[int] | None" = None,
 ) -> "AbstractContextManager[PatternHook]":
     """Let a model attend by a pattern inside a ``with``, and behind it as before.
 
@@ -203,10 +207,12 @@ def attend(
     attention so limited. Whether every layer obeys is tried first.
 
     Args:
-        model: A decoder or encoder of transformers, in evaluation mode.
+        model: A decoder, encoder or encoder–decoder of transformers, in evaluation mode.
         pattern: The pattern, as inside of ``attend(…)`` in a configuration: ``local(256)``,
-            ``local(64) + global(4)``.
+            ``local(64) + global(4)``; of an encoder–decoder ``cross(zero) + encoder(local(9))``.
         boundary: Index of the first near token, for patterns that tell far from near.
+        places: For each token that a decoder reads the index of the source token that the next one
+            belongs to, for patterns of cross attention that go by it.
 
     Returns:
         A context manager.
@@ -224,7 +230,7 @@ def attend(
     """
     from probe.attention.apply import apply_pattern
 
-    return apply_pattern(model, pattern, boundary=boundary)
+    return apply_pattern(model, pattern, boundary=boundary, places=places)
 
 
 def bound(tokens: Tokens, text: str, older: str, *, room: int) -> Mapping[str, Sampler]:

@@ -3,25 +3,37 @@
 Whether a model supports patterns is tried: several accept them and go on attending as before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from probe.attention.hook import TOKENS, FlexHook, PatternHook, attached, probe_forward
+from probe.attention.hook import (
+    TARGETS,
+    TOKENS,
+    FlexHook,
+    PatternHook,
+    attached,
+    probe_decoder,
+    probe_encoder,
+    probe_forward,
+    probe_source,
+)
 from probe.attention.parse import parse
-from probe.attention.pattern import Pattern, PlacedTerm, add
+from probe.attention.pattern import Pattern
 from probe.attention.rotary import Rotary, refuse_other_rotation
-from probe.attention.terms.mask import Local
 from probe.errors import UsageError
 from probe.text import shown
+
+_BLIND = parse("encoder(local(1, sinks=0)) + decoder(local(1, sinks=0)) + cross(zero)")
+"""What shows a query its own key alone, and a decoder nothing of its source."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """What probe forwards showed of a model that supports patterns.
+    """What probe forwards showed of one attention of a model that supports patterns.
 
     Args:
         layers: Number of its layers.
@@ -36,14 +48,19 @@ class Support:
     cached: tuple[int, int, int]
 
 
+Supports = Mapping[str, Support]
+"""The attentions of a model by name; that of a model with one is empty."""
+
+
 @contextmanager
 def apply_pattern(
     model: PreTrainedModel,
     pattern: Pattern | str,
     *,
     boundary: int | None = None,
+    places: Sequence[int] | None = None,
     flex: bool = False,
-    support: Support | None = None,
+    support: Supports | None = None,
 ) -> Iterator[PatternHook]:
     """Let a model attend by a pattern, always within its own mask, and then as before.
 
@@ -53,9 +70,11 @@ def apply_pattern(
     A mask of four dimensions must be placed first, see `PatternHook.place`.
 
     Args:
-        model: Any decoder or encoder of transformers, in evaluation mode.
+        model: Any decoder, encoder or encoder–decoder of transformers, in evaluation mode.
         pattern: The pattern, or its text.
         boundary: Index of the first near token, for patterns that tell far from near.
+        places: For each token that a decoder reads the index of the source token that the next one
+            belongs to, for patterns of cross attention that go by it.
         flex: Use block masks that skip what is hidden, where they compile; `PatternHook.note` says
             where they do not.
         support: What `check_support` said of this model before, so that it is not tried again.
@@ -68,14 +87,15 @@ def apply_pattern(
     """
     if not isinstance(pattern, Pattern):
         pattern = parse(pattern)
-    _refuse(model, pattern, boundary)
+    _refuse(model, pattern, boundary, places)
     support = support or check_support(model, pattern)
-    pattern.refuse_unknown(support.layers, support.heads)
-    if pattern.bidirectional and not support.symmetric:
-        raise UsageError(
-            f"pattern {shown(pattern.text)}: {type(model).__name__} sees no later tokens; "
-            "allowed: first_token"
-        )
+    for name, part in pattern.parts.items():
+        part.refuse_unknown(support[name].layers, support[name].heads)
+        if part.bidirectional and not support[name].symmetric:
+            raise UsageError(
+                f"pattern {shown(pattern.text)}: {type(model).__name__} sees no later tokens; "
+                "allowed: first_token"
+            )
     note = ""
     if flex:
         hook: PatternHook = FlexHook(pattern, type(model).__name__, boundary)
@@ -84,7 +104,7 @@ def apply_pattern(
             if not note:
                 yield hook
                 return
-    hook = PatternHook(pattern, type(model).__name__, boundary)
+    hook = PatternHook(pattern, type(model).__name__, boundary, places)
     hook.note = note
     if pattern.turns_keys:
         hook.rotary = Rotary(model, pattern.text)
@@ -93,25 +113,34 @@ def apply_pattern(
         yield hook
 
 
-def check_support(model: PreTrainedModel, pattern: Pattern) -> Support:
+def check_support(model: PreTrainedModel, pattern: Pattern) -> Supports:
     """Forward a few tokens to see that every layer obeys patterns, and nothing reads beside them.
 
     Args:
         model: The model.
-        pattern: What it is asked for, for errors: what is tried shows a query its own key alone.
+        pattern: What it is asked for, for errors: what is tried shows a query its own key alone,
+            and a decoder nothing of its source.
 
     Raises:
         UsageError: Naming the model, if a layer does not, or something does.
     """
-    blind = PatternHook(add([PlacedTerm(Local(1, sinks=0))]), type(model).__name__)
+    both = getattr(model.config, "is_encoder_decoder", False)
+    blind = PatternHook(_BLIND if both else _BLIND.parts["encoder"], type(model).__name__)
     with attached(model, blind):
-        layers = _layers_obeying(model, blind, pattern.text)
-        _refuse_leaks(model, pattern.text)
-    return Support(layers, blind.heads, bool(blind.symmetric), blind.cached)
+        _refuse_disobeying(model, blind, pattern.text)
+        if both:
+            _refuse_leaks_of_both(model, blind, pattern.text)
+        else:
+            _refuse_leaks(model, pattern.text)
+    symmetric = {"": bool(blind.symmetric), "decoder": False}
+    return {
+        name: Support(one.count, one.heads, symmetric.get(name, True), one.cached)
+        for name, one in blind.attentions.items()
+    }
 
 
-def _layers_obeying(model: PreTrainedModel, hook: PatternHook, pattern: str) -> int:
-    """The number of a model's layers, all of which call its hook in a forward of a few tokens.
+def _refuse_disobeying(model: PreTrainedModel, hook: PatternHook, pattern: str) -> None:
+    """Refuse a model of which not every layer calls its hook in a forward of a few tokens.
 
     A layer that does not sees what the pattern hides: no attention function reaches Bloom, MPT,
     Falcon and Mamba, which would all show that hiding costs nothing.
@@ -127,16 +156,16 @@ def _layers_obeying(model: PreTrainedModel, hook: PatternHook, pattern: str) -> 
     except Exception as error:  # whatever a family does with a mask that it did not expect
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(f"pattern {shown(pattern)} cannot be put on {family}: {reason}") from error
-    layers = hook.count
-    missing = [str(layer) for layer in range(layers) if layer not in hook.layers]
-    if missing:
-        which = "none" if len(missing) == layers else f"all but {', '.join(missing)}"
-        raise UsageError(
-            f"pattern {shown(pattern)} cannot be put on {family}: {which} of its {layers} layers "
-            "uses transformers' attention interface; allowed: models of which every layer does, "
-            "such as Llama or GPT-2"
-        )
-    return layers
+    for name, one in hook.attentions.items():
+        missing = [str(layer) for layer in range(one.count) if layer not in one.layers]
+        if missing:
+            which = "none" if len(missing) == one.count else f"all but {', '.join(missing)}"
+            layers = f"{one.count} {name} layers".replace("  ", " ")
+            raise UsageError(
+                f"pattern {shown(pattern)} cannot be put on {family}: {which} of its {layers} "
+                "uses transformers' attention interface; allowed: models of which every layer "
+                "does, such as Llama or GPT-2"
+            )
 
 
 def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
@@ -147,9 +176,7 @@ def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     """
     ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
     ids[1, 0] = 1  # another first token must not move what is said behind the last
-    last = probe_forward(model, ids)[:, -1].float()
-    scale = max(1e-6, float(last.abs().max()))
-    if float((last[0] - last[1]).abs().max()) > 1e-4 * scale:
+    if _differ(probe_forward(model, ids)):
         raise UsageError(
             f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
             "token although attention hides it, as through recurrent layers; allowed: models that "
@@ -157,27 +184,77 @@ def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
         )
 
 
-def _why_not_flex(model: PreTrainedModel, hook: PatternHook, support: Support) -> str:
+def _refuse_leaks_of_both(model: PreTrainedModel, hook: PatternHook, pattern: str) -> None:
+    """The same of an encoder–decoder, whose decoder must read nothing of its source."""
+    source = probe_source(model).repeat(2, *[1] * (probe_source(model).ndim - 1))
+    source[1, ..., 0] = 1
+    target = torch.zeros((2, TARGETS), dtype=torch.long, device=model.device)
+    target[1, 0] = 1
+    same, one = torch.zeros_like(target), source[:1].repeat(2, *[1] * (source.ndim - 1))
+    leaks = {
+        "in its encoder": probe_encoder(model, source),
+        "in its decoder": probe_decoder(model, one, target),
+        "from its source": probe_decoder(model, source, same),
+    }
+    keys = {name: one.keys for name, one in hook.attentions.items()}
+    told = keys["decoder"] == TARGETS and keys["cross"] == keys["encoder"]
+    found = [where for where, output in leaks.items() if _differ(output)]
+    if found or not told:
+        where = found[0] if found else "in its decoder"
+        raise UsageError(
+            f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
+            f"token {where} although attention hides it; allowed: encoder–decoders that read by "
+            "three separate attentions, such as T5 or BART"
+        )
+
+
+def _differ(output: torch.Tensor) -> bool:
+    """Whether two rows end differently, shape ``(2, tokens, n)``."""
+    last = output[:, -1].float()
+    scale = max(1e-6, float(last.abs().max()))
+    return float((last[0] - last[1]).abs().max()) > 1e-4 * scale
+
+
+def _why_not_flex(model: PreTrainedModel, hook: PatternHook, support: Supports) -> str:
     """Why block masks cannot be had, in one line; empty where they can."""
+    if "" not in support:
+        return "flex_attention does not serve an encoder–decoder here, dense masks do"
     try:
-        hook.pattern.refuse_dense(support.layers, support.heads)
-        _layers_obeying(model, hook, hook.pattern.text)
+        hook.pattern.refuse_dense(support[""].layers, support[""].heads)
+        _refuse_disobeying(model, hook, hook.pattern.text)
     except UsageError as error:
         return f"flex_attention does not serve here, dense masks do: {error}"
     return ""
 
 
-def _refuse(model: PreTrainedModel, pattern: Pattern, boundary: int | None) -> None:
+def _refuse(
+    model: PreTrainedModel, pattern: Pattern, boundary: int | None, places: Sequence[int] | None
+) -> None:
     """Refuse what no forward is needed to see."""
     named, family = f"pattern {shown(pattern.text)}", type(model).__name__
     if not isinstance(model, PreTrainedModel):
         raise UsageError(f"{named} cannot be put on {family}; allowed: a model of transformers")
+    named_ones = {placed.attention for placed in pattern.placed}
     if getattr(model.config, "is_encoder_decoder", False):
-        raise UsageError(f"{named}: {family} is encoder and decoder; allowed: either alone")
+        if "" in named_ones:
+            raise UsageError(
+                f"{named}: {family} has three attentions; allowed: encoder(...), decoder(...) and "
+                "cross(...) around patterns"
+            )
+    elif named_ones != {""}:
+        raise UsageError(
+            f"{named}: {family} has one attention; allowed: a pattern without "
+            f"{', '.join(sorted(named_ones - {''}))}"
+        )
     if model.training:
         raise UsageError(f"{named}: {family} is in training mode; allowed: model.eval()")
     if pattern.needs_boundary and boundary is None:
         raise UsageError(
             f"{named} distinguishes far from near text and needs a boundary; got None; "
             "allowed: boundary=, the index of the first near token"
+        )
+    if pattern.needs_places and places is None:
+        raise UsageError(
+            f"{named} goes by the places in the source that tokens belong to; got None; allowed: "
+            "places=, an index of the source for each token that the decoder reads"
         )

@@ -122,7 +122,12 @@ class Cost:
 
 
 def cost(
-    pattern: Pattern | None, length: int, shape: Shape, *, boundary: int | None = None
+    pattern: Pattern | None,
+    length: int,
+    shape: Shape,
+    *,
+    boundary: int | None = None,
+    queries: NDArray[np.int64] | None = None,
 ) -> Cost:
     """Compute what a pattern costs on a window.
 
@@ -131,14 +136,23 @@ def cost(
         length: Tokens of the window.
         shape: Of the model.
         boundary: Index of the first near token, for patterns that tell far from near.
+        queries: Of cross attention, where each token that reads the window stands in it.
 
     Raises:
         UsageError: If such a pattern has no boundary.
     """
     flops = numbers = 0.0
-    keys = np.zeros(length)
     symmetric = shape.symmetric
-    count = cache(partial(keys_per_query, length=length, symmetric=symmetric, boundary=boundary))
+    count = cache(
+        partial(
+            keys_per_query,
+            length=length,
+            symmetric=symmetric,
+            boundary=boundary,
+            queries=queries,
+        )
+    )
+    keys = np.zeros(length if queries is None else len(queries))
     for layer, limits in enumerate(shape.limits):
         rules = {HeadRule(): list(range(shape.heads))}
         if pattern is not None:
@@ -163,6 +177,7 @@ def keys_per_query(
     limits: LayerLimits = LayerLimits(),  # noqa: B008 - a constant
     symmetric: bool = False,
     boundary: int | None = None,
+    queries: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Count the keys that each query of a window sees in a head.
 
@@ -172,15 +187,17 @@ def keys_per_query(
         limits: How far the layer lets its queries see by itself.
         symmetric: Whether later keys are seen.
         boundary: Index of the first near token.
+        queries: See :func:`cost`.
 
     Returns:
-        Shape ``(length,)``, int64.
+        Shape ``(length,)``, or that of *queries*, int64.
     """
     rows = max(1, _PAIRS // length)
     key = np.arange(length)[None]
+    every = np.arange(length) if queries is None else queries
     counts = []
-    for start in range(0, length, rows):
-        query = np.arange(start, min(start + rows, length))[:, None]
+    for start in range(0, len(every), rows):
+        query = every[start : start + rows, None]
         seen = rule.allowed(query, key, symmetric=symmetric)
         if rule.weights is not None:
             seen = seen & rule.weights.counted(query, key)

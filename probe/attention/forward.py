@@ -67,6 +67,7 @@ class Heads:
         scaling: What products of queries and keys are multiplied with.
         softcap: The bound of their tanh, if they have one.
         eager: Whether to attend as transformers' eager attention does, which rounds otherwise.
+        bias: What the model adds to the logits, shape ``(batch or 1, heads, queries, keys)``.
     """
 
     query: torch.Tensor
@@ -78,6 +79,7 @@ class Heads:
     scaling: float | None
     softcap: float | None
     eager: bool = False
+    bias: torch.Tensor | None = None
 
     def each(self, shared: torch.Tensor) -> torch.Tensor:
         """Keys or values, one for each query head: shape ``(batch, heads, keys, d)``."""
@@ -91,6 +93,9 @@ class Heads:
             Shape ``(batch, heads, queries, e)``.
         """
         key, value = self.each(self.key), self.each(self.value)
+        if self.bias is not None:
+            hides = mask.dtype == torch.bool
+            mask = self.bias.masked_fill(~mask, -torch.inf) if hides else self.bias + mask
         if self.softcap is None and not self.eager:
             return scaled_dot_product_attention(
                 self.query, key, value, attn_mask=mask, scale=self.scaling

@@ -8,8 +8,9 @@ on what it learns of the tokens in the first to the second.
 import inspect
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,7 +28,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from probe.attention.forward import Heads, Visible, attend
-from probe.attention.pattern import HeadRule, Pattern
+from probe.attention.pattern import ATTENTIONS, HeadRule, Pattern, add
 from probe.errors import UsageError
 from probe.text import shown
 
@@ -36,9 +37,45 @@ if TYPE_CHECKING:
 
 _NUMBERS = itertools.count()
 _INDICES = "_context_probe_indices"
-_REFUSED = ("s_aux", "position_bias")  # what some families add to the logits
 _KERNELS = 256  # shapes that may be met in one process
 TOKENS = 8  # of a probe forward
+TARGETS = 5  # of a decoder in one, fewer than there are in its source
+
+
+class HookedAttention:
+    """One attention of a model under a hook: its only one, or one of an encoder–decoder's three.
+
+    Args:
+        pattern: What the pattern says of it.
+        count: How many layers it has.
+
+    Attributes:
+        layers: The numbers of the layers that called the hook.
+        heads: Query heads of a layer, the most.
+        keys: Keys of the last call.
+        cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
+    """
+
+    def __init__(self, pattern: Pattern, count: int) -> None:
+        self.count = count
+        self.layers: set[int] = set()
+        self.heads = self.keys = self._calls = 0
+        self.cached = (0, 0, 0)
+        # The same in every forward, and slow to work out for a pattern of many heads.
+        self.rules = cache(pattern.rules)
+
+    def layer(self, module: nn.Module) -> int:
+        """The number of a module's layer, which it mostly knows.
+
+        Of the others the first to be called is 0; a module that is called for several layers, whose
+        weights they share (ALBERT), is each of them in turn.
+        """
+        number = getattr(module, "layer_idx", None)
+        if not isinstance(number, int):
+            number = self._calls % self.count
+            self._calls += 1
+        self.layers.add(number)
+        return number
 
 
 class PatternHook:
@@ -48,32 +85,51 @@ class PatternHook:
         pattern: The pattern.
         family: Name of the model's class, for errors.
         boundary: Index of the first near token, for patterns that tell far from near.
+        places: The place in the source of each query of a decoder, for patterns of cross attention
+            that go by it.
 
     Attributes:
-        layers: The numbers of the layers that called it.
-        count: How many layers the model has.
-        heads: Query heads of a layer, the most.
-        cached: Key-value heads, and dimensions of keys and values, as attention is handed them.
-        symmetric: Whether the model lets queries see later keys, as encoders do; ``None`` before
+        attentions: The model's attentions by name; empty is the only one.
+        symmetric: Whether the only one lets queries see later keys, as encoders do; ``None`` before
             the first forward.
         note: One line where something was asked for that cannot be had, empty otherwise.
         rotary: The model's rotary embedding, for patterns that need it.
         eager: Whether the model attends eagerly without a pattern, so that it rounds alike.
     """
 
-    def __init__(self, pattern: Pattern, family: str, boundary: int | None = None) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        family: str,
+        boundary: int | None = None,
+        places: Sequence[int] | None = None,
+    ) -> None:
         self.pattern, self.family, self.boundary = pattern, family, boundary
-        self.layers: set[int] = set()
-        self.count = 1
-        self._calls = 0
-        self.heads = 0
-        self.cached = (0, 0, 0)
+        self.places = places
+        self.attentions: dict[str, HookedAttention] = {}
         self.symmetric: bool | None = None
         self.note = ""
         self.rotary: Rotary | None = None
         self.eager = False
-        # The same in every forward, and slow to work out for a pattern of many heads.
-        self._rules = cache(pattern.rules)
+        self._of_encoder: frozenset[nn.Module] = frozenset()
+        self._queries = torch.zeros(0, dtype=torch.long)
+        self._unmasked: dict[tuple[object, ...], Visible] = {}
+
+    def meet(self, model: PreTrainedModel) -> None:
+        """Learn which attentions a model has, and of how many layers."""
+        parts, config = self.pattern.parts, model.config
+        count = int(getattr(config.get_text_config(), "num_hidden_layers", 1))
+        names = {"": count}
+        if getattr(config, "is_encoder_decoder", False):
+            encoder, decoder = model.get_encoder(), model.get_decoder()
+            self._of_encoder = frozenset(encoder.modules())
+            behind = _layers(decoder)
+            names = dict(zip(ATTENTIONS, (_layers(encoder), behind, behind), strict=True))
+        nothing = add([])
+        self.attentions = {
+            name: HookedAttention(parts.get(name, nothing), layers)
+            for name, layers in names.items()
+        }
 
     def place(self, mask: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Say which tokens a mask of one's own is about.
@@ -148,17 +204,20 @@ class PatternHook:
         Raises:
             UsageError: If the model does with its attention what a pattern would undo.
         """
-        count = query.shape[1]
-        layer = self._layer(module)
-        self.heads = max(self.heads, count)
-        self.cached = (key.shape[1], key.shape[3], value.shape[3])
-        for name in _REFUSED:
-            if given.get(name) is not None:
-                self._refuse(f"adds {name} to its logits, which patterns would leave out")
-        visible = self._visible(attention_mask, key.shape[2])
+        count, name = query.shape[1], self._attention_of(module)
+        called = self.attentions[name]
+        layer = called.layer(module)
+        called.heads, called.keys = max(called.heads, count), key.shape[2]
+        called.cached = (key.shape[1], key.shape[3], value.shape[3])
+        if given.get("s_aux") is not None:
+            self._refuse("adds s_aux to its logits, which patterns would leave out")
+        bias = given.get("position_bias")
+        visible = self._visible(name, attention_mask, query, key.shape[2])
         output = query.new_empty((*query.shape[:3], value.shape[-1]))
-        for rule, numbers in self._rules(layer, count).items():
+        for rule, numbers in called.rules(layer, count).items():
             every = len(numbers) == count  # then nothing is copied, neither queries nor output
+            if rule.lowrank is not None and bias is not None:
+                self._refuse("adds position_bias to its logits, which compressed keys have not")
             heads = Heads(
                 query if every else query[:, numbers],
                 key,
@@ -169,6 +228,7 @@ class PatternHook:
                 scaling,
                 softcap,
                 self.eager,
+                bias if bias is None or every else bias[:, numbers],
             )
             attended = self._attend(module, heads, rule, visible)
             if every:
@@ -177,18 +237,13 @@ class PatternHook:
                 output[:, numbers] = attended
         return output.transpose(1, 2).contiguous(), None
 
-    def _layer(self, module: nn.Module) -> int:
-        """The number of a module's layer, which it mostly knows.
-
-        Of the others the first to be called is 0; a module that is called for several layers, whose
-        weights they share (ALBERT), is each of them in turn.
-        """
-        number = getattr(module, "layer_idx", None)
-        if not isinstance(number, int):
-            number = self._calls % self.count
-            self._calls += 1
-        self.layers.add(number)
-        return number
+    def _attention_of(self, module: nn.Module) -> str:
+        """Which attention a module computes; a decoder's own says that it is causal."""
+        if not self._of_encoder:
+            return ""
+        if module in self._of_encoder:
+            return "encoder"
+        return "decoder" if getattr(module, "is_causal", False) else "cross"
 
     def _attend(
         self, module: nn.Module, heads: Heads, rule: HeadRule, visible: Visible
@@ -197,13 +252,43 @@ class PatternHook:
         turn = None if self.rotary is None else partial(self.rotary.turn, module, heads.layer)
         return attend(heads, rule, visible, boundary=self.boundary or 0, turn=turn)
 
-    def _visible(self, mask: torch.Tensor | None, keys: int) -> Visible:
-        indices = getattr(mask, _INDICES, None)
-        if mask is None or indices is None:
-            self._refuse("hands its attention a mask that no index is known of; allowed: no mask")
-        if mask.shape[-1] != keys:
-            self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
-        return Visible(**{"mask": mask, **indices})
+    def _visible(
+        self, name: str, mask: torch.Tensor | None, query: torch.Tensor, keys: int
+    ) -> Visible:
+        """What the model lets queries see, and where they stand.
+
+        Of cross attention they stand at the places in the source that they belong to.
+        """
+        if mask is None and name in ("encoder", "cross"):
+            visible = self._all_visible(name, query, keys)
+        else:
+            indices = getattr(mask, _INDICES, None)
+            if mask is None or indices is None:
+                self._refuse(
+                    "hands its attention a mask that no index is known of; allowed: no mask"
+                )
+            if mask.shape[-1] != keys:
+                self._refuse(f"has {keys} keys under a mask of {mask.shape[-1]}; allowed: as many")
+            visible = Visible(**{"mask": mask, **indices})
+        if name == "decoder":
+            self._queries = visible.queries  # its cross attention is next
+        if name != "cross" or self.places is None:
+            return visible
+        if len(self.places) <= (last := int(self._queries[-1])):
+            self._refuse(f"has {last + 1} queries and {len(self.places)} places of them")
+        places = self._queries.new_tensor(self.places)
+        return replace(visible, queries=places[self._queries])
+
+    def _all_visible(self, name: str, query: torch.Tensor, keys: int) -> Visible:
+        """Every key, where a model has no mask for that; the same in all layers of a forward."""
+        queries, device = query.shape[2], query.device
+        first = int(self._queries[0]) if name == "cross" else 0
+        case = (name, queries, keys, first)
+        if case not in self._unmasked:
+            mask = torch.ones((1, 1, queries, keys), dtype=torch.bool, device=device)
+            order = [torch.arange(count, device=device) for count in (queries, keys)]
+            self._unmasked = {case: Visible(mask, order[0], order[1])}
+        return self._unmasked[case]
 
     def _refuse(self, what: str) -> NoReturn:
         raise UsageError(f"pattern {shown(self.pattern.text)}: {self.family} {what}")
@@ -213,7 +298,7 @@ class PatternHook:
 def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
     """Have transformers call a hook for a model, and stop whatever happens meanwhile."""
     before = _attention_settings(model)
-    hook.count = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
+    hook.meet(model)
     hook.eager = model.config.get_text_config()._attn_implementation == "eager"
     # The register is one for the whole process: hooks on two models at once need two names.
     name = f"context_probe_{next(_NUMBERS)}"
@@ -231,6 +316,11 @@ def attached(model: PreTrainedModel, hook: PatternHook) -> Iterator[None]:
         # There is a public way to register for all families, but none to take that back.
         AttentionInterface._global_mapping.pop(name)
         AttentionMaskInterface._global_mapping.pop(name)
+
+
+def _layers(module: nn.Module) -> int:
+    """How many layers an encoder or a decoder has: the members of its outermost list."""
+    return next((len(one) for one in module.modules() if isinstance(one, nn.ModuleList)), 1)
 
 
 def _attention_settings(model: PreTrainedModel) -> list[tuple[PretrainedConfig, str | None]]:
@@ -255,12 +345,42 @@ def probe_forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> to
         model: The model.
         ids: Token ids, shape ``(batch, tokens)``; by default eight equal ones.
     """
+    if getattr(model.config, "is_encoder_decoder", False):
+        target = torch.zeros((1, TARGETS), dtype=torch.long, device=model.device)
+        return probe_decoder(model, probe_source(model), target)
     if ids is None:
         ids = torch.zeros((1, TOKENS), dtype=torch.long, device=model.device)
     caches = "use_cache" in inspect.signature(model.forward).parameters
     output = model(input_ids=ids, **({"use_cache": False} if caches else {}))
     first: torch.Tensor = output[0]
     return first
+
+
+def probe_source(model: PreTrainedModel) -> torch.Tensor:
+    """A source of an encoder–decoder: ids ``(1, tokens)``, or features ``(1, bins, frames)``."""
+    config, device = model.config, model.device
+    if model.main_input_name == "input_features":
+        # Whisper reads as many frames as its positions take, and no fewer.
+        shape = (1, config.num_mel_bins, 2 * config.max_source_positions)
+        return torch.zeros(shape, dtype=model.dtype, device=device)
+    return torch.zeros((1, TOKENS), dtype=torch.long, device=device)
+
+
+@torch.inference_mode()
+def probe_encoder(model: PreTrainedModel, source: torch.Tensor) -> torch.Tensor:
+    """What an encoder makes of a source, ``(batch, tokens, n)``."""
+    states: torch.Tensor = model.get_encoder()(source).last_hidden_state
+    return states
+
+
+@torch.inference_mode()
+def probe_decoder(
+    model: PreTrainedModel, source: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    """Logits of a target, ``(batch, tokens, vocabulary)``."""
+    given = {model.main_input_name: source, "decoder_input_ids": target, "use_cache": False}
+    logits: torch.Tensor = model(**given).logits
+    return logits
 
 
 class FlexHook(PatternHook):

@@ -9,15 +9,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from probe.attention import term
-from probe.attention.pattern import Pattern, PlacedTerm, Selection, add, restrict
+from probe.attention.pattern import (
+    ATTENTIONS,
+    Pattern,
+    PlacedTerm,
+    Selection,
+    add,
+    attention_of,
+    restrict,
+)
 from probe.calls import Call, Syntax, literal, refuse_long
 from probe.errors import UsageError
 from probe.text import one_line, shown
 
 SYNTAX = Syntax(
     "pattern",
-    "name, name(parameter=value), heads(pattern, layers=[...], heads=[...]), or several of these "
-    "with + between them",
+    "name, name(parameter=value), heads(pattern, layers=[...], heads=[...]), cross(pattern), or "
+    "several of these with + between them",
     term.KEYWORDS,
 )
 MOST = 10_000
@@ -33,7 +41,8 @@ def parse(text: str) -> Pattern:
 
     Args:
         text: ``local(512)``, ``local(w=512, sinks=4)``, ``global(positions=[0, 9]) + local(64)``,
-            ``heads(gaussian(offset=-1), layers=[3], heads=[0, 2])``.
+            ``heads(gaussian(offset=-1), layers=[3], heads=[0, 2])``; of an encoder–decoder
+            ``cross(local(8)) + encoder(local(16))``, ``heads(cross(zero), layers=[0])``.
 
     Returns:
         The pattern with its canonical text: parameters by keyword in the order of their fields,
@@ -121,6 +130,8 @@ def _read_term(node: ast.expr, text: str) -> Pattern:
             "pattern in it alone"
         )
     try:
+        if call.name in ATTENTIONS:
+            return _read_attention(call, text)
         return _read_heads(call, text) if call.name == "heads" else add([_read_call(call)])
     except (ValueError, TypeError) as error:
         if isinstance(error, UsageError) and str(error).startswith("pattern "):
@@ -141,13 +152,21 @@ def _read_heads(call: Call, text: str) -> Pattern:
     if len(call.values) != 1:
         raise UsageError("heads takes one pattern; allowed: heads(pattern, layers=[...])")
     (inner,) = call.values
-    if any(_called(part) == "heads" for part in _summands(inner)):
-        raise UsageError("heads stands in heads; allowed: one of them, of both layers and heads")
     given = Call(call.name, (), call.keywords).arguments(_SELECTING, _value)
     layers, heads = (_selection(name, given.get(name)) for name in ("layers", "heads"))
     if layers is None and heads is None:
         raise UsageError("heads names none; allowed: layers=[...], heads=[...] or both")
-    return restrict(read(inner, text), layers=layers, heads=heads)
+    pattern = read(inner, text)
+    if any(placed.layers is not None or placed.heads is not None for placed in pattern.placed):
+        raise UsageError("heads stands in heads; allowed: one of them, of both layers and heads")
+    return restrict(pattern, layers=layers, heads=heads)
+
+
+def _read_attention(call: Call, text: str) -> Pattern:
+    """A pattern that is put on one of three attentions: ``cross(local(8))``."""
+    if len(call.values) != 1 or call.keywords:
+        raise UsageError(f"{call.name} takes one pattern; allowed: {call.name}(pattern)")
+    return attention_of(read(call.values[0], text), call.name)
 
 
 def _value(name: str, node: ast.expr) -> Any:

@@ -18,6 +18,8 @@ from probe.text import one_line, shown
 
 Selection = tuple[int, ...] | None
 """Numbers of layers or heads; ``None`` is all of them."""
+ATTENTIONS = ("encoder", "decoder", "cross")
+"""The attentions of an encoder–decoder: within the source, within the target, from that to this."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class PlacedTerm:
         term: The term.
         layers: Numbers of layers, rising.
         heads: Numbers of query heads, rising.
+        attention: One of ``ATTENTIONS``; empty in a model that has one alone.
     """
 
     term: Term
     layers: Selection = None
     heads: Selection = None
+    attention: str = ""
 
     def holds(self, layer: int, head: int) -> bool:
         """Whether it says something about this head of this layer."""
@@ -46,7 +50,8 @@ class PlacedTerm:
             for name, numbers in (("layers", self.layers), ("heads", self.heads))
             if numbers is not None
         ]
-        return f"heads({self.term}{''.join(selected)})" if selected else str(self.term)
+        term = f"{self.attention}({self.term})" if self.attention else str(self.term)
+        return f"heads({term}{''.join(selected)})" if selected else term
 
 
 @dataclass(frozen=True)
@@ -121,11 +126,28 @@ class Pattern:
 
     @property
     def first_layer(self) -> int:
-        """The lowest layer that it says something about."""
-        return min(0 if placed.layers is None else placed.layers[0] for placed in self.placed)
+        """The lowest layer that it says something about; of an encoder–decoder 0."""
+        return min(
+            0 if placed.layers is None or placed.attention else placed.layers[0]
+            for placed in self.placed
+        )
+
+    @property
+    def parts(self) -> "dict[str, Pattern]":
+        """What it says of each attention, by its name; empty is the only one of a model."""
+        names = dict.fromkeys(placed.attention for placed in self.placed)
+        return {
+            name: add([replace(p, attention="") for p in self.placed if p.attention == name])
+            for name in names
+        }
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether cross attention goes by the places in a source that queries belong to."""
+        return any(p.attention == "cross" and p.term.goes_by_query for p in self.placed)
 
     def rule(self, layer: int, head: int) -> HeadRule:
-        """What happens in one head.
+        """What happens in one head, of a pattern of one attention.
 
         Args:
             layer: Number of the layer.
@@ -227,3 +249,19 @@ def add(placed: Sequence[PlacedTerm]) -> Pattern:
 def restrict(pattern: Pattern, *, layers: Selection, heads: Selection) -> Pattern:
     """Put a pattern on chosen layers and heads only."""
     return add([replace(placed, layers=layers, heads=heads) for placed in pattern.placed])
+
+
+def attention_of(pattern: Pattern, attention: str) -> Pattern:
+    """Put a pattern on one of the attentions of an encoder–decoder.
+
+    Raises:
+        ValueError: If it stands in one already, or has no meaning there.
+    """
+    for placed in pattern.placed:
+        if placed.attention:
+            raise ValueError(f"{placed.attention}(...) stands in {attention}(...); allowed: one")
+        if placed.term.needs_boundary or (attention == "cross" and not placed.term.crosses):
+            raise ValueError(f"{placed.term} has no meaning in {attention}(...)")
+        if attention == "decoder" and placed.term.bidirectional:
+            raise ValueError(f"{placed.term}: a decoder sees no later tokens; allowed: first_token")
+    return add([replace(placed, attention=attention) for placed in pattern.placed])

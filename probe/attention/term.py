@@ -54,6 +54,10 @@ class Term(ABC):
     """Whether it tells far from near."""
     bidirectional: ClassVar[bool] = False
     """Whether it has a meaning in encoders only."""
+    goes_by_query: ClassVar[bool] = True
+    """Whether what a query sees depends on where it stands."""
+    crosses: ClassVar[bool] = True
+    """Whether it has a meaning where a decoder attends to a source."""
 
     def __post_init__(self) -> None:
         bounds = _bounds(type(self))

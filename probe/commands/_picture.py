@@ -27,18 +27,22 @@ def pictures(pattern: Pattern) -> Iterator[str]:
         A title and the picture, several lines; a shade is the share of keys seen in a cell, or,
         of hard-coded heads, their weight beside the largest.
     """
-    for part, where in kinds(pattern).items():
+    of_three = [(name, kinds(part)) for name, part in pattern.parts.items()]
+    for attention, part, where in ((a, *item) for a, found in of_three for item in found.items()):
+        where = f"{attention} attention, {where}" if attention else where
         if part == HeadRule():
             yield f"{where}: the model's own attention"
             continue
-        length = length_of(part)
+        symmetric = attention in ("encoder", "cross")
+        length = length_of(part, symmetric=symmetric)
         boundary = length * 3 // 4
-        title = f"{where}; {length:,} tokens, queries downward, keys to the right"
+        queries = "queries at their places in the source" if attention == "cross" else "queries"
+        title = f"{where}; {length:,} tokens, {queries} downward, keys to the right"
         if part.weights is not None:
             title += f"\n{summary(type(part.weights))}"
         if part.lowrank is not None:
             title += f"; far keys, before token {boundary:,}, are pressed where queries are near"
-        seen = shares(part, length, boundary)
+        seen = shares(part, length, boundary, symmetric=symmetric)
         yield "\n".join([title, *("  " + "".join(map(_shade, row)).rstrip() for row in seen)])
 
 
@@ -61,22 +65,26 @@ def kinds(pattern: Pattern) -> dict[HeadRule, str]:
     return {part: _where(places) for part, places in found.items()}
 
 
-def length_of(part: HeadRule) -> int:
+def length_of(part: HeadRule, *, symmetric: bool = False) -> int:
     """Tokens of a sequence in which the pattern shows: twice as many as it first takes."""
     length = CELLS
     while length < LONGEST:
         query, key = _samples(length)
-        hidden = (key <= query) & ~part.allowed(query, key)
+        allowed = part.allowed(query, key, symmetric=symmetric)
+        hidden = ((key <= query) | symmetric) & ~allowed
         if part.lowrank or part.weights or hidden.any():
             return length if length == CELLS else 2 * length
         length *= 2
     return length
 
 
-def shares(part: HeadRule, length: int, boundary: int) -> NDArray[np.float64]:
+def shares(
+    part: HeadRule, length: int, boundary: int, *, symmetric: bool = False
+) -> NDArray[np.float64]:
     """How much of each cell is seen, from 0 to 1, shape ``(CELLS, CELLS)``."""
     query, key = _samples(length)
-    seen = np.broadcast_to(part.allowed(query, key), (len(query), key.shape[1])).astype(float)
+    allowed = part.allowed(query, key, symmetric=symmetric)
+    seen = np.broadcast_to(allowed, (len(query), key.shape[1])).astype(float)
     if part.weights is not None:
         weights = np.asarray(part.weights.weights(query, key), dtype=float) * seen
         seen = weights / max(weights.max(), 1e-9)

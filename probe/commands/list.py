@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from probe.attention.term import TermEntry
     from probe.classes.registry import Entry as ClassEntry
     from probe.perturbations.registry import PerturbationEntry
+    from probe.training.rules import RuleEntry
 
-    Entry = PerturbationEntry | ClassEntry | TermEntry
+    Entry = PerturbationEntry | ClassEntry | TermEntry | RuleEntry
 
 COLUMNS = 100
 MEASURES = {
@@ -39,7 +40,9 @@ FIRST_TOKEN = {
 PATTERNS = (
     "Patterns are joined by +, put on some layers and heads by heads(pattern, layers=[...], "
     "heads=[...]), and always within the model's own mask; each(n) in place of a list makes a "
-    "condition for each layer or head below n"
+    "condition for each layer or head below n; of an encoder–decoder encoder(pattern), "
+    "decoder(pattern) and cross(pattern), which goes by the place in the source that a token "
+    "belongs to"
 )
 
 OWN_CLASS = (
@@ -57,14 +60,15 @@ Rows = Iterable[tuple[str, str]]
 
 @click.command(
     "list",
-    short_help="Perturbations, patterns, protocols, measures, classes.",
+    short_help="Perturbations, patterns, protocols, measures, classes, rules.",
     epilog=command_lines("probe list", "probe list --perturbations my.py  # with your own"),
 )
 @user_files("perturbations")
 @user_files("protocols")
+@user_files("rules")
 @with_json("list")
 def command(as_json: bool) -> None:
-    """List perturbations, attention patterns, protocols, measures, token classes."""
+    """List perturbations, attention patterns, protocols, measures, token classes, rules."""
     if as_json:
         print_json(catalogue())
         return
@@ -73,6 +77,7 @@ def command(as_json: bool) -> None:
     from probe.perturbations import registry
     from probe.perturbations.condition import CONTROLS
     from probe.perturbations.steps import FORMS
+    from probe.training import rules
 
     perturbations = [name for name in registry.names() if name not in CONTROLS]
     own_classes = _entries(map(classes.get, classes.names()))
@@ -86,6 +91,8 @@ def command(as_json: bool) -> None:
         section("Measures", MEASURES.items()),
         section("Token classes", [*own_classes, OWN_CLASS, OWN_COLUMN]),
         section("First token (first_token)", FIRST_TOKEN.items()),
+        section("Weights of tokens (probe weigh --rule)", _entries(rules.entries("token"))),
+        section("Scores of documents (probe weigh --score)", _entries(rules.entries("document"))),
     ]
     say("\n\n".join(parts))
 
@@ -97,6 +104,7 @@ def catalogue() -> dict[str, Any]:
     from probe.perturbations import registry
     from probe.perturbations.condition import CONTROLS
     from probe.perturbations.samplers import SOURCES
+    from probe.training import rules
 
     def named(rows: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
         return [{"name": name, "summary": text} for name, text in rows]
@@ -112,6 +120,8 @@ def catalogue() -> dict[str, Any]:
         "measures": named(MEASURES.items()),
         "token_classes": [_values(classes.get(name)) for name in classes.names()],
         "first_token": named(FIRST_TOKEN.items()),
+        "weights": [_values(entry) for entry in rules.entries("token")],
+        "scores": [_values(entry) for entry in rules.entries("document")],
     }
 
 

@@ -24,6 +24,7 @@ COMMANDS = (
     "plot",
     "compare",
     "keys",
+    "weigh",
     "card",
     "push",
     "show",

@@ -130,7 +130,8 @@ def _print_pattern(condition: "Condition", model: str | None) -> None:
 
         quiet()
         config = open_source(model).config.get_text_config()
-        condition.pattern.refuse_unknown(config.num_hidden_layers, config.num_attention_heads)
+        if "" in condition.attentions:  # of an encoder–decoder's three each has its own numbers
+            condition.pattern.refuse_unknown(config.num_hidden_layers, config.num_attention_heads)
     drawn = list(pictures(condition.pattern))
     say(condition.text)
     for picture in drawn:

@@ -31,10 +31,18 @@ class Attention:
         pattern: The pattern.
         boundary: Index of the first near token in the sequence, where the pattern tells far from
             near.
+        places: For each token of the sequence the index of the source token that the next one
+            belongs to, where the pattern goes by it.
     """
 
     pattern: Pattern
     boundary: int | None = None
+    places: tuple[int, ...] | None = None
+
+    @property
+    def changes_source(self) -> bool:
+        """Whether it changes what an encoder makes of a source."""
+        return any(placed.attention == "encoder" for placed in self.pattern.placed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +149,7 @@ def by_attention(branches: Sequence[Branch]) -> dict[Attention | None, list[int]
 
 
 def by_source(batch: Sequence[Sequence[Branch]], numbers: Sequence[int]) -> list[list[int]]:
-    """Numbers of branches by what the encoder reads, in order of the first: no others can share.
+    """Numbers of branches by what the encoder makes, in order of the first: no others can share.
 
     Args:
         batch: The branches of windows that are walked together.
@@ -151,7 +159,9 @@ def by_source(batch: Sequence[Sequence[Branch]], numbers: Sequence[int]) -> list
     for number in numbers:
         sources = (window[number].source for window in batch)
         key = tuple(None if source is None else source.key for source in sources)
-        groups.setdefault(key, []).append(number)
+        attention = batch[0][number].attention
+        changed = attention if attention and attention.changes_source else None
+        groups.setdefault((key, changed), []).append(number)
     return list(groups.values())
 
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from probe.attention.apply import Support, apply_pattern, check_support
+from probe.attention.apply import Supports, apply_pattern, check_support
 from probe.engine.branch import (
     Attention,
     Branch,
@@ -56,7 +56,7 @@ class Engine:
     flex: bool = False
     costs: Costs = field(default_factory=Costs)
     layers: Layers = field(init=False, repr=False)
-    _support: Support | None = field(default=None, repr=False)
+    _support: Supports | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
@@ -128,7 +128,9 @@ class Engine:
         """Losses of the branches *group* of windows, by window, in the order of *group*."""
         by_window: list[dict[int, Losses]] = [{} for _ in batch]
         for numbers in by_source(batch, group):
-            with self._reading([window[numbers[0]].source for window in batch]):
+            attention = batch[0][numbers[0]].attention
+            sources = [window[numbers[0]].source for window in batch]
+            with self._reading(sources, attention):
                 scored = self._score_source(batch, numbers, measurement)
             for window, losses in zip(by_window, scored, strict=True):
                 window |= losses
@@ -164,11 +166,14 @@ class Engine:
         return by_window
 
     @contextmanager
-    def _reading(self, sources: Sequence[Source | None]) -> Iterator[None]:
+    def _reading(
+        self, sources: Sequence[Source | None], attention: Attention | None
+    ) -> Iterator[None]:
         """Let the decoder read the windows' sources, encoded once for all that is scored meanwhile.
 
         Args:
             sources: Of each window, all of one length; ``None`` for a model that reads none.
+            attention: What the encoder may see of them, if it says anything of that.
         """
         given = [source for source in sources if source is not None]
         if not given:
@@ -177,7 +182,10 @@ class Engine:
         started, device = time.perf_counter(), self.model.device
         ids = torch.from_numpy(np.stack([source.ids for source in given])).to(device)
         seen = torch.from_numpy(np.stack([source.visible for source in given])).to(device)
-        with self.model.reading(ids, seen):
+        encoding = attention if attention and attention.changes_source else None
+        with ExitStack() as stack:
+            with self._attending(encoding):
+                stack.enter_context(self.model.reading(ids, seen))
             self.costs.body_seconds += time.perf_counter() - started
             self.costs.tokens += ids.numel()
             self.costs.forwards += 1
@@ -218,6 +226,11 @@ class Engine:
         model, pattern = self.model.model, attention.pattern
         self._support = self._support or check_support(model, pattern)
         with apply_pattern(
-            model, pattern, boundary=attention.boundary, flex=self.flex, support=self._support
+            model,
+            pattern,
+            boundary=attention.boundary,
+            places=attention.places,
+            flex=self.flex,
+            support=self._support,
         ):
             yield

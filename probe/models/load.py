@@ -3,13 +3,11 @@
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from probe.models.device import resolve_device, resolve_dtype
 from probe.models.encoder import EncoderModel
 from probe.models.location import POSITIONS, Location, family_of, locate
 from probe.models.masked import MaskedModel
+from probe.models.messages import error_line, one_line_errors, warned
 from probe.models.scorer import Scorer, unused_positions
 from probe.models.seq2seq import Seq2SeqModel
 from probe.text import MOST, one_line, printable, shown
@@ -137,6 +136,17 @@ class ModelSource:
         return None if token is None else int(token)
 
     @property
+    def tokenizer_hash(self) -> str | None:
+        """A hash of how the tokenizer cuts texts, ``None`` without one."""
+        if self.tokenizer is None:
+            return None
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        whole = json.loads(backend.to_str()) if backend else self.tokenizer.get_vocab()
+        # How much of a text is read at once says nothing of its tokens.
+        cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
+        return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
+
+    @property
     def prepended(self) -> tuple[int, ...]:
         """Special tokens that the tokenizer puts in front of a text by itself, asked of it.
 
@@ -204,13 +214,13 @@ def open_source(
         resolved = _digest(location.sources)
         if (file := Path(folder) / _WARNINGS).is_file():
             earlier = json.loads(file.read_text(encoding="utf-8"))
-    with _warned() as warnings:
-        with _one_line_errors(path):
+    with warned() as warnings:
+        with one_line_errors(path):
             config = AutoConfig.from_pretrained(folder, **given)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **given)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            tokenizer, without = None, _line(error)  # tokenised data needs none
+            tokenizer, without = None, error_line(error)  # tokenised data needs none
     _refuse_counts(path, config)
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
@@ -256,7 +266,7 @@ def load_model(
             f"model {shown(source.location.name)} is {shown(kind)}, an encoder–decoder that reads "
             "no text; allowed: one of AutoModelForSeq2SeqLM"
         )
-    with _warned() as warnings:
+    with warned() as warnings:
         model, unexpected = _weights(
             source.location.path,
             loader=loader,
@@ -291,7 +301,7 @@ def _weights(
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
     load: Callable[..., Any] = loader.from_pretrained
     named = named or path
-    with _one_line_errors(named):
+    with one_line_errors(named):
         try:
             model, loaded = load(path, **asked)
         except RuntimeError as error:
@@ -354,31 +364,6 @@ def _refuse_counts(path: str, config: Any) -> None:
             )
 
 
-@contextmanager
-def _warned() -> Iterator[list[str]]:
-    """Collect what transformers warns of meanwhile, whatever its verbosity; each line once."""
-    distinct: dict[str, None] = {}
-    lines: list[str] = []
-
-    class Collecting(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            # The report on a checkpoint's weights is read from the loading info instead.
-            if record.funcName != "log_state_dict_report":
-                distinct[" ".join(record.getMessage().split())] = None
-
-    transformers.utils.logging.warning_once.cache_clear()  # once for each model, not for a process
-    logger, handler = transformers.utils.logging.get_logger("transformers"), Collecting()
-    before, level = logger.handlers[:], logger.level
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING)
-    try:
-        yield lines
-    finally:
-        logger.handlers[:] = before
-        logger.setLevel(level)
-        lines += distinct
-
-
 def cache_folder() -> Path:
     """Where converted models are kept: ``$XDG_CACHE_HOME/context-probe`` or ``~/.cache/…``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -394,7 +379,7 @@ def _converted(location: Location) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
     try:
-        with _one_line_errors(str(location.sources[0])):
+        with one_line_errors(str(location.sources[0])):
             if location.recipe is None:
                 _convert(location, scratch)
             else:
@@ -418,7 +403,7 @@ def _convert(location: Location, folder: Path) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
-    with _warned() as warnings:
+    with warned() as warnings:
         model, unexpected = _weights(
             location.path,
             named=str(location.sources[0]),
@@ -470,25 +455,3 @@ def _digest(files: Iterable[Path]) -> str:
         with file.open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
-
-
-@contextmanager
-def _one_line_errors(path: str) -> Iterator[None]:
-    """Turn what transformers raises into one line that names the model."""
-    try:
-        yield
-    except ProbeError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise ProbeError(f"model {path!r} does not fit the device's memory") from error
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UsageError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
-    except Exception as error:  # broken files raise whatever their reader raises
-        raise ProbeError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    """The first line of what a library says, with the next where it only announces that."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    count = 2 if lines and lines[0].endswith(":") else 1
-    return one_line(" ".join(lines[:count])) or type(error).__name__

@@ -73,6 +73,11 @@ class Condition:
         return self.pattern is not None and not self.pattern.needs_boundary
 
     @property
+    def attentions(self) -> frozenset[str]:
+        """The attentions of an encoder–decoder that its pattern names, empty for the only one."""
+        return frozenset(p.attention for p in self.pattern.placed) if self.pattern else frozenset()
+
+    @property
     def removes(self) -> bool:
         """Whether far may come out shorter than it was."""
         return any(registry.get(step.name).removes for step in self.steps)

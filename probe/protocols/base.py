@@ -388,6 +388,15 @@ class Protocol(Part):
         Raises:
             ValueError: If one is not allowed, or one is missing.
         """
+        for one in filter(lambda one: one.pattern is not None, conditions):
+            named = one.attentions
+            if self.has_source and "" in named:
+                raise ValueError(
+                    f"{one.text}: allowed with protocol {self.kind}: encoder(...), decoder(...) or "
+                    "cross(...) around a pattern"
+                )
+            if not self.has_source and named != {""}:
+                raise ValueError(f"{one.text}: encoder, decoder, cross: allowed with a source")
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
             raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise with it")

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from probe.corpus.alignment import NOWHERE
 from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Window
-from probe.engine.branch import Branch, Source
+from probe.engine.branch import Attention, Branch, Source
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import Condition, draw_rng, parse
 from probe.perturbations.steps import PARTS
@@ -22,7 +23,7 @@ from probe.protocols.base import (
     WholeDocumentsProtocol,
     WindowsConfig,
 )
-from probe.protocols.branches import Draw, Scored, TargetRun, perturbed
+from probe.protocols.branches import Draw, Scored, TargetRun, attended, perturbed
 from probe.protocols.registry import register
 from probe.results.record import Reading
 
@@ -39,6 +40,7 @@ class ParallelProtocol(WholeDocumentsProtocol):
     order = 90
     family = "seq2seq"
     has_source = True
+    allows_patterns = True
     has_same_targets = True
     has_single_targets = True
 
@@ -258,13 +260,18 @@ class ParallelPlan(WholeDocumentsPlan):
         """The intact branch of every target, then those of each draw and distance."""
         plan, draws = self.of_window(window, inputs.document, inputs.seed), list(draws)
         document = _Pair(window, plan, inputs)
-        of_target = [draw for draw in draws if draw.condition.of != "source"]
+        attending = [draw for draw in draws if draw.condition.is_attended]
+        of_target = [d for d in draws if d not in attending and d.condition.of != "source"]
         of_source = [draw for draw in draws if draw.condition.of == "source"]
         scored = [document.intact(target) for target in plan.chosen]
         for target in plan.chosen:  # of the intact source: behind one another, so that it is shared
             for draw in of_target:
                 scored += [document.behind_far(draw, target, d) for d in reversed(self.distances)]
-        places = self._places(inputs.document) if of_source else ()
+        by_place = any(d.condition.pattern.needs_places for d in attending if d.condition.pattern)
+        places = self._places(inputs.document) if of_source or by_place else np.zeros(0, np.int64)
+        scored += [
+            document.attended(draw, target, places) for draw in attending for target in plan.chosen
+        ]
         for target in plan.chosen:
             for draw in of_source:
                 scored += [
@@ -302,6 +309,22 @@ class _Pair:
         branch = Branch(ids, ids, at, at + 1, target, source=self.source)
         position = self.window.start + target
         return Scored(branch, "intact", 0, position, -1, -1, boundary_right=-1, of="")
+
+    def attended(self, draw: Draw, target: int, places: NDArray[np.int64]) -> Scored:
+        """The whole source and text, attended to by a pattern."""
+        pattern = draw.condition.pattern
+        assert pattern is not None
+        scored = attended(self.intact(target), draw.condition)
+        if not pattern.needs_places:
+            return scored
+        # A token goes by the place of the one that it predicts, the start token and what else
+        # stands before the text by that of the first.
+        last, lead = self.plan.chosen[-1], len(self.plan._lead)
+        before = len(self.plan.model.encoder.before) if self.plan.model.encoder else 0
+        at = before + _filled(places[: last + 2])
+        own = np.concatenate([np.repeat(at[:1], lead - 1), at, at[-1:]])
+        attention = Attention(pattern, places=tuple(own[: lead + last + 1].tolist()))
+        return replace(scored, branch=replace(scored.branch, attention=attention))
 
     def behind_far(self, draw: Draw, target: int, distance: int) -> Scored:
         """Far text perturbed before a target; the source is whole."""
@@ -395,6 +418,16 @@ def _behind(branch: Branch, lead: tuple[int, ...]) -> Branch:
         stop=branch.stop + len(lead),
         positions=positions,
     )
+
+
+def _filled(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places with those of tokens that belong nowhere taken from the token before, or behind."""
+    known = np.flatnonzero(places != NOWHERE)
+    if not len(known):
+        return np.zeros_like(places)
+    nearest = np.maximum(np.searchsorted(known, np.arange(len(places)), side="right") - 1, 0)
+    filled: NDArray[np.int64] = places[known[nearest]]
+    return filled
 
 
 def _diagonal(document: Document) -> NDArray[np.int64]:

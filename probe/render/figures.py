@@ -76,12 +76,14 @@ def draw(drawing: Drawing, ax: Axes | None = None, *, size: Size | None = None) 
 
     Raises:
         EmptyChartError: If there is no chart.
-        UsageError: If the size has no room for the charts.
+        UsageError: If the size has no room for the charts, or *ax* is no axes of matplotlib.
         ValueError: If axes are given for several charts.
     """
     charts = [drawing] if isinstance(drawing, Chart) else list(drawing)
     if not charts:
         raise EmptyChartError("no chart to draw")
+    if ax is not None and not isinstance(ax, Axes):
+        raise UsageError(f"ax is of type {type(ax).__name__}; allowed: axes of matplotlib")
     if ax is not None and len(charts) > 1:
         raise ValueError(f"axes hold one chart; got {len(charts)}")
     with style.sheet():

@@ -227,6 +227,7 @@ def begin(
             "positions": experiment.source.positions,
             "trained_length": experiment.source.trained_length,
             "bos": experiment.first_token.bos,
+            "tokenizer": experiment.source.tokenizer_hash,
         }
         | {name: model[name] for name in _OF_WEIGHTS if name in model},
         "data": data,

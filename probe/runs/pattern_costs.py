@@ -1,15 +1,16 @@
 """What the attention patterns of a run would cost on its model and windows, for its record."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from probe.attention.apply import apply_pattern, check_support
+from probe.attention.apply import Supports, apply_pattern, check_support
 from probe.attention.costs import Cost, LayerLimits, Shape, cost, keys_per_query
 from probe.attention.pattern import HeadRule, Pattern
+from probe.attention.terms.hardcoded import Weights
 from probe.models.scorer import Scorer
 from probe.runs.experiment import Experiment
 
@@ -33,10 +34,14 @@ def attention_costs(experiment: Experiment, model: Scorer) -> dict[str, dict[str
     patterns = {c.text: c.pattern for c in experiment.config.parsed if c.pattern is not None}
     if not patterns:
         return {}  # nothing to read of a model that may have no heads
-    support = check_support(model.model, next(iter(patterns.values())))
+    supports = check_support(model.model, next(iter(patterns.values())))
+    size = model.model.dtype.itemsize
+    if "" not in supports:
+        return _of_three(experiment, patterns, supports, size)
+    support = supports[""]
     shape = Shape.of(
         model.model.config,
-        number_bytes=model.model.dtype.itemsize,
+        number_bytes=size,
         cached=support.cached,
         symmetric=support.symmetric,
     )
@@ -64,6 +69,66 @@ def attention_costs(experiment: Experiment, model: Scorer) -> dict[str, dict[str
     pressed = any(pattern.needs_boundary for pattern in patterns.values())
     if pressed and "truncate" in experiment.config.conditions:
         found["truncate"] = _cut_off(experiment, own, boundary, asked, shape.symmetric)
+    return found
+
+
+def _of_three(
+    experiment: Experiment, patterns: Mapping[str, Pattern], supports: Supports, size: int
+) -> dict[str, dict[str, Any]]:
+    """The same of an encoder–decoder: keys and bytes are sums of its three attentions.
+
+    Of cross attention as if source and target ran side by side.
+    """
+    sources = (experiment.plan.source_of(one) for one in experiment.documents.values())
+    source = max(len(one.ids) for one in sources if one is not None)
+    lead = experiment.plan.model.encoder.lead if experiment.plan.model.encoder else ()
+    target = max(place.length for place in experiment.windows.places) + len(lead)
+    along = np.arange(target) * source // target
+    lengths = {"encoder": source, "decoder": target, "cross": source}
+    shapes = {
+        name: Shape(
+            (LayerLimits(),) * one.layers,
+            one.heads,
+            one.cached[0],
+            one.cached[1:],
+            size,
+            one.symmetric,
+        )
+        for name, one in supports.items()
+    }
+
+    def costs(parts: Mapping[str, Pattern]) -> list[Cost]:
+        return [
+            cost(
+                parts.get(name),
+                lengths[name],
+                shapes[name],
+                queries=along if name == "cross" else None,
+            )
+            for name in supports
+        ]
+
+    def totals(each: list[Cost]) -> tuple[float, float, float]:
+        return (
+            sum(max(one.keys) for one in each),
+            sum(one.kv_bytes for one in each),
+            sum(one.flops for one in each),
+        )
+
+    own, found = costs({}), {}
+    full, held, flops = totals(own)
+    for text, pattern in patterns.items():
+        spent = costs(pattern.parts)
+        keys, kept, left = totals(spent)
+        weighs = any(isinstance(placed.term, Weights) for placed in pattern.placed)
+        found[text] = {
+            "keys": keys,
+            "full": full,
+            "kv_bytes": kept,
+            "kv_share": kept / held,
+            "flops_share": left / flops,
+            "first": 0 if weighs or spent != own else None,
+        }
     return found
 
 
@@ -101,6 +166,8 @@ def forward_times(
         forwards each, and ``forward_share``, their ratio; and a line for each pattern that does
         not skip.
     """
+    if experiment.plan.model.encoder is not None:
+        return {}, ["flex_attention does not serve an encoder–decoder here, dense masks do"]
     window = experiment.windows[0]
     lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
     ids = torch.from_numpy(np.concatenate([lead, window.ids]))[None].to(model.device)

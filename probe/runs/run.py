@@ -320,10 +320,10 @@ def check_model(
         refuse_ignored_positions(model, ids, kept)
     support = check_support(model.model, patterns[0]) if patterns else None
     for pattern in patterns:
-        with apply_pattern(model.model, pattern, boundary=1, support=support):
-            pattern.refuse_windows(
-                [limits.reach for limits in Shape.of(model.model.config).limits], len(ids)
-            )
+        with apply_pattern(model.model, pattern, boundary=1, places=(0,), support=support):
+            if pattern.needs_boundary:
+                limits = Shape.of(model.model.config).limits
+                pattern.refuse_windows([one.reach for one in limits], len(ids))
     return report
 
 

@@ -173,6 +173,8 @@ def test_a_figure_of_runs():
     assert probe.plot([SWEEP, WRITER], ax=own) is own
     assert len(own.lines) > len(axes.lines)
     assert probe.plot([SWEEP, WRITER], "compare", unit="bytes").get_xlabel() == "distance (bytes)"
+    with pytest.raises(UsageError, match="ax is of type int; allowed: axes of matplotlib"):
+        probe.plot(SWEEP, ax=3)
 
 
 @pytest.mark.parametrize(

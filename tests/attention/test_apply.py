@@ -293,11 +293,11 @@ def test_patterns_that_do_not_go_with_a_model(text: str, message: str) -> None:
 
 
 def test_models_that_cannot_be_probed() -> None:
-    """An encoder with a decoder, and a model in training, are refused."""
+    """A pattern that does not say which attention, and a model in training, are refused."""
     config = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     both = T5ForConditionalGeneration(config).eval()
     with (
-        pytest.raises(UsageError, match="encoder and decoder"),
+        pytest.raises(UsageError, match="three attentions"),
         apply_pattern(both, parse("local(3)")),
     ):
         pytest.fail("it was let through")
@@ -342,7 +342,12 @@ def test_without_a_trial() -> None:
     with apply_pattern(model, parse("local(3)")):
         assert len(forwards) == 2  # does every layer call, does it read by attention alone
     support = check_support(model, parse("local(3)"))
-    assert (support.layers, support.heads, support.symmetric, len(forwards)) == (3, 4, False, 4)
+    assert (support[""].layers, support[""].heads, support[""].symmetric, len(forwards)) == (
+        3,
+        4,
+        False,
+        4,
+    )
     with apply_pattern(model, parse("local(3)"), support=support):
         assert len(forwards) == 4
     handle.remove()

@@ -169,8 +169,8 @@ def test_costs_go_by_what_attention_is_handed() -> None:
     """Dimensions of keys and values, not what the configuration names a head's dimension."""
     model = latent()
     support = check_support(model, parse("svd(4)"))
-    assert support.cached == (2, 16, 10)
-    shape = Shape.of(model.config, number_bytes=4, cached=support.cached)
+    assert support[""].cached == (2, 16, 10)
+    shape = Shape.of(model.config, number_bytes=4, cached=support[""].cached)
     assert shape.dims == (16, 10)
     assert cost(None, 40, shape).kv_bytes == 2 * 2 * 40 * (16 + 10) * 4
     intact = plain_logp(model, IDS)

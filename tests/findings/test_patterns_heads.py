@@ -45,8 +45,13 @@ REPLACED = [
 @pytest.mark.parametrize(
     ("condition", "found"),
     [
-        ("attend(heads(zero, layers=[3], heads=[11]))", ("zero", 3, 11)),
-        ("attend(heads(gaussian(offset=1), layers=[0], heads=[2]))", ("gaussian(offset=1)", 0, 2)),
+        ("attend(heads(zero, layers=[3], heads=[11]))", ("zero", "self", 3, 11)),
+        (
+            "attend(heads(gaussian(offset=1), layers=[0], heads=[2]))",
+            ("gaussian(offset=1)", "self", 0, 2),
+        ),
+        ("attend(heads(cross(zero), layers=[1], heads=[0]))", ("zero", "cross", 1, 0)),
+        ("attend(heads(decoder(mean), layers=[0], heads=[5]))", ("mean", "decoder", 0, 5)),
         ("attend(heads(zero, layers=[3, 4], heads=[1]))", None),
         ("attend(heads(zero, layers=[3]))", None),
         ("attend(local(w=3, sinks=1))", None),
@@ -71,7 +76,7 @@ def test_ranked_with_plain_p_values(tmp_path):
     for rank, name in enumerate(ordered):
         steps = len(ordered) - rank
         largest = max(largest, min(1, steps * plain[name].pvalue))
-        row = table[table["head"] == single_head(name)[2]].iloc[0]
+        row = table[table["head"] == single_head(name)[3]].iloc[0]
         assert row["p_holm"] == pytest.approx(largest, rel=1e-6)
         interval = plain[name].confidence_interval(1 - 0.05 / len(ordered))
         assert (row["low"], row["high"]) == pytest.approx(tuple(interval), rel=1e-6)
@@ -140,7 +145,7 @@ def test_heads_as_colours(run):
     assert (drawn.x.label, list(drawn.x.ticks)) == ("head", [0, 2, 4, 6, 8, 10])
     with pytest.raises(EmptyChartError, match="no single head was replaced"):
         chart(run, table.head(0))
-    with pytest.raises(ValueError, match="one kind is drawn"):
+    with pytest.raises(ValueError, match="one kind of one attention is drawn"):
         chart(run, pd.concat([table, table.assign(kind="mean")]))
 
 

@@ -1,6 +1,7 @@
 """Loading: every weight comes from the checkpoint, and what transformers warns of is told."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -294,3 +295,15 @@ def test_an_encoder_of_sound_is_refused(tmp_path: Path) -> None:
     WhisperConfig().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="is 'whisper', an encoder–decoder that reads no text"):
         load_model(open_source(str(tmp_path)))
+
+
+def test_a_hash_tells_tokenizers_apart(models: Mapping[bool, Path], tmp_path: Path) -> None:
+    """Of equal ones the same, whatever was read with them; another vocabulary has another."""
+    one, other = (open_source(str(models[bos])) for bos in (True, False))
+    assert one.tokenizer is not None
+    one.tokenizer("the cat", padding="max_length", max_length=9, truncation=True)
+    again = open_source(str(models[True]))
+    assert one.tokenizer_hash == again.tokenizer_hash != other.tokenizer_hash
+    assert re.fullmatch("[0-9a-f]{64}", one.tokenizer_hash or "")
+    shutil.copy(models[True] / "config.json", tmp_path)
+    assert open_source(str(tmp_path)).tokenizer_hash is None

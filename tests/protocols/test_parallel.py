@@ -28,6 +28,8 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from probe.analysis.open_run import open_run
+from probe.attention.apply import check_support
+from probe.attention.parse import parse as parse_pattern
 from probe.commands.main import group
 from probe.config import check
 from probe.engine.branch import Branch, Source
@@ -384,6 +386,163 @@ def test_a_run_goes_on_where_it_stopped(content: dict[str, Any], tmp_path: Path)
     pd.testing.assert_frame_equal(one, other)
 
 
+@torch.inference_mode()
+def attended_nll(
+    model: PreTrainedModel,
+    source: NDArray[np.int64],
+    before: NDArray[np.int64],
+    label: int,
+    near: NDArray[np.bool_],
+) -> float:
+    """The loss of a target whose decoder sees *near* of the source, a row a token that it reads.
+
+    A whole forward of the model's own in which every cross attention has that mask.
+    """
+    model.set_attn_implementation("eager")  # which adds the mask that it is given
+    added = torch.zeros(near.shape).masked_fill(torch.from_numpy(~near), -1e9)[None, None]
+
+    def masked(_module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = "mask" if "mask" in kwargs else "attention_mask"
+        return args, kwargs | {name: added}
+
+    cross = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith(("encoder_attn", "EncDecAttention"))
+    ]
+    hooks = [module.register_forward_pre_hook(masked, with_kwargs=True) for module in cross]
+    try:
+        return plain_nll(model, source, before, label)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("family", list(SEQ2SEQ))
+def test_cross_attention_around_the_aligned_place(
+    content: dict[str, Any], folders: Mapping[str, Path], family: str, tmp_path: Path
+) -> None:
+    """Every loss is that of a plain forward under a mask filled in by a double loop."""
+    width = 4
+    folder = score(
+        content,
+        tmp_path,
+        model__path=str(folders[family]),
+        data__max_documents=2,
+        conditions=["truncate", f"attend(cross(local({width}, sinks=0)))", "attend(cross(zero))"],
+    )
+    model, frame = tiny_seq2seq(family), scores(folder)
+    texts = {str(n): (ids_of(source_of(n)), ids_of(target_of(n))) for n in range(DOCUMENTS)}
+    places = {name: plain_places(family, *text) for name, text in texts.items()}
+    rows = frame[frame.condition.str.startswith("attend(cross(local")]
+    assert len(rows) == 8
+    assert set(rows.boundary) == {-1}
+    for row in rows.itertuples():
+        (source, target), at = texts[row.document], int(row.position)
+        near = np.zeros((at + 1, len(source) + 1), dtype=bool)
+        for query in range(at + 1):  # which predicts the token of that number
+            for key in range(len(source) + 1):
+                near[query, key] = abs(key - places[row.document][query]) < width
+        expected = attended_nll(model, source, target[:at], target[at], near)
+        assert row.nll == pytest.approx(expected, abs=2e-4), row
+    assert np.abs(rows.nll - rows.nll_intact).max() > 0.05
+    blind = frame[frame.condition == "attend(cross(zero))"]
+    assert not np.allclose(blind.nll, blind.nll_intact, atol=0.01)
+
+
+def test_an_encoder_pattern_is_on_the_encoder(
+    content: dict[str, Any], folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """A source is encoded once for all targets of a pattern, and as its mask says."""
+    folder = score(
+        content,
+        tmp_path,
+        model__path=str(folders["bart"]),
+        data__max_documents=1,
+        conditions=["attend(encoder(local(3, sinks=0)))", "attend(decoder(local(4, sinks=0)))"],
+    )
+    frame = scores(folder).sort_values("position")
+    model = tiny_seq2seq("bart")
+    document = frame.document.iloc[0]
+    source, target = ids_of(source_of(int(document))), ids_of(target_of(int(document)))
+
+    def band(size: int, width: int, *, causal: bool) -> torch.Tensor:
+        mask = torch.full((size, size), -1e9)
+        for query in range(size):
+            for key in range(size):
+                if abs(query - key) < width and not (causal and key > query):
+                    mask[query, key] = 0
+        return mask[None, None]
+
+    model.set_attn_implementation("eager")
+    start = model.config.decoder_start_token_id
+    encoder, decoder = band(len(source) + 1, 3, causal=False), band(len(target), 4, causal=True)
+    for name, given in (
+        ("attend(encoder(local(w=3, sinks=0)))", {"attention_mask": encoder}),
+        ("attend(decoder(local(w=4, sinks=0)))", {"decoder_attention_mask": decoder}),
+    ):
+        with torch.inference_mode():
+            read = torch.from_numpy(np.append(source, EOS))[None]
+            states = model.get_encoder()(read, attention_mask=given.get("attention_mask"))
+            output = model(
+                encoder_outputs=states,
+                decoder_input_ids=torch.from_numpy(np.append([start], target[:-1]))[None],
+                decoder_attention_mask=given.get("decoder_attention_mask"),
+            ).logits[0]
+        losses = -torch.log_softmax(output.double(), -1).numpy()[np.arange(len(target)), target]
+        rows = frame[frame.condition == name]
+        assert len(rows) == 4
+        assert np.allclose(rows.nll, losses[rows.position], atol=2e-4)
+        assert not np.allclose(rows.nll, rows.nll_intact, atol=0.01)
+
+
+def test_a_source_is_encoded_once_for_a_pattern(content: dict[str, Any]) -> None:
+    """Of all patterns that leave the encoder alone none encodes it again."""
+    patterns = ["attend(cross(zero))", "attend(decoder(local(3)))", "attend(cross(local(3)))"]
+    changed_ones = ["attend(encoder(local(3)))", "attend(encoder(zero) + cross(uniform))"]
+    experiment = prepare(configured(content, conditions=[*patterns, *changed_ones]))
+    window = experiment.windows[0]
+    scored = experiment.branches(window, experiment.draws_of(window))
+    scorer = Seq2SeqModel(tiny_seq2seq("t5"))
+    engine = Engine(scorer, TECHNIQUES)
+    engine._support = check_support(scorer.model, parse_pattern("cross(zero)"))
+    calls: list[int] = []
+    handle = scorer.encoder.register_forward_hook(lambda *_: calls.append(1))
+    engine.score([[one.branch for one in scored]])
+    handle.remove()
+    assert len(calls) == 1 + len(changed_ones)
+
+
+def test_heads_of_three_attentions_on_one_scale(content: dict[str, Any], tmp_path: Path) -> None:
+    """``heads.csv`` ranks them together, each in its place; a plan counts them as the run does."""
+    conditions = [
+        f"attend({name}(heads(zero, layers=each(2), heads=each(4))))"
+        for name in ("encoder", "decoder", "cross")
+    ]
+    more = ["attend(cross(gaussian(offset=0)))", "attend(cross(local(w=200)))"]
+    experiment = prepare(configured(content, conditions=[*conditions, *more]))
+    planned = costs(experiment, 1, set())
+    folder = score(content, tmp_path, conditions=[*conditions, *more])
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["costs"]["tokens"] == planned.tokens
+    told = record["attention"]
+    assert told["attend(cross(local(w=200, sinks=1)))"]["first"] is None
+    assert told["attend(heads(cross(zero), layers=[0], heads=[0]))"]["first"] == 0
+    share = told["attend(cross(gaussian(offset=0)))"]
+    assert 0 < share["kv_share"] < 1
+    assert 0 < share["flops_share"] < 1
+    with open_run(folder) as run:
+        report = CliRunner().invoke(group, ["report", str(folder)])
+        assert report.exit_code == 0, report.output
+        heads = pd.read_csv(folder / "heads.csv")
+        assert run.patterns
+    assert len(heads) == 24
+    assert set(heads.attention) == {"encoder", "decoder", "cross"}
+    assert list(heads.delta) == sorted(heads.delta, reverse=True)
+    assert "attention  layer  head" in report.output
+    assert "the three attentions added up" in report.output
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     (
         {"data": {"path": "x.jsonl"}},
@@ -401,6 +560,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"windows": {"length": None, "per_document": 2}}, "which measures whole documents: 1, 0"),
     ({"conditions": ["hide(of='target')"]}, "takes no notice of position ids"),
     ({"model__family": "causal"}, "measures seq2seq language models"),
+    ({"conditions": ["attend(local(4))"]}, "encoder(...), decoder(...) or cross(...) around"),
+    ({"conditions": ["attend(heads(cross(zero), layers=[7]))"]}, "layers holds 7; allowed: 0 to 1"),
 ]
 
 

@@ -129,6 +129,7 @@ class FirstToken(Weights):
     """
 
     normalised = False
+    goes_by_query = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 at index 0."""
@@ -149,6 +150,7 @@ class LastToken(Weights):
 
     normalised = False
     bidirectional = True
+    goes_by_query = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 at the largest index among *key*."""
@@ -161,6 +163,7 @@ class Zero(Weights):
     """No weight anywhere: the head gives nothing, zero-ablation."""
 
     normalised = False
+    goes_by_query = False
 
     def log_weights(self, query: Index, key: Index) -> Any:
         """0 everywhere."""
@@ -176,6 +179,8 @@ class Zero(Weights):
 class Uniform(Weights):
     """The same weight on every key that is seen: the head gives the mean of the values."""
 
+    goes_by_query = False
+
     def log_weights(self, query: Index, key: Index) -> Any:
         """1 everywhere."""
         return (key + 0 * query) * 0.0
@@ -190,3 +195,5 @@ class Mean(Uniform):
     """
 
     attends = True
+    goes_by_query = True
+    crosses = False  # its mean is one over queries

@@ -56,7 +56,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if len(widths):
         tables.append(replace(equal_width.table(widths), shown="terminal"))
     charts = [tradeoff.chart(run, table)] if (table["kv_share"] > 0).any() else []
-    charts += [heads.chart(run, rows) for _, rows in ranked.groupby("kind", sort=False)]
+    charts += [heads.chart(run, rows) for rows in heads.pictured(ranked)]
     charts += [equal_width.chart(run, widths)] if len(widths) else []
     return Finding(
         "attention",
@@ -181,9 +181,11 @@ def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterato
             " p implies; heads.csv has all"
         )
     if len(table):
+        of_three = table["condition"].astype(str).str.contains(tradeoff.OF_THREE).any()
+        added = ", the three attentions added up" if of_three else ""
         yield (
-            "keys: the most that a query sees, mean over layers and heads; KV cache and FLOPs of"
-            " attention by formula, as shares of full attention at this window's length"
+            f"keys: the most that a query sees, mean over layers and heads{added}; KV cache and"
+            " FLOPs of attention by formula, as shares of full attention at this window's length"
         )
     if table["frontier"].any():
         yield (

@@ -14,13 +14,15 @@ from probe.analysis.sums import stacked
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.base import Drawn
 from probe.findings.chart import Axis, Cells, Chart, EmptyChartError
-from probe.findings.patterns.tradeoff import common_targets, single_head
+from probe.findings.patterns.tradeoff import SELF, common_targets, single_head
 from probe.findings.table import Table
 from probe.text import counted, difference, signed, slug
 
-COLUMNS = ("kind", "layer", "head", "delta", "low", "high", "p_holm", "targets", "documents")
-"""Columns of ``heads.csv``: what stands in the head's place, the head, delta with limits that
-hold for all heads of a kind at once (nats per token), and the Holm-adjusted p of delta = 0."""
+HEAD = ("kind", "attention", "layer", "head")
+COLUMNS = (*HEAD, "delta", "low", "high", "p_holm", "targets", "documents")
+"""Columns of ``heads.csv``: what stands in the head's place, the head and its attention (``self``,
+or one of an encoder–decoder's three), delta with limits that hold for all heads of a kind at once
+(nats per token), and the Holm-adjusted p of delta = 0."""
 PRINTED, ON_PAGE = 10, 20
 """Single heads of a kind in its table in the terminal and on the page; the file has all."""
 
@@ -37,8 +39,14 @@ def plot(runs: Sequence[OpenRun]) -> Drawn:
     heads = runs[0].once(single_heads)
     if heads.empty:
         raise EmptyChartError("no single head was replaced")
-    for kind, rows in heads.groupby("kind", sort=False):
-        yield f"-{slug(str(kind))}", chart(runs[0], rows)
+    for rows in pictured(heads):
+        picture = chart(runs[0], rows)
+        yield picture.file.removeprefix("heads"), picture
+
+
+def pictured(heads: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The heads of :func:`ranked`, those of one kind and attention together: a picture each."""
+    return (rows for _, rows in heads.groupby(["kind", "attention"], sort=False))
 
 
 def single_heads(run: OpenRun) -> pd.DataFrame:
@@ -72,7 +80,7 @@ def ranked(sums: pd.DataFrame, confidence: float) -> pd.DataFrame:
         for name in sums["condition"].unique()
         if (head := single_head(str(name)))
     ]
-    heads = pd.DataFrame(replaced, columns=["condition", *COLUMNS[:3]])
+    heads = pd.DataFrame(replaced, columns=["condition", *HEAD])
     kinds = heads.groupby("kind", sort=False)
     frames = [_ranked(sums, of_kind, confidence) for _, of_kind in kinds]
     return stacked(frames, COLUMNS)[list(COLUMNS)]
@@ -131,14 +139,15 @@ def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], li
     Returns:
         The head of a table, and its cells, a row a head.
     """
-    delta = heads.pivot(index=["layer", "head"], columns="kind", values="delta")
+    places = [*HEAD[1:]] if (heads["attention"] != SELF).any() else [*HEAD[2:]]
+    delta = heads.pivot(index=places, columns="kind", values="delta")
     others = [str(name) for name in dict.fromkeys(heads["kind"]) if name != kind]
     rows = heads[heads["kind"] == kind]
     differs = rows["p_holm"] < alpha
     rows = rows.loc[differs.sort_values(ascending=False, kind="stable").index]
     cells = []
     for row in rows.head(ON_PAGE).to_dict("records"):
-        p, place = row["p_holm"], (row["layer"], row["head"])
+        p, place = row["p_holm"], tuple(row[name] for name in places)
         instead = [delta.loc[place, name] for name in others]
         cells.append(
             [
@@ -148,7 +157,7 @@ def ranking(heads: pd.DataFrame, kind: str, alpha: float) -> tuple[list[str], li
                 *("–" if math.isnan(value) else signed(value) for value in instead),
             ]
         )
-    return ["layer", "head", "delta (nats per token)", "p (Holm)", *others], cells
+    return [*places, "delta (nats per token)", "p (Holm)", *others], cells
 
 
 def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
@@ -158,23 +167,26 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
 
     Args:
         run: The run.
-        rows: Of :func:`ranked`, of one kind.
+        rows: Of :func:`pictured`, of one kind and attention.
 
     Raises:
         EmptyChartError: If there is no head to draw.
-        ValueError: If there are heads of several kinds.
+        ValueError: If there are heads of several kinds or attentions.
     """
     if rows.empty:
         raise EmptyChartError("no single head was replaced")
-    kinds = list(rows["kind"].astype(str).unique())
+    kinds = list(dict.fromkeys(zip(rows["kind"], rows["attention"], strict=True)))
     if len(kinds) > 1:
-        raise ValueError(f"one kind is drawn at a time; got {', '.join(kinds)}")
+        several = ", ".join(" ".join(kind) for kind in kinds)
+        raise ValueError(f"one kind of one attention is drawn at a time; got {several}")
+    ((kind, attention),) = kinds
+    of = "" if attention == SELF else f"{attention} "
     layer, head = (rows[name].to_numpy(np.int64) for name in ("layer", "head"))
     values = np.full((layer.max() + 1, head.max() + 1), np.nan)
     values[layer, head] = rows["delta"]
     differs = (rows["p_holm"] < 1 - run.analysis.confidence).to_numpy(bool)
     dots = [(float(x), float(y)) for x, y in zip(head[differs], layer[differs], strict=True)]
-    title = f"{kinds[0]} in place of a head"
+    title = f"{kind} in place of a head of {of}attention" if of else f"{kind} in place of a head"
     right, up = (np.arange(count + 1, dtype=np.float64) - 0.5 for count in values.shape[::-1])
     return Chart(
         title,
@@ -186,7 +198,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
             run.data,
             title + ("; dot: significant (Holm)" if dots else ""),
         ],
-        file=f"heads-{slug(kinds[0])}",
+        file=f"heads-{slug(of + kind)}",
         on_page=False,
     )
 

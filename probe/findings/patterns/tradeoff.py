@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.open_run import PATTERN, OpenRun
 from probe.analysis.sums import delta_table, in_words
+from probe.attention.pattern import ATTENTIONS
 from probe.errors import ProbeError
 from probe.findings.base import Drawn
 from probe.findings.chart import (
@@ -41,6 +42,11 @@ token), whether the pattern hides nothing, and whether neither another nor full 
 in cache and loses as little. With low-rank patterns comes ``truncate`` at their boundary."""
 TRUNCATE = "truncate"
 """The condition that low-rank patterns are compared with: their far text cut off."""
+SELF = "self"
+"""The attention of a model that has no other."""
+OF_THREE = rf"\b(?:{'|'.join(ATTENTIONS)})\("
+"""What a pattern on one of an encoder–decoder's attentions has in its name."""
+_ATTENTION = re.compile(rf"({'|'.join(ATTENTIONS)})\((.+)\)")
 _HEAD = re.compile(r"attend\(heads\((.+), layers=\[([0-9]{1,9})\], heads=\[([0-9]{1,9})\]\)\)")
 
 
@@ -60,12 +66,17 @@ class CommonTargets:
     idle: frozenset[str]
 
 
-def single_head(condition: str) -> tuple[str, int, int] | None:
-    """What stands in place of a head, its layer and number; ``None`` for any other condition."""
+def single_head(condition: str) -> tuple[str, str, int, int] | None:
+    """What stands in place of a head, its attention, layer and number.
+
+    ``None`` for any other condition.
+    """
     match = _HEAD.fullmatch(condition)
     if match is None or " + " in match[1]:
         return None
-    return match[1], int(match[2]), int(match[3])
+    of_three = _ATTENTION.fullmatch(match[1])
+    attention, kind = of_three.groups() if of_three else (SELF, match[1])
+    return kind, attention, int(match[2]), int(match[3])
 
 
 def plot(runs: Sequence[OpenRun]) -> Drawn:

@@ -1,0 +1,1 @@
+"""From a measured run to training: weights of tokens, data, losses."""

@@ -1,0 +1,97 @@
+"""Losses of tokens as training needs them: of a batch, behind short contexts, of whole rows."""
+
+import torch
+
+from probe.training.collate import IGNORED
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of every label, 0 where it is ignored.
+
+    Args:
+        logits: Shape ``(batch, n, V)``; row t predicts label t + 1.
+        labels: Shape ``(batch, n)``, int64.
+
+    Returns:
+        Shape ``(batch, n − 1)``, nats, float32: of the labels from the second on.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        labels[:, 1:].flatten(),
+        reduction="none",
+        ignore_index=IGNORED,
+    )
+    return losses.view(len(labels), -1)
+
+
+def mean_log_likelihoods(model: torch.nn.Module, ids: torch.Tensor, *, first: int) -> torch.Tensor:
+    """The mean log-probability of each row's tokens from *first* on, with a gradient.
+
+    Args:
+        model: A causal language model.
+        ids: Token ids, shape ``(rows, n)``.
+        first: Index of the first token that counts, at least 1.
+
+    Returns:
+        Shape ``(rows,)``, nats per token.
+    """
+    losses = token_losses(model(input_ids=ids, use_cache=False).logits, ids)
+    return -losses[:, first - 1 :].mean(1)
+
+
+@torch.no_grad()
+def short_losses(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    context: int,
+    stride: int,
+    rows: int = 64,
+) -> torch.Tensor:
+    """Losses of tokens behind short contexts, by one forward each *context* + *stride* tokens.
+
+    Args:
+        model: The model; dropout is off meanwhile.
+        ids: Token ids, shape ``(batch, n)``.
+        labels: Labels, same shape.
+        context: Fewest tokens before a target.
+        stride: Targets of a forward.
+        rows: Short contexts that are forwarded at once.
+
+    Returns:
+        Shape ``(batch, n)``, nats, float32; not a number for tokens without a short context and
+        labels that are ignored.
+    """
+    size = ids.shape[1]
+    found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
+    # The first short context is the text's own beginning: its targets lose nothing.
+    starts = range(stride, size - context, stride)
+    training = model.training
+    model.eval()
+    try:
+        for length, same in _by_length(starts, size, context + stride):
+            cut = torch.stack([ids[:, at : at + length] for at in same], dim=1).flatten(0, 1)
+            own = torch.stack([labels[:, at : at + length] for at in same], dim=1).flatten(0, 1)
+            own = own.clone()
+            own[:, :context] = IGNORED
+            parts = [
+                token_losses(model(input_ids=texts, use_cache=False).logits, targets)
+                for texts, targets in zip(
+                    torch.split(cut, rows), torch.split(own, rows), strict=True
+                )
+            ]
+            losses = torch.cat(parts).view(len(ids), len(same), length - 1)
+            for number, at in enumerate(same):
+                found[:, at + context : at + length] = losses[:, number, context - 1 :]
+    finally:
+        model.train(training)
+    return found.masked_fill(labels == IGNORED, torch.nan)
+
+
+def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:
+    """Short contexts of equal lengths together: all but, it may be, the last."""
+    groups: dict[int, list[int]] = {}
+    for at in starts:
+        groups.setdefault(min(most, size - at), []).append(at)
+    return list(groups.items())

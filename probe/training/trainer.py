@@ -1,0 +1,171 @@
+"""A Trainer whose loss weighs every token, by weights of the data or by what far text is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from probe.errors import ProbeError, UsageError
+from probe.training.auxiliary import Auxiliary
+from probe.training.collate import IGNORED, WEIGHTS
+from probe.training.token_loss import short_losses, token_losses
+
+
+class WeightedTrainer(Trainer):
+    """transformers' Trainer with the loss Σ weight · nll / number of labels.
+
+    The weights are taken out of the inputs (``loss_weights``, as
+    :class:`probe.training.collate.Collate` has them) and no gradient goes through them. The number
+    of labels is that of all micro-batches of a step and of all processes, as in transformers' own
+    loss, so that weights of 1 are plain cross entropy, whatever the accumulation.
+
+    Args:
+        auxiliary: Losses of whole documents that are added, each times its weight; means over the
+            micro-batches of a step and over the processes.
+
+    Raises:
+        UsageError: If ``remove_unused_columns`` would drop the weights.
+        ProbeError: If a loss is no number; the last checkpoint is kept.
+    """
+
+    def __init__(self, *args: Any, auxiliary: Sequence[Auxiliary] = (), **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.auxiliary = tuple(auxiliary)
+        if self.args.remove_unused_columns:
+            raise UsageError(
+                "remove_unused_columns is true, which drops loss_weights before they are read; "
+                "allowed: TrainingArguments(remove_unused_columns=False)"
+            )
+        # The loss is divided by the labels of the whole step: they are counted for that.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """See transformers' Trainer."""
+        given = dict(inputs)
+        labels, weights = given.pop("labels"), given.pop(WEIGHTS, None)
+        if weights is None:
+            raise UsageError(
+                f"a batch has no {WEIGHTS}; allowed: data_collator=probe.training.collate.Collate()"
+            )
+        outputs = model(**given, use_cache=False)
+        losses = token_losses(outputs.logits, labels)
+        weights = self.weights(model, given, labels, weights, losses)
+        loss = (losses * weights[:, 1:].to(losses)).sum()
+        own = (labels[:, 1:] != IGNORED).sum()
+        loss = loss / (own if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            # The processes' gradients are averaged, and the labels are those of all of them.
+            loss = loss * self.accelerator.num_processes
+        loss = loss + self._of_documents(model, given, labels)
+        if not torch.isfinite(loss):
+            step = self.state.global_step + 1
+            raise ProbeError(
+                f"step {step}: the loss is {loss.item()}; training stops, the last checkpoint in "
+                f"{self.args.output_dir} is kept; allowed: finite losses (a smaller learning rate)"
+            )
+        return (loss, outputs) if return_outputs else loss
+
+    def _of_documents(
+        self, model: torch.nn.Module, inputs: Mapping[str, Any], labels: torch.Tensor
+    ) -> torch.Tensor:
+        """The auxiliary losses of a micro-batch, its share of a step."""
+        total = torch.zeros((), device=labels.device)
+        if self.auxiliary and "position_ids" in inputs:
+            raise UsageError(
+                "sequences are packed, and auxiliary losses read whole documents; allowed: "
+                "Collate(packed=False)"
+            )
+        for one in self.auxiliary:
+            found = one(model, inputs["input_ids"], labels, self.state.global_step)
+            total = total + one.weight * found
+        steps = self.current_gradient_accumulation_steps if model.training else 1
+        return total / steps
+
+    def weights(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        labels: torch.Tensor,
+        given: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> torch.Tensor:
+        """What each token's loss weighs: what the data says.
+
+        Args:
+            model: The model.
+            inputs: What it was given.
+            labels: Shape ``(batch, n)``.
+            given: The weights of the data, same shape.
+            losses: Losses of the labels from the second on, shape ``(batch, n − 1)``.
+
+        Returns:
+            Same shape as the labels, without a gradient.
+        """
+        return given.detach()
+
+
+class OnlineLongCETrainer(WeightedTrainer):
+    """LongCE: the model weighs its own batch by a second forward over short contexts.
+
+    The short contexts are those of protocol ``longppl``: every token behind the first *context* is
+    a target behind ``context`` to ``context + stride − 1`` tokens. Weights of the data multiply
+    those of LongCE.
+
+    Args:
+        context: Fewest tokens of a short context, K.
+        stride: By how many tokens it moves.
+        gamma: The largest weight.
+        rows: Short contexts that are forwarded at once.
+
+    Source: Fang et al. 2025.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        context: int,
+        stride: int,
+        gamma: float = 5.0,
+        rows: int = 64,
+        **given: Any,
+    ) -> None:
+        super().__init__(*args, **given)
+        if context < 1 or stride < 1 or gamma < 1:
+            raise UsageError(
+                f"context is {context}, stride {stride}, gamma {gamma:g}; allowed: 1 or more each"
+            )
+        self.context, self.stride, self.gamma, self.rows = context, stride, gamma, rows
+
+    def weights(
+        self,
+        model: torch.nn.Module,
+        inputs: Mapping[str, Any],
+        labels: torch.Tensor,
+        given: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> torch.Tensor:
+        """min(exp(delta), γ) times the weights of the data."""
+        if "position_ids" in inputs:
+            raise UsageError(
+                "sequences are packed, whose short contexts would cross from one into the next; "
+                "allowed: Collate(packed=False)"
+            )
+        short = short_losses(
+            model,
+            inputs["input_ids"],
+            labels,
+            context=self.context,
+            stride=self.stride,
+            rows=self.rows,
+        )
+        delta = torch.zeros_like(given, dtype=torch.float32)
+        known = torch.isfinite(short[:, 1:])
+        delta[:, 1:] = torch.where(known, short[:, 1:] - losses.detach(), 0)
+        return (delta.exp().clamp(max=self.gamma) * given).detach()
