@@ -51,7 +51,7 @@ class ModelConfig(Part):
     """what to call it in tables and figures; null: as its folder, file or repository"""
     revision: str | None = None
     """branch, tag or commit on the hub"""
-    family: Literal["auto", "causal", "masked", "encoder", "seq2seq"] = "auto"
+    family: Literal["auto", "causal", "masked", "encoder", "seq2seq", "speech-seq2seq"] = "auto"
     """auto: as its config.json says"""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -453,3 +454,48 @@ def tiny_seq2seq(family: str, *, seed: int = 0, **changes: Any) -> PreTrainedMod
     torch.manual_seed(seed)
     model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
     return model.eval()
+
+
+_SPEECH = {
+    **{key: value for key, value in _BART.items() if key != "max_position_embeddings"},
+    "max_target_positions": 128,
+    "decoder_start_token_id": 0,
+}
+SPEECH: dict[str, tuple[str, dict[str, Any]]] = {
+    "whisper": ("Whisper", {**_SPEECH, "num_mel_bins": 16, "max_source_positions": 100}),
+    "speech_to_text": (
+        "Speech2Text",
+        {**_SPEECH, "input_feat_per_channel": 16, "conv_channels": 32, "max_source_positions": 256},
+    ),
+    "moonshine": (
+        "Moonshine",
+        {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48}
+        | {"encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 2}
+        | {"encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4}
+        | {"encoder_num_key_value_heads": 4, "decoder_num_key_value_heads": 4}
+        | {"initializer_range": 0.2, "decoder_start_token_id": 0, "bos_token_id": 0}
+        | {"eos_token_id": 1, "pad_token_id": 2, "max_position_embeddings": 128},
+    ),
+}
+"""Speech models; of Whisper one that hears 2 s."""
+
+
+def tiny_speech(family: str, *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random speech model of a family of ``SPEECH`` in evaluation mode."""
+    name, sizes = SPEECH[family]
+    config: PretrainedConfig = getattr(transformers, f"{name}Config")(**(sizes | changes))
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForSpeechSeq2Seq.from_config(config, dtype=torch.float32)
+    if family == "whisper":
+        heads = [[0, 1], [1, 0], [1, 3]]
+        model.generation_config = transformers.GenerationConfig(alignment_heads=heads)
+    return model.eval()
+
+
+def extractor_of(family: str) -> Any:
+    """The feature extractor of a model of `tiny_speech`."""
+    if family == "whisper":
+        return transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=2)
+    if family == "speech_to_text":
+        return transformers.Speech2TextFeatureExtractor(feature_size=16, num_mel_bins=16)
+    return transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)

@@ -144,7 +144,7 @@ def test_planned(content: dict[str, Any], tmp_path: Path) -> None:
         "protocol.longest=60": "protocol.longest is 60; allowed: 1 to 59",
         "protocol.longest=x": "protocol.longest: Input should be a valid integer",
         "protocol.reach=3": "protocol.reach: unknown key (value 3)",
-        "protocol.kind=two": "'passages', 'pll', 'chunks', 'parallel', 'one_distance'",
+        "protocol.kind=two": "'parallel', 'speech', 'span_corruption', 'one_distance'",
         "conditions=[attend(local(4))]": "sinks=1)): allowed with protocol sweep or grid",
     }.items():
         refused = CliRunner().invoke(group, ["plan", str(file), "--set", setting])

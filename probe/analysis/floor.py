@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 from probe.analysis.bins import octave_edges, octave_index
 from probe.analysis.bootstrap import standard_error
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.perturbations.steps import part_of
 from probe.results.record import CheckRecord, Record
 
 
@@ -18,7 +19,7 @@ class NoiseFloor:
     """Upper limit of |mean noise delta| by octave of distance.
 
     Args:
-        condition: The noise condition it was measured with.
+        condition: The noise condition it was measured with, or those of source and target.
         lower: First distance of each octave (tokens), shape ``(octaves,)``: 0, 8, 16, 32 …
         upper: First distance behind each octave (tokens).
         limit: The floor (nats), shape ``(octaves,)``; NaN where noise was not measured.
@@ -49,15 +50,19 @@ def without_noise(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~frame["condition"].isin(noise)]
 
 
-def noise_condition(frame: pd.DataFrame) -> str | None:
-    """The noise condition with most targets, ``None`` where there is none.
+def noise_conditions(frame: pd.DataFrame) -> list[str]:
+    """The noise condition with most targets, of source and target each where both are changed.
 
     Args:
         frame: Rows with ``condition`` and ``targets``.
+
+    Returns:
+        None where there is no noise condition.
     """
     targets = frame.groupby("condition")["targets"].sum()
     noise = targets[[is_noise(str(condition)) for condition in targets.index]]
-    return None if noise.empty else str(noise.idxmax())
+    parts = [part_of(str(condition)) or "" for condition in noise.index]
+    return [str(own.idxmax()) for _, own in noise.groupby(parts)]
 
 
 def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> NoiseFloor | None:
@@ -66,7 +71,8 @@ def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> No
     A noise condition has few windows, so its bins are pooled by octave, grey ones included (the
     path of the computation does not know how long the far context is). ``SE`` is the larger of
     the error between targets and, from six documents on, that between documents; ``t`` is the
-    two-sided quantile with the degrees of freedom of the documents, below six of the targets.
+    two-sided quantile with the degrees of freedom of the documents, below six of the targets. Where
+    source and target are changed, each has a path of its own: the larger limit holds for both.
 
     Args:
         frame: Sums of :func:`probe.analysis.sums.document_sums`.
@@ -76,20 +82,23 @@ def noise_floor(frame: pd.DataFrame, reach: int, confidence: float = 0.95) -> No
     Returns:
         The floor, or ``None`` where the run has no noise condition.
     """
-    name = noise_condition(frame)
-    if name is None:
+    names = noise_conditions(frame)
+    if not names:
         return None
     edges = octave_edges(reach)
-    noise = frame[frame["condition"] == name]
-    octaves = octave_index(noise["distance_from"].to_numpy(dtype=np.int64))
-    limits = np.full(len(edges) - 1, np.nan)
+    limits = np.full((len(names), len(edges) - 1), np.nan)
     targets = np.zeros(len(edges) - 1, dtype=np.int64)
     columns = ["targets", "delta_sum", "delta_squares"]
-    for octave in range(len(limits)):
-        by_document = noise[octaves == octave].groupby("document")[columns].sum()
-        targets[octave] = int(by_document["targets"].sum())
-        limits[octave] = limit(by_document, confidence)
-    return NoiseFloor(name, edges[:-1], edges[1:], limits, targets)
+    for number, name in enumerate(names):
+        noise = frame[frame["condition"] == name]
+        octaves = octave_index(noise["distance_from"].to_numpy(dtype=np.int64))
+        for octave in range(len(targets)):
+            by_document = noise[octaves == octave].groupby("document")[columns].sum()
+            targets[octave] += int(by_document["targets"].sum())
+            limits[number, octave] = limit(by_document, confidence)
+    # The larger of those that are known.
+    larger = np.fmax.reduce(limits)
+    return NoiseFloor(", ".join(names), edges[:-1], edges[1:], larger, targets)
 
 
 def limit(by_document: pd.DataFrame, confidence: float) -> float:

@@ -279,6 +279,11 @@ class OpenRun:
         """Mean UTF-8 bytes of a token, ``None`` for data without text."""
         return bytes_per_token(self.connection)
 
+    @property
+    def unit(self) -> str:
+        """What distances and lengths are counted in: tokens, or ms."""
+        return self.folder.reading.unit
+
     @cached_property
     def length_caveat(self) -> str | None:
         """What to say where losses depend on a sequence's length; ``None`` where they do not."""

@@ -26,11 +26,16 @@ from probe.engine.selfcheck import check_once
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import slow_dtype
-from probe.models.load import ModelSource, load_model, open_source
+from probe.models.load import load_model, open_source
 from probe.models.location import Location
+from probe.models.model_source import ModelSource
 from probe.perturbations.ids import AnyIds, to_array
-from probe.protocols.base import ModelFacts, WholeDocumentsPlan, WindowsConfig
+from probe.protocols.base import (
+    ModelFacts,
+    WindowsConfig,
+)
 from probe.protocols.branches import TargetRun
+from probe.protocols.whole_documents import WholeDocumentsPlan
 from probe.render.markup import token_texts
 from probe.results.scores import OPTIONAL, SCHEMA
 from probe.runs.experiment import Experiment, first_token_of

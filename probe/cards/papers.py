@@ -151,6 +151,35 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             "Beltagy, Iz and Peters, Matthew E. and Cohan, Arman",
             "2004.05150",
         ),
+        "Salazar et al. 2020": _acl(
+            "salazar2020masked",
+            "Masked Language Model Scoring",
+            "Salazar, Julian and Liang, Davis and Nguyen, Toan Q. and Kirchhoff, Katrin",
+            _ACL.format("58th"),
+            "2699--2712",
+            "2020.acl-main.240",
+        ),
+        "Kauf & Ivanova 2023": _acl(
+            "kauf2023better",
+            "A Better Way to Do Masked Language Model Scoring",
+            "Kauf, Carina and Ivanova, Anna",
+            _ACL.format("61st"),
+            "925--935",
+            "2023.acl-short.80",
+        ),
+        "Raffel et al. 2020": _paper(
+            "article",
+            "raffel2020exploring",
+            title="Exploring the Limits of Transfer Learning with a Unified Text-to-Text"
+            " Transformer",
+            author="Raffel, Colin and Shazeer, Noam and Roberts, Adam and Lee, Katherine and"
+            " Narang, Sharan and Matena, Michael and Zhou, Yanqi and Li, Wei and Liu, Peter J.",
+            journal="Journal of Machine Learning Research",
+            volume="21",
+            number="140",
+            pages="1--67",
+            year="2020",
+        ),
         "Günther et al. 2024": _arxiv(
             "guenther2024late",
             "Late Chunking: Contextual Chunk Embeddings Using Long-Context Embedding Models",

@@ -24,6 +24,7 @@ MISSING = int.from_bytes(b"missing\0", "little")
 """The word of a value, or of a column, that is not there."""
 _STEP = 0x9E3779B97F4A7C15
 _BATCH = 1 << 16  # rows whose words stay in a core's cache
+_TEXTS = ("document", "condition", "of")
 _TYPES = {field.name: field.type for field in SCHEMA} | OPTIONAL
 _FLOATS = [name for name, kind in _TYPES.items() if kind == pa.float32()]
 
@@ -106,9 +107,10 @@ def _columns(batch: pa.RecordBatch) -> Iterator[Words | np.uint64]:
 
 def _values(name: str, array: pa.Array) -> Words:
     """The words of a column; what stands in place of a missing value does not matter."""
-    if name in ("document", "condition"):
+    if name in _TEXTS:
         coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-        known = np.array([_text_word(text) for text in coded.dictionary.to_pylist()], np.uint64)
+        texts = coded.dictionary.to_pylist() or [None]  # a column of missing values has none
+        known = np.array([_text_word(text) for text in texts], np.uint64)
         found: Words = known[coded.indices.fill_null(0).to_numpy()]
         return found
     if name in _FLOATS:

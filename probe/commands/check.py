@@ -1,17 +1,10 @@
 """`probe check`: does branching give this model's own losses?"""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from probe.commands._visible import note, say
 from probe.commands.options import Choice, command_lines, quiet
 from probe.errors import ProbeError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from probe.models.scorer import Scorer
 
 SHORTEST = 8  # tokens; a model with fewer positions is not tried
 SOURCE = 64  # tokens of what an encoder reads
@@ -73,7 +66,7 @@ def command(
     # Any ids will do: what is compared is the same text by two ways.
     rng = np.random.default_rng(0)
     more = (rng.integers(source.vocabulary, size=length) for _ in range(MORE))
-    with loaded.reading(_source(loaded, source.source_vocabulary)):
+    with loaded.reading(loaded.some_source(SOURCE)):
         report = check(loaded, next(more), lower=loaded.family == "causal", more=more)
     say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
@@ -84,11 +77,3 @@ def command(
     report.refuse_acausal(loaded)
     if not report.techniques.branching and loaded.family not in ("masked", "encoder"):
         raise ProbeError("branching is not exact on this model: every branch is forwarded whole")
-
-
-def _source(model: "Scorer", vocabulary: int) -> "Tensor":
-    """Any ids for an encoder, if there is one: shape ``(1, SOURCE)``."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(vocabulary, (1, SOURCE), generator=generator).to(model.device)

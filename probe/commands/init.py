@@ -174,8 +174,9 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
         )
     positions = known_positions(known)
     usual = Config.model_fields["windows"].default.fixed
-    # One position is for the BOS that may stand in front.
-    length = usual if positions is None else min(usual, positions - 1)
+    # A position is for the BOS that may stand in front, two are for an encoder's special tokens.
+    extra = 1 if protocol.family == "causal" else 2
+    length = usual if positions is None else min(usual, positions - extra)
     small = 0 < weight_bytes(location, file) <= SMALL
     content: dict[str, Any] = {
         "name": "new",  # until the data have a name
@@ -187,9 +188,12 @@ def configuration(model: str, data: str, kind: str | None = None, name: str | No
     given = protocol.defaults({"protocol": content["protocol"]})
     content["conditions"] = given.get("conditions", list(CONDITIONS))
     content |= {key: given[key] for key in OTHERS if key in given}
-    if given.get("windows", {}).get("length", length) is None:  # a window is a whole document
+    own = given.get("windows", {}).get("length", length)
+    if own is None:  # a window is a whole document
         del content["windows"]
         length = positions - 1 if positions else length
+    else:
+        length = content["windows"]["length"] = min(length, own)
     where = f"--model {shown(model)} --data {shown(data)}"
     options = check(_started(content, protocol, length), where=where).data
     refuse_missing(options)

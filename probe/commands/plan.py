@@ -91,9 +91,10 @@ def command(
     remarks = list(notes(experiment, len(experiment.windows)))
     for line in remarks:
         note(line)
+    unit = " ms" if experiment.plan.frame else ""
     say(
         f"{counted(len(experiment.documents), 'document')}, {counted(cost.windows, 'window')} of "
-        f"{window_tokens(experiment)} tokens, reach {experiment.plan.reach}\n"
+        f"{window_tokens(experiment)} tokens, reach {experiment.plan.reach}{unit}\n"
         f"{cost.branches:,} branches, {cost.tokens:,} tokens to forward; the plain way, one "
         f"whole forward per branch: {cost.plain_tokens:,} "
         f"({cost.plain_tokens / cost.tokens:.1f} times as many)\n\n"

@@ -41,7 +41,7 @@ def read_places(
             f"{where}: the tokenizer does not say which characters a token has; allowed: a fast "
             "tokenizer, data as token ids, or protocol.alignment: attention"
         )
-    words = _words(target) if texts else np.arange(len(target.ids))
+    words = words_of(target) if texts else np.arange(len(target.ids))
     count = len((target.text or "").split()) if texts else len(words)
     unit, room = ("words", len(source.text or "")) if texts else ("tokens", len(source.ids))
     if not isinstance(value, list | tuple) or len(value) != count:
@@ -58,8 +58,13 @@ def read_places(
     return places[words] if count else np.full(len(words), NOWHERE)
 
 
-def _words(target: Document) -> NDArray[np.int64]:
-    """The word of each token: that of its last character, white space to the word behind it."""
+def words_of(target: Document) -> NDArray[np.int64]:
+    """The word of each token: that of its last character, white space to the word behind it.
+
+    Of token ids each is a word of its own.
+    """
+    if target.text is None:
+        return np.arange(len(target.ids))
     ends = [match.end() for match in re.finditer(r"\S+", target.text or "")]
     last = np.maximum(target.char_start, target.char_end - 1)
     words = np.searchsorted(np.array(ends, dtype=np.int64), last, side="right")

@@ -62,9 +62,14 @@ class DataOptions(Part):
     """column that holds token ids, read in place of a text"""
     source_column: str | None = None
     """column that holds what an encoder reads, text or token ids; the text is then the target"""
+    audio_column: str | None = None
+    """column that holds the sound that an encoder hears: a path seen from the data file, the bytes
+    of a file, or {array, sampling_rate}; the text is then what is said"""
+    language: str | None = None
+    """what is spoken in the sound, for a model of several languages: english, or en"""
     alignment_column: str | None = None
     """column with the place in the source of each word of the target: a list of characters (of
-    token ids, of tokens), null for a word that belongs nowhere"""
+    token ids, of tokens; of sound, of seconds), null for a word that belongs nowhere"""
     max_documents: PositiveInt | None = None
     """size of the seeded sample of documents; null: all"""
     group_column: str | None = None
@@ -110,12 +115,17 @@ class DataOptions(Part):
             raise ValueError(
                 "prompt_columns make their own passages; allowed without: spans_column, ids_column"
             )
-        if self.source_column and (self.prompt_columns or self.spans_column):
-            raise ValueError(
-                "source_column: allowed without: prompt_columns, answer_column, spans_column"
-            )
-        if self.alignment_column and not self.source_column:
-            raise ValueError("alignment_column: allowed with: source_column")
+        for key in ("source_column", "audio_column"):
+            if getattr(self, key) and (self.prompt_columns or self.spans_column):
+                raise ValueError(
+                    f"{key}: allowed without: prompt_columns, answer_column, spans_column"
+                )
+        if self.source_column and self.audio_column:
+            raise ValueError("source_column: allowed without: audio_column")
+        if self.language and not self.audio_column:
+            raise ValueError("language: allowed with: audio_column")
+        if self.alignment_column and not (self.source_column or self.audio_column):
+            raise ValueError("alignment_column: allowed with: source_column, audio_column")
         if self.spans_column and self.ids_column:
             raise ValueError("spans_column holds characters of a text; allowed without: ids_column")
         return self

@@ -24,6 +24,7 @@ from probe.corpus.dataset import (
     is_address,
     refuse_missing,
 )
+from probe.corpus.sound import Sound, read_sound
 from probe.corpus.spans import TextSpan, read_spans
 from probe.errors import ProbeError, UsageError
 from probe.text import one_line, shown
@@ -57,6 +58,7 @@ class Record:
         spans: Its passages, characters of the text.
         prompt: The values of the columns of a prompt and its answer, in place of a text.
         source: What an encoder reads, text or token ids as *ids*, where that was asked for.
+        sound: What an encoder hears, where that was asked for.
         alignment: What the column of alignments holds.
         alignment_column: That column's name.
     """
@@ -69,6 +71,7 @@ class Record:
     spans: tuple[TextSpan, ...] = ()
     prompt: Mapping[str, Any] = field(default_factory=dict)
     source: str | NDArray[np.int64] | None = None
+    sound: Sound | None = None
     alignment: Any = None
     alignment_column: str | None = None
 
@@ -101,7 +104,7 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
         raise UsageError(f"data.data_files: {named}: {error.strerror}") from error
     with _one_line_errors(options, files):
         dataset = _open_split(options, files)
-        dataset = dataset.select_columns(_columns(dataset, options))
+        dataset = _undecoded(dataset.select_columns(_columns(dataset, options)), options)
         names = _names(options, files)
         rng = np.random.default_rng(seed)
         if options.streaming:
@@ -109,8 +112,9 @@ def records(options: DataOptions, *, seed: int) -> Iterator[Record]:
         else:
             rows = _permuted(dataset, names, rng, options.ids_column)
         del dataset  # only what reads it may hold it
+        folders = _folders(files.get(options.split, ()))
         for name, row in rows:
-            yield _record(name, row, options)
+            yield _record(name, row, options, folders)
 
 
 def shuffled(
@@ -212,7 +216,7 @@ def _columns(dataset: Any, options: DataOptions) -> list[str]:
     if options.prompt_columns:
         keys = ["prompt_columns", "answer_column"]
     asked = []
-    keys += ["source_column", "alignment_column", "group_column", "spans_column"]
+    keys += ["source_column", "audio_column", "alignment_column", "group_column", "spans_column"]
     for key in (*keys, "metadata_columns"):
         named = getattr(options, key)
         asked += [(key, column) for column in ([named] if isinstance(named, str) else named or ())]
@@ -228,6 +232,21 @@ def _columns(dataset: Any, options: DataOptions) -> list[str]:
                 f" {', '.join(there)}"
             )
     return list(dict.fromkeys(column for _, column in asked))
+
+
+def _undecoded(dataset: Any, options: DataOptions) -> Any:
+    """The data set with the files of a column of sound as they are: we read them ourselves."""
+    from datasets import Audio
+
+    column, features = options.audio_column, dataset.features or {}
+    if column is None or not isinstance(features.get(column), Audio):
+        return dataset
+    return dataset.cast_column(column, Audio(decode=False))
+
+
+def _folders(paths: Sequence[str]) -> list[Path]:
+    """Where the paths that a column holds are seen from: beside the data files, or from here."""
+    return [*dict.fromkeys(Path(one).parent for one in paths if not is_address(one)), Path()]
 
 
 def _names(options: DataOptions, files: Files) -> Sequence[str]:
@@ -300,7 +319,9 @@ def _streamed(dataset: Any, names: Sequence[str], rng: Generator) -> Iterator[tu
 # -- a row as a document ----------------------------------------------------------------
 
 
-def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
+def _record(
+    name: str, row: dict[str, Any], options: DataOptions, folders: Sequence[Path]
+) -> Record:
     group = None if options.group_column is None else row[options.group_column]
     record = Record(
         name,
@@ -309,6 +330,11 @@ def _record(name: str, row: dict[str, Any], options: DataOptions) -> Record:
     )
     if options.source_column is not None:
         record = _with_source(record, row, options)
+    if (column := options.audio_column) is not None:
+        sound = read_sound(row[column], column=column, document=name, folders=folders)
+        aligned = options.alignment_column
+        alignment = None if aligned is None else row[aligned]
+        record = replace(record, sound=sound, alignment=alignment, alignment_column=aligned)
     if options.ids_column is not None:
         return replace(record, ids=_token_ids(row[options.ids_column], options.ids_column, name))
     if options.prompt_columns and options.answer_column is not None:

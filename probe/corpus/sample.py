@@ -16,6 +16,7 @@ import numpy as np
 
 from probe.corpus.dataset import STDLIB, DataOptions
 from probe.corpus.records import Record, records
+from probe.corpus.sound import Hearing, numbered
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
@@ -93,6 +94,7 @@ def load_corpus(
     tokenizer: "PreTrainedTokenizerBase | None",
     vocabulary_size: int,
     source_vocabulary_size: int | None = None,
+    hearing: Hearing | None = None,
     minimum: int,
     seed: int,
     listen: Callable[[int], None] = lambda _: None,
@@ -107,6 +109,7 @@ def load_corpus(
         tokenizer: The model's tokenizer; ``None`` will do for token ids.
         vocabulary_size: Number of token ids that the model knows.
         source_vocabulary_size: Number of those that its encoder knows, if that is another.
+        hearing: How the model reads sound, where documents have some.
         minimum: Tokens that a document must have: a window, and what is skipped before it.
         seed: Seed of the sample.
         listen: Called with the number of documents that there are, each time there is one more.
@@ -136,6 +139,7 @@ def load_corpus(
             tokenizer=tokenizer,
             vocabulary_size=vocabulary_size,
             source_vocabulary_size=source_vocabulary_size,
+            hearing=hearing,
         )
         tokens = len(document.ids)
         longest = max(longest, tokens)
@@ -149,7 +153,7 @@ def load_corpus(
     if not documents:
         raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
     left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
-    return Corpus(tuple(documents), left_out)
+    return Corpus(tuple(numbered(documents)), left_out)
 
 
 def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:

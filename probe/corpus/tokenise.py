@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.corpus.alignment import read_places
+from probe.corpus.alignment import read_places, words_of
 from probe.corpus.records import Record
+from probe.corpus.sound import Hearing, read_seconds, to_frames
 from probe.corpus.spans import pieces, to_tokens
 from probe.corpus.windows import Document, Span
 from probe.errors import ProbeError, UsageError
+from probe.text import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,6 +72,7 @@ def to_document(
     tokenizer: "PreTrainedTokenizerBase | None",
     vocabulary_size: int,
     source_vocabulary_size: int | None = None,
+    hearing: Hearing | None = None,
 ) -> Document:
     """Tokenise a text, or take the token ids as they are.
 
@@ -82,6 +85,7 @@ def to_document(
             characters, and the document is then without text.
         vocabulary_size: Number of token ids that the model knows.
         source_vocabulary_size: Number of those that its encoder knows, if that is another.
+        hearing: How the model reads sound, where the record has some.
 
     Returns:
         The document, possibly without any token; with a source where the record has one.
@@ -96,7 +100,7 @@ def to_document(
         text, ids, offsets, spans = None, record.ids, _NOWHERE, ()
     else:
         text = record.text
-        target = record.source is not None
+        target = record.source is not None or record.sound is not None
         ids, offsets = _encode(text, tokenizer, record.id, special=False, target=target)
         if not len(offsets):
             text = None
@@ -113,6 +117,8 @@ def to_document(
     count = count.astype(np.min_scalar_type(count.max(initial=0)))
     ids = ids.astype(np.int32)
     document = Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
+    if record.sound is not None and hearing is not None:
+        return _with_sound(document, record, hearing)
     if record.source is None:
         return document
     read = Record(record.id)
@@ -126,6 +132,29 @@ def to_document(
     if column is not None:
         is_text = read.text is not None
         places = read_places(record.alignment, document, source, is_text=is_text, column=column)
+    return replace(document, source=source, places=places)
+
+
+def _with_sound(document: Document, record: Record, hearing: Hearing) -> Document:
+    """The document with what an encoder hears, and when each of its tokens is spoken."""
+    assert record.sound is not None
+    source, places, column = (
+        to_frames(record.sound, hearing, record.id),
+        None,
+        record.alignment_column,
+    )
+    if column is not None:
+        where = f"data.alignment_column: {shown(column)} of document {record.id!r}"
+        if document.text is None and record.ids is None:
+            raise UsageError(
+                f"{where}: the tokenizer does not say which characters a token has; allowed: a "
+                "fast tokenizer, data as token ids, or protocol.alignment: attention"
+            )
+        words = words_of(document)
+        size, lasts = len(source.ids), hearing.seconds
+        places = read_seconds(
+            record.alignment, document, words, length=size, frame=lasts, where=where
+        )
     return replace(document, source=source, places=places)
 
 

@@ -38,6 +38,8 @@ class Document:
             the target.
         places: The token of the source that each token belongs to, −1 for none, shape ``(n,)``;
             ``None`` where the data does not say.
+        frames: Of sound the samples of the frames that *ids* number, shape ``(frames, samples)``,
+            float32; those of other documents may be among them.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Document:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: "Document | None" = None
     places: NDArray[np.int64] | None = None
+    frames: NDArray[np.float32] | None = None
 
     @property
     def char_end(self) -> NDArray[np.int32]:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.attention.pattern import Pattern
+from probe.errors import ProbeError
+from probe.text import shown
 
 MOST_BRANCHES = 64  # of one prefix tree: of more, comparing them would take its time
 SHARED_AT_LEAST = 32  # a shorter common prefix costs less forwarded twice than branched from
@@ -53,16 +55,34 @@ class Source:
         ids: Token ids with special tokens, shape ``(n,)``, int64.
         seen: Which of them anything may attend to, shape ``(n,)``; ``None`` is all.
         lane: Sources of different lanes share nothing, whatever they hold (``noise``).
+        frames: Of sound the samples of the frames that *ids* number, shape ``(frames, samples)``.
     """
 
     ids: NDArray[np.int64]
     seen: NDArray[np.bool_] | None = None
     lane: int = 0
+    frames: NDArray[np.float32] | None = None
 
     @property
     def visible(self) -> NDArray[np.bool_]:
         """Which tokens may be attended to, shape ``(n,)``."""
         return np.ones(len(self.ids), dtype=bool) if self.seen is None else self.seen
+
+    @property
+    def content(self) -> NDArray[np.generic]:
+        """What is read: the ids, or of sound the samples of the frames, shape ``(n, samples)``.
+
+        Raises:
+            ProbeError: If there is no frame of some number.
+        """
+        if self.frames is None:
+            return self.ids
+        if len(self.ids) and not 0 <= self.ids.min() <= self.ids.max() < len(self.frames):
+            raise ProbeError(
+                f"a condition made frames of sound of the numbers {shown(self.ids.tolist())}; "
+                f"allowed: 0 to {len(self.frames) - 1}, those of the data's clips"
+            )
+        return self.frames[self.ids]
 
     @cached_property
     def key(self) -> tuple[bytes, bytes, int]:

@@ -37,6 +37,19 @@ class Costs:
     head_seconds: float = 0.0
     seconds: float = 0.0
 
+    def add(self, tokens: int, forwards: int, seconds: float) -> None:
+        """Count what is forwarded elsewhere.
+
+        Args:
+            tokens: Tokens of it.
+            forwards: Forwards of the model, or of its encoder or decoder.
+            seconds: What it took.
+        """
+        self.tokens += tokens
+        self.forwards += forwards
+        self.body_seconds += seconds
+        self.seconds += seconds
+
 
 @dataclass
 class Engine:
@@ -180,14 +193,14 @@ class Engine:
             yield
             return
         started, device = time.perf_counter(), self.model.device
-        ids = torch.from_numpy(np.stack([source.ids for source in given])).to(device)
+        read = torch.from_numpy(np.stack([source.content for source in given])).to(device)
         seen = torch.from_numpy(np.stack([source.visible for source in given])).to(device)
         encoding = attention if attention and attention.changes_source else None
         with ExitStack() as stack:
             with self._attending(encoding):
-                stack.enter_context(self.model.reading(ids, seen))
+                stack.enter_context(self.model.reading(read, seen))
             self.costs.body_seconds += time.perf_counter() - started
-            self.costs.tokens += ids.numel()
+            self.costs.tokens += sum(len(source.ids) for source in given)
             self.costs.forwards += 1
             yield
 

@@ -350,7 +350,13 @@ class Ledger:
                 release()
 
     def settle(self) -> None:
-        """Score what has waited for the intact branch."""
+        """Score what has waited for the intact branch.
+
+        Raises:
+            RuntimeError: If that has not come: branches stand in another order than they must.
+        """
+        if not all(map(self._is_known, self.waiting)):
+            raise RuntimeError("a branch stands before the intact one that it is compared with")
         if self.held is None:
             self._score(self.waiting)
         else:

@@ -1,7 +1,7 @@
 """The answer in words: how far a run reads, what that rests on and what limits it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -39,7 +39,8 @@ def sentence(run: OpenRun) -> str:
     if context.only_lowers:
         said = f"{condition} lowers the loss{_lowest(run, context)}"
     else:
-        length, known, more = _parts(context, f"{run.analysis.confidence * 100:g} %")
+        unit = run.folder.reading.counted
+        length, known, more = _parts(context, f"{run.analysis.confidence * 100:g} %", unit)
         at = f"under {condition}{known} at {describe_tolerance(context.tolerance)}"
         said = "; ".join([f"{length} {at}", *more])
     return f"{subject(run)}: {said}."
@@ -55,9 +56,11 @@ def basis(run: OpenRun) -> str:
     shortest, longest = run.far
     far = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
     documents, windows, targets = counts(run)
+    reading = run.folder.reading
+    far = f"{far} far tokens" if reading.unit == "tokens" else f"{far} {reading.unit} of it far"
     return (
         f"Measured on {documents}, {windows} and {targets}, up to a distance of"
-        f" {run.reach:,} tokens, with {far} far tokens in the perturbed context."
+        f" {run.reach:,} {reading.unit}, with {far} in the perturbed context."
     )
 
 
@@ -74,7 +77,7 @@ def answer_table(run: OpenRun) -> Table:
     """Effective contexts: conditions in rows, tolerances in columns; tokens."""
     names = in_order(context.condition for context in run.contexts)
     by_condition = {name: [one for one in run.contexts if one.condition == name] for name in names}
-    caption = "Effective context (tokens, with its interval) by condition and tolerance"
+    caption = f"Effective context ({run.unit}, with its interval) by condition and tolerance"
     return context_table(run, caption, "condition", by_condition)
 
 
@@ -119,7 +122,7 @@ def context_table(
         shown="both",
         captioned=False,
         rule=True,
-        below=[line for line in (meaning(run.main_condition or ""), what, *said) if line],
+        below=[line for line in (meaning(run.main_condition or "", run.unit), what, *said) if line],
         details=details,
     )
 
@@ -145,16 +148,17 @@ def what_greater_is(contexts: Sequence[EffectiveContext], confidence: float) -> 
     )
 
 
-def meaning(condition: str) -> str:
+def meaning(condition: str, unit: str = "tokens") -> str:
     """What a condition does to the far text, on one line; empty for a chain or an unknown one.
 
     Args:
         condition: Its canonical text.
+        unit: What distances are counted in.
     """
     if condition in _CHANGES:
         return f"{condition}: the text further back than so many tokens {_CHANGES[condition]}"
     if condition == "truncate(of='source')":
-        return f"{condition}: the source further than so many tokens from a place is cut off"
+        return f"{condition}: the source further than so many {unit} from a place is cut off"
     name = condition.partition("(")[0]
     if name not in registry.names():
         return ""
@@ -279,23 +283,25 @@ def _lowest(run: OpenRun, context: EffectiveContext) -> str:
     )
 
 
-def _parts(context: EffectiveContext, confidence: str) -> tuple[str, str, list[str]]:
+def _parts(
+    context: EffectiveContext, confidence: str, unit: Callable[[int], str]
+) -> tuple[str, str, list[str]]:
     """An answer as words: the length, what is known of it, and what else is to be said."""
     value, lower, upper = context.value or 0, context.lower, context.upper
     if context.kind == "unresolved":
         return "effective context unresolved", "", list(context.reasons)
     if context.kind == "greater":
         limit = value if lower is None else lower
-        return f"more than {_tokens(limit)}", f" ({confidence} lower limit)", [_end(context)]
+        return f"more than {unit(limit)}", f" ({confidence} lower limit)", [_end(context)]
     if "at most" in context.flags:
         wider = upper is not None and upper > value
         known = f" ({confidence} interval up to {upper:,})" if wider else ""
-        return f"at most {_tokens(value)}", known, [f"no distance below {value:,} was measured"]
+        return f"at most {unit(value)}", known, [f"no distance below {value:,} was measured"]
     if context.kind == "zero":
         known = f" ({confidence} interval 0 to {upper:,})" if upper else ""
-        return _tokens(0), known, ["at every distance the mean loss rises by less than that"]
+        return unit(0), known, ["at every distance the mean loss rises by less than that"]
     start = f"{context.start:,} or less" if (lower or 0) < context.start else f"{lower:,}"
-    return _tokens(value), f" ({confidence} interval {start} to {upper:,})", []
+    return unit(value), f" ({confidence} interval {start} to {upper:,})", []
 
 
 def _end(context: EffectiveContext) -> str:
@@ -307,10 +313,6 @@ def _end(context: EffectiveContext) -> str:
     if context.value == context.reach:
         return f"the end was not seen within {context.reach:,}"
     return f"the end was not seen before the last half octave of {context.reach:,}"
-
-
-def _tokens(number: int) -> str:
-    return counted(number, "token")
 
 
 def _unresolved(run: OpenRun) -> list[str]:

@@ -88,7 +88,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     return replace(
         nothing,
         sentence=sentence,
-        tables=[] if bends.empty else [_hinges(bends)],
+        tables=[] if bends.empty else [_hinges(bends, run.unit)],
         charts=[chart(run, rows)] if resolved.any() else [],
     )
 
@@ -171,7 +171,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     low, high = float(rows["tolerance"].min()), float(rows["tolerance"].max())
     answers = records(rows.sort_values(["tolerance", "condition"]))
     cells = pivot(
-        of_lengths("Effective context (tokens) by tolerance", answers),
+        of_lengths(f"Effective context ({run.unit}) by tolerance", answers),
         answers,
         names,
         by="condition",
@@ -193,7 +193,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         ),
         distance_axis(
             reach * 1.25,
-            label="effective context (tokens)",
+            label=f"effective context ({run.unit})",
             low=0 if shortest < 8 else 2 ** int(np.log2(shortest)),
         ),
         series,
@@ -201,8 +201,8 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         legend=legend,
         how=(
             "The stricter the tolerance (to the left), the longer the context that counts as used."
-            f" A line at the upper edge is beyond the {run.reach:,} tokens measured. Bands:"
-            " interval over documents; where a line is missing the answer is unresolved."
+            f" A line at the upper edge is beyond the {run.reach:,} {run.unit} measured."
+            " Bands: interval over documents; where a line is missing the answer is unresolved."
         ),
         tables=[cells],
         heading=[run.model, run.data],
@@ -234,12 +234,12 @@ def _lines(rows: pd.DataFrame, look: int, reach: float) -> list[Series]:
     return series
 
 
-def _hinges(bends: pd.DataFrame) -> Table:
+def _hinges(bends: pd.DataFrame, unit: str) -> Table:
     rows = by_condition(bends)
     estimates = [estimate(row | {"length": row["hinge"]}) for row in rows]
     return Table(
         of_lengths("Hinge fit: where delta, falling linearly in log distance, turns flat", rows),
-        ["condition", "hinge (tokens)", "slope (nats per octave)"],
+        ["condition", f"hinge ({unit})", "slope (nats per octave)"],
         [[str(row["condition"]), _hinge(row), decimals(row["slope"])] for row in rows],
         details={(number, 1): text for number, text in enumerate(estimates) if text},
     )

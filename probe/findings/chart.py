@@ -300,14 +300,18 @@ class EmptyChartError(ValueError):
     """There is nothing to draw."""
 
 
-def distance_axis(high: float, *, label: str = "distance (tokens)", low: float = 0) -> Axis:
+def distance_axis(
+    high: float, *, label: str = "distance (tokens)", low: float = 0, unit: str = ""
+) -> Axis:
     """The axis of distances, with a place for 0 and powers of 2 as ticks.
 
     Args:
         high: Largest distance (tokens).
         label: Label of the axis.
         low: Smallest distance.
+        unit: What distances are counted in, where that is no label.
     """
+    label = f"distance ({unit})" if unit else label
     powers = [2.0**power for power in range(int(max(high, 2)).bit_length())]
     step = 1 if len(powers) <= 6 else 2
     ticks = [tick for tick in (0.0, *powers[::step]) if tick >= low]

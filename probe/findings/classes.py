@@ -80,11 +80,11 @@ class Contrast:
     less: tuple[str, str]
     apart: float
 
-    def text(self) -> str:
+    def text(self, unit: str = "tokens") -> str:
         """Both values with their answers."""
         (more, long), (less, brief) = self.more, self.less
         at = spaced(self.tolerance)
-        return f"by {self.name} at {at}, {long} tokens for “{more}”, {brief} for “{less}”"
+        return f"by {self.name} at {at}, {long} {unit} for “{more}”, {brief} for “{less}”"
 
 
 def plot(
@@ -163,8 +163,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     charts = (class_chart(run, found, name, main) for name in names)
     return replace(
         nothing,
-        sentence=_sentence(found, main),
-        tables=[_overview(run, found, main), _contexts(found)],
+        sentence=_sentence(found, main, run.unit),
+        tables=[_overview(run, found, main), _contexts(found, run.unit)],
         charts=[chart for chart in charts if chart is not None],
         caveats=[APART, *_unresolved(found, main)],
         headlines=which(run, found),
@@ -224,8 +224,8 @@ def which(run: OpenRun, found: ClassCurves) -> list[str]:
         (more, long), (less, brief) = best.more, best.less
         lines.append(
             f"Of all token classes, effective context differs most by {best.name}: at"
-            f" {spaced(best.tolerance)} under {main}, {long} tokens for “{more}” and {brief} for"
-            f" “{less}”."
+            f" {spaced(best.tolerance)} under {main}, {long} {run.unit} for “{more}” and"
+            f" {brief} for “{less}”."
         )
     elif not lines and _resolved(found, main):
         lines.append(
@@ -304,7 +304,7 @@ def class_chart(run: OpenRun, found: ClassCurves, name: str, condition: str | No
     epsilon = _epsilon(tolerance)
     return Chart(
         f"{name}: delta under {condition}",
-        distance_axis(float(rows["distance_to"].max())),
+        distance_axis(float(rows["distance_to"].max()), unit=run.unit),
         delta_axis(np.concatenate(scaled), epsilon or threshold_of(run)),
         series,
         [] if epsilon is None else [Rule(epsilon, spaced(str(tolerance)))],
@@ -426,7 +426,7 @@ def _overview(run: OpenRun, found: ClassCurves, condition: str) -> Table:
         cells.append(line)
     headers = ["class", "targets", "share", "documents", *map(spaced, tolerances)]
     caption = (
-        f"Targets by class, each counted once, and effective context (tokens) under {condition}"
+        f"Targets by class, each counted once, and effective context ({run.unit}) under {condition}"
     )
     return Table(of_lengths(caption, rows), headers, cells, details=details)
 
@@ -441,12 +441,12 @@ def _no_class(counts: pd.DataFrame, targets: int) -> pd.DataFrame:
     return rest[rest["targets"] > 0]
 
 
-def _contexts(found: ClassCurves) -> Table:
+def _contexts(found: ClassCurves, unit: str) -> Table:
     """Effective contexts: one row a class, value and condition, tolerances as columns."""
     frame = found.contexts.assign(tolerance=found.contexts["tolerance"].astype(str).map(spaced))
     rows = records(frame)
     return pivot(
-        of_lengths("Effective context (tokens) by class and condition", rows),
+        of_lengths(f"Effective context ({unit}) by class and condition", rows),
         rows,
         dict.fromkeys(frame["tolerance"]),
         by="tolerance",
@@ -460,12 +460,12 @@ def _contexts(found: ClassCurves) -> Table:
     )
 
 
-def _sentence(found: ClassCurves, condition: str) -> str:
+def _sentence(found: ClassCurves, condition: str, unit: str) -> str:
     """What the classes tell of a condition, class by class."""
     apart = contrasts(found, condition)
     names = dict.fromkeys(_rows(found.contexts, condition)["class"].astype(str))
     rest = [name for name in names if name not in {pair.name for pair in apart}]
-    parts = [pair.text() for pair in apart]
+    parts = [pair.text(unit) for pair in apart]
     if rest and _resolved(found, condition):
         parts.append(f"no two values differ in {', '.join(rest)}")
     if not parts:

@@ -228,7 +228,7 @@ def _chart(run: OpenRun, every: pd.DataFrame, main: str) -> Chart:
     headers = ["condition", "distance", *(f"{int(name[1:])} %" for name in NAMES)]
     return Chart(
         f"Quantiles of delta under {main}",
-        distance_axis(float(rows["distance_to"].max())),
+        distance_axis(float(rows["distance_to"].max()), unit=run.unit),
         delta_axis(rows[["q01", "q99"]].to_numpy(float), threshold_of(run)),
         series,
         how=(

@@ -208,8 +208,9 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     values = rows[["delta", "low", "high"]].to_numpy(float)
     label = "difference of losses (nats per token)"
     few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
+    few = f"; no interval: {few}" if few else ""
     table = pivot(
-        f"Contrasts (nats per token{f'; no interval: {few}' if few else ''}) by distance (tokens)",
+        f"Contrasts (nats per token{few}) by distance ({run.unit})",
         rows.to_dict("records"),
         names,
         by="contrast",
@@ -217,7 +218,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
     return Chart(
         "Contrasts by distance",
-        distance_axis(float(rows["distance_to"].max()), low=1),
+        distance_axis(float(rows["distance_to"].max()), low=1, unit=run.unit),
         delta_axis(values, threshold_of(run), label),
         [
             octave_series(rows[rows["contrast"] == name], name, look, (place, len(names)), "delta")

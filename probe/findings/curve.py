@@ -141,7 +141,7 @@ def chart(run: OpenRun) -> Chart:
         how += f" Noise floor: at most {_brief_number(_largest(run.floor))} nats."
     tables = [
         pivot(
-            f"Delta (nats per token) by distance (tokens), with its {share} interval",
+            f"Delta (nats per token) by distance ({run.unit}), with its {share} interval",
             usable,
             names,
             by="condition",
@@ -217,7 +217,11 @@ def overlay(
     lows = np.maximum(shown["low"].to_numpy(np.float64), -3 * threshold)
     return Chart(
         "Delta against distance" + ("" if len(runs) == 1 else ", by run"),
-        distance_axis(float(shown["distance_to"].max()), low=nearest if nearest > 1 else 0),
+        distance_axis(
+            float(shown["distance_to"].max()),
+            low=nearest if nearest > 1 else 0,
+            unit=" or ".join(dict.fromkeys(run.unit for run in runs)),
+        ),
         delta_axis([*lows, *shown["delta"], *shown["high"], *fits], threshold),
         series,
         [Rule(value, text) for value, text in rules.items()],

@@ -66,11 +66,11 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         return nothing
     rows = by_condition(quartiles)
     of_main = [row for row in rows if row["condition"] == run.main_condition]
-    return replace(
-        nothing,
-        sentence=_middle_half(of_main[0]) if of_main else "",
-        tables=[_quartiles(rows), *([_without_group(without_group)] if len(without_group) else [])],
-    )
+    tables = [_quartiles(rows, run.unit)]
+    if len(without_group):
+        tables.append(_without_group(without_group, run.unit))
+    sentence = _middle_half(of_main[0], run.unit) if of_main else ""
+    return replace(nothing, sentence=sentence, tables=tables)
 
 
 def by_document(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -279,7 +279,7 @@ def heat_map(run: OpenRun, condition: str | None, by: str) -> Chart:
     rows = np.arange(len(sides) + 1.0)
     return Chart(
         name,
-        distance_axis(float(edges[-1]), low=float(edges[0])),
+        distance_axis(float(edges[-1]), low=float(edges[0]), unit=run.unit),
         down,
         cells=Cells(
             edges.astype(float),
@@ -339,9 +339,9 @@ def _labelled(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, names=["condition"]).reset_index("condition").reset_index(drop=True)
 
 
-def _quartiles(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _quartiles(rows: Sequence[Mapping[str, Any]], unit: str) -> Table:
     return Table(
-        "Effective context (tokens) of single documents",
+        f"Effective context ({unit}) of single documents",
         ["condition", "tolerance", "quartile", "median", "quartile", "beyond reach"],
         [
             [
@@ -355,9 +355,9 @@ def _quartiles(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _without_group(rows: pd.DataFrame) -> Table:
+def _without_group(rows: pd.DataFrame, unit: str) -> Table:
     return Table(
-        "The estimate without each group of documents (tokens)",
+        f"The estimate without each group of documents ({unit})",
         ["condition", "tolerance", "left out", "estimate", "documents left"],
         [
             [
@@ -372,11 +372,11 @@ def _without_group(rows: pd.DataFrame) -> Table:
     )
 
 
-def _middle_half(row: Mapping[str, Any]) -> str:
+def _middle_half(row: Mapping[str, Any], unit: str) -> str:
     """Where half of the documents lie, or how many are beyond reach."""
     at = f"Under {row['condition']} at {spaced(str(row['tolerance']))}"
     if row["quartile_1"] is None or row["quartile_3"] is None:
         beyond = f"{int(row['beyond_reach'])} of {int(row['documents'])}"
         return f"{at} the length of {beyond} documents is beyond the measured range."
-    ends = f"{length(row['quartile_1'])} and {length(row['quartile_3'])} tokens"
+    ends = f"{length(row['quartile_1'])} and {length(row['quartile_3'])} {unit}"
     return f"{at} half of the documents lie between {ends}."

@@ -161,7 +161,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
         nothing = np.full(len(x), np.nan)
         series.append(Series("unresolved", x, nothing, role="unresolved", joined=False))
     cells = pivot(
-        "Ablated information by octave of distance (tokens)",
+        f"Ablated information by octave of distance ({run.unit})",
         records(rows),
         names,
         by="condition",
@@ -173,7 +173,7 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
     return Chart(
         "Ablated information by distance",
-        distance_axis(float(rows["distance_to"].max()), low=1),
+        distance_axis(float(rows["distance_to"].max()), low=1, unit=run.unit),
         linear_axis(_limits(rows[known]), "ablated information", include=(0, 1)),
         series,
         [Rule(1.0, "truncate")],

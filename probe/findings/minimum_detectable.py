@@ -85,7 +85,7 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     names = in_order(rows["condition"].astype(str))
     threshold = threshold_of(run)
     cells = pivot(
-        "Minimum detectable effect (nats per token) by distance (tokens)",
+        f"Minimum detectable effect (nats per token) by distance ({run.unit})",
         records(rows),
         names,
         by="condition",
@@ -93,7 +93,7 @@ def _chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     )
     return Chart(
         "Minimum detectable effect by distance",
-        distance_axis(float(rows["distance_to"].max())),
+        distance_axis(float(rows["distance_to"].max()), unit=run.unit),
         delta_axis(
             rows["detectable"].to_numpy(float),
             threshold,

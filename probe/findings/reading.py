@@ -9,7 +9,7 @@ import pandas as pd
 from probe.analysis.bins import octave_edges
 from probe.analysis.bootstrap import bootstrap
 from probe.analysis.fit import in_order
-from probe.analysis.floor import is_noise, limit, noise_condition, without_noise
+from probe.analysis.floor import is_noise, limit, noise_conditions, without_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import binned, from_starts, intervals, located, stacked, to_sums
 from probe.findings.base import Finding, register
@@ -87,13 +87,14 @@ def reading(run: OpenRun) -> pd.DataFrame:
             GROUP BY condition, bin, s.document ORDER BY condition, bin, s.document"""
         ).df()
     rows = from_starts(located(rows, edges), run.starts)
-    noise = rows[rows["condition"] == noise_condition(rows)]
+    noise = rows[rows["condition"].isin(noise_conditions(rows))]
     summed = ["targets", "delta_sum", "delta_squares"]
     confidence = run.analysis.confidence
-    floors = {
-        start: limit(own.set_index("document")[summed], confidence)
-        for start, own in noise.groupby("distance_from")
-    }
+    limits = [
+        {"start": start, "limit": limit(own.set_index("document")[summed], confidence)}
+        for (start, _), own in noise.groupby(["distance_from", "condition"])
+    ]
+    floors = pd.DataFrame(limits, columns=["start", "limit"]).groupby("start")["limit"].max()
     frames = []
     for condition, own in rows.groupby("condition"):
         sums = to_sums(own, run.documents)

@@ -15,15 +15,21 @@ from probe.perturbations.steps import Step, read_steps
 
 COMMON = {
     "delta": (
-        "the rise of a token's loss, −ln of its probability in nats, when text before it is changed"
+        "the rise of a token's loss, −ln of its probability in nats, when text that it is predicted"
+        " from is changed"
     ),
-    "distance": "tokens between a token and the far text, which is the text that is changed",
+    "distance": (
+        "tokens between a token, or the place in a source that it belongs to, and the far text,"
+        " which is the text that is changed"
+    ),
     "tolerance": (
         "a rise too small to matter: at 1 % of perplexity a mean delta of 0.01 nats; the effective"
         " context ends where delta falls below it"
     ),
 }
 """Words of every page; those of conditions and classes are added from their registries."""
+OF_SOUND = "milliseconds of sound between what is heard of a token and the far sound"
+"""What a distance is where it is one of sound."""
 
 
 @register("terms", order=1)
@@ -39,7 +45,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         "attend" if text.startswith(PATTERN) else text: describe_condition(text) for text in texts
     }
     of_classes = {text: describe_class(text) for text in run.once(asked).table.classes}
-    return Finding("terms", "Terms", terms=COMMON | conditions | of_classes)
+    common = COMMON if run.unit == "tokens" else COMMON | {"distance": OF_SOUND}
+    return Finding("terms", "Terms", terms=common | conditions | of_classes)
 
 
 def describe_condition(text: str) -> str:

@@ -3,12 +3,13 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
-    PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as TEXT_TO_TEXT,
@@ -31,11 +33,12 @@ from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.encoder import EncoderModel
-from probe.models.location import POSITIONS, Location, family_of, locate
+from probe.models.location import POSITIONS, SPEECH, Location, family_of, locate
 from probe.models.masked import MaskedModel
-from probe.models.messages import error_line, one_line_errors, warned
-from probe.models.scorer import Scorer, unused_positions
+from probe.models.model_source import ModelSource
+from probe.models.scorer import Scorer
 from probe.models.seq2seq import Seq2SeqModel
+from probe.models.speech_seq2seq import SpeechModel
 from probe.text import MOST, one_line, printable, shown
 
 FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
@@ -45,11 +48,11 @@ FAMILIES: Mapping[str, tuple[Any, type[Scorer]]] = {
         (AutoModelForMaskedLM, MaskedModel),
         (AutoModel, EncoderModel),
         (AutoModelForSeq2SeqLM, Seq2SeqModel),
+        (AutoModelForSpeechSeq2Seq, SpeechModel),
     )
 }
 """What loads the models of a family, and what they are to the engine."""
 _SAMPLE = 1 << 20
-_ORIGINAL = "original_max_position_embeddings"
 _COUNTS = (*POSITIONS, "vocab_size", "num_hidden_layers")
 _ONE_BY_ONE = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose tensors transformers takes from a GGUF file one by one, by a table of names; of
@@ -58,130 +61,6 @@ _COMPUTED = ("rope_freqs.weight",)
 """Tensors of GGUF files that a model computes by itself."""
 _NAMED = 3  # weights that a message names
 _WARNINGS = "warnings.json"  # beside converted weights: what was warned of while converting
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model whose weights are not loaded yet: enough to cut windows and to plan.
-
-    Args:
-        location: Where it is.
-        tokenizer: Its tokenizer, ``None`` where it has none.
-        config: Its transformers configuration.
-        revision: Resolved commit of a hub model, hash of converted files, fingerprint of a folder.
-        family: A key of ``FAMILIES``.
-        without: Why there is no tokenizer, empty where there is one.
-        warnings: What transformers warned of while reading them, a line each.
-    """
-
-    location: Location
-    tokenizer: PreTrainedTokenizerBase | None
-    config: Any
-    revision: str | None
-    family: str = CausalModel.family
-    without: str = ""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of token ids the model knows; of an encoder–decoder, its decoder."""
-        decoder = getattr(self.config, "decoder_vocab_size", None)
-        return int(decoder or self.config.get_text_config().vocab_size)
-
-    @property
-    def source_vocabulary(self) -> int:
-        """Number of token ids that what reads a source knows."""
-        return int(self.config.get_text_config().vocab_size)
-
-    @property
-    def source_positions(self) -> int | None:
-        """How many positions a source has, ``None`` where there is no limit."""
-        return getattr(self.config, "max_encoder_position_embeddings", None) or self.positions
-
-    @property
-    def positions(self) -> int | None:
-        """How many positions the model has, ``None`` where there is no limit."""
-        text, unused = self.config.get_text_config(), unused_positions(self.config)
-        if self.family == "seq2seq" and hasattr(text, "relative_attention_num_buckets"):
-            return None  # T5 names the length of its training
-        given = [getattr(text, name, None) for name in POSITIONS]
-        return next((int(value) - unused for value in given if value and value > 0), None)
-
-    @property
-    def trained_length(self) -> int | None:
-        """How many tokens it was trained on at once, as far as its configuration says.
-
-        Embeddings of positions that were rescaled afterwards keep the original number.
-        """
-        text = self.config.get_text_config()
-        scaling = getattr(text, "rope_parameters", None) or {}
-        given = [scaling.get(_ORIGINAL), getattr(text, _ORIGINAL, None), self.positions]
-        return next((int(value) for value in given if value), None)
-
-    @property
-    def layers(self) -> int:
-        """How many layers the model has, 0 where its configuration does not say."""
-        return int(getattr(self.config.get_text_config(), "num_hidden_layers", None) or 0)
-
-    @property
-    def bos(self) -> int | None:
-        """The tokenizer's BOS, ``None`` where it has none."""
-        token = getattr(self.tokenizer, "bos_token_id", None)
-        return None if token is None else int(token)
-
-    @property
-    def mask(self) -> int | None:
-        """The id of the tokenizer's mask token, ``None`` where it has none."""
-        token = getattr(self.tokenizer, "mask_token_id", None)
-        return None if token is None else int(token)
-
-    @property
-    def tokenizer_hash(self) -> str | None:
-        """A hash of how the tokenizer cuts texts, ``None`` without one."""
-        if self.tokenizer is None:
-            return None
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        whole = json.loads(backend.to_str()) if backend else self.tokenizer.get_vocab()
-        # How much of a text is read at once says nothing of its tokens.
-        cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
-        return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def prepended(self) -> tuple[int, ...]:
-        """Special tokens that the tokenizer puts in front of a text by itself, asked of it.
-
-        Having a BOS is not enough: GPT-2, Qwen and SmolLM2 never put theirs anywhere.
-        """
-        return self._added()[0]
-
-    @property
-    def appended(self) -> tuple[int, ...]:
-        """Special tokens that it puts behind a text."""
-        return self._added()[1]
-
-    @property
-    def decoder_lead(self) -> tuple[int, ...]:
-        """What stands in front of a decoder's text: its start, and what the tokenizer puts there.
-
-        mBART begins with what its tokenizer puts at a text's end.
-        """
-        before, behind = self._added(target=True)
-        start = getattr(self.config, "decoder_start_token_id", None)
-        if self.config.model_type == "mbart" and behind:
-            start = behind[-1]
-        return before if start is None else (int(start), *before)
-
-    def _added(self, *, target: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        if self.tokenizer is None:
-            return (), ()
-        text = {"text_target" if target else "text": "aC"}  # carbon, to some
-        whole, plain = (
-            list(self.tokenizer(**text, add_special_tokens=special)["input_ids"])
-            for special in (True, False)
-        )
-        places = range(len(whole) - len(plain) + 1)
-        first = next((at for at in places if whole[at : at + len(plain)] == plain), 0)
-        return tuple(whole[:first]), tuple(whole[first + len(plain) :])
 
 
 def open_source(
@@ -214,22 +93,24 @@ def open_source(
         resolved = _digest(location.sources)
         if (file := Path(folder) / _WARNINGS).is_file():
             earlier = json.loads(file.read_text(encoding="utf-8"))
-    with warned() as warnings:
-        with one_line_errors(path):
+    with _warned() as warnings:
+        with _one_line_errors(path):
             config = AutoConfig.from_pretrained(folder, **given)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **given)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            tokenizer, without = None, error_line(error)  # tokenised data needs none
+            tokenizer, without = None, _line(error)  # tokenised data needs none
+        family = family_of(config.to_dict()) if family == "auto" else family
+        with _one_line_errors(path):
+            hears = family == SpeechModel.family
+            extractor = AutoFeatureExtractor.from_pretrained(folder, **given) if hears else None
     _refuse_counts(path, config)
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
         resolved = _fingerprint(Path(folder))
     place = Location(folder, None, location.name)
-    if family == "auto":
-        family = family_of(config.to_dict())
     said = (*earlier, *warnings)
-    return ModelSource(place, tokenizer, config, resolved, family, without, said)
+    return ModelSource(place, tokenizer, config, resolved, family, without, said, extractor)
 
 
 def load_model(
@@ -264,9 +145,10 @@ def load_model(
     if source.family == Seq2SeqModel.family and kind not in TEXT_TO_TEXT:
         raise UsageError(
             f"model {shown(source.location.name)} is {shown(kind)}, an encoder–decoder that reads "
-            "no text; allowed: one of AutoModelForSeq2SeqLM"
+            "no text; allowed: one of AutoModelForSeq2SeqLM, or with model.family "
+            f"{SpeechModel.family}: {', '.join(SPEECH)}"
         )
-    with warned() as warnings:
+    with _warned() as warnings:
         model, unexpected = _weights(
             source.location.path,
             loader=loader,
@@ -278,8 +160,9 @@ def load_model(
             unread=scorer.unread,
         )
     model.to(place)
-    loaded = scorer(model.eval())
-    loaded.warnings = tuple(dict.fromkeys((*source.warnings, *warnings, *unexpected)))
+    loaded = scorer(model.eval(), *([source.extractor] if source.extractor else []))
+    said = (*source.warnings, *warnings, *unexpected, *loaded.warnings)
+    loaded.warnings = tuple(dict.fromkeys(said))
     return loaded
 
 
@@ -301,7 +184,7 @@ def _weights(
     asked = given | {"output_loading_info": True, "ignore_mismatched_sizes": True}
     load: Callable[..., Any] = loader.from_pretrained
     named = named or path
-    with one_line_errors(named):
+    with _one_line_errors(named):
         try:
             model, loaded = load(path, **asked)
         except RuntimeError as error:
@@ -364,6 +247,31 @@ def _refuse_counts(path: str, config: Any) -> None:
             )
 
 
+@contextmanager
+def _warned() -> Iterator[list[str]]:
+    """Collect what transformers warns of meanwhile, whatever its verbosity; each line once."""
+    distinct: dict[str, None] = {}
+    lines: list[str] = []
+
+    class Collecting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # The report on a checkpoint's weights is read from the loading info instead.
+            if record.funcName != "log_state_dict_report":
+                distinct[" ".join(record.getMessage().split())] = None
+
+    transformers.utils.logging.warning_once.cache_clear()  # once for each model, not for a process
+    logger, handler = transformers.utils.logging.get_logger("transformers"), Collecting()
+    before, level = logger.handlers[:], logger.level
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING)
+    try:
+        yield lines
+    finally:
+        logger.handlers[:] = before
+        logger.setLevel(level)
+        lines += distinct
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: ``$XDG_CACHE_HOME/context-probe`` or ``~/.cache/…``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -379,7 +287,7 @@ def _converted(location: Location) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
     try:
-        with one_line_errors(str(location.sources[0])):
+        with _one_line_errors(str(location.sources[0])):
             if location.recipe is None:
                 _convert(location, scratch)
             else:
@@ -403,7 +311,7 @@ def _convert(location: Location, folder: Path) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
-    with warned() as warnings:
+    with _warned() as warnings:
         model, unexpected = _weights(
             location.path,
             named=str(location.sources[0]),
@@ -455,3 +363,25 @@ def _digest(files: Iterable[Path]) -> str:
         with file.open("rb") as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
+
+
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
+    """Turn what transformers raises into one line that names the model."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise ProbeError(f"model {path!r} does not fit the device's memory") from error
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UsageError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise ProbeError(f"model.path {path!r} cannot be loaded: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of what a library says, with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return one_line(" ".join(lines[:count])) or type(error).__name__

@@ -13,8 +13,13 @@ from probe.models.packaged import RECIPES, Recipe
 from probe.text import shown
 
 PACKAGE = "package://"
-POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+POSITIONS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"),
+    "max_target_positions",  # of the decoder of a speech model
+)
 """What families call the number of their positions in ``config.json``."""
+SPEECH = ("whisper", "moonshine", "speech_to_text")
+"""What encoder–decoders that hear sound are called in ``config.json``."""
 _BITS = re.compile(
     r"^(?P<name>.+?)[.\-_](?:UD-|i1-)?"
     r"(?P<quant>(?:IQ|Q|TQ)(?P<bits>\d)\w*|BF16|F16|F32)(?:-\d+-of-\d+)?$",
@@ -60,7 +65,7 @@ class Location:
 def family_of(config: Mapping[str, Any]) -> str:
     """The family of a model by its ``config.json``: causal, where that says nothing else."""
     if config.get("is_encoder_decoder"):
-        return "seq2seq"
+        return "speech-seq2seq" if config.get("model_type") in SPEECH else "seq2seq"
     named = [str(name) for name in config.get("architectures") or ()]
     if any(name.endswith("ForMaskedLM") for name in named):
         return "masked"

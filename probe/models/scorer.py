@@ -9,7 +9,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
@@ -44,7 +46,7 @@ class Scorer(ABC):
     """
 
     family: ClassVar[str]
-    """What it is called in configurations: ``causal``, ``masked``, ``encoder``, ``seq2seq``."""
+    """Its name in configurations, a key of :data:`probe.models.load.FAMILIES`."""
     has_head: ClassVar[bool] = True
     """Whether it predicts tokens; else its hidden states are all that it gives."""
     unread: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +64,7 @@ class Scorer(ABC):
         self.cache_name = next(
             (name for name, value in self._output.items() if isinstance(value, Cache)), None
         )
-        self._accepted = _parameters(self.body)
+        self._accepted = accepted(self.body)
         for name in list(self._output)[1:]:
             self._output[name] = None  # a cache kept here would stay in memory
 
@@ -107,10 +109,21 @@ class Scorer(ABC):
         """Let a decoder read sources meanwhile; families without an encoder read none.
 
         Args:
-            source: Token ids, shape ``(batch, n)``, int64.
+            source: Token ids, shape ``(batch, n)``, int64; of sound the samples of frames, shape
+                ``(batch, n, samples)``, float32.
             seen: Which of them may be attended to, same shape, bool; ``None`` is all.
         """
         yield
+
+    def some_source(self, length: int) -> torch.Tensor:
+        """Any source, for a trial, as `reading` takes it: shape ``(1, length)``.
+
+        Args:
+            length: Tokens or frames of it.
+        """
+        size = int(self.model.config.get_text_config().vocab_size)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(size, (1, length), generator=generator).to(self.device)
 
     def cross_attention(self, ids: torch.Tensor) -> torch.Tensor:
         """How each token attends to the source that is read; only decoders of a source know.
@@ -122,6 +135,19 @@ class Scorer(ABC):
             Weights, shape ``(n, source)``, float32; the mean of all layers and heads.
         """
         raise ProbeError(f"a {self.family} language model reads no source")
+
+    def spoken(self, ids: torch.Tensor, first: int, samples: int) -> NDArray[np.float64]:
+        """When each token is spoken in the sound that is read; only speech models know.
+
+        Args:
+            ids: Token ids, shape ``(1, n)``, int64.
+            first: Index of the first that is spoken.
+            samples: Samples of the sound.
+
+        Returns:
+            First sample of each spoken token and one past its last, shape ``(n - first, 2)``.
+        """
+        raise ProbeError(f"a {self.family} language model hears no sound")
 
     def _find_body(self) -> tuple[nn.Module, Any]:
         """The body, and what it gives for a few tokens."""
@@ -215,7 +241,7 @@ class Scorer(ABC):
             positions: Position ids, shape ``(1, n)`` or ``(batch, n)``; by default 0, 1, 2, ….
         """
         given: dict[str, Any] = {}
-        if "use_cache" in _parameters(self.model):
+        if "use_cache" in accepted(self.model):
             given["use_cache"] = False
         if positions is not None and has_gaps(positions):
             given |= {
@@ -265,7 +291,8 @@ def _sum(weight: torch.Tensor) -> int:
     return int(data[:whole].view(torch.int64).sum()) + int(data[whole:].sum())
 
 
-def _parameters(module: nn.Module) -> frozenset[str]:
+def accepted(module: nn.Module) -> frozenset[str]:
+    """Names of what a module's forward takes."""
     return frozenset(inspect.signature(module.forward).parameters)
 
 
@@ -314,7 +341,7 @@ def _find_body(model: PreTrainedModel, family: str) -> tuple[nn.Module, Any]:
         with torch.inference_mode():
             ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
             # Some families (MPT) keep no cache unless asked to.
-            asked = {"use_cache": True} if "use_cache" in _parameters(model) else {}
+            asked = {"use_cache": True} if "use_cache" in accepted(model) else {}
             model(input_ids=ids, **asked)
     finally:
         for handle in hooks:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ class Seq2SeqModel(Scorer):
 
     family = "seq2seq"
     has_encoder = True
+    masks_source: ClassVar[bool] = True
+    """Whether what must not be attended to of a source is told by a mask."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._read: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -43,10 +45,11 @@ class Seq2SeqModel(Scorer):
 
     def _head_inputs(self, ids: torch.Tensor) -> dict[str, Any]:
         nothing = torch.zeros((1, 1, 1), dtype=self.model.dtype, device=ids.device)
-        return {
-            "decoder_input_ids": ids,
-            "encoder_outputs": BaseModelOutput(last_hidden_state=nothing),
-        }
+        return {"decoder_input_ids": ids, "encoder_outputs": self._encoded(nothing)}
+
+    def _encoded(self, states: torch.Tensor) -> BaseModelOutput:
+        """States of the encoder as the model's forward takes them."""
+        return BaseModelOutput(last_hidden_state=states)
 
     @contextmanager
     def reading(self, source: torch.Tensor, seen: torch.Tensor | None = None) -> Iterator[None]:
@@ -86,10 +89,11 @@ class Seq2SeqModel(Scorer):
         states, mask = self._source(len(ids))
         given: dict[str, Any] = {
             "decoder_input_ids": ids,
-            "encoder_outputs": BaseModelOutput(last_hidden_state=states),
-            "attention_mask": mask,
+            "encoder_outputs": self._encoded(states),
             "use_cache": False,
         }
+        if self.masks_source:
+            given["attention_mask"] = mask
         if has_gaps(positions):
             given["decoder_position_ids"] = positions
         logits: torch.Tensor = self.model(**given).logits
@@ -108,6 +112,11 @@ class Seq2SeqModel(Scorer):
         Raises:
             ProbeError: If the model does not give them.
         """
+        return self._cross_attentions(ids).mean(1).mean(0)
+
+    @torch.inference_mode()
+    def _cross_attentions(self, ids: torch.Tensor) -> torch.Tensor:
+        """The same of every head: shape ``(layers, heads, n, source)``."""
         before = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")  # others do not give their weights
         try:
@@ -120,7 +129,7 @@ class Seq2SeqModel(Scorer):
                 f"{type(self.model).__name__} does not give its cross attention, by which the "
                 "source place of a target is estimated; allowed: protocol.alignment: column"
             )
-        return torch.stack([weights[0].float().mean(0) for weights in layers]).mean(0).cpu()
+        return torch.stack([weights[0].float() for weights in layers]).cpu()
 
     def _decode(
         self,
@@ -134,9 +143,10 @@ class Seq2SeqModel(Scorer):
         given: dict[str, Any] = {
             "input_ids": ids,
             "encoder_hidden_states": states,
-            "encoder_attention_mask": seen,
             **asked,
         }
+        if "encoder_attention_mask" in self._accepted:  # Whisper's decoder knows none
+            given["encoder_attention_mask"] = seen
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache
         if positions is not None:

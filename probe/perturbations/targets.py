@@ -1,4 +1,4 @@
-"""Perturbations that know the target: its earlier occurrences, and a copy of it."""
+"""Perturbations that know the target: its other occurrences, and a copy of it."""
 
 from __future__ import annotations  # help() then shows the types as they are written here
 
@@ -31,7 +31,7 @@ _DRAWS = 4  # so often is drawn until no target stands where one was taken out
 def drop_target(
     far: Ids, *, rng: Generator, matched: bool = False, targets: Ids | None = None
 ) -> Ids:
-    """Remove the earlier occurrences of the target.
+    """Remove the other occurrences of the target.
 
     Args:
         far: Token ids of the far context, shape ``(n,)``, int64; left untouched.
@@ -70,7 +70,7 @@ def replace_target(
     matched: bool = False,
     targets: Ids | None = None,
 ) -> Ids:
-    """Put other tokens in the place of the earlier occurrences of the target.
+    """Put other tokens in the place of the other occurrences of the target.
 
     A target that is drawn for one of these places is drawn again, up to 3 times.
 
@@ -107,9 +107,10 @@ def replace_target(
 def paste(far: Ids, *, rng: Generator, targets: Ids | None = None) -> Ids:
     """Overwrite the end of far with a copy of the targets.
 
-    The copy of m targets stands in the last m places before the boundary, so that a target's copy
-    stands as far before it as the boundary before the first target, plus m. Where far is shorter
-    than m, only the last part of the copy fits.
+    The copy of m targets stands in the last m places of far. Where far lies before the targets, a
+    target's copy stands as far before it as the boundary before the first target, plus m; where it
+    lies behind them, the copy is the end of the window. Where far is shorter than m, only the last
+    part of the copy fits.
 
     Args:
         far: Token ids of the far context, shape ``(n,)``, int64; left untouched.

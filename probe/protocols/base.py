@@ -5,13 +5,13 @@ and a :class:`Plan` that says what is measured of a window. Nothing else knows i
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PositiveInt
 
 from probe.corpus.dataset import DataOptions
-from probe.corpus.windows import Document, Window, cut, whole
+from probe.corpus.windows import Document, Window, cut
 from probe.engine.branch import Source
 from probe.errors import UsageError
 from probe.fields import Part
@@ -69,12 +69,14 @@ class EncoderFacts:
         behind: Those behind it.
         lead: Tokens of the decoder in front of every text, its start token first; the last of them
             is its *first token*.
+        sentinel: The token that stands for a span that was cut out, where it knows one.
     """
 
     positions: int | None
     before: tuple[int, ...]
     behind: tuple[int, ...]
     lead: tuple[int, ...]
+    sentinel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class Plan:
                 further boundary costs little.
         """
         raise NotImplementedError
+
+    @property
+    def frame(self) -> float:
+        """Seconds of the frames that a source is cut into; 0 where it is no sound."""
+        return 0.0
 
     @property
     def length(self) -> int:
@@ -243,11 +250,12 @@ class Plan:
         """
         return self
 
-    def fitted(self, model: "Scorer") -> Self:
-        """The plan now that the model is loaded.
+    def fitted(self, model: "Scorer | None", spend: "Callable[[int, int, float], None]") -> Self:
+        """The plan now that the model is loaded; without, one that counts what it would forward.
 
         Args:
             model: The model.
+            spend: Told the tokens, forwards and seconds of what the plan itself forwards.
         """
         return self
 
@@ -258,6 +266,14 @@ class Plan:
             document: The document.
         """
         return None
+
+    def gives_positions(self, condition: Condition) -> bool:
+        """Whether a condition is scored with position ids of its own.
+
+        Args:
+            condition: The condition.
+        """
+        return condition.keeps_positions
 
     def runs_of(self, condition: Condition, shared: bool) -> Sequence[TargetRun]:
         """Boundaries and their targets under a condition, in a plan of one window.
@@ -338,9 +354,11 @@ class Protocol(Part):
     has_passages: ClassVar[bool] = False
     """Whether named passages are perturbed, which conditions may move or take from others."""
     has_single_targets: ClassVar[bool] = False
-    """Whether each target can be asked to have a sequence of its own."""
+    """Whether it has a key ``targets: {alone: true}``: a sequence of its own for each target."""
     has_source: ClassVar[bool] = False
     """Whether documents have a source, whose far part conditions may change (``of='source'``)."""
+    source_key: ClassVar[str] = "source_column"
+    """What names the column of the source under ``data``; ``audio_column`` where it is sound."""
     needs: ClassVar[Mapping[str, int]] = {}
     """Keys without which its rows cannot be read: whole numbers, with the lowest allowed."""
 
@@ -418,11 +436,15 @@ class Protocol(Part):
         Raises:
             ValueError: If so.
         """
-        given = data.source_column is not None
-        if self.has_source and not given:
-            raise ValueError(f"data.source_column: is missing; needed with protocol {self.kind}")
-        if given and not self.has_source:
-            raise ValueError(f"data.source_column: allowed without, with protocol {self.kind}")
+        for key in ("source_column", "audio_column"):
+            given, needed = (
+                getattr(data, key) is not None,
+                self.has_source and key == self.source_key,
+            )
+            if needed and not given:
+                raise ValueError(f"data.{key}: is missing; needed with protocol {self.kind}")
+            if given and not needed:
+                raise ValueError(f"data.{key}: allowed without, with protocol {self.kind}")
 
     def check_measures(self, measures: Sequence[str]) -> None:
         """Refuse measures that mean nothing.
@@ -447,53 +469,3 @@ class Protocol(Part):
             UsageError: If it does not fit the windows or the model's positions.
         """
         raise NotImplementedError
-
-
-class WholeDocumentsProtocol(Protocol):
-    """A protocol whose windows are whole documents."""
-
-    @classmethod
-    def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Windows are whole documents, where nothing else is said."""
-        windows = content.get("windows", {})
-        if not isinstance(windows, Mapping):
-            return content
-        return {**content, "windows": {"length": None, "per_document": 1, **windows}}
-
-    def refuse_parts(self, windows: WindowsConfig) -> None:
-        """Refuse windows that are no whole documents.
-
-        Raises:
-            UsageError: If so.
-        """
-        if (windows.per_document, windows.skip) != (1, 0):
-            raise UsageError(
-                f"windows.per_document is {windows.per_document}, windows.skip {windows.skip}; "
-                f"allowed with protocol {self.kind}, which measures whole documents: 1, 0"
-            )
-
-
-@dataclass(frozen=True)
-class WholeDocumentsPlan(Plan):
-    """Every document is one window, cut off where the model has no more positions.
-
-    Args:
-        tokens: Tokens of the window at hand, or of the longest; ``None`` before one is known.
-    """
-
-    tokens: int | None = None
-
-    @property
-    def cut_off(self) -> int | None:
-        """Tokens at which documents are cut off, ``None`` where nothing limits them."""
-        if self.settings.length is not None or self.model.positions is None:
-            return self.settings.length
-        return self.model.positions - self.model.first_token.extra
-
-    def windows(self, document: Document, seed: int) -> list[Window]:
-        """The document, as much of it as there are positions for."""
-        return [whole(document, length=self.cut_off)]
-
-    def of_window(self, window: Window, document: Document, seed: int) -> Self:
-        """The plan of one document."""
-        return replace(self, tokens=len(window.ids))

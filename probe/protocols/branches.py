@@ -1,6 +1,6 @@
 """Windows × conditions × boundaries → branches for the engine, and the rows they will become."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.corpus.windows import Window
-from probe.engine.branch import Attention, Branch
+from probe.engine.branch import Attention, Branch, Source
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.units import TokenText
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
 NEAR_LANE = 1 << 41
+NOISE_LANE = 1  # of sources that must not be shared with the intact pass
 
 
 class TargetRun(NamedTuple):
@@ -219,6 +220,87 @@ def perturbed(
         window.start + (start if len(before) else run.boundary),
         window.start + run.boundary,
     )
+
+
+class Around(NamedTuple):
+    """A text whose far parts, on either side of what stays, are perturbed.
+
+    Args:
+        ids: Token ids, shape ``(n,)``, int64.
+        before: Tokens before what stays.
+        places: Index of each token in the intact text, shape ``(n,)``, rising, where the condition
+            leaves tokens out and keeps positions; else ``None``.
+    """
+
+    ids: NDArray[np.int64]
+    before: int
+    places: NDArray[np.int64] | None = None
+
+
+def around(
+    window: Window,
+    ids: NDArray[np.int64],
+    near: slice,
+    draw: Draw,
+    *,
+    sources: Mapping[str, Sampler],
+    text: TokenText | None,
+    targets: NDArray[np.int64] | None = None,
+) -> Around:
+    """Perturb what lies before and behind a part of a text, by draws of their own.
+
+    Args:
+        window: The window that the text belongs to.
+        ids: Token ids of the text, shape ``(n,)``, int64.
+        near: What stays of it.
+        draw: The condition, and which draw of it.
+        sources: Samplers by name.
+        text: The text beside its tokens, where the condition reads it.
+        targets: Ids of the targets, where the condition reads them.
+    """
+    parts = []
+    for side in (slice(0, near.start), slice(near.stop, len(ids))):
+        far, places = ids[side], np.arange(side.start, side.stop)
+        # A generator for each side: how much one draws must not change what the other one does.
+        name = draw.condition.text + (" behind" if side.start else "")
+        rng = draw_rng(draw.seed, window.document, window.index, name, draw.repeat)
+        of_side = None if text is None else text[side]
+        if not len(far):
+            pass
+        elif draw.condition.keeps_positions:
+            left = draw.condition.remaining(far, rng=rng, text=of_side, targets=targets)
+            far, places = far[left], places[left]
+        else:
+            far = draw.condition.apply(far, rng=rng, sources=sources, text=of_side, targets=targets)
+        parts.append((far, places))
+    (before, before_at), (behind, behind_at) = parts
+    return Around(
+        np.concatenate([before, ids[near], behind]),
+        len(before),
+        np.concatenate([before_at, np.arange(near.start, near.stop), behind_at])
+        if draw.condition.keeps_positions
+        else None,
+    )
+
+
+def source_between(
+    before: Sequence[int],
+    ids: NDArray[np.int64],
+    behind: Sequence[int],
+    seen: NDArray[np.bool_] | None = None,
+) -> Source:
+    """What an encoder reads: a text between special tokens, which it always sees.
+
+    Args:
+        before: Special tokens before the text.
+        ids: Token ids of the text, shape ``(n,)``, int64.
+        behind: Special tokens behind it.
+        seen: Which tokens of the text anything may attend to, shape ``(n,)``; ``None`` is all.
+    """
+    whole = np.concatenate([before, ids, behind]).astype(np.int64)
+    if seen is not None:
+        seen = np.pad(seen, (len(before), len(behind)), constant_values=True)
+    return Source(whole, seen)
 
 
 def _kept_positions(

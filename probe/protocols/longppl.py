@@ -11,12 +11,11 @@ from probe.protocols.base import (
     ANY_MODEL,
     TRUNCATE,
     ModelFacts,
-    WholeDocumentsPlan,
-    WholeDocumentsProtocol,
     WindowsConfig,
 )
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
+from probe.protocols.whole_documents import WholeDocumentsPlan, WholeDocumentsProtocol
 
 
 @register

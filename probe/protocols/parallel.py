@@ -1,5 +1,6 @@
 """`parallel`: targets of a decoder, far text in the source around their places, and before them."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -19,18 +20,24 @@ from probe.protocols.base import (
     ANY_MODEL,
     Inputs,
     ModelFacts,
-    WholeDocumentsPlan,
-    WholeDocumentsProtocol,
     WindowsConfig,
 )
-from probe.protocols.branches import Draw, Scored, TargetRun, attended, perturbed
+from probe.protocols.branches import (
+    NOISE_LANE,
+    Draw,
+    Scored,
+    TargetRun,
+    around,
+    attended,
+    perturbed,
+    source_between,
+)
 from probe.protocols.registry import register
-from probe.results.record import Reading
+from probe.protocols.whole_documents import WholeDocumentsPlan, WholeDocumentsProtocol
+from probe.results.record import Reading, longest
 
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
-
-NOISE_LANE = 1  # of sources that must not be shared with the intact pass
 
 
 @register
@@ -42,7 +49,6 @@ class ParallelProtocol(WholeDocumentsProtocol):
     has_source = True
     allows_patterns = True
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["parallel"] = "parallel"
     distances: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 4, 8], min_length=1)
@@ -68,8 +74,9 @@ class ParallelProtocol(WholeDocumentsProtocol):
         if options.get("alignment", "attention") == "attention":
             known = "estimated: the mean place of the model's cross attention over layers and heads"
         return Reading(
+            farthest=longest(options),
             caveat="a distance under of='source' is counted on both sides of the source token that "
-            f"a target belongs to, which is {known}; under of='target' before the target"
+            f"a target belongs to, which is {known}; under of='target' before the target",
         )
 
     @property
@@ -239,22 +246,26 @@ class ParallelPlan(WholeDocumentsPlan):
         chosen = tuple(int(rng.choice(part)) for part in parts)
         return replace(self, tokens=len(window.ids), chosen=chosen)
 
-    def fitted(self, model: "Scorer") -> Self:
+    def fitted(self, model: "Scorer | None", spend: Callable[[int, int, float], None]) -> Self:
         """The plan with an alignment by the model's cross attention, where the data has none."""
         if self.is_given:
             return self
-        return replace(self, align=_ByAttention(self, model))
+        return replace(self, align=ByAttention(self, model, spend))
+
+    def gives_positions(self, condition: Condition) -> bool:
+        """Not under ``of='source'``: what an encoder does not see is masked."""
+        return condition.keeps_positions and condition.of != "source"
 
     def source_of(self, document: Document) -> Source | None:
         """The whole source with its special tokens."""
         if document.source is None:
             return None
-        return Source(self._read(document.source.ids.astype(np.int64)))
+        return self._read(document.source.ids.astype(np.int64))
 
-    def _read(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _read(self, ids: NDArray[np.int64], seen: NDArray[np.bool_] | None = None) -> Source:
         encoder = self.model.encoder
         before, behind = (encoder.before, encoder.behind) if encoder else ((), ())
-        return np.concatenate([before, ids, behind]).astype(np.int64)
+        return source_between(before, ids, behind, seen)
 
     def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
         """The intact branch of every target, then those of each draw and distance."""
@@ -371,36 +382,19 @@ class _Pair:
         """The source under a draw, its tokens ``start … stop`` intact."""
         assert self.inputs.document.source is not None
         ids = self.inputs.document.source.ids.astype(np.int64)
-        stop = min(stop, len(ids))
-        condition, sides = draw.condition, (slice(0, start), slice(stop, len(ids)))
-        if condition.is_noise:
-            return Source(self.plan._read(ids), lane=NOISE_LANE)
-        if condition.keeps_positions:
-            seen = np.ones(len(ids), dtype=bool)
-            for side in sides:
-                left = condition.remaining(ids[side], rng=self._rng(draw, side), **self._of(side))
-                seen[side] = np.isin(np.arange(side.stop - side.start), left)
-            before = len(self.plan.model.encoder.before) if self.plan.model.encoder else 0
-            whole = self.plan._read(ids)
-            visible = np.ones(len(whole), dtype=bool)
-            visible[before : before + len(ids)] = seen
-            return Source(whole, visible)
-        sources = self.inputs.sources(condition, None)
-        far = [
-            condition.apply(ids[side], rng=self._rng(draw, side), sources=sources, **self._of(side))
-            for side in sides
-        ]
-        return Source(self.plan._read(np.concatenate([far[0], ids[start:stop], far[1]])))
-
-    def _rng(self, draw: Draw, side: slice) -> np.random.Generator:
-        # A generator for each side: how much one draws must not change what the other one does.
-        name = draw.condition.text + (" behind" if side.start else "")
-        return draw_rng(draw.seed, self.window.document, self.window.index, name, draw.repeat)
-
-    def _of(self, side: slice) -> dict[str, Any]:
-        """What a condition may read besides."""
-        text = self.inputs.source_text
-        return {"text": None if text is None else text[side]}
+        if draw.condition.is_noise:
+            return replace(self.plan._read(ids), lane=NOISE_LANE)
+        left, _, places = around(
+            self.window,
+            ids,
+            slice(start, min(stop, len(ids))),
+            draw,
+            sources=self.inputs.sources(draw.condition, None),
+            text=self.inputs.source_text,
+        )
+        if places is None:
+            return self.plan._read(left)
+        return self.plan._read(ids, np.isin(np.arange(len(ids)), places))
 
 
 def _behind(branch: Branch, lead: tuple[int, ...]) -> Branch:
@@ -437,29 +431,50 @@ def _diagonal(document: Document) -> NDArray[np.int64]:
     return np.arange(target) * source // max(1, target)
 
 
-class _ByAttention:
+class ByAttention:
     """The source token of each target: the mean place of the cross attention that predicts it.
 
     Args:
         plan: Tells what stands around the texts.
-        model: An encoder–decoder.
+        model: An encoder–decoder; without one, what it would forward is counted alone.
+        spend: Told what was forwarded: tokens, forwards, seconds.
     """
 
-    def __init__(self, plan: ParallelPlan, model: "Scorer") -> None:
-        self.plan, self.model = plan, model
+    def __init__(
+        self,
+        plan: ParallelPlan,
+        model: "Scorer | None",
+        spend: Callable[[int, int, float], None],
+    ) -> None:
+        self.plan, self.model, self.spend = plan, model, spend
+        self._known: dict[str, NDArray[np.int64]] = {}
 
     def __call__(self, document: Document) -> NDArray[np.int64]:
+        """Places of a document's tokens, forwarded once: encoder and decoder."""
+        if document.id not in self._known:
+            started, source = time.perf_counter(), self.plan.source_of(document)
+            assert source is not None
+            tokens = np.concatenate([self.plan._lead, document.ids[: self.plan.cut_off]])
+            model = self.model
+            self._known[document.id] = (
+                _diagonal(document)
+                if model is None
+                else self._estimated(model, document, source, tokens.astype(np.int64))
+            )
+            self.spend(len(source.ids) + len(tokens), 2, time.perf_counter() - started)
+        return self._known[document.id]
+
+    def _estimated(
+        self, model: "Scorer", document: Document, source: Source, tokens: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         import torch
 
-        source, lead = self.plan.source_of(document), self.plan._lead
-        encoder = self.plan.model.encoder
-        assert source is not None
+        encoder, lead = self.plan.model.encoder, self.plan._lead
         assert document.source is not None
         before, size = len(encoder.before) if encoder else 0, len(document.source.ids)
-        tokens = np.concatenate([lead, document.ids[: self.plan.cut_off]]).astype(np.int64)
         read, ids = (torch.from_numpy(array)[None] for array in (source.ids, tokens))
-        with self.model.reading(read.to(self.model.device)):
-            weights = self.model.cross_attention(ids.to(self.model.device)).numpy()
+        with model.reading(read.to(model.device)):
+            weights = model.cross_attention(ids.to(model.device)).numpy()
         # The row before a target predicts it; special tokens of the source have no place.
         rows = weights[len(lead) - 1 : -1, before : before + size].astype(np.float64)
         means = rows @ np.arange(size) / np.maximum(rows.sum(axis=1), 1e-30)

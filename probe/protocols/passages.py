@@ -10,12 +10,11 @@ from probe.perturbations.condition import Condition
 from probe.protocols.base import (
     ANY_MODEL,
     ModelFacts,
-    WholeDocumentsPlan,
-    WholeDocumentsProtocol,
     WindowsConfig,
 )
 from probe.protocols.branches import TargetRun
 from probe.protocols.registry import register
+from probe.protocols.whole_documents import WholeDocumentsPlan, WholeDocumentsProtocol
 from probe.text import shown
 
 LONGEST = 1 << 30

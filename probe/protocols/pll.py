@@ -31,7 +31,6 @@ class PllProtocol(Protocol):
     family = "masked"
     allows_patterns = True
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["pll"] = "pll"
     distances: list[Annotated[int, Field(ge=0)]] | None = None
@@ -63,7 +62,8 @@ class PllProtocol(Protocol):
         }
         where = sides.get(str(options.get("side", "both")), "beside a target")
         return Reading(
-            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}"
+            caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}",
+            memory="keys and values",
         )
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:

@@ -1,16 +1,14 @@
 """A stretch of a window with far text on both sides, for models whose tokens see both."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.corpus.windows import Window
 from probe.engine.branch import Attention, Branch
-from probe.perturbations.condition import draw_rng
 from probe.protocols.base import Inputs, ModelFacts
-from probe.protocols.branches import FAR_LANE, Draw
+from probe.protocols.branches import FAR_LANE, Draw, around
 
 Ids = NDArray[np.int64]
 
@@ -51,41 +49,23 @@ def surrounded(
         The branch, and how many tokens stand in the place of those before *near*.
     """
     condition = draw.condition
-    sides = slice(0, near.start), slice(near.stop, len(ids))
-    far = [_far(window, ids, side, targets, draw, inputs) for side in sides]
-    (left, left_at), (right, right_at) = far
-    text = np.concatenate([left, ids[near], right])
-    at = np.concatenate([left_at, np.arange(near.start, near.stop), right_at])
-    first = len(left) + targets.start - near.start
-    positions = at if condition.keeps_positions else None
-    branch = _branch(window, text, first, targets, model, positions=positions)
+    text, before, places = around(
+        window,
+        ids,
+        near,
+        draw,
+        sources=inputs.sources(condition, None),
+        text=inputs.text,
+        targets=window.ids[targets],
+    )
+    first = before + targets.start - near.start
+    branch = _branch(window, text, first, targets, model, positions=places)
     if condition.is_noise:
         branch = replace(branch, keys=branch.keys + FAR_LANE)
     if condition.pattern is not None:
         lead = len(branch.ids) - len(text) - len(model.behind)
-        branch = replace(branch, attention=Attention(condition.pattern, lead + len(left)))
-    return branch, len(left)
-
-
-def _far(
-    window: Window, ids: Ids, side: slice, targets: slice, draw: Draw, inputs: Inputs
-) -> tuple[Ids, Ids]:
-    """The far text of one side, perturbed; and which of its tokens are left, if known."""
-    condition, far, places = draw.condition, ids[side], np.arange(side.start, side.stop)
-    if not len(far):
-        return far, places
-    # A generator for each side: how much one draws must not change what the other one does.
-    name = condition.text + (" behind" if side.start else "")
-    rng = draw_rng(draw.seed, window.document, window.index, name, draw.repeat)
-    given: dict[str, Any] = {
-        "text": None if inputs.text is None else inputs.text[side],
-        "targets": window.ids[targets],
-    }
-    if condition.keeps_positions:
-        left = condition.remaining(far, rng=rng, **given)
-        return far[left], places[left]
-    sources = inputs.sources(condition, None)
-    return condition.apply(far, rng=rng, sources=sources, **given), places[:0]
+        branch = replace(branch, attention=Attention(condition.pattern, lead + before))
+    return branch, before
 
 
 def _branch(

@@ -107,6 +107,7 @@ class Explorer:
         payload: JSON of the losses in thousandths of a nat, safe inside a script element.
         keys: Which tokens are key and who chose them, for a run with protocol longppl.
         links: Addresses of the tokens that were asked for, as far as they are shown.
+        unit: What distances are counted in.
     """
 
     condition: str
@@ -116,6 +117,7 @@ class Explorer:
     payload: Markup
     keys: str | None = None
     links: Mapping[Place, str] = field(default_factory=dict)
+    unit: str = "tokens"
 
     @property
     def single(self) -> float:
@@ -185,6 +187,7 @@ def explore(
         payload,
         None if marks is None else marks.rule,
         links,
+        run.unit,
     )
 
 

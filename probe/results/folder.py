@@ -104,7 +104,7 @@ def read_folder(
     found = score_parts(folder)
     how = reading(record)
     problems, bad, without = check_parts(
-        found, checked, how.needs_far_start, tokens, record.get("identity_hash")
+        found, checked, how.needs_far_start, tokens, record.get("identity_hash"), how.farthest
     )
     parts = tuple(part for part in found if part not in problems)
     warnings = [

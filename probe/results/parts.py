@@ -191,6 +191,7 @@ def check_parts(
     starts: bool,
     tokens: int | None = None,
     identity: str | None = None,
+    farthest: int = 0,
 ) -> tuple[dict[Path, str], dict[str, int], int]:
     """What cannot be used of the parts.
 
@@ -201,6 +202,7 @@ def check_parts(
         starts: Whether ``far_start`` is needed.
         tokens: Tokens of all windows, which no distance exceeds.
         identity: ``identity_hash`` of the run, where it has one.
+        farthest: See :class:`probe.results.record.Reading`.
 
     Returns:
         The parts that cannot be used and why; the losses in the others that are no number; how many
@@ -212,7 +214,7 @@ def check_parts(
     for part, told in footers.items():
         if identity is not None and told.identity not in (None, identity):
             problems[part] = f"it is {OF_ANOTHER}"
-        if told.farthest is not None and (text := _too_far(told.farthest, tokens)):
+        if told.farthest is not None and (text := _too_far(told.farthest, tokens, farthest)):
             problems[part] = text
     whole = {part: told for part, told in footers.items() if part not in problems}
     problems |= _copies(whole)
@@ -233,10 +235,10 @@ def check_parts(
     return problems, _unusable_losses([part for part in left if part not in problems]), without
 
 
-def _too_far(farthest: tuple[int, int], tokens: int | None) -> str | None:
+def _too_far(farthest: tuple[int, int], tokens: int | None, beyond: int) -> str | None:
     """Why a distance cannot be one, if so: bins up to a mad one would not fit the memory."""
     distance, position = farthest
-    most = position if not tokens else min(position, tokens)
+    most = max(beyond, position if not tokens else min(position, tokens))
     if distance <= most:
         return None
     return f"it has a distance of {distance:,} tokens; allowed: up to {most:,} in these windows"

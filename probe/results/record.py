@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ SCHEMA = 1
 _MOST_TOLD = 20
 _LONGEST = 60  # characters of a value
 _LARGEST = 2**31 - 1
+_FARTHEST = 1 << 24  # of distances that no windows limit: bins up to it fit any memory
 Needs = Callable[[str | None], Mapping[str, int]]
 """What a protocol's answer is worked out with, by its kind: whole numbers that cannot be missing,
 each with the lowest allowed."""
@@ -45,6 +46,9 @@ class Reading:
         measure: The column that is measured where rows have no loss: it is read as a delta. Empty
             where they have one.
         caveat: What limits the reading, empty where nothing does.
+        memory: What a pattern keeps a share of: an encoder has no cache.
+        unit: What distances and lengths are counted in: ``tokens``, or ``ms`` (milliseconds).
+        farthest: A distance that need not lie within the windows, as that in a source.
     """
 
     needs_far_start: bool = False
@@ -52,11 +56,31 @@ class Reading:
     alternatives: str = ""
     measure: str = ""
     caveat: str = ""
+    memory: str = "KV cache"
+    unit: Literal["tokens", "ms"] = "tokens"
+    farthest: int = 0
+
+    def counted(self, number: int) -> str:
+        """A distance or a length in words: ``1 token``, ``1,200 tokens``, ``400 ms``."""
+        unit = self.unit.removesuffix("s") if number == 1 and self.unit == "tokens" else self.unit
+        return f"{number:,} {unit}"
 
     @property
     def far_tokens(self) -> str:
         """SQL for the tokens of a row's far context, by the ``start`` of its window."""
         return "boundary - start" if self.context is None else f"{self.context} - distance"
+
+
+def longest(options: Mapping[str, Any], unit: int = 1) -> int:
+    """The longest of a protocol's ``distances`` as ``run.json`` has them, 0 where there is none.
+
+    Args:
+        options: What it says under ``config.protocol``.
+        unit: How many of the unit of the rows one of the options' has.
+    """
+    given = options.get("distances")
+    numbers = [unit * one for one in given if _is_number(one)] if isinstance(given, list) else []
+    return max((round(one) for one in numbers if 0 <= one <= _FARTHEST), default=0)
 
 
 PLAIN = Reading()

@@ -16,8 +16,10 @@ from probe.config import Config
 from probe.corpus.sample import Corpus, Omitted, load_corpus
 from probe.corpus.windows import Document, Place, Window, Windows, token_counts, whole
 from probe.errors import UsageError
-from probe.models.load import ModelSource, open_source
+from probe.models.load import open_source
 from probe.models.location import is_encoder
+from probe.models.model_source import ModelSource
+from probe.models.speech_seq2seq import SpeechModel, hearing_of, speak
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
 from probe.perturbations.units import TokenText, common_types, pre_tokens
@@ -187,6 +189,9 @@ class Experiment:
     def _source_samplers(self) -> Sources:
         pool = self._source_documents
         longest = max(len(source.ids) for source in pool)
+        if (frames := pool[0].frames) is not None:  # every frame of the pool is as ordinary
+            ids = np.concatenate([source.ids for source in pool]).astype(np.int64)
+            return Sources(pool, ordinary=ids, size=len(frames), room=longest)
         return self._sources(pool, self.source.source_vocabulary, longest)
 
     def _sources(self, pool: Sequence[Document], size: int, room: int) -> Sources:
@@ -226,11 +231,15 @@ def prepare(
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
     plan = config.protocol.plan(config.windows, facts_of(config, source))
+    hearing = None
+    if source.extractor is not None:
+        hearing = hearing_of(source.extractor, plan.frame, model=config.model.path)
     corpus = load_corpus(
         config.data,
         tokenizer=source.tokenizer,
         vocabulary_size=source.vocabulary,
         source_vocabulary_size=source.source_vocabulary,
+        hearing=hearing,
         minimum=plan.fewest,
         seed=config.seed,
         listen=listen,
@@ -276,7 +285,7 @@ def facts_of(config: Config, source: ModelSource) -> ModelFacts:
             f"models, and model.path {path!r} is {'an' if family == 'encoder' else 'a'} {family} "
             f"one; allowed: protocol {kinds}"
         )
-    if family == "seq2seq":
+    if family in ("seq2seq", SpeechModel.family):
         return _encoder_decoder(config, source)
     first_token = first_token_of(config, source)
     if family == "causal":
@@ -296,6 +305,10 @@ def _encoder_decoder(config: Config, source: ModelSource) -> ModelFacts:
     Raises:
         UsageError: If nothing says how its decoder begins, or it is asked to begin with nothing.
     """
+    hears = source.family == SpeechModel.family
+    if hears and source.tokenizer is not None:
+        path, language = config.model.path, config.data.language
+        speak(source.tokenizer, language, vocabulary=source.vocabulary, model=path)
     lead = source.decoder_lead
     if not lead:
         raise UsageError(
@@ -306,7 +319,10 @@ def _encoder_decoder(config: Config, source: ModelSource) -> ModelFacts:
         raise UsageError(
             "first_token is 'none': a decoder begins with its start token; allowed: keep"
         )
-    encoder = EncoderFacts(source.source_positions, source.prepended, source.appended, lead)
+    around = source.prepended, source.appended
+    encoder = EncoderFacts(source.source_positions, *around, lead, source.sentinel)
+    if hears:  # nothing stands around sound; how long it may be is known of its samples
+        encoder = EncoderFacts(None, (), (), lead)
     return ModelFacts(source.positions, FirstToken("keep", lead[-1]), encoder=encoder)
 
 

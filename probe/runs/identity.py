@@ -27,7 +27,7 @@ from probe.text import shown
 
 _LATER = (
     *("spans_column", "prompt_columns", "answer_column", "alone"),
-    *("source_column", "alignment_column"),
+    *("source_column", "alignment_column", "audio_column", "language"),
 )
 _EARLIER = {"patterns": "dense"}
 """What folders are that were written before a key came in."""
@@ -326,6 +326,8 @@ def _hash(document: Document) -> str:
     digest = hashlib.sha256(document.ids.astype("<i8").data)
     if document.source is not None:
         digest.update(document.source.ids.astype("<i8").data)
+        if document.source.frames is not None:
+            digest.update(document.source.frames[document.source.ids].data)
     if document.places is not None:
         digest.update(document.places.astype("<i8").data)
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -129,8 +130,14 @@ def costs(
     """
     counts = Counter(windows=0, branches=0, tokens=0, plain_tokens=0)
     targets: dict[str, Counter[int]] = defaultdict(Counter)
+
+    def spend(tokens: int, forwards: int, seconds: float) -> None:
+        counts.update(tokens=tokens, plain_tokens=tokens)
+
+    counted = copy(experiment)
+    counted.plan = experiment.plan.fitted(None, spend)  # it forwards nothing, and counts that
     for unit in units(experiment, batch, held):
-        scored = [experiment.branches(one.window, one.draws) for one in unit]
+        scored = [counted.branches(one.window, one.draws) for one in unit]
         counts.update(
             windows=len(scored),
             branches=sum(map(len, scored)),
@@ -193,7 +200,9 @@ def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
         first |= shared.first
     for attention, own in groups.items():
         keys = [columns([window[number] for window in batch]) for number in own]
-        tree = build(keys) if attention is None else without_tree(keys)
+        # An encoder has no cache to go on from.
+        shares = attention is None and batch[0][own[0]].masked is None
+        tree = build(keys) if shares else without_tree(keys)
         left = computed_share(first.get(attention, 0) if attention else 0, layers)
         total += round(tokens(tree) * len(batch) * left)
     return total
@@ -202,13 +211,15 @@ def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
 def _plain_tokens(window: Sequence[Scored]) -> int:
     """Tokens of a whole forward per branch; several intact branches are parts of others.
 
-    Those of a masked model are not; those of a decoder are parts of one.
+    Those of a masked model are not; of a decoder, branches of one text and source are one forward.
     """
-    apart = not has_several(intact_branches(window)) or window[0].branch.masked is not None
-    every = [one.branch for one in window if apart or one.condition != "intact"]
-    if not apart and window[0].branch.source is not None:
-        every.append(window[0].branch)
-    return sum(len(b.ids) + (0 if b.source is None else len(b.source.ids)) for b in every)
+    every = [one.branch for one in window]
+    read = [(branch, branch.source) for branch in every if branch.source is not None]
+    if read:
+        texts = {(b.keys.tobytes(), b.attention, source.key): (b, source) for b, source in read}
+        return sum(len(branch.ids) + len(source.ids) for branch, source in texts.values())
+    apart = not has_several(intact_branches(window)) or every[0].masked is not None
+    return sum(len(one.branch.ids) for one in window if apart or one.condition != "intact")
 
 
 def intact_branches(window: Sequence[Scored]) -> list[int]:
@@ -271,7 +282,8 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
         ids: Token ids, shape ``(n,)``.
     """
     piece = torch.from_numpy(np.ascontiguousarray(ids[:PIECE]))[None].to(model.device)
-    with torch.inference_mode(), model.exact_head(), model.reading(piece):
+    read = model.some_source(piece.shape[1])
+    with torch.inference_mode(), model.exact_head(), model.reading(read):
         for _ in range(2):
             started = time.perf_counter()
             states, cache = model.states(piece)

@@ -205,14 +205,15 @@ def _checked_engine(
         "warnings": list(model.warnings),
     }
     flex = config.patterns == "flex"
-    experiment.plan = experiment.plan.fitted(model)
+    engine = Engine(model, report.techniques, tuple(config.measures), flex)
+    experiment.plan = experiment.plan.fitted(model, engine.costs.add)
     if (plain := experiment.plan.plain) != experiment.plan:
         proof = _proof(Engine(model, report.techniques), experiment, plain)
         record["check"].append(asdict(proof))
         if not proof.passed:
             experiment.plan = plain
             say(str(proof))
-    return Engine(model, report.techniques, tuple(config.measures), flex)
+    return engine
 
 
 def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
@@ -309,10 +310,8 @@ def check_model(
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     lower = any(pattern.first_layer for pattern in patterns)
-    # What an encoder does not see is masked: that needs no positions.
-    kept = {
-        c.text: c.name for c in experiment.config.parsed if c.keeps_positions and c.of != "source"
-    }
+    conditions = experiment.config.parsed
+    kept = {c.text: c.name for c in conditions if experiment.plan.gives_positions(c)}
     document = experiment.documents[places[order[0]].document]
     with _reading(model, experiment.plan.source_of(document)):
         report = (checker or check)(model, ids, lower=lower, more=texts)
@@ -331,7 +330,7 @@ def _reading(model: Scorer, source: Source | None) -> AbstractContextManager[Non
     """Let the decoder read a source, if there is one."""
     if source is None:
         return nullcontext()
-    return model.reading(torch.from_numpy(source.ids)[None].to(model.device))
+    return model.reading(torch.from_numpy(source.content)[None].to(model.device))
 
 
 def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ class SegmentOrder(Auxiliary):
     ) -> torch.Tensor:
         """See :class:`probe.training.auxiliary.Auxiliary`."""
         start = self._drawn(0, len(ids) - self.fewest + 1, generator)
-        first, second = ids[start : start + self.fewest].split(self.segment)
+        first, second = torch.split(ids[start : start + self.fewest], self.segment)
         rows = torch.stack([torch.cat([first, second]), torch.cat([second, first])])
         own, swapped = mean_log_likelihoods(model, rows, first=1)
         return -torch.nn.functional.logsigmoid(own - swapped)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulated import Simulation, rows_of, write_run
 
@@ -34,3 +35,21 @@ def test_the_noise_floor_is_the_larger_error(folder):
     assert floor.limit[2] == pytest.approx(abs(delta.mean()) + 2.364624 * error, rel=1e-5)
     assert np.isnan(floor.at(np.array([5000]))[0])
     assert noise_floor(sums[sums.condition != "noise"], 256) is None
+
+
+def test_source_and_target_have_the_larger_floor_of_both(folder):
+    """By octave, of the noise of each; a second noise condition of the same text counts nothing."""
+    run = read_folder(folder)
+    with connect(folder / "windows.parquet", run.parts) as connection:
+        sums = document_sums(connection, bin_edges(256))
+    noise = sums[sums.condition == "noise"].assign(condition="noise(of='target')")
+    far = noise.distance_from >= 64
+    louder = noise.assign(condition="noise(of='source')").copy()
+    louder[["delta_sum", "delta_squares"]] *= np.where(far, 2.0, 0.1)[:, None]
+    few = noise[:1].assign(condition="noise(windows=1, of='source')", delta_sum=1e6)
+    alone = [noise_floor(one, 256).limit for one in (noise, louder)]
+    both = noise_floor(pd.concat([noise, louder, few]), 256)
+    np.testing.assert_array_equal(both.limit, np.fmax(*alone))
+    assert (both.limit == alone[0]).any()
+    assert (both.limit == alone[1]).any()
+    assert both.condition == "noise(of='source'), noise(of='target')"

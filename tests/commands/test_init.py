@@ -305,11 +305,24 @@ def test_a_masked_model_gets_its_protocol(model: Path, tmp_path: Path) -> None:
     config = json.loads((model / "config.json").read_text("utf-8"))
     config["architectures"] = ["BertForMaskedLM"]
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    data = write_data(tmp_path, 3 * POSITIONS)
+    data = write_data(tmp_path, 4_000)
     written = yaml.safe_load(configuration(str(model), str(data)))
     assert written["protocol"] == {"kind": "pll"}
+    assert written["windows"]["length"] == POSITIONS - 2
     told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "sweep"), 2)
     assert "is a masked one; allowed: pll" in told
+
+
+def test_windows_are_no_longer_than_the_protocol_has_them(model: Path, tmp_path: Path) -> None:
+    """T5 has no positions to go by, and was trained on 512 tokens."""
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    config |= {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
+    config["max_position_embeddings"] = 10_000
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    data = write_data(tmp_path, 4_000)
+    written = yaml.safe_load(configuration(str(model), str(data), "span_corruption"))
+    assert written["protocol"] == {"kind": "span_corruption"}
+    assert written["windows"]["length"] == 512
     config |= {"architectures": ["BertModel"], "model_type": "bert"}
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     written = yaml.safe_load(configuration(str(model), str(data)))

@@ -347,6 +347,21 @@ def test_branches_of_one_source_share_and_others_do_not(family: str) -> None:
         assert np.allclose(found.nll, expected, atol=2e-4)
 
 
+def test_a_target_waits_for_no_later_source() -> None:
+    """Compared with an intact branch of a source that comes later, it is refused, not made up."""
+    scorer, rng = Seq2SeqModel(tiny_seq2seq("t5")), np.random.default_rng(4)
+    ids, sources = (
+        rng.integers(3, 96, size=6),
+        [Source(rng.integers(3, 96, size=n)) for n in (5, 6)],
+    )
+    first, second = (Branch(ids, ids, at, at + 1, at, source=sources[0]) for at in (3, 4))
+    intact = replace(second, source=sources[1])
+    engine = Engine(scorer, TECHNIQUES, ("nll", "kl"))
+    engine.score([[first, intact, second]], reference=None)
+    with pytest.raises(RuntimeError, match="stands before the intact one"):
+        engine.score([[first, intact, second]], reference=[0, 1])
+
+
 def test_windows_of_equal_lengths_are_walked_together() -> None:
     """Two windows, each with a source of its own, in one forward."""
     scorer, rng = Seq2SeqModel(tiny_seq2seq("bart")), np.random.default_rng(5)
@@ -611,6 +626,28 @@ def test_an_alignment_must_fit_the_words(content: dict[str, Any], tmp_path: Path
     """One line names the column, the document and the number of words."""
     with pytest.raises(UsageError, match=r"data.alignment_column: 'source' of document .* words"):
         score(content, tmp_path, data__alignment_column="source", protocol__alignment="column")
+
+
+def test_a_distance_in_a_source_may_be_longer_than_a_target(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """A short target of a long source, as of a summary: its rows are read, and no mad ones."""
+    rows = [{"text": text_of(6, n), "source": text_of(90, 50 + n)} for n in range(3)]
+    file = tmp_path / "short.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = {"path": str(file), "source_column": "source"}
+    protocol = {"kind": "parallel", "distances": [1, 20], "of": "source", "targets": 3}
+    folder = score(
+        {**content, "data": data, "protocol": protocol, "conditions": ["truncate"]}, tmp_path
+    )
+    with open_run(folder) as run:
+        assert not any("left out" in line for line in run.warnings)
+        assert run.folder.reading.farthest == 20
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["config"]["protocol"]["distances"] = [1, "x", 10**12, -1]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ProbeError, match="a distance of 20 tokens; allowed: up to"):
+        open_run(folder).__enter__()
 
 
 def test_both_curves_stand_on_one_page(content: dict[str, Any], tmp_path: Path) -> None:

@@ -210,6 +210,10 @@ def test_costs_are_two_sided(content: dict[str, Any], tmp_path: Path) -> None:
     assert costs["full"] == 64 + 2
     assert costs["kv_share"] == pytest.approx((2 * WIDTH - 1) / 66)
     assert costs["first"] == 0
+    printed = CliRunner().invoke(group, ["report", str(folder)], catch_exceptions=False).output
+    printed = re.sub(r"\s+", " ", printed + (folder / "report.html").read_text("utf-8"))
+    assert "share of the keys and values kept" in printed
+    assert "cache" not in printed.replace("default-src", "")
 
 
 def test_later_pieces_of_a_word_are_masked_too(content: dict[str, Any], tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_built_in_ones_in_their_order() -> None:
     """The default comes first; each is known by its kind."""
     expected = (
         *("sweep", "grid", "band", "longppl", "suffix", "dense", "passages", "pll"),
-        *("chunks", "parallel"),
+        *("chunks", "parallel", "speech", "span_corruption"),
     )
     assert registry.kinds(registry.is_builtin) == expected
     for kind in expected:

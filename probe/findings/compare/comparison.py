@@ -13,7 +13,7 @@ from probe.analysis.fit import fit_curve, in_order
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
-from probe.errors import ProbeError
+from probe.errors import ProbeError, UsageError
 from probe.findings.compare.accuracy import COLUMNS as ACCURACY_COLUMNS
 from probe.findings.compare.accuracy import accuracy_rows, are_choices, other_choice
 from probe.findings.compare.differences import (
@@ -51,6 +51,7 @@ from probe.findings.compare.pair import (
     same_boundaries,
     same_tokenizer,
 )
+from probe.perturbations.steps import part_of
 from probe.results.folder import unique_labels
 from probe.text import counted
 
@@ -90,6 +91,7 @@ class Comparison:
         hindrance: Why the runs are no answers to one question; empty where they are.
         has_length: Whether all text beyond a distance was perturbed in both, so that there are
             lengths to compare.
+        counted_in: What distances are told in where the unit is tokens: ``ms`` of sound.
     """
 
     a: str
@@ -110,6 +112,7 @@ class Comparison:
     pattern: str = ""
     hindrance: str = ""
     has_length: bool = True
+    counted_in: str = "tokens"
 
     @property
     def paired(self) -> bool:
@@ -120,6 +123,10 @@ class Comparison:
     def unit(self) -> str:
         """What distances are counted in where one unit is told: tokens, if both have the same."""
         return "tokens" if (self.far["unit"] == "tokens").any() else "bytes"
+
+    def told_in(self, unit: str) -> str:
+        """A unit in the words of a reader."""
+        return self.counted_in if unit == "tokens" else unit
 
     @property
     def condition(self) -> str | None:
@@ -166,7 +173,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     how_matched = list(
         _matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES])
     )
-    far_lengths = list(_far_lengths([far_range(connection, side) for side in SIDES]))
+    far_lengths = list(_far_lengths([far_range(connection, side) for side in SIDES], runs[0].unit))
     counted_in = list(_counted_in(units, same, None not in per))
     measured = [conditions(connection, side) + patterns(connection, side) for side in SIDES]
     lines = [*read_with, *how_matched, *differ, *far_lengths, *counted_in, *_lacking(*measured)]
@@ -195,7 +202,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
         losses=loss_rows(connection, draws, how.confidence, units),
         patterns=attended,
         accuracy=_accuracy(connection, runs, draws),
-        notes=(*lines, *rows.notes, *(warning for run in runs for warning in run.warnings)),
+        notes=tuple(dict.fromkeys((*lines, *rows.notes, *runs[0].warnings, *runs[1].warnings))),
         caveats=(*also, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
         confidence=how.confidence,
         about=(
@@ -206,6 +213,7 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
         pattern=next((name for name in runs[0].patterns if name in set(attended["condition"])), ""),
         hindrance=_hindrance(runs, measured),
         has_length=all(run.has_length for run in runs),
+        counted_in=runs[0].unit,
     )
 
 
@@ -235,6 +243,14 @@ def _units(
 ) -> list[Unit]:
     """What the runs can be compared in; without text equal vocabularies must do."""
     units = []
+    first_run, second_run = runs
+    if first_run.unit != second_run.unit:
+        raise UsageError(
+            f"'{first_run.path}' counts distances in {first_run.unit}, '{second_run.path}' in "
+            f"{second_run.unit}; allowed: runs that count in the same"
+        )
+    if first_run.unit != "tokens":
+        per = None, None  # text has bytes, and sound none
     first, second = per
     vocabularies = [run.facts.model.vocabulary for run in runs]
     if same or (same is None and None in per and vocabularies[0] == vocabularies[1]):
@@ -291,6 +307,8 @@ def _by_condition(
                 pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
             if not ends or not pair:
                 missing = f"no distance in {unit.name} that both runs measured"
+                if unit.name == "bytes" and part_of(condition) == "source":
+                    missing = "distances in a source, whose text a run does not keep, have no bytes"
                 rows.notes.append(f"{condition}: {missing}")
                 continue
             rows.notes.extend(_reached(condition, unit, ends))
@@ -453,8 +471,8 @@ def _lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
             yield f"only in {name}: {', '.join(alone)}"
 
 
-def _far_lengths(ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+def _far_lengths(ranges: Sequence[tuple[int, int]], unit: str) -> Iterator[str]:
     """That the runs perturb far contexts of different lengths, where they do."""
     if ranges[0] != ranges[1] and (0, 0) not in ranges:
         a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
-        yield f"far tokens in the perturbed context: {a} in A, {b} in B"
+        yield f"far {unit} in the perturbed context: {a} in A, {b} in B"

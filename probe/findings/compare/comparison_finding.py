@@ -83,7 +83,7 @@ def difference_plot(
     heading = [
         f"{label}: {run.model} on {run.data}" for label, run in zip(labels, runs, strict=True)
     ]
-    yield "", chart(rows, labels, unit, heading)
+    yield "", chart(rows, labels, unit, heading, comparison.told_in(unit))
 
 
 PLOT = Plot("compare", difference_plot, 2, [CONDITION, UNIT])
@@ -94,6 +94,7 @@ def chart(
     labels: tuple[str, str] = ("A", "B"),
     unit: str = "tokens",
     heading: Sequence[str] = (),
+    told_in: str = "",
 ) -> Chart:
     """The difference of delta between two runs, one line a condition, with pointwise bands.
 
@@ -103,6 +104,7 @@ def chart(
         labels: The names of the first run and of the second.
         unit: What distances are counted in, ``tokens`` or ``bytes``.
         heading: Lines above it that say what the runs are.
+        told_in: The unit in the words of a reader, by default the unit.
 
     Raises:
         EmptyChartError: If no row has this unit.
@@ -121,7 +123,7 @@ def chart(
         title,
         distance_axis(
             float(rows["distance_to"].max()),
-            label=f"distance ({unit})",
+            label=f"distance ({told_in or unit})",
             low=float(rows["distance_from"].min()),
         ),
         linear_axis(values, label, include=[0]) if small else delta_axis(values, label=label),
@@ -161,7 +163,7 @@ def _octaves(comparison: Comparison, unit: str) -> Table:
         in_order(rows["condition"].astype(str)),
         by="condition",
         cell=lambda row: str(row["text"]),
-        head={f"distance ({unit})": between},
+        head={f"distance ({comparison.told_in(unit)})": between},
     )
     return replace(table, shown="terminal", blocks=True)
 
@@ -179,7 +181,9 @@ def _contexts(comparison: Comparison, unit: str) -> Iterator[Table]:
     if last:
         last.insert(0, "where a length has no difference, that of delta at the longest distances:")
     for name, own in of_each:
-        heading = f"Effective context, B − A ({unit})\n" if name == names[0] else ""
+        heading = (
+            f"Effective context, B − A ({comparison.told_in(unit)})\n" if name == names[0] else ""
+        )
         sides = {"a_text": "A", "b_text": "B"}
         yield _by_tolerance(own, sides, f"{heading}{printable(name)}")
         yield _by_tolerance(own, {"text": "B − A"}, below=last if name == names[-1] else ())

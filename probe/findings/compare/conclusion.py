@@ -122,7 +122,8 @@ def _of_distances(comparison: Comparison, row: Row) -> str:
     text = _difference(
         comparison,
         row,
-        where=f"at distances of {between(row)} {comparison.unit} under {printable(condition)}",
+        where=f"at distances of {between(row)} {comparison.told_in(comparison.unit)}"
+        f" under {printable(condition)}",
         unit=SHOWN[comparison.unit],
         follows=follows,
     )
@@ -249,7 +250,7 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
         yield _losses(comparison, "Loss: intact, and what patterns add", comparison.patterns)
     else:
         far = comparison.far[comparison.far["unit"] == comparison.unit]
-        caption = f"Loss: intact, and added at {between(row)} {comparison.unit}"
+        caption = f"Loss: intact, and added at {between(row)} {comparison.told_in(comparison.unit)}"
         yield _losses(comparison, caption, far)
         yield _answers(comparison)
         yield _octaves(comparison)
@@ -283,7 +284,12 @@ def _answers(comparison: Comparison) -> Table:
         for name in names[:CONDITIONS]
     ]
     at = describe_tolerance(str(row["tolerance"]))
-    return _table(f"Effective context ({comparison.unit}) at {at}", "condition", cells, names)
+    return _table(
+        f"Effective context ({comparison.told_in(comparison.unit)}) at {at}",
+        "condition",
+        cells,
+        names,
+    )
 
 
 def _without_octaves(texts: Iterable[str]) -> list[str]:
@@ -304,7 +310,7 @@ def _octaves(comparison: Comparison) -> Table:
     if (left := len(own) - len(cells)) > 0:
         caption += f" (without the {left} nearest)"
     caption += f" ({SHOWN[comparison.unit]})"
-    return _table(caption, f"distance ({comparison.unit})", cells)
+    return _table(caption, f"distance ({comparison.told_in(comparison.unit)})", cells)
 
 
 def _sides(row: Row, form: Callable[[float], str]) -> list[str]:

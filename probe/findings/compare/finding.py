@@ -95,8 +95,9 @@ def curves_chart(runs: Sequence[OpenRun], *, answered: bool = False) -> Chart | 
         ]
     )
     rows = rows[~rows["grey"].astype(bool)]
+    units = " or ".join(dict.fromkeys(run.unit for run in drawn))
     numbers = pivot(
-        "Delta (nats per token) by distance (tokens)",
+        f"Delta (nats per token) by distance ({units})",
         records(rows[rows["series"].isin(named)]),
         named,
         by="series",

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.perturbations.steps import OF
 from probe.results.views import parquet_rows, row, window_rows
 
 Integers = NDArray[np.int64]
@@ -152,9 +153,10 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
     ``a_tokens`` has one row per target, boundary and condition, repeats averaged: ``place,
     document, position, boundary, condition, tokens`` (distance in tokens)``, distance`` (the
     same)``, weight`` (1)``, nats`` (delta) and ``grey``. ``a_bytes`` is the same with distance and
-    weight in bytes of text; targets without text are not in it. The table ``a_spans`` has a row per
-    place, condition and boundary: ``place, document, condition, boundary, far`` (tokens)``, reach``
-    and ``bytes_reach`` (of the last target that is not grey, missing without one or without text).
+    weight in bytes of text; targets without text, and distances in a source, are not in it. The
+    table ``a_spans`` has a row per place, condition and boundary: ``place, document, condition,
+    boundary, far`` (tokens)``, reach`` and ``bytes_reach`` (of the last target that is not grey,
+    missing without one or without text).
     The same of ``b``.
     """
     for side in SIDES:
@@ -176,10 +178,12 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(_spans(side))
         connection.execute(
             f"""CREATE VIEW {side}_bytes AS
-            SELECT r.* REPLACE ({_BYTES} AS distance, t.bytes AS weight)
+            SELECT r.* REPLACE ({_BYTES} AS distance, own.bytes AS weight)
             FROM {side}_tokens r
-            JOIN {side}_places_bytes t USING (place, position)
-            JOIN {side}_boundaries f USING (place, boundary)"""
+            JOIN {side}_places_bytes own USING (place, position)
+            JOIN {side}_places_bytes t ON r.place = t.place AND t.position = {_NEAREST}
+            JOIN {side}_boundaries f USING (place, boundary)
+            WHERE NOT {_OF_SOURCE}"""
         )
 
 
@@ -297,9 +301,16 @@ def _vocabulary(connection: duckdb.DuckDBPyConnection, side: str) -> Mapping[int
     return known
 
 
+_OF_SOURCE = f"""contains(condition, '{OF}=''source''')"""
+"""SQL for whether a distance is one in a source, whose text a run does not keep."""
+
+_NEAREST = """CASE WHEN boundary > position THEN boundary - 1 - distance
+            ELSE boundary + distance END"""
+"""SQL for the token that a distance is counted from: the target, or that end of its span."""
+
 _BYTES = """CASE WHEN f.byte_from > t.byte_from THEN f.byte_from - t.byte_from - t.bytes
             ELSE t.byte_from - f.byte_from END"""
-"""SQL for the bytes between a target *t* and its boundary *f*, which may lie behind it."""
+"""SQL for the bytes between such a token *t* and its boundary *f*, which may lie behind it."""
 
 
 def _spans(side: str) -> str:
@@ -307,7 +318,7 @@ def _spans(side: str) -> str:
     return f"""
         CREATE TABLE {side}_lasts AS
         SELECT place, document, condition, boundary, boundary - start AS far,
-            arg_max(position, distance) FILTER (NOT grey) AS last,
+            arg_max({_NEAREST}, distance) FILTER (NOT grey) AS last,
             max(distance) FILTER (NOT grey) AS reach
         FROM {side}_compared WHERE boundary >= 0 GROUP BY ALL;
         CREATE TABLE {side}_boundaries AS
@@ -315,7 +326,7 @@ def _spans(side: str) -> str:
         JOIN {side}_places_bytes t ON l.place = t.place AND l.boundary = t.position;
         CREATE TABLE {side}_spans AS
         SELECT l.place, l.document, l.condition, l.boundary, l.far, l.reach,
-            {_BYTES} AS bytes_reach
+            CASE WHEN NOT {_OF_SOURCE} THEN {_BYTES} END AS bytes_reach
         FROM {side}_lasts l
         LEFT JOIN {side}_places_bytes t ON l.place = t.place AND l.last = t.position
         LEFT JOIN {side}_boundaries f ON l.place = f.place AND l.boundary = f.boundary"""

@@ -216,15 +216,16 @@ def pivots(frame: pd.DataFrame, runs: Sequence[OpenRun], value: Value) -> Iterat
     sets, names = dict.fromkeys(run.data for run in runs), dict.fromkeys(row_names(runs))
     empty = [{"row": name, "data": next(iter(sets)), "text": "–"} for name in names]
     levels = dict.fromkeys(f"{run.analysis.confidence * 100:g} %" for run in runs)
+    unit = " or ".join(dict.fromkeys(run.unit for run in runs))
     for condition in in_order(frame["condition"].astype(str)):
         own = frame[frame["condition"] == condition]
         parts = [(str(at), rows) for at, rows in own.groupby("at", sort=False)]
         if value.octave is not None:
             parts = [(" or ".join(at for at, _ in parts), own)]
         for at, rows in parts:
-            what = f"Delta ({SHOWN['tokens']}) at {at} tokens"
+            what = f"Delta ({SHOWN['tokens']}) at {at} {unit}"
             if value.octave is None:
-                what = f"Effective context (tokens) at {describe_tolerance(at)}"
+                what = f"Effective context ({unit}) at {describe_tolerance(at)}"
             caption = f"{what} under {condition}, with its {' or '.join(levels)} interval"
             yield pivot(
                 caption,

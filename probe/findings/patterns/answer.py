@@ -52,7 +52,7 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
         return None
     first, *more = _sentences(run, table, ranked)
     files = {"patterns.csv": table, "heads.csv": ranked, "beside.csv": widths}
-    tables = list(_tables(table)) if len(table) else []
+    tables = list(_tables(table, run.folder.reading.memory)) if len(table) else []
     if len(widths):
         tables.append(replace(equal_width.table(widths), shown="terminal"))
     charts = [tradeoff.chart(run, table)] if (table["kv_share"] > 0).any() else []
@@ -90,7 +90,7 @@ def _sentences(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> list[
 
 def _stays(run: OpenRun, tolerance: Tolerance, best: "pd.Series[Any]") -> str:
     """With how many keys this model on this text loses less than a tolerance."""
-    share = f"{best['kv_share']:.0%} of the KV cache".replace("%", " %")
+    share = f"{best['kv_share']:.0%} of the {run.folder.reading.memory}".replace("%", " %")
     keys = f" with {best['keys']:,.0f} keys per query, {share}" if best["keys"] > 0 else ""
     return (
         f"{subject(run)} loses less than {_at([tolerance])}{keys} ({_pattern(best)}:"
@@ -130,12 +130,12 @@ def _either(texts: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _tables(table: pd.DataFrame) -> Iterator[Table]:
-    """Every pattern with its keys, its shares and its delta, the smallest cache first.
+def _tables(table: pd.DataFrame, memory: str) -> Iterator[Table]:
+    """Every pattern with its keys, its shares and its delta, the smallest share first.
 
     The terminal breaks long patterns.
     """
-    shares = {"kv_share": "KV cache", "flops_share": "FLOPs", "forward_share": "forward-pass time"}
+    shares = {"kv_share": memory, "flops_share": "FLOPs", "forward_share": "forward-pass time"}
     if table["forward_share"].isna().all():
         del shares["forward_share"]
     headers = ["pattern", "keys", *shares.values(), "delta (nats per token)", "targets", ""]
@@ -152,7 +152,7 @@ def _tables(table: pd.DataFrame) -> Iterator[Table]:
         rows.append([name, *cells])
         term, *terms = name.split(" + ") if len(name) > WIDEST else [name]
         broken += [[term, *cells], *([f"  + {term}", *[""] * len(cells)] for term in terms)]
-    page = Table("Patterns, the smallest cache first", headers, rows)
+    page = Table(f"Patterns, the smallest {memory} first", headers, rows)
     yield replace(page, rows=broken, shown="terminal", captioned=False, rule=True)
     yield page
 
@@ -183,14 +183,15 @@ def _caveats(run: OpenRun, table: pd.DataFrame, ranked: pd.DataFrame) -> Iterato
     if len(table):
         of_three = table["condition"].astype(str).str.contains(tradeoff.OF_THREE).any()
         added = ", the three attentions added up" if of_three else ""
+        memory = run.folder.reading.memory
         yield (
-            f"keys: the most that a query sees, mean over layers and heads{added}; KV cache and"
+            f"keys: the most that a query sees, mean over layers and heads{added}; {memory} and"
             " FLOPs of attention by formula, as shares of full attention at this window's length"
         )
     if table["frontier"].any():
         yield (
             "frontier: neither another pattern of the run nor full attention keeps as little of the"
-            " cache at as small a delta (by the estimates)"
+            f" {run.folder.reading.memory} at as small a delta (by the estimates)"
         )
     if table["forward_share"].notna().any():
         yield (

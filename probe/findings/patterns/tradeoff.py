@@ -240,9 +240,9 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     Raises:
         EmptyChartError: If no pattern has a known share.
     """
-    rows = table[table["kv_share"] > 0]
+    memory, rows = run.folder.reading.memory, table[table["kv_share"] > 0]
     if rows.empty:
-        raise EmptyChartError("no pattern to draw whose share of the KV cache is known")
+        raise EmptyChartError(f"no pattern to draw whose share of the {memory} is known")
     families = rows["condition"].astype(str).map(family)
     series = [
         delta_series(
@@ -260,8 +260,8 @@ def chart(run: OpenRun, table: pd.DataFrame) -> Chart:
     ticks = [2.0**power for power in range(int(np.clip(np.floor(smallest), -30, -1)), 1)]
     axis, rules = delta_and_rules(run, rows)
     return Chart(
-        "Delta against the share of the KV cache kept",
-        Axis("share of the KV cache kept", ticks[0], 1.0, "log", ticks, percent=True),
+        f"Delta against the share of the {memory} kept",
+        Axis(f"share of the {memory} kept", ticks[0], 1.0, "log", ticks, percent=True),
         axis,
         series,
         rules,

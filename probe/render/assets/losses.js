@@ -41,6 +41,9 @@ function lossesAt(data, conditions, index) {
   return found;
 }
 
+// What the distances of an explorer are counted in.
+const unit = (part) => part.closest(".explorer")?.dataset.unit ?? "tokens";
+
 // A condition's name, with places to break it that lie in no word.
 function breakable(name, parent) {
   name.split(/(?<=[(,=])/).forEach((part, number) => {
@@ -54,7 +57,7 @@ function table(conditions, found, intact, parent) {
   const frame = make("div", undefined, parent);
   frame.className = "scroll";
   const node = make("table", undefined, frame);
-  make("caption", "Loss in nats (delta) by distance in tokens", node);
+  make("caption", `Loss in nats (delta) by distance in ${unit(parent)}`, node);
   const head = make("tr", undefined, make("thead", undefined, node));
   for (const name of ["distance", ...conditions]) {
     const cell = make("th", undefined, head);
@@ -119,7 +122,7 @@ function chart(conditions, found, intact, parent) {
     draw("text", { x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, svg, String(tick));
   }
   const middle = (left + width - right) / 2;
-  draw("text", { x: middle, y: height - 5, "text-anchor": "middle", class: "label" }, svg, "distance (tokens)");
+  draw("text", { x: middle, y: height - 5, "text-anchor": "middle", class: "label" }, svg, `distance (${unit(parent)})`);
   draw("line", { x1: left, x2: width - right, y1: y(intact), y2: y(intact), class: "intact" }, svg);
   found.forEach((points, number) => {
     const look = `s${number % SHAPES.length}`;
