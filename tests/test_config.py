@@ -72,7 +72,7 @@ def test_every_mistake_at_once() -> None:
         "windows.length": ("greater than or equal to 8", "got 4"),
         "first_token": ("'keep', 'none' or 'published'", "got 3"),
         "repeats": ("greater than or equal to 1", "got 0"),
-        "measures.1": ("'nll', 'kl', 'top1' or 'entropy'", "got 'nl'"),
+        "measures.1": ("'nll', 'kl', 'top1', 'entropy' or 'embedding'", "got 'nl'"),
         "batch": ("allowed: auto, or a number of windows", "got 'many'"),
         "conditions.0": (
             "unknown perturbation 'shufle'",

@@ -60,6 +60,7 @@ def command(
     """
     from probe.analysis.open_run import open_run
     from probe.errors import UsageError
+    from probe.findings.base import refuse_without_losses
     from probe.training.rules import parse
     from probe.training.weigh import short_context, weigh
 
@@ -67,6 +68,7 @@ def command(
         raise UsageError("--select chooses documents of training data; allowed with --to FOLDER")
     weights, of_documents = parse(rule), parse(score)
     with open_run(run, write=False) as opened:
+        refuse_without_losses([opened])
         short = short_context(opened, condition, distance)
         summary = weigh(opened, weights, of_documents, short=short)
         for line in summary.lines:

@@ -234,7 +234,12 @@ def test_other_commands(folder: Path, tmp_path: Path) -> None:
         told("plot", folder, "--condition", condition, "--output", file)
         assert file.stat().st_size > 5_000
     refused = f"Error: run '{folder}' measures embedding and no loss; allowed: runs whose losses"
-    for command in (["compare", folder, folder], ["compare", folder, "--json"], ["keys", folder]):
+    for command in (
+        ["compare", folder, folder],
+        ["compare", folder, "--json"],
+        ["keys", folder],
+        ["weigh", folder],
+    ):
         assert told(*command, status=2).stderr.startswith(refused)
     for kind in ("heatmap", "information", "tolerance"):
         line = told("plot", folder, "--kind", kind, status=2).stderr
