@@ -31,7 +31,7 @@ from probe.commands.options import FOLDERS, command_lines, user_files
 @click.option(
     "--distance",
     type=click.IntRange(min=1),
-    help="Fewest tokens of a short context; by default that of protocol longppl.",
+    help="Fewest tokens of a short context; by default that of the protocol, where it has one.",
 )
 @click.option(
     "--to",

@@ -362,6 +362,8 @@ class Protocol(Part):
     """Whether documents have a source, whose far part conditions may change (``of='source'``)."""
     source_key: ClassVar[str] = "source_column"
     """What names the column of the source under ``data``; ``audio_column`` where it is sound."""
+    has_short_context: ClassVar[bool] = False
+    """Whether every target has one short context, of as many tokens as its option ``context``."""
     needs: ClassVar[Mapping[str, int]] = {}
     """Keys without which its rows cannot be read: whole numbers, with the lowest allowed."""
 

@@ -26,6 +26,7 @@ class LongPPLProtocol(WholeDocumentsProtocol):
     finding = "longppl"
     few_documents = "LongPPL will have none"
     truncates_only = True
+    has_short_context = True
     needs = {"context": 1, "stride": 1}  # noqa: RUF012 (a ClassVar of the base)
 
     kind: Literal["longppl"] = "longppl"

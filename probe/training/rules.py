@@ -94,21 +94,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def register(
-    name: str, *, level: Level = "token", measures: tuple[str, ...] = ()
+    *, level: Level = "token", measures: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
-    """Give a rule its name.
+    """Make a function a rule, under its own name.
 
     Args:
-        name: The name.
         level: ``token`` for weights, ``document`` for a score.
         measures: Measures that a run must have beside ``nll``.
 
     Raises:
         ValueError: If the name is taken, or the function has another face.
     """
-    REGISTRY.check_name(name)
 
     def decorate(function: Function) -> Function:
+        name = function.__name__
         REGISTRY.check_free(name, function)
         parameters = REGISTRY.parameters(name, function)
         REGISTRY.entries[name] = RuleEntry(
@@ -165,7 +164,7 @@ def _within(name: str, value: float, least: float, most: float = math.inf) -> No
 # -- weights of tokens ---------------------------------------------------------------------------
 
 
-@register("longce")
+@register()
 def longce(tokens: Tokens, *, gamma: float = 5.0) -> Floats:
     """min(exp(delta), γ): as much more as the long context makes a token likelier, γ at most.
 
@@ -182,7 +181,7 @@ def longce(tokens: Tokens, *, gamma: float = 5.0) -> Floats:
     return weights
 
 
-@register("dense")
+@register()
 def dense(tokens: Tokens, *, lam: float = 0.5) -> Floats:
     """λ + (1 − λ)·|delta| / mean |delta|: every token weighs something; the mean is 1.
 
@@ -196,7 +195,7 @@ def dense(tokens: Tokens, *, lam: float = 0.5) -> Floats:
     return lam + (1 - lam) * _to_mean_1(np.abs(tokens.delta))
 
 
-@register("sparse")
+@register()
 def sparse(tokens: Tokens, *, kappa: float = 0.2) -> Floats:
     """1/κ for the share κ of tokens with the largest |delta|, 0 for the others.
 
@@ -217,7 +216,7 @@ def sparse(tokens: Tokens, *, kappa: float = 0.2) -> Floats:
     return weights
 
 
-@register("ppmi")
+@register()
 def ppmi(tokens: Tokens, *, s: float = 1.0) -> Floats:
     """max(0, delta − ln s), to mean 1: tokens that the long context makes likelier.
 
@@ -230,7 +229,7 @@ def ppmi(tokens: Tokens, *, s: float = 1.0) -> Floats:
     return _to_mean_1(np.maximum(0, tokens.delta - _shift(s)))
 
 
-@register("npmi")
+@register()
 def npmi(tokens: Tokens, *, s: float = 1.0) -> Floats:
     """max(0, −delta − ln s), to mean 1: tokens that the long context makes less likely.
 
@@ -243,7 +242,7 @@ def npmi(tokens: Tokens, *, s: float = 1.0) -> Floats:
     return _to_mean_1(np.maximum(0, -tokens.delta - _shift(s)))
 
 
-@register("keys")
+@register()
 def keys(tokens: Tokens, *, lsd: float = LSD, lcl: float = LCL) -> Floats:
     """1 for key tokens, which the long context helps and makes likely; 0 for the others.
 
@@ -276,7 +275,7 @@ def _to_mean_1(weights: Floats) -> Floats:
 # -- scores of documents -------------------------------------------------------------------------
 
 
-@register("longfilter", level="document", measures=("kl",))
+@register(level="document", measures=("kl",))
 def longfilter(tokens: Tokens) -> tuple[float, float]:
     """Mean KL(long ‖ short) of the measured tokens, nats.
 
@@ -285,13 +284,13 @@ def longfilter(tokens: Tokens) -> tuple[float, float]:
     return _mean(tokens.kl[tokens.measured])
 
 
-@register("mean_delta", level="document")
+@register(level="document")
 def mean_delta(tokens: Tokens) -> tuple[float, float]:
     """Mean delta of the measured tokens, nats."""
     return _mean(tokens.delta[tokens.measured])
 
 
-@register("p90", level="document")
+@register(level="document")
 def p90(tokens: Tokens) -> tuple[float, float]:
     """The 90 % quantile of delta of the measured tokens, nats.
 
@@ -306,7 +305,7 @@ def p90(tokens: Tokens) -> tuple[float, float]:
     return float(value), float(high - low) / 2
 
 
-@register("key_share", level="document")
+@register(level="document")
 def key_share(tokens: Tokens, *, lsd: float = LSD, lcl: float = LCL) -> tuple[float, float]:
     """The share of key tokens among the measured ones.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
+from probe.protocols import registry
 from probe.results.files import atomic_write, disk_errors
 from probe.text import counted, shown
 from probe.training.rules import Floats, Rule, Tokens
@@ -88,10 +89,11 @@ def short_context(run: OpenRun, condition: str = "truncate", distance: int | Non
             f"short context; allowed: {known or 'a run with truncate'}"
         )
     if distance is None:
-        if not run.is_answered_by("longppl"):
+        if not registry.facts(run.folder.kind).has_short_context:
+            kinds = " or ".join(registry.kinds(lambda one: one.has_short_context))
             raise UsageError(
                 f"run '{run.path}' has protocol {run.folder.kind}, whose targets have many short "
-                f"contexts; allowed: --distance, 1 to {run.reach - 1}, or a run of protocol longppl"
+                f"contexts; allowed: --distance, 1 to {run.reach - 1}, or a run of protocol {kinds}"
             )
         distance = int(run.record["config"]["protocol"]["context"])
     if not 1 <= distance < run.reach:

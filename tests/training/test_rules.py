@@ -107,7 +107,7 @@ def test_a_mistake_is_one_line(text, line):
 
 
 def test_a_rule_of_ones_own():
-    @register("half")
+    @register()
     def half(tokens, *, share=0.5):
         """Half of everything."""
         return np.full(len(tokens), share)
