@@ -357,13 +357,25 @@ def probe_forward(model: PreTrainedModel, ids: torch.Tensor | None = None) -> to
 
 
 def probe_source(model: PreTrainedModel) -> torch.Tensor:
-    """A source of an encoder–decoder: ids ``(1, tokens)``, or features ``(1, bins, frames)``."""
+    """A source of an encoder–decoder: ids ``(1, tokens)``, or features ``(1, bins, frames)``.
+
+    Raises:
+        UsageError: If it reads something else.
+    """
     config, device = model.config, model.device
-    if model.main_input_name == "input_features":
-        # Whisper reads as many frames as its positions take, and no fewer.
-        shape = (1, config.num_mel_bins, 2 * config.max_source_positions)
-        return torch.zeros(shape, dtype=model.dtype, device=device)
-    return torch.zeros((1, TOKENS), dtype=torch.long, device=device)
+    if model.main_input_name == "input_ids":
+        return torch.zeros((1, TOKENS), dtype=torch.long, device=device)
+    bins, positions = (
+        getattr(config, name, None) for name in ("num_mel_bins", "max_source_positions")
+    )
+    if model.main_input_name != "input_features" or not bins or not positions:
+        raise UsageError(
+            f"patterns cannot be put on {type(model).__name__}, whose encoder reads "
+            f"{model.main_input_name}; allowed: encoder–decoders of text, or Whisper"
+        )
+    # Whisper reads as many frames as its positions take, and no fewer.
+    shape = (1, bins, 2 * positions)
+    return torch.zeros(shape, dtype=model.dtype, device=device)
 
 
 @torch.inference_mode()

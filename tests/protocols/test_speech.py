@@ -40,6 +40,8 @@ from probe.commands.main import group
 from probe.config import check
 from probe.corpus.sound import Hearing, Sound, read_sound, to_frames
 from probe.engine.branch import Source
+from probe.engine.engine import Engine
+from probe.engine.walk import Techniques
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.models.speech_seq2seq import SEVERAL, SpeechModel, hearing_of, speak
@@ -51,6 +53,8 @@ RATE, FRAME, MS = 16_000, 320, 20
 LEAD = [0, 2]
 DISTANCES = [0, 0.04, 0.1]
 CLIPS = 7
+TECHNIQUES = Techniques(packing=False)
+"""What the self-check leaves of a decoder that takes no position ids."""
 CONDITIONS = ["noise", "truncate", "shuffle", "replace(source='document')", "hide"]
 
 
@@ -254,8 +258,12 @@ def test_a_pattern_around_a_place_needs_positions_of_known_length(
 ) -> None:
     """Moonshine does not pad: what a position stands for goes by the clip."""
     given = {"model__path": str(folders["moonshine"]), "protocol__distances": [0.1]}
-    with pytest.raises(UsageError, match="how many seconds a position of this encoder stands for"):
-        score(content, tmp_path, conditions=["attend(cross(local(4)))"], **given)
+    line = "how many seconds a position of this encoder stands for"
+    experiment = prepare(configured(content, conditions=["attend(cross(local(4)))"], **given))
+    with pytest.raises(UsageError, match=line):
+        experiment.branches(experiment.windows[0], experiment.draws)
+    with pytest.raises(UsageError, match=r"whose encoder reads input_values; allowed: .*Whisper"):
+        score(content, tmp_path, conditions=["attend(cross(zero))"], **given)
 
 
 def test_frames_of_other_clips_take_the_place_of_far_ones(content: dict[str, Any]) -> None:
@@ -356,7 +364,7 @@ def test_a_sound_is_encoded_once(
         with_kwargs=True,
     )
     experiment = prepare(config)
-    experiment.plan = experiment.plan.fitted(model)
+    experiment.plan = experiment.plan.fitted(model, lambda *_: None)
     sounds = set()
     for window in experiment.windows:
         for one in experiment.branches(window, experiment.draws_of(window)):
@@ -367,7 +375,22 @@ def test_a_sound_is_encoded_once(
     # Besides: the check of the model hears one clip, and each clip is heard once to be aligned.
     assert len(calls) == len(sounds) + 1 + CLIPS
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    assert record["costs"]["tokens"] == costs(experiment, 1, set()).tokens
+    engine, aligned = Engine(model, TECHNIQUES), list[int]()
+    experiment.plan = prepare(config).plan.fitted(model, lambda tokens, *_: aligned.append(tokens))
+    for window in experiment.windows:
+        scored = experiment.branches(window, experiment.draws_of(window))
+        engine.score([[one.branch for one in scored]])
+    assert len(aligned) == CLIPS
+    assert record["costs"]["tokens"] == engine.costs.tokens + sum(aligned)
+
+
+def test_a_plan_counts_what_is_forwarded(content: dict[str, Any], tmp_path: Path) -> None:
+    """Frames and tokens, where the data says the moments."""
+    changes = {"data__alignment_column": "seconds", "protocol__alignment": "column"}
+    planned = costs(prepare(configured(content, **changes)), 1, set())
+    folder = score(content, tmp_path, **changes)
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["costs"]["tokens"] == planned.tokens < planned.plain_tokens
 
 
 @pytest.mark.parametrize("family", list(SPEECH))
@@ -721,7 +744,7 @@ def test_whisper_hears_what_is_near(tmp_path: Path) -> None:
     assert len(model.alignment_heads) == 8
     frame = scores(run(config, tmp_path, model=model))
     (document,) = experiment.corpus.documents
-    places = experiment.plan.fitted(model).align(document)
+    places = experiment.plan.fitted(model, lambda *_: None).align(document)
     whole = document.source.frames[document.source.ids]
     assert (np.diff(places) >= 0).all()
     assert 0 < places[0] < places[-1] < len(whole)
