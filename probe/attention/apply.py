@@ -3,9 +3,10 @@
 Whether a model supports patterns is tried: several accept them and go on attending as before.
 """
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedModel
@@ -104,7 +105,8 @@ def apply_pattern(
             if not note:
                 yield hook
                 return
-    hook = PatternHook(pattern, type(model).__name__, boundary, places)
+    at = None if places is None else tuple(map(int, places))
+    hook = PatternHook(pattern, type(model).__name__, boundary, at)
     hook.note = note
     if pattern.turns_keys:
         hook.rotary = Rotary(model, pattern.text)
@@ -125,7 +127,9 @@ def check_support(model: PreTrainedModel, pattern: Pattern) -> Supports:
         UsageError: Naming the model, if a layer does not, or something does.
     """
     both = getattr(model.config, "is_encoder_decoder", False)
-    blind = PatternHook(_BLIND if both else _BLIND.parts["encoder"], type(model).__name__)
+    # Under the name of what it is tried for, which is what an error is about.
+    blinding = replace(_BLIND if both else _BLIND.parts["encoder"], text=pattern.text)
+    blind = PatternHook(blinding, type(model).__name__)
     with attached(model, blind):
         _refuse_disobeying(model, blind, pattern.text)
         if both:
@@ -174,8 +178,9 @@ def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
     Recurrent parts beside attention (Falcon-H1) go on remembering what a pattern hides, and delta
     would say that hiding is free.
     """
-    ids = torch.zeros((2, TOKENS), dtype=torch.long, device=model.device)
-    ids[1, 0] = 1  # another first token must not move what is said behind the last
+    one, other = _two_tokens(model)
+    ids = torch.full((2, TOKENS), one, dtype=torch.long, device=model.device)
+    ids[1, 0] = other  # another first token must not move what is said behind the last
     if _differ(probe_forward(model, ids)):
         raise UsageError(
             f"pattern {shown(pattern)} cannot be put on {type(model).__name__}: text reaches a "
@@ -186,11 +191,14 @@ def _refuse_leaks(model: PreTrainedModel, pattern: str) -> None:
 
 def _refuse_leaks_of_both(model: PreTrainedModel, hook: PatternHook, pattern: str) -> None:
     """The same of an encoder–decoder, whose decoder must read nothing of its source."""
+    first, other = _two_tokens(model)
     source = probe_source(model).repeat(2, *[1] * (probe_source(model).ndim - 1))
-    source[1, ..., 0] = 1
-    target = torch.zeros((2, TARGETS), dtype=torch.long, device=model.device)
-    target[1, 0] = 1
-    same, one = torch.zeros_like(target), source[:1].repeat(2, *[1] * (source.ndim - 1))
+    if not source.is_floating_point():
+        source[:] = first
+    source[1, ..., 0] = other
+    target = torch.full((2, TARGETS), first, dtype=torch.long, device=model.device)
+    same, one = target.clone(), source[:1].repeat(2, *[1] * (source.ndim - 1))
+    target[1, 0] = other
     leaks = {
         "in its encoder": probe_encoder(model, source),
         "in its decoder": probe_decoder(model, one, target),
@@ -206,6 +214,13 @@ def _refuse_leaks_of_both(model: PreTrainedModel, hook: PatternHook, pattern: st
             f"token {where} although attention hides it; allowed: encoder–decoders that read by "
             "three separate attentions, such as T5 or BART"
         )
+
+
+def _two_tokens(model: PreTrainedModel) -> tuple[int, int]:
+    """Two tokens that are no padding, at which some models (RoBERTa, M2M100) count no position."""
+    padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+    one, other, *_ = (token for token in range(3) if token != padding)
+    return one, other
 
 
 def _differ(output: torch.Tensor) -> bool:
@@ -253,8 +268,23 @@ def _refuse(
             f"{named} distinguishes far from near text and needs a boundary; got None; "
             "allowed: boundary=, the index of the first near token"
         )
-    if pattern.needs_places and places is None:
+    if places is not None:
+        _refuse_places(places, named)
+    elif pattern.needs_places:
         raise UsageError(
             f"{named} goes by the places in the source that tokens belong to; got None; allowed: "
             "places=, an index of the source for each token that the decoder reads"
+        )
+
+
+def _refuse_places(places: Sequence[int], named: str) -> None:
+    """Refuse what is no list of indices."""
+    try:
+        whole = all(operator.index(place) >= 0 for place in places)
+    except (TypeError, ValueError):  # a tensor may have several numbers in a place
+        whole = False
+    if not whole:
+        raise UsageError(
+            f"{named}: places is {shown(places)}; allowed: an index of the source, 0 or more, for "
+            "each token that the decoder reads"
         )

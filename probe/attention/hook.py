@@ -276,6 +276,8 @@ class PatternHook:
             return visible
         if len(self.places) <= (last := int(self._queries[-1])):
             self._refuse(f"has {last + 1} queries and {len(self.places)} places of them")
+        if self.places and max(self.places) >= keys:
+            self._refuse(f"has {keys} source tokens and the place {max(self.places)} among them")
         places = self._queries.new_tensor(self.places)
         return replace(visible, queries=places[self._queries])
 

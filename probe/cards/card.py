@@ -45,7 +45,8 @@ class Card:
         run: Name of the run.
         status: ``complete``, or that something is missing.
         answers: The answers, the first being the run's own.
-        effective_context: The lengths by condition and tolerance (tokens), as in ``summary.json``.
+        effective_context: The lengths by condition and tolerance, as in ``summary.json``.
+        unit: What lengths are counted in: ``tokens`` or ``ms``.
         model: Its name, where it is from, and the commit or hash of its weights.
         data: Its name, where it is from, and how much of it was measured.
         protocol: The protocol's options.
@@ -62,6 +63,7 @@ class Card:
     status: str
     answers: tuple[Answer, ...]
     effective_context: tuple[dict[str, Any], ...]
+    unit: str
     model: dict[str, Any]
     data: dict[str, Any]
     protocol: dict[str, Any]
@@ -99,6 +101,7 @@ def make_card(run: OpenRun, found: Sequence[Finding]) -> Card:
         status=facts.status or "unfinished",
         answers=_answers(found, lengths=bool(run.contexts)),
         effective_context=tuple(summary_record(run)["effective_context"]),
+        unit=run.unit,
         model=_chosen(_MODEL, record.get("identity"), record.get("model")),
         data=_chosen(_DATA, told.get("data"), record.get("data"))
         | {"measured": ", ".join(counts(run)), "documents": len(run.documents)},

@@ -155,14 +155,14 @@ def _result(run: OpenRun, card: Card, context: EffectiveContext, score: int) -> 
         "source_data": _source(run, card),
         "metric_config": {
             "evaluation_description": (
-                "Lower limit of the interval of the smallest distance (tokens) from which the loss"
-                f" under {context.condition} stays within {context.tolerance} of the intact"
+                f"Lower limit of the interval of the smallest distance ({card.unit}) from which the"
+                f" loss under {context.condition} stays within {context.tolerance} of the intact"
                 " text's"
             ),
             "metric_id": METRIC,
             "metric_name": f"Effective context, lower limit ({share * 100:g} %)",
             "metric_kind": "context_length",
-            "metric_unit": "tokens",
+            "metric_unit": card.unit,
             "metric_parameters": {
                 "condition": context.condition,
                 "tolerance": context.tolerance,
@@ -195,9 +195,9 @@ def _source(run: OpenRun, card: Card) -> dict[str, Any]:
 def _notes(card: Card, context: EffectiveContext) -> str:
     share = card.settings["analysis"]["confidence"] * 100
     return (
-        f"effective context in tokens, lower limit of the {share:g} % interval: {context.text()};"
-        f" {context.condition} at a tolerance of {context.tolerance}, measured up to"
-        f" {context.reach:,} tokens on {card.data['measured']};"
+        f"effective context in {card.unit}, lower limit of the {share:g} % interval:"
+        f" {context.text()}; {context.condition} at a tolerance of {context.tolerance}, measured"
+        f" up to {context.reach:,} {card.unit} on {card.data['measured']};"
         f" context-probe {card.versions.get('context-probe', 'unknown')},"
         f" rows sha256:{card.rows['sha256'][:16]}"
     )

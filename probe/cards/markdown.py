@@ -83,7 +83,8 @@ def _contexts(card: Card) -> str:
         for one in sorted(card.effective_context, key=lambda one: order.index(one["condition"]))
     ]
     share = f"{card.settings['analysis']['confidence'] * 100:g} %"
-    return f"Tokens; limits of the {share} interval over documents.\n\n{table(headers, rows)}"
+    unit = "Tokens" if card.unit == "tokens" else card.unit
+    return f"{unit}; limits of the {share} interval over documents.\n\n{table(headers, rows)}"
 
 
 def _lengths(context: Mapping[str, Any]) -> list[int | None]:

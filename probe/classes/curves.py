@@ -20,6 +20,7 @@ from probe.classes.class_sums import WHERE, ClassSums
 from probe.classes.registry import DISTANCES
 from probe.classes.table import classify
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.perturbations.steps import part_of
 from probe.results.tolerance import Tolerance
 
 MOST_VALUES = 30
@@ -190,9 +191,15 @@ def _means(run: OpenRun, sums: Sums, resampled: Bootstrap) -> pd.DataFrame:
 
 
 def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
-    """Delta by condition, octave and place relative to the boundary, of one of ``DISTANCES``."""
+    """Delta by condition, octave and place relative to the boundary, of one of ``DISTANCES``.
+
+    None of conditions whose far text is not that before a target: a source and what stands behind
+    hold nothing of what was seen before.
+    """
     frames = []
     for condition in sums.conditions(name):
+        if not run.folder.reading.is_before or part_of(condition) == "source":
+            continue
         for where in WHERE:
             own = sums.sums(name, where, condition)
             if own.targets.any():

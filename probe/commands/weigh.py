@@ -62,10 +62,13 @@ def command(
     from probe.errors import UsageError
     from probe.findings.base import refuse_without_losses
     from probe.training.rules import parse
+    from probe.training.training_data import refuse_folder, write_dataset
     from probe.training.weigh import short_context, weigh
 
     if select is not None and to is None:
         raise UsageError("--select chooses documents of training data; allowed with --to FOLDER")
+    if to is not None:
+        refuse_folder(to)
     weights, of_documents = parse(rule), parse(score)
     with open_run(run, write=False) as opened:
         refuse_without_losses([opened])
@@ -75,7 +78,5 @@ def command(
             say(line)
         say(f"{run}/weights.parquet, {run}/documents.parquet")
         if to is not None:
-            from probe.training.training_data import write_dataset
-
             kept = write_dataset(opened, summary, to, share=select)
             say(f"{kept.line}: {to}")

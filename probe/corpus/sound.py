@@ -22,7 +22,10 @@ from probe.text import one_line, shown
 
 ALLOWED = "a path, the bytes of a file, or {array, sampling_rate}"
 _WIDTH = 2  # bytes of a sample that Python's own module reads here
+_UNKNOWN = 0x7FFF0000 // _WIDTH  # samples from which on a header says that it was written too early
 _PLACES = 3  # digits behind the point of seconds in an error
+_CLOSE = 1e-6  # what rounding does to a whole number of frames
+_LOUDEST = 8.0  # what was decoded from a lossy file may go beyond 1, whole numbers go far beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +183,7 @@ def _frame(entry: Any, length: int, frame: float, where: str) -> int:
             f"{where} holds {shown(entry)}; allowed: null, or seconds from 0 to below "
             f"{round(length * frame, _PLACES):g}"
         )
-    return min(int(entry / frame), length - 1)
+    return min(int(entry / frame + _CLOSE), length - 1)  # 0.58 / 0.02 is 28.999…
 
 
 def _content(path: str, where: str, folders: Sequence[Path]) -> bytes:
@@ -203,7 +206,13 @@ def _decoded(content: bytes, where: str) -> tuple[NDArray[np.float32], int]:
         with wave.open(io.BytesIO(content)) as stream:
             channels, width = stream.getnchannels(), stream.getsampwidth()
             if width == _WIDTH:
+                told = stream.getnframes() * channels
                 values = np.frombuffer(stream.readframes(stream.getnframes()), "<i2")
+                if len(values) < told < _UNKNOWN:
+                    raise UsageError(
+                        f"{where} is cut off: {len(values):,} of {told:,} samples are there; "
+                        "allowed: a whole file"
+                    )
                 samples = values.reshape(-1, channels).astype(np.float32) / np.float32(1 << 15)
                 return samples, stream.getframerate()
             reason = f"its samples have {8 * width} bits"
@@ -235,6 +244,10 @@ def _array(value: Any, where: str) -> NDArray[np.float32]:
 def _checked(samples: NDArray[np.float32], rate: int, where: str) -> Sound:
     if samples.ndim == 2 and samples.shape[1] == 1:
         samples = samples[:, 0]
+    if samples.ndim == 0:
+        raise UsageError(
+            f"{where} has the array {shown(samples.item())}; allowed: a list of numbers"
+        )
     if samples.ndim != 1:
         channels = samples.shape[-1]
         raise UsageError(f"{where} has {channels} channels; allowed: one (mono)")
@@ -242,6 +255,8 @@ def _checked(samples: NDArray[np.float32], rate: int, where: str) -> Sound:
         raise UsageError(f"{where} is a sound without a sample; allowed: one that lasts")
     if not np.isfinite(samples).all():
         raise UsageError(f"{where} holds samples that are no number; allowed: finite ones")
+    if (loudest := float(np.abs(samples).max())) > _LOUDEST:
+        raise UsageError(f"{where} holds samples up to {loudest:g}; allowed: from -1 to 1")
     return Sound(np.ascontiguousarray(samples), rate)
 
 

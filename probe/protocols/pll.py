@@ -64,6 +64,7 @@ class PllProtocol(Protocol):
         return Reading(
             caveat=f"a loss is that of a masked target, which sees both sides; far text is {where}",
             memory="keys and values",
+            is_before=options.get("side") != "right",
         )
 
     def check_conditions(self, conditions: Sequence[Condition]) -> None:

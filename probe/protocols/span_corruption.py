@@ -75,7 +75,8 @@ class SpanCorruptionProtocol(Protocol):
         where = sides.get(str(options.get("side", "both")), "beside its span")
         return Reading(
             caveat="a loss is that of a token of a span that was cut out: the encoder reads the "
-            f"text on both sides, the decoder the span's own tokens before it; far text is {where}"
+            f"text on both sides, the decoder the span's own tokens before it; far text is {where}",
+            is_before=False,  # it is that from the span
         )
 
     @property

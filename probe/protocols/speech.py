@@ -93,6 +93,7 @@ class SpeechProtocol(WholeDocumentsProtocol):
         return Reading(
             unit="ms",
             farthest=longest(options, 1000),
+            is_before=False,
             caveat="a distance is counted on both sides of the moment at which a target is spoken, "
             f"which is {known}",
         )

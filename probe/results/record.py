@@ -49,6 +49,7 @@ class Reading:
         memory: What a pattern keeps a share of: an encoder has no cache.
         unit: What distances and lengths are counted in: ``tokens``, or ``ms`` (milliseconds).
         farthest: A distance that need not lie within the windows, as that in a source.
+        is_before: Whether a distance is that from a target to far text before it, in its own text.
     """
 
     needs_far_start: bool = False
@@ -59,6 +60,7 @@ class Reading:
     memory: str = "KV cache"
     unit: Literal["tokens", "ms"] = "tokens"
     farthest: int = 0
+    is_before: bool = True
 
     def counted(self, number: int) -> str:
         """A distance or a length in words: ``1 token``, ``1,200 tokens``, ``400 ms``."""

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from probe.calls import Call, Syntax, literal
 from probe.errors import UsageError
 from probe.registry import Registry, summary
-from probe.text import shown
+from probe.text import one_line, shown
 
 Floats = NDArray[np.float64]
 SYNTAX = Syntax("rule", "name, or name(parameter=value)")
+MOST = float(np.finfo(np.float32).max)
+"""The largest weight that a file holds."""
 LSD, LCL = 2.0, -2.0
 """Above which a token is key, nats (Fang et al. 2025)."""
 
@@ -85,8 +87,29 @@ class Rule:
     parameters: dict[str, float]
 
     def __call__(self, tokens: Tokens) -> Any:
-        """Weights of tokens, or the score of a document and its standard error."""
-        return self.entry.function(tokens, **self.parameters)
+        """Weights of tokens, or the score of a document and its standard error.
+
+        Raises:
+            UsageError: If it fails, or gives something else.
+        """
+        named = f"rule {shown(self.text)}"
+        try:
+            found = self.entry.function(tokens, **self.parameters)
+            if self.entry.level == "document":
+                score, spread = found
+                return float(score), float(spread)
+            weights = np.asarray(found, dtype=np.float64)
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"{named}: {one_line(error)}") from error
+        except Exception as error:  # whatever a user's own function does
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UsageError(f"{named} failed: {reason}") from error
+        count = len(tokens)
+        if weights.shape != (count,) or not ((weights >= 0) & (weights <= MOST)).all():
+            raise UsageError(f"{named} gave {shown(found)}; allowed: {count} numbers from 0 on")
+        return weights
 
 
 REGISTRY = Registry[RuleEntry]("rule", "f(tokens, *, parameter=1.0)", (__name__,))
@@ -132,26 +155,27 @@ def parse(text: str) -> Rule:
     try:
         given = call.arguments(entry.parameters, _number)
         call.refuse_missing(given, entry.parameters)
-        values = {one.name: float(given.get(one.name, one.default)) for one in entry.parameters}
-        rule = Rule(_written(Call(entry.name), values), entry, values)
-        rule(Tokens(np.zeros(1), np.ones(1), np.ones(1, dtype=bool), np.zeros(1)))
     except ValueError as error:
         raise UsageError(f"rule {shown(text)}: {error}") from error
+    values = {one.name: float(given.get(one.name, one.default)) for one in entry.parameters}
+    rule = Rule(_written(Call(entry.name), values), entry, values)
+    rule(Tokens(np.zeros(1), np.ones(1), np.ones(1, dtype=bool), np.zeros(1)))
     return rule
 
 
 def _number(name: str, node: Any) -> float:
     try:
         value = literal(node)
-    except ValueError:
-        value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        number = float(value) if type(value) in (int, float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         raise UsageError(f"the value of {shown(name)} must be a number")
-    return float(value)
+    return number
 
 
 def _written(call: Call, values: dict[str, float]) -> str:
-    inside = ", ".join(f"{name}={value:g}" for name, value in values.items())
+    inside = ", ".join(f"{name}={repr(value).removesuffix('.0')}" for name, value in values.items())
     return f"{call.name}({inside})" if inside else call.name
 
 

@@ -99,8 +99,7 @@ def write_dataset(
         UsageError: If there is something in the folder.
         ProbeError: If no document is chosen, or nothing can be written.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"--to {folder} is not empty; allowed: a new or an empty folder")
+    refuse_folder(folder)
     documents = summary.documents.set_index("document", drop=False)
     chosen = set(documents.index if share is None else select(summary.documents, share))
     if not chosen:
@@ -128,6 +127,21 @@ def write_dataset(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return kept
+
+
+def refuse_folder(folder: Path) -> None:
+    """Refuse a folder that something is in, or that has no name of its own to be made under.
+
+    Raises:
+        UsageError: If it is such a one.
+        ProbeError: If it cannot be looked into.
+    """
+    if folder.name in ("", ".."):
+        raise UsageError(f"--to is {str(folder)!r}; allowed: a folder with a name")
+    with disk_errors(folder):
+        is_full = folder.is_dir() and any(folder.iterdir())
+    if is_full:
+        raise UsageError(f"--to {folder} is not empty; allowed: a new or an empty folder")
 
 
 def _shards(sequences: Iterator[Weighed]) -> Iterator[list[Weighed]]:
@@ -201,7 +215,7 @@ def _card(facts: dict[str, Any], kept: Kept) -> str:
         "score": f"`{facts['score']}`",
         "measured by": f"{model['name']} ({model['dtype']}, revision {model['revision']})",
         "text": f"{data['path']}, revision {data['revision']}",
-        "short context": f"{facts['short_context']:,} tokens or a few more{stride}, under "
+        "short context": f"{facts['short_context']:,} tokens or more{stride}, under "
         f"`{facts['condition']}` (protocol {facts['protocol']})",
         "tokens with a delta": f"{facts['measured_tokens']:,} of {facts['tokens']:,} of the run; "
         "the others weigh as if it were 0",

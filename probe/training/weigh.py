@@ -80,8 +80,15 @@ def short_context(run: OpenRun, condition: str = "truncate", distance: int | Non
             protocol, where it has one.
 
     Raises:
-        UsageError: If the run has no such condition or distance, or none is known.
+        UsageError: If the run has no such condition or distance, none is known, or its losses are
+            none that a causal model is trained with.
     """
+    facts = registry.facts(run.folder.kind)
+    if facts.family != "causal":
+        raise UsageError(
+            f"run '{run.path}' has protocol {run.folder.kind}, which measures {facts.family} "
+            "models; allowed: runs of causal ones, whose tokens are predicted by those before them"
+        )
     if condition not in run.conditions:
         known = ", ".join(name for name in run.conditions if name != "intact")
         raise UsageError(
@@ -89,7 +96,7 @@ def short_context(run: OpenRun, condition: str = "truncate", distance: int | Non
             f"short context; allowed: {known or 'a run with truncate'}"
         )
     if distance is None:
-        if not registry.facts(run.folder.kind).has_short_context:
+        if not facts.has_short_context:
             kinds = " or ".join(registry.kinds(lambda one: one.has_short_context))
             raise UsageError(
                 f"run '{run.path}' has protocol {run.folder.kind}, whose targets have many short "
@@ -206,7 +213,7 @@ class Summary:
             f"{counted(self.tokens, 'token')} of {counted(len(self.documents), 'document')} "
             f"weighed by {self.rule.text}; documents scored by {self.score.text}",
             f"{share:.1%} of the tokens have a delta: their loss behind {self.short.distance:,} "
-            f"tokens or a few more, less that in the whole text; the others weigh as if it were 0",
+            f"tokens or more, less that in the whole text; the others weigh as if it were 0",
         )
 
 

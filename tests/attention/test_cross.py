@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import SEQ2SEQ, VOCABULARY, tiny, tiny_seq2seq
+from models import SEQ2SEQ, VOCABULARY, tiny, tiny_masked, tiny_seq2seq
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForSeq2SeqLM,
+    M2M100Config,
+    PreTrainedModel,
+    SwitchTransformersConfig,
+)
 
 from probe.attention.apply import apply_pattern, check_support
 from probe.attention.parse import parse
@@ -193,6 +200,43 @@ def test_what_support_shows(family: str) -> None:
     assert [one.symmetric for one in supports.values()] == [True, False, True]
     assert {one.heads for one in supports.values()} == {4}
     assert {one.layers for one in supports.values()} == {2}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_padding_that_has_no_position_is_no_leak(padding: int) -> None:
+    """Of M2M100 (NLLB) and RoBERTa, whose padding is 1, positions count other tokens alone."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "init_std": 0.2}
+    config = M2M100Config(**sizes, **heads, pad_token_id=padding, decoder_start_token_id=2)
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    assert list(check_support(model, parse("cross(zero)"))) == ["encoder", "decoder", "cross"]
+    masked = tiny_masked("roberta", pad_token_id=padding)
+    assert check_support(masked, parse("local(3)"))[""].symmetric
+
+
+@pytest.mark.parametrize("places", [5, [-1] * 9, ["a"] * 9, [1.5] * 9, [None] * 9])
+def test_places_that_are_none_are_one_line(places: Any) -> None:
+    line = "allowed: an index of the source, 0 or more, for each token that the decoder reads"
+    model = tiny_seq2seq("t5")
+    with (
+        pytest.raises(UsageError, match=line),
+        apply_pattern(model, "cross(local(3))", places=places),
+    ):
+        logits_of(model)
+    with (
+        pytest.raises(UsageError, match="has 14 source tokens and the place 14 among them"),
+        apply_pattern(model, "cross(local(3, sinks=0))", places=[14] * 9),
+    ):
+        logits_of(model)
+
+
+def test_a_refusal_names_the_pattern_that_was_asked_for() -> None:
+    """And not what was tried to see that it can be had."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2}
+    config = SwitchTransformersConfig(**sizes, num_heads=2, num_experts=2, decoder_start_token_id=0)
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    with pytest.raises(UsageError, match=r"^pattern 'cross\(uniform\)'.* mask that no index is"):
+        check_support(model, parse("cross(uniform)"))
 
 
 def test_a_decoder_that_attends_past_the_hook_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

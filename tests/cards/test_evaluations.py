@@ -52,6 +52,19 @@ def test_every_eval_ever_fits_its_schema(folder: Path) -> None:
     assert len({one["evaluation_result_id"] for one in results}) == len(results)
 
 
+def test_a_length_is_told_in_its_unit() -> None:
+    """Of sound in ms, in records, notes and what they describe."""
+    run, card = opened_with_card(EXAMPLE)
+    card = dataclasses.replace(card, unit="ms")
+    with run:
+        for one in every_eval_ever(run, card)["evaluation_results"]:
+            assert one["metric_config"]["metric_unit"] == "ms"
+            assert "(ms)" in one["metric_config"]["evaluation_description"]
+        notes = str(eval_results(run, card, dataset_id="org/data", task_id="reach"))
+    assert "in ms" in notes
+    assert " tokens on" not in notes
+
+
 def test_intervals_have_both_limits_or_none() -> None:
     """Where the interval is open above there is no confidence interval, and the details say so."""
     run, card = opened_with_card(EXAMPLE)

@@ -36,13 +36,16 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from probe.analysis.open_run import open_run
+from probe.cards.card import make_card
+from probe.cards.markdown import markdown
 from probe.commands.main import group
 from probe.config import check
-from probe.corpus.sound import Hearing, Sound, read_sound, to_frames
+from probe.corpus.sound import Hearing, Sound, read_seconds, read_sound, to_frames
 from probe.engine.branch import Source
 from probe.engine.engine import Engine
 from probe.engine.walk import Techniques
 from probe.errors import ProbeError, UsageError
+from probe.findings.base import findings
 from probe.models.load import load_model, open_source
 from probe.models.speech_seq2seq import SEVERAL, SpeechModel, hearing_of, speak
 from probe.runs.experiment import prepare
@@ -317,7 +320,7 @@ def test_a_column_says_when_words_are_spoken(content: dict[str, Any], tmp_path: 
         seconds = np.linspace(0.9 * lasts, 0.01, words).round(3)
         word = len(text(number)[: at + 1].split()) - 1 + text(number)[at].isspace()
         assert word > 0
-        place = int(seconds[min(word, words - 1)] / 0.02)
+        place = int(1000 * seconds[min(word, words - 1)] + 0.1) // 20
         near = slice(max(0, place - row.distance // MS), place + row.distance // MS + 1)
         heard = frames(number)[near].reshape(-1)
         ids = ids_of(text(number))
@@ -498,6 +501,13 @@ def test_runs_of_sound_are_compared_in_milliseconds(
     assert " ms under truncate" in " ".join(printed.output.split())
     assert "distance (ms)" in printed.output
     assert not re.search(r"\d tokens|\(tokens\)", printed.output)
+    with open_run(first) as opened:
+        found = findings(opened)
+        card = make_card(opened, found)
+        assert card.unit == "ms"
+        assert "\nms; limits of the 95 % interval" in markdown(card)
+        occurrences = next(one for one in found if one.id == "occurrences")
+        assert not occurrences.shown  # where the text held a token is no matter of milliseconds
     other = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])
     refused = CliRunner().invoke(group, ["compare", str(first), str(other)])
     assert refused.exit_code == 2
@@ -567,10 +577,13 @@ CLIPS_THAT_ARE_NONE: list[tuple[Any, str]] = [
     ("slow.wav", "has 8,000 samples a second; allowed: 16,000"),
     ("long.wav", "lasts 2.5 s; allowed: up to 2 s"),
     ("bytes.wav", "its samples have 8 bits"),
-    ("cut.wav", "a sound without a sample"),
+    ("cut.wav", "is cut off: 0 of 40,000 samples are there"),
+    ("half.wav", "is cut off: 1,000 of 40,000 samples are there"),
     ({"array": [0.1, "x"], "sampling_rate": RATE}, "has the array"),
     ({"array": [0.1], "sampling_rate": None}, "has the sampling_rate None"),
     ({"array": [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]], "sampling_rate": RATE}, "2 channels"),
+    ({"array": 0.5, "sampling_rate": RATE}, "has the array 0.5; allowed: a list of numbers"),
+    ({"array": [1000, -32_768], "sampling_rate": RATE}, "up to 32768; allowed: from -1 to 1"),
 ]
 
 
@@ -589,6 +602,7 @@ def test_a_clip_that_is_none_is_one_line(
         "long.wav": wav(long),
         "bytes.wav": wav(np.zeros(900, dtype=np.uint8)),
         "cut.wav": wav(long)[:44],
+        "half.wav": wav(long)[:2_044],
     }
     for name, given in files.items():
         (tmp_path / name).write_bytes(given)
@@ -624,6 +638,17 @@ def test_seconds_that_are_none_are_one_line(
     with pytest.raises(UsageError, match=r"data\.alignment_column: 'at' of document '0'") as error:
         score({**changed(content, protocol__alignment="column"), "data": data}, tmp_path)
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize("frame", [20, 30, 70])
+def test_a_second_at_which_a_frame_begins_lies_in_it(frame: int) -> None:
+    """In whole milliseconds, whatever 0.58 / 0.02 is; as does the one before the next begins."""
+    target = SimpleNamespace(text=None)
+    given: dict[str, Any] = {"length": 1_000, "frame": frame / 1_000, "where": "here"}
+    for shift in (0, 1, frame - 1):
+        seconds = [(number * frame + shift) / 1_000 for number in range(1_000)]
+        found = read_seconds(seconds, target, np.arange(1_000), **given)  # type: ignore[arg-type]
+        assert found.tolist() == list(range(1_000))
 
 
 def test_other_models_and_protocols_are_refused(

@@ -35,8 +35,10 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 import probe as context_probe
+from probe.analysis.open_run import open_run
 from probe.commands.main import group
 from probe.errors import ProbeError, UsageError
+from probe.findings.base import findings
 from probe.models.load import load_model, open_source
 from probe.models.seq2seq import Seq2SeqModel
 from probe.runs.experiment import prepare
@@ -128,6 +130,26 @@ def test_a_matrix_of_two(content: dict[str, Any], tmp_path: Path) -> None:
 
 
 _HALVES = {"odd": slice(1, None, 2), "even": slice(0, None, 2)}
+
+
+def test_where_a_target_was_seen_is_told_of_text_before_it_alone(
+    contents: Mapping[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Not of a source, of text behind the target, or of distances from something else."""
+    given = {"conditions": ["truncate"], "data__max_documents": 2}
+    cases = {
+        "pll": ("both", {"truncate"}),
+        "pll right": ("right", set()),
+        "parallel": (None, {"truncate(of='target')"}),
+        "span_corruption": (None, set()),
+    }
+    for name, (side, expected) in cases.items():
+        changes = given | ({} if side is None else {"protocol__side": side})
+        folder = score(contents[name.split()[0]], tmp_path, name=name.replace(" ", "-"), **changes)
+        with open_run(folder, write=False) as opened:
+            (one,) = (one for one in findings(opened) if one.id == "occurrences")
+        assert {row["condition"] for row in one.files["findings.json"]["occurrences"]} == expected
+        assert one.shown == bool(expected)
 
 
 def test_card_and_open(content: dict[str, Any], tmp_path: Path) -> None:

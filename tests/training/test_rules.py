@@ -94,6 +94,7 @@ def test_scores_of_documents():
         ("dense(lam=1.5)", "lam is 1.5; allowed: 0 to 1"),
         ("sparse(kappa=0)", "kappa is 0; allowed: above 0 and up to 1"),
         ("ppmi(s=-1)", "s is -1; allowed: above 0"),
+        ("longce(gamma=1" + "0" * 400 + ")", "the value of 'gamma' must be a number"),
         ("longce(gamma='a')", "the value of 'gamma' must be a number"),
         ("longc", "unknown rule 'longc'; did you mean 'longce'?"),
         ("longce(g=1)", "unknown parameter 'g'"),
@@ -104,6 +105,37 @@ def test_a_mistake_is_one_line(text, line):
     with pytest.raises(UsageError) as error:
         parse(text)
     assert line in str(error.value)
+
+
+def test_a_text_has_all_digits():
+    for text in ("sparse(kappa=0.12345678)", "keys(lsd=1234567.5, lcl=-2)"):
+        assert parse(text).text == text
+        assert parse(parse(text).text).parameters == parse(text).parameters
+
+
+@pytest.mark.parametrize(
+    ("level", "given", "line"),
+    [
+        ("token", lambda _: [1.0], r"gave \[1.0\]; allowed: 2 numbers from 0 on"),
+        ("token", lambda t: t.delta - 1e3, "gave .*; allowed: 2 numbers from 0 on"),
+        ("token", lambda t: t.delta * math.nan, "gave .*; allowed: 2 numbers from 0 on"),
+        ("token", lambda t: t.delta + 1e300, "gave .*; allowed: 2 numbers from 0 on"),
+        ("token", lambda _: {}["x"], "failed: KeyError: 'x'"),
+        ("document", lambda _: 1.0, "failed: TypeError"),
+        ("document", lambda _: (1.0, 2.0, 3.0), "too many values"),
+    ],
+)
+def test_what_ones_own_rule_gives_is_judged(level, given, line):
+    def mine(tokens):
+        """Something else."""
+        return given(tokens) if len(tokens) > 1 else (tokens.delta, (0.0, 0.0))[level == "document"]
+
+    register(level=level)(mine)
+    try:
+        with pytest.raises(UsageError, match=line):
+            parse("mine")(tokens([1, 2]))
+    finally:
+        del REGISTRY.entries["mine"]
 
 
 def test_a_rule_of_ones_own():

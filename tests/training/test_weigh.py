@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from family_runs import family_configurations  # noqa: F401 (fixture)
 from models import tiny
 from tiny_run import (  # noqa: F401 (fixtures)
     LENGTHS,
@@ -151,7 +152,7 @@ def test_training_data_is_a_folder_that_datasets_reads(folder, run, tmp_path):
     )
     card = (tmp_path / "data" / "README.md").read_text()
     assert "`longce(gamma=5)`" in card
-    assert "40 tokens or a few more, moved by 16" in card
+    assert "40 tokens or more, moved by 16" in card
     with pytest.raises(UsageError, match="is not empty"):
         write_dataset(run, summary, tmp_path / "data")
 
@@ -200,6 +201,52 @@ def test_a_mistake_is_one_line(folder, options, line):
     done = CliRunner().invoke(group, ["weigh", str(folder), *options])
     assert done.exit_code == 2, done.output
     assert line in done.output
+
+
+@pytest.mark.parametrize("name", ["", "..", "n" * 300, "full"])
+def test_a_folder_that_cannot_be_written_is_refused_first(base, name, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    folder = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])
+    to = str(tmp_path / name) if name not in ("", "..") else name or "."
+    done = CliRunner().invoke(group, ["weigh", str(folder), "--distance", "4", "--to", to])
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit)
+    assert len(done.output.splitlines()) == 1
+    assert not (folder / "weights.parquet").exists()
+
+
+@pytest.mark.parametrize("family", ["pll", "parallel"])
+def test_runs_of_other_families_are_refused(contents, family, tmp_path):
+    folder = score(contents[family], tmp_path, data__max_documents=1, conditions=["truncate"])
+    name = "truncate" + (family == "parallel") * "(of='source')"
+    options = ["--distance", "2", "--condition", name]
+    done = CliRunner().invoke(group, ["weigh", str(folder), *options])
+    assert done.exit_code == 2
+    assert "allowed: runs of causal ones" in done.output
+
+
+def test_windows_of_a_document_are_weighed_one_by_one(base, tmp_path):
+    """And draws of a target are one: their mean."""
+    given = {"conditions": ["shuffle"], "repeats": 2, "windows__per_document": 3}
+    folder = score(base, tmp_path, **given)
+    with open_run(folder, write=False) as run:
+        short = short_context(run, "shuffle", 4)
+        summary = weigh(run, parse("dense"), parse("mean_delta"), short=short)
+        rows = run.connection.execute(
+            """SELECT document, "window", position, distance, avg(nll::DOUBLE - nll_intact) AS delta
+            FROM scores WHERE condition = 'shuffle' AND distance >= 4 GROUP BY ALL"""
+        ).df()
+    shortest = rows.loc[rows.groupby(["document", "window", "position"]).distance.idxmin()]
+    frame = pd.read_parquet(folder / "weights.parquet").astype({"document": str})
+    assert frame.groupby("document").size().max() == 3 * 64
+    merged = frame.merge(shortest, on=["document", "position"], how="left")
+    assert np.allclose(merged.delta_x, merged.delta_y, atol=1e-6, equal_nan=True)
+    means = frame.weight.to_numpy().reshape(-1, 64).mean(axis=1)
+    assert means == pytest.approx(np.ones(len(means)), abs=1e-6)
+    whole = shortest.groupby("document").delta.mean()
+    scores_of = summary.documents.set_index("document").score
+    assert scores_of[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), abs=1e-6)
 
 
 def test_a_measure_that_is_missing(base, tmp_path):
