@@ -226,9 +226,9 @@ def _started(content: Mapping[str, Any], protocol: "type[Protocol]", length: int
 
 
 def document_sizes(options: "DataOptions") -> list[int]:
-    """Bytes of the documents in text files and JSON lines of this machine; none of other data.
+    """Bytes of the documents in text files, JSON lines and tables of this machine, else none.
 
-    Of JSON a line is looked at, with whatever else stands in it, and of a file its beginning.
+    Of a table or JSON a line is looked at, with whatever else stands in it, and its beginning.
 
     Raises:
         UsageError: If a pattern matches no file.
@@ -242,7 +242,7 @@ def document_sizes(options: "DataOptions") -> list[int]:
         return [file.stat().st_size for file in files if file.suffix == ".txt"]
     sizes: list[int] = []
     for file in files[:DOCUMENTS]:
-        if file.suffix in (".jsonl", ".ndjson"):
+        if file.suffix in (".jsonl", ".ndjson", ".csv", ".tsv"):
             with suppress(OSError), file.open("rb") as stream:  # reading says what is wrong
                 sizes += map(len, stream.readlines(LOOK))
     return sizes
@@ -275,7 +275,14 @@ def _about_length(length: int, positions: int | None, sizes: Sequence[int]) -> s
 
 
 def config_file(location: "Location") -> Path | None:
-    """The ``config.json`` of a model that is on this machine, ``None`` of another."""
+    """The ``config.json`` of a model that is on this machine, ``None`` of another.
+
+    What a package holds in a form of its own is converted for that, which takes seconds.
+    """
+    if location.recipe is not None:
+        from probe.models.load import converted
+
+        return converted(location) / "config.json"
     if location.sources:
         return None
     file: Any = Path(location.path) / "config.json"

@@ -57,10 +57,11 @@ def basis(run: OpenRun) -> str:
     far = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
     documents, windows, targets = counts(run)
     reading = run.folder.reading
+    farthest = run.reach - run.has_same_targets  # of single distances the last is measured
     far = f"{far} far tokens" if reading.unit == "tokens" else f"{far} {reading.unit} of it far"
     return (
         f"Measured on {documents}, {windows} and {targets}, up to a distance of"
-        f" {run.reach:,} {reading.unit}, with {far} in the perturbed context."
+        f" {farthest:,} {reading.unit}, with {far} in the perturbed context."
     )
 
 
@@ -156,9 +157,10 @@ def meaning(condition: str, unit: str = "tokens") -> str:
         unit: What distances are counted in.
     """
     if condition in _CHANGES:
-        return f"{condition}: the text further back than so many tokens {_CHANGES[condition]}"
+        return f"{condition}: the text further away than so many tokens {_CHANGES[condition]}"
     if condition == "truncate(of='source')":
-        return f"{condition}: the source further than so many {unit} from a place is cut off"
+        what = "source" if unit == "tokens" else "sound"
+        return f"{condition}: the {what} further away than so many {unit} is cut off"
     name = condition.partition("(")[0]
     if name not in registry.names():
         return ""

@@ -303,7 +303,7 @@ class EmptyChartError(ValueError):
 def distance_axis(
     high: float, *, label: str = "distance (tokens)", low: float = 0, unit: str = ""
 ) -> Axis:
-    """The axis of distances, with a place for 0 and powers of 2 as ticks.
+    """The axis of distances, with a place for 0 and powers of 2 as ticks; of time round numbers.
 
     Args:
         high: Largest distance (tokens).
@@ -314,7 +314,11 @@ def distance_axis(
     label = f"distance ({unit})" if unit else label
     powers = [2.0**power for power in range(int(max(high, 2)).bit_length())]
     step = 1 if len(powers) <= 6 else 2
-    ticks = [tick for tick in (0.0, *powers[::step]) if tick >= low]
+    every = [0.0, *powers[::step]]
+    if unit == "ms":
+        digits = (1, 2, 5) if high < 100 * max(low, 1) else (1,)
+        every = [0.0, *(digit * 10.0**power for power in range(7) for digit in digits)]
+    ticks = [tick for tick in every if low <= tick <= max(high, 2)]
     return Axis(label, low, max(high, 2), "distance", ticks)
 
 

@@ -130,8 +130,9 @@ def chart(run: OpenRun) -> Chart:
     usable = records(without_noise(run.curve[~run.curve["grey"].astype(bool)]))
     share = f"{run.analysis.confidence * 100:g} %"
     band = "simultaneous" if run.analysis.simultaneous else "pointwise"
+    what = "text" if run.unit == "tokens" else "sound"
     how = (
-        "The loss added when the text further back than the distance is changed in"
+        f"The loss added when the {what} further away than the distance is changed in"
         " that way: the higher, the more the model needs it. Lines: the non-increasing (isotonic)"
         f" fit of {run.analysis.bins_per_octave} bins per octave, which the answer is read from:"
         " the distance from which a line stays below a dotted tolerance. Points: means of whole"

@@ -89,7 +89,7 @@ def open_source(
     resolved, without = None, ""
     earlier: list[str] = []
     if location.sources:
-        folder = str(_converted(location))
+        folder = str(converted(location))
         resolved = _digest(location.sources)
         if (file := Path(folder) / _WARNINGS).is_file():
             earlier = json.loads(file.read_text(encoding="utf-8"))
@@ -278,7 +278,7 @@ def cache_folder() -> Path:
     return Path(base) / "context-probe"
 
 
-def _converted(location: Location) -> Path:
+def converted(location: Location) -> Path:
     """The folder with a model as transformers keeps it, made once of files in another form."""
     key = f"{_digest(location.sources)[:16]}-transformers-{transformers.__version__}-complete"
     folder = cache_folder() / key

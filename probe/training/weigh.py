@@ -212,8 +212,8 @@ class Summary:
         return (
             f"{counted(self.tokens, 'token')} of {counted(len(self.documents), 'document')} "
             f"weighed by {self.rule.text}; documents scored by {self.score.text}",
-            f"{share:.1%} of the tokens have a delta: their loss behind {self.short.distance:,} "
-            f"tokens or more, less that in the whole text; the others weigh as if it were 0",
+            f"{share * 100:.1f} % of the tokens have a delta: their loss behind "
+            f"{self.short.distance:,} tokens or more, less that in the whole text; the others weigh as if it were 0",
         )
 
 

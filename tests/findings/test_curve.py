@@ -143,7 +143,7 @@ def test_a_cell_is_short_and_the_rest_is_said_below(run, monkeypatch):
     assert table.rows == [["truncate", "> 640", "> 320", "> 640", "–"]]
     assert table.details == {(0, 2): "estimate 704"}
     assert list(table.below) == [
-        "truncate: the text further back than so many tokens is cut off",
+        "truncate: the text further away than so many tokens is cut off",
         "> x: the lower limit of the 95 % interval; the end was not seen within 1,024",
         "truncate at 2 %: estimate 704, no upper bound within the measured range",
         "truncate at 5 %: estimate in the last half octave before 1,024, or beyond it",

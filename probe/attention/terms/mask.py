@@ -86,7 +86,7 @@ class Mask(Term):
 @register("local")
 @dataclass(frozen=True)
 class Local(Mask):
-    """The last *w* keys, the query's own included, and the sinks.
+    """The last *w* keys, the query's own included, in encoders as many ahead, and the sinks.
 
     Args:
         w: Keys in the window, as transformers counts ``sliding_window``.

@@ -78,7 +78,7 @@ def panels(runs: Sequence[OpenRun], condition: str | None = None) -> list[Chart]
                 legend=[] if charts or not drawn else [("answer", "effective context")],
                 how=(
                     "A panel a data set, a line a model, all to one scale: the loss added when the"
-                    " text further back than the distance is changed, as the non-increasing"
+                    " text further away than the distance is changed, as the non-increasing"
                     " (isotonic) fit that effective contexts are read from."
                 ),
                 heading=[f"{data}: {asked}"],
