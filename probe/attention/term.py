@@ -98,7 +98,11 @@ class TermEntry:
 
 
 REGISTRY = Registry[TermEntry](
-    "pattern", "a frozen dataclass", BUILTINS, ", and heads(pattern, layers=[...], heads=[...])"
+    "pattern",
+    "a frozen dataclass",
+    BUILTINS,
+    ", and heads(pattern, layers=[...], heads=[...]), cross(pattern), encoder(pattern), "
+    "decoder(pattern)",
 )
 names, get = REGISTRY.names, REGISTRY.get
 TermType = TypeVar("TermType", bound=Term)

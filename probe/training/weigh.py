@@ -213,7 +213,8 @@ class Summary:
             f"{counted(self.tokens, 'token')} of {counted(len(self.documents), 'document')} "
             f"weighed by {self.rule.text}; documents scored by {self.score.text}",
             f"{share * 100:.1f} % of the tokens have a delta: their loss behind "
-            f"{self.short.distance:,} tokens or more, less that in the whole text; the others weigh as if it were 0",
+            f"{self.short.distance:,} tokens or more, less that in the whole text; the others "
+            "weigh as if it were 0",
         )
 
 
