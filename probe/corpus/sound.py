@@ -23,7 +23,7 @@ from probe.text import one_line, shown
 ALLOWED = "a path, the bytes of a file, or {array, sampling_rate}"
 _WIDTH = 2  # bytes of a sample that Python's own module reads here
 _UNKNOWN = 0x7FFF0000 // _WIDTH  # samples from which on a header says that it was written too early
-_PLACES = 3  # digits behind the point of seconds in an error
+_PLACES = 6  # digits behind the point of seconds in an error
 _CLOSE = 1e-6  # what rounding does to a whole number of frames
 _LOUDEST = 8.0  # what was decoded from a lossy file may go beyond 1, whole numbers go far beyond
 

@@ -364,7 +364,8 @@ class _Pair:
         lead = np.array(self.plan._lead, dtype=np.int64)
         ids = np.concatenate([lead, self.window.ids[: target + 1]])
         branch = Branch(
-            ids, ids, len(ids) - 1, len(ids), target, source=self._perturbed(draw, start, stop)
+            *(ids, ids, len(ids) - 1, len(ids), target),
+            source=self._perturbed(draw, start, stop, ids[-1:]),
         )
         assert self.inputs.document.source is not None
         size = len(self.inputs.document.source.ids)
@@ -385,8 +386,8 @@ class _Pair:
         """The intact source."""
         return self.plan.source_of(self.inputs.document)
 
-    def _perturbed(self, draw: Draw, start: int, stop: int) -> Source:
-        """The source under a draw, its tokens ``start … stop`` intact."""
+    def _perturbed(self, draw: Draw, start: int, stop: int, targets: NDArray[np.int64]) -> Source:
+        """The source under a draw for some targets, its tokens ``start … stop`` intact."""
         assert self.inputs.document.source is not None
         ids = self.inputs.document.source.ids.astype(np.int64)
         if draw.condition.is_noise:
@@ -398,6 +399,7 @@ class _Pair:
             draw,
             sources=self.inputs.sources(draw.condition, None),
             text=self.inputs.source_text,
+            targets=targets,
         )
         if places is None:
             return self.plan._read(left)

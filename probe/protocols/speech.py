@@ -49,7 +49,7 @@ class SpeechProtocol(WholeDocumentsProtocol):
     frame: Annotated[float, Field(gt=0, le=1)] = 0.02
     """seconds of the frames that sound is cut into, whole milliseconds; a position of Whisper's
     encoder lasts 0.02"""
-    distances: list[Annotated[float, Field(ge=0)]] = Field(
+    distances: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default=[0.1, 0.2, 0.4, 0.8], min_length=1
     )
     """seconds of intact sound on each side of the middle of what is heard of a target; whole
@@ -119,6 +119,11 @@ class SpeechProtocol(WholeDocumentsProtocol):
                 raise ValueError(
                     f"{one.text}: the text is intact, and its distances are no seconds; allowed "
                     "with protocol speech: of='source'"
+                )
+            if one.needs_text or "targets" in one.reads:
+                raise ValueError(
+                    f"{one.text} looks for words or tokens in far text, and sound has none; "
+                    "allowed: conditions without"
                 )
             for step in one.steps:
                 given = step.parameters.get("source", _SOURCES[0])

@@ -401,6 +401,25 @@ def test_a_run_goes_on_where_it_stopped(content: dict[str, Any], tmp_path: Path)
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_a_target_is_dropped_from_a_far_source(content: dict[str, Any], tmp_path: Path) -> None:
+    """Copies of it that the source holds, where model and tokenizer have one vocabulary."""
+    data = {**content["data"], "alignment_column": "places", "max_documents": 2}
+    given = {"protocol__alignment": "column", "protocol__distances": [2]}
+    given |= {"protocol__of": "source", "conditions": ["drop_target"]}
+    folder = score({**content, "data": data}, tmp_path, **given)
+    model, frame = tiny_seq2seq("t5"), scores(folder)
+    rows = frame[frame.condition == "drop_target(of='source')"]
+    assert len(rows) == 8
+    for row in rows.itertuples():
+        source, target = (ids_of(of(int(row.document))) for of in (source_of, target_of))
+        at, places = int(row.position), np.arange(len(source))
+        stop = len(source) if row.boundary_right == -1 else row.boundary_right
+        near = (places >= row.far_start) & (places < stop)
+        kept = source[near | (source != target[at])]
+        assert row.nll == pytest.approx(plain_nll(model, kept, target[:at], target[at]), abs=2e-4)
+    assert (rows.nll != rows.nll_intact).any()
+
+
 @torch.inference_mode()
 def attended_nll(
     model: PreTrainedModel,

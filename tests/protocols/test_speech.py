@@ -551,7 +551,9 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"conditions": ["replace(source='pad')"]}, "no source of sound; allowed: 'document'"),
     ({"conditions": ["replace(7)"]}, "no source of sound"),
     ({"data__language": "english"}, "data.language is 'english'; allowed with model.path"),
-    ({"conditions": ["shuffle(unit='word')"]}, "text"),
+    ({"conditions": ["shuffle(unit='word')"]}, "and sound has none; allowed: conditions without"),
+    ({"conditions": ["drop_target"]}, "drop_target(of='source') looks for words or tokens"),
+    ({"protocol__distances": [float("inf")]}, "Input should be a finite number"),
 ]
 
 
@@ -576,6 +578,7 @@ CLIPS_THAT_ARE_NONE: list[tuple[Any, str]] = [
     ("stereo.wav", "has 2 channels; allowed: one (mono)"),
     ("slow.wav", "has 8,000 samples a second; allowed: 16,000"),
     ("long.wav", "lasts 2.5 s; allowed: up to 2 s"),
+    ("longer.wav", "lasts 2.00006 s; allowed: up to 2 s"),
     ("bytes.wav", "its samples have 8 bits"),
     ("cut.wav", "is cut off: 0 of 40,000 samples are there"),
     ("half.wav", "is cut off: 1,000 of 40,000 samples are there"),
@@ -600,6 +603,7 @@ def test_a_clip_that_is_none_is_one_line(
         "stereo.wav": wav(long, channels=2),
         "slow.wav": wav(long, rate=8_000),
         "long.wav": wav(long),
+        "longer.wav": wav(long[:32_001]),
         "bytes.wav": wav(np.zeros(900, dtype=np.uint8)),
         "cut.wav": wav(long)[:44],
         "half.wav": wav(long)[:2_044],
