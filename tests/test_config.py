@@ -387,6 +387,7 @@ def test_keys_that_contradict_one_another_are_one_line() -> None:
     """A condition on its own target, where targets share a sequence: what to write instead."""
     (line,) = mistakes(conditions=["truncate", "drop_target"])
     assert "'drop_target' depends on its target" in line
+    assert "allowed: protocol grid or band with targets: {alone: true}" in line
     assert line.endswith("targets: {alone: true}")
 
 

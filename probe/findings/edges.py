@@ -288,8 +288,8 @@ def _sentence(run: OpenRun, rows: pd.DataFrame) -> str:
     name = in_order(rows["condition"].astype(str))[0]
     row = records(rows[rows["condition"] == name].nlargest(1, "chunk"))[0]
     return (
-        f"{subject(run)}: in chunks of {row['chunk']:,} tokens under {printable(name)} 1 − cosine"
-        f" is {_value(run, row, 'change')} for the embedding of a token and"
+        f"{subject(run)}: in chunks of {counted(row['chunk'], 'token')} under {printable(name)}"
+        f" 1 − cosine is {_value(run, row, 'change')} for the embedding of a token and"
         f" {_value(run, row, 'pooled')} for a pooled chunk; half of the change lies within"
         f" {_tokens(run, row, 50)} of a chunk's edges, where {percent(row['tokens_50'])} of the"
         f" tokens stand, 90 % within {_tokens(run, row, 90)}, where {percent(row['tokens_90'])} do."

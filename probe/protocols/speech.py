@@ -43,7 +43,6 @@ class SpeechProtocol(WholeDocumentsProtocol):
     allows_patterns = True
     source_key = "audio_column"
     has_same_targets = True
-    has_single_targets = True
 
     kind: Literal["speech"] = "speech"
     frame: Annotated[float, Field(gt=0, le=1)] = 0.02

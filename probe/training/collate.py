@@ -26,9 +26,14 @@ class Collate:
         packed: Put the sequences of a batch into one row, apart by position ids that begin anew,
             in place of padding; models read them apart with ``use_cache=False``.
         length: Most tokens of a sequence; what is longer is cut off. ``None`` is all.
+
+    Raises:
+        UsageError: If *length* is below 1.
     """
 
     def __init__(self, pad: int = 0, *, packed: bool = False, length: int | None = None) -> None:
+        if length is not None and length < 1:
+            raise UsageError(f"length is {length}; allowed: 1 or more, or None")
         self.pad, self.packed, self.length = pad, packed, length
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -68,10 +73,16 @@ class Collate:
         given = row.get(WEIGHTS)
         if given is None:
             return torch.ones(count)
-        weights = torch.as_tensor(given, dtype=torch.float32)
-        if len(weights) != len(row["input_ids"]):
+        try:
+            weights = torch.as_tensor(given, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"a row has {len(row['input_ids'])} input_ids and {len(weights)} {WEIGHTS}; "
+                f"{WEIGHTS} holds {shown(given)}; allowed: numbers from 0 on"
+            ) from error
+        if weights.shape != (len(row["input_ids"]),):
+            given = len(weights) if weights.ndim == 1 else tuple(weights.shape)
+            raise UsageError(
+                f"a row has {len(row['input_ids'])} input_ids and {given} {WEIGHTS}; "
                 "allowed: one weight a token"
             )
         if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):

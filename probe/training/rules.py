@@ -322,8 +322,8 @@ def p90(tokens: Tokens) -> tuple[float, float]:
     tokens below it apart (binomial).
     """
     delta = tokens.delta[tokens.measured]
-    if not len(delta):
-        return math.nan, math.nan
+    if len(delta) < 2:
+        return float(delta[0]) if len(delta) else math.nan, math.nan
     spread = math.sqrt(0.09 / len(delta))
     low, value, high = np.quantile(delta, [max(0.0, 0.9 - spread), 0.9, min(1.0, 0.9 + spread)])
     return float(value), float(high - low) / 2

@@ -36,6 +36,8 @@ SHARD = 1 << 24
 CARD = "README.md"
 FACTS = "weights.json"
 """What the weights were made of, beside the shards."""
+_MODEL = ("name", "class", "revision", "dtype", "bos", "vocabulary", "tokenizer")
+_DATA = ("revision", "split")
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def write_dataset(
     chosen = set(documents.index if share is None else select(summary.documents, share))
     if not chosen:
         raise ProbeError(
-            f"no document is chosen: {share:.0%} of the tokens of every octave of length is less "
-            "than half of its best document; allowed: a larger share"
+            f"no document is chosen: {(share or 1) * 100:g} % of the tokens of every octave of length "
+            "is less than half of its best document; allowed: a larger share"
         )
     sequences = (one for one in weighed(run, summary.short, summary.rule) if one.document in chosen)
     scratch = folder.with_name(f".{folder.name}.probe")
@@ -179,8 +181,8 @@ def _table(shard: Sequence[Weighed], documents: pd.DataFrame) -> pa.Table:
 
 
 def _facts(run: OpenRun, summary: Summary, share: float | None) -> dict[str, Any]:
-    """What the weights were made of."""
-    config = run.record["config"]
+    """What the weights were made of; nothing in it names a path of the machine."""
+    config, model = run.record["config"], run.record["model"]
     return {
         "schema": 1,
         "rule": summary.rule.text,
@@ -193,8 +195,8 @@ def _facts(run: OpenRun, summary: Summary, share: float | None) -> dict[str, Any
         "measured_tokens": summary.measured,
         "tokens": summary.tokens,
         "first_token": config["first_token"],
-        "model": run.record["model"],
-        "data": config["data"],
+        "model": {name: model.get(name) for name in _MODEL},
+        "data": {"name": run.data, **{name: config["data"].get(name) for name in _DATA}},
         "run": run.record["identity_hash"],
     }
 
@@ -206,7 +208,8 @@ def _card(facts: dict[str, Any], kept: Kept) -> str:
     selected = (
         "all documents"
         if facts["selected"] is None
-        else f"the best documents of every octave of length that hold {facts['selected']:.0%} of it"
+        else "the best documents of every octave of length that hold "
+        f"{facts['selected'] * 100:g} % of it"
     )
     bos = "none" if model["bos"] is None else str(model["bos"])
     rows = {
@@ -214,7 +217,7 @@ def _card(facts: dict[str, Any], kept: Kept) -> str:
         "weights": f"`{facts['rule']}`, one a token of `input_ids`, for its own loss",
         "score": f"`{facts['score']}`",
         "measured by": f"{model['name']} ({model['dtype']}, revision {model['revision']})",
-        "text": f"{data['path']}, revision {data['revision']}",
+        "text": f"{data['name']}, revision {data['revision'] or 'unknown'}",
         "short context": f"{facts['short_context']:,} tokens or more{stride}, under "
         f"`{facts['condition']}` (protocol {facts['protocol']})",
         "tokens with a delta": f"{facts['measured_tokens']:,} of {facts['tokens']:,} of the run; "

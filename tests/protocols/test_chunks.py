@@ -39,6 +39,7 @@ import probe
 from probe.analysis.open_run import open_run
 from probe.corpus.windows import Document, Window
 from probe.errors import ProbeError, UsageError
+from probe.findings.base import findings
 from probe.findings.edges import edges
 from probe.models.encoder import EncoderModel
 from probe.perturbations.condition import parse
@@ -296,6 +297,14 @@ def test_killed_and_resumed(content: dict[str, Any], tmp_path: Path) -> None:
     assert json.loads(done.stdout)["status"] == -signal.SIGKILL
     assert 0 < len(parts(tmp_path / content["name"])) < 8
     assert parts(score(content, tmp_path)) == parts(whole)
+
+
+def test_chunks_of_one_token_are_told(content: dict[str, Any], tmp_path: Path) -> None:
+    folder = score(content, tmp_path, protocol__chunk=[1], data__max_documents=1)
+    with open_run(folder, write=False) as opened:
+        (answer,) = (one for one in findings(opened) if one.id == "answer")
+    assert "in chunks of 1 token under truncate 1 − cosine is" in answer.sentence
+    assert "within 1 token of a chunk's edges" in answer.sentence
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def test_scores_of_documents():
     assert parse("longfilter")(one)[0] == 1.5
     assert parse("key_share")(one)[0] == pytest.approx(1 / 3)
     assert parse("p90")(one)[0] == pytest.approx(np.quantile([1, 3, 5], 0.9))
+    (value, error) = parse("p90")(tokens([4.0]))
+    assert value == 4
+    assert math.isnan(error)  # one token says nothing of another
     nothing = tokens([1.0], measured=[False])
     assert all(math.isnan(entry.function(nothing)[0]) for entry in entries("document"))
 

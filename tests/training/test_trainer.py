@@ -144,6 +144,11 @@ def test_collating_keeps_weights_with_their_tokens():
     ("row", "line"),
     [
         ({"input_ids": [1, 2], "loss_weights": [1.0]}, "2 input_ids and 1 loss_weights"),
+        ({"input_ids": [1, 2], "loss_weights": [[1.0], [1.0]]}, "and (2, 1) loss_weights"),
+        (
+            {"input_ids": [1, 2], "loss_weights": [1.0, None]},
+            "holds [1.0, None]; allowed: numbers",
+        ),
         ({"input_ids": [1], "loss_weights": [-1.0]}, "loss_weights holds -1.0; allowed"),
         ({"input_ids": [1], "loss_weights": [math.nan]}, "loss_weights holds nan; allowed"),
     ],

@@ -151,6 +151,10 @@ def test_training_data_is_a_folder_that_datasets_reads(folder, run, tmp_path):
         STRIDE,
     )
     card = (tmp_path / "data" / "README.md").read_text()
+    assert "that hold 50 % of it" in card
+    assert f"| text | {run.data}, revision unknown |" in card
+    assert str(folder.parent.parent) not in card + json.dumps(facts)  # it is made to be shared
+    assert facts["model"]["tokenizer"] == run.record["model"]["tokenizer"]
     assert "`longce(gamma=5)`" in card
     assert "40 tokens or more, moved by 16" in card
     with pytest.raises(UsageError, match="is not empty"):
