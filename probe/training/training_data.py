@@ -106,8 +106,8 @@ def write_dataset(
     chosen = set(documents.index if share is None else select(summary.documents, share))
     if not chosen:
         raise ProbeError(
-            f"no document is chosen: {(share or 1) * 100:g} % of the tokens of every octave of length "
-            "is less than half of its best document; allowed: a larger share"
+            f"no document is chosen: {(share or 1) * 100:g} % of the tokens of every octave of "
+            "length is less than half of its best document; allowed: a larger share"
         )
     sequences = (one for one in weighed(run, summary.short, summary.rule) if one.document in chosen)
     scratch = folder.with_name(f".{folder.name}.probe")
