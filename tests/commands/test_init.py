@@ -311,6 +311,16 @@ def test_a_masked_model_gets_its_protocol(model: Path, tmp_path: Path) -> None:
     assert written["windows"]["length"] == POSITIONS - 2
     told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "sweep"), 2)
     assert "is a masked one; allowed: pll" in told
+    config |= {"architectures": ["BertModel"], "model_type": "bert"}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    written = yaml.safe_load(configuration(str(model), str(data)))
+    assert (written["protocol"], written["measures"]) == ({"kind": "chunks"}, ["embedding"])
+    told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "pll"), 2)
+    assert "is an encoder one; allowed: chunks" in told
+    config["architectures"] = ["BertForMaskedLM"]  # which is read without its head, if asked for
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    written = yaml.safe_load(configuration(str(model), str(data), "chunks"))
+    assert written["protocol"] == {"kind": "chunks"}
 
 
 def test_windows_are_no_longer_than_the_protocol_has_them(model: Path, tmp_path: Path) -> None:
@@ -323,13 +333,3 @@ def test_windows_are_no_longer_than_the_protocol_has_them(model: Path, tmp_path:
     written = yaml.safe_load(configuration(str(model), str(data), "span_corruption"))
     assert written["protocol"] == {"kind": "span_corruption"}
     assert written["windows"]["length"] == 512
-    config |= {"architectures": ["BertModel"], "model_type": "bert"}
-    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    written = yaml.safe_load(configuration(str(model), str(data)))
-    assert (written["protocol"], written["measures"]) == ({"kind": "chunks"}, ["embedding"])
-    told = mistake(probe("init", "--model", model, "--data", data, "--protocol", "pll"), 2)
-    assert "is an encoder one; allowed: chunks" in told
-    config["architectures"] = ["BertForMaskedLM"]  # which is read without its head, if asked for
-    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    written = yaml.safe_load(configuration(str(model), str(data), "chunks"))
-    assert written["protocol"] == {"kind": "chunks"}
