@@ -299,6 +299,7 @@ def as_values(
         "documents": len(experiment.documents),
         "windows": cost.windows,
         "window_tokens": {"shortest": min(lengths), "longest": max(lengths)},
+        "unit": "ms" if experiment.plan.frame else "tokens",
         "reach": experiment.plan.reach,
         "branches": cost.branches,
         "tokens": cost.tokens,

@@ -245,6 +245,7 @@ def summary_record(run: OpenRun) -> dict[str, Any]:
         "documents": len(run.documents),
         "windows": run.windows,
         "targets": run.targets,
+        "unit": run.unit,
         "reach": run.reach,
         "far": {"shortest": run.far[0], "longest": run.far[1]},
         "analysis": {

@@ -29,6 +29,7 @@ def run_values(
         "documents": len(run.documents),
         "windows": run.windows,
         "targets": run.targets,
+        "unit": run.unit,
         "confidence": run.analysis.confidence,
         "answers": [{**asdict(one), "text": one.text()} for one in run.contexts],
         "findings": [finding_values(one) for one in findings],
