@@ -17,7 +17,7 @@ demo: setup ## How many tokens of context does a real model use on real text?
 	$(BIN)/probe run configs/demo.yaml
 
 test: lint ## Everything, with the notebooks and the tests that need the weights of a real model.
-	$(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=300 tests notebooks
+	$(BIN)/python -m pytest $(PARALLEL) --nbmake --nbmake-timeout=300 notebooks tests
 
 size: setup ## How large the house is: modules, lines, circles of imports.
 	$(BIN)/python benchmarks/size.py

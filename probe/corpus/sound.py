@@ -216,6 +216,8 @@ def _decoded(content: bytes, where: str) -> tuple[NDArray[np.float32], int]:
                 samples = values.reshape(-1, channels).astype(np.float32) / np.float32(1 << 15)
                 return samples, stream.getframerate()
             reason = f"its samples have {8 * width} bits"
+    except UsageError:
+        raise  # no other reader may take a part for the whole
     except (wave.Error, EOFError, ValueError) as error:
         reason = one_line(error) or "it is cut off"
     try:
