@@ -15,13 +15,12 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape ``(batch, n − 1)``, nats, float32: of the labels from the second on.
     """
+    # Labels are moved, and not the logits, of which a part would be a copy.
+    behind = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        labels[:, 1:].flatten(),
-        reduction="none",
-        ignore_index=IGNORED,
+        logits.flatten(0, 1).float(), behind.flatten(), reduction="none", ignore_index=IGNORED
     )
-    return losses.view(len(labels), -1)
+    return losses.view_as(labels)[:, :-1]
 
 
 def mean_log_likelihoods(model: torch.nn.Module, ids: torch.Tensor, *, first: int) -> torch.Tensor:

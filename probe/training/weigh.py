@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -242,7 +243,8 @@ def weigh(
             )
     short = short or short_context(run)
     into = into or run.path
-    by_document: dict[str, list[Tokens]] = {}
+    rows: list[tuple[Any, ...]] = []
+    parts: list[Weighed] = []  # of the document at hand: they come one after the other
     with ExitStack() as stack:
         stack.enter_context(disk_errors(into / "weights.parquet"))
         scratch = stack.enter_context(atomic_write(into / "weights.parquet"))
@@ -250,9 +252,13 @@ def weigh(
         for group in _groups(weighed(run, short, rule, score)):
             writer.write_table(_table(group))
             for sequence in group:
-                by_document.setdefault(sequence.document, []).append(sequence.tokens)
+                if parts and sequence.document != parts[0].document:
+                    rows.append(_scored(parts, score))
+                    parts = []
+                parts.append(sequence)
         writer.close()
-        documents = _documents(by_document, score)
+        rows += [_scored(parts, score)] if parts else []
+        documents = _documents(rows)
         measured = int(documents["measured"].sum())
         if not measured:
             raise ProbeError(
@@ -294,20 +300,16 @@ def _table(group: Sequence[Weighed]) -> pa.Table:
     return pa.table(columns, schema=WEIGHTS)
 
 
-def _documents(by_document: dict[str, list[Tokens]], score: Rule) -> pd.DataFrame:
-    rows = []
-    for name, parts in by_document.items():
-        whole = Tokens(
-            *(
-                np.concatenate([getattr(part, field) for part in parts])
-                for field in ("delta", "long", "measured", "kl")
-            )
-        )
-        value, error = score(whole)
-        length = len(whole)
-        rows.append(
-            (name, value, error, length.bit_length() - 1, length, int(whole.measured.sum()))
-        )
+def _scored(parts: Sequence[Weighed], score: Rule) -> tuple[Any, ...]:
+    """The score of a document, by its sequences, and what else its row holds."""
+    names = ("delta", "long", "measured", "kl")
+    columns = (np.concatenate([getattr(part.tokens, name) for part in parts]) for name in names)
+    whole = Tokens(*columns)
+    length, measured = len(whole), int(whole.measured.sum())
+    return parts[0].document, *score(whole), length.bit_length() - 1, length, measured
+
+
+def _documents(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     frame = pd.DataFrame(
         rows, columns=["document", "score", "standard_error", "length_bin", "tokens", "measured"]
     )
