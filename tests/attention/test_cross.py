@@ -160,7 +160,7 @@ def test_a_pattern_is_attention_written_out(family: str, text: str) -> None:
     assert np.array_equal(logits_of(model), own), "and nothing afterwards"
 
 
-@pytest.mark.parametrize("family", SEQ2SEQ)
+@pytest.mark.parametrize("family", ["t5", "bart"])  # what attends in the others is BART's
 @pytest.mark.parametrize("text", [*PATTERNS, "decoder(uniform)", "decoder(gaussian(offset=1))"])
 def test_no_pattern_lets_a_decoder_see_later_targets(family: str, text: str) -> None:
     model, later = tiny_seq2seq(family), DECODER.clone()
