@@ -474,3 +474,16 @@ class Protocol(Part):
             UsageError: If it does not fit the windows or the model's positions.
         """
         raise NotImplementedError
+
+
+def with_windows(content: Mapping[str, Any], **given: Any) -> Mapping[str, Any]:
+    """A configuration with what it does not say of its windows.
+
+    Args:
+        content: What the file says, not checked yet.
+        given: Keys of ``windows`` with their values.
+    """
+    windows = content.get("windows", {})
+    if not isinstance(windows, Mapping):
+        return content
+    return {**content, "windows": {**given, **windows}}

@@ -10,7 +10,15 @@ from pydantic import Field
 
 from probe.corpus.windows import Window
 from probe.errors import UsageError
-from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
+from probe.protocols.base import (
+    ANY_MODEL,
+    Inputs,
+    ModelFacts,
+    Plan,
+    Protocol,
+    WindowsConfig,
+    with_windows,
+)
 from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun
 from probe.protocols.registry import register
 from probe.protocols.surrounded import surrounded, whole
@@ -38,10 +46,7 @@ class ChunksProtocol(Protocol):
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Embeddings are measured, in windows as long as most encoders allow."""
-        windows = content.get("windows", {})
-        if not isinstance(windows, Mapping):
-            return content
-        return {"measures": [_MEASURE], **content, "windows": {"length": _LENGTH, **windows}}
+        return {"measures": [_MEASURE], **with_windows(content, length=_LENGTH)}
 
     @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:

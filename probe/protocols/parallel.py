@@ -100,11 +100,7 @@ class ParallelProtocol(WholeDocumentsProtocol):
             ValueError: If one is missing.
         """
         super().check_data(data)
-        if self.alignment == "column" and data.alignment_column is None:
-            raise ValueError(
-                "protocol.alignment is 'column', and data.alignment_column is missing; allowed: "
-                "attention, or the column"
-            )
+        check_alignment(self.alignment, data)
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "ParallelPlan":
         """What is measured of whole documents.
@@ -421,6 +417,19 @@ def _behind(branch: Branch, lead: tuple[int, ...]) -> Branch:
         stop=branch.stop + len(lead),
         positions=positions,
     )
+
+
+def check_alignment(alignment: str, data: DataOptions) -> None:
+    """Ask for the column that says where targets belong, where it is to be read.
+
+    Raises:
+        ValueError: If it is missing.
+    """
+    if alignment == "column" and data.alignment_column is None:
+        raise ValueError(
+            "protocol.alignment is 'column', and data.alignment_column is missing; allowed: "
+            "attention, or the column"
+        )
 
 
 def _filled(places: NDArray[np.int64]) -> NDArray[np.int64]:

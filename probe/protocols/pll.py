@@ -12,7 +12,15 @@ from pydantic import Field, PositiveInt
 from probe.corpus.windows import Document, Window
 from probe.errors import UsageError
 from probe.perturbations.condition import Condition, draw_rng
-from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, Plan, Protocol, WindowsConfig
+from probe.protocols.base import (
+    ANY_MODEL,
+    Inputs,
+    ModelFacts,
+    Plan,
+    Protocol,
+    WindowsConfig,
+    with_windows,
+)
 from probe.protocols.branches import Draw, Scored, TargetRun, attended
 from probe.protocols.registry import register
 from probe.protocols.surrounded import surrounded, whole
@@ -47,10 +55,7 @@ class PllProtocol(Protocol):
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Windows are as long as most masked models allow."""
-        windows = content.get("windows", {})
-        if not isinstance(windows, Mapping):
-            return content
-        return {**content, "windows": {"length": _LENGTH, **windows}}
+        return with_windows(content, length=_LENGTH)
 
     @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:

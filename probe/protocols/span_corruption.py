@@ -20,6 +20,7 @@ from probe.protocols.base import (
     Plan,
     Protocol,
     WindowsConfig,
+    with_windows,
 )
 from probe.protocols.branches import (
     NOISE_LANE,
@@ -59,10 +60,7 @@ class SpanCorruptionProtocol(Protocol):
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Windows are as long as the texts that T5 was trained on."""
-        windows = content.get("windows", {})
-        if not isinstance(windows, Mapping):
-            return content
-        return {**content, "windows": {"length": _LENGTH, **windows}}
+        return with_windows(content, length=_LENGTH)
 
     @classmethod
     def reading(cls, options: Mapping[str, Any]) -> Reading:

@@ -20,7 +20,12 @@ from probe.protocols.base import (
     WindowsConfig,
 )
 from probe.protocols.branches import Draw, Scored
-from probe.protocols.parallel import ByAttention, ParallelPlan, ParallelProtocol
+from probe.protocols.parallel import (
+    ByAttention,
+    ParallelPlan,
+    ParallelProtocol,
+    check_alignment,
+)
 from probe.protocols.registry import register
 from probe.protocols.whole_documents import WholeDocumentsProtocol
 from probe.results.record import Reading, longest
@@ -137,11 +142,7 @@ class SpeechProtocol(WholeDocumentsProtocol):
             ValueError: If one is missing.
         """
         super().check_data(data)
-        if self.alignment == "column" and data.alignment_column is None:
-            raise ValueError(
-                "protocol.alignment is 'column', and data.alignment_column is missing; allowed: "
-                "attention, or the column"
-            )
+        check_alignment(self.alignment, data)
 
     def plan(self, windows: WindowsConfig, model: ModelFacts = ANY_MODEL) -> "SpeechPlan":
         """What is measured of whole clips.

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from probe.corpus.windows import Document, Window, whole
 from probe.errors import UsageError
-from probe.protocols.base import Plan, Protocol, WindowsConfig
+from probe.protocols.base import Plan, Protocol, WindowsConfig, with_windows
 
 
 class WholeDocumentsProtocol(Protocol):
@@ -15,10 +15,7 @@ class WholeDocumentsProtocol(Protocol):
     @classmethod
     def defaults(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Windows are whole documents, where nothing else is said."""
-        windows = content.get("windows", {})
-        if not isinstance(windows, Mapping):
-            return content
-        return {**content, "windows": {"length": None, "per_document": 1, **windows}}
+        return with_windows(content, length=None, per_document=1)
 
     def refuse_parts(self, windows: WindowsConfig) -> None:
         """Refuse windows that are no whole documents.
