@@ -190,7 +190,8 @@ def test_files_keep_the_answer(run):
 
 
 SUMMARY = {
-    *("run", "status", "model", "data", "documents", "windows", "targets", "reach", "far"),
+    *("run", "status", "model", "data", "documents", "windows", "targets", "unit"),
+    *("reach", "far"),
     *("analysis", "effective_context", "noise_floor", "losses", "contrasts", "reading", "tails"),
     *("document_lengths", "documents_spread", "without_group", "flags", "warnings"),
 }
