@@ -1,7 +1,7 @@
 """Training data from a run: token ids with a weight each, documents chosen by score."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from probe.errors import ProbeError, UsageError
 from probe.results.files import disk_errors
 from probe.text import counted, json_text, printable
 from probe.training.collate import WEIGHTS
-from probe.training.weigh import Summary, Weighed, weighed
+from probe.training.weigh import Summary, Weighed, grouped, weighed
 
 SCHEMA = pa.schema(
     [
@@ -116,7 +116,7 @@ def write_dataset(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
-            for number, shard in enumerate(_shards(sequences)):
+            for number, shard in enumerate(grouped(sequences, SHARD)):
                 tokens += sum(len(one.ids) for one in shard)
                 pq.write_table(_table(shard, documents), scratch / f"train-{number:05d}.parquet")
             kept = Kept(len(chosen), len(documents), tokens)
@@ -144,19 +144,6 @@ def refuse_folder(folder: Path) -> None:
         is_full = folder.is_dir() and any(folder.iterdir())
     if is_full:
         raise UsageError(f"--to {folder} is not empty; allowed: a new or an empty folder")
-
-
-def _shards(sequences: Iterator[Weighed]) -> Iterator[list[Weighed]]:
-    shard: list[Weighed] = []
-    held = 0
-    for one in sequences:
-        shard.append(one)
-        held += len(one.ids)
-        if held >= SHARD:
-            yield shard
-            shard, held = [], 0
-    if shard:
-        yield shard
 
 
 def _table(shard: Sequence[Weighed], documents: pd.DataFrame) -> pa.Table:

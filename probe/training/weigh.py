@@ -249,7 +249,7 @@ def weigh(
         stack.enter_context(disk_errors(into / "weights.parquet"))
         scratch = stack.enter_context(atomic_write(into / "weights.parquet"))
         writer = stack.enter_context(pq.ParquetWriter(scratch, WEIGHTS, compression="zstd"))
-        for group in _groups(weighed(run, short, rule, score)):
+        for group in grouped(weighed(run, short, rule, score), ROWS):
             writer.write_table(_table(group))
             for sequence in group:
                 if parts and sequence.document != parts[0].document:
@@ -270,14 +270,19 @@ def weigh(
     return Summary(rule, score, short, int(documents["tokens"].sum()), measured, documents)
 
 
-def _groups(found: Iterator[Weighed]) -> Iterator[list[Weighed]]:
-    """Sequences, about as many tokens together as a row group takes."""
+def grouped(found: Iterator[Weighed], tokens: int) -> Iterator[list[Weighed]]:
+    """Sequences, together as soon as they have so many tokens.
+
+    Args:
+        found: Sequences.
+        tokens: Fewest tokens of a group but the last.
+    """
     group: list[Weighed] = []
     held = 0
     for one in found:
         group.append(one)
         held += len(one.ids)
-        if held >= ROWS:
+        if held >= tokens:
             yield group
             group, held = [], 0
     if group:
