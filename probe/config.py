@@ -1,12 +1,10 @@
 """The configuration: one YAML file, every key checked, every mistake told at once."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -29,16 +27,10 @@ from probe.protocols import registry
 from probe.protocols.base import Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
-from probe.text import MOST, one_line, shown, suggestion
+from probe.text import shown, suggestion
+from probe.yaml_file import TOLD, changed, keys_of_parts, mistakes, read_file, refuse_endless
 
 Measure = Literal["nll", "kl", "top1", "entropy", "embedding"]
-# What PyYAML lets through of a value that is none: 2020-13-45, !!int x, 5,000 brackets.
-NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-UNKNOWN_KIND = "unknown_kind"
-MOST_TOLD = 20
-"""Mistakes that are told one by one."""
-MOST_VALUES = 1_000_000
-"""Values that a configuration may hold."""
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
@@ -168,7 +160,7 @@ def _by_kind(protocol: Any) -> Any:
     if found is None:
         allowed = f"allowed: {', '.join(map(repr, registry.kinds()))}"
         words = {"words": f"is {shown(kind)}{suggestion(kind, registry.kinds(), allowed)}"}
-        unknown = PydanticCustomError(UNKNOWN_KIND, "{words}", words)
+        unknown = PydanticCustomError(TOLD, "{words}", words)
         mistake = InitErrorDetails(type=unknown, loc=("kind",), input=kind)
         raise ValidationError.from_exception_data("protocol", [mistake])
     return found.model_validate(protocol)
@@ -319,38 +311,6 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Config:
     return check(changed(read_file(path), changes), where=str(path), folder=path.parent)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The plain values of a configuration file, unchecked.
-
-    Raises:
-        UsageError: If it cannot be read, or is no mapping.
-    """
-    try:
-        content = _read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"configuration {path}: {error.strerror}") from error
-    except NO_YAML as error:
-        raise UsageError(f"configuration {path} is no YAML: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"configuration {path} holds {shown(content)}; allowed: keys with values")
-    return content
-
-
-def changed(content: dict[str, Any], changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The plain values with some of them replaced.
-
-    Args:
-        content: What a file holds; it is changed in place.
-        changes: See :func:`load`.
-
-    Raises:
-        UsageError: If a key leads through a value that holds none, or a value is no YAML.
-    """
-    for key, value in changes:
-        _change(content, key, value)
-    return content
-
-
 def check(
     content: Mapping[str, Any], where: str = "configuration", folder: Path | None = None
 ) -> Config:
@@ -367,61 +327,15 @@ def check(
     """
     if not isinstance(content, Mapping):
         raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
-    _refuse_endless(content, where)
+    refuse_endless(content, where)
     if "matrix" in content:
         raise UsageError(f"{where} holds a matrix of runs; allowed: one run")
     try:
         config = Config.model_validate(content, context=_columns(content) | {"folder": folder})
     except ValidationError as error:
-        mistakes = [f"  {_mistake(detail, content)}" for detail in error.errors()[:MOST_TOLD]]
-        if (more := error.error_count() - len(mistakes)) > 0:
-            mistakes.append(f"  … and {more:,} more")
-        told = "\n".join(mistakes)
-        raise UsageError(f"{where} has {error.error_count():,} mistake(s):\n{told}") from error
+        raise mistakes(error, where, _parts(content)) from error
     config.plan  # noqa: B018 - raises where the protocol does not fit the windows
     return config
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML in which mappings may be merged (``<<``), each pair of keys and values once.
-
-    PyYAML keeps them as often as they are named: some lines that merge one another would multiply
-    without an end while they are read, before there is a value to count.
-    """
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        # The last of equal keys holds: of pairs named twice the last is kept.
-        last = {id(key): (key, value) for key, value in reversed(node.value)}
-        node.value = list(reversed(last.values()))
-
-
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)
-
-
-def _refuse_endless(content: object, where: str) -> None:
-    """Refuse what a few lines of YAML can stand for, and nothing can be done with.
-
-    Raises:
-        UsageError: If there are more than ``MOST_VALUES``, each alias written out, or a number has
-            more than 64 bits.
-    """
-    waiting, count = [content], 0
-    while waiting:
-        value = waiting.pop()
-        count += 1
-        if isinstance(value, Mapping):
-            waiting += [*value, *value.values()]
-        elif isinstance(value, list | tuple):
-            waiting += value
-        elif isinstance(value, int) and value.bit_length() > 64:
-            raise UsageError(f"{where} holds {shown(value)}; allowed: whole numbers of 64 bits")
-        if count + len(waiting) > MOST_VALUES:
-            raise UsageError(
-                f"{where} holds more than {MOST_VALUES:,} values, with every alias written out; "
-                "allowed: no more than that"
-            )
 
 
 def _columns(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -432,69 +346,8 @@ def _columns(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"metadata_columns": tuple(columns) if named and columns else ()}
 
 
-def _change(content: dict[str, Any], key: str, value: str) -> None:
-    """Put one ``--set key=value`` into the plain values."""
-    *parents, last, setting = *key.split("."), f"{key}={value}"
-    place: Any = content
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise UsageError(f"--set {one_line(setting, MOST)}: {shown(parent)} holds no keys")
-    try:
-        place[last] = _read_yaml(value)
-    except NO_YAML as error:
-        raise UsageError(
-            f"--set {one_line(setting, MOST)}: the value is no YAML: {one_line(error)}"
-        ) from error
-
-
-def _mistake(detail: Any, content: Mapping[str, Any]) -> str:
-    """One pydantic error as one line in the words of the file.
-
-    Args:
-        detail: The error.
-        content: The plain values.
-    """
-    if not detail["loc"]:  # of keys together: it names them itself
-        return str(detail["msg"]).removeprefix("Value error, ")
-    path = one_line(".".join(map(str, detail["loc"])))
-    value = shown(detail["input"])
-    if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown key (value {value}){_meant_key(detail['loc'], content)}"
-    if detail["type"] == "missing":
-        return f"{path}: is missing"
-    if detail["type"] == UNKNOWN_KIND:
-        return f"{path}: {detail['msg']}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    said = detail["type"] == "value_error" and value in message
-    choices = re.findall("'([^']*)'", message) if detail["type"] == "literal_error" else []
-    meant = suggestion(detail["input"], choices)
-    return f"{path}: {message}" + ("" if said else f"; got {value}{meant}")
-
-
-def _meant_key(place: Sequence[str | int], content: Mapping[str, Any]) -> str:
-    """The key that an unknown one was probably meant to be: one of its part, or of another part."""
-    *parents, key = place
-    parts = _parts(content)
-    beside = parts.get(".".join(map(str, parents)), ())
-    if known := suggestion(key, beside):
-        return known
-    elsewhere = [f"{part}.{name}" for part, names in parts.items() for name in names if part]
-    return suggestion(key, [name for name in elsewhere if name.rpartition(".")[2] == key])
-
-
 def _parts(content: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """The keys of every part of a configuration, by the part's path; of the whole by the empty."""
+    """The keys of every part of a configuration, by the part's path."""
     protocol = content.get("protocol")
     kind = registry.protocol_of(_kind(protocol if isinstance(protocol, Mapping) else {}))
-    waiting: list[tuple[str, type[Part]]] = [("", Config)]
-    found: dict[str, Sequence[str]] = {}
-    while waiting:
-        path, part = waiting.pop()
-        found[path] = list(part.model_fields)
-        for name, field in part.model_fields.items():
-            inner = kind if not path and name == "protocol" else field.annotation
-            types = [one for one in (inner, *get_args(inner)) if isinstance(one, type)]
-            inside = f"{path}.{name}" if path else name
-            waiting += [(inside, one) for one in types if issubclass(one, Part)]
-    return found
+    return keys_of_parts(Config, {"protocol": kind})

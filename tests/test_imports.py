@@ -17,11 +17,11 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 # The rooms from the ground up: a module imports from its own room and from lower ones,
 # inside functions too, without exceptions.
 LAYERS = (
-    *("errors", "text", "checks", "fields", "registry", "calls"),
+    *("errors", "text", "checks", "fields", "yaml_file", "registry", "calls"),
     *("corpus", "models", "results"),
     *("attention", "perturbations", "engine"),
-    *("protocols", "analysis", "classes", "findings", "render", "training"),
-    *("config", "runs", "api", "cards", "commands"),
+    *("protocols", "analysis", "classes", "findings", "render"),
+    *("config", "runs", "training", "api", "cards", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
 IN_FUNCTIONS = {"config", "api"}

@@ -25,6 +25,7 @@ COMMANDS = (
     "compare",
     "keys",
     "weigh",
+    "train",
     "card",
     "push",
     "show",
@@ -32,7 +33,7 @@ COMMANDS = (
     "check",
 )
 KEPT = "Stopped. What was measured is kept: the same command resumes the run."
-"""What an interrupted `probe run` says; no other command keeps anything."""
+"""What an interrupted `probe run` or `probe train` says; no other command keeps anything."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -74,7 +75,7 @@ class Group(click.Group):
         except (click.exceptions.Exit, BrokenPipeError):
             raise
         except (KeyboardInterrupt, click.Abort) as error:
-            is_run = ctx.invoked_subcommand == "run"
+            is_run = ctx.invoked_subcommand in ("run", "train")
             alert(KEPT if is_run else "Interrupted.")
             ctx.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except click.ClickException as error:

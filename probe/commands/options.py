@@ -41,18 +41,23 @@ FIGURES = ("png", "svg", "pdf")
 """Formats of a figure, told by the ending of its file."""
 
 
-def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a configuration file, the twins of its common keys, and ``--set``."""
-    for name, key in reversed(TWINS.items()):
-        more = ": a folder, file, glob or hub name" if name == "data" else ""
-        command = click.option(f"--{name}", help=f"Instead of {key} in the file{more}.")(command)
-    command = click.option(
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--set``, its parameter ``settings``."""
+    return click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
         help="Instead of any key: --set windows.length=8192.",
     )(command)
+
+
+def configured(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a configuration file, the twins of its common keys, and ``--set``."""
+    for name, key in reversed(TWINS.items()):
+        more = ": a folder, file, glob or hub name" if name == "data" else ""
+        command = click.option(f"--{name}", help=f"Instead of {key} in the file{more}.")(command)
+    command = with_settings(command)
     return click.argument("config", type=click.Path(path_type=Path))(command)
 
 
@@ -173,10 +178,13 @@ def read(config: Path, settings: tuple[str, ...], **twins: str | None) -> "Confi
     Raises:
         UsageError: Every mistake in it, a line each.
     """
-    from probe.config import changed, check, read_file
+    from probe.config import check
     from probe.runs.matrix import expand
+    from probe.yaml_file import changed, read_file
 
     content, changes = read_file(config), _changes(settings, twins)
+    if "arms" in content:
+        raise UsageError(f"{config} holds arms of a study; allowed with: probe train, probe plan")
     if "matrix" in content:
         return expand(content, changes, where=str(config), folder=config.parent)
     return check(changed(content, changes), where=str(config), folder=config.parent)
@@ -194,6 +202,16 @@ def _changes(settings: tuple[str, ...], twins: Mapping[str, str | None]) -> list
         changes += _OTHER_MODEL
     if "data" in given and given["data"] not in FILE_FORMATS:  # those read the same files
         changes += _OTHER_DATA
+    return changes + setting_changes(settings)
+
+
+def setting_changes(settings: Iterable[str]) -> list[tuple[str, str]]:
+    """The keys and values of ``--set``.
+
+    Raises:
+        UsageError: If one is no key with a value.
+    """
+    changes = []
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not key or not equals:

@@ -31,6 +31,7 @@ OCTAVES = 0.5
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
+        "probe plan configs/training/planted.yaml  # what `probe train` would cost",
     ),
 )
 @configured
@@ -64,7 +65,14 @@ def command(
     effective context needs.
     """
     from probe.runs.matrix import Matrix
+    from probe.training.study import is_study
 
+    if is_study(config):
+        given = {"--from": finished, "--octaves": octaves, "--json": as_json or None, **twins}
+        if wrong := next((name for name, value in given.items() if value is not None), None):
+            raise UsageError(f"{wrong}: allowed with a run; {config} is a study")
+        plan_study(config, settings, timed=time)
+        return
     settled = read(config, settings, **twins)
     if isinstance(settled, Matrix):
         from probe.commands._matrix import plan_matrix
@@ -107,6 +115,45 @@ def command(
         say(f"\n{estimated}")
     if as_json:
         print_json(as_values(experiment, cost, remarks, precision, estimated))
+
+
+def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:
+    """Say what a study costs, arm by arm."""
+    from probe.commands.options import setting_changes
+    from probe.training.study import load
+    from probe.training.study_plan import study_cost
+
+    study = load(config, setting_changes(settings))
+    quiet()
+    cost = study_cost(study, Path("results"), timed=timed)
+    say(
+        f"{counted(cost.pieces, 'training piece')} of up to {study.length:,} tokens, "
+        f"{cost.data_tokens:,} in all; {counted(cost.held_out, 'document')} held out; "
+        f"{cost.parameters:,} parameters"
+    )
+    rows = [["arm", "models", "tokens trained", "tokens forwarded", "FLOPs"]]
+    rows += [
+        [
+            one.arm,
+            f"{one.models}",
+            f"{one.trained:,}",
+            f"{one.forwards:,.0f}",
+            f"{cost.flops(one.forwards):.2g}",
+        ]
+        for one in cost.arms
+    ]
+    counts = sum(one.models for one in cost.arms)
+    trained = sum(one.models * one.trained for one in cost.arms)
+    whole = [f"{trained:,}", f"{cost.forwards:,.0f}", f"{cost.flops(cost.forwards):.2g}"]
+    say(aligned([*rows, ["all models", f"{counts}", *whole]], numbers=True))
+    say(
+        "Of one model each; forwarded: in forward passes, a backward pass as two, with what is "
+        "measured; FLOPs without attention."
+    )
+    if cost.seconds_per_token is not None:
+        seconds = _duration(cost.forwards * cost.seconds_per_token)
+        rate = 1 / cost.seconds_per_token
+        say(f"About {seconds} on this machine ({rate:,.0f} tokens/s in a training step)")
 
 
 @dataclass(frozen=True)

@@ -122,13 +122,7 @@ def load_corpus(
         UsageError: If the request does not fit the data set.
         ProbeError: If the data set is empty or unreadable, or no document is long enough.
     """
-    left_out = LeftOut()
-    if options.path == STDLIB:
-        sources, left_out = _python_sources(options)
-        order = np.random.default_rng(seed).permutation(len(sources))
-        read: Iterator[Record] = (sources[index] for index in order.tolist())
-    else:
-        read = records(options, seed=seed)
+    read, left_out = read_records(options, seed=seed)
     documents: list[Document] = []
     too_short: list[str] = []
     empty: list[str] = []
@@ -154,6 +148,20 @@ def load_corpus(
         raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
     left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
     return Corpus(tuple(numbered(documents)), left_out)
+
+
+def read_records(options: DataOptions, *, seed: int) -> tuple[Iterator[Record], LeftOut]:
+    """The documents of a data set in seeded order, and what was left out before they are read.
+
+    Raises:
+        UsageError: If the request does not fit the data set.
+        ProbeError: If the data set is empty or unreadable.
+    """
+    if options.path != STDLIB:
+        return records(options, seed=seed), LeftOut()
+    sources, left_out = _python_sources(options)
+    order = np.random.default_rng(seed).permutation(len(sources))
+    return (sources[index] for index in order.tolist()), left_out
 
 
 def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:

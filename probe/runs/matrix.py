@@ -17,9 +17,10 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from probe.config import Config, changed, check
+from probe.config import Config, check
 from probe.errors import UsageError
 from probe.text import FILE_NAME, shown, suggestion
+from probe.yaml_file import changed
 
 AXES = ("model", "data")
 """What a matrix has lists of, the outer one first: a model is loaded once for all data."""

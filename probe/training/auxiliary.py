@@ -36,6 +36,11 @@ class Auxiliary(ABC):
     def fewest(self) -> int:
         """Fewest tokens of a document; shorter ones are left out."""
 
+    @property
+    @abstractmethod
+    def forwarded(self) -> int:
+        """Tokens that are forwarded for a document."""
+
     @abstractmethod
     def of_document(
         self, model: torch.nn.Module, ids: torch.Tensor, generator: torch.Generator

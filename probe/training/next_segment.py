@@ -35,6 +35,11 @@ class NextSegment(Auxiliary):
         """Tokens of a document with a context, a segment and another one behind it."""
         return self.context + 2 * self.segment
 
+    @property
+    def forwarded(self) -> int:
+        """Tokens of every candidate behind its context."""
+        return (self.context + self.segment) * (1 + self.distractors)
+
     def of_document(
         self, model: torch.nn.Module, ids: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:

@@ -27,6 +27,11 @@ class SegmentOrder(Auxiliary):
         """Tokens of two segments."""
         return 2 * self.segment
 
+    @property
+    def forwarded(self) -> int:
+        """Tokens of two segments in either order."""
+        return 2 * self.fewest
+
     def of_document(
         self, model: torch.nn.Module, ids: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import torch
 
+from probe.errors import UsageError
 from probe.training.collate import IGNORED
 
 
@@ -47,6 +48,7 @@ def short_losses(
     context: int,
     stride: int,
     rows: int = 64,
+    bos: int | None = None,
 ) -> torch.Tensor:
     """Losses of tokens behind short contexts, by one forward each *context* + *stride* tokens.
 
@@ -57,11 +59,18 @@ def short_losses(
         context: Fewest tokens before a target.
         stride: Targets of a forward.
         rows: Short contexts that are forwarded at once.
+        bos: The BOS that every row begins with: it stands in front of every short context, and is
+            none of its tokens. ``None`` puts nothing there.
 
     Returns:
         Shape ``(batch, n)``, nats, float32; not a number for tokens without a short context and
         labels that are ignored.
     """
+    front = ids[:, :0] if bos is None else ids.new_full((len(ids), 1), bos)
+    before = front.shape[1]
+    if not torch.equal(ids[:, :before], front):
+        raise UsageError(f"a row does not begin with the BOS {bos}; allowed: rows that do, or none")
+    ids, labels = ids[:, before:], labels[:, before:]
     size = ids.shape[1]
     found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
     # The first short context is the text's own beginning: its targets lose nothing.
@@ -70,22 +79,25 @@ def short_losses(
     model.eval()
     try:
         for length, same in _by_length(starts, size, context + stride):
-            cut = torch.stack([ids[:, at : at + length] for at in same], dim=1).flatten(0, 1)
-            own = torch.stack([labels[:, at : at + length] for at in same], dim=1).flatten(0, 1)
-            own = own.clone()
-            own[:, :context] = IGNORED
+            cut, own = (
+                torch.stack([torch.cat([front, one[:, at : at + length]], 1) for at in same], dim=1)
+                for one in (ids, labels)
+            )
+            cut, own = cut.flatten(0, 1), own.flatten(0, 1)
+            own[:, : before + context] = IGNORED
             parts = [
                 token_losses(model(input_ids=texts, use_cache=False).logits, targets)
                 for texts, targets in zip(
                     torch.split(cut, rows), torch.split(own, rows), strict=True
                 )
             ]
-            losses = torch.cat(parts).view(len(ids), len(same), length - 1)
+            losses = torch.cat(parts).view(len(ids), len(same), before + length - 1)
             for number, at in enumerate(same):
-                found[:, at + context : at + length] = losses[:, number, context - 1 :]
+                found[:, at + context : at + length] = losses[:, number, before + context - 1 :]
     finally:
         model.train(training)
-    return found.masked_fill(labels == IGNORED, torch.nan)
+    found = found.masked_fill(labels == IGNORED, torch.nan)
+    return torch.nn.functional.pad(found, (before, 0), value=torch.nan)
 
 
 def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:

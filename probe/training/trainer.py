@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Trainer
 
@@ -23,15 +24,23 @@ class WeightedTrainer(Trainer):
     Args:
         auxiliary: Losses of whole documents that are added, each times its weight; means over the
             micro-batches of a step and over the processes.
+        shuffled: Seed by which the weights are put on other labels of their batch, a control: the
+            same weights in the wrong places; ``None`` leaves them where they are.
 
     Raises:
         UsageError: If ``remove_unused_columns`` would drop the weights.
         ProbeError: If a loss is no number; the last checkpoint is kept.
     """
 
-    def __init__(self, *args: Any, auxiliary: Sequence[Auxiliary] = (), **given: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        auxiliary: Sequence[Auxiliary] = (),
+        shuffled: int | None = None,
+        **given: Any,
+    ) -> None:
         super().__init__(*args, **given)
-        self.auxiliary = tuple(auxiliary)
+        self.auxiliary, self.shuffled = tuple(auxiliary), shuffled
         if self.args.remove_unused_columns:
             raise UsageError(
                 "remove_unused_columns is true, which drops loss_weights before they are read; "
@@ -57,6 +66,8 @@ class WeightedTrainer(Trainer):
         outputs = model(**given, use_cache=False)
         losses = token_losses(outputs.logits, labels)
         weights = self.weights(model, given, labels, weights, losses)
+        if self.shuffled is not None:
+            weights = shuffled(weights, labels, seed=self.shuffled, step=self.state.global_step)
         loss = (losses * weights[:, 1:].to(losses)).sum()
         own = (labels[:, 1:] != IGNORED).sum()
         loss = loss / (own if num_items_in_batch is None else num_items_in_batch)
@@ -123,6 +134,8 @@ class OnlineLongCETrainer(WeightedTrainer):
         stride: By how many tokens it moves.
         gamma: The largest weight.
         rows: Short contexts that are forwarded at once.
+        bos: The BOS that every row begins with and that is put in front of every short context,
+            where it counts as no token; ``None`` puts nothing there.
 
     Source: Fang et al. 2025.
     """
@@ -134,6 +147,7 @@ class OnlineLongCETrainer(WeightedTrainer):
         stride: int,
         gamma: float = 5.0,
         rows: int = 64,
+        bos: int | None = None,
         **given: Any,
     ) -> None:
         super().__init__(*args, **given)
@@ -141,7 +155,8 @@ class OnlineLongCETrainer(WeightedTrainer):
             raise UsageError(
                 f"context is {context}, stride {stride}, gamma {gamma:g}; allowed: 1 or more each"
             )
-        self.context, self.stride, self.gamma, self.rows = context, stride, gamma, rows
+        self.context, self.stride, self.gamma = context, stride, gamma
+        self.rows, self.bos = rows, bos
 
     def weights(
         self,
@@ -164,8 +179,27 @@ class OnlineLongCETrainer(WeightedTrainer):
             context=self.context,
             stride=self.stride,
             rows=self.rows,
+            bos=self.bos,
         )
         delta = torch.zeros_like(given, dtype=torch.float32)
         known = torch.isfinite(short[:, 1:])
         delta[:, 1:] = torch.where(known, short[:, 1:] - losses.detach(), 0)
         return (delta.exp().clamp(max=self.gamma) * given).detach()
+
+
+def shuffled(weights: torch.Tensor, labels: torch.Tensor, *, seed: int, step: int) -> torch.Tensor:
+    """The weights of a batch's labels put on one another's places.
+
+    Args:
+        weights: Shape ``(batch, n)``.
+        labels: Same shape; those that are ignored keep their weight.
+        seed: Of the order.
+        step: What the order depends on beside the seed.
+    """
+    draw = np.random.SeedSequence([seed, step]).generate_state(1)
+    places = (labels != IGNORED).flatten().nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(int(draw[0]))
+    order = torch.randperm(len(places), generator=generator).to(places.device)
+    found = weights.flatten().clone()
+    found[places] = found[places[order]]
+    return found.view_as(weights)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from tiny_run import CHECKOUT
 
-from probe.config import Config, check, load, read_file
+from probe.config import Config, check, load
 from probe.errors import UsageError
 from probe.runs.matrix import AXES, Matrix, expand
+from probe.yaml_file import read_file
 
 SMALL, LARGE = {"path": "models/small"}, {"path": "models/large", "dtype": "bfloat16"}
 

@@ -1,0 +1,143 @@
+"""What a study costs, counted before anything is trained: tokens, floating-point operations, time."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from probe.runs.experiment import prepare as prepare_run
+from probe.runs.plan import costs, planned_batch
+from probe.training.study import Arm, Study, auxiliary
+from probe.training.study_data import (
+    HELD_OUT,
+    TRAINING,
+    StudyData,
+    held_out_data,
+    prepare,
+    training_data,
+)
+from probe.training.token_loss import token_losses
+from probe.training.train_arm import start_model, steps_of
+
+BACKWARD = 2
+"""What a backward pass costs, in forward passes over the same tokens."""
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What an arm costs, one seed.
+
+    Args:
+        arm: Its name; ``start`` is measured alone.
+        trained: Tokens that it is trained on.
+        forwards: Tokens as often as one is forwarded or gone back through, everything counted:
+            training, scoring of the data, measuring.
+        models: How many models it has.
+    """
+
+    arm: str
+    trained: int
+    forwards: float
+    models: int
+
+
+@dataclass(frozen=True)
+class StudyCost:
+    """What a study costs.
+
+    Args:
+        arms: Each of them.
+        pieces: Training pieces that there are.
+        data_tokens: Tokens in them.
+        held_out: Documents that are held out.
+        parameters: Of the model, those of the embeddings too.
+        seconds_per_token: Of a forward pass on this machine, as one training step had them;
+            ``None`` where it was not timed.
+    """
+
+    arms: tuple[ArmCost, ...]
+    pieces: int
+    data_tokens: int
+    held_out: int
+    parameters: int
+    seconds_per_token: float | None
+
+    @property
+    def forwards(self) -> float:
+        """Tokens of all models, as often as they are forwarded or gone back through."""
+        return sum(arm.forwards * arm.models for arm in self.arms)
+
+    def flops(self, forwards: float) -> float:
+        """Floating-point operations of forward passes over so many tokens, attention left out."""
+        return 2.0 * self.parameters * forwards
+
+
+def study_cost(study: Study, results: Path, *, timed: bool) -> StudyCost:
+    """Count what a study would forward and train.
+
+    Args:
+        study: The study.
+        results: The folder that holds its folder, whose data are read where they are there.
+        timed: Whether one training step is taken, to say how long all take.
+
+    Raises:
+        UsageError: If it does not fit its data or its model.
+        ProbeError: If there are too few documents.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = results / study.name
+        if not ((folder / HELD_OUT).is_file() and (folder / TRAINING).is_file()):
+            folder = Path(scratch)
+        data = prepare(study, folder)
+        measured = sum(_measured(study, data, folder, part) for part in study.measures)
+        scored = 0
+        if study.scoring is not None and any(arm.needs_scores for arm in study.arms.values()):
+            scored = _measured(study, data, folder, "scoring")
+        model = start_model(study, data, study.seeds[0])
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parameters = sum(p.numel() for p in model.parameters())
+        trained = steps_of(study) * study.batch * study.length
+        arms = [ArmCost("start", 0, measured, 1)] if study.model.path is not None else []
+        paid = False
+        for name, arm in study.arms.items():
+            # What scores the data does so once for all arms that ask for it.
+            own = scored if arm.needs_scores and not paid else 0
+            paid = paid or bool(own)
+            forwards = trained * _passes(study, arm, trainable / parameters) + measured + own
+            arms.append(ArmCost(name, trained, forwards, len(study.seeds)))
+        seconds = _seconds(study, data, model, trainable / parameters) if timed else None
+        return StudyCost(
+            tuple(arms), len(data.pieces), data.tokens, data.held_out, parameters, seconds
+        )
+
+
+def _measured(study: Study, data: StudyData, folder: Path, part: str) -> int:
+    """Tokens that a measure forwards."""
+    of = training_data(folder) if part == "scoring" else held_out_data(folder)
+    config = study.run(part, name="plan", model=data.source.location.path, data=of)
+    return costs(prepare_run(config), planned_batch(config), set()).tokens
+
+
+def _passes(study: Study, arm: Arm, trainable: float) -> float:
+    """How often a token of the data is forwarded or gone back through, on average."""
+    whole = 1 + BACKWARD * trainable
+    passes = whole
+    if arm.online is not None:
+        passes += (arm.online.context + arm.online.stride) / arm.online.stride
+    for text in arm.auxiliary:
+        passes += whole * auxiliary(text).forwarded / study.length
+    return passes
+
+
+def _seconds(study: Study, data: StudyData, model: torch.nn.Module, trainable: float) -> float:
+    """Seconds of a forward pass a token: those of the second of two training steps."""
+    device = next(model.parameters()).device
+    rows = [torch.as_tensor(data.pieces[n % len(data.pieces)].ids) for n in range(study.batch)]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).long().to(device)
+    for _ in range(2):
+        started = time.perf_counter()
+        token_losses(model(input_ids=ids, use_cache=False).logits, ids).mean().backward()
+        model.zero_grad()
+    return (time.perf_counter() - started) / (ids.numel() * (1 + BACKWARD * trainable))
