@@ -52,9 +52,7 @@ class StartConfig(Part):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.config is None) == (self.path is None):
-            raise ValueError(
-                "allowed: either config, of a new model, or path, of one that is there"
-            )
+            raise ValueError("allowed: either config (a new model) or path (one that is there)")
         if self.config is not None:
             if "model_type" not in self.config:
                 raise ValueError("config: model_type is missing, such as llama")

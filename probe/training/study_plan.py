@@ -134,7 +134,7 @@ def _passes(study: Study, arm: Arm, trainable: float) -> float:
 def _seconds(study: Study, data: StudyData, model: torch.nn.Module, trainable: float) -> float:
     """Seconds of a forward pass a token: those of the second of two training steps."""
     device = next(model.parameters()).device
-    rows = [torch.as_tensor(data.pieces[n % len(data.pieces)].ids) for n in range(study.batch)]
+    rows = [torch.tensor(data.pieces[n % len(data.pieces)].ids) for n in range(study.batch)]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).long().to(device)
     for _ in range(2):
         started = time.perf_counter()

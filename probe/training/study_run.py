@@ -221,6 +221,7 @@ def begin(study: Study, folder: Path) -> None:
         if key == "arms":
             both = [arm for arm in own[key] if arm in known[key]]
             pairs = [(f"arms.{arm}", known[key][arm], own[key][arm]) for arm in both]
+            pairs.append(("the first arm", next(iter(known[key])), study.first))
         for name, before, now in pairs:
             if before != now:
                 raise UsageError(

@@ -59,8 +59,8 @@ def short_losses(
         context: Fewest tokens before a target.
         stride: Targets of a forward.
         rows: Short contexts that are forwarded at once.
-        bos: The BOS that every row begins with: it stands in front of every short context, and is
-            none of its tokens. ``None`` puts nothing there.
+        bos: The BOS that every row begins with: it stands in front of every short context, besides
+            its tokens. ``None`` puts nothing there.
 
     Returns:
         Shape ``(batch, n)``, nats, float32; not a number for tokens without a short context and
@@ -70,7 +70,6 @@ def short_losses(
     before = front.shape[1]
     if not torch.equal(ids[:, :before], front):
         raise UsageError(f"a row does not begin with the BOS {bos}; allowed: rows that do, or none")
-    ids, labels = ids[:, before:], labels[:, before:]
     size = ids.shape[1]
     found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
     # The first short context is the text's own beginning: its targets lose nothing.
@@ -96,8 +95,7 @@ def short_losses(
                 found[:, at + context : at + length] = losses[:, number, before + context - 1 :]
     finally:
         model.train(training)
-    found = found.masked_fill(labels == IGNORED, torch.nan)
-    return torch.nn.functional.pad(found, (before, 0), value=torch.nan)
+    return found.masked_fill(labels == IGNORED, torch.nan)
 
 
 def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:

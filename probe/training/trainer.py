@@ -135,7 +135,7 @@ class OnlineLongCETrainer(WeightedTrainer):
         gamma: The largest weight.
         rows: Short contexts that are forwarded at once.
         bos: The BOS that every row begins with and that is put in front of every short context,
-            where it counts as no token; ``None`` puts nothing there.
+            besides its tokens; ``None`` puts nothing there.
 
     Source: Fang et al. 2025.
     """

@@ -1,0 +1,496 @@
+"""Studies: their configuration, what arms are trained on, going on, and the numbers they give."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from command_line import probe
+from torch.utils.data import SequentialSampler
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+from probe.errors import ProbeError, UsageError
+from probe.training import study_run, train_arm
+from probe.training.collate import IGNORED, Collate
+from probe.training.study import check_study
+from probe.training.study_data import chosen, prepare
+from probe.training.study_finding import arms_of, finding
+from probe.training.study_plan import study_cost
+from probe.training.study_run import Trained, models, run_folder, train
+from probe.training.token_loss import short_losses
+from probe.training.trainer import shuffled
+
+LENGTH, CONTEXT, STRIDE = 48, 12, 12
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+MEASURED = {"windows": {"length": LENGTH - 1}, "conditions": ["truncate"]}
+
+
+def content(texts: Path, **changes):
+    """A study of three arms that takes seconds."""
+    given = {
+        "name": "study",
+        "model": {"config": {"model_type": "llama", "num_attention_heads": 2, **SIZES}},
+        "tokenizer": {"kind": "words", "size": 60},
+        "data": {"path": str(texts)},
+        "held_out": 6,
+        "length": LENGTH,
+        "tokens": 20 * 2 * LENGTH,
+        "batch": 2,
+        "learning_rate": 1e-2,
+        "seeds": [0, 1],
+        "arms": {
+            "plain": {},
+            "longce": {"online": {"context": CONTEXT, "stride": STRIDE}},
+            "half": {"documents": {"share": 0.5}},
+            "sparse": {"weights": "sparse(kappa=0.2)"},
+        },
+        "scoring": {
+            "protocol": {"kind": "longppl", "context": CONTEXT, "stride": STRIDE},
+            "windows": {"length": LENGTH - 1},
+        },
+        "measures": {
+            "far": {**MEASURED, "protocol": {"kind": "sweep", "reach": 16}},
+            "longppl": {
+                "protocol": {"kind": "longppl", "context": CONTEXT, "stride": STRIDE},
+                "windows": {"length": LENGTH - 1},
+            },
+        },
+    }
+    return given | changes
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Lines of words, the second half of each the first again: far text tells it."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(30):
+        half = rng.integers(40, size=rng.integers(24, 70))
+        rows.append({"text": " ".join(f"w{word}" for word in [*half, *half])})
+    path = tmp_path_factory.mktemp("texts") / "texts.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(texts, tmp_path_factory):
+    """The study, trained and measured once for all tests that only read it."""
+    results = tmp_path_factory.mktemp("results")
+    study = check_study(content(texts))
+    return study, train(study, results)
+
+
+# -- the configuration -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tokens": 0}, "tokens: Input should be greater than 0; got 0"),
+        ({"token": 5}, "token: unknown key (value 5); did you mean 'tokens'?"),
+        ({"model": {}}, "model: allowed: either config (a new model) or path"),
+        ({"model": {"config": {}}}, "model_type is missing"),
+        ({"model": {"path": "x"}}, "tokenizer: allowed with model.config"),
+        ({"tokenizer": None}, "tokenizer is missing: a new model has none"),
+        ({"arms": {}}, "arms: Dictionary should have at least 1 item"),
+        ({"arms": {"a b": {}}}, "'a b': allowed: names of letters"),
+        ({"arms": {"a": {"shuffled": True}}}, "shuffled: allowed with weights or online"),
+        ({"arms": {"a": {"weights": "keyz"}}}, "did you mean 'keys'"),
+        ({"arms": {"a": {"weights": "keys"}}}, "arms.a is the first, whose model scores"),
+        ({"arms": {"a": {}, "b": {"documents": {"share": 1}}}}, "less than 1; got 1"),
+        ({"arms": {"a": {"auxiliary": ["next_segmen"]}}}, "did you mean 'next_segment'"),
+        ({"arms": {"a": {"auxiliary": ["next_segment(weight=0)"]}}}, "weight is 0; allowed"),
+        ({"arms": {"a": {"auxiliary": ["next_segment(wait=1)"]}}}, "wait"),
+        ({"arms": {"a": {"auxiliary": ["next_segment(weight='x')"]}}}, "allowed: numbers"),
+        ({"arms": {"a": {}, "b": {"weights": "keys"}}, "scoring": None}, "scoring is missing"),
+        ({"trainer": {"max_steps": 3}}, "max_steps follows from other keys"),
+        ({"measures": {"m": {"conditions": ["cut"]}}}, "measures.m has 1 mistake(s)"),
+        ({"measures": {"m": {"data": {"path": "x"}}}}, "measures.m.data: allowed without"),
+    ],
+)
+def test_a_mistake_is_told_in_the_words_of_the_file(texts, changes, line):
+    with pytest.raises(UsageError) as error:
+        check_study(content(texts, **changes))
+    assert line in str(error.value)
+
+
+# -- data --------------------------------------------------------------------------------------
+
+
+def test_pieces_and_held_out_documents_share_nothing(done, texts):
+    study, folder = done
+    data = prepare(study, folder)
+    held = pq.read_table(folder / "held_out.parquet").to_pylist()
+    assert len(held) == data.held_out == 6
+    every = pd.read_parquet(texts)["text"]
+    assert {row["text"] for row in held} <= set(every)
+    names = {row["document"] for row in held}
+    assert not names & {piece.document for piece in data.pieces}
+    room = LENGTH - 1
+    for piece in data.pieces:
+        words = every[int(piece.document)].split()[piece.start :][:room]
+        assert data.source.tokenizer.convert_ids_to_tokens(piece.ids.tolist()) == words
+        assert len(piece.ids) * 2 >= room
+    found = {(p.document, p.start) for p in data.pieces}
+    for number, text in enumerate(every):
+        size = len(text.split())
+        wanted = {(str(number), at) for at in range(0, size, room) if 2 * (size - at) >= room}
+        assert str(number) in names or wanted <= found
+
+
+def test_documents_of_a_held_out_group_are_not_trained_on(tmp_path):
+    rows = [{"text": " ".join(["a b c d"] * 20), "book": number % 8} for number in range(24)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "books.parquet")
+    given = content(tmp_path / "books.parquet", held_out=3)
+    given["data"]["group_column"] = "book"
+    data = prepare(check_study(given), tmp_path / "study")
+    held = pq.read_table(tmp_path / "study" / "held_out.parquet")["document"].to_pylist()
+    groups = {int(name) % 8 for name in held}
+    assert data.pieces
+    assert not groups & {int(piece.document) % 8 for piece in data.pieces}
+
+
+def test_too_few_documents_are_told(texts, tmp_path):
+    with pytest.raises(ProbeError, match="30 documents of 47 tokens or more to hold out and 0"):
+        prepare(check_study(content(texts, held_out=31)), tmp_path)
+
+
+def test_a_random_half_has_the_lengths_of_the_best_half(done):
+    study, folder = done
+    data = prepare(study, folder)
+    scores = pd.DataFrame(
+        {
+            "document": [str(n) for n in range(len(data.pieces))],
+            "tokens": [len(piece.ids) for piece in data.pieces],
+            "score": np.random.default_rng(5).normal(size=len(data.pieces)),
+        }
+    )
+    scores["rank"] = scores["score"].rank(ascending=False)
+    scores["length_bin"] = [1 << (n.bit_length() - 1) for n in scores["tokens"]]
+    selection = study.arms["half"].documents
+    best = chosen(data.pieces, selection, scores, seed=0)
+    random = chosen(data.pieces, selection.model_copy(update={"score": "random"}), None, seed=0)
+    for numbers in (best, random):
+        tokens = sum(len(data.pieces[n].ids) for n in numbers)
+        assert tokens == pytest.approx(data.tokens / 2, rel=0.1)
+    assert best != random != chosen(data.pieces, selection, None, seed=1)
+
+
+# -- training ----------------------------------------------------------------------------------
+
+
+class _Plain(Trainer):
+    def _get_train_sampler(self, train_dataset=None):
+        return SequentialSampler(self.train_dataset)
+
+
+class _NoWeights(Collate):
+    def __call__(self, rows):
+        batch = super().__call__(rows)
+        del batch["loss_weights"]
+        return batch
+
+
+def weights_of(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return torch.cat([one.detach().flatten() for one in model.parameters()])
+
+
+def test_the_plain_arm_is_transformers_trainer(done, tmp_path):
+    """The same steps by the bare Trainer on the same rows."""
+    study, folder = done
+    data = prepare(study, folder)
+    rng, order = np.random.default_rng([1, 0]), []
+    while len(order) < 40:
+        order += rng.permutation(len(data.pieces)).tolist()
+    rows = [{"input_ids": [data.bos, *data.pieces[n].ids.tolist()]} for n in order[:40]]
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(data.source.config)
+    given = TrainingArguments(
+        str(tmp_path),
+        max_steps=20,
+        per_device_train_batch_size=2,
+        learning_rate=1e-2,
+        warmup_steps=1,
+        lr_scheduler_type="cosine",
+        seed=1,
+        remove_unused_columns=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    pad = data.source.tokenizer.pad_token_id
+    _Plain(model=model, args=given, train_dataset=rows, data_collator=_NoWeights(pad)).train()
+    plain = torch.cat([one.detach().flatten() for one in model.parameters()])
+    ours = weights_of(folder / "models" / "plain-1" / "model")
+    assert (ours - plain).abs().max() < 1e-6
+    assert (ours - weights_of(folder / "models" / "plain-0" / "model")).abs().max() > 1e-2
+
+
+def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, monkeypatch):
+    """The same weights in the end; a checkpoint that was half written is not used."""
+    study, folder = done
+    data = prepare(study, folder)
+    monkeypatch.setattr(train_arm, "SAVE_SECONDS", 0.0)
+    material = train_arm.Material(range(len(data.pieces)), {})
+    steps: list[int] = []
+
+    def stop(done: int, _of: int, _loss: float) -> None:
+        steps.append(done)
+        if done == 8 and len(steps) == 8:
+            raise KeyboardInterrupt
+
+    given = {"arm": "plain", "seed": 1, "folder": tmp_path, "listen": stop}
+    with pytest.raises(KeyboardInterrupt):
+        train_arm.train_arm(study, data, material, **given)
+    last = tmp_path / "checkpoints" / "checkpoint-7"
+    assert (last / "trainer_state.json").is_file()
+    shutil.copytree(last, last.with_name("checkpoint-9"))
+    (last.with_name("checkpoint-9") / "trainer_state.json").write_text("{")
+    train_arm.train_arm(study, data, material, **given)
+    assert steps == [*range(1, 9), *range(8, 21)]
+    assert not (tmp_path / "checkpoints").exists()
+    whole = weights_of(folder / "models" / "plain-1" / "model")
+    assert torch.equal(weights_of(tmp_path / "model"), whole)
+    facts = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert facts["steps"] == 20
+
+
+def test_a_loss_that_is_no_number_stops_the_study(texts, tmp_path, monkeypatch):
+    """With its step; the last checkpoint is kept."""
+    monkeypatch.setattr(train_arm, "SAVE_SECONDS", 0.0)
+    study = check_study(content(texts, learning_rate=1e30, seeds=[0]))
+    with pytest.raises(ProbeError, match=r"step \d+: the loss is nan; training stops"):
+        train(study, tmp_path)
+    assert list((tmp_path / "study/models/plain-0/checkpoints").glob("checkpoint-*"))
+
+
+def test_shuffled_weights_are_the_same_in_other_places():
+    labels = torch.tensor([[IGNORED, 1, 2, 3, 4], [IGNORED, 5, 6, IGNORED, IGNORED]])
+    weights = torch.arange(10.0).view(2, 5)
+    found = shuffled(weights, labels, seed=0, step=3)
+    ignored = labels == IGNORED
+    assert torch.equal(found[ignored], weights[ignored])
+    assert found.sort().values.sum() == weights.sum()
+    assert sorted(found[~ignored].tolist()) == sorted(weights[~ignored].tolist())
+    assert not torch.equal(found, weights)
+    assert torch.equal(found, shuffled(weights, labels, seed=0, step=3))
+    assert not torch.equal(found, shuffled(weights, labels, seed=0, step=4))
+
+
+def test_short_contexts_begin_with_the_bos(done):
+    """One forward a token, the BOS in front."""
+    study, folder = done
+    data = prepare(study, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder / "models" / "plain-0" / "model").eval()
+    rows = [{"input_ids": [data.bos, *piece.ids.tolist()]} for piece in data.pieces[:3]]
+    batch = Collate(1)(rows)
+    found = short_losses(
+        model, batch["input_ids"], batch["labels"], context=CONTEXT, stride=STRIDE, bos=data.bos
+    )
+    for row, own in zip(rows, found, strict=True):
+        ids = row["input_ids"]
+        for token in range(len(ids)):
+            start = (token - CONTEXT) // STRIDE * STRIDE
+            if start < STRIDE:
+                assert own[token].isnan()
+                continue
+            given = torch.tensor([[data.bos, *ids[start : token + 1]]])
+            with torch.inference_mode():
+                logp = torch.log_softmax(model(input_ids=given).logits[0, -2].double(), -1)
+            assert float(own[token]) == pytest.approx(-float(logp[ids[token]]), abs=1e-4)
+    with pytest.raises(UsageError, match="does not begin with the BOS 7"):
+        short_losses(
+            model, batch["input_ids"], batch["labels"], context=CONTEXT, stride=STRIDE, bos=7
+        )
+
+
+def test_short_contexts_are_those_of_the_protocol(done):
+    """Losses behind short contexts against the rows of a run of protocol longppl."""
+    study, folder = done
+    data = prepare(study, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder / "models" / "plain-0" / "model").eval()
+    batch = Collate(1)([{"input_ids": [data.bos, *data.pieces[2].ids.tolist()]}])
+    (found,) = short_losses(
+        model, batch["input_ids"], batch["labels"], context=CONTEXT, stride=STRIDE, bos=data.bos
+    )
+    rows = pq.read_table(folder / "runs/scoring/plain-0/scores").to_pandas()
+    cut = rows[(rows["document"].astype(str) == "2") & (rows["condition"] == "truncate")]
+    cut = cut[cut["boundary"] > 0].sort_values("position")
+    known = found.isfinite().nonzero()[:, 0]
+    assert (known - 1).tolist() == cut["position"].tolist()
+    assert found[known].numpy() == pytest.approx(cut["nll"].to_numpy(), abs=1e-4)
+
+
+def test_an_arm_by_a_rule_gets_the_weights_of_the_scoring_run(done):
+    """A fifth of each piece's tokens, the ones of the largest |delta|, weigh 5; others nothing."""
+    study, folder = done
+    data = prepare(study, folder)
+    material = study_run._material(
+        study, data, folder, Trained("sparse", 0), lambda *_: _Nothing(), lambda _: None
+    )
+    assert set(material.weights) == set(range(len(data.pieces)))
+    rows = pq.read_table(folder / "runs/scoring/plain-0/scores").to_pandas()
+    number = 3
+    own = rows[rows["document"].astype(str) == str(number)]
+    wide = own.pivot_table(index="position", columns="condition", values="nll", observed=True)
+    delta = (wide["truncate"] - wide["intact"]).abs()
+    far = delta[delta.index >= CONTEXT + STRIDE - 1]  # the BOS is the first token
+    size = len(data.pieces[number].ids)
+    top = far.sort_values(ascending=False).index[: round(0.2 * size)]
+    assert set(np.flatnonzero(material.weights[number])) == set(top)
+    assert material.weights[number][top] == pytest.approx(size / len(top))
+    assert material.weights[number].sum() == pytest.approx(size)
+
+
+class _Nothing:
+    def __enter__(self):
+        return lambda *_: None
+
+    def __exit__(self, *_):
+        return None
+
+
+# -- a whole study -----------------------------------------------------------------------------
+
+
+def test_what_is_done_stays_done(done, tmp_path, monkeypatch):
+    """A second call trains nothing, even where the weights are gone; a new seed alone is added."""
+    study, folder = done
+    results = tmp_path / "results"
+    shutil.copytree(folder.parent, results)
+    shutil.rmtree(results / "study" / "models")
+    trained: list[tuple[str, int]] = []
+    real = train_arm.train_arm
+
+    def counted(*given, **named):
+        trained.append((named["arm"], named["seed"]))
+        real(*given, **named)
+
+    monkeypatch.setattr(study_run, "train_arm", counted)
+    train(study, results)
+    assert trained == []
+    more = study.model_copy(update={"seeds": [0, 1, 2], "arms": {"plain": study.arms["plain"]}})
+    train(more, results)
+    assert trained == [("plain", 2)]
+
+
+def test_another_study_under_the_same_name_is_refused(done):
+    study, folder = done
+    other = study.model_copy(update={"tokens": study.tokens * 2})
+    with pytest.raises(UsageError, match=r"was begun with tokens 1920; the configuration has 3840"):
+        train(other, folder.parent)
+    arms = {"plain": study.arms["plain"], "longce": study.arms["plain"]}
+    with pytest.raises(UsageError, match=r"was begun with arms\.longce"):
+        train(study.model_copy(update={"arms": arms}), folder.parent)
+
+
+def test_the_numbers_are_those_of_the_rows(done):
+    """Means and differences against the score rows, added up one by one."""
+    study, folder = done
+    arms = arms_of(study, folder)
+    every = {}
+    for model in models(study):
+        rows = pq.read_table(run_folder(folder, "far", model) / "scores").to_pandas()
+        rows = rows.astype({"document": str, "condition": str})
+        intact = rows[rows["condition"] == "intact"]
+        keys = ["document", "window", "position"]
+        whole = intact[[*keys, "nll"]].rename(columns={"nll": "whole"})
+        cut = rows[rows["condition"] == "truncate"].merge(whole, on=keys)
+        cut["distance"] = cut["position"] - cut["boundary"]
+        far = cut[cut["distance"] >= 8]
+        far = far[far["distance"] <= far["boundary"]]  # else the far text is shorter: grey
+        delta = (far["nll"] - far["whole"]).mean()
+        every[model] = intact["nll"].mean(), delta
+    for arm in study.arms:
+        intact, delta = np.mean([every[Trained(arm, seed)] for seed in study.seeds], axis=0)
+        row = arms.row("intact loss", arm)
+        assert row["value"] == pytest.approx(intact, abs=1e-6)
+        assert row["seed_low"] == pytest.approx(min(every[Trained(arm, s)][0] for s in (0, 1)))
+        octaves = arms.table[(arms.table["quantity"] == "delta") & (arms.table["arm"] == arm)]
+        assert octaves.iloc[-1]["distance_from"] == 8
+        assert octaves.iloc[-1]["value"] == pytest.approx(delta, abs=1e-6)
+        if arm != "plain":
+            first = np.mean([every[Trained("plain", seed)][0] for seed in study.seeds])
+            assert row["difference"] == pytest.approx(intact - first, abs=1e-6)
+            seeds = [every[Trained(arm, s)][0] - every[Trained("plain", s)][0] for s in (0, 1)]
+            assert row["difference_seed_low"] == pytest.approx(min(seeds), abs=1e-6)
+            assert row["difference_low"] < row["difference"] < row["difference_high"]
+    table = finding(arms).tables[0]
+    assert [row[0] for row in table.rows] == list(study.arms)
+
+
+def test_key_tokens_are_those_of_the_first_arm(done):
+    """LongPPL of every arm is of the same tokens."""
+    study, folder = done
+    rows = pq.read_table(run_folder(folder, "longppl", Trained("plain", 0)) / "scores").to_pandas()
+    wide = rows.pivot_table(
+        index=["document", "position"], columns="condition", values="nll", observed=True
+    )
+    keys = wide[(wide["truncate"] - wide["intact"] > 2) & (wide["intact"] < 2)].index
+    arms = arms_of(study, folder)
+    row = arms.row("key-token loss", "longce")
+    if not len(keys):
+        assert row is None
+        return
+    losses = []
+    for seed in study.seeds:
+        own = pq.read_table(run_folder(folder, "longppl", Trained("longce", seed)) / "scores")
+        frame = own.to_pandas()
+        frame = frame[frame["condition"] == "intact"].set_index(["document", "position"])
+        losses.append(frame.loc[keys, "nll"].mean())
+    assert row["value"] == pytest.approx(np.mean(losses), abs=1e-6)
+
+
+def test_a_plan_counts_what_is_forwarded(done, texts, tmp_path):
+    """Measured tokens by the costs of the runs, trained ones as one forward and two backward."""
+    study, folder = done
+    cost = study_cost(study, folder.parent, timed=True)
+    measured = 0
+    for measure in study.measures:
+        record = json.loads((folder / "runs" / measure / "plain-0" / "run.json").read_text())
+        measured += record["costs"]["tokens"]
+    trained = 20 * 2 * LENGTH
+    by_arm = {one.arm: one for one in cost.arms}
+    assert by_arm["plain"].trained == trained
+    assert by_arm["plain"].forwards == 3 * trained + measured
+    assert by_arm["longce"].forwards == 5 * trained + measured
+    record = json.loads((folder / "runs/scoring/plain-0/run.json").read_text())
+    assert by_arm["half"].forwards == 3 * trained + measured + record["costs"]["tokens"]
+    assert by_arm["sparse"].forwards == 3 * trained + measured
+    model = AutoModelForCausalLM.from_pretrained(folder / "models/plain-0/model")
+    assert cost.parameters == model.num_parameters()
+    assert cost.seconds_per_token > 0
+    # Without a folder the data are made elsewhere, and nothing is left behind.
+    assert study_cost(study, tmp_path, timed=False).forwards == cost.forwards
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_commands(done, tmp_path, monkeypatch):
+    study, folder = done
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study.model_dump(), sort_keys=False))
+    shutil.copytree(folder.parent, tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    found = probe("train", path)
+    assert found.exit_code == 0, found.output
+    assert "longce against plain: far text is worth" in found.output
+    assert "Far delta: the mean of the octaves from" in found.output
+    assert (tmp_path / "results/study/far.png").is_file()
+    table = pd.read_csv(tmp_path / "results/study/arms.csv")
+    assert set(table["arm"]) == set(study.arms)
+    plan = probe("plan", path, "--no-time")
+    assert plan.exit_code == 0, plan.output
+    assert "tokens trained" in plan.output
+    wrong = probe("run", path)
+    assert (wrong.exit_code, "allowed with: probe train" in wrong.output) == (2, True)
+    wrong = probe("plan", path, "--model", "x")
+    assert (wrong.exit_code, "allowed with a run" in wrong.output) == (2, True)
+    wrong = probe("train", path, "--set", "tokens=7")
+    assert (wrong.exit_code, "was begun with tokens" in wrong.output) == (2, True)
