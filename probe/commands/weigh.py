@@ -69,7 +69,7 @@ def command(
         raise UsageError("--select chooses documents of training data; allowed with --to FOLDER")
     if to is not None:
         refuse_folder(to)
-    weights, of_documents = parse(rule), parse(score)
+    weights, of_documents = parse(rule, "token"), parse(score, "document")
     with open_run(run, write=False) as opened:
         refuse_without_losses([opened])
         short = short_context(opened, condition, distance)

@@ -16,6 +16,22 @@ SENTINELS = ("<extra_id_0>", "▁<extra_id_0>")
 _ORIGINAL = "original_max_position_embeddings"
 
 
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of how a tokenizer cuts texts: token ids of two with the same hash agree.
+
+    Args:
+        tokenizer: A tokenizer; tokens that were added to it count.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = json.loads(backend.to_str()) if backend else tokenizer.get_vocab()
+    # How much of a text is read at once says nothing of its tokens.
+    cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """A model whose weights are not loaded yet: enough to cut windows and to plan.
@@ -105,13 +121,7 @@ class ModelSource:
     @property
     def tokenizer_hash(self) -> str | None:
         """A hash of how the tokenizer cuts texts, ``None`` without one."""
-        if self.tokenizer is None:
-            return None
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        whole = json.loads(backend.to_str()) if backend else self.tokenizer.get_vocab()
-        # How much of a text is read at once says nothing of its tokens.
-        cuts = {name: part for name, part in whole.items() if name not in ("truncation", "padding")}
-        return hashlib.sha256(json.dumps(cuts, sort_keys=True).encode()).hexdigest()
+        return None if self.tokenizer is None else tokenizer_hash(self.tokenizer)
 
     @property
     def sentinel(self) -> int | None:

@@ -16,6 +16,7 @@ from probe.analysis.open_run import OpenRun
 from probe.findings.base import Marks
 from probe.findings.table import Place
 from probe.render.markup import text_markup, token_markup, token_texts
+from probe.results.weights import NAME, TokenWeights, token_weights
 
 MOST_WINDOWS = 6
 MOST_TOKENS = 2048
@@ -29,7 +30,8 @@ CURVES = "NOT grey"
 """SQL: the rows that curves are of."""
 STEPS = (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0)
 """Deltas (nats) between the levels of the colour scale; the middle level is neutral."""
-
+WEIGHT_STEPS = (0.1, 0.3, 0.7, 0.9, 1.1, 1.5, 2.5, 5.0)
+"""Weights between the same levels: 1 is neutral, as in plain training; 0 has no colour."""
 
 SIGNS = {
     "‹": "‹1/2› is the first of two tokens that share the characters before it",
@@ -74,6 +76,7 @@ class Window:
         single: How many of the tokens shown have one distance under the main condition.
         distances: Shortest and longest distance at which a token is coloured.
         losses: What `losses` packs of it.
+        weights: What the tokens shown weigh in training, in thousandths, where that is known.
     """
 
     document: str
@@ -88,6 +91,7 @@ class Window:
     single: int
     distances: tuple[int, int]
     losses: Mapping[str, Any]
+    weights: Sequence[int | None] | None = None
 
     @property
     def key_tokens(self) -> int:
@@ -106,6 +110,8 @@ class Explorer:
         distances: Shortest and longest distance at which a token is coloured.
         payload: JSON of the losses in thousandths of a nat, safe inside a script element.
         keys: Which tokens are key and who chose them, for a run with protocol longppl.
+        weights: The weights in training that tokens can be coloured by as well.
+        without_weights: Why they cannot, of a run folder with a file of weights.
         links: Addresses of the tokens that were asked for, as far as they are shown.
         unit: What distances are counted in.
     """
@@ -116,6 +122,8 @@ class Explorer:
     distances: tuple[int, int]
     payload: Markup
     keys: str | None = None
+    weights: TokenWeights | None = None
+    without_weights: str | None = None
     links: Mapping[Place, str] = field(default_factory=dict)
     unit: str = "tokens"
 
@@ -165,16 +173,17 @@ def explore(
     every = _means(run, main, rows)
     if every.empty:
         return None
+    weights, without_weights = token_weights(run.folder)
     made: dict[int, Window] = {}
     for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
         ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
         for rank in ranks:
             if rank not in made:
-                made[rank] = _window(run, every.iloc[rank], main, marks)
+                made[rank] = _window(run, every.iloc[rank], main, marks, weights)
         chosen = [made[rank] for rank in ranks]
-        payload = packed(
-            {"conditions": run.curve_conditions, "windows": [window.losses for window in chosen]}
-        )
+        if weights and any(window.weights is None for window in chosen):
+            weights, without_weights = None, f"{NAME} lacks tokens of the windows"
+        payload = _payload(run, chosen, weights)
         if len(payload) + sum(map(_size, chosen)) <= most_bytes:
             break
     nearest, farthest = zip(*(window.distances for window in chosen), strict=True)
@@ -186,9 +195,23 @@ def explore(
         (min(nearest), max(farthest)),
         payload,
         None if marks is None else marks.rule,
+        weights,
+        without_weights,
         links,
         run.unit,
     )
+
+
+def _payload(run: OpenRun, windows: Sequence[Window], weights: TokenWeights | None) -> Markup:
+    """What the script reads: losses by condition, and weights where there are some."""
+    content: dict[str, Any] = {
+        "conditions": run.curve_conditions,
+        "windows": [window.losses for window in windows],
+    }
+    if weights is not None:
+        content["windows"] = [{**one.losses, "weights": one.weights} for one in windows]
+        content["steps"] = [round(step * 1000) for step in WEIGHT_STEPS]
+    return packed(content)
 
 
 def _linked(
@@ -233,8 +256,14 @@ def _means(run: OpenRun, condition: str, rows: str) -> pd.DataFrame:
     ).df()
 
 
-def _window(run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | None) -> Window:
-    """A window, with its losses for the script."""
+def _window(
+    run: OpenRun,
+    chosen: "pd.Series[Any]",
+    main: str,
+    marks: Marks | None,
+    weights: TokenWeights | None,
+) -> Window:
+    """A window, with its losses and weights for the script."""
     document, number = str(chosen["document"]), int(chosen["window"])
     rows = run.connection.execute(
         # Far text may lie elsewhere than right before the distance: behind a target, in a source.
@@ -264,6 +293,7 @@ def _window(run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | No
     if marks is not None:
         says = dict(zip(delta.index, map(marks.title, delta, intact), strict=True))
     reached = farthest.loc[first:last, "distance"]
+    weighed = None if weights is None else weights.of_window(document, start, ids)
     return Window(
         document=document,
         number=number,
@@ -280,6 +310,7 @@ def _window(run: OpenRun, chosen: "pd.Series[Any]", main: str, marks: Marks | No
         single=int((own.groupby("offset").size().loc[first:last] == 1).sum()),
         distances=(int(reached.min()), int(reached.max())),
         losses=losses(rows[rows["offset"].between(first, last)], run.curve_conditions, first, last),
+        weights=None if weighed is None else _thousandths(weighed[first : last + 1]),
     )
 
 
@@ -336,5 +367,5 @@ def losses(rows: pd.DataFrame, conditions: Sequence[str], first: int, last: int)
     return {"first": first, "intact": _thousandths(intact), "blocks": blocks}
 
 
-def _thousandths(values: "pd.Series[Any]") -> list[int | None]:
+def _thousandths(values: "pd.Series[Any] | NDArray[np.float64]") -> list[int | None]:
     return [None if np.isnan(value) else round(float(value) * 1000) for value in values]

@@ -20,7 +20,7 @@ from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding
 from probe.findings.table import Place, Table, decimals
-from probe.render.explorer import MOST_BYTES, STEPS, Explorer, explore
+from probe.render.explorer import MOST_BYTES, STEPS, WEIGHT_STEPS, Explorer, explore
 from probe.render.markup import element, text_markup, visible
 from probe.render.svg import draw, legend
 from probe.results.files import write_bytes
@@ -147,7 +147,8 @@ def render(
         style=style,
         script=script,
         policy=_policy(style, script),
-        levels=_levels(),
+        levels=_levels(STEPS),
+        weight_levels=_levels(WEIGHT_STEPS),
         version=__version__,
     )
 
@@ -269,8 +270,8 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _levels() -> list[str]:
-    """The steps of the colour scale in words, level by level."""
-    numbers = [f"{step:g}".replace("-", "−") for step in STEPS]
+def _levels(steps: Sequence[float]) -> list[str]:
+    """The steps of a colour scale in words, level by level."""
+    numbers = [f"{step:g}".replace("-", "−") for step in steps]
     inner = [f"{low} to {high}" for low, high in itertools.pairwise(numbers)]
     return [f"below {numbers[0]}", *inner, f"{numbers[-1]} or more"]

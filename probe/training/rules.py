@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.calls import Call, Syntax, literal
 from probe.errors import UsageError
 from probe.registry import Registry, summary
-from probe.text import one_line, shown
+from probe.text import one_line, shown, suggestion
 
 Floats = NDArray[np.float64]
 SYNTAX = Syntax("rule", "name, or name(parameter=value)")
@@ -48,6 +48,8 @@ class Tokens:
 
 
 Level = Literal["token", "document"]
+LEVELS: dict[Level, str] = {"token": "rule of tokens", "document": "score of documents"}
+"""What a rule of each level is called in messages."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +143,19 @@ def register(
     return decorate
 
 
-def parse(text: str) -> Rule:
+def parse(text: str, level: Level | None = None) -> Rule:
     """Read a rule: ``longce``, ``longce(gamma=5)``, ``sparse(0.2)``.
 
     Args:
         text: What was written.
+        level: The level that is wanted; ``None`` takes either.
 
     Raises:
-        UsageError: If it cannot be read, is unknown, or has a parameter out of range.
+        UsageError: If it cannot be read, is unknown or of the other level, or has a parameter out
+            of range.
     """
     call = SYNTAX.call(SYNTAX.read(text), text)
-    entry = REGISTRY.get(call.name)
+    entry = REGISTRY.get(call.name) if level is None else _of_level(call.name, level)
     try:
         given = call.arguments(entry.parameters, _number)
         call.refuse_missing(given, entry.parameters)
@@ -161,6 +165,19 @@ def parse(text: str) -> Rule:
     rule = Rule(_written(Call(entry.name), values), entry, values)
     rule(Tokens(np.zeros(1), np.ones(1), np.ones(1, dtype=bool), np.zeros(1)))
     return rule
+
+
+def _of_level(name: str, level: Level) -> RuleEntry:
+    """The rule of this name; what a message allows and suggests is of its level alone."""
+    known = {entry.name: entry for entry in entries(level)}
+    if name in known:
+        return known[name]
+    allowed = ", ".join(known)
+    if name in REGISTRY.entries:
+        other = LEVELS[REGISTRY.get(name).level]
+        raise UsageError(f"{shown(name)} is a {other}, no {LEVELS[level]}; allowed: {allowed}")
+    hint = suggestion(name, known, f"known: {allowed}")
+    raise UsageError(f"unknown {LEVELS[level]} {shown(name)}{hint}")
 
 
 def _number(name: str, node: Any) -> float:

@@ -18,19 +18,10 @@ from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
 from probe.protocols import registry
 from probe.results.files import atomic_write, disk_errors
+from probe.results.weights import COLUMNS, NAME, with_origin
 from probe.text import counted, shown
 from probe.training.rules import Floats, Rule, Tokens
 
-WEIGHTS = pa.schema(
-    [
-        ("document", pa.dictionary(pa.int32(), pa.string())),
-        ("position", pa.int32()),
-        ("token_id", pa.int32()),
-        ("delta", pa.float32()),
-        ("weight", pa.float32()),
-    ]
-)
-"""Columns of ``weights.parquet``: delta in nats, missing where no short context was measured."""
 DOCUMENTS = ("document", "score", "standard_error", "rank", "length_bin", "tokens", "measured")
 """Columns of ``documents.parquet``: the score of a document and its standard error over tokens
 taken as independent, its rank by falling score, the power of two that its tokens reach, its tokens
@@ -246,9 +237,10 @@ def weigh(
     rows: list[tuple[Any, ...]] = []
     parts: list[Weighed] = []  # of the document at hand: they come one after the other
     with ExitStack() as stack:
-        stack.enter_context(disk_errors(into / "weights.parquet"))
-        scratch = stack.enter_context(atomic_write(into / "weights.parquet"))
-        writer = stack.enter_context(pq.ParquetWriter(scratch, WEIGHTS, compression="zstd"))
+        stack.enter_context(disk_errors(into / NAME))
+        scratch = stack.enter_context(atomic_write(into / NAME))
+        schema = with_origin(run.folder, rule.text, short.condition, short.distance)
+        writer = stack.enter_context(pq.ParquetWriter(scratch, schema, compression="zstd"))
         for group in grouped(weighed(run, short, rule, score), ROWS):
             writer.write_table(_table(group))
             for sequence in group:
@@ -302,7 +294,7 @@ def _table(group: Sequence[Weighed]) -> pa.Table:
         pa.array(delta, mask=~measured),
         np.concatenate([one.weights for one in group]).astype(np.float32),
     ]
-    return pa.table(columns, schema=WEIGHTS)
+    return pa.table(columns, schema=COLUMNS)
 
 
 def _scored(parts: Sequence[Weighed], score: Rule) -> tuple[Any, ...]:

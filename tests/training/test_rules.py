@@ -1,6 +1,7 @@
 """Rules against their formulas, written out token by token."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -108,6 +109,27 @@ def test_a_mistake_is_one_line(text, line):
     with pytest.raises(UsageError) as error:
         parse(text)
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "line"),
+    [
+        ("token", "keyz", "unknown rule of tokens 'keyz'; did you mean 'keys'? known: dense, keys"),
+        ("token", "mean_delt", "unknown rule of tokens 'mean_delt'; known: dense, keys"),
+        ("document", "key_shar", "'key_shar'; did you mean 'key_share'? known: key_share, longfil"),
+        ("document", "keyz", "unknown score of documents 'keyz'; known: key_share, longfilter"),
+    ],
+)
+def test_what_is_suggested_is_of_the_level(level, name, line):
+    """Nothing is named that would be refused in turn."""
+    with pytest.raises(UsageError) as error:
+        parse(name, level)
+    message = str(error.value)
+    assert line in message
+    others = {"token": "document", "document": "token"}[level]
+    assert not {entry.name for entry in entries(others)} & {*re.findall(r"\w+", message)}
+    for entry in entries(level):
+        assert parse(entry.name, level).entry is entry
 
 
 def test_a_text_has_all_digits():

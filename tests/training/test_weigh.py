@@ -192,9 +192,12 @@ def test_the_command(folder, tmp_path):
     [
         (
             ["--rule", "mean_delta"],
-            "rule mean_delta is of a document; allowed here: one of a token",
+            "'mean_delta' is a score of documents, no rule of tokens; allowed: dense, keys, longce",
         ),
-        (["--score", "longce"], "is of a token; allowed here: one of a document"),
+        (
+            ["--score", "sparse(0.5)"],
+            "'sparse' is a rule of tokens, no score of documents; allowed: key_share, longfilter",
+        ),
         (["--rule", "longce(gamma=0)"], "gamma is 0; allowed: 1 or more"),
         (["--select", "0.5"], "allowed with --to FOLDER"),
         (["--distance", "4000"], "--distance is 4000; allowed: 1 to"),
@@ -251,6 +254,20 @@ def test_windows_of_a_document_are_weighed_one_by_one(base, tmp_path):
     whole = shortest.groupby("document").delta.mean()
     scores_of = summary.documents.set_index("document").score
     assert scores_of[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), abs=1e-6)
+
+
+def test_python_is_told_of_the_other_level_too(run, tmp_path):
+    for rule, score_of, line in (
+        ("mean_delta", "p90", "rule mean_delta is of a document; allowed here: one of a token"),
+        (
+            "longce",
+            "dense",
+            r"rule dense\(lam=0.5\) is of a token; allowed here: one of a document",
+        ),
+    ):
+        with pytest.raises(UsageError, match=line):
+            weigh(run, parse(rule), parse(score_of), into=tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_measure_that_is_missing(base, tmp_path):

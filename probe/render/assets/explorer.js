@@ -4,7 +4,7 @@ const small = window.matchMedia("(max-width: 63.99rem)");
 
 // One explorer of the page; all that it holds hangs on its section.
 function wake(section) {
-  const { conditions, windows } = JSON.parse(section.querySelector(".losses").textContent);
+  const { conditions, windows, steps } = JSON.parse(section.querySelector(".losses").textContent);
   const explore = section.querySelector(".explore");
   const details = section.querySelector(".details");
   const said = section.querySelector(".said");
@@ -26,17 +26,18 @@ function wake(section) {
     const inDocument = Number(views[shown].dataset.start) + inWindow;
     const named = ` token ${inWindow} of the window, ${inDocument} of the document: `;
     const intact = data.intact[place];
+    const weighs = data.weights ? `, weight ${nats(data.weights[place])}` : "";
     const sentence = make("p");
     make("bdi", token.textContent, sentence).className = "token";
     said.replaceChildren(sentence);
     drawn.replaceChildren();
     details.classList.remove("empty");
     if (intact === null || intact === undefined) {
-      sentence.append(`${named}no target`);
+      sentence.append(`${named}no target${weighs}`);
       return;
     }
     const found = lossesAt(data, conditions, inWindow);
-    sentence.append(`${named}intact loss ${nats(intact)} nats`);
+    sentence.append(`${named}intact loss ${nats(intact)} nats${weighs}`);
     if (token.title) make("p", token.title, said); // a key token tells its LSD and LCL
     table(conditions, found, intact, drawn); // not read aloud: it is long
     chart(conditions, found, intact, drawn);
@@ -107,6 +108,23 @@ function wake(section) {
     End: () => tokens[shown].length - 1,
   };
 
+  // By delta as the page is written; by weight, of which 0 has a look of its own.
+  const byDelta = tokens.map((list) => list.map((token) => /c\d/.exec(token.className)?.[0]));
+  function byWeight(weight) {
+    return weight ? `c${steps.filter((step) => weight >= step).length}` : "none";
+  }
+
+  function colour(by) {
+    for (const part of section.querySelectorAll("[data-by]")) part.hidden = part.dataset.by !== by;
+    tokens.forEach((list, number) => {
+      list.forEach((token, place) => {
+        token.classList.remove(...[...token.classList].filter((name) => /^(c\d|none)$/.test(name)));
+        const look = by === "delta" ? byDelta[number][place] : byWeight(windows[number].weights[place]);
+        if (look) token.classList.add(look);
+      });
+    });
+  }
+
   function choose(number) {
     letGo();
     shown = number;
@@ -165,9 +183,15 @@ function wake(section) {
     pin(event.target);
   });
   section.querySelector(".close").addEventListener("click", letGo);
-  const select = section.querySelector("select");
+  const select = section.querySelector(".which select");
   select.addEventListener("change", () => choose(Number(select.value)));
-  section.querySelector(".choose").hidden = views.length < 2;
+  section.querySelector(".which").hidden = views.length < 2;
+  const colours = section.querySelector(".colour select");
+  if (colours) {
+    colours.addEventListener("change", () => colour(colours.value));
+    colours.selectedIndex = 0;
+    colours.parentElement.hidden = false;
+  }
   explore.classList.add("awake");
   details.hidden = false;
   select.selectedIndex = 0; // a browser may remember another choice than what is shown
