@@ -17,6 +17,7 @@ from probe.training import rules
 from probe.training.auxiliary import Auxiliary
 from probe.training.next_segment import NextSegment
 from probe.training.segment_order import SegmentOrder
+from probe.training.training_data import FACTS
 from probe.yaml_file import changed, keys_of_parts, mistakes, read_file
 
 AUXILIARY: Mapping[str, type[Auxiliary]] = {
@@ -26,6 +27,8 @@ AUXILIARY: Mapping[str, type[Auxiliary]] = {
 """Losses of whole documents by the name that a configuration has for them."""
 RANDOM = "random"
 """A score that ranks pieces at random."""
+STORED = "stored"
+"""The weights that come with data of `probe weigh --to`, in place of a rule."""
 OURS = frozenset(
     {"output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "seed"}
     | {"learning_rate", "warmup_steps", "lr_scheduler_type", "remove_unused_columns"}
@@ -94,14 +97,15 @@ class SelectionConfig(Part):
     @field_validator("score")
     @classmethod
     def _known(cls, score: str) -> str:
-        return score if score == RANDOM else rules.parse(score).text
+        return score if score == RANDOM else rules.parse(score, "document").text
 
 
 class Arm(Part):
     """One way to train: without any key plain cross entropy on all of the data."""
 
     weights: str | None = None
-    """rule of the tokens' weights, such as longce(gamma=5), by deltas of the scoring run"""
+    """rule of the tokens' weights, such as longce(gamma=5), by deltas of the scoring run; stored:
+    those that come with data of `probe weigh --to`"""
     online: OnlineConfig | None = None
     """LongCE with weights of the model that is trained"""
     shuffled: bool = False
@@ -114,7 +118,7 @@ class Arm(Part):
     @field_validator("weights")
     @classmethod
     def _rule(cls, text: str | None) -> str | None:
-        return None if text is None else rules.parse(text).text
+        return text if text in (None, STORED) else rules.parse(text, "token").text
 
     @field_validator("auxiliary")
     @classmethod
@@ -137,7 +141,12 @@ class Arm(Part):
     def needs_scores(self) -> bool:
         """Whether something must be measured of the training data before it is trained."""
         chosen = self.documents is not None and self.documents.score != RANDOM
-        return self.weights is not None or chosen
+        return self.weights not in (None, STORED) or chosen
+
+
+def is_weighed(path: str) -> bool:
+    """Whether data come with weights: whether `probe weigh --to` wrote the folder."""
+    return (Path(path) / FACTS).is_file()
 
 
 def auxiliary(text: str) -> Auxiliary:
@@ -225,6 +234,12 @@ class Study(Part):
         if self.model.path is not None and self.tokenizer is not None:
             raise ValueError(
                 "tokenizer: allowed with model.config: the model at model.path has one"
+            )
+        stored = [name for name, arm in self.arms.items() if arm.weights == STORED]
+        if stored and not is_weighed(self.data.path):
+            raise ValueError(
+                f"arms.{stored[0]}: {STORED} weights are those of a folder that probe weigh --to "
+                f"wrote; data.path is {shown(self.data.path)}"
             )
         names = list(self.arms)
         needing = [name for name, arm in self.arms.items() if arm.needs_scores]

@@ -1,7 +1,8 @@
 """The data of a study: a tokenizer, pieces to train on, and whole documents that are held out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from transformers import AutoConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from probe.corpus.records import Record
 from probe.corpus.sample import read_records
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document
@@ -21,14 +22,21 @@ from probe.models.load import open_source
 from probe.models.model_source import ModelSource
 from probe.results.files import atomic_write, disk_errors
 from probe.text import counted, one_line
-from probe.training.study import RANDOM, SelectionConfig, Study, TokenizerConfig
-from probe.training.training_data import select
+from probe.training.collate import WEIGHTS
+from probe.training.study import RANDOM, SelectionConfig, Study, TokenizerConfig, is_weighed
+from probe.training.training_data import refuse_other_tokenizer, select
 
 BOS, PADDING, UNKNOWN = "<s>", "<pad>", "<unk>"
 HELD_OUT, TRAINING, START = "held_out.parquet", "training.parquet", "start"
 """What is made once in the folder of a study; a new model's configuration and tokenizer last."""
+_Weights = NDArray[np.float32] | None
 _PIECES = pa.schema(
-    [("document", pa.string()), ("start", pa.int64()), ("input_ids", pa.list_(pa.int32()))]
+    [
+        ("document", pa.string()),
+        ("start", pa.int64()),
+        ("input_ids", pa.list_(pa.int32())),
+        (WEIGHTS, pa.list_(pa.float32())),
+    ]
 )
 
 
@@ -40,11 +48,13 @@ class Piece:
         document: Its document.
         start: Index of its first token there.
         ids: Token ids without a BOS, shape ``(n,)``.
+        weights: What they weigh where the data say so, shape ``(n,)``.
     """
 
     document: str
     start: int
     ids: NDArray[np.int32]
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +83,7 @@ class StudyData:
         return sum(len(piece.ids) for piece in self.pieces)
 
 
-def prepare(study: Study, folder: Path) -> StudyData:
+def prepare(study: Study, folder: Path, say: Callable[[str], None] = lambda _: None) -> StudyData:
     """Make the data of a study, or read what was made before.
 
     The first ``held_out`` documents of the seeded sample that are long enough are held out; of all
@@ -83,28 +93,29 @@ def prepare(study: Study, folder: Path) -> StudyData:
     Args:
         study: The study.
         folder: Its folder.
+        say: Called with a line worth telling a user.
 
     Raises:
-        UsageError: If the data do not fit.
+        UsageError: If the data do not fit, or come with weights of another tokenizer's tokens.
         ProbeError: If there are too few documents, or nothing can be written.
     """
     files = [folder / HELD_OUT, folder / TRAINING]
     if not all(file.is_file() for file in files):
         source = _start(study, folder)
+        if source.tokenizer is not None and is_weighed(study.data.path):
+            say(refuse_other_tokenizer(study.data.path, source.tokenizer) or "")
         held_out, pieces = _split(study, source)
         with disk_errors(folder):
             _write(files[0], _held_out(held_out))
-            _write(
-                files[1],
-                pa.Table.from_pylist([vars(p) | {"input_ids": p.ids} for p in pieces], _PIECES),
-            )
+            _write(files[1], _table(pieces))
     source = open_source(study.model.path or str(folder / START), revision=study.model.revision)
     if source.family != "causal":
         raise UsageError(f"model is {source.family}; allowed: a causal one, which weights are for")
     table = pq.read_table(files[1])
     columns = (table[name].to_pylist() for name in ("document", "start"))
-    ids = (np.asarray(row.values, dtype=np.int32) for row in table["input_ids"])
-    pieces = [Piece(*one) for one in zip(*columns, ids, strict=True)]
+    ids = (row.values.to_numpy() for row in table["input_ids"])
+    weights = (row.values.to_numpy() if row.is_valid else None for row in table[WEIGHTS])
+    pieces = [Piece(*one) for one in zip(*columns, ids, weights, strict=True)]
     if not study.length <= (source.positions or study.length):
         raise UsageError(
             f"length is {study.length}; allowed: 4 to {source.positions}, the model's positions"
@@ -181,13 +192,11 @@ def new_tokenizer(options: TokenizerConfig, texts: Iterable[str]) -> PreTrainedT
         options: Which kind, and how large.
         texts: The texts.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     special = [BOS, PADDING, UNKNOWN]
     if options.kind == "words":
         made = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.WordLevelTrainer(
+        trainer: Any = trainers.WordLevelTrainer(
             vocab_size=options.size, special_tokens=special, show_progress=False
         )
     else:
@@ -209,24 +218,18 @@ def new_tokenizer(options: TokenizerConfig, texts: Iterable[str]) -> PreTrainedT
 def _training_texts(study: Study) -> Iterator[str]:
     """Texts of documents behind those that may be held out."""
     read, _ = read_records(study.data, seed=study.seed)
-    limit = study.data.max_documents
-    for number, record in enumerate(read):
-        if limit is not None and number >= limit:
-            return
-        if record.text and number >= study.held_out:
+    for record in islice(read, study.held_out, study.data.max_documents):
+        if record.text:
             yield record.text
 
 
 def _split(study: Study, source: ModelSource) -> tuple[list[Document], list[Piece]]:
-    read, _ = read_records(study.data, seed=study.seed)
-    documents = _documents(read, source.tokenizer, source.vocabulary, study.data.max_documents)
-    room = study.length - (
-        source.tokenizer is not None and source.tokenizer.bos_token_id is not None
-    )
+    """Documents that are held out, and pieces of the others."""
+    room = study.length - (getattr(source.tokenizer, "bos_token_id", None) is not None)
     held_out: list[Document] = []
     pieces: list[Piece] = []
     left = 0
-    for document in documents:
+    for document, weights in _read(study, source):
         if len(held_out) < study.held_out:
             if len(document.ids) >= room:
                 held_out.append(document)
@@ -234,7 +237,11 @@ def _split(study: Study, source: ModelSource) -> tuple[list[Document], list[Piec
         if document.group is not None and document.group in {one.group for one in held_out}:
             continue
         left += 1
-        pieces += _pieces(document, room)
+        for start in range(0, len(document.ids), room):
+            ids = document.ids[start : start + room].astype(np.int32)
+            if 2 * len(ids) >= room:
+                own = None if weights is None else weights[start : start + room]
+                pieces.append(Piece(document.id, start, ids, own))
     if len(held_out) < study.held_out or not pieces:
         raise ProbeError(
             f"{counted(len(held_out), 'document')} of {room} tokens or more to hold out and "
@@ -244,23 +251,43 @@ def _split(study: Study, source: ModelSource) -> tuple[list[Document], list[Piec
     return held_out, pieces
 
 
-def _documents(
-    read: Iterator[Record],
-    tokenizer: PreTrainedTokenizerBase | None,
-    vocabulary: int,
-    most: int | None,
-) -> Iterator[Document]:
-    for number, record in enumerate(read):
-        if most is not None and number >= most:
-            return
-        yield to_document(record, tokenizer=tokenizer, vocabulary_size=vocabulary)
+def _read(study: Study, source: ModelSource) -> Iterator[tuple[Document, _Weights]]:
+    """The documents in seeded order, at most as many as are asked for, and what tokens weigh."""
+    if is_weighed(study.data.path):
+        yield from islice(_weighed(study), study.data.max_documents)
+        return
+    read, _ = read_records(study.data, seed=study.seed)
+    for record in islice(read, study.data.max_documents):
+        yield (
+            to_document(record, tokenizer=source.tokenizer, vocabulary_size=source.vocabulary),
+            None,
+        )
 
 
-def _pieces(document: Document, room: int) -> Iterator[Piece]:
-    for start in range(0, len(document.ids), room):
-        ids = document.ids[start : start + room]
-        if 2 * len(ids) >= room:
-            yield Piece(document.id, start, ids.astype(np.int32))
+def _weighed(study: Study) -> Iterator[tuple[Document, _Weights]]:
+    """The sequences of a folder of `probe weigh --to`; those of one document are a group."""
+    folder = Path(study.data.path)
+    table = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("*.parquet")))
+    for number in np.random.default_rng(study.seed).permutation(len(table)).tolist():
+        row = {name: table[name][number] for name in ("document", "start", "input_ids", WEIGHTS)}
+        name = row["document"].as_py()
+        document = Document(
+            f"{name}:{row['start'].as_py()}",
+            row["input_ids"].values.to_numpy(),
+            None,
+            np.empty(0, dtype=np.int32),
+            np.empty(0, dtype=np.int32),
+            name,
+        )
+        yield document, row[WEIGHTS].values.to_numpy()
+
+
+def _table(pieces: Sequence[Piece]) -> pa.Table:
+    names = ("document", "start", "ids", "weights")
+    columns = [[getattr(piece, name) for piece in pieces] for name in names]
+    return pa.table(
+        [pa.array(c, field.type) for c, field in zip(columns, _PIECES, strict=True)], _PIECES
+    )
 
 
 def _held_out(documents: Sequence[Document]) -> pa.Table:

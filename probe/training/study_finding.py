@@ -1,7 +1,7 @@
 """What a study found: every arm with its interval over documents and its spread over seeds."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap, pointwise_band, resample_weights
 from probe.analysis.effective import effective_context
@@ -99,15 +100,15 @@ def arms_of(study: Study, folder: Path) -> Arms:
         study: The study.
         folder: Its folder.
     """
-    frames, contexts, caveats = [], {}, list[str]()
+    frames, caveats = list[pd.DataFrame](), list[str]()
+    contexts: dict[tuple[str, str], tuple[str, list[str]]] = {}
     confidence, tolerance = 0.95, ""
     for measure in study.measures:
         with ExitStack() as stack:
             runs = {
                 one: stack.enter_context(OpenRun.of_folder(path, write=False))
                 for one in models(study)
-                if (path := run_folder(folder, measure, one) / "run.json").parent.is_dir()
-                and (path := path.parent)
+                if (path := run_folder(folder, measure, one)).is_dir()
             }
             if not runs:
                 continue
@@ -225,8 +226,8 @@ def _rows(quantity: Quantity, first: str, weights: Floats, confidence: float) ->
         arms.setdefault(one.arm, []).append(one)
     resampled = {
         name: bootstrap(
-            sum(quantity.sums[one] for one in own),
-            sum(quantity.targets[one] for one in own),
+            np.sum([quantity.sums[one] for one in own], axis=0),
+            np.sum([quantity.targets[one] for one in own], axis=0),
             weights,
             confidence,
         )
@@ -244,9 +245,10 @@ def _rows(quantity: Quantity, first: str, weights: Floats, confidence: float) ->
             apart = _apart(resampled[arm], resampled.get(first), mix, confidence)
             pairs = np.array(
                 [
-                    (means[one] - means[Trained(first, one.seed)]) @ mix
+                    (means[one] - means[other]) @ mix
                     for one in own
-                    if Trained(first, one.seed) in means
+                    for other in arms.get(first, ())
+                    if one.seed in (other.seed, None)  # the start has no seed of its own
                 ]
             )
             for at in range(mix.shape[1]):
@@ -288,7 +290,9 @@ def _limits(one: Bootstrap, confidence: float) -> tuple[Floats, Floats]:
     return pointwise_band(one, confidence)
 
 
-def _apart(one: Bootstrap, other: Bootstrap | None, mix: Floats, confidence: float):
+def _apart(
+    one: Bootstrap, other: Bootstrap | None, mix: Floats, confidence: float
+) -> Callable[[int, Floats], dict[str, float]]:
     """What is said of the difference of two arms, as a function of the bin and the seeds' own."""
     assert other is not None
     apart = Bootstrap(
@@ -304,8 +308,6 @@ def _apart(one: Bootstrap, other: Bootstrap | None, mix: Floats, confidence: flo
 
     def row(at: int, seeds: Floats) -> dict[str, float]:
         of_seeds = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else math.nan
-        from scipy.special import ndtri
-
         level = float(ndtri((1 + confidence) / 2))
         return {
             "difference": float(mixed.mean[at]),
@@ -417,15 +419,15 @@ def _tables(arms: Arms) -> Iterator[Table]:
         yield Table(f"Effective context (tokens), {arms.tolerance}", headers, cells, shown="both")
     octaves = arms.table[arms.table["quantity"] == DELTA]
     starts = sorted(set(octaves["distance_from"]))
-    rows = []
+    lines = []
     for arm in arms.arms if starts else ():
         own = octaves[octaves["arm"] == arm].set_index("distance_from")["value"]
-        rows.append([arm, *(decimals(own.get(start)) for start in starts)])
-    if rows:
+        lines.append([arm, *(decimals(own.get(start)) for start in starts)])
+    if lines:
         yield Table(
             "Delta by octave, nats per token; columns: first distance",
             ["arm", *map(str, starts)],
-            rows,
+            lines,
             shown="both",
             numbers=True,
         )

@@ -1,4 +1,4 @@
-"""What a study costs, counted before anything is trained: tokens, floating-point operations, time."""
+"""What a study costs, counted before anything is trained: tokens, FLOPs, time."""
 
 import tempfile
 import time
@@ -138,6 +138,6 @@ def _seconds(study: Study, data: StudyData, model: torch.nn.Module, trainable: f
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).long().to(device)
     for _ in range(2):
         started = time.perf_counter()
-        token_losses(model(input_ids=ids, use_cache=False).logits, ids).mean().backward()
+        token_losses(model(input_ids=ids, use_cache=False).logits, ids).mean().backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
     return (time.perf_counter() - started) / (ids.numel() * (1 + BACKWARD * trainable))

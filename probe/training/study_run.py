@@ -23,7 +23,7 @@ from probe.runs.rows import Progress as Scored
 from probe.runs.run import run
 from probe.text import counted, json_text, shown
 from probe.training import rules
-from probe.training.study import RANDOM, Study
+from probe.training.study import RANDOM, STORED, Study, auxiliary
 from probe.training.study_data import (
     StudyData,
     chosen,
@@ -108,7 +108,7 @@ def train(
             return folder
         say(f"{counted(total, 'model')}, {total - len(missing):,} of them trained and measured")
         with work("Reading documents", "document"):
-            data = prepare(study, folder)
+            data = prepare(study, folder, say)
         _refuse_short(study, data)
         say(
             f"{counted(len(data.pieces), 'training piece')} of up to {study.length:,} tokens, "
@@ -170,20 +170,22 @@ def _material(
     """What an arm is trained on: pieces by score, weights by rule."""
     arm, numbers = study.arms[model.arm], list(range(len(data.pieces)))
     assert model.seed is not None
+    weights: dict[int, NDArray[np.float32]] = {}
+    if arm.weights == STORED:
+        weights = {n: one.weights for n, one in enumerate(data.pieces) if one.weights is not None}
     if not arm.needs_scores:
         if arm.documents is not None:
             numbers = chosen(data.pieces, arm.documents, None, model.seed)
-        return Material(numbers, {})
+        return Material(numbers, weights)
     with OpenRun.of_folder(_scored(study, folder, model.seed, work, say), write=False) as opened:
         short = short_context(opened)
         if arm.documents is not None:
             scores = pd.DataFrame()
             if arm.documents.score != RANDOM:
-                rule = rules.parse(arm.documents.score)
+                rule = rules.parse(arm.documents.score, "document")
                 scores = weigh(opened, rules.parse("longce"), rule, short=short).documents
             numbers = chosen(data.pieces, arm.documents, scores, model.seed)
-        weights: dict[int, NDArray[np.float32]] = {}
-        if arm.weights is not None:
+        if arm.weights not in (None, STORED):
             for one in weighed(opened, short, rules.parse(arm.weights)):
                 weights[int(one.document)] = one.weights.astype(np.float32)
     return Material(numbers, weights)
@@ -253,8 +255,6 @@ _ELSEWHERE = ("model", "data", "analysis", "batch", "name")
 
 def _refuse_short(study: Study, data: StudyData) -> None:
     """Refuse an auxiliary loss that no piece is long enough for."""
-    from probe.training.study import auxiliary
-
     for name, arm in study.arms.items():
         for text in arm.auxiliary:
             if (need := auxiliary(text).fewest) > study.length:

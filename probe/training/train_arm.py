@@ -3,10 +3,10 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class _InOrderTrainer(WeightedTrainer):
     """Rows come in the order in which they are given: it is drawn before, for all arms alike."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
-        return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+        return torch.utils.data.SequentialSampler(cast(Sized, train_dataset or self.train_dataset))
 
 
 class _InOrderOnlineTrainer(_InOrderTrainer, OnlineLongCETrainer):
@@ -66,10 +66,10 @@ class _Steps(TrainerCallback):
     def __init__(self, listen: Listener) -> None:
         self.listen, self.loss, self.saved = listen, float("nan"), time.monotonic()
 
-    def on_log(self, _args: Any, _state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
-        self.loss = (logs or {}).get("loss", self.loss)
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.loss = kwargs["logs"].get("loss", self.loss)
 
-    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         self.listen(state.global_step, state.max_steps, self.loss)
         if time.monotonic() - self.saved >= SAVE_SECONDS and state.global_step < state.max_steps:
             self.saved, control.should_save = time.monotonic(), True
@@ -119,10 +119,11 @@ def train_arm(
         trainer = _InOrderOnlineTrainer
         given |= options.online.model_dump() | {"bos": data.bos}
     padding = getattr(data.source.tokenizer, "pad_token_id", None) or 0
+    rows = [_row(data, material, number) for number in order]
     made = trainer(
         model=model,
         args=_arguments(study, steps, seed, folder),
-        train_dataset=[_row(data, material, number) for number in order],
+        train_dataset=rows,
         data_collator=Collate(padding),
         callbacks=[told := _Steps(listen)],
         **given,
@@ -134,7 +135,7 @@ def train_arm(
             "arm": arm,
             "seed": seed,
             "steps": steps,
-            "tokens": sum(len(row["input_ids"]) for row in made.train_dataset),
+            "tokens": sum(len(row["input_ids"]) for row in rows),
             "pieces": len(material.numbers),
             "seconds": round(time.perf_counter() - started, 1),
             "loss": told.loss,
@@ -149,6 +150,7 @@ def train_arm(
 
 def start_model(study: Study, data: StudyData, seed: int) -> PreTrainedModel:
     """The model that training starts from; a new one is drawn by the seed."""
+    model: Any
     if study.model.path is None:
         torch.manual_seed(seed)
         try:
@@ -160,8 +162,8 @@ def start_model(study: Study, data: StudyData, seed: int) -> PreTrainedModel:
         model = load_model(data.source, dtype="float32", device=study.model.device).model
         if study.model.frozen_layers:
             _freeze(model, study.model.frozen_layers)
-    model.train()
-    return model
+    trained: PreTrainedModel = model.train()
+    return trained
 
 
 def _freeze(model: PreTrainedModel, count: int) -> None:

@@ -494,3 +494,39 @@ def test_the_commands(done, tmp_path, monkeypatch):
     assert (wrong.exit_code, "allowed with a run" in wrong.output) == (2, True)
     wrong = probe("train", path, "--set", "tokens=7")
     assert (wrong.exit_code, "was begun with tokens" in wrong.output) == (2, True)
+
+
+# -- data that come with weights ---------------------------------------------------------------
+
+
+def test_weights_of_the_data_are_trained_on(done, tmp_path):
+    """`probe weigh --to`, then an arm with stored weights; another tokenizer is refused."""
+    _, folder = done
+    found = probe("weigh", folder / "runs/longppl/plain-0", "--to", tmp_path / "weighed")
+    assert found.exit_code == 0, found.output
+    start = folder / "models/plain-0/model"
+    given = content(tmp_path / "weighed", held_out=2, tokenizer=None, scoring=None)
+    given |= {"name": "stored", "model": {"path": str(start)}, "seeds": [0]}
+    given["data"]["ids_column"] = "input_ids"
+    given["arms"] = {"plain": {}, "stored": {"weights": "stored"}}
+    stored = check_study(given)
+    path = train(stored, tmp_path)
+    data = prepare(stored, path)
+    rows = pq.read_table(next((tmp_path / "weighed").glob("*.parquet"))).to_pylist()
+    by_name = {f"{row['document']}:{row['start']}": row for row in rows}
+    for piece in data.pieces:
+        own = by_name[piece.document]
+        assert own["input_ids"][: LENGTH - 1] == piece.ids.tolist()
+        assert own["loss_weights"][: LENGTH - 1] == piece.weights.tolist()
+    models = [weights_of(path / "models" / f"{arm}-0" / "model") for arm in ("plain", "stored")]
+    assert not torch.equal(*models)
+    other = tmp_path / "other"
+    shutil.copytree(start, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    first, second = list(tokenizer["model"]["vocab"].items())[5:7]
+    tokenizer["model"]["vocab"] |= {first[0]: second[1], second[0]: first[1]}
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UsageError, match="are of tokenizer"):
+        train(check_study(given | {"name": "other", "model": {"path": str(other)}}), tmp_path)
+    with pytest.raises(UsageError, match="stored weights are those of a folder that probe weigh"):
+        check_study(given | {"data": {"path": str(folder)}})
