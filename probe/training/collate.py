@@ -7,9 +7,8 @@ import torch
 
 from probe.errors import UsageError
 from probe.text import shown
+from probe.training.training_data import WEIGHTS
 
-WEIGHTS = "loss_weights"
-"""The column of weights, one a token of ``input_ids``."""
 IGNORED = -100
 """The label of what no loss is taken of, as in torch and transformers."""
 

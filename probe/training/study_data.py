@@ -22,9 +22,9 @@ from probe.models.load import open_source
 from probe.models.model_source import ModelSource
 from probe.results.files import atomic_write, disk_errors
 from probe.text import counted, one_line
-from probe.training.collate import WEIGHTS
 from probe.training.study import RANDOM, SelectionConfig, Study, TokenizerConfig, is_weighed
-from probe.training.training_data import refuse_other_tokenizer, select
+from probe.training.trainer import refuse_other_tokenizer
+from probe.training.training_data import WEIGHTS, select
 
 BOS, PADDING, UNKNOWN = "<s>", "<pad>", "<unk>"
 HELD_OUT, TRAINING, START = "held_out.parquet", "training.parquet", "start"

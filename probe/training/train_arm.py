@@ -24,10 +24,11 @@ from probe.models.device import resolve_device
 from probe.models.load import load_model
 from probe.results.files import disk_errors
 from probe.text import one_line
-from probe.training.collate import WEIGHTS, Collate
+from probe.training.collate import Collate
 from probe.training.study import Study, auxiliary
 from probe.training.study_data import StudyData
 from probe.training.trainer import OnlineLongCETrainer, WeightedTrainer
+from probe.training.training_data import WEIGHTS
 
 CHECKPOINTS, MODEL, FACTS = "checkpoints", "model", "training.json"
 SAVE_SECONDS = 300.0

@@ -1,16 +1,21 @@
 """A Trainer whose loss weighs every token, by weights of the data or by what far text is worth."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 
 from probe.errors import ProbeError, UsageError
+from probe.models.model_source import tokenizer_hash
+from probe.text import printable, shown
 from probe.training.auxiliary import Auxiliary
-from probe.training.collate import IGNORED, WEIGHTS
+from probe.training.collate import IGNORED
 from probe.training.token_loss import short_losses, token_losses
+from probe.training.training_data import FACTS, WEIGHTS
 
 
 class WeightedTrainer(Trainer):
@@ -203,3 +208,37 @@ def shuffled(weights: torch.Tensor, labels: torch.Tensor, *, seed: int, step: in
     found = weights.flatten().clone()
     found[places] = found[places[order]]
     return found.view_as(weights)
+
+
+def refuse_other_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Refuse to train on weights of other token ids than those of a model's tokenizer.
+
+    Args:
+        folder: Training data of :func:`probe.training.training_data.write_dataset`.
+        tokenizer: The tokenizer of the model that is to be trained, before tokens are added to it.
+
+    Returns:
+        ``None`` where both are the same; a line that nothing was compared where the run that was
+        weighed does not name its tokenizer: an older one, or one of token ids.
+
+    Raises:
+        UsageError: If the tokenizers differ, or the folder does not say whose its weights are.
+    """
+    place = Path(folder) / FACTS
+    try:
+        model = json.loads(place.read_text(encoding="utf-8"))["model"]
+        name, weighed_by = str(model["name"]), model["tokenizer"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{shown(str(place))} cannot be read; allowed: a folder that probe weigh --to wrote"
+        ) from error
+    if weighed_by is None:
+        return f"{shown(str(place))} names no tokenizer: whether its ids are the model's is unknown"
+    given = tokenizer_hash(tokenizer)
+    if given != weighed_by:
+        raise UsageError(
+            f"weights in {shown(str(folder))} are of tokenizer {printable(str(weighed_by))[:12]} "
+            f"({shown(name)}), the model's is {given[:12]} ({shown(tokenizer.name_or_path)}); "
+            "allowed: weights of a run with the tokenizer of the model"
+        )
+    return None

@@ -1,6 +1,5 @@
 """Training data from a run: token ids with a weight each, documents chosen by score."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +10,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import PreTrainedTokenizerBase
 
 from probe.analysis.open_run import OpenRun
 from probe.errors import ProbeError, UsageError
-from probe.models.model_source import tokenizer_hash
 from probe.results.files import disk_errors
-from probe.text import counted, json_text, printable, shown
-from probe.training.collate import WEIGHTS
+from probe.text import counted, json_text, printable
 from probe.training.weigh import Summary, Weighed, grouped, weighed
 
+WEIGHTS = "loss_weights"
+"""The column of weights, one a token of ``input_ids``."""
 SCHEMA = pa.schema(
     [
         ("document", pa.string()),
@@ -147,40 +145,6 @@ def refuse_folder(folder: Path) -> None:
         is_full = folder.is_dir() and any(folder.iterdir())
     if is_full:
         raise UsageError(f"--to {folder} is not empty; allowed: a new or an empty folder")
-
-
-def refuse_other_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Refuse to train on weights of other token ids than those of a model's tokenizer.
-
-    Args:
-        folder: Training data of :func:`write_dataset`.
-        tokenizer: The tokenizer of the model that is to be trained, before tokens are added to it.
-
-    Returns:
-        ``None`` where both are the same; a line that nothing was compared where the run that was
-        weighed does not name its tokenizer: an older one, or one of token ids.
-
-    Raises:
-        UsageError: If the tokenizers differ, or the folder does not say whose its weights are.
-    """
-    place = Path(folder) / FACTS
-    try:
-        model = json.loads(place.read_text(encoding="utf-8"))["model"]
-        name, weighed_by = str(model["name"]), model["tokenizer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{shown(str(place))} cannot be read; allowed: a folder that probe weigh --to wrote"
-        ) from error
-    if weighed_by is None:
-        return f"{shown(str(place))} names no tokenizer: whether its ids are the model's is unknown"
-    given = tokenizer_hash(tokenizer)
-    if given != weighed_by:
-        raise UsageError(
-            f"weights in {shown(str(folder))} are of tokenizer {printable(str(weighed_by))[:12]} "
-            f"({shown(name)}), the model's is {given[:12]} ({shown(tokenizer.name_or_path)}); "
-            "allowed: weights of a run with the tokenizer of the model"
-        )
-    return None
 
 
 def _table(shard: Sequence[Weighed], documents: pd.DataFrame) -> pa.Table:

@@ -17,7 +17,8 @@ from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.models.model_source import tokenizer_hash
 from probe.training.rules import parse
-from probe.training.training_data import refuse_other_tokenizer, write_dataset
+from probe.training.trainer import refuse_other_tokenizer
+from probe.training.training_data import write_dataset
 from probe.training.weigh import short_context, weigh
 
 
