@@ -1,20 +1,24 @@
 """A small language whose far dependencies are known: text to train on, and a score of the weights.
 
+    python benchmarks/planted_language.py make data/planted-near.parquet --near --documents 60000
+    probe train configs/training/planted-start.yaml
     python benchmarks/planted_language.py make data/planted.parquet --documents 6000
     probe train configs/training/planted.yaml
-    python benchmarks/planted_language.py score results/planted
+    python benchmarks/planted_language.py score results/training-planted
 
-A document has 1,022 words, a token each. Facts are stated at its beginning, ``fact n7 v3 .``, and
-asked for 200 to 900 words later, ``ask n7 v3 .``: the value can be told from far text alone. All
-other words need the last 20 at most: sentences of a chain in which a word allows four others and
-whose last word follows from the first, and phrases that are said again at once.
+Facts are stated at the beginning of a document, ``fact n7 v3 v9 v0 v5 .``, and asked for later,
+``ask n7 v3 v9 v0 v5 .``: those four values are told by far text alone, 200 to 900 words ago in
+documents of 1,022 words, 20 to 110 in those of 126. All other words need the last 20 at most: they
+are sentences of a chain in which a word allows four others and whose last word follows from the
+first. With a BOS a document is a training piece of 1,023 or 127 tokens, a token a word.
 
 ``score`` asks how well weights find the asked values: of the run that scored the training pieces,
-precision and recall by rule, at the rule's own threshold.
+precision and recall by rule, at a threshold that is said.
 """
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,28 +27,47 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.random import Generator
+from transformers import AutoTokenizer
 
-LENGTH = 1022
-"""Words of a document: with a BOS a training piece of 1,023 tokens, or a window of 1,024."""
-NAMES, FILLERS, OPENERS, BRANCHES = 32, 64, 16, 4
-FACTS, ASKS, ECHOES = 8, 16, 0.5
-"""Facts and questions of a document; how many of the sentences are phrases that are said twice."""
-STATED, NEAREST, FURTHEST = 110, 200, 900
-"""Words within which facts are stated; between a fact and the question for it."""
+from probe.analysis.open_run import OpenRun
+from probe.training.rules import parse
+from probe.training.weigh import short_context, weighed
+
+NAMES, FILLERS, OPENERS, BRANCHES, VALUES = 32, 64, 16, 4, 4
+"""Names, and as many values; words of sentences, those that begin one, how many may follow a word;
+values of a fact."""
 _CHAIN = np.random.default_rng(7)
 FOLLOWERS = _CHAIN.integers(FILLERS, size=(FILLERS, BRANCHES))
 SHARES = _CHAIN.dirichlet(np.ones(BRANCHES), size=FILLERS).cumsum(axis=1)
-WORDS = [*(f"n{i}" for i in range(NAMES)), *(f"v{i}" for i in range(NAMES))]
-WORDS += [f"w{i}" for i in range(FILLERS)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How documents are built.
+
+    Args:
+        words: Words of a document.
+        facts: Facts that are stated.
+        stated: Words within which they are.
+        asked: First and last word between which each fact is asked for, as often as there are.
+        nearest: Words between a statement or a question and the next question, at least, for the
+            values to count as needing far text.
+    """
+
+    words: int
+    facts: int
+    stated: int
+    asked: tuple[tuple[int, int], ...]
+    nearest: int
+
+
+NEAR = Shape(126, 4, 16, ((40, 70), (90, 116)), 20)
+FAR = Shape(1022, 12, 90, ((310, 440), (650, 760)), 200)
 
 
 def sentences(rng: Generator) -> Iterator[list[str]]:
     """Text that needs its last 20 words only, a sentence after the other, without an end."""
     while True:
-        if rng.random() < ECHOES:
-            phrase = [WORDS[at] for at in rng.integers(len(WORDS), size=rng.integers(4, 9))]
-            yield [*phrase, ".", *phrase, "."]
-            continue
         opener = int(rng.integers(OPENERS))
         chain = [opener]
         for share in rng.random(rng.integers(6, 12)):
@@ -53,43 +76,43 @@ def sentences(rng: Generator) -> Iterator[list[str]]:
         yield [*(f"w{word}" for word in chain), f"w{(7 * opener + 3) % FILLERS}", "."]
 
 
-def document(rng: Generator) -> tuple[list[str], list[int]]:
-    """The words of a document, and the places of the values that far text alone tells."""
-    names = rng.choice(NAMES, FACTS, replace=False)
-    values = rng.integers(NAMES, size=FACTS)
-    stated = rng.integers(STATED, size=FACTS)
-    said = [
-        (int(at), ["fact", f"n{n}", f"v{v}", "."])
-        for at, n, v in zip(stated, names, values, strict=True)
-    ]
-    # Every fact is asked for at most once in a stretch, so that no answer stands near another.
-    gaps = np.linspace(NEAREST + STATED, FURTHEST - 20, ASKS // FACTS + 1)
-    for low, high in pairwise(gaps):
-        for n, v in zip(names, values, strict=True):
-            said.append((int(rng.integers(low, high)), ["ask", f"n{n}", f"v{v}", "."]))
+def document(rng: Generator, shape: Shape) -> list[str]:
+    """The words of a document."""
+    names = rng.choice(NAMES, shape.facts, replace=False)
+    said: list[tuple[int, list[str]]] = []
+    for name in names:
+        values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]
+        fact = [f"n{name}", *values, "."]
+        said.append((int(rng.integers(shape.stated)), ["fact", *fact]))
+        said += [(int(rng.integers(*between)), ["ask", *fact]) for between in shape.asked]
     said.sort(key=lambda one: one[0])
     words: list[str] = []
-    far: list[int] = []
-    last: dict[str, int] = {}
     text = (word for sentence in sentences(rng) for word in sentence)
-    while len(words) < LENGTH:
+    while len(words) < shape.words:
         if said and len(words) >= said[0][0]:
-            _, statement = said.pop(0)
-            answer = len(words) + 2
-            if statement[0] == "ask" and answer - last[statement[1]] >= NEAREST:
-                far.append(answer)
-            last[statement[1]] = answer
-            words += statement
+            words += said.pop(0)[1]
         else:
             words.append(next(text))
-    return words[:LENGTH], [at for at in far if at < LENGTH]
+    return words[: shape.words]
 
 
-def table(documents: int, seed: int) -> pa.Table:
-    """Documents: ``text``, and ``far``, the places of the words that need far text."""
-    made = (document(np.random.default_rng([seed, number])) for number in range(documents))
-    texts, far = zip(*((" ".join(words), places) for words, places in made), strict=True)
-    return pa.table({"text": list(texts), "far": list(far)})
+def asked(words: list[str], nearest: int = FAR.nearest) -> set[int]:
+    """Places of the values that are asked for, and were last said so many words ago or more."""
+    places: set[int] = set()
+    last: dict[str, int] = {}
+    for at, (mark, name) in enumerate(pairwise(words)):
+        if mark in ("ask", "fact"):
+            values = range(at + 2, min(at + 2 + VALUES, len(words)))
+            if mark == "ask" and at - last.get(name, at) >= nearest:
+                places.update(values)
+            last[name] = at
+    return places
+
+
+def table(documents: int, seed: int, shape: Shape = FAR) -> pa.Table:
+    """Documents in one column, ``text``."""
+    made = (document(np.random.default_rng([seed, number]), shape) for number in range(documents))
+    return pa.table({"text": [" ".join(words) for words in made]})
 
 
 def detection(weights: pd.DataFrame, far: dict[str, set[int]], least: float) -> dict[str, float]:
@@ -117,19 +140,13 @@ def detection(weights: pd.DataFrame, far: dict[str, set[int]], least: float) -> 
 
 def score(study: Path) -> pd.DataFrame:
     """How well each rule finds the asked values, in the runs that scored the training pieces."""
-    from probe.analysis.open_run import OpenRun
-    from probe.training.rules import parse
-    from probe.training.weigh import short_context, weighed
-
     pieces = pq.read_table(study / "training.parquet").to_pandas()
-    tokenizer = (study / "start" / "tokenizer.json").read_text()
-    from tokenizers import Tokenizer
-
-    read = Tokenizer.from_str(tokenizer)
-    far = {}
-    for number, ids in enumerate(pieces["input_ids"]):
-        words = [read.id_to_token(int(one)) for one in ids]
-        far[str(number)] = asked(words)
+    model = next((study / "models").glob("*/model"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    far = {
+        str(number): asked(tokenizer.convert_ids_to_tokens(ids.tolist()))
+        for number, ids in enumerate(pieces["input_ids"])
+    }
     rows = []
     for folder in sorted((study / "runs" / "scoring").iterdir()):
         with OpenRun.of_folder(folder, write=False) as run:
@@ -151,31 +168,21 @@ def score(study: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def asked(words: list[str]) -> set[int]:
-    """Places of the values that are asked for, and were last said 200 words ago or more."""
-    places: set[int] = set()
-    last: dict[str, int] = {}
-    for at, (mark, name) in enumerate(pairwise(words)):
-        if mark in ("ask", "fact") and at + 2 < len(words):
-            if mark == "ask" and at + 2 - last.get(name, at) >= NEAREST:
-                places.add(at + 2)
-            last[name] = at + 2
-    return places
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write documents into a Parquet file")
     make.add_argument("file", type=Path)
     make.add_argument("--documents", type=int, default=6000)
+    make.add_argument("--near", action="store_true", help="short documents, to start from")
     make.add_argument("--seed", type=int, default=0)
     scored = commands.add_parser("score", help="weights as a detector of far dependencies")
     scored.add_argument("study", type=Path)
     args = parser.parse_args()
     if args.command == "make":
         args.file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table(args.documents, args.seed), args.file)
+        shape = NEAR if args.near else FAR
+        pq.write_table(table(args.documents, args.seed, shape), args.file)
     else:
         print(score(args.study).to_string(index=False, float_format="%.3f"))
 
