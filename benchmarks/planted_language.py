@@ -6,11 +6,12 @@
     probe train configs/training/planted.yaml
     python benchmarks/planted_language.py score results/training-planted
 
-Facts are stated at the beginning of a document, ``fact n7 v3 v9 v0 v5 .``, and asked for later,
-``ask n7 v3 v9 v0 v5 .``: those four values are told by far text alone, 200 to 900 words ago in
-documents of 1,022 words, 20 to 110 in those of 126. All other words need the last 20 at most: they
-are sentences of a chain in which a word allows four others and whose last word follows from the
-first. With a BOS a document is a training piece of 1,023 or 127 tokens, a token a word.
+Facts are stated, ``fact n7 v3 v9 v0 v5 .``, and asked for later, ``ask n7 v3 v9 v0 v5 .``: those
+four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 12 to 110
+in those of 126. All other words need the last 20 at most: they are sentences of a chain in which a
+word allows four others and whose last word follows from the first. A document is cut out of an
+endless text, so that no place in it is special; the values of a fact that was stated before it
+begins cannot be told. With a BOS it is a training piece of 1,023 or 127 tokens, a token a word.
 
 ``score`` asks how well weights find the asked values: of the run that scored the training pieces,
 precision and recall by rule, at a threshold that is said.
@@ -47,22 +48,22 @@ class Shape:
 
     Args:
         words: Words of a document.
-        facts: Facts that are stated.
-        stated: Words within which they are.
-        asked: First and last word between which each fact is asked for, as often as there are.
-        nearest: Words between a statement or a question and the next question, at least, for the
-            values to count as needing far text.
+        every: Words between two statements, on average.
+        questions: For each fact.
+        nearest: Words between a fact, or the last question for it, and the next, at least.
+        furthest: Words between a fact and a question, as they are drawn; what is said in between
+            comes on top.
     """
 
     words: int
-    facts: int
-    stated: int
-    asked: tuple[tuple[int, int], ...]
+    every: int
+    questions: int
     nearest: int
+    furthest: int
 
 
-NEAR = Shape(126, 4, 16, ((40, 70), (90, 116)), 20)
-FAR = Shape(1022, 12, 90, ((310, 440), (650, 760)), 200)
+NEAR = Shape(126, 24, 2, 12, 100)
+FAR = Shape(1022, 64, 1, 200, 820)
 
 
 def sentences(rng: Generator) -> Iterator[list[str]]:
@@ -77,33 +78,38 @@ def sentences(rng: Generator) -> Iterator[list[str]]:
 
 
 def document(rng: Generator, shape: Shape) -> list[str]:
-    """The words of a document."""
-    names = rng.choice(NAMES, shape.facts, replace=False)
-    said: list[tuple[int, list[str]]] = []
-    for name in names:
-        values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]
-        fact = [f"n{name}", *values, "."]
-        said.append((int(rng.integers(shape.stated)), ["fact", *fact]))
-        said += [(int(rng.integers(*between)), ["ask", *fact]) for between in shape.asked]
-    said.sort(key=lambda one: one[0])
+    """The words of a document, behind as many words as a question can reach back."""
+    behind = 2 * shape.furthest
+    waiting: list[tuple[float, list[str]]] = []
+    names: list[int] = []  # the last ones that were stated: each is one fact while it is asked for
     words: list[str] = []
     text = (word for sentence in sentences(rng) for word in sentence)
-    while len(words) < shape.words:
-        if said and len(words) >= said[0][0]:
-            words += said.pop(0)[1]
+    while len(words) < behind + shape.words:
+        if waiting and len(words) >= min(waiting)[0]:
+            waiting.remove(said := min(waiting))
+            words += said[1]
+        elif rng.random() < 1 / shape.every:
+            name = int(rng.choice(list(set(range(NAMES)) - set(names))))
+            names = [*names, name][-(NAMES - 8) :]
+            values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]
+            gaps = np.sort(rng.uniform(shape.nearest, shape.furthest, size=shape.questions))
+            apart = np.diff(gaps, prepend=0) >= shape.nearest
+            fact = [f"n{name}", *values, "."]
+            words += ["fact", *fact]
+            waiting += [(len(words) + gap, ["ask", *fact]) for gap in gaps[apart]]
         else:
             words.append(next(text))
-    return words[: shape.words]
+    return words[behind : behind + shape.words]
 
 
 def asked(words: list[str], nearest: int = FAR.nearest) -> set[int]:
-    """Places of the values that are asked for, and were last said so many words ago or more."""
+    """Places of the values that are asked for and were said before, so many words ago or more."""
     places: set[int] = set()
     last: dict[str, int] = {}
     for at, (mark, name) in enumerate(pairwise(words)):
         if mark in ("ask", "fact"):
             values = range(at + 2, min(at + 2 + VALUES, len(words)))
-            if mark == "ask" and at - last.get(name, at) >= nearest:
+            if mark == "ask" and name in last and at - last[name] >= nearest:
                 places.update(values)
             last[name] = at
     return places
