@@ -100,9 +100,9 @@ class StudyData:
 def prepare(study: Study, folder: Path, say: Callable[[str], None] = lambda _: None) -> StudyData:
     """Make the data of a study, or read what was made before.
 
-    The first ``held_out`` documents of the seeded sample that are long enough are held out; of all
-    others, but those of a held-out document's group, pieces are cut, what is left at the end of a
-    document is one where it has half the length.
+    The first ``held_out`` documents of the seeded sample that are long enough are held out; shorter
+    ones among them are left out. Of all behind them, but those of a held-out document's group,
+    pieces are cut, what is left at the end of a document is one where it has half the length.
 
     Args:
         study: The study.
@@ -285,7 +285,7 @@ def new_tokenizer(options: TokenizerConfig, texts: Iterable[str]) -> PreTrainedT
 
 
 def _training_texts(study: Study) -> Iterator[str]:
-    """Texts of documents behind those that may be held out."""
+    """Texts behind the first ``held_out``: some held-out ones too, where those are too short."""
     for record in islice(_records(study), study.held_out, study.data.max_documents):
         if record.text:
             yield record.text

@@ -24,7 +24,7 @@ class ArmCost:
 
     Args:
         arm: Its name; ``start`` is measured alone.
-        trained: Tokens that it is trained on.
+        trained: Tokens that it is trained on, with the padding of shorter pieces.
         forwards: Tokens as often as one is forwarded or gone back through, everything counted:
             training, scoring of the data, measuring.
         models: How many models it has.
