@@ -126,6 +126,10 @@ def _loaded(file: str, info: ValidationInfo) -> str:
     return file
 
 
+OwnFile = Annotated[str, AfterValidator(_loaded)]
+"""A Python file of the user's own, which is run."""
+
+
 def _run(file: Any, info: ValidationInfo) -> Any:
     """Run a file of the user's own; what is wrong with it is kept for the field's own check."""
     if not isinstance(file, str) or isinstance(file, _RunFile):
@@ -177,7 +181,7 @@ class Config(Part):
     protocols: list[Annotated[str, BeforeValidator(_was_run)]] = Field(default_factory=list)
     """Python files with protocols of your own, beside this file or in the working directory"""
     protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_by_kind)] = SweepProtocol()
-    perturbations: list[Annotated[str, AfterValidator(_loaded)]] = Field(default_factory=list)
+    perturbations: list[OwnFile] = Field(default_factory=list)
     """Python files with perturbations of your own, beside this file or in the working directory"""
     conditions: Annotated[list[ConditionText], Field(min_length=1)]
     """what is done to far text; probe list has others"""

@@ -47,7 +47,8 @@ def command(config: Path, settings: tuple[str, ...], results: Path) -> None:
     from probe.findings.base import file_texts
     from probe.render.terminal import text
     from probe.results.files import write_text
-    from probe.training.study_finding import arms_of, finding
+    from probe.training.study_arms import arms_of
+    from probe.training.study_finding import finding
     from probe.training.study_run import train
 
     folder = train(study, results, work=_work, say=note)

@@ -1,24 +1,26 @@
 """The configuration of a study: what is trained on what, in several arms and from several seeds."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from probe.calls import Syntax, literal
-from probe.config import Config, DataConfig, check
-from probe.errors import UsageError
+from probe.config import Config, DataConfig, OwnFile, check
+from probe.errors import ProbeError, UsageError
 from probe.fields import Part
-from probe.registry import run_file
+from probe.protocols import registry
 from probe.text import shown, suggestion
 from probe.training import rules
 from probe.training.auxiliary import Auxiliary
 from probe.training.next_segment import NextSegment
 from probe.training.segment_order import SegmentOrder
 from probe.training.training_data import FACTS
-from probe.yaml_file import changed, keys_of_parts, mistakes, read_file
+from probe.yaml_file import changed, keys_of_parts, mistakes, read_file, refuse_endless
 
 AUXILIARY: Mapping[str, type[Auxiliary]] = {
     "next_segment": NextSegment,
@@ -32,9 +34,20 @@ STORED = "stored"
 OURS = frozenset(
     {"output_dir", "max_steps", "num_train_epochs", "per_device_train_batch_size", "seed"}
     | {"learning_rate", "warmup_steps", "lr_scheduler_type", "remove_unused_columns"}
-    | {"save_strategy", "save_total_limit", "disable_tqdm", "data_seed"}
+    | {"save_strategy", "save_total_limit", "disable_tqdm", "data_seed", "use_cpu"}
 )
 """Arguments of transformers that follow from other keys."""
+REFUSED = frozenset(
+    {"gradient_accumulation_steps", "auto_find_batch_size"}  # other tokens than the study says
+    | {"ignore_data_skip", "save_only_model", "load_best_model_at_end"}  # no going on as before
+    | {"eval_strategy", "do_eval", "push_to_hub"}  # held-out documents are for the measures alone
+)
+"""Arguments of transformers that a study does not take."""
+START, SCORING = "start", "scoring"
+"""What the model that training starts from is called, and the runs that score training data."""
+TAKEN = (START, SCORING)
+"""Names that no arm and no measure may have: their runs would be those of others."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _SYNTAX = Syntax("auxiliary loss", "next_segment(weight=0.1)")
 
 
@@ -71,7 +84,7 @@ class TokenizerConfig(Part):
 
     kind: Literal["bpe", "words"] = "bpe"
     """bpe: byte pair encoding; words: what blanks part is a token"""
-    size: PositiveInt = 4096
+    size: Annotated[int, Field(ge=4, le=1_000_000)] = 4096
     """tokens of its vocabulary, at most"""
 
 
@@ -82,7 +95,7 @@ class OnlineConfig(Part):
     """fewest tokens of a short context"""
     stride: PositiveInt
     """by how many tokens it moves"""
-    gamma: Annotated[float, Field(ge=1)] = 5.0
+    gamma: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 5.0
     """the largest weight"""
 
 
@@ -187,17 +200,18 @@ class Study(Part):
     """that every arm is trained on"""
     batch: PositiveInt = 8
     """pieces of a step"""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """share of the steps in which the learning rate rises; behind them it falls to 0"""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """further TrainingArguments of transformers"""
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0, 1, 2], min_length=1)
     """of the new weights and of the order of the data; every arm has each"""
+    rules: list[OwnFile] = Field(default_factory=list)
+    """Python files with rules and scores of your own, beside this file or in the working
+    directory"""
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     """ways to train by name; the first is what the others are compared with"""
-    rules: list[str] = Field(default_factory=list)
-    """Python files with rules and scores of your own"""
     scoring: dict[str, Any] | None = None
     """how the training data are scored, as a configuration of `probe run` without model and data;
     the model is that of the first arm from the same seed, or the one that training starts from"""
@@ -217,14 +231,19 @@ class Study(Part):
     def _others(cls, given: dict[str, Any]) -> dict[str, Any]:
         if known := sorted(OURS & given.keys()):
             raise ValueError(f"{', '.join(known)} follows from other keys; allowed: others")
+        if known := sorted(REFUSED & given.keys()):
+            raise ValueError(f"{', '.join(known)} is nothing that a study takes; allowed: others")
         return given
 
     @field_validator("arms", "measures")
     @classmethod
     def _names(cls, parts: dict[str, Any]) -> dict[str, Any]:
         for name in parts:
-            if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
-                raise ValueError(f"{shown(name)}: allowed: names of letters, digits, - and _")
+            if not _NAME.fullmatch(name) or name in TAKEN:
+                raise ValueError(
+                    f"{shown(name)}: allowed: names of letters, digits, - and _, 100 at most, the "
+                    f"first a letter or digit; not {' or '.join(TAKEN)}"
+                )
         return parts
 
     @model_validator(mode="after")
@@ -235,6 +254,15 @@ class Study(Part):
             raise ValueError(
                 "tokenizer: allowed with model.config: the model at model.path has one"
             )
+        if self.tokenizer is not None and self.data.ids_column:
+            raise ValueError("tokenizer: allowed with texts: data.ids_column holds token ids")
+        for name, arm in self.arms.items():
+            if arm.online and arm.online.context + arm.online.stride >= self.length:
+                raise ValueError(
+                    f"arms.{name}.online: context {arm.online.context:,} and stride "
+                    f"{arm.online.stride:,}; allowed: together below {self.length:,}, the length: "
+                    "no token has a short context otherwise"
+                )
         stored = [name for name, arm in self.arms.items() if arm.weights == STORED]
         if stored and not is_weighed(self.data.path):
             raise ValueError(
@@ -260,6 +288,11 @@ class Study(Part):
         """The arm that the others are compared with."""
         return next(iter(self.arms))
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether an arm needs scores of the training data."""
+        return any(arm.needs_scores for arm in self.arms.values())
+
     def run(self, part: str, *, name: str, model: str, data: Mapping[str, Any]) -> Config:
         """The configuration that measures a trained model, or scores the training data.
 
@@ -272,16 +305,27 @@ class Study(Part):
         Raises:
             UsageError: If it has a mistake.
         """
-        content = self.scoring if part == "scoring" else self.measures[part]
+        content = self.scoring if part == SCORING else self.measures[part]
         assert content is not None
-        where = part if part == "scoring" else f"measures.{part}"
-        if known := [key for key in ("name", "data", "matrix") if key in content]:
+        where = part if part == SCORING else f"measures.{part}"
+        given = content.get("model", {})
+        if not isinstance(given, Mapping):
+            raise UsageError(f"{where}.model is {shown(given)}; allowed: keys with values")
+        known: list[str] = [key for key in ("name", "data", "matrix") if key in content]
+        known += [f"model.{key}" for key in ("path", "revision") if key in given]
+        if known:
             raise UsageError(f"{where}.{known[0]}: allowed without: the study says it")
-        given = dict(content.get("model", {}))
         of_model = {"label": name, "dtype": "float32", "device": self.model.device, **given}
-        return check(
-            {**content, "name": name, "model": {**of_model, "path": model}, "data": data}, where
-        )
+        whole = {**content, "name": name, "model": {**of_model, "path": model}, "data": data}
+        with naming(where):
+            config = check(whole, where)
+            if part == SCORING and not config.protocol.has_short_context:
+                kinds = " or ".join(registry.kinds(lambda one: one.has_short_context))
+                raise UsageError(
+                    f"protocol.kind is {config.protocol.kind}; allowed: {kinds}, in which a token "
+                    "has one short context"
+                )
+        return config
 
 
 def is_study(path: Path) -> bool:
@@ -305,6 +349,17 @@ def load(path: Path, changes: Sequence[tuple[str, str]] = ()) -> Study:
     return check_study(changed(read_file(path), changes), str(path), path.parent)
 
 
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Put the part of a study in front of what is wrong with it, where that does not say it."""
+    try:
+        yield
+    except ProbeError as error:
+        if str(error).startswith(part):
+            raise
+        raise type(error)(f"{part}: {error}") from error
+
+
 def check_study(
     content: Mapping[str, Any], where: str = "study", folder: Path | None = None
 ) -> Study:
@@ -318,14 +373,14 @@ def check_study(
     Raises:
         UsageError: Every mistake, a line each.
     """
-    for file in content.get("rules") or ():
-        beside = None if folder is None else folder / str(file)
-        run_file(str(beside if beside is not None and beside.is_file() else file))
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
+    refuse_endless(content, where)
     try:
-        study = Study.model_validate(content)
+        study = Study.model_validate(content, context={"folder": folder})
     except ValidationError as error:
         raise mistakes(error, where, keys_of_parts(Study, {})) from error
-    parts = [*study.measures, *(["scoring"] if study.scoring is not None else [])]
+    parts = [*study.measures, *([SCORING] if study.scoring is not None else [])]
     for part in parts:
         study.run(part, name="study", model="model", data={"path": "stdlib"})
     return study

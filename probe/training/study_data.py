@@ -1,6 +1,6 @@
 """The data of a study: a tokenizer, pieces to train on, and whole documents that are held out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
+from probe.corpus.records import Record
 from probe.corpus.sample import read_records
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document
@@ -21,14 +22,27 @@ from probe.errors import ProbeError, UsageError
 from probe.models.load import open_source
 from probe.models.model_source import ModelSource
 from probe.results.files import atomic_write, disk_errors
-from probe.text import counted, one_line
-from probe.training.study import RANDOM, SelectionConfig, Study, TokenizerConfig, is_weighed
+from probe.text import counted, one_line, shown, suggestion
+from probe.training.study import (
+    RANDOM,
+    SelectionConfig,
+    Study,
+    TokenizerConfig,
+    auxiliary,
+    is_weighed,
+)
 from probe.training.trainer import refuse_other_tokenizer
 from probe.training.training_data import WEIGHTS, select
 
 BOS, PADDING, UNKNOWN = "<s>", "<pad>", "<unk>"
+_SPECIAL = frozenset({BOS, PADDING, UNKNOWN})
 HELD_OUT, TRAINING, START = "held_out.parquet", "training.parquet", "start"
 """What is made once in the folder of a study; a new model's configuration and tokenizer last."""
+_CONVERTED = frozenset(
+    {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
+    | {"attn_implementation", "max_position_embeddings"}
+)
+"""Keys of configurations that transformers makes others of."""
 _Weights = NDArray[np.float32] | None
 _PIECES = pa.schema(
     [
@@ -86,9 +100,9 @@ class StudyData:
 def prepare(study: Study, folder: Path, say: Callable[[str], None] = lambda _: None) -> StudyData:
     """Make the data of a study, or read what was made before.
 
-    The first ``held_out`` documents of the seeded sample that are long enough are held out; of all
-    others, but those of a held-out document's group, pieces are cut, what is left at the end of a
-    document is one where it has half the length.
+    The first ``held_out`` documents of the seeded sample that are long enough are held out; shorter
+    ones among them are left out. Of all behind them, but those of a held-out document's group,
+    pieces are cut, what is left at the end of a document is one where it has half the length.
 
     Args:
         study: The study.
@@ -103,15 +117,17 @@ def prepare(study: Study, folder: Path, say: Callable[[str], None] = lambda _: N
     if not all(file.is_file() for file in files):
         source = _start(study, folder)
         if source.tokenizer is not None and is_weighed(study.data.path):
-            say(refuse_other_tokenizer(study.data.path, source.tokenizer) or "")
-        held_out, pieces = _split(study, source)
+            line = refuse_other_tokenizer(study.data.path, source.tokenizer)
+            if line is not None:
+                say(line)
+        documents, cut = _split(study, source)
         with disk_errors(folder):
-            _write(files[0], _held_out(held_out))
-            _write(files[1], _table(pieces))
+            _write(files[0], _held_out(documents))
+            _write(files[1], _table(cut))
     source = open_source(study.model.path or str(folder / START), revision=study.model.revision)
     if source.family != "causal":
         raise UsageError(f"model is {source.family}; allowed: a causal one, which weights are for")
-    table = pq.read_table(files[1])
+    held_out, table = (_read_table(file) for file in files)
     columns = (table[name].to_pylist() for name in ("document", "start"))
     ids = (row.values.to_numpy() for row in table["input_ids"])
     weights = (row.values.to_numpy() if row.is_valid else None for row in table[WEIGHTS])
@@ -120,7 +136,28 @@ def prepare(study: Study, folder: Path, say: Callable[[str], None] = lambda _: N
         raise UsageError(
             f"length is {study.length}; allowed: 4 to {source.positions}, the model's positions"
         )
-    return StudyData(source, pieces, pq.read_metadata(files[0]).num_rows)
+    data = StudyData(source, pieces, len(held_out))
+    _refuse_short(study, data)
+    return data
+
+
+def _refuse_short(study: Study, data: StudyData) -> None:
+    """Refuse an auxiliary loss that no piece is long enough for."""
+    longest = max(len(piece.ids) for piece in data.pieces) + (data.bos is not None)
+    for name, arm in study.arms.items():
+        for text in arm.auxiliary:
+            if (need := auxiliary(text).fewest) > longest:
+                raise UsageError(
+                    f"arms.{name}: {text} needs {need:,} tokens; allowed: up to {longest:,}, "
+                    "the longest training piece"
+                )
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ProbeError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def held_out_data(folder: Path) -> dict[str, Any]:
@@ -150,6 +187,9 @@ def chosen(
         scores: Of :class:`probe.training.weigh.Summary`, pieces by their number as documents;
             ``None`` where they are chosen at random.
         seed: Of a random choice.
+
+    Raises:
+        ProbeError: If none is chosen.
     """
     if selection.score == RANDOM or scores is None:
         lengths = np.array([len(piece.ids) for piece in pieces])
@@ -157,7 +197,13 @@ def chosen(
         scores = pd.DataFrame({"document": order.astype(str), "tokens": lengths[order]})
         scores["score"], scores["rank"] = 0.0, np.arange(1, len(pieces) + 1)
         scores["length_bin"] = [1 << (int(length).bit_length() - 1) for length in scores["tokens"]]
-    return sorted(map(int, select(scores, selection.share)))
+    numbers = sorted(map(int, select(scores, selection.share)))
+    if not numbers:
+        raise ProbeError(
+            f"documents.share is {selection.share:g}, less than half of the best piece of every "
+            f"octave of length; there are {counted(len(pieces), 'piece')}; allowed: a larger share"
+        )
+    return numbers
 
 
 # -- making it --------------------------------------------------------------------------------
@@ -168,21 +214,44 @@ def _start(study: Study, folder: Path) -> ModelSource:
     if study.model.path is not None:
         return open_source(study.model.path, revision=study.model.revision)
     assert study.model.config is not None
-    given = dict(study.model.config)
+    others: dict[str, Any] = {}
+    if "max_position_embeddings" not in study.model.config:
+        others["max_position_embeddings"] = study.length
     with disk_errors(folder):
         (folder / START).mkdir(parents=True, exist_ok=True)
         if study.tokenizer is not None:
             tokenizer = new_tokenizer(study.tokenizer, _training_texts(study))
             tokenizer.save_pretrained(folder / START)
-            given |= {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
-            given |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": None}
-        given = {"max_position_embeddings": study.length, **given}
-        try:
-            config = AutoConfig.for_model(given.pop("model_type"), **given)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"model.config: {one_line(error)}") from error
-        config.save_pretrained(folder / START)
+            others |= {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
+            others |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": None}
+        new_config(study.model.config, others).save_pretrained(folder / START)
     return open_source(str(folder / START))
+
+
+def new_config(content: Mapping[str, Any], others: Mapping[str, Any]) -> PretrainedConfig:
+    """The configuration of a new model.
+
+    Args:
+        content: ``model_type`` and what else transformers' class for it takes.
+        others: What follows from other keys of the study.
+
+    Raises:
+        UsageError: If the type or a key is unknown, or a value does not fit.
+    """
+    kind, given = content["model_type"], {k: v for k, v in content.items() if k != "model_type"}
+    try:
+        known = AutoConfig.for_model(kind)
+        for key in given:
+            if key not in _CONVERTED and not hasattr(known, key):  # kept, and read nowhere
+                raise UsageError(
+                    f"model.config.{one_line(key)}: unknown key of {shown(kind)}"
+                    f"{suggestion(key, sorted(known.to_dict()))}"
+                )
+        return AutoConfig.for_model(kind, **{**given, **others})
+    except UsageError:
+        raise
+    except Exception as error:  # every family checks its values in its own way
+        raise UsageError(f"model.config: {one_line(error)}") from error
 
 
 def new_tokenizer(options: TokenizerConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -216,11 +285,26 @@ def new_tokenizer(options: TokenizerConfig, texts: Iterable[str]) -> PreTrainedT
 
 
 def _training_texts(study: Study) -> Iterator[str]:
-    """Texts of documents behind those that may be held out."""
-    read, _ = read_records(study.data, seed=study.seed)
-    for record in islice(read, study.held_out, study.data.max_documents):
+    """Texts behind the first ``held_out``: some held-out ones too, where those are too short."""
+    for record in islice(_records(study), study.held_out, study.data.max_documents):
         if record.text:
             yield record.text
+
+
+def _records(study: Study) -> Iterator[Record]:
+    """The documents in seeded order.
+
+    Raises:
+        UsageError: If a text has a special token among the words that are its tokens.
+    """
+    words = study.tokenizer is not None and study.tokenizer.kind == "words"
+    for record in read_records(study.data, seed=study.seed)[0]:
+        if words and (special := _SPECIAL & set((record.text or "").split())):
+            raise UsageError(
+                f"document {record.id!r} has the word {min(special)}, a special token of the new "
+                "tokenizer; allowed: texts without, or tokenizer.kind bpe"
+            )
+        yield record
 
 
 def _split(study: Study, source: ModelSource) -> tuple[list[Document], list[Piece]]:
@@ -254,32 +338,35 @@ def _split(study: Study, source: ModelSource) -> tuple[list[Document], list[Piec
 def _read(study: Study, source: ModelSource) -> Iterator[tuple[Document, _Weights]]:
     """The documents in seeded order, at most as many as are asked for, and what tokens weigh."""
     if is_weighed(study.data.path):
-        yield from islice(_weighed(study), study.data.max_documents)
+        yield from islice(_weighed(study, source.vocabulary), study.data.max_documents)
         return
-    read, _ = read_records(study.data, seed=study.seed)
-    for record in islice(read, study.data.max_documents):
+    for record in islice(_records(study), study.data.max_documents):
         yield (
             to_document(record, tokenizer=source.tokenizer, vocabulary_size=source.vocabulary),
             None,
         )
 
 
-def _weighed(study: Study) -> Iterator[tuple[Document, _Weights]]:
+def _weighed(study: Study, vocabulary: int) -> Iterator[tuple[Document, _Weights]]:
     """The sequences of a folder of `probe weigh --to`; those of one document are a group."""
-    folder = Path(study.data.path)
-    table = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("*.parquet")))
-    for number in np.random.default_rng(study.seed).permutation(len(table)).tolist():
-        row = {name: table[name][number] for name in ("document", "start", "input_ids", WEIGHTS)}
-        name = row["document"].as_py()
-        document = Document(
-            f"{name}:{row['start'].as_py()}",
-            row["input_ids"].values.to_numpy(),
-            None,
-            np.empty(0, dtype=np.int32),
-            np.empty(0, dtype=np.int32),
-            name,
+    names = ("document", "start", "input_ids", WEIGHTS)
+    tables = [_read_table(file) for file in sorted(Path(study.data.path).glob("*.parquet"))]
+    if not tables or any(set(names) - set(table.column_names) for table in tables):
+        raise UsageError(
+            f"data.path {shown(study.data.path)} has no Parquet files with {', '.join(names)}; "
+            "allowed: a folder that probe weigh --to wrote"
         )
-        yield document, row[WEIGHTS].values.to_numpy()
+    table = pa.concat_tables(tables)
+    for number in np.random.default_rng(study.seed).permutation(len(table)).tolist():
+        name, start, ids, weights = (table[name][number] for name in names)
+        ids, weights = (row.values.to_numpy(zero_copy_only=False) for row in (ids, weights))
+        record = Record(f"{name}:{start}", ids=ids, group=name.as_py())
+        if len(ids) != len(weights):
+            raise UsageError(
+                f"document {record.id!r} has {len(ids)} input_ids and {len(weights)} {WEIGHTS}; "
+                "allowed: one weight a token"
+            )
+        yield to_document(record, tokenizer=None, vocabulary_size=vocabulary), weights
 
 
 def _table(pieces: Sequence[Piece]) -> pa.Table:
@@ -301,4 +388,4 @@ def _held_out(documents: Sequence[Document]) -> pa.Table:
 
 def _write(path: Path, table: pa.Table) -> None:
     with atomic_write(path) as scratch:
-        pq.write_table(table, scratch)
+        pq.write_table(table, scratch, write_page_checksum=True)

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import torch
 
-from probe.runs.experiment import prepare as prepare_run
 from probe.runs.plan import costs, planned_batch
-from probe.training.study import Arm, Study, auxiliary
-from probe.training.study_data import (
-    HELD_OUT,
-    TRAINING,
-    StudyData,
-    held_out_data,
-    prepare,
-    training_data,
-)
-from probe.training.token_loss import token_losses
+from probe.training.study import SCORING, Arm, Study, auxiliary
+from probe.training.study_data import StudyData, prepare
+from probe.training.study_run import has_data, planned_run
+from probe.training.token_loss import short_tokens, token_losses
 from probe.training.train_arm import start_model, steps_of
 
 BACKWARD = 2
@@ -31,7 +24,7 @@ class ArmCost:
 
     Args:
         arm: Its name; ``start`` is measured alone.
-        trained: Tokens that it is trained on.
+        trained: Tokens that it is trained on, with the padding of shorter pieces.
         forwards: Tokens as often as one is forwarded or gone back through, everything counted:
             training, scoring of the data, measuring.
         models: How many models it has.
@@ -88,24 +81,26 @@ def study_cost(study: Study, results: Path, *, timed: bool) -> StudyCost:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = results / study.name
-        if not ((folder / HELD_OUT).is_file() and (folder / TRAINING).is_file()):
+        if not has_data(study, folder):
             folder = Path(scratch)
         data = prepare(study, folder)
         measured = sum(_measured(study, data, folder, part) for part in study.measures)
-        scored = 0
-        if study.scoring is not None and any(arm.needs_scores for arm in study.arms.values()):
-            scored = _measured(study, data, folder, "scoring")
+        scored = 0.0
+        if study.needs_scores:
+            scored = _measured(study, data, folder, SCORING)
         model = start_model(study, data, study.seeds[0])
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         parameters = sum(p.numel() for p in model.parameters())
         trained = steps_of(study) * study.batch * study.length
         arms = [ArmCost("start", 0, measured, 1)] if study.model.path is not None else []
+        if study.model.path is not None:
+            scored /= len(study.seeds)  # one start scores them for all seeds
         paid = False
         for name, arm in study.arms.items():
             # What scores the data does so once for all arms that ask for it.
             own = scored if arm.needs_scores and not paid else 0
             paid = paid or bool(own)
-            forwards = trained * _passes(study, arm, trainable / parameters) + measured + own
+            forwards = trained * _passes(study, data, arm, trainable / parameters) + measured + own
             arms.append(ArmCost(name, trained, forwards, len(study.seeds)))
         seconds = _seconds(study, data, model, trainable / parameters) if timed else None
         return StudyCost(
@@ -115,17 +110,18 @@ def study_cost(study: Study, results: Path, *, timed: bool) -> StudyCost:
 
 def _measured(study: Study, data: StudyData, folder: Path, part: str) -> int:
     """Tokens that a measure forwards."""
-    of = training_data(folder) if part == "scoring" else held_out_data(folder)
-    config = study.run(part, name="plan", model=data.source.location.path, data=of)
-    return costs(prepare_run(config), planned_batch(config), set()).tokens
+    experiment = planned_run(study, data, folder, part)
+    return costs(experiment, planned_batch(experiment.config), set()).tokens
 
 
-def _passes(study: Study, arm: Arm, trainable: float) -> float:
+def _passes(study: Study, data: StudyData, arm: Arm, trainable: float) -> float:
     """How often a token of the data is forwarded or gone back through, on average."""
     whole = 1 + BACKWARD * trainable
     passes = whole
     if arm.online is not None:
-        passes += (arm.online.context + arm.online.stride) / arm.online.stride
+        context, stride = arm.online.context, arm.online.stride
+        tokens = short_tokens(study.length, context=context, stride=stride, bos=data.bos)
+        passes += tokens / study.length
     for text in arm.auxiliary:
         passes += whole * auxiliary(text).forwarded / study.length
     return passes

@@ -4,7 +4,7 @@ Each piece that is done stays done; the same call goes on with the others.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,28 @@ from probe.config import Config
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
 from probe.results.scores import Store
+from probe.runs.experiment import Experiment
+from probe.runs.experiment import prepare as prepare_run
+from probe.runs.identity import readable
 from probe.runs.rows import Progress as Scored
 from probe.runs.run import run
-from probe.text import counted, json_text, shown
+from probe.text import counted, shown
 from probe.training import rules
-from probe.training.study import RANDOM, STORED, Study, auxiliary
+from probe.training.study import RANDOM, SCORING, START, STORED, Study, naming
 from probe.training.study_data import (
+    HELD_OUT,
+    TRAINING,
     StudyData,
     chosen,
     held_out_data,
     prepare,
     training_data,
 )
-from probe.training.train_arm import MODEL, Material, train_arm
+from probe.training.train_arm import MODEL, Material, refuse_unfit, train_arm
 from probe.training.weigh import short_context, weigh, weighed
 
 RECORD = "study.json"
-START = "start"
-"""What the model that training starts from is called, where it is measured too."""
-_MAY_CHANGE = ("arms", "seeds", "measures")
+_MAY_CHANGE = ("arms", "seeds", "measures", "rules")
 """What may be added to a study that has begun."""
 Step = Callable[[int, int | None, str], None]
 """Called with what is done, of how much, and a note."""
@@ -101,15 +104,24 @@ def train(
     """
     folder = results / study.name
     with Store(folder).locked():
-        begin(study, folder)
-        missing = [one for one in models(study) if not _is_measured(study, folder, one)]
+        begun = begin(study, folder)
+        missing = [one for one in models(study) if _missing(study, folder, one)]
         total = len(list(models(study)))
         if not missing:
+            _write_record(study, folder, begun)
             return folder
+        if not begun:  # data of a call that was refused, which may have had others
+            with disk_errors(folder):
+                for name in (HELD_OUT, TRAINING):
+                    (folder / name).unlink(missing_ok=True)
         say(f"{counted(total, 'model')}, {total - len(missing):,} of them trained and measured")
         with work("Reading documents", "document"):
             data = prepare(study, folder, say)
-        _refuse_short(study, data)
+        parts = [*study.measures, *([SCORING] if study.needs_scores else [])]
+        for part in parts:  # what is wrong is told before hours of training
+            planned_run(study, data, folder, part)
+        refuse_unfit(study, data)
+        _write_record(study, folder, begun)
         say(
             f"{counted(len(data.pieces), 'training piece')} of up to {study.length:,} tokens, "
             f"{data.tokens:,} in all; {counted(data.held_out, 'document')} held out"
@@ -144,7 +156,7 @@ def _finish(
                     folder=own,
                     listen=lambda done, of, loss: step(done, of, f"loss {loss:.3f}"),
                 )
-    for measure in study.measures:
+    for measure in _missing(study, folder, model):
         config = study.run(measure, name=model.name, model=path, data=held_out_data(folder))
         _measure(config, folder / "runs" / measure, f"{model.name}: {measure}", work, say)
 
@@ -204,20 +216,44 @@ def _scored(study: Study, folder: Path, seed: int, work: Work, say: Callable[[st
     return _measure(config, folder / "runs" / "scoring", f"{by.name}: scoring the data", work, say)
 
 
-def begin(study: Study, folder: Path) -> None:
-    """Write down what a study is, or see that it is the one that was begun.
+def planned_run(study: Study, data: StudyData, folder: Path, part: str) -> Experiment:
+    """What a measure, or the scoring of the training data, reads; the model is not loaded.
+
+    Args:
+        study: The study.
+        data: Its data.
+        folder: Where they are.
+        part: A name of ``measures``, or ``scoring``.
+
+    Raises:
+        ProbeError: If it does not fit the data, or the model.
+    """
+    of = training_data(folder) if part == SCORING else held_out_data(folder)
+    with naming(part if part == SCORING else f"measures.{part}"):
+        experiment = prepare_run(
+            study.run(part, name="plan", model=data.source.location.path, data=of)
+        )
+        experiment.check_sources()
+        longest, windows = max(len(piece.ids) for piece in data.pieces), experiment.config.windows
+        if part == SCORING and (windows.skip or (windows.length or longest) < longest):
+            raise UsageError(
+                f"windows.length is {windows.length}, skip {windows.skip}; allowed: {longest} or "
+                "more and 0, so that every token of the longest training piece is scored"
+            )
+        return experiment
+
+
+def begin(study: Study, folder: Path) -> dict[str, Any]:
+    """See that a study is the one that a folder holds.
+
+    Returns:
+        What was written down of it; nothing where it has not begun.
 
     Raises:
         UsageError: If it is another one.
-        ProbeError: If the record cannot be read or written.
+        ProbeError: If the record cannot be read.
     """
-    own, path = study.model_dump(mode="json"), folder / RECORD
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = {}
-    except (OSError, ValueError) as error:
-        raise ProbeError(f"{path} cannot be read: {error}") from error
+    own, known = study.model_dump(mode="json"), _record(folder / RECORD)
     for key in own if known else ():
         pairs = [] if key in _MAY_CHANGE else [(key, known.get(key), own[key])]
         if key == "arms":
@@ -230,35 +266,60 @@ def begin(study: Study, folder: Path) -> None:
                     f"{folder} was begun with {name} {shown(before)}; the configuration has "
                     f"{shown(now)}; allowed: the same, or another name"
                 )
+    return known
+
+
+def _write_record(study: Study, folder: Path, known: Mapping[str, Any]) -> None:
+    """Write down what a study is, where that is not what is *known*."""
+    own, path = study.model_dump(mode="json"), folder / RECORD
+    # An arm that is left out this time has models here: its name is not free for another one.
+    own["arms"] = own["arms"] | {
+        arm: how for arm, how in known.get("arms", {}).items() if arm not in own["arms"]
+    }
     if known != own:
         with disk_errors(path), atomic_write(path) as scratch:
-            scratch.write_text(json_text(own), encoding="utf-8")
+            # Every digit counts: it is compared with what a configuration says.
+            text = json.dumps(own, indent=2, ensure_ascii=False)
+            scratch.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _is_measured(study: Study, folder: Path, model: Trained) -> bool:
-    """Whether every measure of a model is complete; its weights are then needed no more."""
-    for measure in study.measures:
-        own = run_folder(folder, measure, model)
-        record = Store(own).read_record()
-        if record is None or record.get("status") != "complete":
-            return False
-        config = study.run(measure, name=model.name, model="model", data={"path": "stdlib"})
-        wanted = config.model_dump(mode="json")
-        if any(record["config"].get(key) != wanted[key] for key in wanted if key not in _ELSEWHERE):
-            return False
-    return True
+def has_data(study: Study, folder: Path) -> bool:
+    """Whether a folder holds the data of this very study."""
+    if not all((folder / name).is_file() for name in (HELD_OUT, TRAINING)):
+        return False
+    own, known = study.model_dump(mode="json"), _record(folder / RECORD)
+    return all(known.get(key) == own[key] for key in own if key not in _MAY_CHANGE)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What was written down of a study, nothing where it has not begun."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ProbeError(f"{path} cannot be read: {error}") from error
+    if not isinstance(known, dict) or not isinstance(known.get("arms"), dict) or not known["arms"]:
+        raise ProbeError(f"{path} holds {shown(known)}; allowed: what probe train wrote")
+    return known
+
+
+def _missing(study: Study, folder: Path, model: Trained) -> list[str]:
+    """Measures that are not complete of a model; where none is its weights are needed no more."""
+    return [one for one in study.measures if not _is_complete(study, folder, one, model)]
+
+
+def _is_complete(study: Study, folder: Path, measure: str, model: Trained) -> bool:
+    own = run_folder(folder, measure, model)
+    record = readable(Store(own).read_record(), own)
+    if record is None or record.get("status") != "complete":
+        return False
+    config = study.run(measure, name=model.name, model="model", data={"path": "stdlib"})
+    before, wanted = record["config"], config.model_dump(mode="json")
+    if any(before.get(key) != wanted[key] for key in wanted if key not in _ELSEWHERE):
+        return False
+    return all(before["model"].get(key) == wanted["model"][key] for key in ("dtype", "attention"))
 
 
 _ELSEWHERE = ("model", "data", "analysis", "batch", "name")
 """Keys of a run's configuration that do not say what is measured."""
-
-
-def _refuse_short(study: Study, data: StudyData) -> None:
-    """Refuse an auxiliary loss that no piece is long enough for."""
-    for name, arm in study.arms.items():
-        for text in arm.auxiliary:
-            if (need := auxiliary(text).fewest) > study.length:
-                raise UsageError(
-                    f"arms.{name}: {text} needs {need:,} tokens; allowed: up to {study.length:,}, "
-                    "the length of a training piece"
-                )

@@ -72,8 +72,7 @@ def short_losses(
         raise UsageError(f"a row does not begin with the BOS {bos}; allowed: rows that do, or none")
     size = ids.shape[1]
     found = torch.full(ids.shape, torch.nan, dtype=torch.float32, device=ids.device)
-    # The first short context is the text's own beginning: its targets lose nothing.
-    starts = range(stride, size - context, stride)
+    starts = _starts(size, context, stride)
     training = model.training
     model.eval()
     try:
@@ -96,6 +95,17 @@ def short_losses(
     finally:
         model.train(training)
     return found.masked_fill(labels == IGNORED, torch.nan)
+
+
+def short_tokens(size: int, *, context: int, stride: int, bos: int | None = None) -> int:
+    """Tokens that :func:`short_losses` forwards for a row of *size* tokens."""
+    starts = _starts(size, context, stride)
+    return sum((bos is not None) + min(context + stride, size - at) for at in starts)
+
+
+def _starts(size: int, context: int, stride: int) -> range:
+    """First tokens of short contexts but the text's own beginning, whose targets lose nothing."""
+    return range(stride, size - context, stride)
 
 
 def _by_length(starts: range, size: int, most: int) -> list[tuple[int, list[int]]]:

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device
 from probe.models.load import load_model
 from probe.results.files import disk_errors
-from probe.text import one_line
+from probe.text import one_line, shown
 from probe.training.collate import Collate
 from probe.training.study import Study, auxiliary
 from probe.training.study_data import StudyData
@@ -33,6 +34,8 @@ from probe.training.training_data import WEIGHTS
 CHECKPOINTS, MODEL, FACTS = "checkpoints", "model", "training.json"
 SAVE_SECONDS = 300.0
 """Between two checkpoints, the last two of which are kept."""
+_UNWRITTEN = ("Error while serializing", "inline_container")
+"""What safetensors and torch say where the disk is full, in no OSError."""
 Listener = Callable[[int, int, float], None]
 """Called behind every step with its number, the number of all, and its loss."""
 
@@ -66,11 +69,13 @@ class _Steps(TrainerCallback):
 
     def __init__(self, listen: Listener) -> None:
         self.listen, self.loss, self.saved = listen, float("nan"), time.monotonic()
+        self.begun = False
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.loss = kwargs["logs"].get("loss", self.loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
+        self.begun = True
         self.listen(state.global_step, state.max_steps, self.loss)
         if time.monotonic() - self.saved >= SAVE_SECONDS and state.global_step < state.max_steps:
             self.saved, control.should_save = time.monotonic(), True
@@ -104,8 +109,9 @@ def train_arm(
         listen: Called behind every step.
 
     Raises:
-        UsageError: If an argument of the trainer is unknown.
-        ProbeError: If a loss is no number, which the last checkpoint outlives, or the disk is full.
+        UsageError: If an argument of the trainer is unknown, or does not fit.
+        ProbeError: If a loss is no number, which the last checkpoint outlives, the last checkpoint
+            cannot be read, or memory or the disk is full.
     """
     if (folder / MODEL).is_dir():
         return
@@ -121,17 +127,18 @@ def train_arm(
         given |= options.online.model_dump() | {"bos": data.bos}
     padding = getattr(data.source.tokenizer, "pad_token_id", None) or 0
     rows = [_row(data, material, number) for number in order]
-    made = trainer(
-        model=model,
-        args=_arguments(study, steps, seed, folder),
-        train_dataset=rows,
-        data_collator=Collate(padding),
-        callbacks=[told := _Steps(listen)],
-        **given,
-    )
-    made.remove_callback(PrinterCallback)
-    with disk_errors(folder):
-        made.train(resume_from_checkpoint=_last_checkpoint(folder / CHECKPOINTS))
+    last, told = _last_checkpoint(folder / CHECKPOINTS), _Steps(listen)
+    with disk_errors(folder), _one_line_errors(study, folder, last, told):
+        made = trainer(
+            model=model,
+            args=_arguments(study, steps, seed, folder),
+            train_dataset=rows,
+            data_collator=Collate(padding),
+            callbacks=[told],
+            **given,
+        )
+        made.remove_callback(PrinterCallback)
+        made.train(resume_from_checkpoint=last)
         facts = {
             "arm": arm,
             "seed": seed,
@@ -149,6 +156,34 @@ def train_arm(
         _write(model, data, folder, facts)
 
 
+@contextmanager
+def _one_line_errors(
+    study: Study, folder: Path, checkpoint: str | None, steps: _Steps
+) -> Iterator[None]:
+    """What others say of a full disk or memory, a checkpoint, or arguments, as errors of ours."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except Exception as error:
+        reason = one_line(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            raise ProbeError(f"{folder}: {reason}; allowed: a smaller batch or length") from error
+        if any(words in str(error) for words in _UNWRITTEN):
+            raise ProbeError(
+                f"cannot write {folder}: {reason}; free some space and run the same command again, "
+                "which goes on from the last checkpoint"
+            ) from error
+        if checkpoint is not None and not steps.begun:
+            raise ProbeError(
+                f"{checkpoint} cannot be read: {reason}; remove it: training goes on from the "
+                "checkpoint before it, or begins again"
+            ) from error
+        if study.trainer and not steps.begun:
+            raise UsageError(f"trainer {shown(study.trainer)}: {reason}") from error
+        raise
+
+
 def start_model(study: Study, data: StudyData, seed: int) -> PreTrainedModel:
     """The model that training starts from; a new one is drawn by the seed."""
     model: Any
@@ -156,7 +191,7 @@ def start_model(study: Study, data: StudyData, seed: int) -> PreTrainedModel:
         torch.manual_seed(seed)
         try:
             model = AutoModelForCausalLM.from_config(data.source.config)
-        except (ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # whatever sizes that do not fit lead to
             raise UsageError(f"model.config: {one_line(error)}") from error
         model.to(resolve_device(study.model.device))
     else:
@@ -167,15 +202,29 @@ def start_model(study: Study, data: StudyData, seed: int) -> PreTrainedModel:
     return trained
 
 
+def refuse_unfit(study: Study, data: StudyData) -> None:
+    """Refuse what no arm could be trained with, before the model is loaded.
+
+    Raises:
+        UsageError: If there are fewer layers than are to be frozen, or an argument of the trainer
+            is unknown.
+    """
+    size = int(data.source.config.get_text_config().num_hidden_layers)
+    if (count := study.model.frozen_layers) >= size:
+        raise UsageError(
+            f"model.frozen_layers is {count}; allowed: 0 to {size - 1}, one layer is trained"
+        )
+    _arguments(study, 1, 0, Path())
+
+
 def _freeze(model: PreTrainedModel, count: int) -> None:
     """Leave the lowest layers and the embeddings, a head that is tied to them too, as they are."""
     size = int(model.config.get_text_config().num_hidden_layers)
     lists = [one for one in model.modules() if isinstance(one, torch.nn.ModuleList)]
     layers = next((one for one in lists if len(one) == size), None)
-    if layers is None or not 1 <= count < size:
+    if layers is None:
         raise UsageError(
-            f"model.frozen_layers is {count}; allowed: 0 to {size - 1}, of a model whose layers "
-            "are one list"
+            f"model.frozen_layers is {count}; allowed: 0, or a model whose layers are one list"
         )
     for part in (model.get_input_embeddings(), *layers[:count]):
         part.requires_grad_(False)
@@ -201,8 +250,11 @@ def _arguments(study: Study, steps: int, seed: int, folder: Path) -> TrainingArg
     }
     try:
         return TrainingArguments(**(given | study.trainer))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"trainer: {one_line(error)}") from error
+    except (TypeError, ValueError, ImportError) as error:
+        reason = one_line(error).replace(
+            "TrainingArguments.__init__() got an unexpected", "unknown"
+        )
+        raise UsageError(f"trainer: {reason}") from error
 
 
 def _order(numbers: Sequence[int], rows: int, seed: int) -> list[int]:
@@ -228,8 +280,10 @@ def _last_checkpoint(folder: Path) -> str | None:
     for path in folder.glob("checkpoint-*"):
         try:
             state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            for name in ("optimizer.pt", "scheduler.pt"):  # without them it would begin them anew
+                (path / name).stat()
             found.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):  # its state is written last
+        except (OSError, ValueError, KeyError, TypeError):  # its state is written last
             shutil.rmtree(path, ignore_errors=True)
     return str(max(found)[1]) if found else None
 

@@ -1,123 +1,30 @@
-"""Studies: their configuration, what arms are trained on, going on, and the numbers they give."""
+"""Studies: what arms are trained on, going on where one stopped, and what it costs."""
 
 import json
 import shutil
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from command_line import probe
+from tiny_study import CONTEXT, LENGTH, STRIDE, content
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-from probe.errors import ProbeError, UsageError
+from probe.errors import UsageError
 from probe.training import study_run, train_arm
 from probe.training.collate import IGNORED, Collate
 from probe.training.study import check_study
 from probe.training.study_data import chosen, prepare
-from probe.training.study_finding import arms_of, finding
 from probe.training.study_plan import study_cost
-from probe.training.study_run import Trained, models, run_folder, train
-from probe.training.token_loss import short_losses
+from probe.training.study_run import Trained, train
+from probe.training.token_loss import short_losses, short_tokens
 from probe.training.trainer import shuffled
-
-LENGTH, CONTEXT, STRIDE = 48, 12, 12
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-MEASURED = {"windows": {"length": LENGTH - 1}, "conditions": ["truncate"]}
-
-
-def content(texts: Path, **changes):
-    """A study of three arms that takes seconds."""
-    given = {
-        "name": "study",
-        "model": {"config": {"model_type": "llama", "num_attention_heads": 2, **SIZES}},
-        "tokenizer": {"kind": "words", "size": 60},
-        "data": {"path": str(texts)},
-        "held_out": 6,
-        "length": LENGTH,
-        "tokens": 20 * 2 * LENGTH,
-        "batch": 2,
-        "learning_rate": 1e-2,
-        "seeds": [0, 1],
-        "arms": {
-            "plain": {},
-            "longce": {"online": {"context": CONTEXT, "stride": STRIDE}},
-            "half": {"documents": {"share": 0.5}},
-            "sparse": {"weights": "sparse(kappa=0.2)"},
-        },
-        "scoring": {
-            "protocol": {"kind": "longppl", "context": CONTEXT, "stride": STRIDE},
-            "windows": {"length": LENGTH - 1},
-        },
-        "measures": {
-            "far": {**MEASURED, "protocol": {"kind": "sweep", "reach": 16}},
-            "longppl": {
-                "protocol": {"kind": "longppl", "context": CONTEXT, "stride": STRIDE},
-                "windows": {"length": LENGTH - 1},
-            },
-        },
-    }
-    return given | changes
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    """Lines of words, the second half of each the first again: far text tells it."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for _ in range(30):
-        half = rng.integers(40, size=rng.integers(24, 70))
-        rows.append({"text": " ".join(f"w{word}" for word in [*half, *half])})
-    path = tmp_path_factory.mktemp("texts") / "texts.parquet"
-    pd.DataFrame(rows).to_parquet(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def done(texts, tmp_path_factory):
-    """The study, trained and measured once for all tests that only read it."""
-    results = tmp_path_factory.mktemp("results")
-    study = check_study(content(texts))
-    return study, train(study, results)
-
-
-# -- the configuration -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"tokens": 0}, "tokens: Input should be greater than 0; got 0"),
-        ({"token": 5}, "token: unknown key (value 5); did you mean 'tokens'?"),
-        ({"model": {}}, "model: allowed: either config (a new model) or path"),
-        ({"model": {"config": {}}}, "model_type is missing"),
-        ({"model": {"path": "x"}}, "tokenizer: allowed with model.config"),
-        ({"tokenizer": None}, "tokenizer is missing: a new model has none"),
-        ({"arms": {}}, "arms: Dictionary should have at least 1 item"),
-        ({"arms": {"a b": {}}}, "'a b': allowed: names of letters"),
-        ({"arms": {"a": {"shuffled": True}}}, "shuffled: allowed with weights or online"),
-        ({"arms": {"a": {"weights": "keyz"}}}, "did you mean 'keys'"),
-        ({"arms": {"a": {"weights": "keys"}}}, "arms.a is the first, whose model scores"),
-        ({"arms": {"a": {}, "b": {"documents": {"share": 1}}}}, "less than 1; got 1"),
-        ({"arms": {"a": {"auxiliary": ["next_segmen"]}}}, "did you mean 'next_segment'"),
-        ({"arms": {"a": {"auxiliary": ["next_segment(weight=0)"]}}}, "weight is 0; allowed"),
-        ({"arms": {"a": {"auxiliary": ["next_segment(wait=1)"]}}}, "wait"),
-        ({"arms": {"a": {"auxiliary": ["next_segment(weight='x')"]}}}, "allowed: numbers"),
-        ({"arms": {"a": {}, "b": {"weights": "keys"}}, "scoring": None}, "scoring is missing"),
-        ({"trainer": {"max_steps": 3}}, "max_steps follows from other keys"),
-        ({"measures": {"m": {"conditions": ["cut"]}}}, "measures.m has 1 mistake(s)"),
-        ({"measures": {"m": {"data": {"path": "x"}}}}, "measures.m.data: allowed without"),
-    ],
-)
-def test_a_mistake_is_told_in_the_words_of_the_file(texts, changes, line):
-    with pytest.raises(UsageError) as error:
-        check_study(content(texts, **changes))
-    assert line in str(error.value)
-
 
 # -- data --------------------------------------------------------------------------------------
 
@@ -153,11 +60,6 @@ def test_documents_of_a_held_out_group_are_not_trained_on(tmp_path):
     groups = {int(name) % 8 for name in held}
     assert data.pieces
     assert not groups & {int(piece.document) % 8 for piece in data.pieces}
-
-
-def test_too_few_documents_are_told(texts, tmp_path):
-    with pytest.raises(ProbeError, match="30 documents of 47 tokens or more to hold out and 0"):
-        prepare(check_study(content(texts, held_out=31)), tmp_path)
 
 
 def test_a_random_half_has_the_lengths_of_the_best_half(done):
@@ -234,7 +136,7 @@ def test_the_plain_arm_is_transformers_trainer(done, tmp_path):
 
 
 def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, monkeypatch):
-    """The same weights in the end; a checkpoint that was half written is not used."""
+    """The same weights in the end; a checkpoint that lacks something is not used."""
     study, folder = done
     data = prepare(study, folder)
     monkeypatch.setattr(train_arm, "SAVE_SECONDS", 0.0)
@@ -253,6 +155,10 @@ def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, 
     assert (last / "trainer_state.json").is_file()
     shutil.copytree(last, last.with_name("checkpoint-9"))
     (last.with_name("checkpoint-9") / "trainer_state.json").write_text("{")
+    lacking = shutil.copytree(last, last.with_name("checkpoint-10"))
+    state = json.loads((lacking / "trainer_state.json").read_text()) | {"global_step": 10}
+    (lacking / "trainer_state.json").write_text(json.dumps(state))
+    (lacking / "optimizer.pt").unlink()
     train_arm.train_arm(study, data, material, **given)
     assert steps == [*range(1, 9), *range(8, 21)]
     assert not (tmp_path / "checkpoints").exists()
@@ -260,15 +166,6 @@ def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, 
     assert torch.equal(weights_of(tmp_path / "model"), whole)
     facts = json.loads((tmp_path / "model" / "training.json").read_text())
     assert facts["steps"] == 20
-
-
-def test_a_loss_that_is_no_number_stops_the_study(texts, tmp_path, monkeypatch):
-    """With its step; the last checkpoint is kept."""
-    monkeypatch.setattr(train_arm, "SAVE_SECONDS", 0.0)
-    study = check_study(content(texts, learning_rate=1e30, seeds=[0]))
-    with pytest.raises(ProbeError, match=r"step \d+: the loss is nan; training stops"):
-        train(study, tmp_path)
-    assert list((tmp_path / "study/models/plain-0/checkpoints").glob("checkpoint-*"))
 
 
 def test_shuffled_weights_are_the_same_in_other_places():
@@ -381,73 +278,6 @@ def test_what_is_done_stays_done(done, tmp_path, monkeypatch):
     assert trained == [("plain", 2)]
 
 
-def test_another_study_under_the_same_name_is_refused(done):
-    study, folder = done
-    other = study.model_copy(update={"tokens": study.tokens * 2})
-    with pytest.raises(UsageError, match=r"was begun with tokens 1920; the configuration has 3840"):
-        train(other, folder.parent)
-    arms = {"plain": study.arms["plain"], "longce": study.arms["plain"]}
-    with pytest.raises(UsageError, match=r"was begun with arms\.longce"):
-        train(study.model_copy(update={"arms": arms}), folder.parent)
-
-
-def test_the_numbers_are_those_of_the_rows(done):
-    """Means and differences against the score rows, added up one by one."""
-    study, folder = done
-    arms = arms_of(study, folder)
-    every = {}
-    for model in models(study):
-        rows = pq.read_table(run_folder(folder, "far", model) / "scores").to_pandas()
-        rows = rows.astype({"document": str, "condition": str})
-        intact = rows[rows["condition"] == "intact"]
-        keys = ["document", "window", "position"]
-        whole = intact[[*keys, "nll"]].rename(columns={"nll": "whole"})
-        cut = rows[rows["condition"] == "truncate"].merge(whole, on=keys)
-        cut["distance"] = cut["position"] - cut["boundary"]
-        far = cut[cut["distance"] >= 8]
-        far = far[far["distance"] <= far["boundary"]]  # else the far text is shorter: grey
-        delta = (far["nll"] - far["whole"]).mean()
-        every[model] = intact["nll"].mean(), delta
-    for arm in study.arms:
-        intact, delta = np.mean([every[Trained(arm, seed)] for seed in study.seeds], axis=0)
-        row = arms.row("intact loss", arm)
-        assert row["value"] == pytest.approx(intact, abs=1e-6)
-        assert row["seed_low"] == pytest.approx(min(every[Trained(arm, s)][0] for s in (0, 1)))
-        octaves = arms.table[(arms.table["quantity"] == "delta") & (arms.table["arm"] == arm)]
-        assert octaves.iloc[-1]["distance_from"] == 8
-        assert octaves.iloc[-1]["value"] == pytest.approx(delta, abs=1e-6)
-        if arm != "plain":
-            first = np.mean([every[Trained("plain", seed)][0] for seed in study.seeds])
-            assert row["difference"] == pytest.approx(intact - first, abs=1e-6)
-            seeds = [every[Trained(arm, s)][0] - every[Trained("plain", s)][0] for s in (0, 1)]
-            assert row["difference_seed_low"] == pytest.approx(min(seeds), abs=1e-6)
-            assert row["difference_low"] < row["difference"] < row["difference_high"]
-    table = finding(arms).tables[0]
-    assert [row[0] for row in table.rows] == list(study.arms)
-
-
-def test_key_tokens_are_those_of_the_first_arm(done):
-    """LongPPL of every arm is of the same tokens."""
-    study, folder = done
-    rows = pq.read_table(run_folder(folder, "longppl", Trained("plain", 0)) / "scores").to_pandas()
-    wide = rows.pivot_table(
-        index=["document", "position"], columns="condition", values="nll", observed=True
-    )
-    keys = wide[(wide["truncate"] - wide["intact"] > 2) & (wide["intact"] < 2)].index
-    arms = arms_of(study, folder)
-    row = arms.row("key-token loss", "longce")
-    if not len(keys):
-        assert row is None
-        return
-    losses = []
-    for seed in study.seeds:
-        own = pq.read_table(run_folder(folder, "longppl", Trained("longce", seed)) / "scores")
-        frame = own.to_pandas()
-        frame = frame[frame["condition"] == "intact"].set_index(["document", "position"])
-        losses.append(frame.loc[keys, "nll"].mean())
-    assert row["value"] == pytest.approx(np.mean(losses), abs=1e-6)
-
-
 def test_a_plan_counts_what_is_forwarded(done, texts, tmp_path):
     """Measured tokens by the costs of the runs, trained ones as one forward and two backward."""
     study, folder = done
@@ -460,16 +290,47 @@ def test_a_plan_counts_what_is_forwarded(done, texts, tmp_path):
     by_arm = {one.arm: one for one in cost.arms}
     assert by_arm["plain"].trained == trained
     assert by_arm["plain"].forwards == 3 * trained + measured
-    assert by_arm["longce"].forwards == 5 * trained + measured
+    shorts = 2 * (1 + CONTEXT + STRIDE)  # of 48 tokens: from 12 and 24 on, behind the BOS each
+    assert by_arm["longce"].forwards == (3 + shorts / LENGTH) * trained + measured
     record = json.loads((folder / "runs/scoring/plain-0/run.json").read_text())
     assert by_arm["half"].forwards == 3 * trained + measured + record["costs"]["tokens"]
     assert by_arm["sparse"].forwards == 3 * trained + measured
     model = AutoModelForCausalLM.from_pretrained(folder / "models/plain-0/model")
     assert cost.parameters == model.num_parameters()
     assert cost.seconds_per_token > 0
+    # Data of another study under the same name are not read.
+    smaller = study.model_copy(update={"held_out": 5})
+    assert study_cost(smaller, folder.parent, timed=False).held_out == 5
     # Without a folder the data are made elsewhere, and nothing is left behind.
     assert study_cost(study, tmp_path, timed=False).forwards == cost.forwards
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tokens_of_short_contexts_are_those_that_are_forwarded():
+    class Counting(torch.nn.Module):
+        tokens = 0
+
+        def forward(self, input_ids, use_cache):
+            self.tokens += input_ids.numel()
+            return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 3))
+
+    for size, context, stride, bos in [(48, 12, 12, 0), (50, 7, 5, None), (20, 12, 8, 0)]:
+        model, ids = Counting(), torch.zeros(1, size, dtype=torch.long)
+        short_losses(model, ids, ids, context=context, stride=stride, bos=bos)
+        assert model.tokens == short_tokens(size, context=context, stride=stride, bos=bos)
+
+
+def test_a_start_scores_the_data_once_for_all_seeds(done, tmp_path):
+    study, folder = done
+    given = study.model_dump() | {"tokenizer": None}
+    given["model"] = {"path": str(folder / "models/plain-0/model")}
+    given["arms"] = {"plain": {}, "sparse": {"weights": "sparse"}}
+    cost = study_cost(check_study(given), tmp_path, timed=False)
+    _, plain, sparse = cost.arms
+    one = study_cost(check_study(given | {"seeds": [0]}), tmp_path, timed=False)
+    scored = one.arms[2].forwards - one.arms[1].forwards
+    assert scored > 0
+    assert (sparse.forwards - plain.forwards) * 2 == pytest.approx(scored)
 
 
 def test_the_commands(done, tmp_path, monkeypatch):
@@ -528,5 +389,16 @@ def test_weights_of_the_data_are_trained_on(done, tmp_path):
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UsageError, match="are of tokenizer"):
         train(check_study(given | {"name": "other", "model": {"path": str(other)}}), tmp_path)
+    (file,) = (tmp_path / "weighed").glob("*.parquet")
+    table = pq.read_table(file)
+    weights = [row[:-1] for row in table["loss_weights"].to_pylist()]
+    short = table.set_column(4, "loss_weights", pa.array(weights))
+    for broken, words in (
+        (short, "allowed: one weight a token"),
+        (table.drop("start"), "has no P"),
+    ):
+        pq.write_table(broken, file)
+        with pytest.raises(UsageError, match=words):
+            train(check_study(given | {"name": "broken"}), tmp_path)
     with pytest.raises(UsageError, match="stored weights are those of a folder that probe weigh"):
         check_study(given | {"data": {"path": str(folder)}})
