@@ -7,7 +7,7 @@
     python benchmarks/planted_language.py score results/training-planted
 
 Facts are stated, ``fact n7 v3 v9 v0 v5 .``, and asked for later, ``ask n7 v3 v9 v0 v5 .``: those
-four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 12 to 110
+four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 6 to 110
 in those of 126. All other words need the last 20 at most: they are sentences of a chain in which a
 word allows four others and whose last word follows from the first. A document is cut out of an
 endless text, so that no place in it is special; the values of a fact that was stated before it
@@ -62,7 +62,7 @@ class Shape:
     furthest: int
 
 
-NEAR = Shape(126, 24, 2, 12, 100)
+NEAR = Shape(126, 16, 3, 6, 60)
 FAR = Shape(1022, 64, 1, 200, 820)
 
 

@@ -127,6 +127,8 @@ class Arm(Part):
     """losses of whole pieces that are added, such as next_segment(weight=0.1)"""
     documents: SelectionConfig | None = None
     """train on a part of the data"""
+    against: list[str] = Field(default_factory=list)
+    """arms that it is compared with; by default the first"""
 
     @field_validator("weights")
     @classmethod
@@ -270,6 +272,12 @@ class Study(Part):
                 f"wrote; data.path is {shown(self.data.path)}"
             )
         names = list(self.arms)
+        for name, arm in self.arms.items():
+            for other in arm.against:
+                if other not in (*names, START) or other == name:
+                    known = [one for one in names if one != name]
+                    hint = suggestion(other, known, f"allowed: {', '.join(known)}")
+                    raise ValueError(f"arms.{name}.against: there is no other {shown(other)}{hint}")
         needing = [name for name, arm in self.arms.items() if arm.needs_scores]
         if needing and self.scoring is None:
             raise ValueError(
@@ -283,9 +291,14 @@ class Study(Part):
             )
         return self
 
+    def against(self, arm: str) -> list[str]:
+        """Arms that one is compared with; the start is compared with the first."""
+        known = self.arms.get(arm)
+        return (known.against if known else []) or [self.first] * (arm != self.first)
+
     @property
     def first(self) -> str:
-        """The arm that the others are compared with."""
+        """The arm that others are compared with unless they say another."""
         return next(iter(self.arms))
 
     @property

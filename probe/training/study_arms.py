@@ -25,13 +25,14 @@ from probe.training.study_run import Trained, models, run_folder
 COLUMNS = (
     *("measure", "quantity", "distance_from", "distance_to", "arm", "seeds", "documents"),
     *("value", "low", "high", "seed_low", "seed_high"),
-    *("difference", "difference_low", "difference_high", "difference_seed_low"),
+    *("against", "difference", "difference_low", "difference_high", "difference_seed_low"),
     *("difference_seed_high", "detectable"),
 )
 """Columns of ``arms.csv``: nats per token, distances in tokens. ``low`` and ``high`` are limits
 over documents of the mean over seeds, ``seed_low`` and ``seed_high`` the least and the largest of a
-seed; differences are from the first arm, seed by seed; ``detectable`` is what a difference must be
-to be found with 80 % power at the intervals' confidence, documents and seeds both drawn again."""
+seed; differences are from the arm ``against``, seed by seed, a row for each of those;
+``detectable`` is what a difference must be to be found with 80 % power at the intervals'
+confidence, documents and seeds both drawn again."""
 POWER = 0.8416
 """Quantile of the normal distribution at 80 %."""
 DELTA, FAR, INTACT, NEAR, KEYS = "delta", "far delta", "intact loss", "near loss", "key-token loss"
@@ -82,19 +83,28 @@ class Arms:
         """Measures that give a quantity, in order."""
         return list(dict.fromkeys(self.table["measure"][self.table["quantity"] == quantity]))
 
-    def row(self, quantity: str, arm: str, measure: str | None = None) -> "pd.Series[float] | None":
+    def row(
+        self, quantity: str, arm: str, measure: str | None = None, against: str | None = None
+    ) -> "pd.Series[float] | None":
         """A quantity of an arm: near loss of the last near octave, of others the first row.
 
         Args:
             quantity: Its name.
             arm: The arm.
             measure: A measure; by default the first that gives the quantity.
+            against: The arm that it is compared with; by default the first of those.
         """
         known = self.measures(quantity)
         of = (self.table["quantity"] == quantity) & (self.table["arm"] == arm)
-        rows = self.table[of & (self.table["measure"] == (measure or (known or [""])[0]))]
+        of &= self.table["measure"] == (measure or (known or [""])[0])
+        other = (self.others(arm) or [""])[0] if against is None else against
+        rows = self.table[of & (self.table["against"] == other)]
         at = max(0, len(rows) // 2 - 1) if quantity == NEAR else 0
         return None if rows.empty else rows.iloc[at]
+
+    def others(self, arm: str) -> list[str]:
+        """Arms that one is compared with here."""
+        return list(filter(None, dict.fromkeys(self.table["against"][self.table["arm"] == arm])))
 
     @property
     def arms(self) -> list[str]:
@@ -126,7 +136,7 @@ def arms_of(study: Study, folder: Path) -> Arms:
             how, tolerance = first.analysis, first.analysis.tolerances[0].text
             weights = resample_weights(max(len(documents), 1), how.resamples, how.seed)
             for quantity in _quantities(measure, runs, documents):
-                frames.append(_rows(quantity, study.first, weights, confidence))
+                frames.append(_rows(quantity, study, weights, confidence))
             contexts |= _contexts(measure, runs, documents, weights)
             caveats += [line for run in runs.values() for line in run.warnings]
             if len(documents) < FEWEST_DOCUMENTS:
@@ -221,8 +231,8 @@ def _quantity(
 # -- arms and their differences ----------------------------------------------------------------
 
 
-def _rows(quantity: Quantity, first: str, weights: Floats, confidence: float) -> pd.DataFrame:
-    """One row an arm and bin, and of delta one for the far half of its octaves."""
+def _rows(quantity: Quantity, study: Study, weights: Floats, confidence: float) -> pd.DataFrame:
+    """One row an arm, other arm and bin, and of delta one for the far half of its octaves."""
     bins = len(quantity.lower)
     blocks = [(quantity.name, np.eye(bins), quantity.lower, quantity.upper)]
     if quantity.name == DELTA:
@@ -251,18 +261,19 @@ def _rows(quantity: Quantity, first: str, weights: Floats, confidence: float) ->
         for arm, own in arms.items():
             low, high = _limits(_mixed(resampled[arm], mix), confidence)
             seeds = np.array([means[one] @ mix for one in own])
-            apart = _apart(resampled[arm], resampled.get(first), mix, confidence)
-            pairs = np.array(
-                [
-                    (means[one] - means[other]) @ mix
-                    for one in own
-                    for other in arms.get(first, ())
-                    if one.seed in (other.seed, None)  # the start has no seed of its own
-                ]
-            )
-            for at in range(mix.shape[1]):
-                rows.append(
-                    {
+            others = [other for other in study.against(arm) if other in arms]
+            for other in others or [""]:
+                apart = _apart(resampled[arm], resampled.get(other), mix, confidence)
+                pairs = np.array(
+                    [
+                        (means[one] - means[second]) @ mix
+                        for one in own
+                        for second in arms.get(other, ())
+                        if one.seed == second.seed or None in (one.seed, second.seed)
+                    ]
+                )
+                for at in range(mix.shape[1]):
+                    row = {
                         "measure": quantity.measure,
                         "quantity": name,
                         "distance_from": int(lower[at]),
@@ -275,9 +286,9 @@ def _rows(quantity: Quantity, first: str, weights: Floats, confidence: float) ->
                         "high": high[at],
                         "seed_low": seeds[:, at].min(),
                         "seed_high": seeds[:, at].max(),
-                        **(apart(at, pairs[:, at]) if arm != first and len(pairs) else {}),
+                        "against": other,
                     }
-                )
+                    rows.append(row | (apart(at, pairs[:, at]) if len(pairs) else {}))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -308,7 +319,7 @@ def _apart(
     one: Bootstrap, other: Bootstrap | None, mix: Floats, confidence: float
 ) -> Callable[[int, Floats], dict[str, float]]:
     """What is said of the difference of two arms, as a function of the bin and the seeds' own."""
-    assert other is not None
+    other = other or one
     apart = Bootstrap(
         one.mean - other.mean,
         one.draws - other.draws,

@@ -22,8 +22,8 @@ def finding(arms: Arms) -> Finding:
         arms: What is known of them.
     """
     study = arms.study
-    others = [arm for arm in arms.arms if arm != study.first]
-    sentences = [_sentence(arms, arm) for arm in others]
+    pairs = [(arm, other) for arm in arms.arms for other in arms.others(arm)]
+    sentences = [_sentence(arms, *pair) for pair in pairs]
     return Finding(
         "arms",
         "The arms",
@@ -42,15 +42,15 @@ def _level(arms: Arms) -> str:
     return f"{100 * arms.confidence:g} %"
 
 
-def _sentence(arms: Arms, arm: str) -> str:
+def _sentence(arms: Arms, arm: str, other: str) -> str:
     """What an arm changes, with its sign, and whether every seed agrees."""
-    parts, first = [], arms.study.first
+    parts = []
     for quantity, words in ((FAR, "far text is worth"), (INTACT, "intact loss")):
-        row = arms.row(quantity, arm)
+        row = arms.row(quantity, arm, against=other)
         if row is None or math.isnan(row["difference"]):
             continue
         parts.append(f"{words} {_change(row, len(arms.study.seeds))}")
-    return f"{arm} against {first}: {'; '.join(parts)}." if parts else f"{arm}: nothing measured."
+    return f"{arm} against {other}: {'; '.join(parts) or 'nothing measured'}."
 
 
 def _change(row: "pd.Series[float]", seeds: int) -> str:
@@ -72,7 +72,8 @@ def _tables(arms: Arms) -> Iterator[Table]:
     for name in (FAR, INTACT, NEAR, KEYS):
         measures = arms.measures(name)
         for measure in measures[:1] if name == INTACT else measures:  # all read the same documents
-            rows = [(arm, arms.row(name, arm, measure)) for arm in arms.arms]
+            pairs = [(arm, other) for arm in arms.arms for other in arms.others(arm) or [""]]
+            rows = [(arm, arms.row(name, arm, measure, other)) for arm, other in pairs]
             known = [(arm, row) for arm, row in rows if row is not None]
             yield _table(arms, name, known, _of(measure, measures))
     measures = list(dict.fromkeys(measure for measure, _ in arms.contexts))
@@ -87,7 +88,8 @@ def _tables(arms: Arms) -> Iterator[Table]:
     measures = arms.measures(DELTA)
     for measure in measures:
         of = (arms.table["quantity"] == DELTA) & (arms.table["measure"] == measure)
-        wide = arms.table[of].pivot(index="arm", columns="distance_from", values="value")
+        rows = arms.table[of].drop_duplicates(["arm", "distance_from"])
+        wide = rows.pivot(index="arm", columns="distance_from", values="value")
         yield Table(
             "Delta by octave, nats per token; columns: first distance" + _of(measure, measures),
             ["arm", *map(str, wide.columns)],
@@ -103,7 +105,7 @@ def _of(measure: str, measures: Sequence[str]) -> str:
 
 
 def _table(arms: Arms, name: str, rows: Sequence[tuple[str, "pd.Series[float]"]], of: str) -> Table:
-    """One quantity of every arm, and its difference from the first."""
+    """One quantity of every arm, and its difference from others."""
     level, chose = _level(arms), next(models(arms.study))
     favoured = "" if chose.arm == START else ", which has the lower loss on them for that"
     a, b = int(rows[0][1]["distance_from"]), int(rows[0][1]["distance_to"]) - 1
@@ -114,16 +116,18 @@ def _table(arms: Arms, name: str, rows: Sequence[tuple[str, "pd.Series[float]"]]
         KEYS: "Loss of key tokens, whose exp is LongPPL, nats per token; keys are those of "
         f"{chose.name}{favoured}",
     }
-    cells = []
+    cells: list[list[str]] = []
     for arm, row in rows:
         own = [decimals(row["value"]), _range(row, ""), _range(row, "seed_")]
-        apart = ["–"] * 4
+        if cells and cells[-1][0] == arm:
+            own = [""] * 3  # the same as in the row above, against another arm
+        apart = ["–"] * 5
         if not math.isnan(row["difference"]):
             value = difference(row["difference"], math.nan, math.nan, 3)
             limits = _range(row, "difference_"), _range(row, "difference_seed_")
-            apart = [value, *limits, decimals(row["detectable"])]
+            apart = [str(row["against"]), value, *limits, decimals(row["detectable"])]
         cells.append([arm, *own, *apart])
-    headers = ["arm", "mean", level, "seeds", f"− {arms.study.first}", level, "seeds", "detectable"]
+    headers = ["arm", "mean", level, "seeds", "against", "difference", level, "seeds", "detectable"]
     return Table(captions[name] + of, headers, cells, shown="both")
 
 
@@ -139,7 +143,7 @@ def _charts(arms: Arms) -> list[Chart]:
     for measure, rows in octaves.groupby("measure", sort=False):
         series = []
         for look, arm in enumerate(arms.arms):
-            own = rows[rows["arm"] == arm]
+            own = rows[rows["arm"] == arm].drop_duplicates("distance_from")
             middle = (own["distance_from"] + own["distance_to"] - 1).to_numpy(np.float64) / 2
             low, high = (own[name].to_numpy(np.float64) for name in ("low", "high"))
             known = bool(np.isfinite(low).any())

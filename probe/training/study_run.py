@@ -258,7 +258,9 @@ def begin(study: Study, folder: Path) -> dict[str, Any]:
         pairs = [] if key in _MAY_CHANGE else [(key, known.get(key), own[key])]
         if key == "arms":
             both = [arm for arm in own[key] if arm in known[key]]
-            pairs = [(f"arms.{arm}", known[key][arm], own[key][arm]) for arm in both]
+            pairs = [
+                (f"arms.{arm}", *(_trained(one[key][arm]) for one in (known, own))) for arm in both
+            ]
             pairs.append(("the first arm", next(iter(known[key])), study.first))
         for name, before, now in pairs:
             if before != now:
@@ -267,6 +269,11 @@ def begin(study: Study, folder: Path) -> dict[str, Any]:
                     f"{shown(now)}; allowed: the same, or another name"
                 )
     return known
+
+
+def _trained(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an arm says how it is trained."""
+    return {name: value for name, value in arm.items() if name != "against"}
 
 
 def _write_record(study: Study, folder: Path, known: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,32 @@ def test_the_numbers_are_those_of_the_rows(done):
             assert row["difference_low"] < row["difference"] < row["difference_high"]
     table = finding(arms).tables[0]
     assert [row[0] for row in table.rows] == list(study.arms)
+
+
+def test_an_arm_is_compared_with_those_that_it_names(done):
+    """Each difference is that of the two arms' own losses, in the table and in words."""
+    study, folder = done
+    named = study.arms["longce"].model_copy(update={"against": ["half", "plain"]})
+    arms = arms_of(study.model_copy(update={"arms": {**study.arms, "longce": named}}), folder)
+    assert arms.others("longce") == ["half", "plain"]
+    assert arms.others("plain") == []
+    own = arms.row("intact loss", "longce")
+    assert own["against"] == "half"
+    for other in ("half", "plain"):
+        row = arms.row("intact loss", "longce", against=other)
+        assert row["value"] == own["value"]
+        assert row["difference"] == own["value"] - arms.row("intact loss", other)["value"]
+    told = finding(arms)
+    words = [told.sentence, *told.more]
+    assert [line.partition(":")[0] for line in words][:2] == [
+        "longce against half",
+        "longce against plain",
+    ]
+    (first, second) = [row for row in told.tables[0].rows if row[0] == "longce"]
+    assert (first[4], second[4], second[1]) == ("half", "plain", "")
+    plain = arms_of(study, folder).row("intact loss", "longce")
+    same = arms.row("intact loss", "longce", against="plain")
+    pd.testing.assert_series_equal(plain, same, check_names=False)
 
 
 def test_key_tokens_are_those_of_the_first_arm(done, monkeypatch):
@@ -127,13 +154,14 @@ def test_a_bin_that_few_documents_have_leaves_the_others_as_they_are():
     models_ = [Trained("plain", 0), Trained("other", 0)]
     sums = {one: rng.normal(size=(6, 4)) * targets for one in models_}
     lower = np.array([0, 2, 4, 8])
+    study = SimpleNamespace(against=lambda arm: [] if arm == "plain" else ["plain"])
     weights = resample_weights(6, 500, 0)
 
     def rows(bins):
         given = {one: values[:, bins] for one, values in sums.items()}
         counts = dict.fromkeys(models_, targets[:, bins])
         quantity = Quantity("m", "delta", lower[bins], lower[bins] * 2, given, counts)
-        found = study_arms._rows(quantity, "plain", weights, 0.95)
+        found = study_arms._rows(quantity, study, weights, 0.95)
         return found[(found["quantity"] == "delta") & (found["distance_from"] >= 2)]
 
     every, without = rows([0, 1, 2, 3]), rows([1, 2, 3])

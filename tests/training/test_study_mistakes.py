@@ -26,6 +26,7 @@ from probe.training.study_run import train
         ({"tokenizer": None}, "tokenizer is missing: a new model has none"),
         ({"arms": {}}, "arms: Dictionary should have at least 1 item"),
         ({"arms": {"a b": {}}}, "'a b': allowed: names of letters"),
+        ({"arms": {"a": {"against": ["b"]}}}, "arms.a.against: there is no other 'b'"),
         ({"arms": {"a": {"shuffled": True}}}, "shuffled: allowed with weights or online"),
         ({"arms": {"a": {"weights": "keyz"}}}, "did you mean 'keys'"),
         ({"arms": {"a": {"weights": "keys"}}}, "arms.a is the first, whose model scores"),
