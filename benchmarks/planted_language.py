@@ -7,11 +7,11 @@
     python benchmarks/planted_language.py score results/training-planted
 
 Facts are stated, ``fact n7 v3 v9 v0 v5 .``, and asked for later, ``ask n7 v3 v9 v0 v5 .``: those
-four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 6 to 110
+four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 8 to 110
 in those of 126. All other words need the last 20 at most: they are sentences of a chain in which a
-word allows four others and whose last word follows from the first. A document is cut out of an
-endless text, so that no place in it is special; the values of a fact that was stated before it
-begins cannot be told. With a BOS it is a training piece of 1,023 or 127 tokens, a token a word.
+word allows four others and whose last word follows from the first. Long documents are cut out of an
+endless text, so that no place in them is special; the values of a fact that was stated before one
+begins cannot be told. With a BOS they are training pieces of 1,023 or 127 tokens, a token a word.
 
 ``score`` asks how well weights find the asked values: of the run that scored the training pieces,
 precision and recall by rule, at a threshold that is said.
@@ -53,6 +53,8 @@ class Shape:
         nearest: Words between a fact, or the last question for it, and the next, at least.
         furthest: Words between a fact and a question, as they are drawn; what is said in between
             comes on top.
+        beginning: Words at the beginning of a document in which all facts are stated; 0 states them
+            everywhere, in an endless text out of which documents are cut.
     """
 
     words: int
@@ -60,9 +62,10 @@ class Shape:
     questions: int
     nearest: int
     furthest: int
+    beginning: int = 0
 
 
-NEAR = Shape(126, 16, 3, 6, 60)
+NEAR = Shape(126, 2, 5, 6, 100, beginning=18)
 FAR = Shape(1022, 64, 1, 200, 820)
 
 
@@ -78,8 +81,8 @@ def sentences(rng: Generator) -> Iterator[list[str]]:
 
 
 def document(rng: Generator, shape: Shape) -> list[str]:
-    """The words of a document, behind as many words as a question can reach back."""
-    behind = 2 * shape.furthest
+    """The words of a document."""
+    behind = 0 if shape.beginning else 2 * shape.furthest
     waiting: list[tuple[float, list[str]]] = []
     names: list[int] = []  # the last ones that were stated: each is one fact while it is asked for
     words: list[str] = []
@@ -88,7 +91,7 @@ def document(rng: Generator, shape: Shape) -> list[str]:
         if waiting and len(words) >= min(waiting)[0]:
             waiting.remove(said := min(waiting))
             words += said[1]
-        elif rng.random() < 1 / shape.every:
+        elif len(words) < (shape.beginning or math.inf) and rng.random() < 1 / shape.every:
             name = int(rng.choice(list(set(range(NAMES)) - set(names))))
             names = [*names, name][-(NAMES - 8) :]
             values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]

@@ -88,8 +88,8 @@ def _tables(arms: Arms) -> Iterator[Table]:
     measures = arms.measures(DELTA)
     for measure in measures:
         of = (arms.table["quantity"] == DELTA) & (arms.table["measure"] == measure)
-        rows = arms.table[of].drop_duplicates(["arm", "distance_from"])
-        wide = rows.pivot(index="arm", columns="distance_from", values="value")
+        octaves = arms.table[of].drop_duplicates(["arm", "distance_from"])
+        wide = octaves.pivot(index="arm", columns="distance_from", values="value")
         yield Table(
             "Delta by octave, nats per token; columns: first distance" + _of(measure, measures),
             ["arm", *map(str, wide.columns)],

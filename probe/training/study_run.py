@@ -259,7 +259,7 @@ def begin(study: Study, folder: Path) -> dict[str, Any]:
         if key == "arms":
             both = [arm for arm in own[key] if arm in known[key]]
             pairs = [
-                (f"arms.{arm}", *(_trained(one[key][arm]) for one in (known, own))) for arm in both
+                (f"arms.{arm}", _trained(known[key][arm]), _trained(own[key][arm])) for arm in both
             ]
             pairs.append(("the first arm", next(iter(known[key])), study.first))
         for name, before, now in pairs:
