@@ -18,6 +18,7 @@ precision and recall by rule, at a threshold that is said.
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
