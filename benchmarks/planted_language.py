@@ -1,24 +1,22 @@
 """A small language whose far dependencies are known: text to train on, and a score of the weights.
 
-    python benchmarks/planted_language.py make data/planted-near.parquet --near --documents 60000
+    python benchmarks/planted_language.py make data/planted-near.parquet --near --documents 40000
     probe train configs/training/planted-start.yaml
-    python benchmarks/planted_language.py make data/planted.parquet --documents 6000
+    python benchmarks/planted_language.py make data/planted.parquet --documents 3000
     probe train configs/training/planted.yaml
     python benchmarks/planted_language.py score results/training-planted
 
-Facts are stated, ``fact n7 v3 v9 v0 v5 .``, and asked for later, ``ask n7 v3 v9 v0 v5 .``: those
-four values are told by far text alone, 200 to 900 words ago in documents of 1,022 words, 8 to 110
-in those of 126. All other words need the last 20 at most: they are sentences of a chain in which a
-word allows four others and whose last word follows from the first. Long documents are cut out of an
-endless text, so that no place in them is special; the values of a fact that was stated before one
-begins cannot be told. With a BOS they are training pieces of 1,023 or 127 tokens, a token a word.
+Facts are stated at the beginning of a document, ``fact n7 v3 v9 v0 v5 .``, and asked for later,
+``ask n7 v3 v9 v0 v5 .``: those four values are told by far text alone, 200 to 900 words ago in
+documents of 1,022 words, 6 to 110 in those of 126. All other words need the last 20 at most: they
+are sentences of a chain in which a word allows four others and whose last word follows from the
+first. With a BOS a document is a training piece of 1,023 or 127 tokens, a token a word.
 
 ``score`` asks how well weights find the asked values: of the run that scored the training pieces,
 precision and recall by rule, at a threshold that is said.
 """
 
 import argparse
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,13 +47,12 @@ class Shape:
 
     Args:
         words: Words of a document.
-        every: Words between two statements, on average.
+        every: Words between two statements there, on average.
         questions: For each fact.
         nearest: Words between a fact, or the last question for it, and the next, at least.
         furthest: Words between a fact and a question, as they are drawn; what is said in between
             comes on top.
-        beginning: Words at the beginning of a document in which all facts are stated; 0 states them
-            everywhere, in an endless text out of which documents are cut.
+        beginning: Words at the beginning of a document in which all facts are stated.
     """
 
     words: int
@@ -63,11 +60,11 @@ class Shape:
     questions: int
     nearest: int
     furthest: int
-    beginning: int = 0
+    beginning: int
 
 
-NEAR = Shape(126, 2, 5, 6, 100, beginning=18)
-FAR = Shape(1022, 64, 1, 200, 820)
+NEAR = Shape(126, 2, 5, 6, 100, 18)
+FAR = Shape(1022, 4, 2, 200, 820, 84)
 
 
 def sentences(rng: Generator) -> Iterator[list[str]]:
@@ -83,16 +80,15 @@ def sentences(rng: Generator) -> Iterator[list[str]]:
 
 def document(rng: Generator, shape: Shape) -> list[str]:
     """The words of a document."""
-    behind = 0 if shape.beginning else 2 * shape.furthest
     waiting: list[tuple[float, list[str]]] = []
     names: list[int] = []  # the last ones that were stated: each is one fact while it is asked for
     words: list[str] = []
     text = (word for sentence in sentences(rng) for word in sentence)
-    while len(words) < behind + shape.words:
+    while len(words) < shape.words:
         if waiting and len(words) >= min(waiting)[0]:
             waiting.remove(said := min(waiting))
             words += said[1]
-        elif len(words) < (shape.beginning or math.inf) and rng.random() < 1 / shape.every:
+        elif len(words) < shape.beginning and rng.random() < 1 / shape.every:
             name = int(rng.choice(list(set(range(NAMES)) - set(names))))
             names = [*names, name][-(NAMES - 8) :]
             values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]
@@ -103,7 +99,7 @@ def document(rng: Generator, shape: Shape) -> list[str]:
             waiting += [(len(words) + gap, ["ask", *fact]) for gap in gaps[apart]]
         else:
             words.append(next(text))
-    return words[behind : behind + shape.words]
+    return words[: shape.words]
 
 
 def asked(words: list[str], nearest: int = FAR.nearest) -> set[int]:
@@ -183,7 +179,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write documents into a Parquet file")
     make.add_argument("file", type=Path)
-    make.add_argument("--documents", type=int, default=6000)
+    make.add_argument("--documents", type=int, default=3000)
     make.add_argument("--near", action="store_true", help="short documents, to start from")
     make.add_argument("--seed", type=int, default=0)
     scored = commands.add_parser("score", help="weights as a detector of far dependencies")
