@@ -17,6 +17,7 @@ from probe.analysis.fit import fit_curve
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import by_octave, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.answer import excluded
 from probe.findings.key_tokens import KeyRule, lsd_table, transfer
 from probe.text import counted
 from probe.training.study import Study
@@ -135,14 +136,18 @@ def arms_of(study: Study, folder: Path) -> Arms:
             confidence, documents = first.analysis.confidence, first.documents
             how, tolerance = first.analysis, first.analysis.tolerances[0].text
             weights = resample_weights(max(len(documents), 1), how.resamples, how.seed)
-            for quantity in _quantities(measure, runs, documents):
-                frames.append(_rows(quantity, study, weights, confidence))
+            found = [one for one in _quantities(measure, runs, documents) if len(one.lower)]
+            frames += [_rows(one, study, weights, confidence) for one in found]
+            caveats += [f"{measure}: {line}" for line in _left_out(first, found)]
             contexts |= _contexts(measure, runs, documents, weights)
             caveats += [line for run in runs.values() for line in run.warnings]
             if len(documents) < FEWEST_DOCUMENTS:
                 caveats.append(f"{measure}: {counted(len(documents), 'document')}: no intervals")
     if len(study.seeds) < 3:
-        caveats.append(f"{counted(len(study.seeds), 'seed')}: a spread needs three or more")
+        caveats.append(
+            f"{counted(len(study.seeds), 'seed')}: how results vary between seeds is not known "
+            "from fewer than three"
+        )
     table = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
     return Arms(study, table, contexts, confidence, tolerance, list(dict.fromkeys(caveats)))
 
@@ -190,6 +195,17 @@ def _quantities(
         )
 
 
+def _left_out(run: OpenRun, found: Sequence[Quantity]) -> list[str]:
+    """What a measure was asked for and does not give, by its first run, one line each."""
+    if not run.is_answered_by("longppl"):
+        return excluded(run) if run.has_length else []
+    if any(one.name == KEYS for one in found):
+        return []
+    rule = KeyRule()
+    limits = f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}".replace("-", "−")
+    return [f"{run.model} has no key tokens ({limits}), so there is no LongPPL"]
+
+
 def _curve(run: OpenRun) -> pd.DataFrame:
     """Delta and loss under the run's main condition by octave and document."""
     frame = run.connection.execute(
@@ -201,7 +217,8 @@ def _curve(run: OpenRun) -> pd.DataFrame:
     start = run.starts.get(str(run.main_condition), 0)
     frame = frame[frame["distance"] >= start]
     frame = frame.assign(distance_from=frame["distance"], distance_to=frame["distance"] + 1)
-    return by_octave(frame.drop(columns="distance"), run.last_edge)
+    end = max(frame["distance"], default=0) + 1  # the last octave ends where targets do
+    return by_octave(frame.drop(columns="distance"), min(end, run.last_edge))
 
 
 def _quantity(
