@@ -33,7 +33,12 @@ COMMANDS = (
     "check",
 )
 KEPT = "Stopped. What was measured is kept: the same command resumes the run."
-"""What an interrupted `probe run` or `probe train` says; no other command keeps anything."""
+"""What an interrupted `probe run` says."""
+TRAINED = (
+    "Stopped. Models that are trained and what was measured of them are kept, and of the model at "
+    "hand its last checkpoint, which is written every 5 minutes: the same command goes on."
+)
+"""What an interrupted `probe train` says; no other command keeps anything."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -75,8 +80,8 @@ class Group(click.Group):
         except (click.exceptions.Exit, BrokenPipeError):
             raise
         except (KeyboardInterrupt, click.Abort) as error:
-            is_run = ctx.invoked_subcommand in ("run", "train")
-            alert(KEPT if is_run else "Interrupted.")
+            told = {"run": KEPT, "train": TRAINED}
+            alert(told.get(str(ctx.invoked_subcommand), "Interrupted."))
             ctx.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except click.ClickException as error:
             raise _told(error) from error

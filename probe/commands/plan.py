@@ -147,13 +147,13 @@ def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:
     whole = [f"{trained:,}", f"{cost.forwards:,.0f}", f"{cost.flops(cost.forwards):.2g}"]
     say(aligned([*rows, ["all models", f"{counts}", *whole]], numbers=True))
     say(
-        "Of one model each; forwarded: in forward passes, a backward pass as two, with what is "
-        "measured; FLOPs without attention."
+        "Tokens and FLOPs are per model. Forwarded: in training, measuring and scoring, a backward "
+        "pass\nas two forward passes. FLOPs: 2 per parameter and forwarded token, no attention."
     )
     if cost.seconds_per_token is not None:
         seconds = _duration(cost.forwards * cost.seconds_per_token)
         rate = 1 / cost.seconds_per_token
-        say(f"About {seconds} on this machine ({rate:,.0f} tokens/s in a training step)")
+        say(f"About {seconds} on this machine ({rate:,.0f} forwarded tokens/s)")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     "train",
     short_help="Train arms of a study, measure and compare them.",
     epilog=command_lines(
-        "probe plan configs/training/planted.yaml  # what it costs",
         "probe train configs/training/planted.yaml",
         "probe train my.yaml --set seeds=[0] --set tokens=1_000_000  # a first look",
     ),
@@ -37,7 +36,8 @@ def command(config: Path, settings: tuple[str, ...], results: Path) -> None:
     """Train the models of CONFIG, going on where an earlier call stopped; compare what they read.
 
     Every arm is trained from every seed on the same number of tokens, and measured on documents
-    that none was trained on: far text's worth by distance, losses, effective context, LongPPL.
+    that none was trained on: delta by distance, losses, effective context, LongPPL.
+    `probe plan CONFIG` says what it costs.
     """
     from probe.training.study import load
 

@@ -54,9 +54,10 @@ def command(
     to: Path | None,
     select: float | None,
 ) -> None:
-    """Weigh the tokens of RUN by what far text is worth to each, and score its documents.
+    """Weigh the tokens of RUN by delta, and score its documents.
 
-    Writes weights.parquet and documents.parquet into the run folder.
+    Delta is the loss of a token in a short context less that in the long one. Writes
+    weights.parquet and documents.parquet into the run folder.
     """
     from probe.analysis.open_run import open_run
     from probe.errors import UsageError

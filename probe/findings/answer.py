@@ -226,13 +226,18 @@ def warnings_of(run: OpenRun) -> list[str]:
                 f"; targets are at positions up to {longest:,}, and beyond the length that the"
                 f" model was trained on ({trained:,} by its configuration) delta has no meaning"
             )
-    if run.sums["grey"].any():
-        start = int(run.sums.loc[run.sums["grey"], "distance_from"].min())
-        lines.append(
-            f"distances from {start:,} on have targets with less far than near text: they are"
-            " greyed out and excluded"
-        )
-    return lines
+    return lines + excluded(run)
+
+
+def excluded(run: OpenRun) -> list[str]:
+    """From which distance on targets are excluded, in a line; none where all take part."""
+    grey = run.sums.loc[run.sums["grey"], "distance_from"]
+    if grey.empty:
+        return []
+    return [
+        f"distances from {int(grey.min()):,} on have targets with less far than near text: they are"
+        " greyed out and excluded"
+    ]
 
 
 def summary_record(run: OpenRun) -> dict[str, Any]:

@@ -287,7 +287,13 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
         ProbeError: If it is no JSON, or with a line for each value that cannot be one.
     """
     if not path.is_file():
-        raise UsageError(f"'{path.parent}' is no run folder: it has no run.json")
+        folder = path.parent
+        if (folder / "study.json").is_file():
+            raise UsageError(
+                f"'{folder}' is the folder of a study: its runs are in {folder / 'runs'}, and "
+                "`probe train CONFIG` compares them"
+            )
+        raise UsageError(f"'{folder}' is no run folder: it has no run.json")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps(record, ensure_ascii=False)

@@ -9,14 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
-from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap, pointwise_band, resample_weights
+from probe.analysis.bootstrap import (
+    Bootstrap,
+    Floats,
+    bootstrap,
+    pointwise_band,
+    resample_weights,
+    stretch,
+)
 from probe.analysis.effective import effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import by_octave, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.answer import excluded
 from probe.findings.key_tokens import KeyRule, lsd_table, transfer
 from probe.text import counted
 from probe.training.study import Study
@@ -26,15 +34,15 @@ COLUMNS = (
     *("measure", "quantity", "distance_from", "distance_to", "arm", "seeds", "documents"),
     *("value", "low", "high", "seed_low", "seed_high"),
     *("against", "difference", "difference_low", "difference_high", "difference_seed_low"),
-    *("difference_seed_high", "detectable"),
+    *("difference_seed_high", "difference_both_low", "difference_both_high", "detectable"),
 )
 """Columns of ``arms.csv``: nats per token, distances in tokens. ``low`` and ``high`` are limits
 over documents of the mean over seeds, ``seed_low`` and ``seed_high`` the least and the largest of a
-seed; differences are from the arm ``against``, seed by seed, a row for each of those;
-``detectable`` is what a difference must be to be found with 80 % power at the intervals'
-confidence, documents and seeds both drawn again."""
-POWER = 0.8416
-"""Quantile of the normal distribution at 80 %."""
+seed; differences are from the arm ``against``, seed by seed, a row for each of those. The limits
+``both`` are for other documents and other seeds: the variances of both added, t with the degrees of
+freedom of Welch and Satterthwaite; ``detectable`` is what a difference must be for them to leave 0
+out with 80 % power. Missing with one seed, or too few documents."""
+POWER = 0.8
 DELTA, FAR, INTACT, NEAR, KEYS = "delta", "far delta", "intact loss", "near loss", "key-token loss"
 
 
@@ -135,14 +143,18 @@ def arms_of(study: Study, folder: Path) -> Arms:
             confidence, documents = first.analysis.confidence, first.documents
             how, tolerance = first.analysis, first.analysis.tolerances[0].text
             weights = resample_weights(max(len(documents), 1), how.resamples, how.seed)
-            for quantity in _quantities(measure, runs, documents):
-                frames.append(_rows(quantity, study, weights, confidence))
+            found = [one for one in _quantities(measure, runs, documents) if len(one.lower)]
+            frames += [_rows(one, study, weights, confidence) for one in found]
+            caveats += [f"{measure}: {line}" for line in _left_out(first, found)]
             contexts |= _contexts(measure, runs, documents, weights)
             caveats += [line for run in runs.values() for line in run.warnings]
             if len(documents) < FEWEST_DOCUMENTS:
                 caveats.append(f"{measure}: {counted(len(documents), 'document')}: no intervals")
     if len(study.seeds) < 3:
-        caveats.append(f"{counted(len(study.seeds), 'seed')}: a spread needs three or more")
+        caveats.append(
+            f"{counted(len(study.seeds), 'seed')}: how results vary between seeds is not known "
+            "from fewer than three"
+        )
     table = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
     return Arms(study, table, contexts, confidence, tolerance, list(dict.fromkeys(caveats)))
 
@@ -190,6 +202,17 @@ def _quantities(
         )
 
 
+def _left_out(run: OpenRun, found: Sequence[Quantity]) -> list[str]:
+    """What a measure was asked for and does not give, by its first run, one line each."""
+    if not run.is_answered_by("longppl"):
+        return excluded(run) if run.has_length else []
+    if any(one.name == KEYS for one in found):
+        return []
+    rule = KeyRule()
+    limits = f"LSD > {rule.lsd:g}, LCL > {rule.lcl:g}".replace("-", "−")
+    return [f"{run.model} has no key tokens ({limits}), so there is no LongPPL"]
+
+
 def _curve(run: OpenRun) -> pd.DataFrame:
     """Delta and loss under the run's main condition by octave and document."""
     frame = run.connection.execute(
@@ -201,7 +224,8 @@ def _curve(run: OpenRun) -> pd.DataFrame:
     start = run.starts.get(str(run.main_condition), 0)
     frame = frame[frame["distance"] >= start]
     frame = frame.assign(distance_from=frame["distance"], distance_to=frame["distance"] + 1)
-    return by_octave(frame.drop(columns="distance"), run.last_edge)
+    end = max(frame["distance"], default=0) + 1  # the last octave ends where targets do
+    return by_octave(frame.drop(columns="distance"), min(end, run.last_edge))
 
 
 def _quantity(
@@ -329,18 +353,28 @@ def _apart(
     )
     mixed = _mixed(apart, mix)
     low, high = _limits(mixed, confidence)
-    spread = np.nanstd(mixed.draws, axis=0)
+    count = mixed.documents
+    # The draws are stretched for few documents, which t does below.
+    widened = stretch(count, confidence) / math.sqrt(count / max(count - 1, 1))
+    errors = np.nanstd(mixed.draws, axis=0) / widened
 
     def row(at: int, seeds: Floats) -> dict[str, float]:
-        of_seeds = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else math.nan
-        level = float(ndtri((1 + confidence) / 2))
+        value, error, factors = float(mixed.mean[at]), math.nan, (math.nan, math.nan)
+        if len(seeds) > 1 and count >= FEWEST_DOCUMENTS:
+            of_seeds, of_documents = seeds.var(ddof=1) / len(seeds), float(errors[at]) ** 2
+            parts = of_documents**2 / (count - 1) + of_seeds**2 / (len(seeds) - 1)
+            error = math.sqrt(of_seeds + of_documents)
+            freedom = error**4 / parts if parts else math.inf
+            factors = stdtrit(freedom, (1 + confidence) / 2), stdtrit(freedom, POWER)
         return {
-            "difference": float(mixed.mean[at]),
+            "difference": value,
             "difference_low": low[at],
             "difference_high": high[at],
             "difference_seed_low": seeds.min(),
             "difference_seed_high": seeds.max(),
-            "detectable": (level + POWER) * math.sqrt(spread[at] ** 2 + of_seeds),
+            "difference_both_low": value - factors[0] * error,
+            "difference_both_high": value + factors[0] * error,
+            "detectable": sum(factors) * error,
         }
 
     return row

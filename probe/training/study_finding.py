@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding
 from probe.findings.chart import Chart, Series, delta_axis, distance_axis
-from probe.findings.table import Table, decimals
-from probe.text import counted, difference
+from probe.findings.table import Table, between, decimals, records
+from probe.text import counted, difference, wrapped
 from probe.training.study import START
 from probe.training.study_arms import DELTA, FAR, INTACT, KEYS, NEAR, Arms
 from probe.training.study_run import models
@@ -23,14 +24,18 @@ def finding(arms: Arms) -> Finding:
     """
     study = arms.study
     pairs = [(arm, other) for arm in arms.arms for other in arms.others(arm)]
-    sentences = [_sentence(arms, *pair) for pair in pairs]
+    sentences = [wrapped(_sentence(arms, *pair)) for pair in pairs]
     return Finding(
         "arms",
         "The arms",
         sentence=sentences[0] if sentences else "",
         more=sentences[1:],
-        basis=f"Means over {counted(len(study.seeds), 'seed')}; intervals: {_level(arms)} over "
-        "documents.",
+        basis=wrapped(
+            f"Means over {counted(len(study.seeds), 'seed')}. {_level(arms)}: bootstrap over "
+            f"{counted(_documents(arms), 'held-out document')}, which leaves out how seeds vary; "
+            "seeds: the least and the largest of one seed; of both: for other documents and other "
+            "seeds; min. detectable: the difference that this interval finds with 80 % power."
+        ),
         tables=[*_tables(arms)],
         charts=_charts(arms),
         caveats=arms.caveats,
@@ -42,58 +47,67 @@ def _level(arms: Arms) -> str:
     return f"{100 * arms.confidence:g} %"
 
 
+def _documents(arms: Arms) -> int:
+    return int(arms.table["documents"].max())
+
+
 def _sentence(arms: Arms, arm: str, other: str) -> str:
     """What an arm changes, with its sign, and whether every seed agrees."""
     parts = []
-    for quantity, words in ((FAR, "far text is worth"), (INTACT, "intact loss")):
+    for quantity in (FAR, INTACT):
         row = arms.row(quantity, arm, against=other)
         if row is None or math.isnan(row["difference"]):
             continue
-        parts.append(f"{words} {_change(row, len(arms.study.seeds))}")
+        parts.append(f"{quantity} {_change(row, len(arms.study.seeds))}")
     return f"{arm} against {other}: {'; '.join(parts) or 'nothing measured'}."
 
 
 def _change(row: "pd.Series[float]", seeds: int) -> str:
     value = difference(row["difference"], row["difference_low"], row["difference_high"])
     if math.isnan(row["difference_low"]):
-        verdict = "too few documents to say more"
+        verdict = "too few documents for an interval"
     elif row["difference_low"] <= 0 <= row["difference_high"]:
         verdict = "no clear change"
     elif seeds == 1:
         verdict = "one seed, which others may contradict"
-    else:
+    elif row["difference_both_low"] <= 0 <= row["difference_both_high"]:
         agree = row["difference_seed_low"] > 0 or row["difference_seed_high"] < 0
-        verdict = f"that sign {'in every seed' if agree else 'not in every seed'}"
-    return f"{value} nats per token ({verdict})"
+        signs = "of one sign" if agree else "of both signs"
+        verdict = f"which other seeds may contradict ({signs} in these)"
+    else:
+        verdict = "beyond what documents and seeds vary"
+    return f"{value} nats per token, {verdict}"
 
 
 def _tables(arms: Arms) -> Iterator[Table]:
-    """A table a quantity, arms in rows; then effective contexts, and delta by octave."""
+    """Two tables per quantity, arms and differences; effective contexts; delta by octave."""
     for name in (FAR, INTACT, NEAR, KEYS):
         measures = arms.measures(name)
         for measure in measures[:1] if name == INTACT else measures:  # all read the same documents
             pairs = [(arm, other) for arm in arms.arms for other in arms.others(arm) or [""]]
             rows = [(arm, arms.row(name, arm, measure, other)) for arm, other in pairs]
             known = [(arm, row) for arm, row in rows if row is not None]
-            yield _table(arms, name, known, _of(measure, measures))
+            yield from _of_quantity(arms, name, known, _of(measure, measures))
     measures = list(dict.fromkeys(measure for measure, _ in arms.contexts))
     for measure in measures:
         own = {arm: told for (of, arm), told in arms.contexts.items() if of == measure}
         yield Table(
-            f"Effective context (tokens), {arms.tolerance}{_of(measure, measures)}",
-            ["arm", "all seeds", "of each seed"],
+            f"Effective context (tokens) at {describe_tolerance(arms.tolerance)}, "
+            f"{_level(arms)} intervals in brackets{_of(measure, measures)}",
+            ["arm", "all seeds", "seed by seed"],
             [[arm, whole, ", ".join(each)] for arm, (whole, each) in own.items()],
             shown="both",
         )
     measures = arms.measures(DELTA)
     for measure in measures:
         of = (arms.table["quantity"] == DELTA) & (arms.table["measure"] == measure)
-        octaves = arms.table[of].drop_duplicates(["arm", "distance_from"])
-        wide = octaves.pivot(index="arm", columns="distance_from", values="value")
+        deltas = arms.table[of].drop_duplicates(["arm", "distance_from"])
+        wide = deltas.pivot(index="arm", columns="distance_from", values="value")
+        octaves = deltas.drop_duplicates("distance_from").sort_values("distance_from")
         yield Table(
-            "Delta by octave, nats per token; columns: first distance" + _of(measure, measures),
-            ["arm", *map(str, wide.columns)],
-            [[arm, *map(decimals, wide.loc[arm])] for arm in arms.arms],
+            "Delta by octave of distance (tokens), nats per token" + _of(measure, measures),
+            ["arm", *map(between, records(octaves))],
+            [[arm, *(decimals(value, 4) for value in wide.loc[arm])] for arm in arms.arms],
             shown="both",
             numbers=True,
         )
@@ -104,40 +118,55 @@ def _of(measure: str, measures: Sequence[str]) -> str:
     return f"; measure {measure}" if len(measures) > 1 else ""
 
 
-def _table(arms: Arms, name: str, rows: Sequence[tuple[str, "pd.Series[float]"]], of: str) -> Table:
-    """One quantity of every arm, and its difference from others."""
+def _of_quantity(
+    arms: Arms, name: str, rows: Sequence[tuple[str, "pd.Series[float]"]], of: str
+) -> Iterator[Table]:
+    """One quantity of every arm, and its differences between arms."""
     level, chose = _level(arms), next(models(arms.study))
-    favoured = "" if chose.arm == START else ", which has the lower loss on them for that"
-    a, b = int(rows[0][1]["distance_from"]), int(rows[0][1]["distance_to"]) - 1
+    favoured = "" if chose.arm == START else f", which favours {chose.name}"
+    octaves = between(rows[0][1].to_dict())
     captions = {
-        FAR: f"Far delta: the mean of the octaves from {a:,} to {b:,} tokens, nats per token",
-        INTACT: "Intact loss, nats per token",
-        NEAR: f"Near loss: with the nearest {a:,} to {b:,} tokens alone, nats per token",
-        KEYS: "Loss of key tokens, whose exp is LongPPL, nats per token; keys are those of "
-        f"{chose.name}{favoured}",
+        FAR: "Far delta (nats per token): loss added by perturbed far text, mean of the octaves of "
+        f"{octaves} tokens",
+        INTACT: "Intact loss (nats per token)",
+        NEAR: f"Near loss (nats per token): that with the nearest {octaves} tokens alone",
+        KEYS: f"Key-token loss (nats per token), ln LongPPL; keys chosen by {chose.name}{favoured}",
     }
-    cells: list[list[str]] = []
-    for arm, row in rows:
-        own = [decimals(row["value"]), _range(row, ""), _range(row, "seed_")]
-        if cells and cells[-1][0] == arm:
-            own = [""] * 3  # the same as in the row above, against another arm
-        apart = ["–"] * 5
-        if not math.isnan(row["difference"]):
-            value = difference(row["difference"], math.nan, math.nan, 3)
-            limits = _range(row, "difference_"), _range(row, "difference_seed_")
-            apart = [str(row["against"]), value, *limits, decimals(row["detectable"])]
-        cells.append([arm, *own, *apart])
-    headers = ["arm", "mean", level, "seeds", "against", "difference", level, "seeds", "detectable"]
-    return Table(captions[name] + of, headers, cells, shown="both")
+    once = dict(reversed(rows))  # an arm has a row for each other arm
+    cells = [
+        [arm, decimals(row["value"], 4), _range(row, ""), _range(row, "seed_")]
+        for arm, row in reversed(once.items())
+    ]
+    seeds = "seeds, min to max"
+    yield Table(
+        captions[name] + of, ["arm", "mean", level, seeds], cells, shown="both", numbers=True
+    )
+    cells = [
+        [
+            f"{arm} − {row['against']}",
+            difference(row["difference"], math.nan, math.nan),
+            *(_range(row, f"difference_{prefix}", sign=True) for prefix in ("", "seed_", "both_")),
+            decimals(row["detectable"], 4),
+        ]
+        for arm, row in rows
+        if not math.isnan(row["difference"])
+    ]
+    if cells:
+        headers = ["arms", "difference", level, "seeds", f"{level} of both", "min. detectable"]
+        caption = f"{captions[name].partition(' (')[0]}: differences (nats per token){of}"
+        yield Table(caption, headers, cells, shown="both", numbers=True)
 
 
-def _range(row: "pd.Series[float]", prefix: str) -> str:
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    return "–" if math.isnan(low) else f"{decimals(low)} to {decimals(high)}"
+def _range(row: "pd.Series[float]", prefix: str, *, sign: bool = False) -> str:
+    ends = row[f"{prefix}low"], row[f"{prefix}high"]
+    if math.isnan(ends[0]):
+        return "–"
+    texts = [difference(end, math.nan, math.nan) if sign else decimals(end, 4) for end in ends]
+    return " to ".join(texts)
 
 
 def _charts(arms: Arms) -> list[Chart]:
-    """Delta by distance, a line an arm."""
+    """Delta by distance, a line per arm."""
     octaves = arms.table[arms.table["quantity"] == DELTA]
     charts = []
     for measure, rows in octaves.groupby("measure", sort=False):
@@ -160,14 +189,17 @@ def _charts(arms: Arms) -> list[Chart]:
         seen = rows[["value", "low", "high"]].to_numpy(np.float64)
         charts.append(
             Chart(
-                "What far text is worth, by arm",
+                "Delta by distance, by arm",
                 distance_axis(float(rows["distance_to"].max())),
                 delta_axis(seen),
                 series,
                 how="Higher: the model loses more when text further away than this is taken from "
                 "it, so it reads that text. Lines are means over seeds, bands intervals over "
                 "documents.",
-                heading=[f"{arms.study.name}: {counted(len(arms.study.seeds), 'seed')} an arm"],
+                heading=[
+                    f"{arms.study.name}: means over {counted(len(arms.study.seeds), 'seed')}",
+                    f"bands: {_level(arms)} over {counted(_documents(arms), 'document')}",
+                ],
                 file=str(measure),
             )
         )

@@ -187,6 +187,8 @@ class Summary:
         short: What a short context was.
         tokens: Tokens of all windows.
         measured: How many of them have a delta that was measured.
+        mean: Mean weight of all tokens.
+        largest: The largest weight.
         documents: Columns :data:`DOCUMENTS`, the best first.
     """
 
@@ -195,6 +197,8 @@ class Summary:
     short: Short
     tokens: int
     measured: int
+    mean: float
+    largest: float
     documents: pd.DataFrame
 
     @property
@@ -207,6 +211,8 @@ class Summary:
             f"{share * 100:.1f} % of the tokens have a delta: their loss behind "
             f"{self.short.distance:,} tokens or more, less that in the whole text; the others "
             "weigh as if it were 0",
+            f"mean weight {self.mean:.3g}, the largest {self.largest:.3g}; every token of plain "
+            "training weighs 1",
         )
 
 
@@ -236,6 +242,7 @@ def weigh(
     into = into or run.path
     rows: list[tuple[Any, ...]] = []
     parts: list[Weighed] = []  # of the document at hand: they come one after the other
+    total = largest = 0.0
     with ExitStack() as stack:
         stack.enter_context(disk_errors(into / NAME))
         scratch = stack.enter_context(atomic_write(into / NAME))
@@ -248,6 +255,8 @@ def weigh(
                     rows.append(_scored(parts, score))
                     parts = []
                 parts.append(sequence)
+                total += float(sequence.weights.sum())
+                largest = max(largest, float(sequence.weights.max(initial=0)))
         writer.close()
         rows += [_scored(parts, score)] if parts else []
         documents = _documents(rows)
@@ -259,7 +268,8 @@ def weigh(
             )
     with disk_errors(into / "documents.parquet"), atomic_write(into / "documents.parquet") as place:
         documents.to_parquet(place, index=False)
-    return Summary(rule, score, short, int(documents["tokens"].sum()), measured, documents)
+    tokens = int(documents["tokens"].sum())
+    return Summary(rule, score, short, tokens, measured, total / tokens, largest, documents)
 
 
 def grouped(found: Iterator[Weighed], tokens: int) -> Iterator[list[Weighed]]:

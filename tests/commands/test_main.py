@@ -22,6 +22,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.commands import _visible, main
+from probe.training.train_arm import SAVE_SECONDS
 
 HOSTILE = "evil\x1b[2J\u202egpj\nError: all is lost\x07"
 ESCAPED = r"evil\x1b[2J\u202egpj\nError: all is lost\x07"
@@ -111,13 +112,17 @@ def raising(error: BaseException) -> Any:
 
 
 def test_interrupted(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a run that is stopped goes on; of the others nothing is promised. Status 130."""
+    """Only a run or study that is stopped goes on; of others nothing is promised. Status 130."""
     monkeypatch.setattr("probe.analysis.open_run.open_run", raising(KeyboardInterrupt()))
     monkeypatch.setattr("probe.commands.run.read", raising(KeyboardInterrupt()))
     result = probe("compare", run)
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
     result = probe("run", tmp_path / "x.yaml")
     assert (result.exit_code, result.stderr) == (130, f"{main.KEPT}\n")
+    monkeypatch.setattr("probe.training.study.load", raising(KeyboardInterrupt()))
+    result = probe("train", tmp_path / "x.yaml")
+    assert (result.exit_code, result.stderr) == (130, f"{main.TRAINED}\n")
+    assert f"every {SAVE_SECONDS / 60:g} minutes" in main.TRAINED
 
 
 @pytest.mark.parametrize(

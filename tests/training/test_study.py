@@ -17,6 +17,7 @@ from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from probe.errors import UsageError
+from probe.text import WIDTH
 from probe.training import study_run, train_arm
 from probe.training.collate import IGNORED, Collate
 from probe.training.study import check_study
@@ -341,14 +342,17 @@ def test_the_commands(done, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = probe("train", path)
     assert found.exit_code == 0, found.output
-    assert "longce against plain: far text is worth" in found.output
-    assert "Far delta: the mean of the octaves from" in found.output
+    assert "longce against plain: far delta" in found.output
+    assert "Far delta (nats per token): loss added by perturbed far text" in found.output
+    assert max(map(len, found.output.splitlines())) <= WIDTH
     assert (tmp_path / "results/study/far.png").is_file()
     table = pd.read_csv(tmp_path / "results/study/arms.csv")
     assert set(table["arm"]) == set(study.arms)
     plan = probe("plan", path, "--no-time")
     assert plan.exit_code == 0, plan.output
     assert "tokens trained" in plan.output
+    wrong = probe("report", "results/study")
+    assert (wrong.exit_code, "is the folder of a study" in wrong.output) == (2, True)
     wrong = probe("run", path)
     assert (wrong.exit_code, "allowed with: probe train" in wrong.output) == (2, True)
     wrong = probe("plan", path, "--model", "x")

@@ -74,8 +74,11 @@ def test_an_arm_is_compared_with_those_that_it_names(done):
         "longce against half",
         "longce against plain",
     ]
-    (first, second) = [row for row in told.tables[0].rows if row[0] == "longce"]
-    assert (first[4], second[4], second[1]) == ("half", "plain", "")
+    level, apart = told.tables[:2]
+    assert [row[0] for row in level.rows] == list(study.arms)
+    names = [row[0] for row in apart.rows]
+    assert names[names.index("longce − half") + 1] == "longce − plain"
+    assert not [name for name in names if name.startswith("plain")]
     plain = arms_of(study, folder).row("intact loss", "longce")
     same = arms.row("intact loss", "longce", against="plain")
     pd.testing.assert_series_equal(plain, same, check_names=False)
@@ -102,8 +105,8 @@ def test_key_tokens_are_those_of_the_first_arm(done, monkeypatch):
         row = arms.row("key-token loss", arm)
         assert row["value"] == pytest.approx(np.mean(losses), abs=1e-6)
         assert row["seed_low"] == pytest.approx(min(losses), abs=1e-6)
-    (caption,) = [t.caption for t in finding(arms).tables if t.caption.startswith("Loss of key")]
-    assert "keys are those of plain-0, which has the lower loss on them" in caption
+    (caption, _) = [t.caption for t in finding(arms).tables if t.caption.startswith("Key-token")]
+    assert "keys chosen by plain-0, which favours plain-0" in caption
 
 
 def test_intervals_are_those_of_documents_drawn_again(done):
@@ -141,8 +144,13 @@ def test_intervals_are_those_of_documents_drawn_again(done):
         assert limits == pytest.approx(np.quantile(apart, [0.025, 0.975]), abs=1e-9)
         losses = {model: own[:, 0].sum() / own[:, 1].sum() for model, own in sums.items()}
         pairs = [losses[Trained(arm, s)] - losses[Trained("plain", s)] for s in study.seeds]
-        error = math.sqrt(apart.var() + np.var(pairs, ddof=1) / len(pairs))
-        factor = norm.ppf(0.975) + norm.ppf(0.8)
+        of_documents = (apart.std() / wide * math.sqrt(n / (n - 1))) ** 2
+        of_seeds = np.var(pairs, ddof=1) / len(pairs)
+        error = math.sqrt(of_documents + of_seeds)
+        freedom = error**4 / (of_documents**2 / (n - 1) + of_seeds**2 / (len(pairs) - 1))
+        low = row["difference"] - t.ppf(0.975, freedom) * error
+        assert row["difference_both_low"] == pytest.approx(low, rel=1e-4)
+        factor = t.ppf(0.975, freedom) + t.ppf(0.8, freedom)
         assert row["detectable"] == pytest.approx(factor * error, rel=1e-4)
 
 
@@ -179,18 +187,17 @@ def test_two_measures_have_a_table_each(done, tmp_path):
     path = train(both, tmp_path / "results")
     captions = [table.caption for table in finding(arms_of(both, path)).tables]
     assert [caption for caption in captions if caption.startswith("Delta by")] == [
-        f"Delta by octave, nats per token; columns: first distance; measure {name}"
-        for name in measures
+        f"Delta by octave of distance (tokens), nats per token; measure {name}" for name in measures
     ]
 
 
 @pytest.mark.parametrize(
     ("limits", "seeds", "words"),
     [
-        ((math.nan, math.nan), [0, 1, 2], "too few documents to say more"),
+        ((math.nan, math.nan), [0, 1, 2], "too few documents for an interval"),
         ((-0.1, 0.3), [0, 1, 2], "no clear change"),
         ((0.05, 0.3), [0], "one seed, which others may contradict"),
-        ((0.05, 0.3), [0, 1, 2], "that sign in every seed"),
+        ((0.05, 0.3), [0, 1, 2], "the same sign in every seed"),
     ],
 )
 def test_a_sentence_says_no_more_than_the_numbers(done, limits, seeds, words):
@@ -200,4 +207,29 @@ def test_a_sentence_says_no_more_than_the_numbers(done, limits, seeds, words):
     row |= {"difference_low": limits[0], "difference_high": limits[1]}
     table = arms.table.assign(**row)
     known = replace(arms, study=study.model_copy(update={"seeds": seeds}), table=table)
-    assert words in finding(known).sentence
+    assert words in " ".join(finding(known).sentence.split())
+
+
+def test_what_a_measure_does_not_give_is_said(done, tmp_path):
+    """No key tokens; distances with less far than near text, alone or behind others."""
+    study, folder = done
+    shutil.copytree(folder.parent, tmp_path / "results")
+    arms = {name: study.arms[name] for name in ("plain", "longce")}
+    grid = {"kind": "grid", "targets": {"count": 4, "end_offset": 0}}
+    measures = {
+        name: {"windows": {"length": 47}, "protocol": {**grid, "distances": distances}}
+        | {"conditions": ["truncate"]}
+        for name, distances in (("some", [8, 32]), ("none", [32]))
+    }
+    measures["longppl"] = study.measures["longppl"]
+    given = study.model_copy(update={"measures": measures, "arms": arms, "seeds": [0]})
+    found = arms_of(given, train(given, tmp_path / "results"))
+    excluded = "distances from 32 on have targets with less far than near text"
+    for words in (f"some: {excluded}", f"none: {excluded}", "longppl: plain-0 has no key tokens"):
+        assert [line for line in found.caveats if line.startswith(words)], words
+    assert found.measures("far delta") == ["some"]
+    assert found.measures("intact loss") == list(measures)
+    row = found.row("far delta", "longce")
+    assert (row["distance_from"], row["distance_to"]) == (8, 12), "as far as targets are"
+    (octaves,) = [table for table in finding(found).tables if table.caption.startswith("Delta")]
+    assert octaves.headers == ["arm", "8–11"]

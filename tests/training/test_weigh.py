@@ -183,6 +183,9 @@ def test_the_command(folder, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert "weighed by sparse(kappa=0.5); documents scored by mean_delta" in done.output
+    weights = pd.read_parquet(folder / "weights.parquet")["weight"]
+    told = f"mean weight {weights.mean():.3g}, the largest {weights.max():.3g}; every token"
+    assert told in done.output
     facts = json.loads((tmp_path / "out" / "weights.json").read_text())
     assert facts["rule"] == "sparse(kappa=0.5)"
 
