@@ -365,7 +365,8 @@ def _apart(
             parts = of_documents**2 / (count - 1) + of_seeds**2 / (len(seeds) - 1)
             error = math.sqrt(of_seeds + of_documents)
             freedom = error**4 / parts if parts else math.inf
-            factors = stdtrit(freedom, (1 + confidence) / 2), stdtrit(freedom, POWER)
+            level, power = (float(stdtrit(freedom, p)) for p in ((1 + confidence) / 2, POWER))
+            factors = level, power
         return {
             "difference": value,
             "difference_low": low[at],

@@ -33,8 +33,8 @@ def finding(arms: Arms) -> Finding:
         basis=wrapped(
             f"Means over {counted(len(study.seeds), 'seed')}. {_level(arms)}: bootstrap over "
             f"{counted(_documents(arms), 'held-out document')}, which leaves out how seeds vary; "
-            "seeds: the least and the largest of one seed; of both: for other documents and other "
-            "seeds; min. detectable: the difference that this interval finds with 80 % power."
+            "seeds: the least and the largest of one seed; both ±: half the interval for other "
+            "documents and other seeds; min. detectable: what that interval finds with 80 % power."
         ),
         tables=[*_tables(arms)],
         charts=_charts(arms),
@@ -145,14 +145,15 @@ def _of_quantity(
         [
             f"{arm} − {row['against']}",
             difference(row["difference"], math.nan, math.nan),
-            *(_range(row, f"difference_{prefix}", sign=True) for prefix in ("", "seed_", "both_")),
+            *(_range(row, f"difference_{prefix}", sign=True) for prefix in ("", "seed_")),
+            decimals(row["difference_both_high"] - row["difference"], 4),
             decimals(row["detectable"], 4),
         ]
         for arm, row in rows
         if not math.isnan(row["difference"])
     ]
     if cells:
-        headers = ["arms", "difference", level, "seeds", f"{level} of both", "min. detectable"]
+        headers = ["arms", "difference", level, "seeds", "both ±", "min. detectable"]
         caption = f"{captions[name].partition(' (')[0]}: differences (nats per token){of}"
         yield Table(caption, headers, cells, shown="both", numbers=True)
 

@@ -192,19 +192,21 @@ def test_two_measures_have_a_table_each(done, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limits", "seeds", "words"),
+    ("limits", "both", "seeds", "words"),
     [
-        ((math.nan, math.nan), [0, 1, 2], "too few documents for an interval"),
-        ((-0.1, 0.3), [0, 1, 2], "no clear change"),
-        ((0.05, 0.3), [0], "one seed, which others may contradict"),
-        ((0.05, 0.3), [0, 1, 2], "the same sign in every seed"),
+        ((math.nan, math.nan), (-1, 1), [0, 1, 2], "too few documents for an interval"),
+        ((-0.1, 0.3), (-1, 1), [0, 1, 2], "no clear change"),
+        ((0.05, 0.3), (math.nan, math.nan), [0], "one seed, which others may contradict"),
+        ((0.05, 0.3), (-0.1, 0.4), [0, 1, 2], "other seeds may contradict (of one sign in these)"),
+        ((0.05, 0.3), (0.01, 0.4), [0, 1, 2], "beyond what documents and seeds vary"),
     ],
 )
-def test_a_sentence_says_no_more_than_the_numbers(done, limits, seeds, words):
+def test_a_sentence_says_no_more_than_the_numbers(done, limits, both, seeds, words):
     study, folder = done
     arms = arms_of(study, folder)
     row = {"difference": 0.1, "difference_seed_low": 0.05, "difference_seed_high": 0.2}
     row |= {"difference_low": limits[0], "difference_high": limits[1]}
+    row |= {"difference_both_low": both[0], "difference_both_high": both[1]}
     table = arms.table.assign(**row)
     known = replace(arms, study=study.model_copy(update={"seeds": seeds}), table=table)
     assert words in " ".join(finding(known).sentence.split())
