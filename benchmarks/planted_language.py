@@ -2,11 +2,11 @@
 
     python benchmarks/planted_language.py make data/planted-near.parquet --near --documents 40000
     probe train configs/training/planted-start.yaml
-    python benchmarks/planted_language.py make data/planted.parquet --documents 3000
+    python benchmarks/planted_language.py make data/planted.parquet --documents 800
     probe train configs/training/planted.yaml
     python benchmarks/planted_language.py score results/training-planted
 
-Facts are stated at the beginning of a document, ``fact n7 v3 v9 v0 v5 .``, and asked for later,
+Facts are stated early in a document, ``fact n7 v3 v9 v0 v5 .``, and asked for later,
 ``ask n7 v3 v9 v0 v5 .``: those four values are told by far text alone, 200 to 900 words ago in
 documents of 1,022 words, 6 to 110 in those of 126. All other words need the last 20 at most: they
 are sentences of a chain in which a word allows four others and whose last word follows from the
@@ -47,15 +47,17 @@ class Shape:
 
     Args:
         words: Words of a document.
-        every: Words between two statements there, on average.
+        lead: Words before the first fact, at most: as many of the text that needs little.
+        every: Words between two facts there, on average.
         questions: For each fact.
         nearest: Words between a fact, or the last question for it, and the next, at least.
         furthest: Words between a fact and a question, as they are drawn; what is said in between
             comes on top.
-        beginning: Words at the beginning of a document in which all facts are stated.
+        beginning: Words behind those in which all facts are stated.
     """
 
     words: int
+    lead: int
     every: int
     questions: int
     nearest: int
@@ -63,8 +65,8 @@ class Shape:
     beginning: int
 
 
-NEAR = Shape(126, 2, 5, 6, 100, 18)
-FAR = Shape(1022, 4, 2, 200, 820, 84)
+NEAR = Shape(126, 30, 2, 5, 6, 90, 18)
+FAR = Shape(1022, 300, 4, 2, 200, 700, 84)
 
 
 def sentences(rng: Generator) -> Iterator[list[str]]:
@@ -83,12 +85,13 @@ def document(rng: Generator, shape: Shape) -> list[str]:
     waiting: list[tuple[float, list[str]]] = []
     names: list[int] = []  # the last ones that were stated: each is one fact while it is asked for
     words: list[str] = []
+    lead = int(rng.integers(shape.lead + 1))
     text = (word for sentence in sentences(rng) for word in sentence)
     while len(words) < shape.words:
         if waiting and len(words) >= min(waiting)[0]:
             waiting.remove(said := min(waiting))
             words += said[1]
-        elif len(words) < shape.beginning and rng.random() < 1 / shape.every:
+        elif lead <= len(words) < lead + shape.beginning and rng.random() < 1 / shape.every:
             name = int(rng.choice(list(set(range(NAMES)) - set(names))))
             names = [*names, name][-(NAMES - 8) :]
             values = [f"v{value}" for value in rng.integers(NAMES, size=VALUES)]
@@ -179,7 +182,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write documents into a Parquet file")
     make.add_argument("file", type=Path)
-    make.add_argument("--documents", type=int, default=3000)
+    make.add_argument("--documents", type=int, default=800)
     make.add_argument("--near", action="store_true", help="short documents, to start from")
     make.add_argument("--seed", type=int, default=0)
     scored = commands.add_parser("score", help="weights as a detector of far dependencies")

@@ -26,6 +26,7 @@ from probe.analysis.sums import by_octave, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.findings.answer import excluded
 from probe.findings.key_tokens import KeyRule, lsd_table, transfer
+from probe.protocols import registry
 from probe.text import counted
 from probe.training.study import Study
 from probe.training.study_run import Trained, models, run_folder
@@ -179,12 +180,12 @@ def _quantities(
         documents,
     )
     first = next(iter(runs.values()))
-    if first.has_length and not first.is_answered_by("longppl"):
+    if first.has_length and not _has_keys(first):
         curves = {one: _curve(run) for one, run in runs.items()}
         yield _quantity(measure, DELTA, curves, documents)
         losses = {one: frame.assign(nats=frame["short"]) for one, frame in curves.items()}
         yield _quantity(measure, NEAR, losses, documents)
-    if first.is_answered_by("longppl"):
+    if _has_keys(first):
         lsd_table(first, KeyRule())  # makes the view of the key tokens
         keys = {one: transfer(first, run)[0] for one, run in runs.items()}
         if not sum(int(frame["keys"].sum()) for frame in keys.values()):
@@ -202,9 +203,14 @@ def _quantities(
         )
 
 
+def _has_keys(run: OpenRun) -> bool:
+    """Whether short contexts choose its key tokens."""
+    return registry.facts(run.folder.kind).has_short_context
+
+
 def _left_out(run: OpenRun, found: Sequence[Quantity]) -> list[str]:
     """What a measure was asked for and does not give, by its first run, one line each."""
-    if not run.is_answered_by("longppl"):
+    if not _has_keys(run):
         return excluded(run) if run.has_length else []
     if any(one.name == KEYS for one in found):
         return []
@@ -394,7 +400,7 @@ def _contexts(
         arms.setdefault(one.arm, []).append(run)
     for arm, own in arms.items():
         heads = [run.headline() for run in own]
-        if not own[0].has_length or own[0].is_answered_by("longppl") or None in heads:
+        if not own[0].has_length or _has_keys(own[0]) or None in heads:
             continue
         condition = str(own[0].main_condition)
         sums = pd.concat([run.sums for run in own])

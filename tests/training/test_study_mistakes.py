@@ -10,6 +10,7 @@ from tiny_study import MEASURED, content
 
 from probe.errors import ProbeError, UsageError
 from probe.training import train_arm
+from probe.training.rules import REGISTRY
 from probe.training.study import check_study
 from probe.training.study_data import chosen, prepare
 from probe.training.study_run import train
@@ -73,8 +74,9 @@ def test_a_study_is_a_mapping():
             check_study(given)
 
 
-def test_rules_are_files_beside_the_configuration(texts, tmp_path):
+def test_rules_are_files_beside_the_configuration(texts, tmp_path, monkeypatch):
     """They may be named anew later: the arms say which rules they take."""
+    monkeypatch.setattr(REGISTRY, "entries", dict(REGISTRY.entries))
     (tmp_path / "mine.py").write_text(
         "import numpy as np\nfrom probe.training.rules import register\n\n\n"
         "@register()\ndef of_the_study(tokens):\n    return np.ones(len(tokens))\n"
