@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -183,6 +184,24 @@ def auxiliary(text: str) -> Auxiliary:
         return loss(**given)
     except TypeError as error:  # a text where a number belongs
         raise UsageError(f"loss {shown(text)}: allowed: numbers") from error
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of a study.
+
+    Args:
+        arm: Its arm; ``start`` is the model that training starts from.
+        seed: Its seed, ``None`` of the start.
+    """
+
+    arm: str
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        """Of its runs, and of its folder."""
+        return self.arm if self.seed is None else f"{self.arm}-{self.seed}"
 
 
 class Study(Part):

@@ -28,8 +28,8 @@ from probe.findings.answer import excluded
 from probe.findings.key_tokens import KeyRule, lsd_table, transfer
 from probe.protocols import registry
 from probe.text import counted
-from probe.training.study import Study
-from probe.training.study_run import Trained, models, run_folder
+from probe.training.study import Study, Trained
+from probe.training.study_run import models, run_folder
 
 COLUMNS = (
     *("measure", "quantity", "distance_from", "distance_to", "arm", "seeds", "documents"),

@@ -6,7 +6,6 @@ Each piece that is done stays done; the same call goes on with the others.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from probe.runs.rows import Progress as Scored
 from probe.runs.run import run
 from probe.text import counted, shown
 from probe.training import rules
-from probe.training.study import RANDOM, SCORING, START, STORED, Study, naming
+from probe.training.study import RANDOM, SCORING, START, STORED, Study, Trained, naming
 from probe.training.study_data import (
     HELD_OUT,
     TRAINING,
@@ -46,24 +45,6 @@ Step = Callable[[int, int | None, str], None]
 """Called with what is done, of how much, and a note."""
 Work = Callable[[str, str], AbstractContextManager[Step]]
 """What a piece of work is shown by: what is done, and what is counted."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model of a study.
-
-    Args:
-        arm: Its arm; ``start`` is the model that training starts from.
-        seed: Its seed, ``None`` of the start.
-    """
-
-    arm: str
-    seed: int | None
-
-    @property
-    def name(self) -> str:
-        """Of its runs, and of its folder."""
-        return self.arm if self.seed is None else f"{self.arm}-{self.seed}"
 
 
 def models(study: Study) -> Iterator[Trained]:
@@ -151,9 +132,8 @@ def _finish(
                     study,
                     data,
                     material,
-                    arm=model.arm,
-                    seed=model.seed,
-                    folder=own,
+                    model,
+                    own,
                     listen=lambda done, of, loss: step(done, of, f"loss {loss:.3f}"),
                 )
     for measure in _missing(study, folder, model):

@@ -26,7 +26,7 @@ from probe.models.load import load_model
 from probe.results.files import disk_errors
 from probe.text import one_line, shown
 from probe.training.collate import Collate
-from probe.training.study import Study, auxiliary
+from probe.training.study import Study, Trained, auxiliary
 from probe.training.study_data import StudyData
 from probe.training.trainer import OnlineLongCETrainer, WeightedTrainer
 from probe.training.training_data import WEIGHTS
@@ -90,9 +90,7 @@ def train_arm(
     study: Study,
     data: StudyData,
     material: Material,
-    *,
-    arm: str,
-    seed: int,
+    trained: Trained,
     folder: Path,
     listen: Listener = lambda *_: None,
 ) -> None:
@@ -102,9 +100,8 @@ def train_arm(
         study: The study.
         data: Its data.
         material: What of it the arm is trained on.
-        arm: Name of the arm.
-        seed: Of new weights and of the order of the pieces, which is the same in all arms with the
-            same pieces.
+        trained: Its arm, and the seed of new weights and of the order of the pieces, which is the
+            same in all arms with the same pieces.
         folder: Where checkpoints are kept, and the model is written.
         listen: Called behind every step.
 
@@ -115,10 +112,11 @@ def train_arm(
     """
     if (folder / MODEL).is_dir():
         return
-    steps = steps_of(study)
+    steps, seed = steps_of(study), trained.seed
+    assert seed is not None, "the start is trained no more"
     order = _order(material.numbers, steps * study.batch, seed)
     model = start_model(study, data, seed)
-    options, started = study.arms[arm], time.perf_counter()
+    options, started = study.arms[trained.arm], time.perf_counter()
     given: dict[str, Any] = {"auxiliary": [auxiliary(text) for text in options.auxiliary]}
     given["shuffled"] = seed if options.shuffled else None
     trainer: type[WeightedTrainer] = _InOrderTrainer
@@ -140,7 +138,7 @@ def train_arm(
         made.remove_callback(PrinterCallback)
         made.train(resume_from_checkpoint=last)
         facts = {
-            "arm": arm,
+            "arm": trained.arm,
             "seed": seed,
             "steps": steps,
             "tokens": sum(len(row["input_ids"]) for row in rows),

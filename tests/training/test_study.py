@@ -20,10 +20,10 @@ from probe.errors import UsageError
 from probe.text import WIDTH
 from probe.training import study_run, train_arm
 from probe.training.collate import IGNORED, Collate
-from probe.training.study import check_study
+from probe.training.study import Trained, check_study
 from probe.training.study_data import chosen, prepare
 from probe.training.study_plan import study_cost
-from probe.training.study_run import Trained, train
+from probe.training.study_run import train
 from probe.training.token_loss import short_losses, short_tokens
 from probe.training.trainer import shuffled
 
@@ -149,7 +149,7 @@ def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, 
         if done == 8 and len(steps) == 8:
             raise KeyboardInterrupt
 
-    given = {"arm": "plain", "seed": 1, "folder": tmp_path, "listen": stop}
+    given = {"trained": Trained("plain", 1), "folder": tmp_path, "listen": stop}
     with pytest.raises(KeyboardInterrupt):
         train_arm.train_arm(study, data, material, **given)
     last = tmp_path / "checkpoints" / "checkpoint-7"
@@ -268,7 +268,7 @@ def test_what_is_done_stays_done(done, tmp_path, monkeypatch):
     real = train_arm.train_arm
 
     def counted(*given, **named):
-        trained.append((named["arm"], named["seed"]))
+        trained.append((given[3].arm, given[3].seed))
         real(*given, **named)
 
     monkeypatch.setattr(study_run, "train_arm", counted)

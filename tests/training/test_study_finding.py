@@ -15,9 +15,10 @@ from scipy.stats import norm, t
 from probe.analysis.bootstrap import resample_weights
 from probe.findings.key_tokens import KeyRule
 from probe.training import study_arms
+from probe.training.study import Trained
 from probe.training.study_arms import Quantity, arms_of
 from probe.training.study_finding import finding
-from probe.training.study_run import Trained, models, run_folder, train
+from probe.training.study_run import models, run_folder, train
 
 
 def test_the_numbers_are_those_of_the_rows(done):

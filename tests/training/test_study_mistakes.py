@@ -11,7 +11,7 @@ from tiny_study import MEASURED, content
 from probe.errors import ProbeError, UsageError
 from probe.training import train_arm
 from probe.training.rules import REGISTRY
-from probe.training.study import check_study
+from probe.training.study import Trained, check_study
 from probe.training.study_data import chosen, prepare
 from probe.training.study_run import train
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(done, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     material = train_arm.Material(range(len(data.pieces)), {})
-    given = {"arm": "plain", "seed": 1, "folder": tmp_path, "listen": stop}
+    given = {"trained": Trained("plain", 1), "folder": tmp_path, "listen": stop}
     with pytest.raises(KeyboardInterrupt):
         train_arm.train_arm(study, data, material, **given)
     (tmp_path / "checkpoints/checkpoint-4/optimizer.pt").write_text("x")
@@ -210,9 +210,8 @@ def test_a_full_disk_is_one_line(done, tmp_path, monkeypatch):
                 study,
                 data,
                 train_arm.Material(range(len(data.pieces)), {}),
-                arm="plain",
-                seed=1,
-                folder=tmp_path,
+                Trained("plain", 1),
+                tmp_path,
             )
 
 
