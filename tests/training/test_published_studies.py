@@ -33,7 +33,7 @@ def test_a_twin_of_the_study_on_the_standard_library(tmp_path):
         "data.max_documents": "40",
         "held_out": "8",
         "length": "256",
-        "tokens": str(12 * 4 * 256),
+        "tokens": str(48 * 256),
         "seeds": "[0]",
         "arms.longce.online": "{context: 64, stride: 64}",
         "arms.shuffled.online": "{context: 64, stride: 64}",
