@@ -28,7 +28,7 @@ from probe.protocols.base import Plan, Protocol, WindowsConfig
 from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
 from probe.text import shown, suggestion
-from probe.yaml_file import TOLD, changed, keys_of_parts, mistakes, read_file, refuse_endless
+from probe.yaml_file import TOLD, changed, keys_of_parts, mistakes, read_file, refuse_unusable
 
 Measure = Literal["nll", "kl", "top1", "entropy", "embedding"]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
@@ -329,9 +329,7 @@ def check(
     Raises:
         UsageError: Every mistake, a line each.
     """
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
-    refuse_endless(content, where)
+    refuse_unusable(content, where)
     if "matrix" in content:
         raise UsageError(f"{where} holds a matrix of runs; allowed: one run")
     try:

@@ -72,14 +72,17 @@ def _read_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def refuse_endless(content: object, where: str) -> None:
-    """Refuse what a few lines of YAML can stand for, and nothing can be done with.
+def refuse_unusable(content: object, where: str) -> None:
+    """Refuse plain values that are no mapping, or that a few lines of YAML make endless.
 
     Raises:
-        UsageError: If there are more than ``MOST_VALUES``, each alias written out, or a number has
-            more than 64 bits.
+        UsageError: If they are no mapping, there are more than ``MOST_VALUES``, each alias written
+            out, or a number has more than 64 bits.
     """
-    waiting, count = [content], 0
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
+    waiting: list[Any] = [content]
+    count = 0
     while waiting:
         value = waiting.pop()
         count += 1

@@ -52,6 +52,21 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def in_results(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``--results``, the folder that holds what it writes.
+
+    Args:
+        what: What lies in it, such as ``the run folders``.
+    """
+    return click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("results"),
+        show_default=True,
+        help=f"Folder that holds {what}.",
+    )
+
+
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command a configuration file, the twins of its common keys, and ``--set``."""
     for name, key in reversed(TWINS.items()):

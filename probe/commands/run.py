@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import command_lines, configured, quiet, read
+from probe.commands.options import command_lines, configured, in_results, quiet, read
 from probe.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,13 +24,7 @@ if TYPE_CHECKING:
     ),
 )
 @configured
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="Folder that holds the run folders.",
-)
+@in_results("the run folders")
 def command(config: Path, settings: tuple[str, ...], results: Path, **twins: str | None) -> None:
     """Score CONFIG, going on where an earlier call stopped; print the answer, draw the curve.
 

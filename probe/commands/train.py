@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import command_lines, quiet, setting_changes, with_settings
+from probe.commands.options import command_lines, in_results, quiet, setting_changes, with_settings
 from probe.commands.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @with_settings
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="Folder that holds the folder of the study.",
-)
+@in_results("the folder of the study")
 def command(config: Path, settings: tuple[str, ...], results: Path) -> None:
     """Train the models of CONFIG, going on where an earlier call stopped; compare what they read.
 

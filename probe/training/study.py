@@ -21,7 +21,7 @@ from probe.training.auxiliary import Auxiliary
 from probe.training.next_segment import NextSegment
 from probe.training.segment_order import SegmentOrder
 from probe.training.training_data import FACTS
-from probe.yaml_file import changed, keys_of_parts, mistakes, read_file, refuse_endless
+from probe.yaml_file import changed, keys_of_parts, mistakes, read_file, refuse_unusable
 
 AUXILIARY: Mapping[str, type[Auxiliary]] = {
     "next_segment": NextSegment,
@@ -405,9 +405,7 @@ def check_study(
     Raises:
         UsageError: Every mistake, a line each.
     """
-    if not isinstance(content, Mapping):
-        raise UsageError(f"{where} is {shown(content)}; allowed: a mapping of keys to values")
-    refuse_endless(content, where)
+    refuse_unusable(content, where)
     try:
         study = Study.model_validate(content, context={"folder": folder})
     except ValidationError as error:
