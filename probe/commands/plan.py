@@ -131,12 +131,13 @@ def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:
         f"{cost.data_tokens:,} in all; {counted(cost.held_out, 'document')} held out; "
         f"{cost.parameters:,} parameters"
     )
-    rows = [["arm", "models", "tokens trained", "tokens forwarded", "FLOPs"]]
+    rows = [["arm", "models", "tokens trained", "epochs", "tokens forwarded", "FLOPs"]]
     rows += [
         [
             one.arm,
             f"{one.models}",
             f"{one.trained:,}",
+            f"{one.epochs:.1f}",
             f"{one.forwards:,.0f}",
             f"{cost.flops(one.forwards):.2g}",
         ]
@@ -144,11 +145,12 @@ def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:
     ]
     counts = sum(one.models for one in cost.arms)
     trained = sum(one.models * one.trained for one in cost.arms)
-    whole = [f"{trained:,}", f"{cost.forwards:,.0f}", f"{cost.flops(cost.forwards):.2g}"]
+    whole = [f"{trained:,}", "", f"{cost.forwards:,.0f}", f"{cost.flops(cost.forwards):.2g}"]
     say(aligned([*rows, ["all models", f"{counts}", *whole]], numbers=True))
     say(
-        "Tokens and FLOPs are per model. Forwarded: in training, measuring and scoring, a backward "
-        "pass\nas two forward passes. FLOPs: 2 per parameter and forwarded token, no attention."
+        "Tokens and FLOPs are per model. Epochs: passes over its documents. Forwarded:\n"
+        "in training, measuring and scoring, a backward pass as two forward passes.\n"
+        "FLOPs: 2 per parameter and forwarded token, no attention."
     )
     if cost.seconds_per_token is not None:
         seconds = _duration(cost.forwards * cost.seconds_per_token)

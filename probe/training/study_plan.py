@@ -25,6 +25,7 @@ class ArmCost:
     Args:
         arm: Its name; ``start`` is measured alone.
         trained: Tokens that it is trained on, with the padding of shorter pieces.
+        epochs: How often it passes over its documents, which may be a share of all.
         forwards: Tokens as often as one is forwarded or gone back through, everything counted:
             training, scoring of the data, measuring.
         models: How many models it has.
@@ -32,6 +33,7 @@ class ArmCost:
 
     arm: str
     trained: int
+    epochs: float
     forwards: float
     models: int
 
@@ -92,7 +94,7 @@ def study_cost(study: Study, results: Path, *, timed: bool) -> StudyCost:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         parameters = sum(p.numel() for p in model.parameters())
         trained = steps_of(study) * study.batch * study.length
-        arms = [ArmCost("start", 0, measured, 1)] if study.model.path is not None else []
+        arms = [ArmCost("start", 0, 0, measured, 1)] if study.model.path is not None else []
         if study.model.path is not None:
             scored /= len(study.seeds)  # one start scores them for all seeds
         paid = False
@@ -101,7 +103,9 @@ def study_cost(study: Study, results: Path, *, timed: bool) -> StudyCost:
             own = scored if arm.needs_scores and not paid else 0
             paid = paid or bool(own)
             forwards = trained * _passes(study, data, arm, trainable / parameters) + measured + own
-            arms.append(ArmCost(name, trained, forwards, len(study.seeds)))
+            share = 1.0 if arm.documents is None else arm.documents.share
+            epochs = steps_of(study) * study.batch / (share * len(data.pieces))
+            arms.append(ArmCost(name, trained, epochs, forwards, len(study.seeds)))
         seconds = _seconds(study, data, model, trainable / parameters) if timed else None
         return StudyCost(
             tuple(arms), len(data.pieces), data.tokens, data.held_out, parameters, seconds

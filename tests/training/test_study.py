@@ -294,6 +294,7 @@ def test_a_plan_counts_what_is_forwarded(done, texts, tmp_path):
     shorts = 2 * (1 + CONTEXT + STRIDE)  # of 48 tokens: from 12 and 24 on, behind the BOS each
     assert by_arm["longce"].forwards == (3 + shorts / LENGTH) * trained + measured
     record = json.loads((folder / "runs/scoring/plain-0/run.json").read_text())
+    assert by_arm["half"].epochs == pytest.approx(2 * by_arm["plain"].epochs)
     assert by_arm["half"].forwards == 3 * trained + measured + record["costs"]["tokens"]
     assert by_arm["sparse"].forwards == 3 * trained + measured
     model = AutoModelForCausalLM.from_pretrained(folder / "models/plain-0/model")
