@@ -20,6 +20,7 @@ COMMANDS = (
     "init",
     "run",
     "plan",
+    "merge",
     "report",
     "plot",
     "compare",

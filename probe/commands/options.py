@@ -67,6 +67,18 @@ def in_results(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     )
 
 
+def local(folder: str) -> Path:
+    """A folder of this machine, which ``file://`` may stand before.
+
+    Raises:
+        UsageError: If it is a file.
+    """
+    path = Path(folder.removeprefix("file://"))
+    if path.is_file():
+        raise UsageError(f"--results '{path}' is a file; allowed: a folder, or an address")
+    return path
+
+
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command a configuration file, the twins of its common keys, and ``--set``."""
     for name, key in reversed(TWINS.items()):

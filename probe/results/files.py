@@ -5,6 +5,7 @@ import csv
 import errno
 import os
 import re
+import secrets
 import stat
 import warnings
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written.
     """
-    scratch = path.with_name(f".probe.{os.getpid()}.tmp")  # short: the name may be a long one
+    # Short, as the name may be a long one, and nobody else's, on this machine or another.
+    scratch = path.with_name(f".probe.{secrets.token_hex(8)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield scratch

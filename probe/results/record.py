@@ -310,6 +310,24 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     return record
 
 
+PEAK = "peak_memory"
+"""Bytes, the one cost that does not add up."""
+
+
+def add_costs(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Costs of several calls together.
+
+    Args:
+        before: What some took, as run.json has it.
+        more: What others took.
+    """
+    total = dict(before)
+    for name, value in more.items():
+        known = before.get(name, 0)
+        total[name] = max(known, value) if name == PEAK else known + value
+    return total
+
+
 def _named(surrogate: re.Match[str]) -> str:
     return f"[U+{ord(surrogate[0]):04X}]"
 

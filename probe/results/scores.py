@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from probe.corpus.windows import Window
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
+from probe.results.shards import LOCK, FolderLock, Shard
+
+if TYPE_CHECKING:
+    from probe.results.mirror import Mirror
 
 SCHEMA = pa.schema(
     [
@@ -59,6 +63,8 @@ IDENTITY = b"context_probe.identity"
 """Where it says of which run it is: that run's ``identity_hash``."""
 MERGED = 256  # parts of single units that are merged into one
 BLOCK = 1 << 20  # rows of several parts that are in memory at once
+LEFT_SECONDS = 3600.0
+"""How old a scratch file is that no shard writes any more."""
 
 
 class Key(NamedTuple):
@@ -75,16 +81,35 @@ class Store:
 
     Args:
         folder: ``results/<run>``; made when something is written.
+        shard: The part of the run that this process scores, beside others that score theirs.
+        mirror: Where every file goes once it is finished, besides the folder.
 
     Attributes:
+        lock: The right to write into it.
         identity: ``identity_hash`` of the run, for the footers of its parts.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, shard: Shard | None = None, mirror: "Mirror | None" = None
+    ) -> None:
+        self.folder, self.mirror = folder, mirror
+        self.lock = FolderLock(folder, shard)
         self.scores = folder / "scores"
         self.identity: str | None = None
         self._single = 0  # parts of single units, as far as they were written or counted
+
+    @contextlib.contextmanager
+    def _written(self, path: Path) -> Iterator[Path]:
+        """A scratch name for a file, which is there behind the ``with``, whole or not at all."""
+        with disk_errors(path), atomic_write(path) as scratch:
+            yield scratch
+        if self.mirror is not None:
+            self.mirror.put(self.folder, path)
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+        if self.mirror is not None:
+            self.mirror.remove(self.folder, path)
 
     # -- run.json ---------------------------------------------------------------------------
 
@@ -106,11 +131,15 @@ class Store:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        with (
-            disk_errors(self.folder / "run.json"),
-            atomic_write(self.folder / "run.json") as scratch,
-        ):
+        with self._written(self.folder / "run.json") as scratch:
             scratch.write_text(text, encoding="utf-8")
+
+    def update_record(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change run.json as it is now, which another shard may have written."""
+        with self.lock.alone():
+            record = self.read_record() or {}
+            change(record)
+            self.write_record(record)
 
     # -- windows.parquet --------------------------------------------------------------------
 
@@ -158,10 +187,7 @@ class Store:
             for w in windows
         ]
         table = pa.Table.from_pylist(rows, schema=WINDOWS)
-        with (
-            disk_errors(self.folder / "windows.parquet"),
-            atomic_write(self.folder / "windows.parquet") as scratch,
-        ):
+        with self._written(self.folder / "windows.parquet") as scratch:
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- frequencies.parquet ----------------------------------------------------------------
@@ -179,7 +205,7 @@ class Store:
         found = counts()
         ids = np.flatnonzero(found)
         table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
-        with disk_errors(path), atomic_write(path) as scratch:
+        with self._written(path) as scratch:
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
     # -- scores -----------------------------------------------------------------------------
@@ -211,30 +237,40 @@ class Store:
         self, kind: str, keys: Sequence[Key], schema: pa.Schema
     ) -> Iterator[pq.ParquetWriter]:
         """A part to write rows into; it is there, whole, behind the ``with``."""
-        held = json.dumps([list(key) for key in keys], ensure_ascii=False)
-        name = hashlib.sha256(held.encode()).hexdigest()[:16]
-        said = {HOLDS: held} | ({} if self.identity is None else {IDENTITY: self.identity})
-        path = self.scores / f"{kind}-{name}.parquet"
+        said = {HOLDS: _text(keys)} | ({} if self.identity is None else {IDENTITY: self.identity})
+        path = self._path(kind, keys)
         with (
-            disk_errors(path),
-            atomic_write(path) as scratch,
+            self._written(path) as scratch,
             pq.ParquetWriter(
                 scratch, schema.with_metadata(said), compression="zstd", write_page_checksum=True
             ) as writer,
         ):
             yield writer
 
+    def _path(self, kind: str, keys: Sequence[Key]) -> Path:
+        """Where a part stands: its name follows from what it holds."""
+        return (
+            self.scores / f"{kind}-{hashlib.sha256(_text(keys).encode()).hexdigest()[:16]}.parquet"
+        )
+
     def merge(self) -> None:
         """Merge the parts of single units into larger ones, ``MERGED`` into one.
 
         Thousands of files make a folder slow to take up and to read. A merged part comes first in
         order of name and is whole before those that it was made of are removed: whoever is cut off
-        in between leaves copies, which readers leave out and :meth:`clean` removes.
+        in between leaves copies, which readers leave out and :meth:`clean` removes. Shards do so
+        one at a time, and not at all where the file system has no locks.
         """
-        parts = sorted(self.scores.glob("part-*.parquet"))
-        for at in range(0, len(parts) - MERGED + 1, MERGED):
-            self._merge(parts[at : at + MERGED])
-        self._single = len(parts) % MERGED
+        with self.lock.alone():
+            self._single = 0
+            if self.lock.shard is not None:
+                if self.lock.missing:
+                    return
+                self._remove_copies()
+            parts = sorted(self.scores.glob("part-*.parquet"))
+            for at in range(0, len(parts) - MERGED + 1, MERGED):
+                self._merge(parts[at : at + MERGED])
+            self._single = len(parts) % MERGED
 
     def _merge(self, parts: Sequence[Path]) -> None:
         schemas = [pq.read_schema(part) for part in parts]
@@ -247,7 +283,7 @@ class Store:
             for table in _blocks(parts):
                 writer.write_table(table.cast(writer.schema))
         for part in parts:
-            part.unlink()
+            self._remove(part)
 
     def held(self) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.
@@ -276,21 +312,55 @@ class Store:
         if self.scores.exists() and not self.scores.is_dir():
             raise ProbeError(f"'{self.scores}' is a file; allowed: a folder of score parts")
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
-            if scratch.is_file():
+            if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
         every = sorted(self.scores.glob("*.parquet"))
         broken = [part for part in every if not _is_whole(part)]
-        merged: set[Key] = set()
-        for part in every:
+        self._remove_copies(broken)
+        self._single = len(list(self.scores.glob("part-*.parquet")))
+        return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+
+    def _is_left(self, scratch: Path) -> bool:
+        """Whether nobody writes a scratch file any more: other shards may write theirs."""
+        if self.lock.shard is None:
+            return True
+        (self.folder / LOCK).touch()  # by the clock of the disk, which may not be that of here
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / LOCK).stat().st_mtime - scratch.stat().st_mtime > LEFT_SECONDS
+        return False
+
+    def _remove_copies(self, broken: Sequence[Path] = ()) -> None:
+        """Leave every key in one part: those of a merge that was cut off, or of two shards."""
+        held: set[Key] = set()
+        for part in sorted(self.scores.glob("*.parquet")):  # merged parts come first
             if part in broken:
                 continue
             keys = held_keys(pq.read_schema(part))
-            if part.name.startswith("merged-"):
-                merged.update(keys)
-            elif keys and merged.issuperset(keys):  # of a merge that was cut off
-                part.unlink()
-        self._single = len(list(self.scores.glob("part-*.parquet")))
-        return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+            new = [key for key in keys if key not in held]
+            held.update(new)
+            if len(new) < len(keys):
+                if new:
+                    self.copy_part(part, new)
+                self._remove(part)
+
+    def copy_part(self, part: Path, keys: Sequence[Key]) -> Path:
+        """Write the rows of some keys of a part, of this folder or of another, as one of its own.
+
+        Args:
+            part: The part.
+            keys: Some of those that it holds, or all.
+
+        Returns:
+            The new part.
+        """
+        schema, wanted = pq.read_schema(part).remove_metadata(), set(keys)
+        kind = part.name.partition("-")[0]
+        with self._part(kind, keys, schema) as writer:
+            for table in _blocks([part]):
+                names = zip(*(table[name].to_pylist() for name in Key._fields), strict=True)
+                kept = table.filter(pa.array([name in wanted for name in names], pa.bool_()))
+                writer.write_table(kept.cast(writer.schema))
+        return self._path(kind, keys)
 
     def refuse_parts_of_others(self) -> None:
         """Refuse a folder with a part that another run has written.
@@ -306,36 +376,9 @@ class Store:
                     f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
                 )
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock goes with the process, however it ends.
-
-        Raises:
-            ProbeError: If another process holds it.
-        """
-        try:
-            import fcntl
-        except ImportError:  # no such locks on Windows
-            yield
-            return
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stream = (self.folder / ".lock").open("w")
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ProbeError(f"{self.folder}: another run is writing into it") from error
-            try:
-                yield
-            finally:
-                self._remove_if_empty()
-
-    def _remove_if_empty(self) -> None:
-        """Leave no folder behind that a refused configuration only locked."""
-        if [path.name for path in self.folder.iterdir()] == [".lock"]:
-            (self.folder / ".lock").unlink()
-            self.folder.rmdir()
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder, or its shard, for this process; see :class:`FolderLock`."""
+        return self.lock.held()
 
 
 OF_ANOTHER = "of another run: of another model, other data, windows, protocol or seed"
@@ -373,6 +416,11 @@ def held_keys(schema: pa.Schema) -> list[Key]:
     if not isinstance(said, list) or not all(map(_is_key, said)):
         raise ValueError("its footer holds no list of document, window, condition and repeat")
     return [Key(*key) for key in said]
+
+
+def _text(keys: Iterable[Key]) -> str:
+    """What a part holds, as its footer says it."""
+    return json.dumps([list(key) for key in keys], ensure_ascii=False)
 
 
 def _is_key(value: Any) -> bool:

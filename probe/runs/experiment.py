@@ -4,7 +4,8 @@ Everything here is decided before the model's weights are loaded, so that `plan`
 same branches.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, zip_longest
@@ -79,12 +80,8 @@ class Experiment:
     @cached_property
     def draws(self) -> tuple[Draw, ...]:
         """Conditions and repeats, in order; a condition that draws nothing is scored once."""
-        _, longest = self._boundaries
-        return tuple(
-            Draw(condition, repeat, self.config.seed)
-            for condition in self.config.parsed
-            for repeat in range(self.config.repeats if is_random(condition, longest) else 1)
-        )
+        config, (_, longest) = self.config, self._boundaries
+        return draws(config.parsed, longest, config.repeats, config.seed)
 
     def frequencies(self) -> NDArray[np.int64]:
         """How often each token id occurs in the pool's documents, shape ``(vocabulary,)``."""
@@ -93,7 +90,7 @@ class Experiment:
     def draws_of(self, window: Window) -> list[Draw]:
         """The draws that are scored on a window: ``noise(windows=n)`` on the first *n* only."""
         number = self._numbers[window.document, window.index]
-        return [draw for draw in self.draws if number < self._most_windows(draw.condition)]
+        return [draw for draw in self.draws if number < most_windows(draw.condition)]
 
     def check_sources(self) -> None:
         """Find out before anything is scored whether every text is to be had that is needed.
@@ -171,10 +168,6 @@ class Experiment:
         sources = (self.documents[name].source for name in self.pool)
         return [source for source in sources if source is not None]
 
-    def _most_windows(self, condition: Condition) -> int:
-        asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
-        return len(self.windows) if asked is None else int(asked)
-
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:
         places = self.windows.places
@@ -198,6 +191,30 @@ class Experiment:
         tokenizer = self.source.tokenizer
         ordinary = ordinary_ids(tokenizer, size)
         return Sources(pool, ordinary=ordinary, size=size, room=room, tokenizer=tokenizer)
+
+
+def draws(
+    conditions: Iterable[Condition], longest: int, repeats: int, seed: int
+) -> tuple[Draw, ...]:
+    """Conditions and repeats, in order; a condition that draws nothing is scored once.
+
+    Args:
+        conditions: The conditions.
+        longest: Tokens before the last boundary.
+        repeats: Draws of those that draw.
+        seed: Seed of the run.
+    """
+    return tuple(
+        Draw(condition, repeat, seed)
+        for condition in conditions
+        for repeat in range(repeats if is_random(condition, longest) else 1)
+    )
+
+
+def most_windows(condition: Condition) -> float:
+    """How many windows, the first ones, a condition is scored on."""
+    asked = condition.steps[0].parameters.get("windows") if condition.is_noise else None
+    return math.inf if asked is None else int(asked)
 
 
 def prepare(

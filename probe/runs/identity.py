@@ -84,7 +84,7 @@ def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
         f"window {at} of {document!r}": ids for (document, at), ids in store.read_windows().items()
     }
     now = {f"window {window.index} of {window.document!r}": window.ids for window in windows}
-    _refuse_changed(before, now, store.folder)
+    refuse_changed(before, now, store.folder)
 
 
 def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -93,11 +93,20 @@ def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder:
         {f"document {one['id']!r}": one["sha256"] for one in data["documents"]}
         for data in (before, now)
     )
-    _refuse_changed(earlier, found, folder)
+    refuse_changed(earlier, found, folder)
 
 
-def _refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a folder of texts, by what they are called, of which one is gone or another one."""
+def refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a folder of texts, by what they are called, of which one is gone or another one.
+
+    Args:
+        before: What was scored, by names such as ``document 'a'``.
+        now: What is there.
+        folder: The folder.
+
+    Raises:
+        UsageError: If so.
+    """
     for name, content in before.items():
         if name not in now:
             raise UsageError(
@@ -113,16 +122,21 @@ def _refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: P
 
 def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
     """Refuse a folder of another identity."""
-    before = _EARLIER | before
-    # The runs of targets follow from windows and protocol: they are news where nothing else is.
-    differ = [line for key in mine if key != "runs" for line in _changes(key, before, mine)]
-    if not differ and before.get("runs") != mine["runs"]:
-        differ = ["the protocol, in this version, has other boundaries and targets"]
-    if differ:
+    if differ := differences(before, mine):
         raise UsageError(
             f"{folder} holds another run: {'; '.join(differ)}; "
             "choose another name, or remove the folder"
         )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of one identity is another in a second one, in words; nothing where they are one."""
+    before = _EARLIER | dict(before)
+    # The runs of targets follow from windows and protocol: they are news where nothing else is.
+    differ = [line for key in now if key != "runs" for line in _changes(key, before, now)]
+    if not differ and before.get("runs") != now["runs"]:
+        differ = ["the protocol, in this version, has other boundaries and targets"]
+    return differ
 
 
 def _changes(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -142,10 +156,20 @@ def _changes(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     return [f"{key} was {shown(was, SHORT)}, is {shown(value, SHORT)}"]
 
 
-def _with_code(
+def with_code(
     what: str, before: dict[str, str], now: dict[str, str], folder: Path
 ) -> dict[str, str]:
-    """Hashes of code of the user's own, by name; refused where another version was scored with."""
+    """Hashes of code of the user's own, by name; refused where another version was scored with.
+
+    Args:
+        what: What the code is of, such as ``perturbation``.
+        before: Hashes that are known, by name.
+        now: Those to be added.
+        folder: The folder that is refused.
+
+    Raises:
+        UsageError: If so.
+    """
     if other := [name for name, mark in now.items() if before.get(name, mark) != mark]:
         raise UsageError(
             f"{folder} was scored with other code of {what} {other[0]!r}; choose another "
@@ -204,7 +228,7 @@ def begin(
         _refuse_other(before["identity"], mine, folder)
         _refuse_other_documents(before["data"], data, folder)
         code = {
-            what: _with_code(what, before.get(f"{what}s", {}), now, folder)
+            what: with_code(what, before.get(f"{what}s", {}), now, folder)
             for what, now in code.items()
         }
     return {

@@ -31,6 +31,7 @@ from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
 from probe.results.scores import Key
+from probe.results.shards import Shard
 from probe.runs.experiment import Experiment
 
 
@@ -88,19 +89,31 @@ def planned_batch(config: Config) -> int:
     return max(1, 512 // length) if config.batch == "auto" else config.batch
 
 
-def units(experiment: Experiment, batch: int, held: set[Key]) -> Iterator[Unit]:
+def numbers_of(experiment: Experiment, shard: Shard | None) -> Sequence[int]:
+    """Numbers of the windows that a shard holds, or of all: those of every n-th document."""
+    if shard is None:
+        return range(len(experiment.windows))
+    own = {name for number, name in enumerate(experiment.documents) if shard.holds(number)}
+    return [at for at, place in enumerate(experiment.windows.places) if place.document in own]
+
+
+def units(
+    experiment: Experiment, batch: int, held: set[Key], shard: Shard | None = None
+) -> Iterator[Unit]:
     """Divide a run into units of work.
 
     Args:
         experiment: The run.
         batch: Windows of a unit; the division does not depend on what is *held*.
         held: What has been scored before.
+        shard: The part of the run; ``None`` is all of it.
 
     Yields:
         Units with something missing.
     """
-    for at in range(0, len(experiment.windows), batch):
-        windows = experiment.windows[at : at + batch]
+    numbers = numbers_of(experiment, shard)
+    for at in range(0, len(numbers), batch):
+        windows = [experiment.windows[number] for number in numbers[at : at + batch]]
         found = [_missing(experiment, window, held) for window in windows]
         if unit := [one for one in found if one.draws or one.intact]:
             yield unit

@@ -32,11 +32,13 @@ from probe.models.position_ids import refuse_ignored_positions
 from probe.models.scorer import Scorer
 from probe.protocols.base import Plan
 from probe.protocols.branches import Scored
+from probe.results.record import PEAK, add_costs
 from probe.results.scores import Key, Store
+from probe.results.shards import Shard
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin, readable, refuse_other_windows
 from probe.runs.pattern_costs import attention_costs, forward_times
-from probe.runs.plan import Unit, planned_batch, units
+from probe.runs.plan import Unit, numbers_of, planned_batch, units
 from probe.runs.rows import FarEnd, Progress, references, rows
 from probe.text import counted, shown
 
@@ -48,7 +50,7 @@ Loader = Callable[[Experiment], Scorer]
 
 def run(
     config: Config,
-    results: Path = Path("results"),
+    results: Path | Store = Path("results"),
     *,
     model: Scorer | None = None,
     loader: Loader | None = None,
@@ -59,7 +61,8 @@ def run(
 
     Args:
         config: The configuration.
-        results: The folder that holds the run folders.
+        results: The folder that holds the run folders; or one of them, of which a shard is to be
+            scored, beside processes that score others: the run is complete once all are there.
         model: A model that is loaded already, as in a notebook; by default it is loaded as the
             configuration says, and not at all where nothing is missing.
         loader: What loads it then, by default :func:`load`.
@@ -73,45 +76,79 @@ def run(
         UsageError: If the configuration does not fit model, data or an existing folder.
         ProbeError: If the model gives losses that are not finite, or the disk is full.
     """
-    store = Store(results / config.name)
+    store = results if isinstance(results, Store) else Store(results / config.name)
+    shard = store.lock.shard
     with store.locked():
-        before = readable(store.read_record(), store.folder)
-        experiment = prepare(config, before["data"]["pool"] if before else None)
+        if store.lock.missing:
+            say(
+                f"{store.folder}: its file system has no locks; see to it that no other process "
+                f"scores {'all of the run' if shard is None else f'shard {shard}'} there"
+            )
+        experiment = prepare(config, _pool(store))
         if model is not None:
             _refuse_other_model(experiment, model)
         dtype = _dtype(config, model)
-        record = begin(experiment, dtype, before, store.folder)
-        if (unread := store.put_windows_aside()) is not None:
-            say(f"{unread.name} was unreadable and is put aside; the file is written again")
-        refuse_other_windows(store, experiment.windows)
-        experiment.check_sources()
-        for aside in store.clean():
-            say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
-        store.identity = record["identity_hash"]
-        store.refuse_parts_of_others()
-        store.write_record(record)  # first: windows that no record explains fit no later call
-        store.write_windows(experiment.windows)
-        store.write_frequencies(experiment.frequencies)
-        held, _ = store.held()
-        left = list(units(experiment, 1, held))
-        for line in notes(experiment, len(left)):
+        with store.lock.alone():
+            if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
+                experiment = prepare(config, pool)  # another shard has begun meanwhile
+            record = _begin(experiment, dtype, store, say)
+            held, _ = store.held()
+        left = list(units(experiment, 1, held, shard))
+        for line in notes(experiment, len(left), shard):
             say(line)
         if left:
             loaded = model or (loader or load)(experiment)
             engine = _checked_engine(experiment, loaded, record, say)
-            store.write_record(record)
-            _score_missing(experiment, engine, store, held, record, listen)
-        record["status"] = "complete"
-        store.write_record(record)
+            known = {key: record[key] for key in ("check", "attention", "model")}
+            store.update_record(lambda stored: stored.update(known))
+            _score_missing(experiment, engine, store, held, shard, listen)
+        with store.lock.alone():
+            if shard is not None:
+                store.merge()
+            held, _ = store.held()
+            stored = store.read_record() or record
+            # Another shard may have come with more documents, or other conditions.
+            same = stored["config"] == record["config"]
+            if same and not any(units(experiment, 1, held)):
+                store.write_record(stored | {"status": "complete"})
     return store.folder
 
 
-def notes(experiment: Experiment, left: int) -> Iterator[str]:
+def _pool(store: Store) -> list[str] | None:
+    """Documents that replaced text is taken from, as the run began with; ``None`` of a new one."""
+    before = readable(store.read_record(), store.folder)
+    return before["data"]["pool"] if before else None
+
+
+def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[str, Any]:
+    """See that a folder fits, write down what is scored, and clear up what was cut off.
+
+    Returns:
+        The record of the run.
+    """
+    before = readable(store.read_record(), store.folder)
+    record = begin(experiment, dtype, before, store.folder)
+    if (unread := store.put_windows_aside()) is not None:
+        say(f"{unread.name} was unreadable and is put aside; the file is written again")
+    refuse_other_windows(store, experiment.windows)
+    experiment.check_sources()
+    for aside in store.clean():
+        say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
+    store.identity = record["identity_hash"]
+    store.refuse_parts_of_others()
+    store.write_record(record)  # first: windows that no record explains fit no later call
+    store.write_windows(experiment.windows)
+    store.write_frequencies(experiment.frequencies)
+    return record
+
+
+def notes(experiment: Experiment, left: int, shard: Shard | None = None) -> Iterator[str]:
     """What a user should know before a run goes on: what is left out, and what is there already.
 
     Args:
         experiment: The run.
         left: Windows with something still to be scored.
+        shard: The part of the run that they are of.
     """
     omitted = experiment.corpus.left_out
     reasons = {
@@ -126,8 +163,9 @@ def notes(experiment: Experiment, left: int) -> Iterator[str]:
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
-    if 0 < left < len(experiment.windows):
-        yield f"resuming: {left} of {counted(len(experiment.windows), 'window')} remaining"
+    whole = len(numbers_of(experiment, shard))
+    if 0 < left < whole:
+        yield f"resuming: {left} of {counted(whole, 'window')} remaining"
 
 
 def _dtype(config: Config, model: Scorer | None) -> str:
@@ -249,14 +287,23 @@ def _score_missing(
     engine: Engine,
     store: Store,
     held: set[Key],
-    record: dict[str, Any],
+    shard: Shard | None,
     listen: Listener,
 ) -> None:
     """Score unit after unit, and keep each."""
-    model, spent = engine.model, dict(record["costs"])
-    todo = list(units(experiment, batch_size(experiment.config, model), held))
+    model, spent = engine.model, dict[str, Any]()
+    todo = list(units(experiment, batch_size(experiment.config, model), held, shard))
     total, done, far = sum(map(len, todo)), 0, FarEnd(experiment)
     started = written = time.perf_counter()
+
+    def keep_costs() -> None:
+        """Add what this call has taken since it did so last: shards add to one record."""
+        now = _spent(engine.costs, time.perf_counter() - started, model.device)
+        more = {name: value - spent.get(name, 0) for name, value in now.items() if name != PEAK}
+        more |= {PEAK: now[PEAK]} if PEAK in now else {}
+        store.update_record(lambda record: record.update(costs=add_costs(record["costs"], more)))
+        spent.update(now)
+
     try:
         for unit in todo:
             scored, losses = score_unit(engine, experiment, unit)
@@ -264,13 +311,12 @@ def _score_missing(
             far.add(scored, losses)
             done += len(unit)
             now = time.perf_counter()
-            record["costs"] = _sum(spent, engine.costs, now - started, model.device)
             if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
-                store.write_record(record)
+                keep_costs()
                 written = now
             listen(Progress(done, total, engine.costs.tokens, now - started, far.mean, far.is_far))
     finally:
-        store.write_record(record)
+        keep_costs()
 
 
 def _record_patterns(
@@ -383,12 +429,9 @@ def score_unit(
     return scored, losses
 
 
-def _sum(
-    before: dict[str, Any], now: Costs, seconds: float, device: torch.device
-) -> dict[str, Any]:
-    """What all calls took: the engine's costs, and the seconds with planning and writing."""
-    spent = {**asdict(now), "run_seconds": seconds}
-    total = {name: before.get(name, 0) + value for name, value in spent.items()}
+def _spent(costs: Costs, seconds: float, device: torch.device) -> dict[str, Any]:
+    """What this call took: the engine's costs, and the seconds with planning and writing."""
+    spent = {**asdict(costs), "run_seconds": seconds}
     if device.type == "cuda":
-        total["peak_memory"] = torch.cuda.max_memory_allocated(device)
-    return total
+        spent[PEAK] = torch.cuda.max_memory_allocated(device)
+    return spent

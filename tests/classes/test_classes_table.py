@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +191,10 @@ def test_nothing_is_written_where_nothing_may_be(run: RunFolder) -> None:
     assert not path.parent.exists()
 
 
-def test_a_folder_that_cannot_be_written(run: RunFolder) -> None:
+def test_a_folder_that_cannot_be_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder in which no file can be made is read all the same, with a warning."""
-    (run.path / f".probe.{os.getpid()}.tmp").mkdir()
+    monkeypatch.setattr("secrets.token_hex", lambda _: "taken")
+    (run.path / ".probe.taken.tmp").mkdir()
     with pytest.warns(UnwrittenWarning, match=r"run/classes\.parquet: Is a directory$"):
         table = classify(run, ["kind"])
     assert len(read(table.path)) == 6 * 3 * 40

@@ -71,7 +71,7 @@ SHOWN = {
 }
 COMMANDS = (
     *("init", "run", "plan", "report", "plot", "compare", "keys", "card", "push", "show", "list"),
-    *("weigh", "train", "check"),
+    *("weigh", "train", "check", "merge"),
 )
 SVG = ("--output", "figure.svg")
 LIMITS = ("--lsd", "0.5", "--lcl", "-4")

@@ -1,0 +1,48 @@
+"""`probe merge`: run folders of one run, scored in several places, joined into one."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from probe.commands._visible import note, say
+from probe.commands.options import FOLDERS, command_lines, local
+
+
+@click.command(
+    "merge",
+    short_help="Join folders of one run, scored in several places.",
+    epilog=command_lines(
+        "probe merge node0/my-run node1/my-run --into results/my-run",
+        "probe merge 's3://bucket/runs/my-run/*' --into results/my-run",
+    ),
+)
+@click.argument("folders", nargs=-1, required=True)
+@click.option(
+    "--into",
+    required=True,
+    type=FOLDERS,
+    metavar="FOLDER",
+    help="The folder to join them in; it may hold a part of the run already.",
+)
+def command(folders: tuple[str, ...], into: Path) -> None:
+    """Join run FOLDERS of one run, such as shards on disks of their own, into one folder.
+
+    They stay as they are, and may be addresses such as s3://bucket/runs/my-run. Folders of another
+    run are refused; what two of them have scored must agree within what the dtype of the weights
+    rounds.
+    """
+    from probe.results.mirror import Mirror, is_address
+    from probe.runs.merge import merge
+
+    with TemporaryDirectory() as scratch:
+        paths = list[Path]()
+        for name in folders:
+            if not is_address(name):
+                paths.append(local(name))
+                continue
+            for mirror in Mirror(name).folders():
+                paths.append(Path(scratch) / mirror.address.replace("://", "/"))
+                mirror.fetch(paths[-1])
+        merge(paths, into, note)
+    say(f"Answer and page: probe report {into}")

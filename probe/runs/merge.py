@@ -1,0 +1,251 @@
+"""Run folders of one run, scored in several places, joined into one."""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from probe.errors import ProbeError, UsageError
+from probe.perturbations.condition import parse
+from probe.results.files import atomic_write, disk_errors
+from probe.results.record import add_costs
+from probe.results.scores import Key, Store, held_keys, is_of_another
+from probe.runs.experiment import draws, most_windows
+from probe.runs.identity import differences, readable, refuse_changed, with_code
+from probe.text import counted
+
+LIMITS = (1e-3, 1e-3, 1e-3)
+"""How far two values of one row may lie apart in float32 (nats): the largest difference, the mean
+one, and their standard deviation."""
+ROUNDED = (np.inf, 0.02, 0.1)
+"""The same where weights are rounded: single losses differ with what is computed together."""
+_COPIED = ("windows.parquet", "frequencies.parquet")
+_CONDITION = ("document", "window", "condition", "repeat")
+_PACKAGES = ("context-probe", "torch", "transformers")
+_ORDER = (*_CONDITION, "boundary", "boundary_right", "of", "chunk", "position")
+
+
+def merge(folders: Sequence[Path], into: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Join run folders of one run; rows that two of them have must agree.
+
+    Args:
+        folders: The folders, which stay as they are.
+        into: The folder to join them in; what it holds of the run already counts as one of them.
+        say: Called with lines worth telling a user.
+
+    Returns:
+        That folder.
+
+    Raises:
+        UsageError: If they are of different runs, by what differs.
+        ProbeError: If rows that two of them have do not agree, or a file cannot be read.
+    """
+    target = Store(into)
+    with target.locked():
+        others = [Store(path) for path in folders if path.resolve() != into.resolve()]
+        stores = [*([target] if (into / "run.json").exists() else []), *others]
+        records = [_record(store) for store in stores]
+        base = max(range(len(records)), key=lambda at: len(records[at]["data"]["documents"]))
+        record = _joined(stores, records, base)
+        for line in _versions(stores, records):
+            say(line)
+        windows = stores[base].read_windows()
+        for store in stores:
+            refuse_changed(_named(store.read_windows()), _named(windows), stores[base].folder)
+        for aside in target.clean():
+            say(f"{aside.name} was unreadable and is put aside")
+        target.identity = record["identity_hash"]
+        target.refuse_parts_of_others()
+        target.write_record(record)
+        for name in _COPIED:
+            if stores[base] is not target and (stores[base].folder / name).exists():
+                _copy(stores[base].folder / name, into / name)
+        where = {key: part for part in _parts(target) for key in _keys(part)}
+        for store in others:
+            _take(store, target, where, record["model"]["dtype"])
+        target.merge()
+        left = _left(record, windows, where)
+        if not left:
+            target.write_record(record | {"status": "complete"})
+    done = "complete" if not left else f"{left:,} of {counted(len(windows), 'window')} to be scored"
+    say(f"{counted(len(folders), 'folder')} joined in {into}: {done}")
+    return into
+
+
+def _record(store: Store) -> dict[str, Any]:
+    record = readable(store.read_record(), store.folder)
+    if record is None:
+        raise UsageError(f"'{store.folder}' is no run folder: it has no run.json")
+    return record
+
+
+def _joined(
+    stores: Sequence[Store], records: Sequence[dict[str, Any]], base: int
+) -> dict[str, Any]:
+    """The record of all: that with the most documents, with the conditions and costs of all."""
+    found, first = dict(records[base]), stores[base].folder
+    for store, record in zip(stores, records, strict=True):
+        if record is records[base]:
+            continue
+        differ = differences(found["identity"], record["identity"])
+        if not differ and found["data"]["pool"] != record["data"]["pool"]:
+            differ = ["replaced text was taken from other documents"]
+        if differ:
+            raise UsageError(
+                f"{store.folder} is of another run than {first}: {'; '.join(differ)}; allowed: "
+                "folders of one run"
+            )
+        refuse_changed(_documents(record), _documents(found), first)
+        for name in ("perturbation", "protocol"):
+            before, now = (one.get(f"{name}s", {}) for one in (found, record))
+            if code := with_code(name, before, now, store.folder):
+                found[f"{name}s"] = code
+        config, other = found["config"], record["config"]
+        conditions = dict.fromkeys([*config["conditions"], *other["conditions"]])
+        repeats = max(config["repeats"], other["repeats"])
+        found["config"] = config | {"conditions": list(conditions), "repeats": repeats}
+        plan = record["plan"]["conditions"] | found["plan"]["conditions"]
+        found["plan"] = found["plan"] | {"conditions": plan}
+        found["attention"] = record.get("attention", {}) | found.get("attention", {})
+        found["costs"] = add_costs(found["costs"], record["costs"])
+    return found | {"status": "unfinished"}
+
+
+def _documents(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"document {one['id']!r}": one["sha256"] for one in record["data"]["documents"]}
+
+
+def _named(windows: Mapping[tuple[str, int], list[int]]) -> dict[str, list[int]]:
+    return {f"window {at} of {document!r}": ids for (document, at), ids in windows.items()}
+
+
+def _versions(stores: Sequence[Store], records: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """What was scored with other versions, a line a package."""
+    for package in _PACKAGES:
+        found: dict[str, list[str]] = {}
+        for store, record in zip(stores, records, strict=True):
+            version = record.get("versions", {}).get(package, "unknown")
+            found.setdefault(version, []).append(str(store.folder))
+        if len(found) > 1:
+            told = (f"{version} ({', '.join(names[:3])})" for version, names in found.items())
+            yield f"scored with several versions of {package}: {'; '.join(told)}"
+
+
+def _copy(source: Path, path: Path) -> None:
+    with disk_errors(path), atomic_write(path) as scratch:
+        shutil.copyfile(source, scratch)
+
+
+def _parts(store: Store) -> list[Path]:
+    return sorted(store.scores.glob("*.parquet"))
+
+
+def _keys(part: Path) -> list[Key]:
+    try:
+        return held_keys(pq.read_schema(part))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ProbeError(f"{part} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> None:
+    """Copy what a folder has and the target has not; what both have must agree.
+
+    Args:
+        store: The folder.
+        target: The folder that all are joined in.
+        where: The part of the target that holds a key; what is copied comes in.
+        dtype: Of the weights.
+    """
+    identity = _record(store)["identity_hash"]
+    for part in _parts(store):
+        keys = _keys(part)
+        if is_of_another(pq.read_schema(part), identity):
+            raise UsageError(f"{part} is of another run than {store.folder}; move it out of there")
+        new = [key for key in keys if key not in where]
+        both: dict[Path, list[Key]] = {}
+        for key in keys:
+            if key in where:
+                both.setdefault(where[key], []).append(key)
+        for own, shared in both.items():
+            _refuse_unlike((own, part), shared, LIMITS if dtype == "float32" else ROUNDED)
+        if not new:
+            continue
+        if len(new) == len(keys) and identity == target.identity:
+            path = target.scores / part.name
+            _copy(part, path)
+        else:
+            path = target.copy_part(part, new)
+        where |= dict.fromkeys(new, path)
+
+
+def _refuse_unlike(
+    parts: tuple[Path, Path], keys: Sequence[Key], limits: tuple[float, float, float]
+) -> None:
+    """Refuse rows that two parts have of the same keys, and that do not agree.
+
+    Raises:
+        ProbeError: If so; it names both.
+    """
+    frames = [_rows(part, keys) for part in parts]
+    values = [n for n in frames[0] if pd.api.types.is_float_dtype(frames[0][n])]
+    for key in keys:
+        one, other = (frame.loc[[key]].reset_index(drop=True) for frame in frames)
+        where = f"{key.condition!r} in window {key.window} of {key.document!r}"
+        both = f"{parts[0]} and {parts[1]}"
+        if list(one) != list(other) or not one.drop(columns=values).equals(
+            other.drop(columns=values)
+        ):
+            raise ProbeError(f"{both} have other rows of {where}; allowed: the same ones")
+        for name in values:
+            apart = (one[name].astype(float) - other[name].astype(float)).abs()
+            if not apart.notna().equals(one[name].notna() & other[name].notna()):
+                apart[:] = np.inf
+            found = apart.max(), apart.mean(), apart.std(ddof=0)
+            if any(value > limit for value, limit in zip(found, limits, strict=True)):
+                raise ProbeError(
+                    f"{both} disagree on {name} of {where}, by up to {found[0]:.2g} nats; "
+                    f"allowed: {_told(limits)}"
+                )
+
+
+def _told(limits: tuple[float, float, float]) -> str:
+    most, mean, deviation = limits
+    if np.isfinite(most):
+        return f"up to {most:g}"
+    return f"{mean:g} on average, with a standard deviation of {deviation:g}"
+
+
+def _rows(part: Path, keys: Sequence[Key]) -> pd.DataFrame:
+    """The rows of some keys, by key and in order."""
+    frame: pd.DataFrame = pq.read_table(part, page_checksum_verification=True).to_pandas()
+    texts = [name for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)]
+    frame = frame.astype(dict.fromkeys(texts, object)).set_index(list(Key._fields))
+    order = [name for name in _ORDER if name in frame]
+    return frame.loc[frame.index.isin(set(keys))].sort_values(order)
+
+
+def _left(
+    record: Mapping[str, Any], windows: Iterable[tuple[str, int]], held: Iterable[Key]
+) -> int:
+    """Windows of which something is to be scored yet.
+
+    Raises:
+        UsageError: If a condition is not known here, as one of the user's own.
+    """
+    config, known = record["config"], set(held)
+    longest = max(run[0] for run in record["identity"]["runs"])
+    drawn = draws(map(parse, config["conditions"]), longest, config["repeats"], config["seed"])
+    left = 0
+    for number, window in enumerate(windows):
+        keys = [
+            Key(*window, one.condition.text, one.repeat)
+            for one in drawn
+            if number < most_windows(one.condition)
+        ]
+        left += not known.issuperset([Key(*window, "intact", 0), *keys])
+    return left

@@ -1,0 +1,144 @@
+"""Folders of one run are joined; those of another, and rows that do not agree, are refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from command_line import probe
+from pandas.testing import assert_frame_equal
+from shard_runs import shards, status, whole_run  # noqa: F401 (a fixture)
+from tiny_run import (  # noqa: F401 (fixtures)
+    base_configuration,
+    model_folders,
+    no_network,
+    parts,
+    score,
+    scores,
+    text_folder,
+)
+
+from probe.errors import ProbeError, UsageError
+from probe.results.folder import read_folder
+from probe.runs.merge import merge
+
+
+def record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def halves(base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two shards, each in a folder of its own."""
+    roots = (tmp_path_factory.mktemp("half") for _ in range(2))
+    return [shards(base, root, f"{at}/2") for at, root in enumerate(roots)]
+
+
+def shifted(folder: Path, by: float) -> None:
+    """Losses that are others by so many nats."""
+    for part in folder.glob("scores/*.parquet"):
+        table = pq.read_table(part)
+        at = table.schema.get_field_index("nll")
+        moved = pc.add(table["nll"], pa.scalar(by, pa.float32()))
+        pq.write_table(table.set_column(at, table.schema.field(at), moved), part)
+
+
+def test_two_halves(halves: list[Path], whole: Path, tmp_path: Path) -> None:
+    before = [parts(folder) for folder in halves]
+    said: list[str] = []
+    into = merge(halves, tmp_path / "run", said.append)
+    assert parts(into) == parts(whole)
+    assert status(into) == "complete"
+    assert said == [f"2 folders joined in {into}: complete"]
+    assert [parts(folder) for folder in halves] == before
+    assert not read_folder(into).warnings
+    both = [record(folder)["costs"]["tokens"] for folder in halves]
+    assert record(into)["costs"]["tokens"] == sum(both) == record(whole)["costs"]["tokens"]
+
+
+def test_one_after_another(halves: list[Path], whole: Path, base: Any, tmp_path: Path) -> None:
+    """What the folder holds counts; a part that is missing is said, and scored by probe run."""
+    said: list[str] = []
+    into = merge(halves[:1], tmp_path / "tiny", said.append)
+    assert said == [f"1 folder joined in {into}: 4 of 8 windows to be scored"]
+    assert status(into) == "unfinished"
+    merge(halves[1:], into)
+    merge([*halves, into], into)
+    assert parts(into) == parts(whole)
+    assert status(into) == "complete"
+    (into / "scores" / min(parts(into))).unlink()
+    assert score(base, tmp_path, batch=1) == into
+    assert parts(into) == parts(whole)
+
+
+def test_what_both_have_must_agree(
+    base: Any, halves: list[Path], whole: Path, tmp_path: Path
+) -> None:
+    other = shards(base, tmp_path / "other", "0/1", batch=3)
+    into = merge([whole, other], tmp_path / "same")
+    assert parts(into) == parts(whole)
+    into = merge([halves[0], other], tmp_path / "more")  # of other units, some rows are new
+    assert_frame_equal(scores(into), scores(whole), rtol=0, atol=1e-5)
+    assert status(into) == "complete"
+    assert not read_folder(into).warnings
+    shifted(other, 0.5)
+    with pytest.raises(ProbeError, match="disagree on nll of 'intact' in window 0"):
+        merge([whole, other], tmp_path / "apart")
+    assert parts(tmp_path / "apart") == parts(whole)
+
+
+def test_other_rows(whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    part = min(other.glob("scores/*.parquet"))
+    table = pq.read_table(part)
+    pq.write_table(table.slice(1), part)
+    with pytest.raises(ProbeError, match=f"{part} have other rows of "):
+        merge([whole, other], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"windows": {"length": 66, "per_document": 1}}, "windows.length was 64, is 66"),
+    ],
+)
+def test_another_run(
+    changes: dict[str, Any], words: str, base: Any, halves: list[Path], tmp_path: Path
+) -> None:
+    other = shards(base, tmp_path, "0/4", **changes)
+    with pytest.raises(UsageError, match=f"{other} is of another run than .*: {words}"):
+        merge([halves[0], other], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_documents_and_conditions(base: Any, whole: Path, tmp_path: Path) -> None:
+    """The conditions of all; documents that replaced text is taken from must be the same."""
+    few = score(base, tmp_path / "few", batch=1, conditions=["truncate"])
+    more = score(base, tmp_path / "more", batch=1, conditions=["noise", "shuffle"])
+    into = merge([few, more], tmp_path / "run")
+    assert record(into)["config"]["conditions"] == ["truncate", "noise", "shuffle"]
+    assert status(into) == "complete"
+    wanted = scores(whole)
+    wanted = wanted[~wanted["condition"].str.startswith("replace")].reset_index(drop=True)
+    assert_frame_equal(scores(into), wanted)
+    small = score(base, tmp_path / "small", batch=1, data={**base["data"], "max_documents": 4})
+    with pytest.raises(UsageError, match="replaced text was taken from other documents"):
+        merge([small, whole], tmp_path / "none")
+
+
+def test_command(halves: list[Path], tmp_path: Path) -> None:
+    into = tmp_path / "run"
+    done = probe("merge", *halves, "--into", into)
+    assert done.exit_code == 0
+    assert done.stdout == f"Answer and page: probe report {into}\n"
+    nothing = probe("merge", tmp_path / "nowhere", "--into", into)
+    assert nothing.exit_code == 2
+    assert "is no run folder: it has no run.json" in nothing.stderr
+    assert not (tmp_path / "nowhere").exists()
