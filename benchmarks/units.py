@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import probe.results.scores
+import probe.runs.loaded
 import probe.runs.run
 from probe.analysis.open_run import open_run
 from probe.config import check
@@ -108,7 +109,7 @@ def main() -> None:
     config = check(configuration(args.folder, args.units, args.length))
     made, run = Made(), args.folder / "run"
     probe.runs.run.score_unit = made.score
-    probe.runs.run.check_model = lambda *_: Report(())
+    probe.runs.loaded.check_model = lambda *_: Report(())
     if args.each:
         probe.results.scores.MERGED = args.units + 1
     planned: list[float] = []

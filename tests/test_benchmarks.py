@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from open_runs import opened
 
-from benchmarks import coverage, rows
+from benchmarks import cluster, coverage, rows
 from probe.analysis.effective import EffectiveContext
 from probe.findings.positions import losses
 from probe.results.folder import read_folder
@@ -82,3 +82,15 @@ def test_simulated_sums_have_the_expected_mean():
     sums = coverage.simulate(known, 4000, np.random.default_rng(0))
     mean = sums.sums.sum(axis=0) / sums.targets.sum(axis=0)
     assert np.abs(mean - known.delta).max() < 0.01
+
+
+def test_a_cluster_does_every_unit_and_little_else():
+    """Without deaths and dawdling all is work; with them each unit is done all the same."""
+    calm = cluster.simulate(cluster.Cluster(8, 800, fails=math.inf, driver=0.0))
+    assert (calm.deaths, calm.given_up) == (0, 0)
+    assert 0.9 < calm.efficiency < 1
+    wild = cluster.simulate(cluster.Cluster(16, 1_000, fails=300.0, back=60.0))
+    assert wild.deaths > 50
+    assert 0.5 < wild.efficiency < calm.efficiency
+    slow = cluster.simulate(cluster.Cluster(16, 1_000, fails=math.inf, driver=10.0))
+    assert slow.seconds >= 10 * 1_000

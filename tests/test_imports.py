@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers"}
-SLOW = {"fcntl", *HEAVY, "datasets", "gguf", "spacy", "wordfreq", "sentencex"}
+SLOW = {"fcntl", *HEAVY, "datasets", "gguf", "spacy", "wordfreq", "sentencex", "ray"}
 """Libraries that take seconds to load or may be missing: a function may import them."""
 CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
@@ -21,7 +21,7 @@ LAYERS = (
     *("corpus", "models", "results"),
     *("attention", "perturbations", "engine"),
     *("protocols", "analysis", "classes", "findings", "render"),
-    *("config", "runs", "training", "api", "cards", "commands"),
+    *("config", "runs", "cluster", "training", "api", "cards", "commands"),
 )
 PLACES = {name: layer for layer, name in enumerate(["probe", *LAYERS])}
 IN_FUNCTIONS = {"config", "api"}

@@ -9,7 +9,8 @@ from probe.config import check
 from probe.engine.engine import Engine
 from probe.models.load import load_model
 from probe.runs.experiment import prepare
-from probe.runs.run import check_model, run
+from probe.runs.loaded import check_model
+from probe.runs.run import run
 
 pytestmark = REAL
 

@@ -39,9 +39,9 @@ from probe.protocols.whole_documents import WholeDocumentsPlan
 from probe.render.markup import token_texts
 from probe.results.scores import OPTIONAL, SCHEMA
 from probe.runs.experiment import Experiment, first_token_of
+from probe.runs.loaded import batch_size, check_model, score_unit
 from probe.runs.plan import Missing
 from probe.runs.rows import rows
-from probe.runs.run import batch_size, check_model, score_unit
 from probe.text import counted, shown
 
 Text = str | AnyIds

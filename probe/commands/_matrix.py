@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from probe.runs.experiment import Experiment
     from probe.runs.matrix import Matrix
     from probe.runs.plan import Planned
-    from probe.runs.run import Loader
+    from probe.runs.run import Workers
 
-    Score = Callable[[Config, Path, Loader], Path]
+    Score = Callable[[Config, Path, Workers], Path]
     Timing = Callable[[Scorer, Experiment, Planned], float]
 
 COMPARISON = "comparison"
@@ -39,15 +39,16 @@ def run_matrix(matrix: "Matrix", results: Path, score: "Score") -> None:
         ProbeError: At the end, if a run failed.
     """
     from probe.analysis.open_run import open_run
-    from probe.runs.run import LastModel
+    from probe.runs.loaded import LastModel
+    from probe.runs.run import Here
 
-    folder, loader = results / matrix.name, LastModel()
+    folder, workers = results / matrix.name, Here(loader=LastModel())
     if (folder / "run.json").exists():
         raise UsageError(f"{folder} is the folder of a run; allowed: another name")
     done: list[Path] = []
 
     def work(config: "Config") -> None:
-        path = score(config, folder, loader)
+        path = score(config, folder, workers)
         with open_run(path) as run:
             _keep(run)
         done.append(path)
@@ -70,8 +71,9 @@ def plan_matrix(matrix: "Matrix", timed: "Timing | None") -> None:
         ProbeError: At the end, if a run has a mistake.
     """
     from probe.runs.experiment import prepare
+    from probe.runs.loaded import LastModel
     from probe.runs.plan import costs, planned_batch
-    from probe.runs.run import LastModel, notes
+    from probe.runs.run import notes
 
     loader, names = LastModel(), list[str]()
     sums: list[list[float]] = []

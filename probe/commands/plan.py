@@ -276,8 +276,8 @@ class Timed(NamedTuple):
 
 def timed(model: "Scorer", experiment: "Experiment", cost: "Planned") -> Timed:
     """Check a model, time it on a piece of a run, and say how long the whole takes."""
+    from probe.runs.loaded import check_model
     from probe.runs.plan import speed
-    from probe.runs.run import check_model
 
     branching = check_model(model, experiment).techniques.branching
     measured = speed(model, experiment.windows[0].ids)
@@ -316,7 +316,7 @@ class Estimate:
 
 def estimate(experiment: "Experiment", cost: "Planned") -> Estimate:
     """Time the model on a piece of this run and say how long the whole takes, and its memory."""
-    from probe.runs.run import load
+    from probe.runs.loaded import load
 
     model = load(experiment)
     found = timed(model, experiment, cost)

@@ -1,5 +1,7 @@
 """`probe run`: score, resume, print the answer, draw the curve; of a matrix run after run."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from probe.config import Config
     from probe.results.scores import Store
     from probe.results.shards import Shard
-    from probe.runs.run import Loader
+    from probe.runs.run import Workers
 
 
 @click.command(
@@ -42,11 +44,23 @@ if TYPE_CHECKING:
     help="Score the i-th of n parts of the documents, from 0, beside processes that score the "
     "others; auto: as Slurm's job array, or RANK and WORLD_SIZE, say.",
 )
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, ray://host:10001).",
+)
+@click.option("--workers", type=click.IntRange(1), help="How many; as many as there is room for.")
+@click.option("--gpus-per-worker", "gpus", type=float, help="1 where there are GPUs, else 0.")
 def command(
     config: Path,
     settings: tuple[str, ...],
     results: str,
     shard: str | None,
+    ray: str | None,
+    workers: int | None,
+    gpus: float | None,
     **twins: str | None,
 ) -> None:
     """Score CONFIG, going on where an earlier call stopped; print the answer, draw the curve.
@@ -60,27 +74,47 @@ def command(
     from probe.commands.report import noting_unwritten, tell
     from probe.findings.base import findings
     from probe.results.mirror import is_address
-    from probe.results.scores import Store
     from probe.results.shards import parse_shard
     from probe.runs.matrix import Matrix
 
     part = None if shard is None else parse_shard(shard)
+    given = {"--shard": shard, "--ray": ray, "--workers": workers, "--gpus-per-worker": gpus}
+    refuse = {
+        "--shard": (ray is not None, "without --ray, which divides the run itself"),
+        "--workers": (ray is None, "with --ray"),
+        "--gpus-per-worker": (ray is None, "with --ray"),
+    }
+    for option, (wrong, allowed) in refuse.items():
+        if wrong and given[option] is not None:
+            raise UsageError(f"{option} {given[option]}: allowed {allowed}")
     if isinstance(settled, Matrix):
-        if part is not None or is_address(results):
-            wrong = f"--shard {part}" if part is not None else f"--results {results}"
+        asked = [option for option, value in given.items() if value is not None]
+        asked += ["--results"] if is_address(results) else []
+        if asked:
             raise UsageError(
-                f"{wrong}: {config} is a matrix of {counted(len(settled.runs), 'run')}; allowed: "
-                "a configuration of one run"
+                f"{asked[0]}: {config} is a matrix of {counted(len(settled.runs), 'run')}; "
+                "allowed: a configuration of one run"
             )
         from probe.commands._matrix import run_matrix
 
         run_matrix(settled, local(results), score)
         return
-    if is_address(results):
-        _score_at(settled, results, part)
-        return
-    store = Store(local(results) / settled.name, part)
-    folder = score(settled, store)
+    with ExitStack() as stack:
+        store = stack.enter_context(_at(results, settled.name, part))
+        team = None
+        if ray is not None:
+            from probe.cluster.ray import RayWorkers
+
+            team = RayWorkers(ray or None, workers, gpus)
+            stack.enter_context(team.connected())
+        folder = score(settled, store, team)
+        if store.mirror is not None:
+            said = "All of it" if part is None else f"Shard {part}"
+            of = "" if part is None else "/*"
+            say(f"{said} is scored: {store.mirror.address}")
+            address = f"{results.rstrip('/')}/{settled.name}{of}"
+            say(f"Answer: probe merge '{address}' --into results/{settled.name}", err=True)
+            return
     if part is not None and (store.read_record() or {}).get("status") != "complete":
         say(f"Shard {part} is scored, others are missing: {folder}")
         return
@@ -92,31 +126,32 @@ def command(
     say(f"{more}: probe report {folder}", err=True)
 
 
-def _score_at(config: "Config", results: str, part: "Shard | None") -> None:
-    """Score a run, or a shard of it, into a run folder at an address; there it goes on, too."""
-    from probe.results.mirror import Mirror
+@contextmanager
+def _at(results: str, name: str, part: "Shard | None") -> "Iterator[Store]":
+    """The run folder: under a folder of this machine, or here for a while and at an address."""
+    from probe.results.mirror import Mirror, is_address
     from probe.results.scores import Store
 
-    address = f"{results.rstrip('/')}/{config.name}"
-    own = address if part is None else f"{address}/{part.index}-of-{part.count}"
+    if not is_address(results):
+        yield Store(local(results) / name, part)
+        return
+    own = f"{results.rstrip('/')}/{name}"
+    if part is not None:  # shards of a store of objects, which has no locks, share no folder
+        own = f"{own}/{part.index}-of-{part.count}"
     with TemporaryDirectory() as scratch:
-        folder, mirror = Path(scratch) / config.name, Mirror(own)
+        folder, mirror = Path(scratch) / name, Mirror(own)
         mirror.fetch(folder)
-        score(config, Store(folder, part, mirror))
-    said = "All of it" if part is None else f"Shard {part}"
-    of = address if part is None else f"{address}/*"
-    say(f"{said} is scored: {own}")
-    say(f"Answer: probe merge '{of}' --into results/{config.name}", err=True)
+        yield Store(folder, part, mirror)
 
 
-def score(config: "Config", results: "Path | Store", loader: "Loader | None" = None) -> Path:
+def score(config: "Config", results: "Path | Store", workers: "Workers | None" = None) -> Path:
     """Score one run behind a bar of its progress; its folder.
 
     Args:
         config: The configuration.
         results: The folder that holds the run folders, or the run folder, see
             :func:`probe.runs.run.run`.
-        loader: What loads the model where something is missing.
+        workers: Who scores what is missing; by default one model in this process.
     """
     from probe.runs.rows import Progress as Scored
     from probe.runs.run import run
@@ -124,9 +159,11 @@ def score(config: "Config", results: "Path | Store", loader: "Loader | None" = N
     def listen(scored: Scored) -> None:
         where = "delta at the far end" if scored.far else "delta"
         far = "" if scored.far_delta is None else f", {where} {scored.far_delta:+.4f} nats"
-        text = f"{scored.tokens / scored.seconds:,.0f} tokens/s{far}"
+        rate = scored.tokens / scored.seconds
+        each = f", {rate / scored.workers:,.0f} a worker" if scored.workers > 1 else ""
+        text = f"{rate:,.0f} tokens/s{each}{far}"
         # Loading and checking are no unit's time.
         bar.show(scored.windows, scored.total, text, scored.seconds)
 
     with Progress("window", lines=True, leave=True) as bar:
-        return run(config, results, loader=loader, listen=listen, say=note)
+        return run(config, results, workers=workers, listen=listen, say=note)

@@ -221,6 +221,7 @@ def prepare(
     config: Config,
     pool: Sequence[str] | None = None,
     *,
+    corpus: Corpus | None = None,
     listen: Callable[[int], None] = lambda _: None,
 ) -> Experiment:
     """Open the model's tokenizer, read the documents and cut the windows.
@@ -228,6 +229,7 @@ def prepare(
     Args:
         config: The configuration.
         pool: See :class:`Experiment`.
+        corpus: That of an experiment with this configuration, whose documents are not read again.
         listen: Called with the number of documents that are read, each time there is one more.
 
     Raises:
@@ -248,6 +250,8 @@ def prepare(
             f"({source.without}); allowed: data as token ids, data.ids_column"
         )
     plan = config.protocol.plan(config.windows, facts_of(config, source))
+    if corpus is not None:
+        return Experiment(config, source, corpus, plan, pool)
     hearing = None
     if source.extractor is not None:
         hearing = hearing_of(source.extractor, plan.frame, model=config.model.path)

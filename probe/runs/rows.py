@@ -119,6 +119,7 @@ class Progress:
         far_delta: Mean delta of the first condition, nats: over the far half of the reach, or, of
             an attention pattern, over all targets; ``None`` where no loss is measured.
         far: Whether it is that of the far half.
+        workers: How many score.
     """
 
     windows: int
@@ -127,6 +128,7 @@ class Progress:
     seconds: float
     far_delta: float | None
     far: bool = True
+    workers: int = 1
 
 
 class FarEnd:

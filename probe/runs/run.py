@@ -1,51 +1,80 @@
-"""A run: plan, check the model, score what is missing, keep every finished unit."""
+"""A run: begun in its folder, scored by whoever does so, complete when nothing is missing."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from probe.attention.apply import apply_pattern, check_support
-from probe.attention.costs import Shape
-from probe.config import Config, ModelConfig
-from probe.corpus.windows import FEWEST_DOCUMENTS, Window
-from probe.engine.branch import Source
-from probe.engine.engine import Costs, Engine
-from probe.engine.losses import Losses
-from probe.engine.selfcheck import (
-    FEWEST_TARGETS,
-    Outcome,
-    Report,
-    check,
-    judged,
-)
-from probe.errors import ProbeError, UsageError
-from probe.models.device import resolve_device, resolve_dtype, slow_dtype
-from probe.models.load import load_model
-from probe.models.position_ids import refuse_ignored_positions
+from probe.config import Config
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.engine.engine import Engine
+from probe.models.device import resolve_device, resolve_dtype
 from probe.models.scorer import Scorer
-from probe.protocols.base import Plan
-from probe.protocols.branches import Scored
 from probe.results.record import PEAK, add_costs
 from probe.results.scores import Key, Store
 from probe.results.shards import Shard
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin, readable, refuse_other_windows
-from probe.runs.pattern_costs import attention_costs, forward_times
-from probe.runs.plan import Unit, numbers_of, planned_batch, units
-from probe.runs.rows import FarEnd, Progress, references, rows
-from probe.text import counted, shown
+from probe.runs.loaded import (
+    FACTS,
+    Loader,
+    Say,
+    batch_size,
+    checked_engine,
+    load,
+    refuse_other_model,
+    score_unit,
+)
+from probe.runs.plan import Unit, numbers_of, units
+from probe.runs.rows import FarEnd, Progress, rows
+from probe.text import counted
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
-Say = Callable[[str], None]
-Loader = Callable[[Experiment], Scorer]
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A run that has begun in its folder.
+
+    Args:
+        experiment: What is scored.
+        store: Where it goes.
+        record: What run.json said as it began.
+        held: What had been scored then.
+    """
+
+    experiment: Experiment
+    store: Store
+    record: dict[str, Any]
+    held: set[Key]
+
+    def units(self, batch: int) -> list[Unit]:
+        """What is missing, in units of so many windows."""
+        return list(units(self.experiment, batch, self.held, self.store.lock.shard))
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Write down what is known of the model once it is loaded: keys ``FACTS`` of the record."""
+        self.store.update_record(lambda record: record.update(facts))
+
+    def spend(self, costs: Mapping[str, Any]) -> None:
+        """Add costs to those of other calls, and of other shards."""
+        self.store.update_record(
+            lambda record: record.update(costs=add_costs(record["costs"], costs))
+        )
+
+
+class Workers(Protocol):
+    """Who scores the units of a run."""
+
+    def dtype(self, experiment: Experiment) -> str:
+        """The dtype of the weights, before any are loaded; refuse what cannot be scored."""
+
+    def score(self, begun: Begun, listen: Listener, say: Say) -> None:
+        """Score everything that is missing, and keep each unit as soon as it is done."""
 
 
 def run(
@@ -53,7 +82,7 @@ def run(
     results: Path | Store = Path("results"),
     *,
     model: Scorer | None = None,
-    loader: Loader | None = None,
+    workers: Workers | None = None,
     listen: Listener = lambda _: None,
     say: Say = lambda _: None,
 ) -> Path:
@@ -65,7 +94,7 @@ def run(
             scored, beside processes that score others: the run is complete once all are there.
         model: A model that is loaded already, as in a notebook; by default it is loaded as the
             configuration says, and not at all where nothing is missing.
-        loader: What loads it then, by default :func:`load`.
+        workers: Who scores what is missing; by default the model, in this process.
         listen: Called after every unit of work.
         say: Called with lines worth telling a user.
 
@@ -85,23 +114,18 @@ def run(
                 f"scores {'all of the run' if shard is None else f'shard {shard}'} there"
             )
         experiment = prepare(config, _pool(store))
-        if model is not None:
-            _refuse_other_model(experiment, model)
-        dtype = _dtype(config, model)
+        workers = workers or Here(model)
+        dtype = workers.dtype(experiment)
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
                 experiment = prepare(config, pool)  # another shard has begun meanwhile
             record = _begin(experiment, dtype, store, say)
-            held, _ = store.held()
-        left = list(units(experiment, 1, held, shard))
+            begun = Begun(experiment, store, record, store.held()[0])
+        left = begun.units(1)
         for line in notes(experiment, len(left), shard):
             say(line)
         if left:
-            loaded = model or (loader or load)(experiment)
-            engine = _checked_engine(experiment, loaded, record, say)
-            known = {key: record[key] for key in ("check", "attention", "model")}
-            store.update_record(lambda stored: stored.update(known))
-            _score_missing(experiment, engine, store, held, shard, listen)
+            workers.score(begun, listen, say)
         with store.lock.alone():
             if shard is not None:
                 store.merge()
@@ -168,270 +192,73 @@ def notes(experiment: Experiment, left: int, shard: Shard | None = None) -> Iter
         yield f"resuming: {left} of {counted(whole, 'window')} remaining"
 
 
-def _dtype(config: Config, model: Scorer | None) -> str:
-    if model is not None:
-        return str(model.model.dtype).removeprefix("torch.")
-    return resolve_dtype(config.model.dtype, resolve_device(config.model.device))
+class Here:
+    """One model in this process, which scores unit after unit.
 
-
-def _refuse_other_model(experiment: Experiment, model: Scorer) -> None:
-    """Refuse a loaded model that can only be another than the one that is named, and recorded.
-
-    Raises:
-        UsageError: If so.
-    """
-    named, given = (one.get_text_config() for one in (experiment.source.config, model.model.config))
-    for name in ("model_type", "num_hidden_layers", "hidden_size", "vocab_size"):
-        values = [getattr(one, name, None) for one in (named, given)]
-        if values[0] != values[1]:
-            raise UsageError(
-                f"model has {name} {shown(values[1])}; allowed: the model of model.path "
-                f"{shown(experiment.config.model.path)}, whose config.json says {shown(values[0])}"
-            )
-
-
-def load(experiment: Experiment) -> Scorer:
-    """Load the model of an experiment as its configuration says."""
-    settings = experiment.config.model
-    return load_model(
-        experiment.source,
-        dtype=settings.dtype,
-        device=settings.device,
-        attention=settings.attention,
-        trust_remote_code=settings.trust_remote_code,
-    )
-
-
-class LastModel:
-    """Loads models for one run after another, and holds the last alone: two might not fit.
-
-    Runs of one model that follow one another load it once.
+    Args:
+        model: A model that is loaded already.
+        loader: What loads one otherwise, by default as the configuration says.
     """
 
-    def __init__(self) -> None:
-        self._settings: ModelConfig | None = None
-        self._model: Scorer | None = None
+    def __init__(self, model: Scorer | None = None, loader: Loader | None = None) -> None:
+        self._model, self._loader = model, loader
 
-    def __call__(self, experiment: Experiment) -> Scorer:
-        """The model of an experiment, loaded where it is not the last one."""
+    def dtype(self, experiment: Experiment) -> str:
+        """That of the model, or of the configuration on this machine.
+
+        Raises:
+            UsageError: If the model that is loaded is another one than that of the configuration.
+        """
+        if self._model is not None:
+            refuse_other_model(experiment, self._model)
+            return str(self._model.model.dtype).removeprefix("torch.")
         settings = experiment.config.model
-        if self._model is None or settings != self._settings:
-            self._settings = self._model = None  # before the next one is loaded
-            self._model, self._settings = load(experiment), settings
-        return self._model
+        return resolve_dtype(settings.dtype, resolve_device(settings.device))
+
+    def score(self, begun: Begun, listen: Listener, say: Say) -> None:
+        """Score unit after unit, and keep each."""
+        experiment, record = begun.experiment, begun.record
+        model = self._model or (self._loader or load)(experiment)
+        engine = checked_engine(experiment, model, record, say)
+        begun.tell({key: record[key] for key in FACTS})
+        todo = begun.units(batch_size(experiment.config, model))
+        total, done, far = sum(map(len, todo)), 0, FarEnd(experiment)
+        costs, tokens = _Costs(engine), engine.costs
+        written = time.perf_counter()
+        try:
+            for unit in todo:
+                scored, losses = score_unit(engine, experiment, unit)
+                begun.store.write_part(rows(unit, scored, losses), keys_of(unit))
+                far.add(scored, losses)
+                done += len(unit)
+                now = time.perf_counter()
+                if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
+                    begun.spend(costs.more())
+                    written = now
+                seconds = now - costs.started
+                listen(Progress(done, total, tokens.tokens, seconds, far.mean, far.is_far))
+        finally:
+            begun.spend(costs.more())
 
 
-def _checked_engine(
-    experiment: Experiment, model: Scorer, record: dict[str, Any], say: Say
-) -> Engine:
-    """Check the model, put what came of it into the record, and take what is exact on it."""
-    config = experiment.config
-    if slow := slow_dtype(record["model"]["dtype"], model.device):
-        say(slow)
-    for warning in model.warnings:
-        say(warning)
-    report = check_model(model, experiment)
-    for outcome in report.outcomes:
-        if not outcome.passed:
-            say(str(outcome))
-    record["check"] = report.as_json()
-    _record_patterns(experiment, model, record, say)
-    record["model"] |= {
-        "class": type(model.model).__name__,
-        "parameters": model.model.num_parameters(),
-        "device": str(model.device),
-        "warnings": list(model.warnings),
-    }
-    flex = config.patterns == "flex"
-    engine = Engine(model, report.techniques, tuple(config.measures), flex)
-    experiment.plan = experiment.plan.fitted(model, engine.costs.add)
-    if (plain := experiment.plan.plain) != experiment.plan:
-        proof = _proof(Engine(model, report.techniques), experiment, plain)
-        record["check"].append(asdict(proof))
-        if not proof.passed:
-            experiment.plan = plain
-            say(str(proof))
-    return engine
+def keys_of(unit: Unit) -> list[Key]:
+    """What the rows of a unit hold."""
+    return [key for one in unit for key in one.keys]
 
 
-def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
-    """Whether targets that are masked at once have the losses of targets masked one at a time.
+class _Costs:
+    """What an engine has spent, from one look to the next."""
 
-    Args:
-        engine: One of its own: what this costs is no part of the run.
-        experiment: The run, with the plan to be tried.
-        plain: The plan that is right on any model.
-    """
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.started = engine, time.perf_counter()
+        self._told: dict[str, Any] = {}
 
-    def losses(plan: Plan, window: Window) -> NDArray[np.float32]:
-        scored = plan.branches(window, (), experiment.inputs(window))
-        (found,) = engine.score([[one.branch for one in scored]])
-        order = np.argsort([one.position for one in scored])
-        return np.concatenate([found[number].measured for number in order])
-
-    difference = np.zeros(0, dtype=np.float32)
-    for window in experiment.windows:
-        change = losses(experiment.plan, window) - losses(plain, window)
-        difference = np.append(difference, change)
-        if len(difference) >= FEWEST_TARGETS:
-            break
-    outcome = judged("targets_per_forward", difference, "one target at a time, its loss differs")
-    if len(difference) >= FEWEST_TARGETS:
-        return outcome
-    few = f"{len(difference)} targets are too few to try it on; needed: {FEWEST_TARGETS}"
-    return replace(outcome, passed=False, reason=few)
-
-
-def _score_missing(
-    experiment: Experiment,
-    engine: Engine,
-    store: Store,
-    held: set[Key],
-    shard: Shard | None,
-    listen: Listener,
-) -> None:
-    """Score unit after unit, and keep each."""
-    model, spent = engine.model, dict[str, Any]()
-    todo = list(units(experiment, batch_size(experiment.config, model), held, shard))
-    total, done, far = sum(map(len, todo)), 0, FarEnd(experiment)
-    started = written = time.perf_counter()
-
-    def keep_costs() -> None:
-        """Add what this call has taken since it did so last: shards add to one record."""
-        now = _spent(engine.costs, time.perf_counter() - started, model.device)
-        more = {name: value - spent.get(name, 0) for name, value in now.items() if name != PEAK}
-        more |= {PEAK: now[PEAK]} if PEAK in now else {}
-        store.update_record(lambda record: record.update(costs=add_costs(record["costs"], more)))
-        spent.update(now)
-
-    try:
-        for unit in todo:
-            scored, losses = score_unit(engine, experiment, unit)
-            store.write_part(rows(unit, scored, losses), [key for one in unit for key in one.keys])
-            far.add(scored, losses)
-            done += len(unit)
-            now = time.perf_counter()
-            if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
-                keep_costs()
-                written = now
-            listen(Progress(done, total, engine.costs.tokens, now - started, far.mean, far.is_far))
-    finally:
-        keep_costs()
-
-
-def _record_patterns(
-    experiment: Experiment, model: Scorer, record: dict[str, Any], say: Say
-) -> None:
-    """What patterns cost by formula, and by the clock where they are to skip what is hidden."""
-    before: dict[str, dict[str, Any]] = record.setdefault("attention", {})
-    for name, costs in attention_costs(experiment, model).items():
-        before[name] = before.get(name, {}) | costs
-    if experiment.config.patterns == "flex":
-        known = [name for name, costs in before.items() if "seconds" in costs]
-        times, lines = forward_times(experiment, model, known)
-        for line in lines:
-            say(line)
-        for name, measured in times.items():
-            before[name] |= measured
-
-
-def check_model(
-    model: Scorer, experiment: Experiment, checker: Callable[..., Report] | None = None
-) -> Report:
-    """The self-check on the longest window of a run, as much of it as is ever forwarded at once.
-
-    Args:
-        model: The model.
-        experiment: The run.
-        checker: What checks the model and every technique on it, by default :func:`check`.
-
-    Raises:
-        ProbeError: If the model sees what follows a token.
-        UsageError: If a condition keeps positions or limits attention, and the model does not
-            support that.
-    """
-    patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
-    places = experiment.windows.places  # of whole documents some are far longer than others
-    order = sorted(range(len(places)), key=lambda at: -places[at].length)
-    texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
-    ids = next(texts)
-    lower = any(pattern.first_layer for pattern in patterns)
-    conditions = experiment.config.parsed
-    kept = {c.text: c.name for c in conditions if experiment.plan.gives_positions(c)}
-    document = experiment.documents[places[order[0]].document]
-    with _reading(model, experiment.plan.source_of(document)):
-        report = (checker or check)(model, ids, lower=lower, more=texts)
-        report.refuse_acausal(model)
-        refuse_ignored_positions(model, ids, kept)
-    support = check_support(model.model, patterns[0]) if patterns else None
-    for pattern in patterns:
-        with apply_pattern(model.model, pattern, boundary=1, places=(0,), support=support):
-            if pattern.needs_boundary:
-                limits = Shape.of(model.model.config).limits
-                pattern.refuse_windows([one.reach for one in limits], len(ids))
-    return report
-
-
-def _reading(model: Scorer, source: Source | None) -> AbstractContextManager[None]:
-    """Let the decoder read a source, if there is one."""
-    if source is None:
-        return nullcontext()
-    return model.reading(torch.from_numpy(source.content)[None].to(model.device))
-
-
-def _forwarded(experiment: Experiment, window: Window) -> NDArray[np.int64]:
-    """The tokens of a window, as many as are forwarded at once, behind what stands in front."""
-    lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-    behind = np.array(experiment.plan.model.behind, dtype=np.int64)
-    return np.concatenate([lead, window.ids[: experiment.plan.longest_forward], behind])
-
-
-def batch_size(config: Config, model: Scorer) -> int:
-    """Windows walked together.
-
-    On CUDA the keys and values of the windows may take a quarter of the free memory.
-    """
-    length = config.windows.length
-    if config.batch != "auto" or model.device.type != "cuda" or length is None:
-        return planned_batch(config)
-    text = model.model.config.get_text_config()
-    queries = getattr(text, "num_attention_heads", None)
-    if not queries:  # no keys and values to count: recurrent
-        return planned_batch(config)
-    heads = getattr(text, "num_key_value_heads", None) or queries
-    width = getattr(text, "head_dim", None) or text.hidden_size // queries
-    token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return int(min(16, max(1, free // 4 // (2 * token * length))))
-
-
-def score_unit(
-    engine: Engine, experiment: Experiment, unit: Unit
-) -> tuple[list[list[Scored]], list[list[Losses]]]:
-    """Score the branches of a unit's windows.
-
-    Raises:
-        ProbeError: If a loss is not finite.
-    """
-    scored = [experiment.branches(one.window, one.draws) for one in unit]
-    own = references(scored[0])
-    losses = engine.score([[one.branch for one in window] for window in scored], reference=own)
-    for missing, branches, found in zip(unit, scored, losses, strict=True):
-        for one, loss in zip(branches, found, strict=True):
-            if not np.isfinite(loss.measured).all():
-                what = "hidden states" if loss.nll is None else "losses"
-                raise ProbeError(
-                    f"the model's {what} are not finite: {missing.window.document!r}, window "
-                    f"{missing.window.index}, condition {one.condition!r} (dtype "
-                    f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
-                    f"{what}; the model in a wider dtype may give them"
-                )
-    return scored, losses
-
-
-def _spent(costs: Costs, seconds: float, device: torch.device) -> dict[str, Any]:
-    """What this call took: the engine's costs, and the seconds with planning and writing."""
-    spent = {**asdict(costs), "run_seconds": seconds}
-    if device.type == "cuda":
-        spent[PEAK] = torch.cuda.max_memory_allocated(device)
-    return spent
+    def more(self) -> dict[str, Any]:
+        """What it has spent since the last look, and the seconds with planning and writing."""
+        now = {**asdict(self.engine.costs), "run_seconds": time.perf_counter() - self.started}
+        more = {name: value - self._told.get(name, 0) for name, value in now.items()}
+        self._told = now
+        device = self.engine.model.device
+        if device.type == "cuda":
+            more[PEAK] = torch.cuda.max_memory_allocated(device)
+        return more

@@ -18,7 +18,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.results.files import read_csv
-from probe.runs import run as running
+from probe.runs import loaded
 
 
 @pytest.fixture(name="content")
@@ -38,7 +38,7 @@ def matrix_of(base: dict[str, Any], models: Mapping[bool, Path], tmp_path: Path)
 
 
 def loads() -> Any:
-    return patch.object(running, "load", wraps=running.load)
+    return patch.object(loaded, "load", wraps=loaded.load)
 
 
 def test_all_are_scored_compared_and_resumed(content: dict[str, Any], tmp_path: Path) -> None:

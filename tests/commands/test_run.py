@@ -246,7 +246,7 @@ def test_a_second_run_scores_nothing(
     run = finished.copy(tmp_path / "results")
     files = {part: part.stat() for part in run.folder.glob("scores/*")}
     before = parts(run.folder)
-    monkeypatch.setattr("probe.runs.run.load_model", None)
+    monkeypatch.setattr("probe.runs.loaded.load_model", None)
     again = good(probe("run", run.config, "--results", run.results))
     assert again == finished.result.stdout.replace(str(finished.results), str(run.results))
     assert parts(run.folder) == before

@@ -126,7 +126,7 @@ def test_a_run_that_merges(
     assert names(Store(merged)) == ["merged", "merged", "part", "part"]
     pd.testing.assert_frame_equal(scores(merged), scores(single))
     assert opened(merged).contexts == opened(single).contexts
-    monkeypatch.setattr("probe.runs.run.load_model", None)  # nothing is left to score
+    monkeypatch.setattr("probe.runs.loaded.load_model", None)  # nothing is left to score
     score(base, tmp_path / "merged", batch=1)
 
 

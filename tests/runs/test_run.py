@@ -455,7 +455,7 @@ def test_nothing_missing(
     """A finished run is not scored again: the weights are not even loaded."""
     folder = score(base, tmp_path)
     record, written = (folder / "run.json").read_bytes(), times(folder)
-    monkeypatch.delattr("probe.runs.run.load_model")
+    monkeypatch.delattr("probe.runs.loaded.load_model")
     assert score(base, tmp_path) == folder
     assert times(folder) == written
     assert (folder / "run.json").read_bytes() == record

@@ -23,7 +23,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 from transformers import AutoModelForCausalLM, Phi3Config, RobertaConfig
 
-import probe.runs.run
+import probe.runs.loaded
 from probe.analysis.floor import length_caveat, length_limit
 from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
@@ -110,13 +110,13 @@ def test_the_longest_window_is_checked(
 ) -> None:
     """Of whole documents the longest: what goes wrong beyond a length goes wrong there."""
     seen: list[int] = []
-    own = probe.runs.run.check
+    own = probe.runs.loaded.check
 
     def check(model: CausalModel, ids: Any, **given: Any) -> Report:
         seen.append(len(ids))
         return own(model, ids, **given)
 
-    monkeypatch.setattr(probe.runs.run, "check", check)
+    monkeypatch.setattr(probe.runs.loaded, "check", check)
     protocol = {"kind": "longppl", "context": 32, "stride": 16}
     whole = {"conditions": ["truncate"], "windows": {}, "protocol": protocol}
     folder = run(configured(base, **whole), tmp_path)

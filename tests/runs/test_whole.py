@@ -41,7 +41,7 @@ def measure(tmp_path, base, monkeypatch):
             protocol=changes.pop("protocol", {"kind": "sweep", "reach": REACH}),
             **changes,
         )
-        monkeypatch.setattr("probe.runs.run.load_model", lambda *_, **__: CausalModel(model))
+        monkeypatch.setattr("probe.runs.loaded.load_model", lambda *_, **__: CausalModel(model))
         return opened(run(settled, tmp_path / "results"))
 
     return measured

@@ -1,0 +1,1 @@
+"""One run on many workers: a queue of units, and Ray that carries them."""

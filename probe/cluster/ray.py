@@ -1,0 +1,310 @@
+"""A run on Ray: actors with a warm model each; whoever joins helps, whoever dies is replaced."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from probe import __version__
+from probe.cluster.queue import MOST_LOSSES, Queue
+from probe.config import Config
+from probe.corpus.sample import Corpus
+from probe.errors import ProbeError, UsageError
+from probe.models.device import resolve_device, resolve_dtype
+from probe.results.record import add_costs
+from probe.results.scores import Key
+from probe.runs.experiment import Experiment, prepare
+from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
+from probe.runs.plan import Missing, Unit
+from probe.runs.rows import FarEnd, Progress, rows
+from probe.runs.run import RECORD_SECONDS, Begun, Listener, keys_of
+from probe.text import counted, one_line, shown
+
+CORES = 4
+"""Cores of a worker without a GPU, where nothing is said of workers."""
+POLL = 1.0
+"""Seconds between two looks at what has come, gone, or become slow."""
+Part = Sequence[tuple[int, Sequence[Key]]]
+"""A unit as it travels: the number of each window, and what is missing of it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker gives back of a unit.
+
+    Args:
+        columns: Its rows, as columns of the results contract.
+        costs: What it took.
+        far: Sum and number of deltas at the far end, see :class:`probe.runs.rows.FarEnd`.
+    """
+
+    columns: list[dict[str, Any]]
+    costs: Mapping[str, Any]
+    far: tuple[float, int]
+
+
+class Worker:
+    """One model, and the units that are scored on it; Ray makes an actor of it."""
+
+    def load(
+        self, config: Config, corpus: Corpus, record: dict[str, Any], about: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], int, list[str]]:
+        """Load the model and check it.
+
+        Args:
+            config: The configuration.
+            corpus: The documents.
+            record: Keys ``FACTS`` of the run's record.
+            about: The driver's version and folder, the documents that replaced text is taken from,
+                and the cores that the worker has.
+
+        Returns:
+            Those keys with what is known now; windows of a unit; lines worth telling a user.
+        """
+        import torch
+
+        if about["version"] != __version__:
+            raise ProbeError(
+                f"a worker has context-probe {__version__}; allowed: {about['version']}, as here"
+            )
+        if Path(about["folder"]).is_dir():  # relative paths are seen from there
+            os.chdir(about["folder"])
+        torch.set_num_threads(max(1, about["cores"]))
+        self.experiment = prepare(config, about["pool"], corpus=corpus)
+        model, said = load(self.experiment), list[str]()
+        self.engine = checked_engine(self.experiment, model, record, said.append)
+        return {key: record[key] for key in FACTS}, batch_size(config, model), said
+
+    def score(self, part: Part) -> Result:
+        """Score a unit."""
+        experiment, engine = self.experiment, self.engine
+        before, started = asdict(engine.costs), time.perf_counter()
+        unit = [_missing(experiment, *one) for one in part]
+        scored, losses = score_unit(engine, experiment, unit)
+        far = FarEnd(experiment)
+        far.add(scored, losses)
+        costs = {name: value - before[name] for name, value in asdict(engine.costs).items()}
+        columns = list(rows(unit, scored, losses))
+        costs["run_seconds"] = time.perf_counter() - started
+        return Result(columns, costs, (far.sum, far.count))
+
+
+def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missing:
+    window = experiment.windows[number]
+    whole = Missing(window, tuple(experiment.draws_of(window)), intact=True)
+    intact, *own = whole.keys
+    left = [draw for draw, key in zip(whole.draws, own, strict=True) if key in keys]
+    return Missing(window, tuple(left), intact in keys)
+
+
+class RayWorkers:
+    """Actors on a cluster, or on this machine; see :class:`probe.runs.run.Workers`.
+
+    Args:
+        address: Of a cluster, such as ``auto`` or ``ray://host:10001``; ``None`` starts Ray here.
+        count: How many; ``None`` is as many as the cluster has room for, those that join too.
+        gpus: GPUs of each; ``None`` is one where there are any.
+    """
+
+    def __init__(
+        self, address: str | None = None, count: int | None = None, gpus: float | None = None
+    ) -> None:
+        self.address, self.count, self._gpus = address, count, gpus
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Ray, as long as the run takes.
+
+        Raises:
+            ProbeError: If the cluster does not answer, or has another version.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError(
+                "Ray is not installed; allowed: pip install 'context-probe[cluster]'"
+            ) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        try:
+            ray.init(
+                address=self.address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **({} if self.address else {"include_dashboard": False}),
+            )
+        except Exception as error:  # Ray's own, of gRPC, of the version
+            raise ProbeError(
+                f"Ray at {self.address or 'this machine'}: {one_line(error)}"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def dtype(self, experiment: Experiment) -> str:
+        """That of the configuration, on a worker."""
+        import ray
+
+        settings = experiment.config.model
+
+        def resolve() -> str:
+            return resolve_dtype(settings.dtype, resolve_device(settings.device))
+
+        found: str = ray.get(ray.remote(resolve).options(**self._room()[1]).remote())
+        return found
+
+    def _room(self) -> tuple[int, dict[str, Any]]:
+        """How many workers the cluster has room for, and what each takes."""
+        import ray
+
+        whole: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cores, gpus = int(whole.get("CPU", 1)), whole.get("GPU", 0.0)
+        each = (1.0 if gpus else 0.0) if self._gpus is None else self._gpus
+        if each:
+            count = self.count or max(1, math.floor(gpus / each))
+            return count, {"num_gpus": each, "num_cpus": max(1, cores // max(count, 1))}
+        count = self.count or max(1, cores // CORES)
+        return count, {"num_cpus": max(1, cores // count)}
+
+    def score(self, begun: Begun, listen: Listener, say: Say) -> None:
+        """Score everything that is missing, and keep each unit as soon as it is done.
+
+        Raises:
+            ProbeError: If workers die as they start, a unit takes ``MOST_LOSSES`` of them with it,
+                or a loss is not finite.
+        """
+        _Driver(self, begun, listen, say).drive()
+
+
+class _Driver:
+    """Hands units to actors and keeps what they give back; alone in writing the folder."""
+
+    def __init__(self, workers: RayWorkers, begun: Begun, listen: Listener, say: Say) -> None:
+        import ray
+
+        self.workers, self.begun, self.listen, self.say = workers, begun, listen, say
+        experiment = begun.experiment
+        self.corpus = ray.put(experiment.corpus)
+        self.numbers = {(p.document, p.window): n for n, p in enumerate(experiment.windows.places)}
+        self.actors: dict[Any, Any] = {}  # by the reference that is awaited of each
+        self.idle: list[Any] = []
+        self.units: list[Unit] = []
+        self.queue: Queue | None = None
+        self.ready: set[Any] = set()
+        self.failed_starts = 0
+
+    def drive(self) -> None:
+        import ray
+
+        far, started = FarEnd(self.begun.experiment), time.perf_counter()
+        done, tokens, written, spent = 0, 0, started, dict[str, Any]()
+        try:
+            while self.queue is None or self.queue.left:
+                self._grow()
+                self._hand_out()
+                if not self.actors:  # all wait for a unit that may become slow
+                    time.sleep(POLL)
+                    continue
+                ready, _ = ray.wait(list(self.actors), num_returns=1, timeout=POLL)
+                for reference in ready:
+                    actor = self.actors.pop(reference)
+                    try:
+                        found = ray.get(reference)
+                    except ray.exceptions.RayActorError as error:
+                        self._lost(actor, error)
+                        continue
+                    self.idle.append(actor)
+                    self.failed_starts = 0
+                    if not isinstance(found, Result):
+                        self.ready.add(actor)
+                        self._loaded(*found)
+                        continue
+                    spent = add_costs(spent, found.costs)
+                    assert self.queue is not None
+                    unit = self.units[self.queue.unit_of(actor)]
+                    if self.queue.done(actor, time.perf_counter()):
+                        self.begun.store.write_part(found.columns, keys_of(unit))
+                        far.sum, far.count = far.sum + found.far[0], far.count + found.far[1]
+                        done, tokens = done + len(unit), tokens + found.costs["tokens"]
+                        self._tell(done, tokens, started, far)
+                if time.perf_counter() - written >= RECORD_SECONDS:
+                    self.begun.spend(spent)
+                    spent, written = {}, time.perf_counter()
+        finally:
+            self.begun.spend(spent)
+        if self.queue.given_up:
+            unit = self.units[self.queue.given_up[0]]
+            one = unit[0].window
+            raise ProbeError(
+                f"{counted(len(self.queue.given_up), 'unit')} took {MOST_LOSSES} workers with it, "
+                f"the first window {one.index} of {shown(one.document)}; everything else is kept; "
+                "allowed: workers with more memory, or a smaller batch"
+            )
+
+    def _tell(self, done: int, tokens: int, started: float, far: FarEnd) -> None:
+        total = sum(map(len, self.units))
+        seconds, workers = time.perf_counter() - started, len(self.actors) + len(self.idle)
+        self.listen(Progress(done, total, tokens, seconds, far.mean, far.is_far, workers))
+
+    def _grow(self) -> None:
+        """Start as many workers as there is room for, and units."""
+        import ray
+
+        count, room = self.workers._room()
+        if self.queue is not None:
+            count = min(count, self.queue.left)
+        begun = self.begun
+        about = {
+            "version": __version__,
+            "folder": str(Path.cwd()),
+            "pool": begun.experiment.pool,
+            "cores": room["num_cpus"],
+        }
+        for _ in range(count - len(self.actors) - len(self.idle)):
+            made: Any = ray.remote(Worker)
+            actor = made.options(**room, max_restarts=0).remote()
+            facts = {key: begun.record[key] for key in FACTS}
+            loading = actor.load.remote(begun.experiment.config, self.corpus, facts, about)
+            self.actors[loading] = actor
+
+    def _loaded(self, facts: Mapping[str, Any], batch: int, said: Sequence[str]) -> None:
+        """A worker is ready; the first one says how large units are."""
+        if self.queue is None:
+            for line in said:
+                self.say(line)
+            self.begun.tell(facts)
+            self.units = self.begun.units(batch)
+            self.queue = Queue(range(len(self.units)))
+
+    def _hand_out(self) -> None:
+        waiting, self.idle = self.idle, []
+        for actor in waiting:
+            unit = None
+            if self.queue is not None:
+                unit = self.queue.take(actor, time.perf_counter())
+            if unit is None:
+                self.idle.append(actor)
+            else:
+                part = [
+                    (self.numbers[one.window.document, one.window.index], one.keys)
+                    for one in self.units[unit]
+                ]
+                self.actors[actor.score.remote(part)] = actor
+
+    def _lost(self, actor: Any, error: Exception) -> None:
+        """A worker is no more; another one takes its place."""
+        if actor in self.ready:
+            self.ready.discard(actor)
+            if self.queue is not None:
+                self.queue.lost(actor)
+            return
+        self.failed_starts += 1
+        if self.failed_starts > MOST_LOSSES and not self.ready:
+            raise ProbeError(
+                f"workers die as they start, the last one: {one_line(error)}; allowed: more memory"
+            ) from error
