@@ -130,12 +130,13 @@ class RayWorkers:
                 "Ray is not installed; allowed: pip install 'context-probe[cluster]'"
             ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        more: dict[str, Any] = {} if self.address else {"include_dashboard": False}
         try:
             ray.init(
                 address=self.address or "local",
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                **({} if self.address else {"include_dashboard": False}),
+                **more,
             )
         except Exception as error:  # Ray's own, of gRPC, of the version
             raise ProbeError(
