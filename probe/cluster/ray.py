@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ from probe.text import counted, one_line, shown
 
 CORES = 4
 """Cores of a worker without a GPU, where nothing is said of workers."""
+ANSWER = 10.0
+"""Seconds in which a cluster must answer."""
 POLL = 1.0
 """Seconds between two looks at what has come, gone, or become slow."""
 Part = Sequence[tuple[int, Sequence[Key]]]
@@ -106,7 +110,8 @@ class RayWorkers:
     """Actors on a cluster, or on this machine; see :class:`probe.runs.run.Workers`.
 
     Args:
-        address: Of a cluster, such as ``auto`` or ``ray://host:10001``; ``None`` starts Ray here.
+        address: Of a cluster: ``auto``, the one that this machine is part of, or ``host:6379``;
+            ``None`` starts Ray here.
         count: How many; ``None`` is as many as the cluster has room for, those that join too.
         gpus: GPUs of each; ``None`` is one where there are any.
     """
@@ -131,7 +136,11 @@ class RayWorkers:
             ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         more: dict[str, Any] = {} if self.address else {"include_dashboard": False}
+        where = self.address or "this machine"
         try:
+            if match := re.fullmatch(r"(\S+):(\d+)", self.address or ""):
+                # Ray itself would try for minutes.
+                socket.create_connection((match[1], int(match[2])), timeout=ANSWER).close()
             ray.init(
                 address=self.address or "local",
                 logging_level=logging.ERROR,
@@ -139,9 +148,7 @@ class RayWorkers:
                 **more,
             )
         except Exception as error:  # Ray's own, of gRPC, of the version
-            raise ProbeError(
-                f"Ray at {self.address or 'this machine'}: {one_line(error)}"
-            ) from error
+            raise ProbeError(f"Ray at {where}: {one_line(error)}") from error
         try:
             yield
         finally:

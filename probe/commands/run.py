@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="",
     metavar="[ADDRESS]",
-    help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, ray://host:10001).",
+    help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, host:6379).",
 )
 @click.option("--workers", type=click.IntRange(1), help="How many; as many as there is room for.")
 @click.option("--gpus-per-worker", "gpus", type=float, help="1 where there are GPUs, else 0.")

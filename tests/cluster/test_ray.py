@@ -118,3 +118,7 @@ def test_what_cannot_be(base: dict[str, Any], tmp_path: Path, monkeypatch: Any) 
     ]:
         refused = probe("run", "tiny.yaml", *options)
         assert (refused.exit_code, words in refused.stderr) == (2, True), refused.stderr
+    nobody = probe("run", "tiny.yaml", "--ray", "127.0.0.1:1")
+    assert nobody.exit_code == 1
+    assert nobody.stderr.strip() == "Error: Ray at 127.0.0.1:1: [Errno 111] Connection refused"
+    assert not (tmp_path / "results").exists()
