@@ -31,6 +31,7 @@ OCTAVES = 0.5
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
+        "probe plan my.yaml --hardware '8x H100' --mfu 0.4  # what it takes there",
         "probe plan configs/training/planted.yaml  # what `probe train` would cost",
     ),
 )
@@ -49,6 +50,8 @@ OCTAVES = 0.5
     metavar="X",
     help=f"With --from: an interval of at most ± X octaves; default {OCTAVES}.",
 )
+@click.option("--hardware", metavar="'8x H100'", help="What it takes on other hardware, too.")
+@click.option("--mfu", type=float, help="With --hardware: the share of its peak; default 0.4.")
 @with_json("plan")
 def command(
     config: Path,
@@ -56,6 +59,8 @@ def command(
     time: bool,
     finished: Path | None,
     octaves: float | None,
+    hardware: str | None,
+    mfu: float | None,
     as_json: bool,
     **twins: str | None,
 ) -> None:
@@ -67,8 +72,11 @@ def command(
     from probe.runs.matrix import Matrix
     from probe.training.study import is_study
 
+    if mfu is not None and hardware is None:
+        raise UsageError("--mfu: allowed with --hardware")
     if is_study(config):
         given = {"--from": finished, "--octaves": octaves, "--json": as_json or None, **twins}
+        given["--hardware"] = hardware
         if wrong := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{wrong}: allowed with a run; {config} is a study")
         plan_study(config, settings, timed=time)
@@ -79,17 +87,20 @@ def command(
 
         if finished is not None or octaves is not None:
             raise UsageError("--from and --octaves take one run; this is a matrix of several")
-        if as_json:
-            raise UsageError("--json is of one run; this is a matrix of several")
+        for option, value in (("--json", as_json), ("--hardware", hardware)):
+            if value:
+                raise UsageError(f"{option} is of one run; this is a matrix of several")
         quiet()
         plan_matrix(settled, (lambda *run: timed(*run).seconds) if time else None)
         return
     precision = read_precision(settled, finished, octaves)
     quiet()
+    from probe.cluster.hardware import MFU, parse_hardware, project
     from probe.runs.experiment import prepare
     from probe.runs.plan import costs, planned_batch
     from probe.runs.run import notes
 
+    there = None if hardware is None else parse_hardware(hardware)
     documents = settled.data.max_documents
     with Progress("document", doing="Reading documents", total=documents) as bar:
         experiment = prepare(settled, listen=bar.show)
@@ -110,11 +121,15 @@ def command(
     )
     if precision:
         say(f"\n{precision}")
-    estimated = estimate(experiment, cost) if time else None
+    projected = there and project(experiment, cost, there, MFU if mfu is None else mfu)
+    if projected:
+        say(f"\n{projected}")
+    estimated = estimate(experiment, cost) if time and not projected else None
     if estimated:
         say(f"\n{estimated}")
     if as_json:
-        print_json(as_values(experiment, cost, remarks, precision, estimated))
+        values = as_values(experiment, cost, remarks, precision, estimated)
+        print_json(values | {"hardware": projected and projected.as_json()})
 
 
 def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:

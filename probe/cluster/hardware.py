@@ -1,0 +1,189 @@
+"""What a run would take on hardware that is not here: by formula, from shapes alone."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from probe.attention.costs import Shape
+from probe.errors import ProbeError, UsageError
+from probe.results.scores import MERGED
+from probe.runs.experiment import Experiment
+from probe.runs.plan import Planned
+from probe.text import counted, one_line, shown, suggestion
+
+CHIPS = {
+    "T4": 65,
+    "L4": 121,
+    "A100": 312,
+    "L40S": 362,
+    "H100": 989,
+    "H200": 989,
+    "MI300X": 1307,
+    "B200": 2250,
+}
+"""TFLOP/s of products in 16 bits without sparsity, as their makers' data sheets have them."""
+MFU = 0.4
+BYTES = 2  # of a weight and of a number in the cache: 16 bits
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Chips of one kind.
+
+    Args:
+        count: How many.
+        chip: What they are called.
+        peak: FLOP/s of one.
+    """
+
+    count: int
+    chip: str
+    peak: float
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.chip}"
+
+
+def parse_hardware(text: str) -> Hardware:
+    """Read hardware: ``8x H100``, or TFLOP/s of a chip, ``8x 400``.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    match = re.fullmatch(r"\s*(?:(\d{1,6})\s*[x×]\s*)?(\S+)\s*", text)
+    allowed = f"such as '8x H100'; {', '.join(CHIPS)}, or TFLOP/s of another, '8x 400'"
+    if match is None or match[1] == "0":
+        raise UsageError(f"hardware {shown(text)} is not understood; allowed: {allowed}")
+    count, chip = int(match[1] or 1), match[2]
+    for name, peak in CHIPS.items():
+        if name.lower() == chip.lower():
+            return Hardware(count, name, peak * 1e12)
+    if re.fullmatch(r"\d+(\.\d+)?", chip) and float(chip):
+        return Hardware(count, f"{float(chip):g} TFLOP/s", float(chip) * 1e12)
+    raise UsageError(f"unknown chip {shown(chip)}{suggestion(chip, CHIPS, f'allowed: {allowed}')}")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a run takes on hardware.
+
+    Args:
+        hardware: The hardware.
+        mfu: Model FLOPs utilisation: the share of the peak that is used.
+        parameters: Of the model, embeddings and head too.
+        body: FLOPs of the products with weights of the body.
+        attention: FLOPs of queries with keys and weights with values.
+        head: FLOPs of the head, of targets alone.
+        cache: Bytes of keys and values of the longest window.
+        parts: Files of scores, merged.
+    """
+
+    hardware: Hardware
+    mfu: float
+    parameters: int
+    body: float
+    attention: float
+    head: float
+    cache: float
+    parts: int
+
+    @property
+    def flops(self) -> float:
+        """All of them."""
+        return self.body + self.attention + self.head
+
+    @property
+    def chip_hours(self) -> float:
+        """Hours of one chip."""
+        return self.flops / (self.hardware.peak * self.mfu) / 3600
+
+    def as_json(self) -> dict[str, float | int | str]:
+        """The same as plain values, as ``docs/schemas/plan.json`` has them."""
+        return {
+            "count": self.hardware.count,
+            "chip": self.hardware.chip,
+            "peak_flops": self.hardware.peak,
+            "mfu": self.mfu,
+            "parameters": self.parameters,
+            "flops": self.flops,
+            "chip_hours": self.chip_hours,
+            "cache_bytes_per_window": self.cache,
+            "parts": self.parts,
+        }
+
+    def __str__(self) -> str:
+        shares = (f"{100 * part / self.flops:.0f} %" for part in (self.attention, self.head))
+        attention, head = shares
+        return (
+            f"On {self.hardware} at {100 * self.mfu:g} % of {self.hardware.peak / 1e12:g} TFLOP/s: "
+            f"{self.chip_hours / self.hardware.count:,.2g} h, {self.chip_hours:,.2g} GPU hours\n"
+            f"{self.flops:.2e} FLOPs (attention {attention}, head {head}); "
+            f"{self.parameters / 1e9:,.3g} billion parameters, "
+            f"{self.parameters * BYTES / 1e9:,.3g} GB in 16 bits;\n"
+            f"{self.cache / 1e9:,.2g} GB of keys and values of a window; "
+            f"{counted(self.parts, 'file')} of scores"
+        )
+
+
+def project(
+    experiment: Experiment, cost: Planned, hardware: Hardware, mfu: float = MFU
+) -> Projection:
+    """Count the FLOPs of a run, and say what they take.
+
+    A forwarded token is 2 FLOPs a parameter of the body, and 4 a layer, dimension of its queries
+    and key that it sees: of its window those before it, on average, and of layers that see the
+    nearest keys alone no more than these. Weights of a mixture of experts are all counted.
+
+    Args:
+        experiment: The run.
+        cost: What it forwards.
+        hardware: On what.
+        mfu: Share of the peak that is used, above 0, at most 1.
+
+    Raises:
+        UsageError: If the model is no causal one, or *mfu* out of range.
+        ProbeError: If transformers cannot make a model of its configuration.
+    """
+    if not 0 < mfu <= 1:
+        raise UsageError(f"mfu is {mfu:g}; allowed: above 0, at most 1, such as 0.4")
+    if experiment.source.family != "causal":
+        raise UsageError(
+            f"hardware: model.path {shown(experiment.config.model.path)} is of family "
+            f"{experiment.source.family}; allowed: causal"
+        )
+    config = experiment.source.config
+    try:
+        with torch.device("meta"):  # no weight is made
+            model: Any = AutoModelForCausalLM.from_config(config)
+        shape = Shape.of(config, number_bytes=BYTES)
+    except Exception as error:  # whatever a configuration leads to
+        raise ProbeError(f"hardware: no shapes of the model: {one_line(error)}") from error
+    parameters = sum(weight.numel() for weight in model.parameters())
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    outside = {id(one.weight): one.weight.numel() for one in ends if one is not None}
+    length = max(place.length for place in experiment.windows.places)
+    targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
+    seen = sum(_seen(length, one.reach) for one in shape.limits)
+    width = sum(shape.dims) * shape.heads
+    held = sum(min(length, one.reach or length) for one in shape.limits)
+    return Projection(
+        hardware,
+        mfu,
+        parameters,
+        body=2.0 * (parameters - sum(outside.values())) * cost.tokens,
+        attention=2.0 * width * seen * cost.tokens,
+        head=2.0 * config.get_text_config().hidden_size * experiment.source.vocabulary * targets,
+        cache=float(held * shape.kv_heads * sum(shape.dims) * shape.number_bytes),
+        parts=max(1, math.ceil(cost.windows / MERGED)),
+    )
+
+
+def _seen(length: int, reach: int | None) -> float:
+    """Keys that a token sees, the mean over a window."""
+    if reach is None or reach >= length:
+        return (length + 1) / 2
+    return reach - reach * (reach - 1) / (2 * length)
