@@ -97,10 +97,13 @@ def test_a_worker_is_killed(start: Any, whole: Path, tmp_path: Path) -> None:
     assert parts(folder) == parts(whole)
 
 
-def test_the_driver_is_killed(start: Any, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("also_worker", [False, True])
+def test_the_driver_is_killed(also_worker: bool, start: Any, whole: Path, tmp_path: Path) -> None:
     """Its workers go with it, and the same command goes on from the parts."""
     driver, folder = start(), tmp_path / "results" / "tiny"
     wait_for(lambda: parts(folder) or driver.poll() is not None)
+    for victim in workers(driver.pid) if also_worker else []:
+        os.kill(victim, signal.SIGKILL)
     driver.kill()
     driver.wait()
     kept = parts(folder)
