@@ -31,6 +31,8 @@ CORES = 4
 """Cores of a worker without a GPU, where nothing is said of workers."""
 ANSWER = 10.0
 """Seconds in which a cluster must answer."""
+LONG = 120.0
+"""Seconds without a worker after which a user is told."""
 POLL = 1.0
 """Seconds between two looks at what has come, gone, or become slow."""
 Part = Sequence[tuple[int, Sequence[Key]]]
@@ -163,21 +165,33 @@ class RayWorkers:
         def resolve() -> str:
             return resolve_dtype(settings.dtype, resolve_device(settings.device))
 
-        found: str = ray.get(ray.remote(resolve).options(**self._room()[1]).remote())
+        found: str = ray.get(ray.remote(resolve).options(**self.room()[1]).remote())
         return found
 
-    def _room(self) -> tuple[int, dict[str, Any]]:
-        """How many workers the cluster has room for, and what each takes."""
+    def room(self) -> tuple[int, dict[str, Any]]:
+        """How many workers the cluster has room for, and what each takes: as much as any node has.
+
+        Raises:
+            UsageError: If no node has as many GPUs as a worker is to have.
+        """
         import ray
 
-        whole: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cores, gpus = int(whole.get("CPU", 1)), whole.get("GPU", 0.0)
-        each = (1.0 if gpus else 0.0) if self._gpus is None else self._gpus
-        if each:
-            count = self.count or max(1, math.floor(gpus / each))
-            return count, {"num_gpus": each, "num_cpus": max(1, cores // max(count, 1))}
-        count = self.count or max(1, cores // CORES)
-        return count, {"num_cpus": max(1, cores // count)}
+        listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in listed if node["Alive"]]
+        most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
+        each = float(most > 0) if self._gpus is None else self._gpus
+        if each > most:
+            raise UsageError(
+                f"a worker is to have {each:g} GPUs; allowed: up to {most:g}, a node's"
+            )
+        name = "GPU" if each else "CPU"
+        able = [node for node in nodes if node.get(name, 0.0) >= (each or 1)]
+        slots = [max(1, int(node[name] // (each or CORES))) for node in able]
+        if self.count is not None and not each:
+            slots = [math.ceil(self.count / max(1, len(able)))] * len(able)
+        cores = [int(node.get("CPU", 0) // slot) for node, slot in zip(able, slots, strict=True)]
+        room = {"num_cpus": max(0 if each else 1, min(cores, default=1)), "num_gpus": each}
+        return self.count or max(1, sum(slots)), room
 
     def score(self, begun: Begun, listen: Listener, say: Say) -> None:
         """Score everything that is missing, and keep each unit as soon as it is done.
@@ -210,11 +224,16 @@ class _Driver:
         import ray
 
         far, started = FarEnd(self.begun.experiment), time.perf_counter()
-        done, tokens, written, spent = 0, 0, started, dict[str, Any]()
+        done, tokens, written, spent, told = 0, 0, started, dict[str, Any](), False
         try:
             while self.queue is None or self.queue.left:
                 self._grow()
                 self._hand_out()
+                if self.queue is None and time.perf_counter() - started > LONG and not told:
+                    told = True
+                    self.say(
+                        f"no worker has started for {LONG:g} s: each needs {self.workers.room()[1]}"
+                    )
                 if not self.actors:  # all wait for a unit that may become slow
                     time.sleep(POLL)
                     continue
@@ -263,7 +282,7 @@ class _Driver:
         """Start as many workers as there is room for, and units."""
         import ray
 
-        count, room = self.workers._room()
+        count, room = self.workers.room()
         if self.queue is not None:
             count = min(count, self.queue.left)
         begun = self.begun

@@ -137,7 +137,9 @@ class Store:
     def update_record(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change run.json as it is now, which another shard may have written."""
         with self.lock.alone():
-            record = self.read_record() or {}
+            record = self.read_record()
+            if record is None:
+                raise ProbeError(f"{self.folder / 'run.json'} is gone; allowed: to leave it there")
             change(record)
             self.write_record(record)
 
