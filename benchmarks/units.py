@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import probe.results.scores
+import probe.runs.begun
 import probe.runs.loaded
 import probe.runs.run
 from probe.analysis.open_run import open_run
@@ -108,7 +109,7 @@ def main() -> None:
     args.folder.mkdir(parents=True)
     config = check(configuration(args.folder, args.units, args.length))
     made, run = Made(), args.folder / "run"
-    probe.runs.run.score_unit = made.score
+    probe.runs.begun.score_unit = made.score
     probe.runs.loaded.check_model = lambda *_: Report(())
     if args.each:
         probe.results.scores.MERGED = args.units + 1

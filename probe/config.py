@@ -49,6 +49,12 @@ class ModelConfig(Part):
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"
     """auto: CUDA where there is one, else the CPU"""
+    served: str | None = None
+    """address of a server that holds the model, http://host:port; path then gives the tokenizer"""
+    api: Literal["vllm", "sglang"] | None = None
+    """what the server is"""
+    concurrency: PositiveInt = 16
+    """requests to the server at once"""
     attention: str = "sdpa"
     """attention implementation of transformers"""
     trust_remote_code: bool = False
@@ -245,6 +251,15 @@ class Config(Part):
     @model_validator(mode="after")
     def _fits_its_protocol(self) -> "Config":
         self.protocol.check_data(self.data)
+        if (self.model.served is None) != (self.model.api is None):
+            raise ValueError(
+                f"model.served is {shown(self.model.served)}, model.api {shown(self.model.api)}; "
+                "allowed: both, or none of them"
+            )
+        if self.model.served and not self.model.served.startswith(("http://", "https://")):
+            raise ValueError(
+                f"model.served is {shown(self.model.served)}; allowed: http://host:port"
+            )
         dependent = [condition for condition in self.parsed if condition.alone]
         if dependent and not self.protocol.alone:
             kinds = " or ".join(registry.kinds(lambda one: one.has_single_targets))

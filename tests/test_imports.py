@@ -19,7 +19,7 @@ CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 LAYERS = (
     *("errors", "text", "checks", "fields", "yaml_file", "registry", "calls"),
     *("corpus", "models", "results"),
-    *("attention", "perturbations", "engine"),
+    *("attention", "perturbations", "engine", "served"),
     *("protocols", "analysis", "classes", "findings", "render"),
     *("config", "runs", "cluster", "training", "api", "cards", "commands"),
 )

@@ -20,11 +20,11 @@ from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.results.record import add_costs
 from probe.results.scores import Key
+from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
 from probe.runs.plan import Missing, Unit
 from probe.runs.rows import FarEnd, Progress, rows
-from probe.runs.run import RECORD_SECONDS, Begun, Listener, keys_of
 from probe.text import counted, one_line, shown
 
 CORES = 4
@@ -109,7 +109,7 @@ def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missin
 
 
 class RayWorkers:
-    """Actors on a cluster, or on this machine; see :class:`probe.runs.run.Workers`.
+    """Actors on a cluster, or on this machine; see :class:`probe.runs.begun.Workers`.
 
     Args:
         address: Of a cluster: ``auto``, the one that this machine is part of, or ``host:6379``;

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.config import Config
     from probe.models.scorer import Scorer
+    from probe.runs.begun import Workers
     from probe.runs.experiment import Experiment
     from probe.runs.matrix import Matrix
     from probe.runs.plan import Planned
-    from probe.runs.run import Workers
 
     Score = Callable[[Config, Path, Workers], Path]
     Timing = Callable[[Scorer, Experiment, Planned], float]

@@ -124,7 +124,8 @@ def command(
     projected = there and project(experiment, cost, there, MFU if mfu is None else mfu)
     if projected:
         say(f"\n{projected}")
-    estimated = estimate(experiment, cost) if time and not projected else None
+    here = time and not projected and not settled.model.served  # no weights are loaded then
+    estimated = estimate(experiment, cost) if here else None
     if estimated:
         say(f"\n{estimated}")
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from probe.config import Config
     from probe.results.scores import Store
     from probe.results.shards import Shard
-    from probe.runs.run import Workers
+    from probe.runs.begun import Workers
 
 
 @click.command(

@@ -74,6 +74,16 @@ class Engine:
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
 
+    @property
+    def dtype(self) -> str:
+        """Of the model's weights."""
+        return str(self.model.model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
     def score(
         self, windows: Sequence[Sequence[Branch]], *, reference: References = None
     ) -> list[list[Losses]]:

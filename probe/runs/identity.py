@@ -59,6 +59,7 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "first_token": config.first_token,
         "measures": sorted(config.measures),
         "patterns": config.patterns,
+        **({"served": config.model.api} if config.model.served else {}),
     }
 
 

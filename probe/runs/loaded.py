@@ -1,9 +1,9 @@
 """The model of a run: loaded, checked, with the engine that is exact on it, scoring units."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from probe.attention.apply import apply_pattern, check_support
 from probe.attention.costs import Shape
 from probe.config import Config, ModelConfig
 from probe.corpus.windows import Window
-from probe.engine.branch import Source
-from probe.engine.engine import Engine
+from probe.engine.branch import Branch, References, Source
+from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import (
     FEWEST_TARGETS,
@@ -36,6 +36,26 @@ from probe.runs.plan import Unit, planned_batch
 from probe.runs.rows import references
 from probe.text import shown
 
+
+class Scoring(Protocol):
+    """What scores branches: an engine over a model, here or behind a server."""
+
+    costs: Costs
+
+    @property
+    def dtype(self) -> str:
+        """Of the model's weights, as far as it is known."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model is; ``None`` for elsewhere."""
+
+    def score(
+        self, windows: Sequence[Sequence[Branch]], *, reference: References = None
+    ) -> list[list[Losses]]:
+        """Losses of every target of every branch, see :meth:`probe.engine.engine.Engine.score`."""
+
+
 Say = Callable[[str], None]
 Loader = Callable[[Experiment], Scorer]
 FACTS = ("check", "attention", "model")
@@ -43,8 +63,10 @@ FACTS = ("check", "attention", "model")
 
 
 def load(experiment: Experiment) -> Scorer:
-    """Load the model of an experiment as its configuration says."""
+    """Load the model of an experiment as its configuration says; UsageError for a served one."""
     settings = experiment.config.model
+    if settings.served:
+        raise UsageError(f"model.served is {settings.served!r}: its weights are not loaded here")
     return load_model(
         experiment.source,
         dtype=settings.dtype,
@@ -237,7 +259,7 @@ def batch_size(config: Config, model: Scorer) -> int:
 
 
 def score_unit(
-    engine: Engine, experiment: Experiment, unit: Unit
+    engine: Scoring, experiment: Experiment, unit: Unit
 ) -> tuple[list[list[Scored]], list[list[Losses]]]:
     """Score the branches of a unit's windows.
 
@@ -254,7 +276,7 @@ def score_unit(
                 raise ProbeError(
                     f"the model's {what} are not finite: {missing.window.document!r}, window "
                     f"{missing.window.index}, condition {one.condition!r} (dtype "
-                    f"{str(engine.model.model.dtype).removeprefix('torch.')}); allowed: finite "
+                    f"{engine.dtype}); allowed: finite "
                     f"{what}; the model in a wider dtype may give them"
                 )
     return scored, losses

@@ -1,21 +1,16 @@
 """A run: begun in its folder, scored by whoever does so, complete when nothing is missing."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any
 
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS
-from probe.engine.engine import Engine
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.scorer import Scorer
-from probe.results.record import PEAK, add_costs
-from probe.results.scores import Key, Store
+from probe.results.scores import Store
 from probe.results.shards import Shard
+from probe.runs.begun import Begun, Listener, Workers, score_missing
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin, readable, refuse_other_windows
 from probe.runs.loaded import (
@@ -26,55 +21,13 @@ from probe.runs.loaded import (
     checked_engine,
     load,
     refuse_other_model,
-    score_unit,
 )
-from probe.runs.plan import Unit, numbers_of, units
-from probe.runs.rows import FarEnd, Progress, rows
+from probe.runs.plan import numbers_of, units
+from probe.runs.rows import Progress
+from probe.runs.served import Served
 from probe.text import counted
 
-RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
-Listener = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """A run that has begun in its folder.
-
-    Args:
-        experiment: What is scored.
-        store: Where it goes.
-        record: What run.json said as it began.
-        held: What had been scored then.
-    """
-
-    experiment: Experiment
-    store: Store
-    record: dict[str, Any]
-    held: set[Key]
-
-    def units(self, batch: int) -> list[Unit]:
-        """What is missing, in units of so many windows."""
-        return list(units(self.experiment, batch, self.held, self.store.lock.shard))
-
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Write down what is known of the model once it is loaded: keys ``FACTS`` of the record."""
-        self.store.update_record(lambda record: record.update(facts))
-
-    def spend(self, costs: Mapping[str, Any]) -> None:
-        """Add costs to those of other calls, and of other shards."""
-        self.store.update_record(
-            lambda record: record.update(costs=add_costs(record["costs"], costs))
-        )
-
-
-class Workers(Protocol):
-    """Who scores the units of a run."""
-
-    def dtype(self, experiment: Experiment) -> str:
-        """The dtype of the weights, before any are loaded; refuse what cannot be scored."""
-
-    def score(self, begun: Begun, listen: Listener, say: Say) -> None:
-        """Score everything that is missing, and keep each unit as soon as it is done."""
+__all__ = ["Here", "Progress", "notes", "run"]
 
 
 def run(
@@ -114,7 +67,7 @@ def run(
                 f"scores {'all of the run' if shard is None else f'shard {shard}'} there"
             )
         experiment = prepare(config, _pool(store))
-        workers = workers or Here(model)
+        workers = workers or (Served() if config.model.served else Here(model))
         dtype = workers.dtype(experiment)
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
@@ -221,44 +174,4 @@ class Here:
         model = self._model or (self._loader or load)(experiment)
         engine = checked_engine(experiment, model, record, say)
         begun.tell({key: record[key] for key in FACTS})
-        todo = begun.units(batch_size(experiment.config, model))
-        total, done, far = sum(map(len, todo)), 0, FarEnd(experiment)
-        costs, tokens = _Costs(engine), engine.costs
-        written = time.perf_counter()
-        try:
-            for unit in todo:
-                scored, losses = score_unit(engine, experiment, unit)
-                begun.store.write_part(rows(unit, scored, losses), keys_of(unit))
-                far.add(scored, losses)
-                done += len(unit)
-                now = time.perf_counter()
-                if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
-                    begun.spend(costs.more())
-                    written = now
-                seconds = now - costs.started
-                listen(Progress(done, total, tokens.tokens, seconds, far.mean, far.is_far))
-        finally:
-            begun.spend(costs.more())
-
-
-def keys_of(unit: Unit) -> list[Key]:
-    """What the rows of a unit hold."""
-    return [key for one in unit for key in one.keys]
-
-
-class _Costs:
-    """What an engine has spent, from one look to the next."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.started = engine, time.perf_counter()
-        self._told: dict[str, Any] = {}
-
-    def more(self) -> dict[str, Any]:
-        """What it has spent since the last look, and the seconds with planning and writing."""
-        now = {**asdict(self.engine.costs), "run_seconds": time.perf_counter() - self.started}
-        more = {name: value - self._told.get(name, 0) for name, value in now.items()}
-        self._told = now
-        device = self.engine.model.device
-        if device.type == "cuda":
-            more[PEAK] = torch.cuda.max_memory_allocated(device)
-        return more
+        score_missing(begun, engine, batch_size(experiment.config, model), listen)
