@@ -10,7 +10,7 @@ from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say
 from probe.served.api import Api
 from probe.served.client import Client
-from probe.served.engine import ServedEngine
+from probe.served.scoring import ServedEngine
 from probe.served.sglang import SGLang
 from probe.served.vllm import VLLM
 from probe.text import shown
