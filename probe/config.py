@@ -34,6 +34,9 @@ Measure = Literal["nll", "kl", "top1", "entropy", "embedding"]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
 
 
+DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
+
+
 class ModelConfig(Part):
     """Which model, and how it is loaded."""
 
@@ -49,6 +52,12 @@ class ModelConfig(Part):
     """auto: bfloat16 where the device computes in it, else float32 (CUDA: float16)"""
     device: str = "auto"
     """auto: CUDA where there is one, else the CPU"""
+    device_map: DeviceMap | None = None
+    """how accelerate spreads the weights over devices; null: all on one"""
+    quantization: Literal["bitsandbytes-4bit", "torchao-int8"] | None = None
+    """weights in fewer bits, as transformers' loader makes them"""
+    adapter: str | None = None
+    """a folder or hub name of PEFT weights that are put on the model"""
     served: str | None = None
     """address of a server that holds the model, http://host:port; path then gives the tokenizer"""
     api: Literal["vllm", "sglang"] | None = None

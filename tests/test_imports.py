@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers"}
-SLOW = {"fcntl", *HEAVY, "datasets", "gguf", "spacy", "wordfreq", "sentencex", "ray"}
+SLOW = {"fcntl", *HEAVY, "datasets", "gguf", "spacy", "wordfreq", "sentencex", "ray", "torchao"}
 """Libraries that take seconds to load or may be missing: a function may import them."""
 CHECKING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 

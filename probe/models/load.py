@@ -33,6 +33,7 @@ from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.encoder import EncoderModel
+from probe.models.layout import WHOLE, Layout
 from probe.models.location import POSITIONS, SPEECH, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.model_source import ModelSource
@@ -107,7 +108,7 @@ def open_source(
     _refuse_counts(path, config)
     resolved = resolved or getattr(config, "_commit_hash", None)
     if resolved is None and Path(folder).is_dir():
-        resolved = _fingerprint(Path(folder))
+        resolved = fingerprint(Path(folder))
     place = Location(folder, None, location.name)
     said = (*earlier, *warnings)
     return ModelSource(place, tokenizer, config, resolved, family, without, said, extractor)
@@ -120,6 +121,7 @@ def load_model(
     device: str = "auto",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
+    layout: Layout = WHOLE,
 ) -> Scorer:
     """Load the weights.
 
@@ -130,6 +132,7 @@ def load_model(
         attention: transformers' ``attn_implementation``; a family without ``sdpa`` (Bloom, Mamba,
             Gemma 2) takes ``eager`` in its place.
         trust_remote_code: See :func:`open_source`.
+        layout: Over which devices they are spread, quantised and with which adapter.
 
     Returns:
         The model; ``warnings`` holds what transformers warned of, those of *source* too.
@@ -158,8 +161,11 @@ def load_model(
             attn_implementation=None if attention == "sdpa" else attention,
             trust_remote_code=trust_remote_code,
             unread=scorer.unread,
+            **layout.given(place),
         )
-    model.to(place)
+        layout.put_on(model)
+    if layout.is_plain:
+        model.to(place)
     loaded = scorer(model.eval(), *([source.extractor] if source.extractor else []))
     said = (*source.warnings, *warnings, *unexpected, *loaded.warnings)
     loaded.warnings = tuple(dict.fromkeys(said))
@@ -341,7 +347,7 @@ def _unused_tensors(location: Location, model: Any) -> list[str]:
     return sorted(name for name in names if name not in known and name not in _COMPUTED)
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Tell a folder's weights from others under the same name, without reading all of them.
 
     Names and sizes of all files, and of each its first and last MiB.

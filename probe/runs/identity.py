@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from probe import __version__
+from probe.config import ModelConfig
 from probe.corpus.dataset import data_name
 from probe.corpus.windows import Document, Window
 from probe.errors import UsageError
+from probe.models.load import fingerprint
 from probe.perturbations.condition import Condition, code_versions
 from probe.protocols import registry
 from probe.protocols.branches import TargetRun
@@ -29,6 +31,8 @@ _LATER = (
     *("spans_column", "prompt_columns", "answer_column", "alone"),
     *("source_column", "alignment_column", "audio_column", "language"),
 )
+_OF_LOADING = ("served", "quantization", "adapter")
+"""What an identity says of the weights only where there is something to say."""
 _EARLIER = {"patterns": "dense"}
 """What folders are that were written before a key came in."""
 _NESTED = ("data", "windows", "protocol")
@@ -59,8 +63,17 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "first_token": config.first_token,
         "measures": sorted(config.measures),
         "patterns": config.patterns,
-        **({"served": config.model.api} if config.model.served else {}),
+        **{name: value for name, value in _weights(config.model).items() if value is not None},
     }
+
+
+def _weights(model: ModelConfig) -> dict[str, str | None]:
+    """What makes other numbers of the same weights; folders that were written before lack it."""
+    adapter = model.adapter
+    if adapter is not None and Path(adapter).is_dir():
+        adapter = f"{adapter} {fingerprint(Path(adapter))}"
+    values = (model.api if model.served else None, model.quantization, adapter)
+    return dict(zip(_OF_LOADING, values, strict=True))
 
 
 def _indices(run: TargetRun) -> list[int]:
@@ -134,7 +147,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of one identity is another in a second one, in words; nothing where they are one."""
     before = _EARLIER | dict(before)
     # The runs of targets follow from windows and protocol: they are news where nothing else is.
-    differ = [line for key in now if key != "runs" for line in _changes(key, before, now)]
+    keys = [*now, *(key for key in _OF_LOADING if key in before and key not in now)]
+    differ = [line for key in keys if key != "runs" for line in _changes(key, before, now)]
     if not differ and before.get("runs") != now["runs"]:
         differ = ["the protocol, in this version, has other boundaries and targets"]
     return differ

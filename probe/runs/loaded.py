@@ -25,6 +25,7 @@ from probe.engine.selfcheck import (
 )
 from probe.errors import ProbeError, UsageError
 from probe.models.device import slow_dtype
+from probe.models.layout import Layout
 from probe.models.load import load_model
 from probe.models.position_ids import refuse_ignored_positions
 from probe.models.scorer import Scorer
@@ -73,6 +74,7 @@ def load(experiment: Experiment) -> Scorer:
         device=settings.device,
         attention=settings.attention,
         trust_remote_code=settings.trust_remote_code,
+        layout=Layout(settings.device_map, settings.quantization, settings.adapter),
     )
 
 
