@@ -33,10 +33,10 @@ from probe.errors import ProbeError, UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.encoder import EncoderModel
-from probe.models.layout import WHOLE, Layout
 from probe.models.location import POSITIONS, SPEECH, Location, family_of, locate
 from probe.models.masked import MaskedModel
 from probe.models.model_source import ModelSource
+from probe.models.placement import WHOLE, Layout
 from probe.models.scorer import Scorer
 from probe.models.seq2seq import Seq2SeqModel
 from probe.models.speech_seq2seq import SpeechModel

@@ -25,8 +25,8 @@ from probe.engine.selfcheck import (
 )
 from probe.errors import ProbeError, UsageError
 from probe.models.device import slow_dtype
-from probe.models.layout import Layout
 from probe.models.load import load_model
+from probe.models.placement import Layout
 from probe.models.position_ids import refuse_ignored_positions
 from probe.models.scorer import Scorer
 from probe.protocols.base import Plan
