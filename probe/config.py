@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +38,23 @@ ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition
 DeviceMap = Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
 
 
+def _check_address(served: str) -> None:
+    """Refuse an address that is none, or that holds a secret, which is not repeated."""
+    try:
+        parts = urlsplit(served)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+        parts = urlsplit("")
+    if "@" in served or parts.query or parts.fragment:
+        raise ValueError(
+            "model.served holds more than an address; allowed: http://host:port, and a key in the "
+            "environment, PROBE_API_KEY"
+        )
+    if not fits:
+        raise ValueError(f"model.served is {shown(served)}; allowed: http://host:port")
+
+
 class ModelConfig(Part):
     """Which model, and how it is loaded."""
 
@@ -62,7 +80,7 @@ class ModelConfig(Part):
     """address of a server that holds the model, http://host:port; path then gives the tokenizer"""
     api: Literal["vllm", "sglang"] | None = None
     """what the server is"""
-    concurrency: PositiveInt = 16
+    concurrency: int = Field(16, ge=1, le=1024)
     """requests to the server at once"""
     attention: str = "sdpa"
     """attention implementation of transformers"""
@@ -265,10 +283,14 @@ class Config(Part):
                 f"model.served is {shown(self.model.served)}, model.api {shown(self.model.api)}; "
                 "allowed: both, or none of them"
             )
-        if self.model.served and not self.model.served.startswith(("http://", "https://")):
-            raise ValueError(
-                f"model.served is {shown(self.model.served)}; allowed: http://host:port"
-            )
+        if self.model.served is not None:
+            _check_address(self.model.served)
+            for name in ("adapter", "quantization", "device_map"):
+                if getattr(self.model, name) is not None:
+                    raise ValueError(
+                        f"model.{name} with model.served: how weights are held is the server's "
+                        "matter; allowed: one of the two"
+                    )
         dependent = [condition for condition in self.parsed if condition.alone]
         if dependent and not self.protocol.alone:
             kinds = " or ".join(registry.kinds(lambda one: one.has_single_targets))

@@ -42,6 +42,7 @@ class ServedModel:
         fault: Called with the number of a request and its route, before it is answered; may raise
             :class:`Answer`, or sleep.
         longest: ``max_model_len``.
+        name: What it says that it holds.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class ServedModel:
         spoil: Callable[[np.ndarray], Any] = lambda found: found,
         fault: Fault = lambda *_: None,
         longest: int = 4096,
+        name: str = "tiny",
     ) -> None:
         self.model, self.tokenizer, self.way = model.eval(), tokenizer, way
-        self.spoil, self.fault, self.longest = spoil, fault, longest
+        self.spoil, self.fault, self.longest, self.name = spoil, fault, longest, name
+        self.keys: set[str | None] = set()
         self.requests: list[tuple[str, Any]] = []
         self.cached: list[list[int]] = []
         self.most_at_once = self._now = 0
@@ -78,6 +81,7 @@ class ServedModel:
                 self._answer(json.loads(self.rfile.read(length)))
 
             def _answer(self, content: Any) -> None:
+                own.keys.add(self.headers.get("Authorization"))
                 try:
                     status, found = 200, own.answer(self.path, content)
                 except Answer as answer:
@@ -128,7 +132,7 @@ class ServedModel:
                 self._now -= 1
 
     def _models(self, _: Any) -> Any:
-        return {"object": "list", "data": [{"id": "tiny", "max_model_len": self.longest}]}
+        return {"object": "list", "data": [{"id": self.name, "max_model_len": self.longest}]}
 
     def _tokenize(self, content: Any) -> Any:
         ids = self.tokenizer.encode(

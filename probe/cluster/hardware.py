@@ -12,7 +12,7 @@ from probe.attention.costs import Shape
 from probe.errors import ProbeError, UsageError
 from probe.results.scores import MERGED
 from probe.runs.experiment import Experiment
-from probe.runs.plan import Planned
+from probe.runs.plan import Planned, planned_batch
 from probe.text import counted, one_line, shown, suggestion
 
 CHIPS = {
@@ -27,6 +27,8 @@ CHIPS = {
 }
 """TFLOP/s of products in 16 bits without sparsity, as their makers' data sheets have them."""
 MFU = 0.4
+"""Model FLOPs utilisation where nothing is said."""
+_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 BYTES = 2  # of a weight and of a number in the cache: 16 bits
 
 
@@ -38,22 +40,30 @@ class Hardware:
         count: How many.
         chip: What they are called.
         peak: FLOP/s of one.
+        mfu: Model FLOPs utilisation: the share of the peak that is used.
     """
 
     count: int
     chip: str
     peak: float
+    mfu: float = MFU
 
     def __str__(self) -> str:
         return f"{self.count} × {self.chip}"
 
 
-def parse_hardware(text: str) -> Hardware:
+def parse_hardware(text: str, mfu: float = MFU) -> Hardware:
     """Read hardware: ``8x H100``, or TFLOP/s of a chip, ``8x 400``.
 
+    Args:
+        text: The hardware.
+        mfu: Share of the peak that is used, above 0, at most 1.
+
     Raises:
-        UsageError: If it is neither.
+        UsageError: If it is neither, or *mfu* out of range.
     """
+    if not 0 < mfu <= 1:
+        raise UsageError(f"mfu is {mfu:g}; allowed: above 0, at most 1, such as 0.4")
     match = re.fullmatch(r"\s*(?:(\d{1,6})\s*[x×]\s*)?(\S+)\s*", text)
     allowed = f"such as '8x H100'; {', '.join(CHIPS)}, or TFLOP/s of another, '8x 400'"
     if match is None or match[1] == "0":
@@ -61,9 +71,9 @@ def parse_hardware(text: str) -> Hardware:
     count, chip = int(match[1] or 1), match[2]
     for name, peak in CHIPS.items():
         if name.lower() == chip.lower():
-            return Hardware(count, name, peak * 1e12)
+            return Hardware(count, name, peak * 1e12, mfu)
     if re.fullmatch(r"\d+(\.\d+)?", chip) and float(chip):
-        return Hardware(count, f"{float(chip):g} TFLOP/s", float(chip) * 1e12)
+        return Hardware(count, f"{float(chip):g} TFLOP/s", float(chip) * 1e12, mfu)
     raise UsageError(f"unknown chip {shown(chip)}{suggestion(chip, CHIPS, f'allowed: {allowed}')}")
 
 
@@ -73,7 +83,6 @@ class Projection:
 
     Args:
         hardware: The hardware.
-        mfu: Model FLOPs utilisation: the share of the peak that is used.
         parameters: Of the model, embeddings and head too.
         body: FLOPs of the products with weights of the body.
         attention: FLOPs of queries with keys and weights with values.
@@ -83,7 +92,6 @@ class Projection:
     """
 
     hardware: Hardware
-    mfu: float
     parameters: int
     body: float
     attention: float
@@ -99,7 +107,7 @@ class Projection:
     @property
     def chip_hours(self) -> float:
         """Hours of one chip."""
-        return self.flops / (self.hardware.peak * self.mfu) / 3600
+        return self.flops / (self.hardware.peak * self.hardware.mfu) / 3600
 
     def as_json(self) -> dict[str, float | int | str]:
         """The same as plain values, as ``docs/schemas/plan.json`` has them."""
@@ -107,7 +115,7 @@ class Projection:
             "count": self.hardware.count,
             "chip": self.hardware.chip,
             "peak_flops": self.hardware.peak,
-            "mfu": self.mfu,
+            "mfu": self.hardware.mfu,
             "parameters": self.parameters,
             "flops": self.flops,
             "chip_hours": self.chip_hours,
@@ -119,7 +127,8 @@ class Projection:
         shares = (f"{100 * part / self.flops:.0f} %" for part in (self.attention, self.head))
         attention, head = shares
         return (
-            f"On {self.hardware} at {100 * self.mfu:g} % of {self.hardware.peak / 1e12:g} TFLOP/s: "
+            f"On {self.hardware} at {100 * self.hardware.mfu:g} % of "
+            f"{self.hardware.peak / 1e12:g} TFLOP/s: about "
             f"{self.chip_hours / self.hardware.count:,.2g} h, {self.chip_hours:,.2g} GPU hours\n"
             f"{self.flops:.2e} FLOPs (attention {attention}, head {head}); "
             f"{self.parameters / 1e9:,.3g} billion parameters, "
@@ -129,9 +138,7 @@ class Projection:
         )
 
 
-def project(
-    experiment: Experiment, cost: Planned, hardware: Hardware, mfu: float = MFU
-) -> Projection:
+def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projection:
     """Count the FLOPs of a run, and say what they take.
 
     A forwarded token is 2 FLOPs a parameter of the body, and 4 a layer, dimension of its queries
@@ -142,14 +149,11 @@ def project(
         experiment: The run.
         cost: What it forwards.
         hardware: On what.
-        mfu: Share of the peak that is used, above 0, at most 1.
 
     Raises:
-        UsageError: If the model is no causal one, or *mfu* out of range.
+        UsageError: If the model is no causal one, or has layers for which there is no formula.
         ProbeError: If transformers cannot make a model of its configuration.
     """
-    if not 0 < mfu <= 1:
-        raise UsageError(f"mfu is {mfu:g}; allowed: above 0, at most 1, such as 0.4")
     if experiment.source.family != "causal":
         raise UsageError(
             f"hardware: model.path {shown(experiment.config.model.path)} is of family "
@@ -162,6 +166,15 @@ def project(
         shape = Shape.of(config, number_bytes=BYTES)
     except Exception as error:  # whatever a configuration leads to
         raise ProbeError(f"hardware: no shapes of the model: {one_line(error)}") from error
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - _KINDS
+    if kinds or getattr(text, "kv_lora_rank", None):
+        what = ", ".join(sorted(kinds)) or "keys and values of low rank"
+        raise UsageError(
+            f"hardware: model.path {shown(experiment.config.model.path)} has layers of "
+            f"{shown(what)}, for which there is no formula; allowed: attention to keys"
+        )
+    parts = math.ceil(cost.windows / planned_batch(experiment.config))
     parameters = sum(weight.numel() for weight in model.parameters())
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     outside = {id(one.weight): one.weight.numel() for one in ends if one is not None}
@@ -172,13 +185,12 @@ def project(
     held = sum(min(length, one.reach or length) for one in shape.limits)
     return Projection(
         hardware,
-        mfu,
         parameters,
         body=2.0 * (parameters - sum(outside.values())) * cost.tokens,
         attention=2.0 * width * seen * cost.tokens,
-        head=2.0 * config.get_text_config().hidden_size * experiment.source.vocabulary * targets,
+        head=2.0 * text.hidden_size * experiment.source.vocabulary * targets,
         cache=float(held * shape.kv_heads * sum(shape.dims) * shape.number_bytes),
-        parts=max(1, math.ceil(cost.windows / MERGED)),
+        parts=parts // MERGED + parts % MERGED,
     )
 
 

@@ -50,7 +50,11 @@ OCTAVES = 0.5
     metavar="X",
     help=f"With --from: an interval of at most ± X octaves; default {OCTAVES}.",
 )
-@click.option("--hardware", metavar="'8x H100'", help="What it takes on other hardware, too.")
+@click.option(
+    "--hardware",
+    metavar="'8x H100'",
+    help="What it takes on other hardware, in place of the time here.",
+)
 @click.option("--mfu", type=float, help="With --hardware: the share of its peak; default 0.4.")
 @with_json("plan")
 def command(
@@ -100,7 +104,7 @@ def command(
     from probe.runs.plan import costs, planned_batch
     from probe.runs.run import notes
 
-    there = None if hardware is None else parse_hardware(hardware)
+    there = None if hardware is None else parse_hardware(hardware, MFU if mfu is None else mfu)
     documents = settled.data.max_documents
     with Progress("document", doing="Reading documents", total=documents) as bar:
         experiment = prepare(settled, listen=bar.show)
@@ -121,10 +125,10 @@ def command(
     )
     if precision:
         say(f"\n{precision}")
-    projected = there and project(experiment, cost, there, MFU if mfu is None else mfu)
+    projected = there and project(experiment, cost, there)
     if projected:
         say(f"\n{projected}")
-    here = time and not projected and not settled.model.served  # no weights are loaded then
+    here = time and not projected and settled.model.served is None  # no weights are loaded then
     estimated = estimate(experiment, cost) if here else None
     if estimated:
         say(f"\n{estimated}")

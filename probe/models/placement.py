@@ -11,9 +11,7 @@ import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from probe.errors import UsageError
-from probe.text import one_line, shown
-
-EXTRA = "pip install 'context-probe[weights]'"
+from probe.text import counted, one_line, shown
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ class Layout:
                 found["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True)
         except ImportError as error:
             raise UsageError(
-                f"model.quantization {self.quantization}: {one_line(error)}; allowed: {EXTRA}"
+                f"model.quantization {self.quantization}: {one_line(error)}; allowed: "
+                "pip install 'context-probe[quantized]'"
             ) from error
         return found
 
@@ -77,12 +76,18 @@ class Layout:
         if self.adapter is None:
             return
         try:
-            model.load_adapter(self.adapter)
+            told = model.load_adapter(self.adapter)
         except Exception as error:  # of PEFT, the hub, the disk, torch
             raise UsageError(
                 f"model.adapter {shown(self.adapter)}: {one_line(error)}; allowed: weights of PEFT "
-                f"for this model ({EXTRA})"
+                "for this model (pip install 'context-probe[adapters]')"
             ) from error
+        for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if wrong := sorted(map(str, getattr(told, what, None) or ())):
+                raise UsageError(
+                    f"model.adapter {shown(self.adapter)}: {counted(len(wrong), 'weight')} "
+                    f"{what.partition('_')[0]}, {wrong[0]} first; allowed: weights for this model"
+                )
 
 
 WHOLE = Layout()

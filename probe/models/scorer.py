@@ -206,10 +206,15 @@ class Scorer(ABC):
         """Let the output projection compute in float32, so that its logits are not rounded.
 
         A bfloat16 logit near 20 moves in steps of 0.125. The weights' float32 copy lives as long
-        as the context; a projection that is no plain ``nn.Linear`` is left as it is.
+        as the context; a projection that is no plain ``nn.Linear``, or whose weights are fetched
+        from elsewhere as they are needed, is left as it is.
         """
         linear = self.model.get_output_embeddings() if self.has_head else None
-        if type(linear) is not nn.Linear or linear.weight.dtype not in _NARROW:
+        if (
+            type(linear) is not nn.Linear
+            or linear.weight.is_meta
+            or linear.weight.dtype not in _NARROW
+        ):
             yield
             return
         weight = linear.weight.float()

@@ -72,7 +72,7 @@ def _weights(model: ModelConfig) -> dict[str, str | None]:
     adapter = model.adapter
     if adapter is not None and Path(adapter).is_dir():
         adapter = f"{adapter} {fingerprint(Path(adapter))}"
-    values = (model.api if model.served else None, model.quantization, adapter)
+    values = (model.api if model.served is not None else None, model.quantization, adapter)
     return dict(zip(_OF_LOADING, values, strict=True))
 
 
@@ -206,7 +206,7 @@ def _protocol_marks(experiment: Experiment) -> dict[str, str]:
 
 
 _PARTS = {"identity": dict, "model": dict, "data": dict, "plan": dict, "check": list, "costs": dict}
-_OF_WEIGHTS = ("class", "parameters", "device", "warnings")  # known once they were loaded
+_OF_WEIGHTS = ("class", "parameters", "device", "warnings", "serves")  # known once they were loaded
 _PACKAGES = (
     "torch",
     "transformers",

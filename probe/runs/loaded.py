@@ -66,7 +66,7 @@ FACTS = ("check", "attention", "model")
 def load(experiment: Experiment) -> Scorer:
     """Load the model of an experiment as its configuration says; UsageError for a served one."""
     settings = experiment.config.model
-    if settings.served:
+    if settings.served is not None:
         raise UsageError(f"model.served is {settings.served!r}: its weights are not loaded here")
     return load_model(
         experiment.source,

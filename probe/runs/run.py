@@ -6,6 +6,7 @@ from typing import Any
 
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.errors import UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.scorer import Scorer
 from probe.results.scores import Store
@@ -67,7 +68,7 @@ def run(
                 f"scores {'all of the run' if shard is None else f'shard {shard}'} there"
             )
         experiment = prepare(config, _pool(store))
-        workers = workers or (Served() if config.model.served else Here(model))
+        workers = _workers(config, model, workers)
         dtype = workers.dtype(experiment)
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
@@ -85,10 +86,33 @@ def run(
             held, _ = store.held()
             stored = store.read_record() or record
             # Another shard may have come with more documents, or other conditions.
-            same = stored["config"] == record["config"]
+            same = _scored(stored["config"]) == _scored(record["config"])
             if same and not any(units(experiment, 1, held)):
                 store.write_record(stored | {"status": "complete"})
     return store.folder
+
+
+def _workers(config: Config, model: Scorer | None, workers: Workers | None) -> Workers:
+    """Who scores: whoever is given, the server, or one model here.
+
+    Raises:
+        UsageError: If a server holds the model, and another one is given.
+    """
+    if config.model.served is None:
+        return workers or Here(model)
+    if model is not None or not (workers is None or isinstance(workers, Here | Served)):
+        raise UsageError(
+            f"model.served is {config.model.served!r}: it is scored by requests; allowed: no model "
+            "besides, no --ray"
+        )
+    return workers if isinstance(workers, Served) else Served()
+
+
+def _scored(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration says what is to be scored, and not where or how it is told."""
+    elsewhere = {"served", "concurrency", "device", "device_map", "label"}
+    kept = {key: value for key, value in config.items() if key not in ("name", "batch", "analysis")}
+    return kept | {"model": {k: v for k, v in config["model"].items() if k not in elsewhere}}
 
 
 def _pool(store: Store) -> list[str] | None:

@@ -59,7 +59,7 @@ class Served:
         experiment, settings = begun.experiment, begun.experiment.config.model
         assert settings.served is not None
         assert settings.api is not None
-        api = APIS[settings.api](self._client or Client(settings.served))
+        api = APIS[settings.api](self._client or Client(settings.served, say=say))
         with ServedEngine(api, settings.concurrency) as engine:
             longest = max(place.length for place in experiment.windows.places)
             engine.refuse_long(longest + experiment.first_token.extra)
@@ -67,17 +67,28 @@ class Served:
                 say(unknown)
             window = experiment.windows[0]
             lead = experiment.first_token.lead(window, window.ids)[: experiment.first_token.extra]
-            outcomes = engine.check(np.concatenate([lead, window.ids]))
+            text = np.concatenate([lead, window.ids])
+            outcomes = engine.check(text, experiment.source.vocabulary)
             for outcome in outcomes:
                 if not outcome.passed:
                     say(str(outcome))
-            model = begun.record["model"] | {
+            before, serves = begun.record["model"], api.serves
+            if begun.held and before.get("serves", serves) != serves:
+                raise UsageError(
+                    f"{begun.store.folder} was scored on {shown(before['serves'])}, and "
+                    f"{settings.served} holds {shown(serves)}; allowed: the same, or another name "
+                    "for the run"
+                )
+            told: dict[str, object] = {
                 "class": settings.api,
                 "device": "served",
+                "serves": serves,
                 "warnings": [],
             }
+            model = before | told
             begun.tell({"check": [asdict(one) for one in outcomes], "model": model})
-            score_missing(begun, engine, WINDOWS, listen)
+            batch = experiment.config.batch
+            score_missing(begun, engine, WINDOWS if batch == "auto" else batch, listen)
 
 
 def _compare_tokens(experiment: Experiment, engine: ServedEngine) -> str | None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from probe.errors import ProbeError
 from probe.served.client import Client, RefusedError
 
+LEAST = -9998.0
+"""What vLLM says in place of −∞, rounded up."""
 ABOVE = 1e-3
 """How far above 0 a log-probability may be by rounding (nats)."""
 
@@ -56,10 +58,19 @@ class Api(ABC):
 
     @property
     def longest(self) -> int | None:
-        """Tokens of the longest sequence that the server takes, ``None`` where it does not say."""
+        """Tokens of the longest prompt that the server takes, ``None`` where it does not say."""
+        known = [one.get("max_model_len") for one in self._models()]
+        return min((int(length) - 1 for length in known if length), default=None)
+
+    @property
+    def serves(self) -> str:
+        """What the server says that it holds."""
+        names = [str(one.get("root") or one.get("id")) for one in self._models()]
+        return ", ".join(names)
+
+    def _models(self) -> list[dict[str, Any]]:
         models = field(self.client.get("/v1/models"), "data", self.client)
-        known = [one.get("max_model_len") for one in models if isinstance(one, dict)]
-        return min((int(length) for length in known if length), default=None)
+        return [one for one in models if isinstance(one, dict)]
 
 
 def field(answer: Any, name: str, client: Client) -> Any:
@@ -80,7 +91,7 @@ def as_losses(found: Sequence[float | None], count: int, client: Client) -> NDAr
     if len(found) != count:
         raise ProbeError(f"{client.url} gives {len(found)} log-probabilities; allowed: {count}")
     values = np.array([np.nan if one is None else one for one in found], dtype=np.float64)
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values) & (values > LEAST)).all():
         raise ProbeError(f"{client.url} gives log-probabilities that are not finite")
     if (values > ABOVE).any():
         raise ProbeError(

@@ -1,9 +1,10 @@
 """The engine's place where a server holds the model: one request a branch, a few at once."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ from probe.engine.losses import Losses
 from probe.engine.selfcheck import Outcome, judged
 from probe.errors import ProbeError, UsageError
 from probe.served.api import Api
-from probe.text import shown
+from probe.text import one_line, shown
 
 NEXT, REUSE = "next token", "prefix reuse"
 """What is checked of a server: rows belong to the tokens they are taken for; so with a cache."""
 MOST = 512  # tokens of a text that is scored in two ways
-APART = 0.1
-"""Nats that the log-probability of one token may lie apart in two requests, by rounding."""
+TEXTS = 8  # texts of which a token is generated, and scored as the last of a prompt
+APART = 0.25
+"""Nats that log-probabilities of the same tokens may lie apart on average: rows of other tokens lie
+nats apart."""
+Found = TypeVar("Found")
 
 
 class ServedEngine:
@@ -43,7 +47,8 @@ class ServedEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for the requests that are out, and close the connections."""
+        """Let nobody try again, and close the connections."""
+        self.api.client.stop()
         self._pool.shutdown(cancel_futures=True)
         self.api.client.close()
 
@@ -52,19 +57,18 @@ class ServedEngine:
     ) -> list[list[Losses]]:
         """Losses of every target of every branch, see :meth:`probe.engine.engine.Engine.score`.
 
-        Branches of one text are one request. What stands behind the last target is left out: a
-        causal model does not see it.
+        Branches of one text are one request, but for those that are to be scored again (``noise``).
+        What stands behind the last target is left out: a causal model does not see it.
         """
         started = time.perf_counter()
         branches = [branch for window in windows for branch in window]
-        texts: dict[bytes, tuple[list[int], int]] = {}
+        texts: dict[bytes, tuple[Branch, int]] = {}
         for branch in branches:
-            ids = branch.ids[: branch.stop].tolist()
-            known = texts.setdefault(_key(branch), (ids, branch.first))
-            texts[_key(branch)] = ids, min(known[1], branch.first)
+            known = texts.setdefault(_key(branch), (branch, branch.first))
+            texts[_key(branch)] = branch, min(known[1], branch.first)
         asked = list(texts.values())
         found = dict(zip(texts, self._pool.map(lambda one: self._losses(*one), asked), strict=True))
-        self.costs.tokens += sum(len(ids) for ids, _ in asked)
+        self.costs.tokens += sum(branch.stop for branch, _ in asked)
         self.costs.forwards += len(asked)
         self.costs.targets += sum(branch.targets for branch in branches)
         self.costs.seconds += time.perf_counter() - started
@@ -74,36 +78,64 @@ class ServedEngine:
             for window in windows
         ]
 
-    def _losses(self, ids: list[int], first: int) -> NDArray[np.float32]:
-        return self.api.losses(ids, first, reuse=self.api.reuse)
+    def _losses(self, branch: Branch, first: int) -> NDArray[np.float32]:
+        # What shares nothing with the intact text on purpose is not to come out of its cache.
+        own = bool((branch.keys[: branch.stop] == branch.ids[: branch.stop]).all())
+        return self._of(branch.ids[: branch.stop].tolist(), first, reuse=own and self.api.reuse)
 
-    def check(self, ids: NDArray[np.int64]) -> list[Outcome]:
+    def _of(self, ids: list[int], first: int, *, reuse: bool) -> NDArray[np.float32]:
+        return self._read(lambda: self.api.losses(ids, first, reuse=reuse))
+
+    def _read(self, ask: Callable[[], Found]) -> Found:
+        """An answer; whatever it is that cannot be read of one is told in one line."""
+        try:
+            return ask()
+        except ProbeError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise ProbeError(
+                f"{self.api.client.url} answers with something else than log-probabilities: "
+                f"{one_line(error)}"
+            ) from error
+
+    def check(self, ids: NDArray[np.int64], vocabulary: int) -> list[Outcome]:
         """Find out on a text whether rows belong to their tokens, and whether reuse changes any.
 
         Where reuse changes losses it is switched off.
 
         Args:
             ids: Token ids of a text, shape ``(n,)``, at least 4.
+            vocabulary: Token ids that the model knows.
 
         Raises:
-            ProbeError: If rows belong to other tokens than they are taken for.
+            ProbeError: If rows belong to other tokens than they are taken for, or are no
+                log-probabilities.
         """
         # In an order of its own each time: no run before has left this text in the cache.
-        text = np.random.default_rng().permutation(ids[:MOST]).tolist()
+        text = np.random.default_rng().permutation(ids[: min(MOST, len(ids) - 1)]).tolist()
         # Odd, as no block of a cache is: what is cached of it ends before the first row.
         half = len(text) // 2 | 1
-        self.api.losses(text[:half], 1, reuse=False)
-        reused = self.api.losses(text, half, reuse=True) if self.api.reuse else None
-        plain = self.api.losses(text, half, reuse=False)
-        token, told = self.api.next_token(text)
-        found = -float(self.api.losses([*text, token], len(text), reuse=False)[-1])
-        if abs(found - told) > APART:
+        self._of(text[:half], 1, reuse=False)
+        reused = self._of(text, half, reuse=True) if self.api.reuse else None
+        plain = self._of(text, half, reuse=False)
+        apart = []
+        for size in np.linspace(2, len(text), TEXTS).astype(int).tolist():
+            token, told = self._read(lambda size=size: self.api.next_token(text[:size]))  # type: ignore[misc]
+            if told < -math.log(vocabulary) - APART:
+                raise ProbeError(
+                    f"{self.api.client.url}: the most probable token has log-probability "
+                    f"{told:.4f}; allowed: {-math.log(vocabulary):.4f} or more in a vocabulary of "
+                    f"{vocabulary:,} (does it return logits?)"
+                )
+            apart.append(-float(self._of([*text[:size], token], 1, reuse=False)[-1]) - told)
+        outcome = judged(NEXT, np.array(apart, dtype=np.float32), "generated or read, it differs")
+        if abs(outcome.mean) > APART:
             raise ProbeError(
-                f"{self.api.client.url}: the token behind a text has log-probability {told:.4f} "
-                f"when it is generated, and {found:.4f} as the last of a prompt; allowed: up to "
-                f"{APART:g} apart. Rows are shifted, or it returns something else"
+                f"{self.api.client.url}: tokens behind a text have other log-probabilities when "
+                f"they are generated than as the last of a prompt, by {outcome.mean:+.2f} nats on "
+                f"average; allowed: {APART:g}. Rows are shifted, or it returns something else"
             )
-        outcomes = [judged(NEXT, np.array([found - told], dtype=np.float32), "")]
+        outcomes = [outcome]
         if reused is not None:
             outcomes.append(judged(REUSE, reused - plain, "with it losses differ"))
             self.api.reuse = self.api.reuse and outcomes[-1].passed
@@ -111,11 +143,11 @@ class ServedEngine:
 
     def refuse_long(self, longest: int) -> None:
         """Refuse sequences that the server does not take; it wants room for a token behind them."""
-        most = self.api.longest
-        if most is not None and longest >= most:
+        most = self._read(lambda: self.api.longest)
+        if most is not None and longest > most:
             raise UsageError(
-                f"{self.api.client.url} takes sequences of up to {most:,} tokens; windows have "
-                f"{longest:,} with what stands in front; allowed: {most - 1:,}"
+                f"{self.api.client.url} takes prompts of up to {most:,} tokens; windows have "
+                f"{longest:,} with what stands in front"
             )
 
     def refuse_other_tokens(self, text: str, ids: Sequence[int], *, special: bool) -> bool:
@@ -132,7 +164,7 @@ class ServedEngine:
         Raises:
             UsageError: If they differ.
         """
-        found = self.api.tokens(text, special=special)
+        found = self._read(lambda: self.api.tokens(text, special=special))
         if found is not None and found != list(ids):
             at = next(
                 (n for n, pair in enumerate(zip(found, ids, strict=False)) if pair[0] != pair[1]),
@@ -147,4 +179,4 @@ class ServedEngine:
 
 
 def _key(branch: Branch) -> bytes:
-    return branch.ids[: branch.stop].tobytes()
+    return branch.ids[: branch.stop].tobytes() + branch.keys[: branch.stop].tobytes()

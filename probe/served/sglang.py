@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from probe.errors import ProbeError
 from probe.served.api import Api, as_losses, field
+from probe.served.client import RefusedError
 from probe.text import shown
 
 
@@ -26,9 +27,22 @@ class SGLang(Api):
             )
         told = [row[1] for row in rows]
         # A token that is the last of the vocabulary is echoed as 0.
-        if any(one not in (own, 0) for one, own in zip(told, ids[start:], strict=True)):
+        last = max(ids)
+        pairs = zip(told, ids[start:], strict=True)
+        if any(one != own and (one, own) != (0, last) for one, own in pairs):
             raise ProbeError(f"{self.client.url} gives rows of other tokens than it was sent")
         return as_losses([row[0] for row in rows[first - start :]], len(ids) - first, self.client)
+
+    @property
+    def longest(self) -> int | None:
+        """See :class:`Api`; it keeps some tokens free, and its cache may be smaller than a text."""
+        try:
+            most = self.client.get("/server_info").get("max_req_input_len")
+        except RefusedError:
+            most = None
+        of_models = super().longest
+        known = [most - 1 if most else None, of_models - 6 if of_models else None]
+        return min((length for length in known if length is not None), default=None)
 
     def next_token(self, ids: Sequence[int]) -> tuple[int, float]:
         """See :class:`Api`."""

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,20 +28,25 @@ class VLLM(Api):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
+        self._lock = threading.Lock()
         self._way: Callable[[Sequence[int], int, bool], NDArray[np.float32]] = self._targets
 
     def losses(self, ids: Sequence[int], first: int, *, reuse: bool) -> NDArray[np.float32]:
         """See :class:`Api`."""
         while True:
+            way = self._way
             try:
-                return self._way(ids, first, reuse)
+                return way(ids, first, reuse)
             except RefusedError as error:
-                if error.status in (403, 404) and self._way != self._completions:
-                    self._way, self.reuse = self._completions, False
-                elif error.status == 400 and self._way == self._targets:
-                    self._way, self.reuse = self._rows, False
-                else:
-                    raise
+                with self._lock:
+                    if way != self._way:  # another request has found out meanwhile
+                        continue
+                    if error.status in (403, 404) and way != self._completions:
+                        self._way, self.reuse = self._completions, False
+                    elif error.status == 400 and way == self._targets:
+                        self._way, self.reuse = self._rows, False
+                    else:
+                        raise
 
     def _targets(self, ids: Sequence[int], first: int, reuse: bool) -> NDArray[np.float32]:
         """Row i scores token start + i + 1, and there must be one for each of those to the end."""

@@ -55,7 +55,7 @@ def test_flops_are_those_of_a_forward(base: dict[str, Any]) -> None:
     config = configured(base, conditions=["noise(windows=1)"], batch=1)
     experiment = prepare(config)
     cost = costs(experiment, 1, set())
-    found = project(experiment, cost, Hardware(1, "chip", 1e12), 0.5)
+    found = project(experiment, cost, Hardware(1, "chip", 1e12, 0.5))
     model, length = tiny("llama", num_hidden_layers=2), 64
     assert found.parameters == sum(weight.numel() for weight in model.parameters())
     model.set_attn_implementation("eager")  # as products of matrices, which are counted
@@ -67,6 +67,7 @@ def test_flops_are_those_of_a_forward(base: dict[str, Any]) -> None:
     assert attention == pytest.approx(counted["aten.bmm"] * (length + 1) / (2 * length), rel=0.02)
     targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
     text = model.config
+    assert found.parts == len(experiment.windows)  # fewer than are merged
     assert found.head == 2 * targets * text.hidden_size * text.vocab_size
     assert found.chip_hours == found.flops / 5e11 / 3600
     sides = text.num_key_value_heads * text.head_dim * 2

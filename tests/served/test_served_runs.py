@@ -1,7 +1,6 @@
 """Runs of a model behind a server: the rows of the model itself, whatever the server does."""
 
 import json
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -142,6 +141,12 @@ def test_what_a_server_cannot_show(
         ({"served": "http://a"}, "model.api None; allowed: both, or none"),
         ({"api": "vllm"}, "model.served is None"),
         ({"served": "a:80", "api": "vllm"}, "allowed: http://host:port"),
+        ({"served": "", "api": "vllm"}, "allowed: http://host:port"),
+        ({"served": "http://a:port", "api": "vllm"}, "allowed: http://host:port"),
+        ({"served": "http://[::1", "api": "vllm"}, "allowed: http://host:port"),
+        ({"served": "http://me:pw@a", "api": "vllm"}, "holds more than an address"),
+        ({"served": "http://a", "api": "vllm", "adapter": "b"}, "model.adapter with model.served"),
+        ({"served": "http://a", "api": "vllm", "concurrency": 5000}, "model.concurrency"),
         ({"served": "http://a", "api": "tgi"}, "model.api"),
     ],
 )
@@ -150,18 +155,24 @@ def test_configuration(model: dict[str, Any], words: str, base: Any) -> None:
         configured(base, model={"path": base["model"]["path"], **model})
 
 
+def shifted(found: np.ndarray) -> np.ndarray:
+    """Rows of the tokens before: all are numbers still."""
+    return np.concatenate([found[:1], np.roll(found[1:], 1)])
+
+
 # -- a server with faults ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("spoil", "api", "way", "words"),
     [
-        (lambda found: np.roll(found, 1), "vllm", "targets", "Rows are shifted|not finite"),
-        (lambda found: np.roll(found, 1), "vllm", "rows", "Rows are shifted|not finite"),
-        (lambda found: np.roll(found, 1), "sglang", "", "Rows are shifted|not finite"),
+        (shifted, "vllm", "targets", "Rows are shifted"),
+        (shifted, "vllm", "rows", "Rows are shifted"),
+        (shifted, "sglang", "", "Rows are shifted"),
+        (lambda found: np.maximum(found, -np.inf) * 0 - 9999, "vllm", "rows", "not finite"),
         (lambda found: found * np.nan, "vllm", "rows", "not finite"),
         (lambda found: found * np.nan, "sglang", "", "not finite"),
-        (lambda found: found + 20, "vllm", "targets", "does it return logits"),
+        (lambda found: found + 20, "vllm", "targets", r"does it return logits\?"),
         (lambda found: found[:-1], "vllm", "rows", "gives .* rows of"),
         (lambda found: found[:-1], "vllm", "targets", "gives rows of shape"),
         (lambda found: found[:-1], "sglang", "", "gives .* rows of"),
@@ -277,7 +288,7 @@ def test_another_tokenizer(
         score(served(base, server.url), tmp_path)
     with (
         ServedModel(model, tokenizer, longest=65) as server,
-        pytest.raises(UsageError, match=r"up to 65 tokens; windows have 65 .*; allowed: 64"),
+        pytest.raises(UsageError, match=r"prompts of up to 64 tokens; windows have 65 with"),
     ):
         score(served(base, server.url), tmp_path / "long")
 
@@ -286,10 +297,60 @@ def test_requests(
     base: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many at once as asked for; the key goes to the server and into no file."""
-    monkeypatch.setenv(KEY, "a secret")
+    monkeypatch.setenv(KEY, " a secret\n")
     with ServedModel(*parts_of_it, fault=lambda *_: time.sleep(0.01)) as server:
         folder = score(served(content_of(base, "grid"), server.url, concurrency=3), tmp_path)
     assert 2 <= server.most_at_once <= 3
+    assert server.keys == {"Bearer a secret"}
     for path in folder.rglob("*"):
         assert path.is_dir() or b"a secret" not in path.read_bytes()
-    assert threading.active_count() < 50
+    monkeypatch.setenv(KEY, "a\nsecret")
+    with pytest.raises(UsageError, match=rf"^{KEY} holds what no key holds") as caught:
+        Client("http://127.0.0.1:1")
+    assert "secret" not in str(caught.value)
+
+
+def test_noise_is_another_request(base: Any, parts_of_it: Any, tmp_path: Path) -> None:
+    """The same text again, and not out of the cache: how far the server repeats itself."""
+    with ServedModel(*parts_of_it) as server:
+        content = served(content_of(base, "grid"), server.url)
+        content["conditions"] = ["noise", "truncate"]
+        score(content, tmp_path)
+        sent = [json.dumps(one["token_ids"]) for at, one in server.requests if "inference" in at]
+        skipped = [
+            one["sampling_params"]["skip_reading_prefix_cache"]
+            for at, one in server.requests
+            if "inference" in at
+        ]
+    assert len(sent) > len(set(sent)) >= len(sent) // 2
+    assert {True, False} == set(skipped)
+
+
+def test_another_model_behind_the_address(base: Any, parts_of_it: Any, tmp_path: Path) -> None:
+    content = served(content_of(base, "grid"), "http://127.0.0.1:1")
+    for name, conditions in [("one", ["truncate"]), ("two", ["truncate", "shuffle"])]:
+        with ServedModel(*parts_of_it, name=name) as server:
+            content["model"]["served"] = server.url
+            config = configured(content, conditions=conditions)
+            if name == "one":
+                run(config, tmp_path)
+                continue
+            with pytest.raises(UsageError, match=r"was scored on 'one', and .* holds 'two'"):
+                run(config, tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["[]", "{}", '{"choices": 3}', '{"prompt_logprobs": {}}', "x"])
+def test_answers_that_are_none(answer: str, base: Any, parts_of_it: Any, tmp_path: Path) -> None:
+    """One line, whatever comes back."""
+
+    def nonsense(_: int, route: str) -> None:
+        if route in ("/inference/v1/generate", "/v1/completions", "/generate"):
+            raise Answer(200, answer)
+
+    for api in ("vllm", "sglang"):
+        with (
+            ServedModel(*parts_of_it, fault=nonsense) as server,
+            pytest.raises(ProbeError, match=r"^http://") as caught,
+        ):
+            score(served(base, server.url, api), tmp_path / api)
+        assert "\n" not in str(caught.value)
