@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from probe import __version__
 from probe.cluster.queue import MOST_LOSSES, Queue
-from probe.config import Config
+from probe.config import check
 from probe.corpus.sample import Corpus
 from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
@@ -22,6 +23,7 @@ from probe.results.record import add_costs
 from probe.results.scores import Key
 from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of
 from probe.runs.experiment import Experiment, prepare
+from probe.runs.identity import differences, identity
 from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
 from probe.runs.plan import Missing, Unit
 from probe.runs.rows import FarEnd, Progress, rows
@@ -57,15 +59,18 @@ class Result:
 class Worker:
     """One model, and the units that are scored on it; Ray makes an actor of it."""
 
+    def ping(self) -> None:
+        """Say that it is there."""
+
     def load(
-        self, config: Config, corpus: Corpus, record: dict[str, Any], about: Mapping[str, Any]
+        self, content: dict[str, Any], corpus: Corpus, record: dict[str, Any], about: dict[str, Any]
     ) -> tuple[dict[str, Any], int, list[str]]:
         """Load the model and check it.
 
         Args:
-            config: The configuration.
+            content: The configuration, as plain values: files of the user's own are run here.
             corpus: The documents.
-            record: Keys ``FACTS`` of the run's record.
+            record: Keys ``FACTS`` and ``identity`` of the run's record.
             about: The driver's version and folder, the documents that replaced text is taken from,
                 and the cores that the worker has.
 
@@ -81,7 +86,12 @@ class Worker:
         if Path(about["folder"]).is_dir():  # relative paths are seen from there
             os.chdir(about["folder"])
         torch.set_num_threads(max(1, about["cores"]))
+        # What auto means was found out once, for all.
+        dtype = record["identity"]["dtype"]
+        config = check({**content, "model": {**content["model"], "dtype": dtype}})
         self.experiment = prepare(config, about["pool"], corpus=corpus)
+        if other := differences(record["identity"], identity(self.experiment, dtype)):
+            raise ProbeError(f"a worker would score another run: {'; '.join(other)}")
         model, said = load(self.experiment), list[str]()
         self.engine = checked_engine(self.experiment, model, record, said.append)
         return {key: record[key] for key in FACTS}, batch_size(config, model), said
@@ -115,13 +125,20 @@ class RayWorkers:
         address: Of a cluster: ``auto``, the one that this machine is part of, or ``host:6379``;
             ``None`` starts Ray here.
         count: How many; ``None`` is as many as the cluster has room for, those that join too.
-        gpus: GPUs of each; ``None`` is one where there are any.
+        gpus: GPUs of each; ``None`` is one where there are any as the run begins.
+        say: Called with lines worth telling a user before a run has begun.
     """
 
     def __init__(
-        self, address: str | None = None, count: int | None = None, gpus: float | None = None
+        self,
+        address: str | None = None,
+        count: int | None = None,
+        gpus: float | None = None,
+        say: Say = lambda _: None,
     ) -> None:
-        self.address, self.count, self._gpus = address, count, gpus
+        if gpus is not None and (not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus))):
+            raise UsageError(f"{gpus:g} GPUs a worker; allowed: a part of one, or a whole number")
+        self.address, self.count, self._gpus, self._say = address, count, gpus, say
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -137,6 +154,7 @@ class RayWorkers:
                 "Ray is not installed; allowed: pip install 'context-probe[cluster]'"
             ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        before = signal.getsignal(signal.SIGTERM)
         more: dict[str, Any] = {} if self.address else {"include_dashboard": False}
         where = self.address or "this machine"
         try:
@@ -151,6 +169,8 @@ class RayWorkers:
             )
         except Exception as error:  # Ray's own, of gRPC, of the version
             raise ProbeError(f"Ray at {where}: {one_line(error)}") from error
+        if signal.getsignal(signal.SIGTERM) != before and before is not None:
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends a program in other words
         try:
             yield
         finally:
@@ -161,29 +181,34 @@ class RayWorkers:
         import ray
 
         settings = experiment.config.model
+        if settings.dtype != "auto":
+            return settings.dtype
 
         def resolve() -> str:
-            return resolve_dtype(settings.dtype, resolve_device(settings.device))
+            return resolve_dtype("auto", resolve_device(settings.device))
 
-        found: str = ray.get(ray.remote(resolve).options(**self.room()[1]).remote())
+        asked = ray.remote(resolve).options(**self.room()[1]).remote()
+        while not ray.wait([asked], timeout=LONG)[0]:
+            self._say(f"no worker has started for {LONG:g} s: each needs {self.room()[1]}")
+        try:
+            found: str = ray.get(asked)
+        except ray.exceptions.RayError as error:
+            raise _plain(error) from error
         return found
 
     def room(self) -> tuple[int, dict[str, Any]]:
         """How many workers the cluster has room for, and what each takes: as much as any node has.
 
-        Raises:
-            UsageError: If no node has as many GPUs as a worker is to have.
+        One worker is asked for where no node has what it takes: a node that has may be on its way.
         """
         import ray
 
         listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in listed if node["Alive"]]
         most = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
-        each = float(most > 0) if self._gpus is None else self._gpus
-        if each > most:
-            raise UsageError(
-                f"a worker is to have {each:g} GPUs; allowed: up to {most:g}, a node's"
-            )
+        if self._gpus is None:  # for good: nodes with GPUs may be away for a while
+            self._gpus = float(most > 0)
+        each = self._gpus
         name = "GPU" if each else "CPU"
         able = [node for node in nodes if node.get(name, 0.0) >= (each or 1)]
         slots = [max(1, int(node[name] // (each or CORES))) for node in able]
@@ -218,38 +243,29 @@ class _Driver:
         self.units: list[Unit] = []
         self.queue: Queue | None = None
         self.ready: set[Any] = set()
-        self.failed_starts = 0
+        self.asked: dict[str, Any] = {}  # what pending workers were to have
+        self.failed_starts, self.seen = 0, time.perf_counter()
 
     def drive(self) -> None:
         import ray
 
         far, started = FarEnd(self.begun.experiment), time.perf_counter()
-        done, tokens, written, spent, told = 0, 0, started, dict[str, Any](), False
+        done, tokens, written, spent = 0, 0, started, dict[str, Any]()
         try:
             while self.queue is None or self.queue.left:
                 self._grow()
                 self._hand_out()
-                if self.queue is None and time.perf_counter() - started > LONG and not told:
-                    told = True
-                    self.say(
-                        f"no worker has started for {LONG:g} s: each needs {self.workers.room()[1]}"
-                    )
+                self._tell_of_none()
                 if not self.actors:  # all wait for a unit that may become slow
                     time.sleep(POLL)
                     continue
                 ready, _ = ray.wait(list(self.actors), num_returns=1, timeout=POLL)
                 for reference in ready:
                     actor = self.actors.pop(reference)
-                    try:
-                        found = ray.get(reference)
-                    except ray.exceptions.RayActorError as error:
-                        self._lost(actor, error)
-                        continue
-                    self.idle.append(actor)
-                    self.failed_starts = 0
-                    if not isinstance(found, Result):
-                        self.ready.add(actor)
+                    found = self._got(actor, reference)
+                    if isinstance(found, tuple):
                         self._loaded(*found)
+                    if not isinstance(found, Result):
                         continue
                     spent = add_costs(spent, found.costs)
                     assert self.queue is not None
@@ -273,6 +289,37 @@ class _Driver:
                 "allowed: workers with more memory, or a smaller batch"
             )
 
+    def _got(self, actor: Any, reference: Any) -> Any:
+        """What a worker gives back; it is idle then. ``None`` of one that is no more, or said so.
+
+        Raises:
+            ProbeError: If it is a mistake of the run, which every worker would make.
+        """
+        import ray
+
+        try:
+            found = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            if actor in self.ready or not self.ready:  # of the run, not of one node
+                raise _plain(error) from error
+            ray.kill(actor)
+            self._lost(actor, error)
+            return None
+        except ray.exceptions.RayError as error:  # it, or its node, is no more
+            self._lost(actor, error)
+            return None
+        self.ready.add(actor)
+        self.idle.append(actor)
+        self.failed_starts, self.seen = 0, time.perf_counter()
+        return found
+
+    def _tell_of_none(self) -> None:
+        """Say so where there has been no worker for long."""
+        if self.ready or time.perf_counter() - self.seen < LONG:
+            return
+        self.seen = time.perf_counter()
+        self.say(f"no worker for {LONG:g} s: each needs {self.workers.room()[1]}")
+
     def _tell(self, done: int, tokens: int, started: float, far: FarEnd) -> None:
         total = sum(map(len, self.units))
         seconds, workers = time.perf_counter() - started, len(self.actors) + len(self.idle)
@@ -285,6 +332,11 @@ class _Driver:
         count, room = self.workers.room()
         if self.queue is not None:
             count = min(count, self.queue.left)
+        if room != self.asked:  # those that wait for what no node has any more
+            for reference, actor in list(self.actors.items()):
+                if actor not in self.ready:
+                    ray.kill(self.actors.pop(reference))
+            self.asked = room
         begun = self.begun
         about = {
             "version": __version__,
@@ -295,9 +347,9 @@ class _Driver:
         for _ in range(count - len(self.actors) - len(self.idle)):
             made: Any = ray.remote(Worker)
             actor = made.options(**room, max_restarts=0).remote()
-            facts = {key: begun.record[key] for key in FACTS}
-            loading = actor.load.remote(begun.experiment.config, self.corpus, facts, about)
-            self.actors[loading] = actor
+            known = {key: begun.record[key] for key in (*FACTS, "identity")}
+            content = begun.experiment.config.model_dump(mode="json")
+            self.actors[actor.load.remote(content, self.corpus, known, about)] = actor
 
     def _loaded(self, facts: Mapping[str, Any], batch: int, said: Sequence[str]) -> None:
         """A worker is ready; the first one says how large units are."""
@@ -324,14 +376,32 @@ class _Driver:
                 self.actors[actor.score.remote(part)] = actor
 
     def _lost(self, actor: Any, error: Exception) -> None:
-        """A worker is no more; another one takes its place."""
+        """A worker is no more; another one takes its place.
+
+        Raises:
+            ProbeError: If one after another dies as it starts.
+        """
         if actor in self.ready:
             self.ready.discard(actor)
             if self.queue is not None:
                 self.queue.lost(actor)
+            # With its node others may be gone that have nothing to do: no unit is theirs then.
+            self.actors |= {idle.ping.remote(): idle for idle in self.idle}
+            self.idle = []
             return
         self.failed_starts += 1
         if self.failed_starts > MOST_LOSSES and not self.ready:
             raise ProbeError(
-                f"workers die as they start, the last one: {one_line(error)}; allowed: more memory"
+                f"workers die as they start, the last one: {_plain(error)}; allowed: more memory"
             ) from error
+        self.say(f"a worker died as it started: {_plain(error)}")
+        time.sleep(POLL)
+
+
+def _plain(error: Exception) -> ProbeError:
+    """An error that came through Ray, in the words in which it was raised."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ProbeError):
+        return type(cause)(str(cause)) if type(cause) in (ProbeError, UsageError) else cause
+    name = type(cause or error).__name__
+    return ProbeError(f"on a worker: {name}: {one_line(cause or error)}")

@@ -7,6 +7,7 @@ import click
 
 from probe.commands._visible import note, say
 from probe.commands.options import FOLDERS, command_lines, local
+from probe.errors import UsageError
 
 
 @click.command(
@@ -35,14 +36,18 @@ def command(folders: tuple[str, ...], into: Path) -> None:
     from probe.results.mirror import Mirror, is_address
     from probe.runs.merge import merge
 
+    if is_address(str(into)) or "://" in str(into) or str(into).startswith(("s3:", "hf:", "gs:")):
+        raise UsageError(f"--into {into}: allowed: a folder of this machine")
     with TemporaryDirectory() as scratch:
-        paths = list[Path]()
+        paths, names = list[Path](), list[str]()
         for name in folders:
             if not is_address(name):
                 paths.append(local(name))
+                names.append(str(paths[-1].resolve()))
                 continue
             for mirror in Mirror(name).folders():
                 paths.append(Path(scratch) / mirror.address.replace("://", "/"))
+                names.append(mirror.address)
                 mirror.fetch(paths[-1])
-        merge(paths, into, note)
+        merge(paths, into, note, names=names)
     say(f"Answer and page: probe report {into}")

@@ -75,7 +75,7 @@ def local(folder: str) -> Path:
     """
     path = Path(folder.removeprefix("file://"))
     if path.is_file():
-        raise UsageError(f"--results '{path}' is a file; allowed: a folder, or an address")
+        raise UsageError(f"'{path}' is a file; allowed: a folder, or an address")
     return path
 
 

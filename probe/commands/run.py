@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     help="Score on Ray: on this machine, or on the cluster at ADDRESS (auto, host:6379).",
 )
 @click.option("--workers", type=click.IntRange(1), help="How many; as many as there is room for.")
-@click.option("--gpus-per-worker", "gpus", type=float, help="1 where there are GPUs, else 0.")
+@click.option(
+    "--gpus-per-worker", "gpus", type=click.FloatRange(0), help="1 where there are GPUs, else 0."
+)
 def command(
     config: Path,
     settings: tuple[str, ...],
@@ -105,7 +107,7 @@ def command(
         if ray is not None:
             from probe.cluster.ray import RayWorkers
 
-            team = RayWorkers(ray or None, workers, gpus)
+            team = RayWorkers(ray or None, workers, gpus, say=note)
             stack.enter_context(team.connected())
         folder = score(settled, store, team)
         if store.mirror is not None:

@@ -1,6 +1,7 @@
 """The copy of a run folder at an address of fsspec, such as ``s3://bucket/runs/mine``."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import fsspec
 from probe.errors import ProbeError, UsageError
 from probe.text import one_line
 
+PAUSES = (1.0, 5.0)
+"""Seconds before an upload is tried once more."""
 _FILES = ("run.json", "windows.parquet", "frequencies.parquet")
 
 
@@ -36,7 +39,7 @@ class Mirror:
         self.address = address.rstrip("/")
         try:
             self._system, self._root = fsspec.core.url_to_fs(self.address)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # no such file system, no key for it, no such place
             raise UsageError(f"{self.address}: {one_line(error)}") from error
         self._root = self._root.rstrip("/")
 
@@ -45,7 +48,14 @@ class Mirror:
         with self._one_line("write"):
             at = self._at(folder, path)
             self._system.makedirs(at.rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(path), at)
+            for pause in (*PAUSES, None):
+                try:
+                    self._system.put_file(str(path), at)
+                    break
+                except Exception:  # whatever it is, a moment later it may go well
+                    if pause is None:
+                        raise
+                    time.sleep(pause)
 
     def remove(self, folder: Path, path: Path) -> None:
         """Remove the copy of a file of *folder* that is no more; ProbeError where that fails."""

@@ -281,6 +281,8 @@ class Store:
         if any(own != plain or (own.metadata or {}).get(IDENTITY) != mark for own in schemas):
             return  # some are of another version: all stay as they are
         keys = [key for schema in schemas for key in held_keys(schema)]
+        if len(set(keys)) < len(keys):
+            return  # another shard has just written what one of them holds
         with self._part("merged", keys, plain) as writer:
             for table in _blocks(parts):
                 writer.write_table(table.cast(writer.schema))
@@ -317,10 +319,14 @@ class Store:
             if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
         every = sorted(self.scores.glob("*.parquet"))
-        broken = [part for part in every if not _is_whole(part)]
-        self._remove_copies(broken)
+        broken = [part for part in every if not is_whole(part)]
+        if self.lock.shard is None or not self.lock.missing:
+            self._remove_copies(broken)
         self._single = len(list(self.scores.glob("part-*.parquet")))
-        return [part.rename(part.with_suffix(".unreadable")) for part in broken]
+        aside = [part.rename(part.with_suffix(".unreadable")) for part in broken]
+        for part in broken if self.mirror is not None else ():
+            self.mirror.remove(self.folder, part)  # type: ignore[union-attr]
+        return aside
 
     def _is_left(self, scratch: Path) -> bool:
         """Whether nobody writes a scratch file any more: other shards may write theirs."""
@@ -334,15 +340,16 @@ class Store:
     def _remove_copies(self, broken: Sequence[Path] = ()) -> None:
         """Leave every key in one part: those of a merge that was cut off, or of two shards."""
         held: set[Key] = set()
+        written: set[Path] = set()
         for part in sorted(self.scores.glob("*.parquet")):  # merged parts come first
-            if part in broken:
+            if part in broken or part in written:
                 continue
             keys = held_keys(pq.read_schema(part))
             new = [key for key in keys if key not in held]
             held.update(new)
             if len(new) < len(keys):
-                if new:
-                    self.copy_part(part, new)
+                if new:  # under the name of what it holds then, which another part may have had
+                    written.add(self.copy_part(part, new))
                 self._remove(part)
 
     def copy_part(self, part: Path, keys: Sequence[Key]) -> Path:
@@ -429,7 +436,7 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
 
 
-def _is_whole(part: Path) -> bool:
+def is_whole(part: Path) -> bool:
     """Whether a part can be read to its end: a footer alone says nothing of the pages before it."""
     try:
         with pq.ParquetFile(part, page_checksum_verification=True) as file:

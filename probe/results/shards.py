@@ -150,13 +150,16 @@ class FolderLock:
         how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if taken else 0)
         try:
             fcntl.flock(stream, how)
+        except BlockingIOError as error:
+            raise ProbeError(f"{self.folder}: {taken}") from error
         except OSError as error:
             if error.errno not in _WITHOUT:
-                raise ProbeError(f"{self.folder}: {taken}") from error
+                reason = error.strerror or error
+                raise ProbeError(f"cannot lock {self.folder / name}: {reason}") from error
             self.missing = True
 
     def _remove_if_empty(self) -> None:
         """Leave no folder behind that a refused configuration only locked."""
-        if [path.name for path in self.folder.iterdir()] == [LOCK]:
+        if self.folder.is_dir() and [path.name for path in self.folder.iterdir()] == [LOCK]:
             (self.folder / LOCK).unlink()
             self.folder.rmdir()

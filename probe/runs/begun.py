@@ -40,7 +40,12 @@ class Begun:
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Write down what is known of the model once it is loaded: keys ``FACTS`` of the record."""
-        self.store.update_record(lambda record: record.update(facts))
+
+        def change(record: dict[str, Any]) -> None:
+            attention = record.get("attention", {}) | facts.get("attention", {})
+            record |= dict(facts) | {"attention": attention}
+
+        self.store.update_record(change)
 
     def spend(self, costs: Mapping[str, Any]) -> None:
         """Add costs to those of other calls, and of other shards."""

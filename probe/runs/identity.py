@@ -145,11 +145,11 @@ def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) ->
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of one identity is another in a second one, in words; nothing where they are one."""
-    before = _EARLIER | dict(before)
+    before, now = _EARLIER | dict(before), _EARLIER | dict(now)
     # The runs of targets follow from windows and protocol: they are news where nothing else is.
     keys = [*now, *(key for key in _OF_LOADING if key in before and key not in now)]
     differ = [line for key in keys if key != "runs" for line in _changes(key, before, now)]
-    if not differ and before.get("runs") != now["runs"]:
+    if not differ and before.get("runs") != now.get("runs"):
         differ = ["the protocol, in this version, has other boundaries and targets"]
     return differ
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
-from probe.results.record import add_costs
-from probe.results.scores import Key, Store, held_keys, is_of_another
+from probe.results.record import PEAK, add_costs
+from probe.results.scores import Key, Store, held_keys, is_of_another, is_whole
 from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, with_code
 from probe.text import counted
@@ -30,13 +30,21 @@ _PACKAGES = ("context-probe", "torch", "transformers")
 _ORDER = (*_CONDITION, "boundary", "boundary_right", "of", "chunk", "position")
 
 
-def merge(folders: Sequence[Path], into: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+def merge(
+    folders: Sequence[Path],
+    into: Path,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    names: Sequence[str] | None = None,
+) -> Path:
     """Join run folders of one run; rows that two of them have must agree.
 
     Args:
         folders: The folders, which stay as they are.
         into: The folder to join them in; what it holds of the run already counts as one of them.
         say: Called with lines worth telling a user.
+        names: What the folders are called for good, by default their paths: a folder that is
+            joined again adds what it has spent since.
 
     Returns:
         That folder.
@@ -50,29 +58,43 @@ def merge(folders: Sequence[Path], into: Path, say: Callable[[str], None] = lamb
         others = [Store(path) for path in folders if path.resolve() != into.resolve()]
         stores = [*([target] if (into / "run.json").exists() else []), *others]
         records = [_record(store) for store in stores]
-        base = max(range(len(records)), key=lambda at: len(records[at]["data"]["documents"]))
-        record = _joined(stores, records, base)
+        known = [store.read_windows() for store in stores]
+        whole = [at for at, one in enumerate(records) if len(known[at]) == one["plan"]["windows"]]
+        if not whole:
+            raise ProbeError(
+                f"{stores[0].folder} has not all of its windows in windows.parquet; allowed: a "
+                "folder that was begun to the end: run its command again"
+            )
+        base = max(whole, key=lambda at: len(records[at]["data"]["documents"]))
+        windows = known[base]
+        called = list(names or [str(path.resolve()) for path in folders])
+        sources = dict(zip(map(str, folders), called, strict=True))
+        sources = {str(store.folder): sources[str(store.folder)] for store in others}
+        record = _joined(stores, records, base, sources)
+        for store, own in zip(stores, known, strict=True):
+            refuse_changed(_named(own), _named(windows), store.folder)
         for line in _versions(stores, records):
             say(line)
-        windows = stores[base].read_windows()
-        for store in stores:
-            refuse_changed(_named(store.read_windows()), _named(windows), stores[base].folder)
         for aside in target.clean():
             say(f"{aside.name} was unreadable and is put aside")
         target.identity = record["identity_hash"]
         target.refuse_parts_of_others()
-        target.write_record(record)
-        for name in _COPIED:
+        for name in _COPIED:  # first: a record without windows could not be joined again
             if stores[base] is not target and (stores[base].folder / name).exists():
                 _copy(stores[base].folder / name, into / name)
+        target.write_record(record)
         where = {key: part for part in _parts(target) for key in _keys(part)}
         for store in others:
             _take(store, target, where, record["model"]["dtype"])
         target.merge()
-        left = _left(record, windows, where)
+        try:
+            left = _left(record, windows, where)
+            done = f"{left:,} of {counted(len(windows), 'window')} to be scored"
+        except UsageError:  # a condition of the user's own, whose code is not run for this
+            left, done = -1, "probe run with its configuration says what is left"
         if not left:
+            done = "complete"
             target.write_record(record | {"status": "complete"})
-    done = "complete" if not left else f"{left:,} of {counted(len(windows), 'window')} to be scored"
     say(f"{counted(len(folders), 'folder')} joined in {into}: {done}")
     return into
 
@@ -85,9 +107,19 @@ def _record(store: Store) -> dict[str, Any]:
 
 
 def _joined(
-    stores: Sequence[Store], records: Sequence[dict[str, Any]], base: int
+    stores: Sequence[Store],
+    records: Sequence[dict[str, Any]],
+    base: int,
+    sources: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The record of all: that with the most documents, with the conditions and costs of all."""
+    """The record of all: that with the most documents, with the conditions and costs of all.
+
+    Args:
+        stores: The folders, the target first where it has a run.
+        records: Their records.
+        base: Number of the one with the most documents.
+        sources: What a folder is called under ``joined``, by its path; the target is none.
+    """
     found, first = dict(records[base]), stores[base].folder
     for store, record in zip(stores, records, strict=True):
         if record is records[base]:
@@ -100,7 +132,7 @@ def _joined(
                 f"{store.folder} is of another run than {first}: {'; '.join(differ)}; allowed: "
                 "folders of one run"
             )
-        refuse_changed(_documents(record), _documents(found), first)
+        refuse_changed(_documents(record), _documents(found), store.folder)
         for name in ("perturbation", "protocol"):
             before, now = (one.get(f"{name}s", {}) for one in (found, record))
             if code := with_code(name, before, now, store.folder):
@@ -112,8 +144,17 @@ def _joined(
         plan = record["plan"]["conditions"] | found["plan"]["conditions"]
         found["plan"] = found["plan"] | {"conditions": plan}
         found["attention"] = record.get("attention", {}) | found.get("attention", {})
-        found["costs"] = add_costs(found["costs"], record["costs"])
-    return found | {"status": "unfinished"}
+    costs: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
+    for store, record in zip(stores, records, strict=True):
+        called = sources.get(str(store.folder))
+        if called is None:
+            costs, joined = dict(record["costs"]), dict(record.get("joined", {}))
+            continue
+        before = {name: spent for name, spent in joined.get(called, {}).items() if name != PEAK}
+        more = {name: spent - before.get(name, 0) for name, spent in record["costs"].items()}
+        costs, joined[called] = add_costs(costs, more), record["costs"]
+    return found | {"status": "unfinished", "costs": costs, "joined": joined}
 
 
 def _documents(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,6 +205,8 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
     identity = _record(store)["identity_hash"]
     for part in _parts(store):
         keys = _keys(part)
+        if not is_whole(part):
+            raise ProbeError(f"{part} is damaged; allowed: to remove it and score its rows again")
         if is_of_another(pq.read_schema(part), identity):
             raise UsageError(f"{part} is of another run than {store.folder}; move it out of there")
         new = [key for key in keys if key not in where]
@@ -191,26 +234,39 @@ def _refuse_unlike(
     Raises:
         ProbeError: If so; it names both.
     """
-    frames = [_rows(part, keys) for part in parts]
-    values = [n for n in frames[0] if pd.api.types.is_float_dtype(frames[0][n])]
-    for key in keys:
-        one, other = (frame.loc[[key]].reset_index(drop=True) for frame in frames)
-        where = f"{key.condition!r} in window {key.window} of {key.document!r}"
-        both = f"{parts[0]} and {parts[1]}"
-        if list(one) != list(other) or not one.drop(columns=values).equals(
-            other.drop(columns=values)
-        ):
-            raise ProbeError(f"{both} have other rows of {where}; allowed: the same ones")
-        for name in values:
-            apart = (one[name].astype(float) - other[name].astype(float)).abs()
-            if not apart.notna().equals(one[name].notna() & other[name].notna()):
-                apart[:] = np.inf
-            found = apart.max(), apart.mean(), apart.std(ddof=0)
-            if any(value > limit for value, limit in zip(found, limits, strict=True)):
-                raise ProbeError(
-                    f"{both} disagree on {name} of {where}, by up to {found[0]:.2g} nats; "
-                    f"allowed: {_told(limits)}"
-                )
+    one, other = (_rows(part, keys) for part in parts)
+    both = f"{parts[0]} and {parts[1]}"
+    values = [name for name in one if pd.api.types.is_float_dtype(one[name])]
+    # Of two tokens that are nearly as probable either may come out as the first.
+    rest = [str(name) for name in one if name not in values and one[name].dtype != bool]
+    if list(one) != list(other) or not one[rest].equals(other[rest]):
+        unlike = (key for key in keys if not _same(_of(one, key), _of(other, key), rest))
+        first = next(unlike, keys[0])
+        raise ProbeError(f"{both} have other rows of {_where(first)}; allowed: the same ones")
+    for name in values:
+        apart = one[name].astype(float) - other[name].astype(float)
+        if not apart.notna().equals(one[name].notna() | other[name].notna()):
+            apart[:] = np.inf
+        found = (apart.abs().max(), abs(apart.mean()), apart.std(ddof=0))
+        if any(value > limit for value, limit in zip(found, limits, strict=True)):
+            index: Any = apart.abs().idxmax()
+            key = Key(*index)
+            raise ProbeError(
+                f"{both} disagree on {name}, by up to {found[0]:.2g} nats of {_where(key)}; "
+                f"allowed: {_told(limits)}"
+            )
+
+
+def _of(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
+    return rows[rows.index.isin([tuple(key)])]
+
+
+def _same(one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str]) -> bool:
+    return list(one) == list(other) and one[list(names)].equals(other[list(names)])
+
+
+def _where(key: Key) -> str:
+    return f"{key.condition!r} in window {key.window} of {key.document!r}"
 
 
 def _told(limits: tuple[float, float, float]) -> str:

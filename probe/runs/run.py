@@ -67,9 +67,14 @@ def run(
                 f"{store.folder}: its file system has no locks; see to it that no other process "
                 f"scores {'all of the run' if shard is None else f'shard {shard}'} there"
             )
+            if shard is not None:
+                say(
+                    "once all shards are scored, the same command without --shard completes the run"
+                )
         experiment = prepare(config, _pool(store))
         workers = _workers(config, model, workers)
         dtype = workers.dtype(experiment)
+        experiment.check_sources()
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
                 experiment = prepare(config, pool)  # another shard has begun meanwhile
@@ -86,8 +91,10 @@ def run(
             held, _ = store.held()
             stored = store.read_record() or record
             # Another shard may have come with more documents, or other conditions.
-            same = _scored(stored["config"]) == _scored(record["config"])
-            if same and not any(units(experiment, 1, held)):
+            same = _is_of(stored, experiment)
+            # Two shards may have scored one window, which nobody can clear up without locks.
+            sure = shard is None or not store.lock.missing
+            if same and sure and not any(units(experiment, 1, held)):
                 store.write_record(stored | {"status": "complete"})
     return store.folder
 
@@ -108,11 +115,13 @@ def _workers(config: Config, model: Scorer | None, workers: Workers | None) -> W
     return workers if isinstance(workers, Served) else Served()
 
 
-def _scored(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a configuration says what is to be scored, and not where or how it is told."""
-    elsewhere = {"served", "concurrency", "device", "device_map", "label"}
-    kept = {key: value for key, value in config.items() if key not in ("name", "batch", "analysis")}
-    return kept | {"model": {k: v for k, v in config["model"].items() if k not in elsewhere}}
+def _is_of(record: dict[str, Any], experiment: Experiment) -> bool:
+    """Whether a record, which another shard may have written, asks for no more than this run."""
+    config = record["config"]
+    asked = set(config["conditions"]), config["repeats"]
+    documents = {one["id"] for one in record["data"]["documents"]}
+    own = {condition.text for condition in experiment.config.parsed}, experiment.config.repeats
+    return asked == own and documents == set(experiment.documents)
 
 
 def _pool(store: Store) -> list[str] | None:
@@ -132,7 +141,6 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     if (unread := store.put_windows_aside()) is not None:
         say(f"{unread.name} was unreadable and is put aside; the file is written again")
     refuse_other_windows(store, experiment.windows)
-    experiment.check_sources()
     for aside in store.clean():
         say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
     store.identity = record["identity_hash"]

@@ -42,7 +42,17 @@ def test_room(
     assert found == (workers, {"num_cpus": cpus, "num_gpus": each})
 
 
-def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": GPUS}])
-    with pytest.raises(UsageError, match="is to have 9 GPUs; allowed: up to 8, those of a node"):
-        RayWorkers(None, None, 9).room()
+def test_nodes_with_gpus_that_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker has stays: its nodes may come again, and others are not taken for them."""
+    nodes = [{"Alive": True, "Resources": GPUS}, {"Alive": True, "Resources": HEAD}]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    workers = RayWorkers()
+    assert workers.room() == (8, {"num_cpus": 2, "num_gpus": 1})
+    nodes[0]["Alive"] = False
+    assert workers.room() == (1, {"num_cpus": 1, "num_gpus": 1})
+
+
+@pytest.mark.parametrize("gpus", [2.5, float("nan")])
+def test_gpus_of_a_worker(gpus: float) -> None:
+    with pytest.raises(UsageError, match="GPUs a worker; allowed: a part of one, or a whole"):
+        RayWorkers(None, None, gpus)

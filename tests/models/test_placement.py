@@ -116,7 +116,7 @@ def test_an_adapter(base: dict[str, Any], tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     put_on = peft.get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base["model"]["path"]), options
+        AutoModelForCausalLM.from_pretrained(base["model"]["path"]), lora()
     )
     put_on.save_pretrained(tmp_path / "adapter")
     merged = CausalModel(put_on.merge_and_unload().eval())

@@ -1,5 +1,6 @@
 """Parts of single units become few, and a folder holds parts of its own run alone."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
-import probe.runs.run
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.results.folder import read_folder
@@ -173,7 +173,7 @@ def test_the_record_is_written_seldom(
         run(configured(base, name="stopped", batch=1), tmp_path, listen=stop)
     costs = json.loads((tmp_path / "stopped" / "run.json").read_text())["costs"]
     assert 0 < costs["targets"] < targets
-    monkeypatch.setattr(probe.runs.run, "RECORD_SECONDS", 0)
+    monkeypatch.setattr("probe.runs.begun.RECORD_SECONDS", 0)
     written.clear()
     score(base, tmp_path, batch=1, name="always")
     assert len(written) == 4 + 8
@@ -236,3 +236,26 @@ def test_the_hash_is_kept(base: dict[str, Any], tmp_path: Path) -> None:
     changed_record(folder, older)
     with pytest.raises(ProbeError, match="is of another run"):
         score(base, tmp_path, batch=1, conditions=["truncate", "shuffle"])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_keys_in_several_parts_are_kept_once(
+    order: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts that overlap, whatever comes first: a rest may have the name of another part."""
+    keys = [Key(name, 0, "intact", 0) for name in "ab"]
+    held = [keys[:1], keys, keys[1:]]
+    store = Store(tmp_path / "run")
+    names = {tuple(one): f"part-{place}" for one, place in zip(held, order, strict=True)}
+
+    def path(_: Store, kind: str, own: Any) -> Path:
+        return store.scores / f"{kind.replace('merged', 'part')}-{names[tuple(own)]}.parquet"
+
+    monkeypatch.setattr(Store, "_path", path)
+    for own in held:
+        tables = [columns(3, document=np.full(3, key.document, dtype=object)) for key in own]
+        store.write_part(tables, own)
+    assert store.clean() == []
+    assert store.held()[0] == set(keys)
+    found = rows(store)
+    assert found["document"].tolist() == ["a"] * 3 + ["b"] * 3

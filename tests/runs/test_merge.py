@@ -1,5 +1,6 @@
 """Folders of one run are joined; those of another, and rows that do not agree, are refused."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_one_after_another(halves: list[Path], whole: Path, base: Any, tmp_path:
     merge([*halves, into], into)
     assert parts(into) == parts(whole)
     assert status(into) == "complete"
+    spent = [record(folder)["costs"]["tokens"] for folder in halves]  # each joined twice
+    assert record(into)["costs"]["tokens"] == sum(spent)
     (into / "scores" / min(parts(into))).unlink()
     assert score(base, tmp_path, batch=1) == into
     assert parts(into) == parts(whole)
@@ -87,9 +90,55 @@ def test_what_both_have_must_agree(
     assert status(into) == "complete"
     assert not read_folder(into).warnings
     shifted(other, 0.5)
-    with pytest.raises(ProbeError, match="disagree on nll of 'intact' in window 0"):
+    with pytest.raises(ProbeError, match=r"disagree on nll, by up to 0\.5 nats of "):
         merge([whole, other], tmp_path / "apart")
     assert parts(tmp_path / "apart") == parts(whole)
+
+
+def test_cut_off_anywhere(
+    halves: list[Path], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A joining that ends in any of its writes is made again by the same call."""
+    from probe.results import files
+
+    sync, into = files.os.fsync, tmp_path / "run"
+    for write in range(1, 14):
+        calls = iter(range(1, 1_000))
+
+        def end_or_sync(file: int, calls: Any = calls, write: int = write) -> None:
+            if next(calls) == write:
+                raise KeyboardInterrupt
+            sync(file)
+
+        shutil.rmtree(into, ignore_errors=True)
+        monkeypatch.setattr(files.os, "fsync", end_or_sync)
+        with contextlib.suppress(KeyboardInterrupt):
+            merge(halves, into)
+        monkeypatch.setattr(files.os, "fsync", sync)
+        merge(halves, into)
+        assert parts(into) == parts(whole)
+        assert status(into) == "complete"
+
+
+def test_a_folder_without_its_windows(halves: list[Path], tmp_path: Path) -> None:
+    """It is not begun to the end; what it holds joins one that is."""
+    begun = tmp_path / "begun"
+    shutil.copytree(halves[0], begun)
+    (begun / "windows.parquet").unlink()
+    with pytest.raises(ProbeError, match=r"begun has not all of its windows in windows\.parquet"):
+        merge([begun], tmp_path / "run")
+    assert status(merge([begun, halves[1]], tmp_path / "both")) == "complete"
+
+
+def test_a_damaged_part(halves: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(halves[0], other)
+    part = min(other.glob("scores/*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[40] ^= 255
+    part.write_bytes(content)
+    with pytest.raises(ProbeError, match=f"{part.name} is damaged"):
+        merge([other, halves[1]], tmp_path / "run")
 
 
 def test_other_rows(whole: Path, tmp_path: Path) -> None:

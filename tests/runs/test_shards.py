@@ -160,6 +160,31 @@ def test_documents_that_came_meanwhile(base: dict[str, Any], tmp_path: Path) -> 
     assert status(folder) == "complete"
 
 
+def test_settings_that_say_nothing_of_rows(base: dict[str, Any], tmp_path: Path) -> None:
+    """Shards with other batches, labels or devices are of one run all the same."""
+    folder = shards(base, tmp_path, "0/2", batch=1)
+    shards(base, tmp_path, "1/2", batch=2, analysis={"resamples": 200})
+    assert status(folder) == "complete"
+
+
+def test_a_shard_that_ends_after_the_run_grew(
+    base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows of fewer documents, and does not call complete what holds more."""
+    few = configured(base, batch=1, data={**base["data"], "max_documents": 4})
+    more = configured(base, batch=1)
+
+    def grow(_: object) -> None:
+        listening.clear()
+        run(more, Store(tmp_path / "tiny", Shard(1, 2)))
+
+    listening = [grow]
+    run(few, Store(tmp_path / "tiny", Shard(0, 2)), listen=lambda _: [f(_) for f in listening])
+    assert status(tmp_path / "tiny") == "unfinished"
+    run(more, Store(tmp_path / "tiny", Shard(0, 2)))
+    assert status(tmp_path / "tiny") == "complete"
+
+
 def second(folder: Path, shard: str) -> str:
     """What another process says that wants to score a shard, or all."""
     command = [sys.executable, "-c", HOLD, str(folder), shard]
@@ -215,6 +240,9 @@ def test_a_disk_without_locks(
     words = "its file system has no locks; see to it that no other process scores shard 1/2 there"
     assert f"{folder}: {words}" in said
     assert parts(folder) == parts(whole)
+    assert status(folder) == "unfinished"  # nobody can be sure of it
+    assert score(base, tmp_path, batch=1) == folder
+    assert status(folder) == "complete"
 
 
 def test_merged_by_the_shards(
