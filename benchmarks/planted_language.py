@@ -13,7 +13,8 @@ are sentences of a chain in which a word allows four others and whose last word 
 first. With a BOS a document is a training piece of 1,023 or 127 tokens, a token a word.
 
 ``score`` asks how well weights find the asked values: of the run that scored the training pieces,
-precision and recall by rule, at a threshold that is said.
+precision and recall by rule, at a threshold that is said; and what each model's intact loss is on
+the asked values and on all other words of the held-out documents.
 """
 
 import argparse
@@ -177,6 +178,30 @@ def score(study: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def losses(study: Path) -> pd.DataFrame:
+    """Intact losses (nats) of the asked values and of all other words of the held-out documents."""
+    model = next((study / "models").glob("*/model"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    rows = []
+    for folder in sorted((study / "runs" / "longppl").iterdir()):
+        with OpenRun.of_folder(folder, write=False) as run:
+            windows = run.connection.execute("SELECT document, token_ids FROM windows").fetchall()
+            far = {
+                document: asked(tokenizer.convert_ids_to_tokens(list(ids)))
+                for document, ids in windows
+            }
+            found = run.connection.execute(
+                "SELECT document, position, any_value(nll::DOUBLE) AS nll FROM scores "
+                "WHERE condition = 'intact' GROUP BY document, position"
+            ).df()
+        pairs = zip(found["document"], found["position"], strict=True)
+        truth = np.array([at in far[document] for document, at in pairs])
+        arm, _, seed = folder.name.rpartition("-")
+        values = {"asked values": found["nll"][truth].mean(), "others": found["nll"][~truth].mean()}
+        rows.append({"arm": arm or folder.name, "seed": seed if arm else "", **values})
+    return pd.DataFrame(rows).sort_values(["arm", "seed"], ignore_index=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -193,7 +218,8 @@ def main() -> None:
         shape = NEAR if args.near else FAR
         pq.write_table(table(args.documents, args.seed, shape), args.file)
     else:
-        print(score(args.study).to_string(index=False, float_format="%.3f"))
+        for frame in (score(args.study), losses(args.study)):
+            print(frame.to_string(index=False, float_format="%.3f"), end="\n\n")
 
 
 if __name__ == "__main__":
