@@ -74,7 +74,6 @@ def run(
         experiment = prepare(config, _pool(store))
         workers = _workers(config, model, workers)
         dtype = workers.dtype(experiment)
-        experiment.check_sources()
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
                 experiment = prepare(config, pool)  # another shard has begun meanwhile
@@ -141,6 +140,7 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     if (unread := store.put_windows_aside()) is not None:
         say(f"{unread.name} was unreadable and is put aside; the file is written again")
     refuse_other_windows(store, experiment.windows)
+    experiment.check_sources()
     for aside in store.clean():
         say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
     store.identity = record["identity_hash"]
