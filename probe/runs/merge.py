@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from probe.engine.selfcheck import UNCHANGED, judged
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
@@ -19,11 +20,6 @@ from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, with_code
 from probe.text import counted
 
-LIMITS = (1e-3, 1e-3, 1e-3)
-"""How far two values of one row may lie apart in float32 (nats): the largest difference, the mean
-one, and their standard deviation."""
-ROUNDED = (np.inf, 0.02, 0.1)
-"""The same where weights are rounded: single losses differ with what is computed together."""
 _COPIED = ("windows.parquet", "frequencies.parquet")
 _CONDITION = ("document", "window", "condition", "repeat")
 _PACKAGES = ("context-probe", "torch", "transformers")
@@ -215,7 +211,9 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
             if key in where:
                 both.setdefault(where[key], []).append(key)
         for own, shared in both.items():
-            _refuse_unlike((own, part), shared, LIMITS if dtype == "float32" else ROUNDED)
+            # As the self-check judges a technique: what is computed together rounds alike.
+            limits = (UNCHANGED, UNCHANGED) if dtype == "float32" else None
+            _refuse_unlike((own, part), shared, limits)
         if not new:
             continue
         if len(new) == len(keys) and identity == target.identity:
@@ -227,7 +225,7 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
 
 
 def _refuse_unlike(
-    parts: tuple[Path, Path], keys: Sequence[Key], limits: tuple[float, float, float]
+    parts: tuple[Path, Path], keys: Sequence[Key], limits: tuple[float, float] | None
 ) -> None:
     """Refuse rows that two parts have of the same keys, and that do not agree.
 
@@ -244,16 +242,19 @@ def _refuse_unlike(
         first = next(unlike, keys[0])
         raise ProbeError(f"{both} have other rows of {_where(first)}; allowed: the same ones")
     for name in values:
-        apart = one[name].astype(float) - other[name].astype(float)
-        if not apart.notna().equals(one[name].notna() | other[name].notna()):
-            apart[:] = np.inf
-        found = (apart.abs().max(), abs(apart.mean()), apart.std(ddof=0))
-        if any(value > limit for value, limit in zip(found, limits, strict=True)):
+        apart = (one[name].astype(float) - other[name].astype(float)).fillna(np.inf)
+        apart = apart[one[name].notna() | other[name].notna()]  # where neither has one, both agree
+        if apart.empty:
+            continue
+        outcome = judged(str(name), apart.to_numpy(np.float32), "they differ", limits=limits)
+        if not outcome.passed:
             index: Any = apart.abs().idxmax()
-            key = Key(*index)
+            where, allowed = (
+                _where(Key(*index)),
+                "no more than what the dtype of the weights rounds",
+            )
             raise ProbeError(
-                f"{both} disagree on {name}, by up to {found[0]:.2g} nats of {_where(key)}; "
-                f"allowed: {_told(limits)}"
+                f"{both} disagree on {name}, most in {where}: {outcome.reason}; allowed: {allowed}"
             )
 
 
@@ -267,13 +268,6 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str]) -> bool:
 
 def _where(key: Key) -> str:
     return f"{key.condition!r} in window {key.window} of {key.document!r}"
-
-
-def _told(limits: tuple[float, float, float]) -> str:
-    most, mean, deviation = limits
-    if np.isfinite(most):
-        return f"up to {most:g}"
-    return f"{mean:g} on average, with a standard deviation of {deviation:g}"
 
 
 def _rows(part: Path, keys: Sequence[Key]) -> pd.DataFrame:

@@ -23,6 +23,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
+from benchmarks.kills import actors
+
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster
 CODE = "from probe.commands.main import main; main()"
@@ -56,23 +58,6 @@ def starting(
         process.wait()
 
 
-def workers(driver: int) -> list[int]:
-    """Processes of actors below a driver."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[1:]
-    rows = [
-        (int(pid), int(parent), args) for pid, parent, args in (x.split(None, 2) for x in listed)
-    ]
-    below, found = {driver}, []
-    for _ in range(4):
-        below |= {pid for pid, parent, _ in rows if parent in below}
-    for pid, _, args in rows:
-        if pid in below and args.startswith("ray::Worker"):
-            found.append(pid)
-    return found
-
-
 def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -91,7 +76,7 @@ def test_two_workers(start: Any, whole: Path, tmp_path: Path) -> None:
 
 def test_a_worker_is_killed(start: Any, whole: Path, tmp_path: Path) -> None:
     driver, folder = start(), tmp_path / "results" / "tiny"
-    victims = wait_for(lambda: workers(driver.pid))
+    victims = wait_for(lambda: actors(driver.pid))
     os.kill(victims[0], signal.SIGKILL)
     assert driver.wait() == 0, (tmp_path / "told.txt").read_text()
     assert parts(folder) == parts(whole)
@@ -102,7 +87,7 @@ def test_the_driver_is_killed(also_worker: bool, start: Any, whole: Path, tmp_pa
     """Its workers go with it, and the same command goes on from the parts."""
     driver, folder = start(), tmp_path / "results" / "tiny"
     wait_for(lambda: parts(folder) or driver.poll() is not None)
-    for victim in workers(driver.pid) if also_worker else []:
+    for victim in actors(driver.pid) if also_worker else []:
         os.kill(victim, signal.SIGKILL)
     driver.kill()
     driver.wait()
