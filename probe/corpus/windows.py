@@ -116,6 +116,10 @@ class Windows(Sequence[Window]):
         document, index, start, length = self.places[at]
         return window_at(self._documents[document], index=index, start=start, length=length)
 
+    def ids(self, place: Place) -> NDArray[np.integer[Any]]:
+        """The tokens at a place alone, shape ``(length,)``: a window takes far longer to make."""
+        return self._documents[place.document].ids[place.start : place.start + place.length]
+
 
 def cut(
     document: Document, *, length: int, per_document: int | None, skip: int = 0, seed: int

@@ -4,12 +4,15 @@ import contextlib
 import hashlib
 import itertools
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -17,6 +20,7 @@ from probe.corpus.windows import Window
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
 from probe.results.shards import LOCK, FolderLock, Shard
+from probe.results.whole import WholeFiles
 
 if TYPE_CHECKING:
     from probe.results.mirror import Mirror
@@ -86,6 +90,7 @@ class Store:
 
     Attributes:
         lock: The right to write into it.
+        whole: Which of its files are known to be whole.
         identity: ``identity_hash`` of the run, for the footers of its parts.
     """
 
@@ -94,6 +99,7 @@ class Store:
     ) -> None:
         self.folder, self.mirror = folder, mirror
         self.lock = FolderLock(folder, shard)
+        self.whole = WholeFiles(folder)
         self.scores = folder / "scores"
         self.identity: str | None = None
         self._single = 0  # parts of single units, as far as they were written or counted
@@ -103,6 +109,8 @@ class Store:
         """A scratch name for a file, which is there behind the ``with``, whole or not at all."""
         with disk_errors(path), atomic_write(path) as scratch:
             yield scratch
+        if path.suffix == ".parquet":
+            self.whole.add(path)
         if self.mirror is not None:
             self.mirror.put(self.folder, path)
 
@@ -130,9 +138,8 @@ class Store:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         with self._written(self.folder / "run.json") as scratch:
-            scratch.write_text(text, encoding="utf-8")
+            scratch.write_text(_record_text(record), encoding="utf-8")
 
     def update_record(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change run.json as it is now, which another shard may have written."""
@@ -145,8 +152,12 @@ class Store:
 
     # -- windows.parquet --------------------------------------------------------------------
 
-    def read_windows(self) -> dict[tuple[str, int], list[int]]:
-        """Token ids by document and window, empty where nothing was written."""
+    def read_windows(self) -> dict[tuple[str, int], NDArray[np.int32]]:
+        """Token ids by document and window, shape ``(tokens,)``; empty where nothing was written.
+
+        Raises:
+            ProbeError: If the file cannot be read.
+        """
         path = self.folder / "windows.parquet"
         if not path.exists():
             return {}
@@ -154,25 +165,32 @@ class Store:
         schema = pa.schema([WINDOWS.field(name) for name in names])
         try:
             table = pq.read_table(path, columns=names, page_checksum_verification=True)
-            rows = table.cast(schema).to_pylist()
-            if any(column.null_count for column in table.columns):
+            table = table.cast(schema).combine_chunks()
+            document, window, ids = table.columns
+            flat = pc.list_flatten(ids)
+            if any(column.null_count for column in (*table.columns, flat)):
                 raise pa.ArrowInvalid("a value is missing")
         except (pa.ArrowException, OSError) as error:
             raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
-        return {(row["document"], row["window"]): row["token_ids"] for row in rows}
+        stops = np.cumsum(pc.list_value_length(ids).to_numpy(), dtype=np.int64)
+        texts = np.split(flat.to_numpy(), stops[:-1]) if len(stops) else []
+        return dict(
+            zip(zip(document.to_pylist(), window.to_pylist(), strict=True), texts, strict=True)
+        )
 
-    def put_windows_aside(self) -> Path | None:
-        """Put windows.parquet aside where it cannot be read; what it held can be made again.
+    def known_windows(self) -> tuple[dict[tuple[str, int], NDArray[np.int32]], Path | None]:
+        """Token ids by document and window; a file that cannot be read is put aside.
+
+        What it held can be made again.
 
         Returns:
-            Its new name, ``None`` where the file is good or was not there.
+            The token ids, and the new name of the file if it was put aside.
         """
-        try:
-            self.read_windows()
-        except ProbeError:
-            path = self.folder / "windows.parquet"
-            return path.rename(path.with_suffix(".unreadable"))
-        return None
+        path = self.folder / "windows.parquet"
+        with contextlib.suppress(ProbeError):
+            if not path.exists() or self.whole.holds(path):
+                return self.read_windows(), None
+        return {}, path.rename(path.with_suffix(".unreadable"))
 
     def write_windows(self, windows: Iterable[Window]) -> None:
         """Write windows.parquet, whole or not at all."""
@@ -275,12 +293,12 @@ class Store:
             self._single = len(parts) % MERGED
 
     def _merge(self, parts: Sequence[Path]) -> None:
-        schemas = [pq.read_schema(part) for part in parts]
+        schemas = [schema_of(part) for part in parts]
         plain = schemas[0].remove_metadata()
         mark = None if self.identity is None else self.identity.encode()
         if any(own != plain or (own.metadata or {}).get(IDENTITY) != mark for own in schemas):
             return  # some are of another version: all stay as they are
-        keys = [key for schema in schemas for key in held_keys(schema)]
+        keys = [key for part in parts for key in keys_of(part)]
         if len(set(keys)) < len(keys):
             return  # another shard has just written what one of them holds
         with self._part("merged", keys, plain) as writer:
@@ -299,7 +317,7 @@ class Store:
         broken: list[Path] = []
         for part in sorted(self.scores.glob("*.parquet")):
             try:
-                keys.update(held_keys(pq.read_schema(part)))
+                keys.update(keys_of(part))
             except (pa.ArrowException, OSError, ValueError):
                 broken.append(part)
         return keys, broken
@@ -319,10 +337,11 @@ class Store:
             if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
         every = sorted(self.scores.glob("*.parquet"))
-        broken = [part for part in every if not is_whole(part)]
+        broken = [part for part in every if not is_whole(part, self.whole)]
         if self.lock.shard is None or not self.lock.missing:
             self._remove_copies(broken)
         self._single = len(list(self.scores.glob("part-*.parquet")))
+        self.whole.tidy()
         aside = [part.rename(part.with_suffix(".unreadable")) for part in broken]
         for part in broken if self.mirror is not None else ():
             self.mirror.remove(self.folder, part)  # type: ignore[union-attr]
@@ -344,7 +363,7 @@ class Store:
         for part in sorted(self.scores.glob("*.parquet")):  # merged parts come first
             if part in broken or part in written:
                 continue
-            keys = held_keys(pq.read_schema(part))
+            keys = keys_of(part)
             new = [key for key in keys if key not in held]
             held.update(new)
             if len(new) < len(keys):
@@ -362,7 +381,7 @@ class Store:
         Returns:
             The new part.
         """
-        schema, wanted = pq.read_schema(part).remove_metadata(), set(keys)
+        schema, wanted = schema_of(part).remove_metadata(), set(keys)
         kind = part.name.partition("-")[0]
         with self._part(kind, keys, schema) as writer:
             for table in _blocks([part]):
@@ -380,7 +399,7 @@ class Store:
             UsageError: If so.
         """
         for part in sorted(self.scores.glob("*.parquet")):
-            if is_of_another(pq.read_schema(part), self.identity):
+            if is_of_another(schema_of(part), self.identity):
                 raise UsageError(
                     f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
                 )
@@ -427,6 +446,18 @@ def held_keys(schema: pa.Schema) -> list[Key]:
     return [Key(*key) for key in said]
 
 
+def _record_text(record: Mapping[str, Any]) -> str:
+    """run.json: a key a line, and of documents, of which there may be very many, one a line."""
+    data = record.get("data", {})
+    documents = data.get("documents") if isinstance(data, Mapping) else None
+    if not documents:
+        return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    mark = secrets.token_hex(16)
+    text = json.dumps({**record, "data": {**data, "documents": mark}}, indent=1, ensure_ascii=False)
+    lines = ",\n   ".join(json.dumps(one, ensure_ascii=False) for one in documents)
+    return text.replace(f'"{mark}"', f"[\n   {lines}\n  ]", 1) + "\n"
+
+
 def _text(keys: Iterable[Key]) -> str:
     """What a part holds, as its footer says it."""
     return json.dumps([list(key) for key in keys], ensure_ascii=False)
@@ -436,14 +467,46 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
 
 
-def is_whole(part: Path) -> bool:
-    """Whether a part can be read to its end: a footer alone says nothing of the pages before it."""
+def schema_of(part: Path) -> pa.Schema:
+    """The schema of a part as it is now; a file is looked at once."""
+    return _looked_at(part, _state(part))[0]
+
+
+def keys_of(part: Path) -> tuple[Key, ...]:
+    """What a part holds, by the word of its footer, see :func:`held_keys`."""
+    keys = _looked_at(part, _state(part))[1]
+    if isinstance(keys, str):
+        raise ValueError(keys)
+    return keys
+
+
+def _state(part: Path) -> tuple[int, int, int]:
+    state = part.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=65536)
+def _looked_at(part: Path, state: tuple[int, int, int]) -> tuple[pa.Schema, tuple[Key, ...] | str]:
+    """The schema of a file in a state, and its keys or why it has none."""
+    schema = pq.read_schema(part)
     try:
-        with pq.ParquetFile(part, page_checksum_verification=True) as file:
-            held_keys(file.schema_arrow)
-            return all(batch.num_rows >= 0 for batch in file.iter_batches())
+        return schema, tuple(held_keys(schema))
+    except ValueError as error:
+        return schema, str(error)
+
+
+def is_whole(part: Path, known: WholeFiles) -> bool:
+    """Whether a part says what it holds and can be read to its end.
+
+    Args:
+        part: The part.
+        known: What is known of its run folder's files.
+    """
+    try:
+        keys_of(part)
     except (pa.ArrowException, OSError, ValueError):
         return False
+    return known.holds(part)
 
 
 def _blocks(parts: Iterable[Path]) -> Iterator[pa.Table]:

@@ -88,9 +88,12 @@ class Experiment:
         return token_counts((self.documents[name] for name in self.pool), self.source.vocabulary)
 
     def draws_of(self, window: Window) -> list[Draw]:
-        """The draws that are scored on a window: ``noise(windows=n)`` on the first *n* only."""
-        number = self._numbers[window.document, window.index]
-        return [draw for draw in self.draws if number < most_windows(draw.condition)]
+        """The draws that are scored on a window, see :meth:`draws_at`."""
+        return self.draws_at(self._numbers[window.document, window.index])
+
+    def draws_at(self, number: int) -> list[Draw]:
+        """The draws of the window of a number: ``noise(windows=n)`` on the first *n* only."""
+        return [draw for draw, most in self._most_windows if number < most]
 
     def check_sources(self) -> None:
         """Find out before anything is scored whether every text is to be had that is needed.
@@ -167,6 +170,10 @@ class Experiment:
         """What an encoder reads of the pool's documents."""
         sources = (self.documents[name].source for name in self.pool)
         return [source for source in sources if source is not None]
+
+    @cached_property
+    def _most_windows(self) -> list[tuple[Draw, float]]:
+        return [(draw, most_windows(draw.condition)) for draw in self.draws]
 
     @cached_property
     def _numbers(self) -> dict[tuple[str, int], int]:

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe import __version__
 from probe.config import ModelConfig
 from probe.corpus.dataset import data_name
-from probe.corpus.windows import Document, Window
+from probe.corpus.windows import Document, Windows
 from probe.errors import UsageError
 from probe.models.load import fingerprint
 from probe.perturbations.condition import Condition, code_versions
 from probe.protocols import registry
 from probe.protocols.branches import TargetRun
 from probe.results.record import SCHEMA
-from probe.results.scores import Store, identity_hash
+from probe.results.scores import identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
 
@@ -88,17 +89,26 @@ def _grown(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in _LATER or value}
 
 
-def refuse_other_windows(store: Store, windows: Sequence[Window]) -> None:
+def refuse_other_windows(
+    known: Mapping[tuple[str, int], NDArray[np.int32]], windows: Windows, folder: Path
+) -> None:
     """Refuse a folder whose windows hold other tokens: the data has changed under its name.
+
+    Args:
+        known: Token ids of the windows that the folder holds, by document and number.
+        windows: Those that there are now.
+        folder: The folder.
 
     Raises:
         UsageError: If a window that was scored now holds other tokens, or is gone.
     """
-    before = {
-        f"window {at} of {document!r}": ids for (document, at), ids in store.read_windows().items()
-    }
-    now = {f"window {window.index} of {window.document!r}": window.ids for window in windows}
-    refuse_changed(before, now, store.folder)
+    now = {(one.document, one.window): windows.ids(one) for one in windows.places} if known else {}
+    refuse_changed(window_names(known), window_names(now), folder)
+
+
+def window_names(windows: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
+    """What is told of windows, by what they are called in a refusal."""
+    return {f"window {at} of {document!r}": told for (document, at), told in windows.items()}
 
 
 def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

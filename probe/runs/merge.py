@@ -15,9 +15,9 @@ from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
 from probe.results.record import PEAK, add_costs
-from probe.results.scores import Key, Store, held_keys, is_of_another, is_whole
+from probe.results.scores import Key, Store, is_of_another, is_whole, keys_of, schema_of
 from probe.runs.experiment import draws, most_windows
-from probe.runs.identity import differences, readable, refuse_changed, with_code
+from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
 from probe.text import counted
 
 _COPIED = ("windows.parquet", "frequencies.parquet")
@@ -68,7 +68,7 @@ def merge(
         sources = {str(store.folder): sources[str(store.folder)] for store in others}
         record = _joined(stores, records, base, sources)
         for store, own in zip(stores, known, strict=True):
-            refuse_changed(_named(own), _named(windows), store.folder)
+            refuse_changed(window_names(own), window_names(windows), store.folder)
         for line in _versions(stores, records):
             say(line)
         for aside in target.clean():
@@ -157,10 +157,6 @@ def _documents(record: Mapping[str, Any]) -> dict[str, Any]:
     return {f"document {one['id']!r}": one["sha256"] for one in record["data"]["documents"]}
 
 
-def _named(windows: Mapping[tuple[str, int], list[int]]) -> dict[str, list[int]]:
-    return {f"window {at} of {document!r}": ids for (document, at), ids in windows.items()}
-
-
 def _versions(stores: Sequence[Store], records: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """What was scored with other versions, a line a package."""
     for package in _PACKAGES:
@@ -182,9 +178,9 @@ def _parts(store: Store) -> list[Path]:
     return sorted(store.scores.glob("*.parquet"))
 
 
-def _keys(part: Path) -> list[Key]:
+def _keys(part: Path) -> tuple[Key, ...]:
     try:
-        return held_keys(pq.read_schema(part))
+        return keys_of(part)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ProbeError(f"{part} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -201,9 +197,9 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
     identity = _record(store)["identity_hash"]
     for part in _parts(store):
         keys = _keys(part)
-        if not is_whole(part):
+        if not is_whole(part, store.whole):
             raise ProbeError(f"{part} is damaged; allowed: to remove it and score its rows again")
-        if is_of_another(pq.read_schema(part), identity):
+        if is_of_another(schema_of(part), identity):
             raise UsageError(f"{part} is of another run than {store.folder}; move it out of there")
         new = [key for key in keys if key not in where]
         both: dict[Path, list[Key]] = {}

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,17 +113,26 @@ def units(
     """
     numbers = numbers_of(experiment, shard)
     for at in range(0, len(numbers), batch):
-        windows = [experiment.windows[number] for number in numbers[at : at + batch]]
-        found = [_missing(experiment, window, held) for window in windows]
-        if unit := [one for one in found if one.draws or one.intact]:
+        found = [missing(experiment, number, held) for number in numbers[at : at + batch]]
+        if unit := [one for one in found if one is not None]:
             yield unit
 
 
-def _missing(experiment: Experiment, window: Window, held: set[Key]) -> Missing:
-    whole = Missing(window, tuple(experiment.draws_of(window)), intact=True)
-    intact, *keys = whole.keys
-    left = [draw for draw, key in zip(whole.draws, keys, strict=True) if key not in held]
-    return Missing(window, tuple(left), intact not in held)
+def missing(
+    experiment: Experiment, number: int, held: Container[tuple[str, int, str, int]]
+) -> Missing | None:
+    """What is left to score of a window, if anything.
+
+    Args:
+        experiment: The run.
+        number: Number of the window.
+        held: What has been scored before.
+    """
+    place, draws = experiment.windows.places[number], experiment.draws_at(number)
+    where = place.document, place.window
+    left = tuple(draw for draw in draws if (*where, draw.condition.text, draw.repeat) not in held)
+    intact = (*where, "intact", 0) not in held
+    return Missing(experiment.windows[number], left, intact) if left or intact else None
 
 
 def costs(

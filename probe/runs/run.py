@@ -137,16 +137,18 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     """
     before = readable(store.read_record(), store.folder)
     record = begin(experiment, dtype, before, store.folder)
-    if (unread := store.put_windows_aside()) is not None:
+    known, unread = store.known_windows()
+    if unread is not None:
         say(f"{unread.name} was unreadable and is put aside; the file is written again")
-    refuse_other_windows(store, experiment.windows)
+    refuse_other_windows(known, experiment.windows, store.folder)
     experiment.check_sources()
     for aside in store.clean():
         say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
     store.identity = record["identity_hash"]
     store.refuse_parts_of_others()
     store.write_record(record)  # first: windows that no record explains fit no later call
-    store.write_windows(experiment.windows)
+    if len(known) < len(experiment.windows):
+        store.write_windows(experiment.windows)
     store.write_frequencies(experiment.frequencies)
     return record
 
