@@ -8,27 +8,15 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from probe.attention.costs import Shape
+from probe.engine.flops import CHIPS, Products, without_formula
 from probe.errors import ProbeError, UsageError
 from probe.results.scores import MERGED
 from probe.runs.experiment import Experiment
 from probe.runs.plan import Planned, planned_batch
 from probe.text import counted, one_line, shown, suggestion
 
-CHIPS = {
-    "T4": 65,
-    "L4": 121,
-    "A100": 312,
-    "L40S": 362,
-    "H100": 989,
-    "H200": 989,
-    "MI300X": 1307,
-    "B200": 2250,
-}
-"""TFLOP/s of products in 16 bits without sparsity, as their makers' data sheets have them."""
 MFU = 0.4
 """Model FLOPs utilisation where nothing is said."""
-_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 BYTES = 2  # of a weight and of a number in the cache: 16 bits
 
 
@@ -139,11 +127,7 @@ class Projection:
 
 
 def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projection:
-    """Count the FLOPs of a run, and say what they take.
-
-    A forwarded token is 2 FLOPs a parameter of the body, and 4 a layer, dimension of its queries
-    and key that it sees: of its window those before it, on average, and of layers that see the
-    nearest keys alone no more than these. Weights of a mixture of experts are all counted.
+    """Count the FLOPs of a run, see :class:`probe.engine.flops.Products`, and say what they take.
 
     Args:
         experiment: The run.
@@ -154,48 +138,32 @@ def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projec
         UsageError: If the model is no causal one, or has layers for which there is no formula.
         ProbeError: If transformers cannot make a model of its configuration.
     """
+    path, config = experiment.config.model.path, experiment.source.config
     if experiment.source.family != "causal":
         raise UsageError(
-            f"hardware: model.path {shown(experiment.config.model.path)} is of family "
-            f"{experiment.source.family}; allowed: causal"
+            f"hardware: model.path {shown(path)} is of family {experiment.source.family}; "
+            "allowed: causal"
         )
-    config = experiment.source.config
+    if what := without_formula(config):
+        raise UsageError(
+            f"hardware: model.path {shown(path)} has layers of {shown(what)}, for which there is "
+            "no formula; allowed: attention to keys"
+        )
     try:
         with torch.device("meta"):  # no weight is made
             model: Any = AutoModelForCausalLM.from_config(config)
-        shape = Shape.of(config, number_bytes=BYTES)
+        products = Products.of(model, config, experiment.source.vocabulary, number_bytes=BYTES)
     except Exception as error:  # whatever a configuration leads to
         raise ProbeError(f"hardware: no shapes of the model: {one_line(error)}") from error
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ()) - _KINDS
-    if kinds or getattr(text, "kv_lora_rank", None):
-        what = ", ".join(sorted(kinds)) or "keys and values of low rank"
-        raise UsageError(
-            f"hardware: model.path {shown(experiment.config.model.path)} has layers of "
-            f"{shown(what)}, for which there is no formula; allowed: attention to keys"
-        )
     parts = math.ceil(cost.windows / planned_batch(experiment.config))
-    parameters = sum(weight.numel() for weight in model.parameters())
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    outside = {id(one.weight): one.weight.numel() for one in ends if one is not None}
     length = max(place.length for place in experiment.windows.places)
     targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
-    seen = sum(_seen(length, one.reach) for one in shape.limits)
-    width = sum(shape.dims) * shape.heads
-    held = sum(min(length, one.reach or length) for one in shape.limits)
     return Projection(
         hardware,
-        parameters,
-        body=2.0 * (parameters - sum(outside.values())) * cost.tokens,
-        attention=2.0 * width * seen * cost.tokens,
-        head=2.0 * text.hidden_size * experiment.source.vocabulary * targets,
-        cache=float(held * shape.kv_heads * sum(shape.dims) * shape.number_bytes),
+        sum(weight.numel() for weight in model.parameters()),
+        body=products.body(cost.tokens),
+        attention=products.attention(cost.tokens, length),
+        head=products.logits(targets),
+        cache=products.cache(length),
         parts=parts // MERGED + parts % MERGED,
     )
-
-
-def _seen(length: int, reach: int | None) -> float:
-    """Keys that a token sees, the mean over a window."""
-    if reach is None or reach >= length:
-        return (length + 1) / 2
-    return reach - reach * (reach - 1) / (2 * length)

@@ -21,7 +21,7 @@ from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.results.record import add_costs
 from probe.results.scores import Key
-from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of
+from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of, told
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import differences, identity
 from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
@@ -107,7 +107,7 @@ class Worker:
         costs = {name: value - before[name] for name, value in asdict(engine.costs).items()}
         columns = list(rows(unit, scored, losses))
         costs["run_seconds"] = time.perf_counter() - started
-        return Result(columns, costs, (far.sum, far.count))
+        return Result(columns, told(costs, engine), (far.sum, far.count))
 
 
 def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missing:

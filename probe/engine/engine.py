@@ -19,6 +19,7 @@ from probe.engine.branch import (
     has_several,
     tree_groups,
 )
+from probe.engine.flops import Products, peak_here, without_formula
 from probe.engine.losses import COMPARED, IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
@@ -28,11 +29,12 @@ from probe.models.scorer import Scorer
 
 @dataclass
 class Costs:
-    """What scoring took so far."""
+    """What scoring took so far; no FLOPs where there is no formula for them."""
 
     tokens: int = 0
     forwards: int = 0
     targets: int = 0
+    flops: float = 0.0
     body_seconds: float = 0.0
     head_seconds: float = 0.0
     seconds: float = 0.0
@@ -73,6 +75,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
+        self._products = _products(self.model)
 
     @property
     def dtype(self) -> str:
@@ -83,6 +86,13 @@ class Engine:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def peak(self) -> float | None:
+        """FLOP/s of the GPUs of a model in 16 bits, where they are known."""
+        weights = self.model.model.parameters()
+        narrow = self.model.model.dtype in (torch.bfloat16, torch.float16)
+        return peak_here({weight.device for weight in weights}) if narrow else None
 
     def score(
         self, windows: Sequence[Sequence[Branch]], *, reference: References = None
@@ -137,12 +147,17 @@ class Engine:
             intact = IntactStates([first[number] for number in references], len(batch))
         measurement = Measurement(self.measures, references, intact, has_several(references))
         by_window: list[list[Losses]] = [[] for _ in batch]
+        before = self.costs.tokens
         with torch.inference_mode(), self.model.exact_head():
             for group in tree_groups(first, reference):
                 scored = self._score_group(batch, group, measurement)
                 for window, losses in zip(by_window, scored, strict=True):
                     window += losses
-        self.costs.targets += sum(branch.targets for window in batch for branch in window)
+        targets = sum(branch.targets for window in batch for branch in window)
+        self.costs.targets += targets
+        if self._products is not None:
+            tokens, length = self.costs.tokens - before, max(len(branch.ids) for branch in first)
+            self.costs.flops += self._products.flops(tokens, length, targets)
         return by_window
 
     def _score_group(
@@ -257,3 +272,13 @@ class Engine:
             support=self._support,
         ):
             yield
+
+
+def _products(model: Scorer) -> Products | None:
+    """The products of a model; ``None`` where there is no formula for them."""
+    weights, config = model.model, model.model.config
+    # Quantised ones hold several numbers in one.
+    plain = all(weight.is_floating_point() for weight in weights.parameters())
+    if model.family != "causal" or not plain or without_formula(config):
+        return None
+    return Products.of(weights, config, model.vocabulary)

@@ -17,7 +17,10 @@ _MEANINGS = {
     "head_seconds": "from the last layer's output to losses",
     "seconds": "body, head and the sharing of prefixes",
     "run_seconds": "scoring, with planning and writing; loading the model is not in it",
+    "flops": "products of the forwarded tokens and the targets, by formula",
     "peak_memory": "bytes of the device's memory at most",
+    "peak_flops": "FLOP/s of the device in 16 bits, by its data sheet",
+    "mfu": "model FLOPs utilisation: FLOPs by seconds of scoring and the device's FLOP/s",
 }
 """What the costs in ``run.json`` are."""
 
@@ -89,7 +92,7 @@ def _costs(costs: Mapping[str, Any]) -> list[list[str]]:
         timed = words.endswith("seconds") and isinstance(value, int | float)
         if timed:
             words = words.removesuffix("seconds").strip() or "scoring"
-        told = _time(value) if timed else _shown(value)
+        told = _time(value) if timed else _rounded(value)
         rows.append([words, told, _MEANINGS.get(str(name), "")])
     return rows
 
@@ -128,6 +131,10 @@ def _inline(value: Any) -> str | None:
 
 def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else _shown(value)
 
 
 def _time(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Causal language models: their forward with a cache, that is gone on from several times.
 
-The memory that a cache leaves is given back.
+A cache may rest in this machine's memory. The memory that it leaves is given back.
 """
 
 import copy
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
 from probe.models.scorer import Scorer, has_gaps
 
@@ -19,6 +19,8 @@ class CausalModel(Scorer):
     """A causal language model: a token is predicted by what stands before it."""
 
     family = "causal"
+    rests_on_host: bool = False
+    """Whether keys and values are on the device only while their layer computes."""
 
     def states(
         self,
@@ -33,6 +35,8 @@ class CausalModel(Scorer):
         given: dict[str, Any] = {"input_ids": ids}
         if "use_cache" in self._accepted:
             given["use_cache"] = self.cache_name is not None and (keep or cache is not None)
+        if cache is None and keep and self.rests_on_host and self._cache_class is DynamicCache:
+            cache = host_cache(self.model.config)
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache
         if positions is not None:
@@ -46,6 +50,35 @@ class CausalModel(Scorer):
         output = self.body(**given)
         grown = output.get(self.cache_name) if self.cache_name is not None else None
         return output.last_hidden_state, grown
+
+
+class HostLayer(DynamicLayer):
+    """Keys and values of a layer that rest in this machine's memory.
+
+    They are copied to the device whenever the layer computes: slower by far, for windows whose
+    cache the device does not hold.
+    """
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_given: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values, shape ``(batch, heads, n, d)``; all of them, on the device."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states.cpu(), value_states.cpu())
+        self.keys = torch.cat([self.keys, key_states.cpu()], dim=-2)
+        self.values = torch.cat([self.values, value_states.cpu()], dim=-2)
+        return self.keys.to(key_states.device), self.values.to(value_states.device)
+
+
+def host_cache(config: Any) -> Cache:
+    """An empty cache whose layers that keep every key rest in this machine's memory.
+
+    Args:
+        config: The configuration of the model.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [HostLayer() if type(one) is DynamicLayer else one for one in cache.layers]
+    return cache
 
 
 def snapshot(cache: Cache) -> Cache:
@@ -90,7 +123,7 @@ def is_plain(cache: Cache) -> bool:
     """Whether every layer keeps all keys, so that a mask alone decides what a query sees."""
     if isinstance(cache, EncoderDecoderCache):
         cache = cache.self_attention_cache
-    return all(type(layer) is DynamicLayer for layer in cache.layers)
+    return all(type(layer) in (DynamicLayer, HostLayer) for layer in cache.layers)
 
 
 def release() -> None:

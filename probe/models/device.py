@@ -1,6 +1,7 @@
 """Where a model computes, and in which dtype."""
 
 import torch
+from torch import nn
 
 from probe.errors import UsageError
 
@@ -47,6 +48,14 @@ def slow_dtype(dtype: str, device: torch.device) -> str | None:
     if device.type != "cpu" or dtype == "float32" or (dtype == "bfloat16" and _has_bfloat16()):
         return None
     return f"this CPU has no instructions for {dtype} and emulates it; float32 is faster on it"
+
+
+def free_memory(model: nn.Module) -> int | None:
+    """Free bytes of the GPUs that hold a model; ``None`` where it is not on GPUs alone."""
+    devices = {weight.device for weight in model.parameters()}
+    if not devices or any(device.type != "cuda" for device in devices):
+        return None
+    return sum(torch.cuda.mem_get_info(device)[0] for device in devices)
 
 
 def _has_bfloat16() -> bool:

@@ -64,6 +64,7 @@ class Scorer(ABC):
         self.cache_name = next(
             (name for name, value in self._output.items() if isinstance(value, Cache)), None
         )
+        self._cache_class = type(self._output.get(self.cache_name))
         self._accepted = accepted(self.body)
         for name in list(self._output)[1:]:
             self._output[name] = None  # a cache kept here would stay in memory

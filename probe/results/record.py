@@ -310,8 +310,9 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     return record
 
 
-PEAK = "peak_memory"
-"""Bytes, the one cost that does not add up."""
+PEAK, PEAK_FLOPS, MFU = "peak_memory", "peak_flops", "mfu"
+UNADDED = (PEAK, PEAK_FLOPS, MFU)
+"""Costs that do not add up: bytes and FLOP/s, of which the most counts, and a share."""
 
 
 def add_costs(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -324,7 +325,9 @@ def add_costs(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, A
     total = dict(before)
     for name, value in more.items():
         known = before.get(name, 0)
-        total[name] = max(known, value) if name == PEAK else known + value
+        total[name] = max(known, value) if name in UNADDED else known + value
+    if all(total.get(name) for name in ("flops", "seconds", PEAK_FLOPS)):
+        total[MFU] = total["flops"] / (total["seconds"] * total[PEAK_FLOPS])
     return total
 
 

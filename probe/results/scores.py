@@ -20,7 +20,7 @@ from probe.corpus.windows import Window
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
 from probe.results.shards import LOCK, FolderLock, Shard
-from probe.results.whole import WholeFiles
+from probe.results.whole_files import WholeFiles
 
 if TYPE_CHECKING:
     from probe.results.mirror import Mirror

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from probe.results.record import PEAK, add_costs
+from probe.results.record import PEAK, PEAK_FLOPS, add_costs
 from probe.results.scores import Key, Store
 from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
@@ -109,7 +109,20 @@ class _Costs:
         now = {**asdict(self.engine.costs), "run_seconds": time.perf_counter() - self.started}
         more = {name: value - self._told.get(name, 0) for name, value in now.items()}
         self._told = now
-        device = self.engine.device
-        if device is not None and device.type == "cuda":
-            more[PEAK] = torch.cuda.max_memory_allocated(device)
-        return more
+        return told(more, self.engine)
+
+
+def told(costs: Mapping[str, Any], engine: Scoring) -> dict[str, Any]:
+    """What an engine has spent, as run.json has it: with what is known of its device.
+
+    Args:
+        costs: Its costs, or what has come to them.
+        engine: The engine.
+    """
+    found = {name: value for name, value in costs.items() if name != "flops" or value}
+    device = engine.device
+    if device is not None and device.type == "cuda":
+        found[PEAK] = torch.cuda.max_memory_allocated(device)
+    if engine.peak is not None:
+        found[PEAK_FLOPS] = engine.peak
+    return found

@@ -15,6 +15,7 @@ from probe.config import Config, ModelConfig
 from probe.corpus.windows import Window
 from probe.engine.branch import Branch, References, Source
 from probe.engine.engine import Costs, Engine
+from probe.engine.flops import Products, without_formula
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import (
     FEWEST_TARGETS,
@@ -24,7 +25,8 @@ from probe.engine.selfcheck import (
     judged,
 )
 from probe.errors import ProbeError, UsageError
-from probe.models.device import slow_dtype
+from probe.models.causal import CausalModel
+from probe.models.device import free_memory, slow_dtype
 from probe.models.load import load_model
 from probe.models.placement import Layout
 from probe.models.position_ids import refuse_ignored_positions
@@ -50,6 +52,10 @@ class Scoring(Protocol):
     @property
     def device(self) -> torch.device | None:
         """Where the model is; ``None`` for elsewhere."""
+
+    @property
+    def peak(self) -> float | None:
+        """FLOP/s of its GPUs, where they are known."""
 
     def score(
         self, windows: Sequence[Sequence[Branch]], *, reference: References = None
@@ -118,6 +124,8 @@ def checked_engine(
 ) -> Engine:
     """Check the model, put what came of it into the record, and take what is exact on it."""
     config = experiment.config
+    longest = max(place.length for place in experiment.windows.places)
+    _rest_on_host(model, longest, say)
     if slow := slow_dtype(record["model"]["dtype"], model.device):
         say(slow)
     for warning in model.warnings:
@@ -247,17 +255,43 @@ def batch_size(config: Config, model: Scorer) -> int:
     On CUDA the keys and values of the windows may take a quarter of the free memory.
     """
     length = config.windows.length
-    if config.batch != "auto" or model.device.type != "cuda" or length is None:
+    if config.batch != "auto" or length is None:
         return planned_batch(config)
-    text = model.model.config.get_text_config()
-    queries = getattr(text, "num_attention_heads", None)
-    if not queries:  # no keys and values to count: recurrent
-        return planned_batch(config)
-    heads = getattr(text, "num_key_value_heads", None) or queries
-    width = getattr(text, "head_dim", None) or text.hidden_size // queries
-    token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return int(min(16, max(1, free // 4 // (2 * token * length))))
+    room = _room(model, length)
+    return planned_batch(config) if room is None else int(min(16, max(1, room // 4)))
+
+
+def _rest_on_host(model: Scorer, length: int, say: Say) -> None:
+    """Let keys and values rest in this machine's memory where the device does not hold them.
+
+    Args:
+        model: The model.
+        length: Tokens of the longest window.
+        say: Called with a line that says so.
+    """
+    room = _room(model, length)
+    if isinstance(model, CausalModel) and room is not None:
+        model.rests_on_host = room < 1
+        if model.rests_on_host:
+            say(
+                f"keys and values of a window of {length:,} tokens do not fit into the device's "
+                "free memory: they rest in this machine's, which is slow; a device_map over more "
+                "devices would hold them"
+            )
+
+
+def _room(model: Scorer, length: int) -> float | None:
+    """How many windows' keys and values the free memory holds; ``None`` where that is no question.
+
+    A window's are there twice as they grow, by new tensors.
+    """
+    config = model.model.config
+    free = free_memory(model.model)
+    if free is None or without_formula(config):
+        return None
+    size = model.model.dtype.itemsize
+    products = Products.of(model.model, config, model.vocabulary, number_bytes=size)
+    return free / (2 * products.cache(length))
 
 
 def score_unit(

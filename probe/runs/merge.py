@@ -14,7 +14,7 @@ from probe.engine.selfcheck import UNCHANGED, judged
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
-from probe.results.record import PEAK, add_costs
+from probe.results.record import UNADDED, add_costs
 from probe.results.scores import Key, Store, is_of_another, is_whole, keys_of, schema_of
 from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
@@ -147,8 +147,11 @@ def _joined(
         if called is None:
             costs, joined = dict(record["costs"]), dict(record.get("joined", {}))
             continue
-        before = {name: spent for name, spent in joined.get(called, {}).items() if name != PEAK}
-        more = {name: spent - before.get(name, 0) for name, spent in record["costs"].items()}
+        before = joined.get(called, {})
+        more = {
+            name: spent - (0 if name in UNADDED else before.get(name, 0))
+            for name, spent in record["costs"].items()
+        }
         costs, joined[called] = add_costs(costs, more), record["costs"]
     return found | {"status": "unfinished", "costs": costs, "joined": joined}
 

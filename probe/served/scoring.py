@@ -37,6 +37,7 @@ class ServedEngine:
     """
 
     device: torch.device | None = None
+    peak: float | None = None
     dtype = "served"
 
     def __init__(self, api: Api, concurrency: int) -> None:
