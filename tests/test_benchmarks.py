@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from open_runs import opened
 
-from benchmarks import cluster, coverage, rows
+from benchmarks import cluster, coverage, mfu, rows
 from probe.analysis.effective import EffectiveContext
 from probe.findings.positions import losses
 from probe.results.folder import read_folder
@@ -31,6 +31,17 @@ def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     assert (len(found.documents), found.windows, found.targets) == (4, 16, 16 * 2048)
     near = found.curve[(found.curve["condition"] == "replace(source='document')")].iloc[0]
     assert near["delta"] == pytest.approx(1.6, rel=0.5)
+
+
+def test_the_share_of_the_peak_is_told_where_it_is_known(capsys, monkeypatch):
+    """A run as `probe run` scores it; its record says FLOPs, and their share of a chip's."""
+    sizes = ["--layers", "1", "--hidden", "128", "--vocabulary", "64", "--windows", "3"]
+    monkeypatch.setattr("sys.argv", ["mfu.py", "--length", "128", "--device", "cpu", *sizes])
+    monkeypatch.setattr("probe.engine.engine.peak_here", lambda devices: 1e12)
+    mfu.main()
+    length, tokens, _, teraflops, share, *_ = capsys.readouterr().out.splitlines()[-1].split()
+    assert (length, int(tokens.replace(",", "")) > 3 * 128) == ("128", True)
+    assert float(share) == pytest.approx(100 * float(teraflops), abs=0.06)
 
 
 def test_a_part_is_measured_in_a_process_of_its_own(tmp_path, capsys):
