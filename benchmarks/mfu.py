@@ -79,7 +79,8 @@ def row(length: int, record: dict[str, Any]) -> str:
     rates = costs["tokens"] / costs["seconds"], costs["flops"] / costs["seconds"] / 1e12
     mfu = f"{100 * costs['mfu']:.1f} %" if "mfu" in costs else "not known"
     memory = f"{costs['peak_memory'] / 1e9:.1f} GB" if "peak_memory" in costs else "not known"
-    return f"{length:>8,}{costs['tokens']:>14,}{rates[0]:>12,.0f}{rates[1]:>12.4g}{mfu:>12}{memory:>12}"
+    speed = f"{costs['tokens']:>14,}{rates[0]:>12,.0f}{rates[1]:>12.4g}"
+    return f"{length:>8,}{speed}{mfu:>12}{memory:>12}"
 
 
 def main() -> None:
