@@ -269,6 +269,26 @@ def test_it_restarts_in_the_middle(
     assert_same_rows(folder, own["grid"])
 
 
+def test_another_model_in_the_middle(
+    base: Any, own: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server answers that was restarted with other weights is not kept."""
+    monkeypatch.setattr("probe.runs.served.WINDOWS", 1)
+
+    def swap(number: int, _: str) -> None:
+        if number == 40:
+            server.name = "another"
+
+    content = served(content_of(base, "grid"), "http://127.0.0.1:1")
+    with ServedModel(*parts_of_it, fault=swap) as server:
+        content["model"]["served"], name = server.url, server.name
+        with pytest.raises(ProbeError, match=rf"holds 'another' now, and held '{name}' when it"):
+            score(content, tmp_path)
+        assert 0 < len(scores(tmp_path / "tiny")) < len(own["grid"])
+        server.name, server.fault = name, lambda *_: None
+        assert_same_rows(score(content, tmp_path), own["grid"])
+
+
 def test_nobody_there(base: Any, tmp_path: Path) -> None:
     config = configured(served(base, "http://127.0.0.1:1"))
     with pytest.raises(ProbeError, match=r"http://127.0.0.1:1/v1/models gave no answer for 0.1 s"):
