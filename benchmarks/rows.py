@@ -30,7 +30,8 @@ import pyarrow.parquet as pq
 
 from probe.protocols.base import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
-from probe.results.scores import SCHEMA, WINDOWS, Key, Store
+from probe.results.footer import Key
+from probe.results.scores import SCHEMA, WINDOWS, Store
 
 LENGTH, REACH, PER_DOCUMENT = 4096, 2048, 4
 PLAN = SweepProtocol(reach=REACH).plan(WindowsConfig(length=LENGTH))

@@ -19,8 +19,8 @@ from probe.config import check
 from probe.corpus.sample import Corpus
 from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
+from probe.results.footer import Key
 from probe.results.record import add_costs
-from probe.results.scores import Key
 from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of, told
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import differences, identity

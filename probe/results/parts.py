@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from probe.errors import ProbeError
 from probe.results.files import damaged_pages
-from probe.results.scores import HOLDS, IDENTITY, OF_ANOTHER, Key, held_keys
+from probe.results.footer import HOLDS, IDENTITY, OF_ANOTHER, Key, held_keys
 from probe.results.views import pattern
 
 

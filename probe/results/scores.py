@@ -6,9 +6,8 @@ import itertools
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,17 @@ from numpy.typing import NDArray
 from probe.corpus.windows import Window
 from probe.errors import ProbeError, UsageError
 from probe.results.files import atomic_write, disk_errors
+from probe.results.footer import (
+    HOLDS,
+    IDENTITY,
+    OF_ANOTHER,
+    Key,
+    is_of_another,
+    is_whole,
+    keys_of,
+    schema_of,
+    text_of,
+)
 from probe.results.shards import LOCK, FolderLock, Shard
 from probe.results.whole_files import WholeFiles
 
@@ -61,23 +71,10 @@ WINDOWS = pa.schema(
     ]
 )
 FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
-HOLDS = b"context_probe.holds"
-"""Where a part's footer says what the part holds."""
-IDENTITY = b"context_probe.identity"
-"""Where it says of which run it is: that run's ``identity_hash``."""
 MERGED = 256  # parts of single units that are merged into one
 BLOCK = 1 << 20  # rows of several parts that are in memory at once
 LEFT_SECONDS = 3600.0
 """How old a scratch file is that no shard writes any more."""
-
-
-class Key(NamedTuple):
-    """What is scored as one: a condition's draw on a window."""
-
-    document: str
-    window: int
-    condition: str
-    repeat: int
 
 
 class Store:
@@ -257,7 +254,7 @@ class Store:
         self, kind: str, keys: Sequence[Key], schema: pa.Schema
     ) -> Iterator[pq.ParquetWriter]:
         """A part to write rows into; it is there, whole, behind the ``with``."""
-        said = {HOLDS: _text(keys)} | ({} if self.identity is None else {IDENTITY: self.identity})
+        said = {HOLDS: text_of(keys)} | ({} if self.identity is None else {IDENTITY: self.identity})
         path = self._path(kind, keys)
         with (
             self._written(path) as scratch,
@@ -270,7 +267,8 @@ class Store:
     def _path(self, kind: str, keys: Sequence[Key]) -> Path:
         """Where a part stands: its name follows from what it holds."""
         return (
-            self.scores / f"{kind}-{hashlib.sha256(_text(keys).encode()).hexdigest()[:16]}.parquet"
+            self.scores
+            / f"{kind}-{hashlib.sha256(text_of(keys).encode()).hexdigest()[:16]}.parquet"
         )
 
     def merge(self) -> None:
@@ -409,43 +407,6 @@ class Store:
         return self.lock.held()
 
 
-OF_ANOTHER = "of another run: of another model, other data, windows, protocol or seed"
-
-
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """A name for what two runs must share to stand in one folder.
-
-    Args:
-        identity: As run.json has it.
-    """
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def is_of_another(schema: pa.Schema, identity: str | None) -> bool:
-    """Whether a part says that it is of another run than the one with this ``identity_hash``."""
-    said = (schema.metadata or {}).get(IDENTITY)
-    return said is not None and identity is not None and said != identity.encode()
-
-
-def held_keys(schema: pa.Schema) -> list[Key]:
-    """What a score part holds, by the word of its footer.
-
-    Args:
-        schema: The part's schema.
-
-    Raises:
-        ValueError: If the footer says nothing of it, or what it says is no list of keys.
-    """
-    try:
-        said = json.loads((schema.metadata or {})[HOLDS])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise ValueError("its footer does not say what it holds") from error
-    if not isinstance(said, list) or not all(map(_is_key, said)):
-        raise ValueError("its footer holds no list of document, window, condition and repeat")
-    return [Key(*key) for key in said]
-
-
 def _record_text(record: Mapping[str, Any]) -> str:
     """run.json: a key a line, and of documents, of which there may be very many, one a line."""
     data = record.get("data", {})
@@ -456,57 +417,6 @@ def _record_text(record: Mapping[str, Any]) -> str:
     text = json.dumps({**record, "data": {**data, "documents": mark}}, indent=1, ensure_ascii=False)
     lines = ",\n   ".join(json.dumps(one, ensure_ascii=False) for one in documents)
     return text.replace(f'"{mark}"', f"[\n   {lines}\n  ]", 1) + "\n"
-
-
-def _text(keys: Iterable[Key]) -> str:
-    """What a part holds, as its footer says it."""
-    return json.dumps([list(key) for key in keys], ensure_ascii=False)
-
-
-def _is_key(value: Any) -> bool:
-    return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
-
-
-def schema_of(part: Path) -> pa.Schema:
-    """The schema of a part as it is now; a file is looked at once."""
-    return _looked_at(part, _state(part))[0]
-
-
-def keys_of(part: Path) -> tuple[Key, ...]:
-    """What a part holds, by the word of its footer, see :func:`held_keys`."""
-    keys = _looked_at(part, _state(part))[1]
-    if isinstance(keys, str):
-        raise ValueError(keys)
-    return keys
-
-
-def _state(part: Path) -> tuple[int, int, int]:
-    state = part.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-@lru_cache(maxsize=65536)
-def _looked_at(part: Path, state: tuple[int, int, int]) -> tuple[pa.Schema, tuple[Key, ...] | str]:
-    """The schema of a file in a state, and its keys or why it has none."""
-    schema = pq.read_schema(part)
-    try:
-        return schema, tuple(held_keys(schema))
-    except ValueError as error:
-        return schema, str(error)
-
-
-def is_whole(part: Path, known: WholeFiles) -> bool:
-    """Whether a part says what it holds and can be read to its end.
-
-    Args:
-        part: The part.
-        known: What is known of its run folder's files.
-    """
-    try:
-        keys_of(part)
-    except (pa.ArrowException, OSError, ValueError):
-        return False
-    return known.holds(part)
 
 
 def _blocks(parts: Iterable[Path]) -> Iterator[pa.Table]:

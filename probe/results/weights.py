@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probe.results.folder import RunFolder
-from probe.results.scores import IDENTITY, is_of_another
+from probe.results.footer import IDENTITY, is_of_another
 
 NAME = "weights.parquet"
 COLUMNS = pa.schema(

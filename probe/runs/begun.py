@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
+from probe.results.footer import Key
 from probe.results.record import PEAK, PEAK_FLOPS, add_costs
-from probe.results.scores import Key, Store
+from probe.results.scores import Store
 from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
 from probe.runs.plan import Unit, units

@@ -23,8 +23,8 @@ from probe.models.load import fingerprint
 from probe.perturbations.condition import Condition, code_versions
 from probe.protocols import registry
 from probe.protocols.branches import TargetRun
+from probe.results.footer import identity_hash
 from probe.results.record import SCHEMA
-from probe.results.scores import identity_hash
 from probe.runs.experiment import Experiment
 from probe.text import shown
 

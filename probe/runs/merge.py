@@ -14,8 +14,9 @@ from probe.engine.selfcheck import UNCHANGED, judged
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
+from probe.results.footer import Key, is_of_another, is_whole, keys_of, schema_of
 from probe.results.record import UNADDED, add_costs
-from probe.results.scores import Key, Store, is_of_another, is_whole, keys_of, schema_of
+from probe.results.scores import Store
 from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
 from probe.text import counted

@@ -30,7 +30,7 @@ from probe.engine.losses import state_changes, token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
-from probe.results.scores import Key
+from probe.results.footer import Key
 from probe.results.shards import Shard
 from probe.runs.experiment import Experiment
 

@@ -26,7 +26,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.results.folder import read_folder
-from probe.results.scores import IDENTITY, Key, Store
+from probe.results.footer import IDENTITY, Key
+from probe.results.scores import Store
 from probe.runs.run import run
 
 

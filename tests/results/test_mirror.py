@@ -20,8 +20,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.errors import ProbeError, UsageError
+from probe.results.footer import Key
 from probe.results.mirror import Mirror, is_address
-from probe.results.scores import Key, Store
+from probe.results.scores import Store
 
 RUNS = "memory://runs"
 

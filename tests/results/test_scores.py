@@ -16,7 +16,8 @@ import pytest
 
 from probe.corpus.windows import Window
 from probe.errors import ProbeError
-from probe.results.scores import HOLDS, SCHEMA, Key, Store
+from probe.results.footer import HOLDS, Key
+from probe.results.scores import SCHEMA, Store
 
 HERE = Path(__file__).parent
 OTHER_PROCESS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
@@ -34,7 +35,8 @@ import sys
 from pathlib import Path
 from test_scores import KEYS, columns
 from probe.errors import ProbeError
-from probe.results.scores import Key, Store
+from probe.results.footer import Key
+from probe.results.scores import Store
 store = Store(Path(sys.argv[1]))
 store.write_part(columns(), KEYS)
 try:

@@ -9,7 +9,8 @@ from test_merged_parts import filled
 from test_scores import columns
 
 from probe.results import whole_files
-from probe.results.scores import Key, Store
+from probe.results.footer import Key
+from probe.results.scores import Store
 from probe.results.whole_files import NAME, WholeFiles, is_readable
 
 
