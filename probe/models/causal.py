@@ -63,10 +63,11 @@ class HostLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_given: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append keys and values, shape ``(batch, heads, n, d)``; all of them, on the device."""
+        keys, values = key_states.cpu(), value_states.cpu()
         if not self.is_initialized:
-            self.lazy_initialization(key_states.cpu(), value_states.cpu())
-        self.keys = torch.cat([self.keys, key_states.cpu()], dim=-2)
-        self.values = torch.cat([self.values, value_states.cpu()], dim=-2)
+            self.lazy_initialization(keys, values)
+        self.keys = torch.cat([cast(torch.Tensor, self.keys), keys], dim=-2)
+        self.values = torch.cat([cast(torch.Tensor, self.values), values], dim=-2)
         return self.keys.to(key_states.device), self.values.to(value_states.device)
 
 
@@ -77,7 +78,8 @@ def host_cache(config: Any) -> Cache:
         config: The configuration of the model.
     """
     cache = DynamicCache(config=config)
-    cache.layers = [HostLayer() if type(one) is DynamicLayer else one for one in cache.layers]
+    make = cast(Callable[[], HostLayer], HostLayer)  # transformers says not what it takes
+    cache.layers = [make() if type(one) is DynamicLayer else one for one in cache.layers]
     return cache
 
 
