@@ -230,7 +230,7 @@ def test_a_server_that_comes_and_goes(
     assert_same_rows(folder, own["grid"])
 
     def gone_for_good(number: int, _: str) -> None:
-        if number > 40:
+        if number > 60:
             raise Answer(503, {"error": "restarting"})
 
     content = served(content_of(base, "grid"), "http://127.0.0.1:1")
@@ -276,7 +276,7 @@ def test_another_model_in_the_middle(
     monkeypatch.setattr("probe.runs.served.WINDOWS", 1)
 
     def swap(number: int, _: str) -> None:
-        if number == 40:
+        if number == 60:
             server.name = "another"
 
     content = served(content_of(base, "grid"), "http://127.0.0.1:1")
