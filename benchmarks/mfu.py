@@ -11,6 +11,7 @@ all; the table is what ``run.json`` says. Model FLOPs utilisation needs a GPU th
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def row(length: int, record: dict[str, Any]) -> str:
     return f"{length:>8,}{speed}{mfu:>12}{memory:>12}"
 
 
+def note(line: str) -> None:
+    """Say something beside the table."""
+    print(line, file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, nargs="+", default=[8192, 32768])
@@ -102,7 +108,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for length in args.length:
             config = configuration(Path(scratch), model, length, args)
-            folder = run(config, Path(scratch), model=model, say=print)
+            if args.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            folder = run(config, Path(scratch), model=model, say=note)
             print(row(length, json.loads((folder / "run.json").read_text())), flush=True)
 
 

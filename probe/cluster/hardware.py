@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from probe.engine.flops import CHIPS, Products, without_formula
+from probe.engine.flops import CHIPS, FlopsFormula, without_formula
 from probe.errors import ProbeError, UsageError
 from probe.results.scores import MERGED
 from probe.runs.experiment import Experiment
@@ -72,7 +72,7 @@ class Projection:
     Args:
         hardware: The hardware.
         parameters: Of the model, embeddings and head too.
-        body: FLOPs of the products with weights of the body.
+        body: FLOPs of the formula with weights of the body.
         attention: FLOPs of queries with keys and weights with values.
         head: FLOPs of the head, of targets alone.
         cache: Bytes of keys and values of the longest window.
@@ -127,7 +127,9 @@ class Projection:
 
 
 def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projection:
-    """Count the FLOPs of a run, see :class:`probe.engine.flops.Products`, and say what they take.
+    """Count the FLOPs of a run, and say what they take; see :mod:`probe.engine.flops`.
+
+    A forwarded token sees as many keys as one of its window does on average.
 
     Args:
         experiment: The run.
@@ -152,7 +154,7 @@ def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projec
     try:
         with torch.device("meta"):  # no weight is made
             model: Any = AutoModelForCausalLM.from_config(config)
-        products = Products.of(model, config, experiment.source.vocabulary, number_bytes=BYTES)
+        formula = FlopsFormula.of(model, config, experiment.source.vocabulary, number_bytes=BYTES)
     except Exception as error:  # whatever a configuration leads to
         raise ProbeError(f"hardware: no shapes of the model: {one_line(error)}") from error
     parts = math.ceil(cost.windows / planned_batch(experiment.config))
@@ -161,9 +163,9 @@ def project(experiment: Experiment, cost: Planned, hardware: Hardware) -> Projec
     return Projection(
         hardware,
         sum(weight.numel() for weight in model.parameters()),
-        body=products.body(cost.tokens),
-        attention=products.attention(cost.tokens, length),
-        head=products.logits(targets),
-        cache=products.cache(length),
+        body=formula.body(cost.tokens),
+        attention=formula.attention(0, length) / length * cost.tokens,
+        head=formula.logits(targets),
+        cache=formula.cache(length),
         parts=parts // MERGED + parts % MERGED,
     )

@@ -21,7 +21,7 @@ from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.results.footer import Key
 from probe.results.record import add_costs
-from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of, told
+from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of, recorded
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import differences, identity
 from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
@@ -72,7 +72,7 @@ class Worker:
             corpus: The documents.
             record: Keys ``FACTS`` and ``identity`` of the run's record.
             about: The driver's version and folder, the documents that replaced text is taken from,
-                and the cores that the worker has.
+                and the cores and GPUs that the worker has.
 
         Returns:
             Those keys with what is known now; windows of a unit; lines worth telling a user.
@@ -86,6 +86,7 @@ class Worker:
         if Path(about["folder"]).is_dir():  # relative paths are seen from there
             os.chdir(about["folder"])
         torch.set_num_threads(max(1, about["cores"]))
+        self.share = min(1.0, about["gpus"] or 1.0)  # of its GPU
         # What auto means was found out once, for all.
         dtype = record["identity"]["dtype"]
         config = check({**content, "model": {**content["model"], "dtype": dtype}})
@@ -107,7 +108,7 @@ class Worker:
         costs = {name: value - before[name] for name, value in asdict(engine.costs).items()}
         columns = list(rows(unit, scored, losses))
         costs["run_seconds"] = time.perf_counter() - started
-        return Result(columns, told(costs, engine), (far.sum, far.count))
+        return Result(columns, recorded(costs, engine, self.share), (far.sum, far.count))
 
 
 def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missing:
@@ -343,6 +344,7 @@ class _Driver:
             "folder": str(Path.cwd()),
             "pool": begun.experiment.pool,
             "cores": room["num_cpus"],
+            "gpus": room["num_gpus"],
         }
         for _ in range(count - len(self.actors) - len(self.idle)):
             made: Any = ray.remote(Worker)

@@ -19,7 +19,7 @@ from probe.engine.branch import (
     has_several,
     tree_groups,
 )
-from probe.engine.flops import Products, peak_here, without_formula
+from probe.engine.flops import formula_of, peak_here
 from probe.engine.losses import COMPARED, IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
@@ -75,7 +75,9 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
-        self._products = _products(self.model)
+        model = self.model
+        causal = model.family == "causal"
+        self._formula = formula_of(model.model, model.body, model.vocabulary) if causal else None
 
     @property
     def dtype(self) -> str:
@@ -147,7 +149,6 @@ class Engine:
             intact = IntactStates([first[number] for number in references], len(batch))
         measurement = Measurement(self.measures, references, intact, has_several(references))
         by_window: list[list[Losses]] = [[] for _ in batch]
-        before = self.costs.tokens
         with torch.inference_mode(), self.model.exact_head():
             for group in tree_groups(first, reference):
                 scored = self._score_group(batch, group, measurement)
@@ -155,9 +156,8 @@ class Engine:
                     window += losses
         targets = sum(branch.targets for window in batch for branch in window)
         self.costs.targets += targets
-        if self._products is not None:
-            tokens, length = self.costs.tokens - before, max(len(branch.ids) for branch in first)
-            self.costs.flops += self._products.flops(tokens, length, targets)
+        if self._formula is not None:
+            self.costs.flops += self._formula.logits(targets)
         return by_window
 
     def _score_group(
@@ -195,7 +195,9 @@ class Engine:
             first, outputs = lower.get(attention, (0, {}))
             with self._attending(attention), self.layers.skipped(first, outputs):
                 walk.run()
-            self.costs.tokens += round(walk.tokens * computed_share(first, self.layers.count))
+            share = computed_share(first, self.layers.count)
+            self.costs.tokens += round(walk.tokens * share)
+            self._add_flops(walk.pieces, share)
             self.costs.forwards += walk.forwards
             self.costs.body_seconds += walk.body_seconds
             self.costs.head_seconds += walk.head_seconds
@@ -229,6 +231,10 @@ class Engine:
             self.costs.forwards += 1
             yield
 
+    def _add_flops(self, pieces: Mapping[tuple[int, int], int], share: float = 1.0) -> None:
+        if self._formula is not None:
+            self.costs.flops += share * self._formula.forwarded(pieces)
+
     def _lower_layers(
         self, batch: list[list[Branch]], groups: Mapping[Attention | None, list[int]]
     ) -> dict[Attention | None, tuple[int, Outputs]]:
@@ -251,6 +257,7 @@ class Engine:
                 )
             self.costs.body_seconds += time.perf_counter() - started
             self.costs.tokens += ids.size
+            self._add_flops({(0, ids.shape[1]): len(ids)})
             self.costs.forwards += 1
             by_pattern |= {attention: (first, outputs) for attention, first in shared.first.items()}
         return by_pattern
@@ -272,13 +279,3 @@ class Engine:
             support=self._support,
         ):
             yield
-
-
-def _products(model: Scorer) -> Products | None:
-    """The products of a model; ``None`` where there is no formula for them."""
-    weights, config = model.model, model.model.config
-    # Quantised ones hold several numbers in one.
-    plain = all(weight.is_floating_point() for weight in weights.parameters())
-    if model.family != "causal" or not plain or without_formula(config):
-        return None
-    return Products.of(weights, config, model.vocabulary)

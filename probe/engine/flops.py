@@ -1,5 +1,6 @@
-"""FLOPs of a causal model by formula, and the peak of the chips that it is on."""
+"""FLOPs of a causal model by formula, and the peak of the GPUs that it is on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,30 +20,33 @@ CHIPS = {
     "B200": 2250,
 }
 """TFLOP/s of products in 16 bits without sparsity, as their makers' data sheets have them."""
+_OTHER_FORMS = {"PCIE", "NVL", "MIG"}
+"""Words in the names of chips that have fewer, and of parts of a chip."""
 _KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True)
-class Products:
-    """The products of a causal model: with its weights, and of queries with keys and values.
+class FlopsFormula:
+    """FLOPs of a causal model: products with its weights, of queries with keys, with values.
 
-    A forwarded token is 2 FLOPs a parameter of the body, and 4 a layer, dimension of its queries
-    and key that it sees: of its window those before it, on average, and of layers that see the
-    nearest keys alone no more than these. Weights of a mixture of experts are all counted.
+    A forwarded token is 2 FLOPs a weight of the body, and 4 a layer, dimension of its queries and
+    key that it sees. Norms, biases, softmax and what is looked up are not counted, every expert of
+    a mixture is.
 
     Args:
-        parameters: Of the body, without embeddings and head.
+        weights: Numbers in the matrices of the body, without embeddings and head.
         head: Multiplications of a target by the head.
         shape: What attention depends on.
     """
 
-    parameters: int
+    weights: int
     head: int
     shape: Shape
 
     @staticmethod
-    def of(model: nn.Module, config: Any, vocabulary: int, *, number_bytes: int = 2) -> "Products":
-        """Read them off a model, which may be without weights.
+    def of(model: Any, config: Any, vocabulary: int, *, number_bytes: int = 2) -> "FlopsFormula":
+        """Read it off a model, which may be without weights.
 
         Args:
             model: The model of transformers.
@@ -50,34 +54,39 @@ class Products:
             vocabulary: Token ids that it knows.
             number_bytes: Bytes of a number in its dtype.
         """
-        ends = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
-        outside = {id(end.weight): end.weight.numel() for end in ends if end is not None}
-        parameters = sum(weight.numel() for weight in model.parameters()) - sum(outside.values())
-        text = config.get_text_config()
+        ends = (*_tables(model), model.get_output_embeddings())
+        outside = {id(end.weight) for end in ends if end is not None}
+        weights = sum(
+            weight.numel()
+            for weight in model.parameters()
+            if weight.ndim > 1 and id(weight) not in outside
+        )
         shape = Shape.of(config, number_bytes=number_bytes)
-        return Products(parameters, text.hidden_size * vocabulary, shape)
+        return FlopsFormula(weights, config.get_text_config().hidden_size * vocabulary, shape)
 
     def body(self, tokens: int) -> float:
         """FLOPs of forwarded tokens with the weights of the body."""
-        return 2.0 * self.parameters * tokens
+        return 2.0 * self.weights * tokens
 
-    def attention(self, tokens: int, length: int) -> float:
-        """FLOPs of attention.
-
-        Args:
-            tokens: Forwarded tokens.
-            length: Tokens of the windows that they are of.
-        """
-        seen = sum(_seen(length, limit.reach) for limit in self.shape.limits)
-        return 2.0 * sum(self.shape.dims) * self.shape.heads * seen * tokens
+    def attention(self, start: int, stop: int) -> float:
+        """FLOPs of attention, of the tokens ``start … stop`` of a sequence."""
+        keys = sum(_keys(stop, one.reach) - _keys(start, one.reach) for one in self.shape.limits)
+        return 2.0 * sum(self.shape.dims) * self.shape.heads * keys
 
     def logits(self, targets: int) -> float:
         """FLOPs of the head."""
         return 2.0 * self.head * targets
 
-    def flops(self, tokens: int, length: int, targets: int) -> float:
-        """All of them: of tokens that are forwarded in windows, and of targets."""
-        return self.body(tokens) + self.attention(tokens, length) + self.logits(targets)
+    def forwarded(self, pieces: Mapping[tuple[int, int], int]) -> float:
+        """FLOPs of the body.
+
+        Args:
+            pieces: How often the tokens ``start … stop`` of a sequence were forwarded.
+        """
+        return sum(
+            count * (self.body(stop - start) + self.attention(start, stop))
+            for (start, stop), count in pieces.items()
+        )
 
     def cache(self, length: int) -> float:
         """Bytes of keys and values of a window of *length* tokens."""
@@ -99,6 +108,26 @@ def without_formula(config: Any) -> str | None:
     return None if getattr(text, "num_attention_heads", None) else "no attention"
 
 
+def formula_of(model: Any, body: nn.Module, vocabulary: int) -> FlopsFormula | None:
+    """The formula of a loaded model; ``None`` where there is none, or none that is no upper bound.
+
+    Args:
+        model: The model of transformers.
+        body: Its part that makes hidden states of tokens: images are none of its tokens.
+        vocabulary: Token ids that it knows.
+    """
+    try:
+        config = model.config
+        # Quantised weights hold several numbers in one.
+        plain = all(weight.is_floating_point() for weight in body.parameters())
+        experts = any(getattr(config.get_text_config(), name, None) for name in _EXPERTS)
+        if not plain or experts or without_formula(config):
+            return None
+        return FlopsFormula.of(body, config, vocabulary)
+    except Exception:  # whatever a family's configuration lacks: nothing measured rests on it
+        return None
+
+
 def peak_of(chip: str) -> float | None:
     """FLOP/s of a chip in 16 bits, by what its driver calls it; ``None`` of one that is not known.
 
@@ -106,6 +135,8 @@ def peak_of(chip: str) -> float | None:
         chip: Such as ``NVIDIA A100-SXM4-80GB``.
     """
     words = chip.upper().replace("-", " ").split()
+    if not _OTHER_FORMS.isdisjoint(words):
+        return None
     return next((peak * 1e12 for name, peak in CHIPS.items() if name.upper() in words), None)
 
 
@@ -122,8 +153,12 @@ def peak_here(devices: set[torch.device]) -> float | None:
     return sum(known) if len(known) == len(peaks) else None
 
 
-def _seen(length: int, reach: int | None) -> float:
-    """Keys that a token sees, the mean over a window."""
-    if reach is None or reach >= length:
-        return (length + 1) / 2
-    return reach - reach * (reach - 1) / (2 * length)
+def _tables(model: nn.Module) -> list[nn.Embedding]:
+    """What is looked up: embeddings of tokens and positions."""
+    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
+
+
+def _keys(stop: int, reach: int | None) -> float:
+    """Keys that the first *stop* tokens of a sequence see, together."""
+    near = stop if reach is None else min(stop, reach)
+    return near * (near + 1) / 2 + (stop - near) * near

@@ -1,6 +1,7 @@
 """One walk through the prefix tree of a batch of windows, each prefix forwarded once."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -89,6 +90,7 @@ class Walk:
         self.ledger = Ledger(model, self.branches, labels, measurement, own_logits=self.own_logits)
         keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
         self.roots = build(keys) if self.branching else without_tree(keys)
+        self.pieces: Counter[tuple[int, int]] = Counter()  # start and stop of what was forwarded
         self.tokens = self.forwards = 0
         self.body_seconds = self.head_seconds = 0.0
 
@@ -115,7 +117,7 @@ class Walk:
             else:
                 self._chain(step[0], branch)
             del branch
-            if self.model.device.type == "cpu":
+            if self.model.device.type == "cpu" or self.model.rests_on_host:
                 release()
 
     def _chain(self, node: Node, cache: Cache | None) -> None:
@@ -174,6 +176,7 @@ class Walk:
         states = []
         for at in range(0, length, step):
             piece = ids[:, at : at + step]
+            self.pieces[start + at, start + at + piece.shape[1]] += self.windows
             positions = self.places[chain[-1].branch][start + at : start + at + piece.shape[1]]
             more = keep or at + step < length
             part, cache = self._forward(piece, cache, positions[None], keep=more)
@@ -188,6 +191,7 @@ class Walk:
         start = nodes[0].start
         ids = np.concatenate([self.ids[n.branch][:, start : n.stop] for n in nodes])
         places = [self.places[n.branch][start : n.stop] for n in nodes]
+        self.pieces[start, nodes[0].stop] += len(ids)
         states, _ = self._forward(ids, cache, np.repeat(places, self.windows, axis=0), keep=False)
         self._score_nodes(nodes, torch.split(states, self.windows))
 
@@ -195,6 +199,7 @@ class Walk:
         """Forward leaves off one chain side by side; each sees its own prefix and itself."""
         ids = np.concatenate([self.ids[n.branch][:, n.start : n.stop] for n in nodes], axis=1)
         places = [self.places[n.branch][n.start : n.stop] for n in nodes]
+        self.pieces.update(Counter((n.start, n.stop) for n in nodes for _ in range(self.windows)))
         mask = packed_mask(nodes, cache.get_seq_length(), self.model.model.dtype)
         states, _ = self._forward(ids, cache, np.concatenate(places)[None], mask)
         self._score_nodes(nodes, torch.split(states, [len(node) for node in nodes], dim=1))

@@ -19,8 +19,9 @@ _MEANINGS = {
     "run_seconds": "scoring, with planning and writing; loading the model is not in it",
     "flops": "products of the forwarded tokens and the targets, by formula",
     "peak_memory": "bytes of the device's memory at most",
-    "peak_flops": "FLOP/s of the device in 16 bits, by its data sheet",
-    "mfu": "model FLOPs utilisation: FLOPs by seconds of scoring and the device's FLOP/s",
+    "gpu_flops": "those of calls on GPUs that are known by name, in 16 bits",
+    "gpu_peak_flops": "what these GPUs could have done in the seconds of scoring",
+    "mfu": "model FLOPs utilisation: the first of these divided by the second",
 }
 """What the costs in ``run.json`` are."""
 

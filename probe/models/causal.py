@@ -19,8 +19,11 @@ class CausalModel(Scorer):
     """A causal language model: a token is predicted by what stands before it."""
 
     family = "causal"
-    rests_on_host: bool = False
-    """Whether keys and values are on the device only while their layer computes."""
+
+    @property
+    def can_rest(self) -> bool:
+        """Whether the keys and values of its layers can rest in this machine's memory."""
+        return self._cache_class is DynamicCache
 
     def states(
         self,
@@ -35,7 +38,7 @@ class CausalModel(Scorer):
         given: dict[str, Any] = {"input_ids": ids}
         if "use_cache" in self._accepted:
             given["use_cache"] = self.cache_name is not None and (keep or cache is not None)
-        if cache is None and keep and self.rests_on_host and self._cache_class is DynamicCache:
+        if cache is None and keep and self.rests_on_host and self.can_rest:
             cache = host_cache(self.model.config)
         if cache is not None and self.cache_name is not None:
             given[self.cache_name] = cache

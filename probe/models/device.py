@@ -51,11 +51,19 @@ def slow_dtype(dtype: str, device: torch.device) -> str | None:
 
 
 def free_memory(model: nn.Module) -> int | None:
-    """Free bytes of the GPUs that hold a model; ``None`` where it is not on GPUs alone."""
+    """Free bytes of the GPUs that hold a model; ``None`` where it is not on GPUs alone.
+
+    What torch has reserved and does not use is free, too.
+    """
     devices = {weight.device for weight in model.parameters()}
     if not devices or any(device.type != "cuda" for device in devices):
         return None
-    return sum(torch.cuda.mem_get_info(device)[0] for device in devices)
+    return sum(
+        torch.cuda.mem_get_info(device)[0]
+        + torch.cuda.memory_reserved(device)
+        - torch.cuda.memory_allocated(device)
+        for device in devices
+    )
 
 
 def _has_bfloat16() -> bool:

@@ -51,6 +51,8 @@ class Scorer(ABC):
     """Whether it predicts tokens; else its hidden states are all that it gives."""
     unread: ClassVar[tuple[str, ...]] = ()
     """How the names of weights begin that nothing measured rests on: checkpoints may lack them."""
+    rests_on_host: bool = False
+    """Whether keys and values are on the device only while their layer computes."""
     has_encoder: ClassVar[bool] = False
     """Whether a decoder reads what an encoder makes of a source, see `reading`."""
 

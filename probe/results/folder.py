@@ -14,6 +14,7 @@ from probe.errors import ProbeError, UsageError
 from probe.results.files import damaged_pages
 from probe.results.parts import check_parts, score_parts
 from probe.results.record import PLAIN, Needs, Reading, Record, older_schema, read_record
+from probe.results.verified_files import VerifiedFiles
 from probe.results.views import (
     LISTS,
     column_names,
@@ -23,7 +24,6 @@ from probe.results.views import (
     row,
     usable_offsets,
 )
-from probe.results.whole_files import WholeFiles
 from probe.text import counted, shown
 
 _NEEDED = ("document", "window", "start", "token_ids", "text")
@@ -107,8 +107,6 @@ def read_folder(
     problems, bad, without = check_parts(
         found, checked, how.needs_far_start, tokens, record.get("identity_hash"), how.farthest
     )
-    if problems:  # the next call of the run reads every page again
-        WholeFiles(folder).forget()
     parts = tuple(part for part in found if part not in problems)
     warnings = [
         *older,
@@ -214,7 +212,7 @@ def _looked_at(path: Path, state: tuple[int, ...]) -> tuple[int, int]:
                 kind = schema.field(name).type
                 raise _unusable(path, f"has a column {name} of {kind}; allowed: {words}")
         if wrong := damaged_pages(path):
-            WholeFiles(path.parent).forget()
+            VerifiedFiles(path.parent).forget()
             raise _unusable(path, f"is damaged: {wrong}")
         at = column_names(footer).index("token_ids")
         groups = map(footer.row_group, range(footer.num_row_groups))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from probe.results.whole_files import WholeFiles
+from probe.results.verified_files import VerifiedFiles
 
 HOLDS = b"context_probe.holds"
 """Where a part's footer says what the part holds."""
@@ -73,14 +73,14 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, list) and [type(part) for part in value] == [str, int, str, int]
 
 
-def schema_of(part: Path) -> pa.Schema:
+def part_schema(part: Path) -> pa.Schema:
     """The schema of a part as it is now; a file is looked at once."""
-    return _looked_at(part, _state(part))[0]
+    return _footer_of(part, _state(part))[0]
 
 
-def keys_of(part: Path) -> tuple[Key, ...]:
+def part_keys(part: Path) -> tuple[Key, ...]:
     """What a part holds, by the word of its footer, see :func:`held_keys`."""
-    keys = _looked_at(part, _state(part))[1]
+    keys = _footer_of(part, _state(part))[1]
     if isinstance(keys, str):
         raise ValueError(keys)
     return keys
@@ -92,7 +92,7 @@ def _state(part: Path) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=4096)  # a run goes on past parts that were merged long ago
-def _looked_at(part: Path, state: tuple[int, int, int]) -> tuple[pa.Schema, tuple[Key, ...] | str]:
+def _footer_of(part: Path, state: tuple[int, int, int]) -> tuple[pa.Schema, tuple[Key, ...] | str]:
     """The schema of a file in a state, and its keys or why it has none."""
     schema = pq.read_schema(part)
     try:
@@ -101,7 +101,7 @@ def _looked_at(part: Path, state: tuple[int, int, int]) -> tuple[pa.Schema, tupl
         return schema, str(error)
 
 
-def is_whole(part: Path, known: WholeFiles) -> bool:
+def is_verified(part: Path, known: VerifiedFiles) -> bool:
     """Whether a part says what it holds and can be read to its end.
 
     Args:
@@ -109,7 +109,7 @@ def is_whole(part: Path, known: WholeFiles) -> bool:
         known: What is known of its run folder's files.
     """
     try:
-        keys_of(part)
+        part_keys(part)
     except (pa.ArrowException, OSError, ValueError):
         return False
     return known.holds(part)

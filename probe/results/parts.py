@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from probe.errors import ProbeError
 from probe.results.files import damaged_pages
 from probe.results.footer import HOLDS, IDENTITY, OF_ANOTHER, Key, held_keys
+from probe.results.verified_files import VerifiedFiles
 from probe.results.views import pattern
 
 
@@ -232,6 +233,7 @@ def check_parts(
                 _unusable_losses([part])
             except duckdb.Error as error:
                 problems[part] = f"it cannot be read ({str(error).splitlines()[0]})"
+                _forget(part)
     return problems, _unusable_losses([part for part in left if part not in problems]), without
 
 
@@ -263,7 +265,15 @@ def _copies(footers: Mapping[Path, Footer]) -> dict[Path, str]:
 
 def _damaged(parts: Sequence[Path]) -> dict[Path, str]:
     found = {part: damaged_pages(part) for part in parts}
-    return {part: text for part, text in found.items() if text}
+    damaged = {part: text for part, text in found.items() if text}
+    for part in damaged:
+        _forget(part)
+    return damaged
+
+
+def _forget(part: Path) -> None:
+    """Let the next call of the run read every page again, and put the part aside."""
+    VerifiedFiles(part.parent.parent).forget()
 
 
 def _unusable_losses(parts: Sequence[Path]) -> dict[str, int]:

@@ -310,9 +310,11 @@ def read_record(path: Path, needs: Needs = lambda _: {}) -> Mapping[str, Any]:
     return record
 
 
-PEAK, PEAK_FLOPS, MFU = "peak_memory", "peak_flops", "mfu"
-UNADDED = (PEAK, PEAK_FLOPS, MFU)
-"""Costs that do not add up: bytes and FLOP/s, of which the most counts, and a share."""
+PEAK, MFU = "peak_memory", "mfu"
+UNADDED = (PEAK, MFU)
+"""Costs that do not add up: bytes, of which the most counts, and a share."""
+GPU_FLOPS, GPU_PEAK = "gpu_flops", "gpu_peak_flops"
+"""FLOPs on GPUs that are known, and those that they could have done meanwhile."""
 
 
 def add_costs(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,8 +328,8 @@ def add_costs(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, A
     for name, value in more.items():
         known = before.get(name, 0)
         total[name] = max(known, value) if name in UNADDED else known + value
-    if all(total.get(name) for name in ("flops", "seconds", PEAK_FLOPS)):
-        total[MFU] = total["flops"] / (total["seconds"] * total[PEAK_FLOPS])
+    if total.get(GPU_FLOPS) and total.get(GPU_PEAK):
+        total[MFU] = total[GPU_FLOPS] / total[GPU_PEAK]
     return total
 
 

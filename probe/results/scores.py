@@ -24,13 +24,13 @@ from probe.results.footer import (
     OF_ANOTHER,
     Key,
     is_of_another,
-    is_whole,
-    keys_of,
-    schema_of,
+    is_verified,
+    part_keys,
+    part_schema,
     text_of,
 )
 from probe.results.shards import LOCK, FolderLock, Shard
-from probe.results.whole_files import WholeFiles
+from probe.results.verified_files import VerifiedFiles
 
 if TYPE_CHECKING:
     from probe.results.mirror import Mirror
@@ -87,7 +87,7 @@ class Store:
 
     Attributes:
         lock: The right to write into it.
-        whole: Which of its files are known to be whole.
+        verified: Which of its files are known to be readable.
         identity: ``identity_hash`` of the run, for the footers of its parts.
     """
 
@@ -96,7 +96,7 @@ class Store:
     ) -> None:
         self.folder, self.mirror = folder, mirror
         self.lock = FolderLock(folder, shard)
-        self.whole = WholeFiles(folder)
+        self.verified = VerifiedFiles(folder)
         self.scores = folder / "scores"
         self.identity: str | None = None
         self._single = 0  # parts of single units, as far as they were written or counted
@@ -107,7 +107,7 @@ class Store:
         with disk_errors(path), atomic_write(path) as scratch:
             yield scratch
         if path.suffix == ".parquet":
-            self.whole.add(path)
+            self.verified.add(path)
         if self.mirror is not None:
             self.mirror.put(self.folder, path)
 
@@ -184,10 +184,15 @@ class Store:
             The token ids, and the new name of the file if it was put aside.
         """
         path = self.folder / "windows.parquet"
-        with contextlib.suppress(ProbeError):
-            if not path.exists() or self.whole.holds(path):
-                return self.read_windows(), None
-        return {}, path.rename(path.with_suffix(".unreadable"))
+        try:
+            return self.read_windows(), None
+        except ProbeError:
+            return {}, path.rename(path.with_suffix(".unreadable"))
+
+    @property
+    def has_own_windows(self) -> bool:
+        """Whether windows.parquet is as a run wrote it."""
+        return self.verified.knows(self.folder / "windows.parquet")
 
     def write_windows(self, windows: Iterable[Window]) -> None:
         """Write windows.parquet, whole or not at all."""
@@ -291,19 +296,42 @@ class Store:
             self._single = len(parts) % MERGED
 
     def _merge(self, parts: Sequence[Path]) -> None:
-        schemas = [schema_of(part) for part in parts]
+        schemas = [part_schema(part) for part in parts]
         plain = schemas[0].remove_metadata()
         mark = None if self.identity is None else self.identity.encode()
         if any(own != plain or (own.metadata or {}).get(IDENTITY) != mark for own in schemas):
             return  # some are of another version: all stay as they are
-        keys = [key for part in parts for key in keys_of(part)]
+        keys = [key for part in parts for key in part_keys(part)]
         if len(set(keys)) < len(keys):
             return  # another shard has just written what one of them holds
         with self._part("merged", keys, plain) as writer:
-            for table in _blocks(parts):
+            for table in self._blocks(parts):
                 writer.write_table(table.cast(writer.schema))
         for part in parts:
             self._remove(part)
+
+    def _blocks(self, parts: Iterable[Path]) -> Iterator[pa.Table]:
+        """The rows of parts, texts as such, in tables of ``BLOCK`` rows or more, the last but one.
+
+        Raises:
+            ProbeError: If a part is damaged, which the next call of the run puts aside.
+        """
+        waiting: list[pa.Table] = []
+        for part in parts:
+            try:
+                for table in _tables(part):
+                    waiting.append(table)
+                    if sum(map(len, waiting)) >= BLOCK:
+                        yield pa.concat_tables(waiting)
+                        waiting = []
+            except (pa.ArrowException, OSError) as error:
+                self.verified.forget()
+                raise ProbeError(
+                    f"{part} is damaged: {_line(error)}; run the same command again, which scores "
+                    "its rows again"
+                ) from error
+        if waiting:
+            yield pa.concat_tables(waiting)
 
     def held(self) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.
@@ -315,7 +343,7 @@ class Store:
         broken: list[Path] = []
         for part in sorted(self.scores.glob("*.parquet")):
             try:
-                keys.update(keys_of(part))
+                keys.update(part_keys(part))
             except (pa.ArrowException, OSError, ValueError):
                 broken.append(part)
         return keys, broken
@@ -335,11 +363,11 @@ class Store:
             if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
         every = sorted(self.scores.glob("*.parquet"))
-        broken = [part for part in every if not is_whole(part, self.whole)]
+        broken = [part for part in every if not is_verified(part, self.verified)]
         if self.lock.shard is None or not self.lock.missing:
             self._remove_copies(broken)
         self._single = len(list(self.scores.glob("part-*.parquet")))
-        self.whole.tidy()
+        self.verified.tidy()
         aside = [part.rename(part.with_suffix(".unreadable")) for part in broken]
         for part in broken if self.mirror is not None else ():
             self.mirror.remove(self.folder, part)  # type: ignore[union-attr]
@@ -361,7 +389,7 @@ class Store:
         for part in sorted(self.scores.glob("*.parquet")):  # merged parts come first
             if part in broken or part in written:
                 continue
-            keys = keys_of(part)
+            keys = part_keys(part)
             new = [key for key in keys if key not in held]
             held.update(new)
             if len(new) < len(keys):
@@ -379,10 +407,10 @@ class Store:
         Returns:
             The new part.
         """
-        schema, wanted = schema_of(part).remove_metadata(), set(keys)
+        schema, wanted = part_schema(part).remove_metadata(), set(keys)
         kind = part.name.partition("-")[0]
         with self._part(kind, keys, schema) as writer:
-            for table in _blocks([part]):
+            for table in self._blocks([part]):
                 names = zip(*(table[name].to_pylist() for name in Key._fields), strict=True)
                 kept = table.filter(pa.array([name in wanted for name in names], pa.bool_()))
                 writer.write_table(kept.cast(writer.schema))
@@ -397,7 +425,7 @@ class Store:
             UsageError: If so.
         """
         for part in sorted(self.scores.glob("*.parquet")):
-            if is_of_another(schema_of(part), self.identity):
+            if is_of_another(part_schema(part), self.identity):
                 raise UsageError(
                     f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
                 )
@@ -419,21 +447,12 @@ def _record_text(record: Mapping[str, Any]) -> str:
     return text.replace(f'"{mark}"', f"[\n   {lines}\n  ]", 1) + "\n"
 
 
-def _blocks(parts: Iterable[Path]) -> Iterator[pa.Table]:
-    """The rows of parts, texts as such, in tables of ``BLOCK`` rows or more, the last but one."""
-    waiting: list[pa.Table] = []
-    for part in parts:
-        with pq.ParquetFile(part, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(BLOCK, use_threads=False):
-                table = pa.table(batch).replace_schema_metadata()
-                waiting.append(
-                    table.cast(pa.schema([(f.name, _plain(f.type)) for f in table.schema]))
-                )
-                if sum(map(len, waiting)) >= BLOCK:
-                    yield pa.concat_tables(waiting)
-                    waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
+def _tables(part: Path) -> Iterator[pa.Table]:
+    """The rows of a part, texts as such."""
+    with pq.ParquetFile(part, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(BLOCK, use_threads=False):
+            table = pa.table(batch).replace_schema_metadata()
+            yield table.cast(pa.schema([(f.name, _plain(f.type)) for f in table.schema]))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

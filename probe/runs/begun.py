@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from probe.results.footer import Key
-from probe.results.record import PEAK, PEAK_FLOPS, add_costs
+from probe.results.record import GPU_FLOPS, GPU_PEAK, PEAK, add_costs
 from probe.results.scores import Store
 from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
@@ -110,20 +110,21 @@ class _Costs:
         now = {**asdict(self.engine.costs), "run_seconds": time.perf_counter() - self.started}
         more = {name: value - self._told.get(name, 0) for name, value in now.items()}
         self._told = now
-        return told(more, self.engine)
+        return recorded(more, self.engine)
 
 
-def told(costs: Mapping[str, Any], engine: Scoring) -> dict[str, Any]:
-    """What an engine has spent, as run.json has it: with what is known of its device.
+def recorded(costs: Mapping[str, Any], engine: Scoring, share: float = 1.0) -> dict[str, Any]:
+    """What has come to an engine's costs, as run.json has it: with what is known of its device.
 
     Args:
-        costs: Its costs, or what has come to them.
+        costs: What has come to them.
         engine: The engine.
+        share: What part of its device it has.
     """
     found = {name: value for name, value in costs.items() if name != "flops" or value}
     device = engine.device
     if device is not None and device.type == "cuda":
         found[PEAK] = torch.cuda.max_memory_allocated(device)
-    if engine.peak is not None:
-        found[PEAK_FLOPS] = engine.peak
+    if engine.peak is not None and costs.get("flops"):
+        found |= {GPU_FLOPS: costs["flops"], GPU_PEAK: costs["seconds"] * engine.peak * share}
     return found

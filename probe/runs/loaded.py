@@ -15,7 +15,6 @@ from probe.config import Config, ModelConfig
 from probe.corpus.windows import Window
 from probe.engine.branch import Branch, References, Source
 from probe.engine.engine import Costs, Engine
-from probe.engine.flops import Products, without_formula
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import (
     FEWEST_TARGETS,
@@ -124,8 +123,7 @@ def checked_engine(
 ) -> Engine:
     """Check the model, put what came of it into the record, and take what is exact on it."""
     config = experiment.config
-    longest = max(place.length for place in experiment.windows.places)
-    _rest_on_host(model, longest, say)
+    _rest_on_host(model, experiment, say)
     if slow := slow_dtype(record["model"]["dtype"], model.device):
         say(slow)
     for warning in model.warnings:
@@ -257,41 +255,42 @@ def batch_size(config: Config, model: Scorer) -> int:
     length = config.windows.length
     if config.batch != "auto" or length is None:
         return planned_batch(config)
-    room = _room(model, length)
-    return planned_batch(config) if room is None else int(min(16, max(1, room // 4)))
+    most = _windows_that_fit(model, length)
+    return planned_batch(config) if most is None else int(min(16, max(1, most // 4)))
 
 
-def _rest_on_host(model: Scorer, length: int, say: Say) -> None:
+def _rest_on_host(model: Scorer, experiment: Experiment, say: Say) -> None:
     """Let keys and values rest in this machine's memory where the device does not hold them.
 
-    Args:
-        model: The model.
-        length: Tokens of the longest window.
-        say: Called with a line that says so.
+    A quarter of what is free is left to everything else that a forward needs.
     """
-    room = _room(model, length)
-    if isinstance(model, CausalModel) and room is not None:
-        model.rests_on_host = room < 1
-        if model.rests_on_host:
-            say(
-                f"keys and values of a window of {length:,} tokens do not fit into the device's "
-                "free memory: they rest in this machine's, which is slow; a device_map over more "
-                "devices would hold them"
-            )
+    length = max(place.length for place in experiment.windows.places)
+    most, batch = _windows_that_fit(model, length), experiment.config.batch
+    if not isinstance(model, CausalModel) or not model.can_rest or most is None:
+        return
+    model.rests_on_host = 0.75 * most < (1 if batch == "auto" else batch)
+    if model.rests_on_host:
+        say(
+            f"keys and values of windows of {length:,} tokens do not fit into the device's free "
+            "memory: they rest in this machine's, which is slow; a smaller batch, or a device_map "
+            "over more devices, may hold them"
+        )
 
 
-def _room(model: Scorer, length: int) -> float | None:
-    """How many windows' keys and values the free memory holds; ``None`` where that is no question.
+def _windows_that_fit(model: Scorer, length: int) -> float | None:
+    """How many windows' keys and values the free memory of the GPUs holds.
 
-    A window's are there twice as they grow, by new tensors.
+    A window's are there twice as they grow, by new tensors. ``None`` on other devices, and of
+    models without keys and values.
     """
-    config = model.model.config
-    free = free_memory(model.model)
-    if free is None or without_formula(config):
+    text, free = model.model.config.get_text_config(), free_memory(model.model)
+    queries = getattr(text, "num_attention_heads", None)
+    if free is None or not queries:
         return None
-    size = model.model.dtype.itemsize
-    products = Products.of(model.model, config, model.vocabulary, number_bytes=size)
-    return free / (2 * products.cache(length))
+    heads = getattr(text, "num_key_value_heads", None) or queries
+    width = getattr(text, "head_dim", None) or text.hidden_size // queries
+    token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
+    return free / (2 * token * length)
 
 
 def score_unit(

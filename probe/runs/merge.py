@@ -14,9 +14,10 @@ from probe.engine.selfcheck import UNCHANGED, judged
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
-from probe.results.footer import Key, is_of_another, is_whole, keys_of, schema_of
+from probe.results.footer import Key, is_of_another, part_keys, part_schema
 from probe.results.record import UNADDED, add_costs
 from probe.results.scores import Store
+from probe.results.verified_files import is_readable
 from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
 from probe.text import counted
@@ -184,7 +185,7 @@ def _parts(store: Store) -> list[Path]:
 
 def _keys(part: Path) -> tuple[Key, ...]:
     try:
-        return keys_of(part)
+        return part_keys(part)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ProbeError(f"{part} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -201,9 +202,9 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
     identity = _record(store)["identity_hash"]
     for part in _parts(store):
         keys = _keys(part)
-        if not is_whole(part, store.whole):
+        if not is_readable(part):  # from elsewhere, whatever is said of it there
             raise ProbeError(f"{part} is damaged; allowed: to remove it and score its rows again")
-        if is_of_another(schema_of(part), identity):
+        if is_of_another(part_schema(part), identity):
             raise UsageError(f"{part} is of another run than {store.folder}; move it out of there")
         new = [key for key in keys if key not in where]
         both: dict[Path, list[Key]] = {}
@@ -219,6 +220,7 @@ def _take(store: Store, target: Store, where: dict[Key, Path], dtype: str) -> No
         if len(new) == len(keys) and identity == target.identity:
             path = target.scores / part.name
             _copy(part, path)
+            target.verified.add(path)
         else:
             path = target.copy_part(part, new)
         where |= dict.fromkeys(new, path)

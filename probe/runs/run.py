@@ -147,7 +147,8 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     store.identity = record["identity_hash"]
     store.refuse_parts_of_others()
     store.write_record(record)  # first: windows that no record explains fit no later call
-    if len(known) < len(experiment.windows):
+    places = [(one.document, one.window) for one in experiment.windows.places]
+    if list(known) != places or not store.has_own_windows:
         store.write_windows(experiment.windows)
     store.write_frequencies(experiment.frequencies)
     return record

@@ -65,8 +65,12 @@ class Api(ABC):
     @property
     def serves(self) -> str:
         """What the server says that it holds."""
-        names = [str(one.get("root") or one.get("id")) for one in self._models()]
-        return ", ".join(names)
+        return ", ".join(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """The models that the server has, the one that is scored first."""
+        return [str(one.get("root") or one.get("id")) for one in self._models()]
 
     def _models(self) -> list[dict[str, Any]]:
         models = field(self.client.get("/v1/models"), "data", self.client)

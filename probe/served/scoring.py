@@ -42,7 +42,7 @@ class ServedEngine:
 
     def __init__(self, api: Api, concurrency: int) -> None:
         self.api, self.costs = api, Costs()
-        self._serves = ""  # what the server holds, as soon as it was checked
+        self._checked: str | None = None  # the name of the model that was checked
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="probe-request")
 
     def __enter__(self) -> Self:
@@ -70,22 +70,23 @@ class ServedEngine:
             texts[_key(branch)] = branch, min(known[1], branch.first)
         asked = list(texts.values())
         found = dict(zip(texts, self._pool.map(lambda one: self._losses(*one), asked), strict=True))
-        self._refuse_another()
         self.costs.tokens += sum(branch.stop for branch, _ in asked)
         self.costs.forwards += len(asked)
         self.costs.targets += sum(branch.targets for branch in branches)
         self.costs.seconds += time.perf_counter() - started
         self.costs.body_seconds = self.costs.seconds
+        self._refuse_another()
         return [
             [Losses(found[_key(branch)][-branch.targets :].copy()) for branch in window]
             for window in windows
         ]
 
     def _refuse_another(self) -> None:
-        """Refuse what a server answers that holds another model than the one that was checked."""
-        if self._serves and (now := self._read(lambda: self.api.serves)) != self._serves:
+        """Refuse what a server answers that has no model of the name that was checked."""
+        if self._checked is not None and self._checked not in self._read(lambda: self.api.names):
+            now = self._read(lambda: self.api.serves)
             raise ProbeError(
-                f"{self.api.client.url} holds {shown(now)} now, and held {shown(self._serves)} "
+                f"{self.api.client.url} holds {shown(now)} now, and held {shown(self._checked)} "
                 "when it was checked; allowed: the same. What was scored before is kept"
             )
 
@@ -150,7 +151,7 @@ class ServedEngine:
         if reused is not None:
             outcomes.append(judged(REUSE, reused - plain, "with it losses differ"))
             self.api.reuse = self.api.reuse and outcomes[-1].passed
-        self._serves = self._read(lambda: self.api.serves)
+        self._checked = next(iter(self._read(lambda: self.api.names)), None)
         return outcomes
 
     def refuse_long(self, longest: int) -> None:

@@ -615,6 +615,40 @@ def test_damaged_windows(base: dict[str, Any], tmp_path: Path) -> None:
         assert parts(folder) == before
 
 
+def test_windows_that_are_not_as_a_run_writes_them(base: dict[str, Any], tmp_path: Path) -> None:
+    """They are written again, as a report asks for; those that are stay as they are."""
+    folder = score(base, tmp_path)
+    path = folder / "windows.parquet"
+    whole, before = path.read_bytes(), path.stat().st_mtime_ns
+    run(configured(base), tmp_path)
+    assert path.stat().st_mtime_ns == before
+    table = pq.read_table(path)
+    for other in (
+        table.drop_columns("text"),
+        table.set_column(2, "start", pa.nulls(len(table), pa.int32())),
+        pa.concat_tables([table, table.slice(0, 1)]),
+        table.take(list(range(len(table)))[::-1]),
+    ):
+        pq.write_table(other, path)
+        run(configured(base), tmp_path)
+        assert path.read_bytes() == whole
+
+
+def test_a_document_of_the_record_is_a_line(base: dict[str, Any], tmp_path: Path) -> None:
+    """run.json says what it said, whatever stands in the names of documents."""
+    store = Store(score(base, tmp_path))
+    record = store.read_record()
+    assert record is not None
+    text = (store.folder / "run.json").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if '"sha256"' in line]
+    assert len(lines) == len(record["data"]["documents"])
+    record["data"]["documents"][0]["id"] = 'a "quoted"\n name, \\ and \u2028 ü'
+    store.write_record(record)
+    assert store.read_record() == record
+    store.write_record({"data": {"documents": []}})
+    assert store.read_record() == {"data": {"documents": []}}
+
+
 def test_scores_are_a_file(base: dict[str, Any], tmp_path: Path) -> None:
     """Refused before the model is loaded, in the words of the report."""
     folder = tmp_path / "tiny"

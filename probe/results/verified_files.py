@@ -1,4 +1,4 @@
-"""Which files of a run folder are whole: a footer alone says nothing of the pages before it."""
+"""Which files of a run folder were read to their end: a footer says nothing of the pages before."""
 
 import contextlib
 from pathlib import Path
@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 
 from probe.results.files import atomic_write
 
-NAME = ".whole"
-"""A line for every file that is whole: its size, when it last changed, its name."""
+NAME = ".verified"
+"""A line for every file that is known to be readable: its size, when it last changed, its name."""
 
 
-class WholeFiles:
-    """The files of a run folder that were written or read to their end by a run.
+class VerifiedFiles:
+    """The files of a run folder that a run has written, or read to their end.
 
     Each is told by its size and by when it last changed, so that a resume reads none again. It is
     a help alone: a line that is cut off, or of a file that has changed since, counts for nothing,
@@ -28,24 +28,27 @@ class WholeFiles:
         self._known: dict[str, str] | None = None
 
     def add(self, path: Path) -> None:
-        """Know a file to be whole: it has just been written, or read to its end."""
-        name, state = self._line(path)
-        if self._known is not None:
-            self._known[name] = state
-        with contextlib.suppress(OSError), (self.folder / NAME).open("a", encoding="utf-8") as file:
-            file.write(f"{state} {name}\n")  # one write: several processes do so at once
+        """Know a file to be readable that has just been written."""
+        with contextlib.suppress(OSError):  # another shard may have merged it into a larger one
+            self._add(path, _state(path))
 
-    def holds(self, path: Path) -> bool:
-        """Whether a file is whole; it is read where that is not known."""
+    def knows(self, path: Path) -> bool:
+        """Whether a file is known to be readable, and has not changed since; it is not read."""
         if self._known is None:
             self._known = self._read()
         with contextlib.suppress(OSError):
-            name, state = self._line(path)
-            if self._known.get(name) == state:
-                return True
-        if is_readable(path):
-            self.add(path)
+            return self._known.get(self._name(path)) == _state(path)
+        return False
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is readable; it is read where that is not known."""
+        if self.knows(path):
             return True
+        with contextlib.suppress(OSError):
+            state = _state(path)  # before it is read: it may change meanwhile
+            if is_readable(path):
+                self._add(path, state)
+                return True
         return False
 
     def tidy(self) -> None:
@@ -63,12 +66,19 @@ class WholeFiles:
         with contextlib.suppress(OSError):
             (self.folder / NAME).unlink(missing_ok=True)
 
+    def _add(self, path: Path, state: str) -> None:
+        if self._known is not None:
+            self._known[self._name(path)] = state
+        with contextlib.suppress(OSError), (self.folder / NAME).open("a", encoding="utf-8") as file:
+            file.write(
+                f"{state} {self._name(path)}\n"
+            )  # one write: several processes do so at once
+
     def _is_there(self, name: str) -> bool:
         return (self.folder / name).exists()
 
-    def _line(self, path: Path) -> tuple[str, str]:
-        state = path.stat()
-        return path.relative_to(self.folder).as_posix(), f"{state.st_size} {state.st_mtime_ns}"
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def _read(self) -> dict[str, str]:
         try:
@@ -79,10 +89,6 @@ class WholeFiles:
         return {name: f"{size} {changed}" for size, changed, name in filter(_is_line, parts)}
 
 
-def _is_line(parts: list[str]) -> bool:
-    return len(parts) == 3
-
-
 def is_readable(path: Path) -> bool:
     """Read a parquet file to its end, and see whether every checksum of its pages holds."""
     try:
@@ -90,3 +96,12 @@ def is_readable(path: Path) -> bool:
             return all(batch.num_rows >= 0 for batch in file.iter_batches())
     except (pa.ArrowException, OSError, ValueError):
         return False
+
+
+def _state(path: Path) -> str:
+    state = path.stat()
+    return f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _is_line(parts: list[str]) -> bool:
+    return len(parts) == 3

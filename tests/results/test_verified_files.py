@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_merged_parts import filled
+from test_merged_parts import filled, merged_by_three  # noqa: F401 (a fixture)
 from test_scores import columns
 
-from probe.results import whole_files
+from probe.errors import ProbeError
+from probe.results import verified_files
 from probe.results.footer import Key
+from probe.results.parts import check_parts
 from probe.results.scores import Store
-from probe.results.whole_files import NAME, WholeFiles, is_readable
+from probe.results.verified_files import NAME, VerifiedFiles, is_readable
 
 
 @pytest.fixture(name="looked_at")
@@ -22,7 +24,7 @@ def files_that_are_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(path.name)
         return is_readable(path)
 
-    monkeypatch.setattr(whole_files, "is_readable", looked)
+    monkeypatch.setattr(verified_files, "is_readable", looked)
     return found
 
 
@@ -61,13 +63,36 @@ def test_a_part_that_changed_is_read_and_put_aside(tmp_path: Path, looked_at: li
     assert looked_at == [part.name]
 
 
-def test_damage_that_a_reader_found_is_put_aside(tmp_path: Path, looked_at: list[str]) -> None:
+def test_damage_that_a_reader_found_is_put_aside(tmp_path: Path) -> None:
     filled(tmp_path)
-    part = min((tmp_path / "scores").iterdir())
-    damage(part)
+    parts = sorted((tmp_path / "scores").iterdir())
+    damage(parts[0])
     assert Store(tmp_path).clean() == []  # of the same size and time: a report reads every page
-    WholeFiles(tmp_path).forget()
-    assert [path.stem for path in Store(tmp_path).clean()] == [part.stem]
+    problems, _, _ = check_parts(parts, rows=True, starts=True)
+    assert list(problems) == parts[:1]
+    assert [path.stem for path in Store(tmp_path).clean()] == [parts[0].stem]
+
+
+@pytest.mark.usefixtures("few")
+def test_damage_that_merging_found_is_put_aside(tmp_path: Path) -> None:
+    """One line says what was read, and the next call goes on."""
+    store = filled(tmp_path, units=2)
+    part = min(store.scores.iterdir())
+    damage(part)
+    rows = columns(1, document=np.full(1, "c", dtype=object))
+    with pytest.raises(ProbeError, match=rf"{part.name} is damaged: .*; run the same command"):
+        store.write_part(rows, [Key("c", 0, "intact", 0)])
+    again = Store(tmp_path)
+    assert [path.stem for path in again.clean()] == [part.stem]
+    assert len(again.held()[0]) == 2
+
+
+def test_a_file_that_goes_while_it_is_looked_at(tmp_path: Path) -> None:
+    """Another shard has merged it."""
+    files = VerifiedFiles(tmp_path)
+    files.add(tmp_path / "scores" / "gone.parquet")
+    assert not files.knows(tmp_path / "scores" / "gone.parquet")
+    assert not files.holds(tmp_path / "scores" / "gone.parquet")
 
 
 @pytest.mark.parametrize("line", ["12 34", "", "12 34 scores/\udcff", "x y z", "1 2 3 4 5"])
