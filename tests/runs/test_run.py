@@ -38,6 +38,7 @@ from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import draw_rng, parse
 from probe.perturbations.samplers import Sampler, stretch, unigram, vocabulary
 from probe.protocols.branches import TargetRun
+from probe.results.scores import Store
 from probe.runs.experiment import prepare
 from probe.runs.identity import _refuse_other
 from probe.runs.plan import costs, planned_batch
