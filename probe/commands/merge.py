@@ -1,12 +1,13 @@
 """`probe merge`: run folders of one run, scored in several places, joined into one."""
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
 from probe.commands._visible import note, say
-from probe.commands.options import FOLDERS, command_lines, local
+from probe.commands.options import TYPED_FOLDER, command_lines, local
 from probe.errors import UsageError
 
 
@@ -22,11 +23,11 @@ from probe.errors import UsageError
 @click.option(
     "--into",
     required=True,
-    type=FOLDERS,
+    type=TYPED_FOLDER,
     metavar="FOLDER",
     help="The folder to join them in; it may hold a part of the run already.",
 )
-def command(folders: tuple[str, ...], into: Path) -> None:
+def command(folders: tuple[str, ...], into: str) -> None:
     """Join run FOLDERS of one run, such as shards on disks of their own, into one folder.
 
     They stay as they are, and may be addresses such as s3://bucket/runs/my-run. Folders of another
@@ -36,8 +37,9 @@ def command(folders: tuple[str, ...], into: Path) -> None:
     from probe.results.mirror import Mirror, is_address
     from probe.runs.merge import merge
 
-    if is_address(str(into)) or "://" in str(into) or str(into).startswith(("s3:", "hf:", "gs:")):
+    if re.match(r"(?!file:)[A-Za-z0-9+.-]{2,}:/", into):
         raise UsageError(f"--into {into}: allowed: a folder of this machine")
+    target = Path(into.removeprefix("file://"))
     with TemporaryDirectory() as scratch:
         paths, names = list[Path](), list[str]()
         for name in folders:
@@ -49,5 +51,5 @@ def command(folders: tuple[str, ...], into: Path) -> None:
                 paths.append(Path(scratch) / mirror.address.replace("://", "/"))
                 names.append(mirror.address)
                 mirror.fetch(paths[-1])
-        merge(paths, into, note, names=names)
-    say(f"Answer and page: probe report {into}")
+        merge(paths, target, note, names=names)
+    say(f"Answer and page: probe report {target}")

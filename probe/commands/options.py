@@ -361,6 +361,8 @@ class _Folder(click.Path):
 
 FOLDERS = _Folder(path_type=Path)
 """Type of an argument that names a run folder."""
+TYPED_FOLDER = _Folder()
+"""The same, as it was typed: a path makes ``s3:/x`` of ``s3://x``."""
 
 
 class Target(click.ParamType[Path]):

@@ -194,3 +194,8 @@ def test_command(halves: list[Path], tmp_path: Path) -> None:
     assert nothing.exit_code == 2
     assert "is no run folder: it has no run.json" in nothing.stderr
     assert not (tmp_path / "nowhere").exists()
+    for address in ("s3://bucket/run", "s3:/bucket/run"):
+        refused = probe("merge", *halves, "--into", address)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert refused.stderr == f"Error: --into {address}: allowed: a folder of this machine\n"
+    assert probe("merge", *halves, "--into", f"file://{into}").stdout == done.stdout
