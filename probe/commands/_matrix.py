@@ -14,50 +14,85 @@ if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
     from probe.config import Config
     from probe.models.scorer import Scorer
-    from probe.runs.begun import Workers
+    from probe.results.mirror import Mirror
+    from probe.results.shards import Shard
     from probe.runs.experiment import Experiment
     from probe.runs.matrix import Matrix
     from probe.runs.plan import Planned
 
-    Score = Callable[[Config, Path, Workers], Path]
+    Score = Callable[[Config, str], Path | None]
     Timing = Callable[[Scorer, Experiment, Planned], float]
 
 COMPARISON = "comparison"
 """Name of the files about all runs, in the folder of the matrix."""
 
 
-def run_matrix(matrix: "Matrix", results: Path, score: "Score") -> None:
+def run_matrix(
+    matrix: "Matrix", base: "Path | Mirror", part: "Shard | None", score: "Score"
+) -> None:
     """Score every run that is not finished, then print and write the comparison of all.
+
+    Nothing is compared at an address, nor by a shard as long as others are missing.
 
     Args:
         matrix: The runs.
-        results: The folder that holds the folder of the matrix.
-        score: What scores one run into a folder of run folders, and gives its own.
+        base: The folder that holds the folder of the matrix, or its address.
+        part: The shard of each run that is scored; ``None`` is all of it.
+        score: What scores one run, by its configuration and the name of its folder seen from
+            *base*, and gives its folder where the run is complete and on this machine.
 
     Raises:
         UsageError: If that is the folder of a run.
         ProbeError: At the end, if a run failed.
     """
     from probe.analysis.open_run import open_run
-    from probe.runs.loaded import LastModel
-    from probe.runs.run import Here
 
-    folder, workers = results / matrix.name, Here(loader=LastModel())
-    if (folder / "run.json").exists():
-        raise UsageError(f"{folder} is the folder of a run; allowed: another name")
-    done: list[Path] = []
+    if isinstance(base, Path) and (base / matrix.name / "run.json").exists():
+        raise UsageError(f"{base / matrix.name} is the folder of a run; allowed: another name")
 
     def work(config: "Config") -> None:
-        path = score(config, folder, workers)
-        with open_run(path) as run:
-            _keep(run)
-        done.append(path)
+        path = score(config, f"{matrix.name}/{config.name}")
+        if path is not None:
+            with open_run(path) as run:
+                _keep(run)
 
     failed = _each(matrix, work)
-    if done:
-        with ExitStack() as stack:
-            _compare([stack.enter_context(open_run(path, write=False)) for path in done], folder)
+    scored = [config.name for config in matrix.runs if config.name not in failed]
+    if isinstance(base, Path):
+        _compare_complete(matrix, scored, base / matrix.name, part)
+    elif scored:
+        say(f"Comparison, once all are merged: probe compare results/{matrix.name}/*/", err=True)
     _refuse(failed, matrix)
+
+
+def _compare_complete(
+    matrix: "Matrix", scored: Sequence[str], folder: Path, part: "Shard | None"
+) -> None:
+    """Compare the runs that are scored; a shard does so once all runs are complete.
+
+    Args:
+        matrix: The runs.
+        scored: The names of those that did not fail.
+        folder: Of the matrix.
+        part: The shard; ``None`` is all of each run.
+    """
+    from probe.analysis.open_run import open_run
+    from probe.results.scores import Store
+
+    # Of those that lacked a shard as this one scored them others may have completed some since.
+    complete = [folder / name for name in scored if Store(folder / name).is_complete()]
+    missing = len(matrix.runs) - len(complete)
+    if part is not None and missing:
+        say(
+            f"Nothing is compared: {missing} of {counted(len(matrix.runs), 'run')} not complete; "
+            "the shard that completes the last of them compares all, or the same command without "
+            "--shard, which scores what is missing"
+        )
+    elif complete:
+        with ExitStack() as stack:
+            _compare(
+                [stack.enter_context(open_run(path, write=False)) for path in complete], folder
+            )
 
 
 def plan_matrix(matrix: "Matrix", timed: "Timing | None") -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,10 +13,10 @@ from probe.commands._visible import note, say
 from probe.commands.options import command_lines, configured, local, quiet, read
 from probe.commands.progress import Progress
 from probe.errors import UsageError
-from probe.text import counted
 
 if TYPE_CHECKING:
     from probe.config import Config
+    from probe.results.mirror import Mirror
     from probe.results.scores import Store
     from probe.results.shards import Shard
     from probe.runs.begun import Workers
@@ -75,12 +76,14 @@ def command(
     from probe.analysis.open_run import open_run
     from probe.commands.report import noting_unwritten, tell
     from probe.findings.base import findings
-    from probe.results.mirror import is_address
+    from probe.results.mirror import Mirror, is_address
     from probe.results.shards import parse_shard
+    from probe.runs.loaded import LastModel
     from probe.runs.matrix import Matrix
+    from probe.runs.run import Here
 
     part = None if shard is None else parse_shard(shard)
-    given = {"--shard": shard, "--ray": ray, "--workers": workers, "--gpus-per-worker": gpus}
+    given = {"--shard": shard, "--workers": workers, "--gpus-per-worker": gpus}
     refuse = {
         "--shard": (ray is not None, "without --ray, which divides the run itself"),
         "--workers": (ray is None, "with --ray"),
@@ -89,36 +92,22 @@ def command(
     for option, (wrong, allowed) in refuse.items():
         if wrong and given[option] is not None:
             raise UsageError(f"{option} {given[option]}: allowed {allowed}")
-    if isinstance(settled, Matrix):
-        asked = [option for option, value in given.items() if value is not None]
-        asked += ["--results"] if is_address(results) else []
-        if asked:
-            raise UsageError(
-                f"{asked[0]}: {config} is a matrix of {counted(len(settled.runs), 'run')}; "
-                "allowed: a configuration of one run"
-            )
-        from probe.commands._matrix import run_matrix
-
-        run_matrix(settled, local(results), score)
-        return
+    base = Mirror(results) if is_address(results) else local(results)
     with ExitStack() as stack:
-        store = stack.enter_context(_at(results, settled.name, part))
-        team = None
+        team: Workers = Here(loader=LastModel())
         if ray is not None:
             from probe.cluster.ray import RayWorkers
 
             team = RayWorkers(ray or None, workers, gpus, say=note)
             stack.enter_context(team.connected())
-        folder = score(settled, store, team)
-        if store.mirror is not None:
-            said = "All of it" if part is None else f"Shard {part}"
-            of = "" if part is None else "/*"
-            say(f"{said} is scored: {store.mirror.address}")
-            address = f"{results.rstrip('/')}/{settled.name}{of}"
-            say(f"Answer: probe merge '{address}' --into results/{settled.name}", err=True)
+        score = partial(_score, base=base, part=part, workers=team)
+        if isinstance(settled, Matrix):
+            from probe.commands._matrix import run_matrix
+
+            run_matrix(settled, base, part, score)
             return
-    if part is not None and (store.read_record() or {}).get("status") != "complete":
-        say(f"Shard {part} is scored, others are missing: {folder}")
+        folder = score(settled, settled.name)
+    if folder is None:
         return
     with noting_unwritten(), open_run(folder) as opened:
         tell(opened, findings(opened, brief=True))
@@ -128,16 +117,51 @@ def command(
     say(f"{more}: probe report {folder}", err=True)
 
 
+def _score(
+    config: "Config",
+    name: str,
+    *,
+    base: "Path | Mirror",
+    part: "Shard | None",
+    workers: "Workers",
+) -> Path | None:
+    """Score a run, or a shard of it; say so where its answer is not to be had yet.
+
+    Args:
+        config: The configuration.
+        name: Of the run folder, seen from *base*.
+        base: The folder that holds the run folders, or its address.
+        part: The shard; ``None`` is all of it.
+        workers: Who scores what is missing.
+
+    Returns:
+        The run folder; ``None`` where the run is at an address, or other shards are missing.
+    """
+    with _at(base, name, part) as store:
+        _score_missing(config, store, workers)
+        if store.mirror is not None:
+            said = "All of it" if part is None else f"Shard {part}"
+            of = "" if part is None else "/*"
+            say(f"{said} is scored: {store.mirror.address}")
+            address = f"{base}/{name}{of}"
+            say(f"Answer: probe merge '{address}' --into results/{name}", err=True)
+            return None
+        if part is not None and not store.is_complete():
+            say(f"Shard {part} is scored, others are missing: {store.folder}")
+            return None
+        return store.folder
+
+
 @contextmanager
-def _at(results: str, name: str, part: "Shard | None") -> "Iterator[Store]":
+def _at(base: "Path | Mirror", name: str, part: "Shard | None") -> "Iterator[Store]":
     """The run folder: under a folder of this machine, or here for a while and at an address."""
-    from probe.results.mirror import Mirror, is_address
+    from probe.results.mirror import Mirror
     from probe.results.scores import Store
 
-    if not is_address(results):
-        yield Store(local(results) / name, part)
+    if isinstance(base, Path):
+        yield Store(base / name, part)
         return
-    own = f"{results.rstrip('/')}/{name}"
+    own = f"{base}/{name}"
     if part is not None:  # shards of a store of objects, which has no locks, share no folder
         own = f"{own}/{part.index}-of-{part.count}"
     with TemporaryDirectory() as scratch:
@@ -146,15 +170,8 @@ def _at(results: str, name: str, part: "Shard | None") -> "Iterator[Store]":
         yield Store(folder, part, mirror)
 
 
-def score(config: "Config", results: "Path | Store", workers: "Workers | None" = None) -> Path:
-    """Score one run behind a bar of its progress; its folder.
-
-    Args:
-        config: The configuration.
-        results: The folder that holds the run folders, or the run folder, see
-            :func:`probe.runs.run.run`.
-        workers: Who scores what is missing; by default one model in this process.
-    """
+def _score_missing(config: "Config", store: "Store", workers: "Workers") -> None:
+    """Score what is missing in a run folder, behind a bar of its progress."""
     from probe.runs.rows import Progress as Scored
     from probe.runs.run import run
 
@@ -168,4 +185,4 @@ def score(config: "Config", results: "Path | Store", workers: "Workers | None" =
         bar.show(scored.windows, scored.total, text, scored.seconds)
 
     with Progress("window", lines=True, leave=True) as bar:
-        return run(config, results, workers=workers, listen=listen, say=note)
+        run(config, store, workers=workers, listen=listen, say=note)

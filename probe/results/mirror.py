@@ -43,6 +43,9 @@ class Mirror:
             raise UsageError(f"{self.address}: {one_line(error)}") from error
         self._root = self._root.rstrip("/")
 
+    def __str__(self) -> str:
+        return self.address
+
     def put(self, folder: Path, path: Path) -> None:
         """Upload a file of *folder*; ProbeError where that fails."""
         with self._one_line("write"):

@@ -133,6 +133,10 @@ class Store:
             raise ProbeError(f"{path} cannot be read: {error}") from error
         return record
 
+    def is_complete(self) -> bool:
+        """Whether run.json says that nothing is missing; not where there is none."""
+        return (self.read_record() or {}).get("status") == "complete"
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         with self._written(self.folder / "run.json") as scratch:

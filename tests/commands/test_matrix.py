@@ -1,6 +1,8 @@
 """A matrix on the command line: scored, resumed and compared, or planned, with one command."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from command_line import probe, write
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
     changed,
+    environment,
     model_folders,
     no_network,
+    parts,
     text_folder,
     text_of,
 )
@@ -102,6 +106,83 @@ def test_a_file_about_all_that_cannot_be_written(content: dict[str, Any], tmp_pa
     for name in ("comparison.csv", "comparison.png"):
         assert f"note: cannot write {folder / name}: Is a directory" in found.stderr
     assert "1 run: 1 model on 1 data set." in found.stdout
+
+
+def test_shards(content: dict[str, Any], tmp_path: Path) -> None:
+    """A shard of every run; whoever is last compares, and the rows are those of one process."""
+    config, results = write(tmp_path / "grid.yaml", content, batch=1), tmp_path / "results"
+    given = ["run", config, "--results", results]
+    folder = results / "grid"
+    first = probe(*given, "--shard", "0/2")
+    assert first.exit_code == 0, first.output
+    names = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    assert len(names) == 4
+    *lines, last = first.stdout.splitlines()
+    assert sorted(lines) == [
+        f"Shard 0/2 is scored, others are missing: {folder / name}" for name in names
+    ]
+    assert last == (
+        "Nothing is compared: 4 of 4 runs not complete; the shard that completes the last of them "
+        "compares all, or the same command without --shard, which scores what is missing"
+    )
+    assert not list(folder.glob("comparison.*"))
+    second = probe(*given, "--shard", "1/2")
+    assert second.exit_code == 0, second.output
+    assert "missing" not in second.stdout
+    whole = probe("run", config, "--results", tmp_path / "whole")
+    assert second.stdout == whole.stdout.replace(str(tmp_path / "whole"), str(results))
+    for name in names:
+        assert parts(folder / name) == parts(tmp_path / "whole" / "grid" / name)
+    for file in ("comparison.csv", "comparison.md", "comparison.svg"):
+        assert (folder / file).read_bytes() == (tmp_path / "whole" / "grid" / file).read_bytes()
+    again = probe(*given, "--shard", "0/2")
+    assert again.stdout == second.stdout
+
+
+def test_a_shard_of_which_a_run_fails(content: dict[str, Any], tmp_path: Path) -> None:
+    """It is named, the others are scored, and nothing is compared."""
+    content["matrix"]["data"][1] = {"path": "text", "data_files": "nowhere/*.txt"}
+    config, results = write(tmp_path / "grid.yaml", content), tmp_path / "results"
+    found = probe("run", config, "--results", results, "--shard", "0/1")
+    assert found.exit_code == 1
+    errors = [line for line in found.stderr.splitlines() if line.startswith("Error: ")]
+    assert errors[2] == ("Error: 2 of 4 runs failed: tiny--nowhere, tiny-without-bos--nowhere")
+    assert found.stdout.count("Nothing is compared: 2 of 4 runs not complete; ") == 1
+    assert not list(results.glob("grid/comparison.*"))
+    refused = probe("run", config, "--results", results, "--shard", "1/1")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == "Error: shard is 1/1; allowed: 0/1 to 0/1\n"
+
+
+def test_two_shards_at_once(content: dict[str, Any], tmp_path: Path) -> None:
+    """Processes that end together: each run is there once, and whoever is last compares."""
+    content["matrix"]["model"].pop()
+    config, code = (
+        write(tmp_path / "grid.yaml", content, batch=1),
+        ("from probe.commands.main import main; main()"),
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "run", str(config), "--shard", "auto"],
+            cwd=tmp_path,
+            env=environment(tmp_path) | {"RANK": f"{rank}", "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    assert any("2 runs: 1 model on 2 data sets." in text for text in told)
+    folder = tmp_path / "results" / "grid"
+    whole = probe("run", config, "--results", tmp_path / "whole")
+    assert whole.exit_code == 0, whole.output
+    for run in (tmp_path / "whole" / "grid").glob("*/run.json"):
+        assert parts(folder / run.parent.name) == parts(run.parent)
+    for file in ("comparison.csv", "comparison.md", "comparison.svg"):
+        assert (folder / file).read_bytes() == (tmp_path / "whole" / "grid" / file).read_bytes()
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_a_plan_sums_the_costs(content: dict[str, Any], tmp_path: Path) -> None:

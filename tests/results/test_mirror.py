@@ -72,6 +72,42 @@ def test_shards_at_an_address(config: str, whole: Path, tmp_path: Path) -> None:
     assert files() == before
 
 
+def test_a_matrix_at_an_address(
+    base: dict[str, Any], config: str, texts: Path, tmp_path: Path
+) -> None:
+    """Each run has its address, and shards theirs below; nothing is compared before all is here."""
+    few = {"path": "text", "data_files": f"{texts}/[0-4].txt", "label": "few"}
+    content = changed(base, name="grid", batch=1, matrix={"data": [base["data"], few]})
+    del content["data"]
+    Path("grid.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    names = [f"tiny--{texts.name}", "tiny--few"]
+    runs = [f"{RUNS}/grid/{name}" for name in names]
+    for at in ("0/2", "1/2"):
+        done = probe("run", "grid.yaml", "--results", f"{RUNS}/", "--shard", at)
+        assert done.exit_code == 0, done.output
+        own = at.replace("/", "-of-")
+        assert done.stdout.splitlines() == [f"Shard {at} is scored: {run}/{own}" for run in runs]
+        for run, name in zip(runs, names, strict=True):
+            assert f"Answer: probe merge '{run}/*' --into results/grid/{name}\n" in done.stderr
+        assert done.stderr.endswith(
+            "Comparison, once all are merged: probe compare results/grid/*/\n"
+        )
+    assert not (tmp_path / "results").exists()
+    whole = probe("run", "grid.yaml", "--results", "here")
+    assert whole.exit_code == 0, whole.output
+    for run, name in zip(runs, names, strict=True):
+        assert probe("merge", f"{run}/*", "--into", f"results/grid/{name}").exit_code == 0
+        assert parts(Path("results/grid") / name) == parts(Path("here/grid") / name)
+    before = files()
+    assert probe("run", "grid.yaml", "--results", RUNS, "--shard", "1/2").exit_code == 0
+    assert files() == before
+    alone = probe("run", "grid.yaml", "--results", RUNS)
+    assert alone.stdout.splitlines() == [f"All of it is scored: {run}" for run in runs]
+    refused = probe("run", "grid.yaml", "--results", "nosuch://runs")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == "Error: nosuch://runs: Protocol not known: nosuch\n"
+
+
 def test_a_run_at_an_address(config: str, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload that fails is told, and costs no more than its unit."""
     system, calls = fsspec.filesystem("memory"), iter(range(100))

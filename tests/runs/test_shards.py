@@ -301,8 +301,3 @@ def test_command(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WORLD_SIZE", "2")
     last = probe("run", "tiny.yaml", "--shard", "auto")
     assert "others are missing" not in last.stdout
-    matrix = {key: value for key, value in base.items() if key != "data"}
-    matrix["matrix"] = {"data": [base["data"]]}
-    (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(matrix), encoding="utf-8")
-    refused = probe("run", "matrix.yaml", "--shard", "0/2")
-    assert (refused.exit_code, "is a matrix of 1 run" in refused.stderr) == (2, True)
