@@ -1,4 +1,4 @@
-"""A run on Ray: actors with a warm model each; whoever joins helps, whoever dies is replaced."""
+"""Runs on Ray: actors with a warm model each; whoever joins helps, whoever dies is replaced."""
 
 import logging
 import math
@@ -17,6 +17,7 @@ from probe import __version__
 from probe.cluster.queue import MOST_LOSSES, Queue
 from probe.config import check
 from probe.corpus.sample import Corpus
+from probe.engine.engine import Engine
 from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.results.footer import Key
@@ -24,7 +25,7 @@ from probe.results.record import add_costs
 from probe.runs.begun import RECORD_SECONDS, Begun, Listener, keys_of, recorded
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import differences, identity
-from probe.runs.loaded import FACTS, Say, batch_size, checked_engine, load, score_unit
+from probe.runs.loaded import FACTS, LastModel, Say, batch_size, checked_engine, score_unit
 from probe.runs.plan import Missing, Unit
 from probe.runs.rows import FarEnd, Progress, rows
 from probe.text import counted, one_line, shown
@@ -57,15 +58,26 @@ class Result:
 
 
 class Worker:
-    """One model, and the units that are scored on it; Ray makes an actor of it."""
+    """One model, and the units that are scored on it; Ray makes an actor of it.
+
+    It may score one run after another, and has the model of the last one alone.
+    """
+
+    def __init__(self) -> None:
+        self.model = LastModel()
+        self.engine: Engine | None = None
 
     def ping(self) -> None:
         """Say that it is there."""
 
+    def dtype(self, device: str) -> str:
+        """The dtype that ``auto`` means here, on a device of the configuration."""
+        return resolve_dtype("auto", resolve_device(device))
+
     def load(
         self, content: dict[str, Any], corpus: Corpus, record: dict[str, Any], about: dict[str, Any]
     ) -> tuple[dict[str, Any], int, list[str]]:
-        """Load the model and check it.
+        """Load the model of a run, where it is not that of the last one, and check it.
 
         Args:
             content: The configuration, as plain values: files of the user's own are run here.
@@ -87,19 +99,21 @@ class Worker:
             os.chdir(about["folder"])
         torch.set_num_threads(max(1, about["cores"]))
         self.share = min(1.0, about["gpus"] or 1.0)  # of its GPU
+        self.engine = None  # it holds the last model, which must go before the next one comes
         # What auto means was found out once, for all.
         dtype = record["identity"]["dtype"]
         config = check({**content, "model": {**content["model"], "dtype": dtype}})
         self.experiment = prepare(config, about["pool"], corpus=corpus)
         if other := differences(record["identity"], identity(self.experiment, dtype)):
             raise ProbeError(f"a worker would score another run: {'; '.join(other)}")
-        model, said = load(self.experiment), list[str]()
+        model, said = self.model(self.experiment), list[str]()
         self.engine = checked_engine(self.experiment, model, record, said.append)
         return {key: record[key] for key in FACTS}, batch_size(config, model), said
 
     def score(self, part: Part) -> Result:
         """Score a unit."""
         experiment, engine = self.experiment, self.engine
+        assert engine is not None
         before, started = asdict(engine.costs), time.perf_counter()
         unit = [_missing(experiment, *one) for one in part]
         scored, losses = score_unit(engine, experiment, unit)
@@ -122,6 +136,8 @@ def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missin
 class RayWorkers:
     """Actors on a cluster, or on this machine; see :class:`probe.runs.begun.Workers`.
 
+    They are kept from one run to the next as long as Ray is connected.
+
     Args:
         address: Of a cluster: ``auto``, the one that this machine is part of, or ``host:6379``;
             ``None`` starts Ray here.
@@ -140,10 +156,12 @@ class RayWorkers:
         if gpus is not None and (not math.isfinite(gpus) or (gpus > 1 and gpus != int(gpus))):
             raise UsageError(f"{gpus:g} GPUs a worker; allowed: a part of one, or a whole number")
         self.address, self.count, self._gpus, self._say = address, count, gpus, say
+        self.idle: list[Any] = []
+        """Actors that no run has at the moment."""
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Ray, as long as the run takes.
+        """Ray, as long as the runs take.
 
         Raises:
             ProbeError: If the cluster does not answer, or has another version.
@@ -175,6 +193,7 @@ class RayWorkers:
         try:
             yield
         finally:
+            self.idle = []
             ray.shutdown()
 
     def dtype(self, experiment: Experiment) -> str:
@@ -185,17 +204,31 @@ class RayWorkers:
         if settings.dtype != "auto":
             return settings.dtype
 
-        def resolve() -> str:
-            return resolve_dtype("auto", resolve_device(settings.device))
+        while True:  # one that is idle, as idle ones may hold all that the cluster has
+            is_new = not self.idle
+            actor = self.worker(self.room()[1])
+            asked = actor.dtype.remote(settings.device)
+            while not ray.wait([asked], timeout=LONG)[0]:
+                self._say(f"no worker has started for {LONG:g} s: each needs {self.room()[1]}")
+            try:
+                found: str = ray.get(asked)
+            except ray.exceptions.RayError as error:
+                if isinstance(error, ray.exceptions.RayTaskError):  # of the run: it is well itself
+                    self.idle.append(actor)
+                elif not is_new:  # it is no more
+                    continue
+                raise _plain(error) from error
+            self.idle.append(actor)
+            return found
 
-        asked = ray.remote(resolve).options(**self.room()[1]).remote()
-        while not ray.wait([asked], timeout=LONG)[0]:
-            self._say(f"no worker has started for {LONG:g} s: each needs {self.room()[1]}")
-        try:
-            found: str = ray.get(asked)
-        except ray.exceptions.RayError as error:
-            raise _plain(error) from error
-        return found
+    def worker(self, room: Mapping[str, Any]) -> Any:
+        """An actor: one that is idle, or else one that starts, and takes *room*."""
+        import ray
+
+        if self.idle:
+            return self.idle.pop()
+        made: Any = ray.remote(Worker)
+        return made.options(**room, max_restarts=0).remote()
 
     def room(self) -> tuple[int, dict[str, Any]]:
         """How many workers the cluster has room for, and what each takes: as much as any node has.
@@ -241,6 +274,8 @@ class _Driver:
         self.numbers = {(p.document, p.window): n for n, p in enumerate(experiment.windows.places)}
         self.actors: dict[Any, Any] = {}  # by the reference that is awaited of each
         self.idle: list[Any] = []
+        self.started = set(workers.idle)  # before this run, so that they cannot die as they start
+        self.windows = len(begun.units(1))
         self.units: list[Unit] = []
         self.queue: Queue | None = None
         self.ready: set[Any] = set()
@@ -281,6 +316,9 @@ class _Driver:
                     spent, written = {}, time.perf_counter()
         finally:
             self.begun.spend(spent)
+            for actor in self.actors.values():  # still loading, or slower than a second one
+                ray.kill(actor)
+            self.workers.idle += self.idle
         if self.queue.given_up:
             unit = self.units[self.queue.given_up[0]]
             one = unit[0].window
@@ -301,9 +339,9 @@ class _Driver:
         try:
             found = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
+            ray.kill(actor)
             if actor in self.ready or not self.ready:  # of the run, not of one node
                 raise _plain(error) from error
-            ray.kill(actor)
             self._lost(actor, error)
             return None
         except ray.exceptions.RayError as error:  # it, or its node, is no more
@@ -331,11 +369,10 @@ class _Driver:
         import ray
 
         count, room = self.workers.room()
-        if self.queue is not None:
-            count = min(count, self.queue.left)
+        count = min(count, self.windows if self.queue is None else self.queue.left)
         if room != self.asked:  # those that wait for what no node has any more
             for reference, actor in list(self.actors.items()):
-                if actor not in self.ready:
+                if actor not in self.ready | self.started:
                     ray.kill(self.actors.pop(reference))
             self.asked = room
         begun = self.begun
@@ -347,8 +384,7 @@ class _Driver:
             "gpus": room["num_gpus"],
         }
         for _ in range(count - len(self.actors) - len(self.idle)):
-            made: Any = ray.remote(Worker)
-            actor = made.options(**room, max_restarts=0).remote()
+            actor = self.workers.worker(room)
             known = {key: begun.record[key] for key in (*FACTS, "identity")}
             content = begun.experiment.config.model_dump(mode="json")
             self.actors[actor.load.remote(content, self.corpus, known, about)] = actor
@@ -383,8 +419,9 @@ class _Driver:
         Raises:
             ProbeError: If one after another dies as it starts.
         """
-        if actor in self.ready:
+        if actor in self.ready | self.started:
             self.ready.discard(actor)
+            self.started.discard(actor)
             if self.queue is not None:
                 self.queue.lost(actor)
             # With its node others may be gone that have nothing to do: no unit is theirs then.

@@ -1,5 +1,6 @@
 """The model of a run: loaded, checked, with the engine that is exact on it, scoring units."""
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -98,6 +99,8 @@ class LastModel:
         settings = experiment.config.model
         if self._model is None or settings != self._settings:
             self._settings = self._model = None  # before the next one is loaded
+            gc.collect()  # hooks on modules refer to the modules
+            torch.cuda.empty_cache()  # else the next run finds the memory taken
             self._model, self._settings = load(experiment), settings
         return self._model
 

@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import torch
 import yaml
-from command_line import probe
+from command_line import probe, write
 from shard_runs import status, whole_run  # noqa: F401 (a fixture)
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -24,10 +27,28 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from benchmarks.kills import actors
+from probe import __version__
+from probe.cluster.ray import RayWorkers, Worker
+from probe.results.scores import Key
+from probe.runs import loaded
+from probe.runs.experiment import Experiment, prepare
+from probe.runs.identity import begin
+from probe.runs.matrix import expand
+from probe.runs.run import run
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster
 CODE = "from probe.commands.main import main; main()"
+
+
+@pytest.fixture(name="grid")
+def matrix_of(base: dict[str, Any], models: Mapping[bool, Path], texts: Path) -> dict[str, Any]:
+    """Two models and two sets of texts."""
+    few = {"path": "text", "data_files": f"{texts}/[0-4].txt", "label": "few"}
+    axes = {"model": [str(folder) for folder in models.values()], "data": [base["data"], few]}
+    content = changed(base, name="grid", batch=1, matrix=axes)
+    del content["data"], content["model"]["path"]
+    return content
 
 
 @pytest.fixture(name="start")
@@ -95,6 +116,84 @@ def test_the_driver_is_killed(also_worker: bool, start: Any, whole: Path, tmp_pa
     assert start().wait() == 0, (tmp_path / "told.txt").read_text()
     assert {name: parts(folder)[name] for name in kept} == kept
     assert parts(folder) == parts(whole)
+
+
+def test_a_matrix(grid: dict[str, Any], tmp_path: Path) -> None:
+    """Two workers score all runs, and the rows are those of one process."""
+    config = write(tmp_path / "grid.yaml", grid)
+    command = [sys.executable, "-c", CODE, "run", str(config), "--ray", "--workers", "2"]
+    seen: set[int] = set()
+    with (tmp_path / "told.txt").open("wb") as told:
+        driver = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(tmp_path), stdout=told, stderr=told
+        )
+        while driver.poll() is None:
+            seen.update(actors(driver.pid))
+            time.sleep(0.05)
+    said = (tmp_path / "told.txt").read_text(encoding="utf-8")
+    assert driver.returncode == 0, said
+    assert len(seen) == 2
+    assert "4 runs: 2 models on 2 data sets." in said
+    assert probe("run", config, "--results", tmp_path / "whole").exit_code == 0
+    for file in (tmp_path / "whole" / "grid").glob("*/run.json"):
+        folder = file.parent
+        assert parts(tmp_path / "results" / "grid" / folder.name) == parts(folder)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_a_worker_dies_between_runs(dtype: str, grid: dict[str, Any], tmp_path: Path) -> None:
+    """Another one takes its place, also where it would be asked what auto means."""
+    import ray
+
+    grid["model"]["dtype"] = dtype
+    matrix, workers, said = expand(grid), RayWorkers(None, 1), list[str]()
+    with workers.connected():
+        for config in matrix.runs:
+            folder = run(config, tmp_path, workers=workers, say=said.append)
+            assert status(folder) == "complete"
+            (actor,) = workers.idle
+            if config is not matrix.runs[0]:
+                ray.kill(actor)
+    assert not workers.idle
+    assert not any("died" in line for line in said)
+
+
+def test_the_last_model_goes_before_the_next_comes(grid: dict[str, Any], tmp_path: Path) -> None:
+    """A worker has one model at a time, and loads it once for the runs of it."""
+    worker, models = Worker(), list[Any]()
+    real = loaded.load
+
+    def load(experiment: Experiment) -> Any:
+        assert not [model for model in models if model() is not None]
+        model = real(experiment)
+        models.append(weakref.ref(model.model))
+        return model
+
+    with patch.object(loaded, "load", load):
+        for config in expand(grid).runs:
+            experiment = prepare(config)
+            record = begin(experiment, "float32", None, tmp_path)
+            content = config.model_dump(mode="json")
+            about = {"version": __version__, "folder": str(Path.cwd()), "pool": experiment.pool}
+            about["cores"] = torch.get_num_threads()
+            facts, batch, _ = worker.load(content, experiment.corpus, record, about)
+            assert (batch, facts["model"]["class"]) == (1, "LlamaForCausalLM")
+            window = experiment.windows[0]
+            keys = [Key(window.document, window.index, "intact", 0)]
+            assert worker.score([(0, keys)]).columns
+    assert len(models) == 2
+
+
+def test_a_run_that_fails(grid: dict[str, Any], tmp_path: Path) -> None:
+    """The workers go on with the others."""
+    grid["matrix"]["model"].insert(1, {"path": grid["matrix"]["model"][0], "device": "cuda:9"})
+    grid["matrix"]["data"].pop()
+    config, results = write(tmp_path / "grid.yaml", grid), tmp_path / "results"
+    found = probe("run", config, "--results", results, "--ray", "--workers", "1")
+    assert found.exit_code == 1
+    assert found.stderr.count("model.device is 'cuda:9': ") == 1
+    assert "Traceback" not in found.output
+    assert "2 runs: 2 models on 1 data set." in found.stdout
 
 
 def test_what_cannot_be(base: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
