@@ -84,6 +84,8 @@ class ModelConfig(Part):
     """requests to the server at once"""
     attention: str = "sdpa"
     """attention implementation of transformers"""
+    compile: bool = False
+    """let torch compile the model's body, where that is exact and faster on a window of the run"""
     trust_remote_code: bool = False
     """run the code that comes with a model of the hub"""
 
@@ -290,6 +292,14 @@ class Config(Part):
                     raise ValueError(
                         f"model.{name} with model.served: how weights are held is the server's "
                         "matter; allowed: one of the two"
+                    )
+        if self.model.compile:
+            whose = {"served": "is held by a server", "device_map": "is moved about layer by layer"}
+            for name, words in whose.items():
+                if getattr(self.model, name) is not None:
+                    raise ValueError(
+                        f"model.compile with model.{name}: a model that {words} is not compiled "
+                        "here; allowed: one of the two"
                     )
         dependent = [condition for condition in self.parsed if condition.alone]
         if dependent and not self.protocol.alone:

@@ -98,7 +98,12 @@ def _number(value: int | None) -> str:
 
 def _facts(card: Card) -> str:
     passed = [str(one.get("technique")) for one in card.check if one.get("passed")]
-    failed = [str(one.get("technique")) for one in card.check if not one.get("passed")]
+    # A compiled body may just be no faster, and is no matter of exactness then.
+    failed = [
+        name
+        for one in card.check
+        if not one.get("passed") and (name := str(one.get("technique"))) != "compile"
+    ]
     worst = max((abs(one["worst"]) for one in card.check if "worst" in one), default=None)
     checked = f"exact: {', '.join(passed) or 'none'}"
     if failed:

@@ -30,9 +30,16 @@ MORE = 32  # texts at most; of them all only where losses depend on a sequence's
 @click.option("--device", default="auto", show_default=True, help="A torch device.")
 @click.option("--attention", default="sdpa", show_default=True, help="attn_implementation.")
 @click.option("--length", default=1024, show_default=True, type=click.IntRange(min=96))
+@click.option("--compile", "compiled", is_flag=True, help="Try model.compile, too.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model.")
 def command(
-    model: str, dtype: str, device: str, attention: str, length: int, trust_remote_code: bool
+    model: str,
+    dtype: str,
+    device: str,
+    attention: str,
+    length: int,
+    compiled: bool,
+    trust_remote_code: bool,
 ) -> None:
     """Try MODEL, and every technique of the engine on it against whole forwards.
 
@@ -44,6 +51,7 @@ def command(
     quiet()
     import numpy as np
 
+    from probe.engine.compiled import try_compiled
     from probe.engine.selfcheck import check
     from probe.models.load import load_model, open_source
 
@@ -67,12 +75,16 @@ def command(
     rng = np.random.default_rng(0)
     more = (rng.integers(source.vocabulary, size=length) for _ in range(MORE))
     with loaded.reading(loaded.some_source(SOURCE)):
-        report = check(loaded, next(more), lower=loaded.family == "causal", more=more)
+        text = next(more)
+        report = check(loaded, text, lower=loaded.family == "causal", more=more)
+        outcomes = list(report.outcomes)
+        if compiled and all(one.passed for one in outcomes if one.technique == "causal"):
+            outcomes.append(try_compiled(loaded, text, report.techniques, note)[0])
     say(
         f"{source.location.name} ({type(loaded.model).__name__}, "
         f"{str(loaded.model.dtype).removeprefix('torch.')}, {length} tokens)"
     )
-    for outcome in report.outcomes:
+    for outcome in outcomes:
         say(f"  {outcome}")
     report.refuse_acausal(loaded)
     if not report.techniques.branching and loaded.family not in ("masked", "encoder"):

@@ -1,9 +1,10 @@
 """The branching engine: branches in, losses of their targets out; it knows no perturbation."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from probe.engine.losses import COMPARED, IntactStates, Losses, Measurement
 from probe.engine.lower_layers import Layers, Outputs, computed_share, shared_lower_layers
 from probe.engine.walk import Techniques, Walk
 from probe.errors import ProbeError
-from probe.models.scorer import Scorer
+from probe.models.scorer import Scorer, stubbed
 
 
 @dataclass
@@ -63,12 +64,15 @@ class Engine:
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy`` to compute; of a model without
             a head ``embedding`` alone.
         flex: Put patterns on the model as block masks that skip what is hidden, where they can be.
+        forward: What stands in for the body's own forward where no pattern is put on the model and
+            no layer is recorded or skipped, such as a compiled one.
     """
 
     model: Scorer
     techniques: Techniques = field(default_factory=Techniques)
     measures: tuple[str, ...] = ("nll",)
     flex: bool = False
+    forward: Callable[..., Any] | None = None
     costs: Costs = field(default_factory=Costs)
     layers: Layers = field(init=False, repr=False)
     _support: Supports | None = field(default=None, repr=False)
@@ -193,7 +197,8 @@ class Engine:
                 self.techniques if attention is None else self.techniques.whole(),
             )
             first, outputs = lower.get(attention, (0, {}))
-            with self._attending(attention), self.layers.skipped(first, outputs):
+            body = self._own_forward() if attention is None else nullcontext()
+            with body, self._attending(attention), self.layers.skipped(first, outputs):
                 walk.run()
             share = computed_share(first, self.layers.count)
             self.costs.tokens += round(walk.tokens * share)
@@ -204,6 +209,10 @@ class Engine:
             for window, losses in zip(by_window, walk.ledger.losses(), strict=True):
                 window.update(zip(numbers, losses, strict=True))
         return by_window
+
+    def _own_forward(self) -> AbstractContextManager[None]:
+        """Let `forward` stand in for the body's, where there is one."""
+        return nullcontext() if self.forward is None else stubbed(self.model.body, self.forward)
 
     @contextmanager
     def _reading(

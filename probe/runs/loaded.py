@@ -15,6 +15,7 @@ from probe.attention.costs import Shape
 from probe.config import Config, ModelConfig
 from probe.corpus.windows import Window
 from probe.engine.branch import Branch, References, Source
+from probe.engine.compiled import CompiledBody, try_compiled
 from probe.engine.engine import Costs, Engine
 from probe.engine.losses import Losses
 from probe.engine.selfcheck import (
@@ -152,7 +153,35 @@ def checked_engine(
         if not proof.passed:
             experiment.plan = plain
             say(str(proof))
+    if config.model.compile:  # last: all that comes before is asked of the plain body
+        engine.forward = _compiled(engine, experiment, record, say)
     return engine
+
+
+def _compiled(
+    engine: Engine, experiment: Experiment, record: dict[str, Any], say: Say
+) -> CompiledBody | None:
+    """The model's body as torch compiles it, where that is exact and faster on a window."""
+    config, longest = experiment.config, _longest_first(experiment)[0]
+    document = experiment.documents[experiment.windows.places[longest].document]
+    outcome, body = try_compiled(
+        engine.model,
+        _forwarded(experiment, experiment.windows[longest]),
+        engine.techniques,
+        say,
+        source=experiment.plan.source_of(document),
+        # Windows of several lengths are walked alone.
+        windows=1 if config.windows.length is None else batch_size(config, engine.model),
+    )
+    record["check"].append(asdict(outcome))
+    say(str(outcome))
+    return body
+
+
+def _longest_first(experiment: Experiment) -> list[int]:
+    """Numbers of the windows; of whole documents some are far longer than others."""
+    places = experiment.windows.places
+    return sorted(range(len(places)), key=lambda at: -places[at].length)
 
 
 def _proof(engine: Engine, experiment: Experiment, plain: Plan) -> Outcome:
@@ -215,8 +244,7 @@ def check_model(
             support that.
     """
     patterns = [c.pattern for c in experiment.config.parsed if c.pattern is not None]
-    places = experiment.windows.places  # of whole documents some are far longer than others
-    order = sorted(range(len(places)), key=lambda at: -places[at].length)
+    places, order = experiment.windows.places, _longest_first(experiment)
     texts = (_forwarded(experiment, experiment.windows[at]) for at in order)
     ids = next(texts)
     lower = any(pattern.first_layer for pattern in patterns)
