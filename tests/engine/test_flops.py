@@ -98,7 +98,7 @@ def test_a_configuration_that_lacks_what_is_read(monkeypatch: pytest.MonkeyPatch
 
 def test_what_has_no_formula_is_named() -> None:
     assert without_formula(tiny("llama").config) is None
-    assert without_formula(tiny("mamba2").config) == "no attention"
+    assert without_formula(tiny("mamba2").config) == "linear_attention"
 
 
 @pytest.mark.parametrize(
