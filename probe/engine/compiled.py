@@ -31,8 +31,8 @@ COMPILE = "compile"
 """What its outcome is called."""
 TEXT = 2048  # tokens of the window that are forwarded
 FASTER = 0.95  # of the plain seconds, at most so many
-TIMED = 3  # passes that are timed, behind one in which torch compiles
-GRAPHS = 64  # of one model at most, torch's own limit is 8; a run that was tried had 10
+TIMED = 5  # passes that are timed, behind one in which torch compiles
+GRAPHS = 64  # of one model at most; torch's own limit is 8, and a walk of batches takes 12
 
 Forward = Callable[..., Any]
 Kind = tuple[tuple[str, Any], ...]
@@ -222,8 +222,8 @@ def _compared(
 def kind_of(given: Mapping[str, Any]) -> Kind:
     """The kind of a forward, by what the body is given.
 
-    torch makes a graph for each, and none more for other sizes: 1 is a size of its own to it, so
-    that every other tensor may have any.
+    torch makes a graph for each, and a second one where the keys of a cache lie otherwise in
+    memory, but none for other lengths: only 1 is a size of its own to it.
     """
 
     def described(value: Any) -> Any:
