@@ -320,7 +320,7 @@ def _windows_that_fit(model: Scorer, length: int) -> float | None:
         return None
     heads = getattr(text, "num_key_value_heads", None) or queries
     width = getattr(text, "head_dim", None) or text.hidden_size // queries
-    token = 2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize
+    token = int(2 * text.num_hidden_layers * heads * width * model.model.dtype.itemsize)
     return free / (2 * token * length)
 
 
