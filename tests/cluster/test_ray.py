@@ -175,7 +175,7 @@ def test_the_last_model_goes_before_the_next_comes(grid: dict[str, Any], tmp_pat
             record = begin(experiment, "float32", None, tmp_path)
             content = config.model_dump(mode="json")
             about = {"version": __version__, "folder": str(Path.cwd()), "pool": experiment.pool}
-            about["cores"] = torch.get_num_threads()
+            about |= {"cores": torch.get_num_threads(), "gpus": 0.0}
             facts, batch, _ = worker.load(content, experiment.corpus, record, about)
             assert (batch, facts["model"]["class"]) == (1, "LlamaForCausalLM")
             window = experiment.windows[0]
