@@ -199,7 +199,8 @@ class Walk:
         """Forward leaves off one chain side by side; each sees its own prefix and itself."""
         ids = np.concatenate([self.ids[n.branch][:, n.start : n.stop] for n in nodes], axis=1)
         places = [self.places[n.branch][n.start : n.stop] for n in nodes]
-        self.pieces.update(Counter((n.start, n.stop) for n in nodes for _ in range(self.windows)))
+        for node in nodes:
+            self.pieces[node.start, node.stop] += self.windows
         mask = packed_mask(nodes, cache.get_seq_length(), self.model.model.dtype)
         states, _ = self._forward(ids, cache, np.concatenate(places)[None], mask)
         self._score_nodes(nodes, torch.split(states, [len(node) for node in nodes], dim=1))
