@@ -112,6 +112,10 @@ class AnalysisConfig(Part):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     simultaneous: bool = False
     classes: list[str] | None = None
+    predict: bool = True
+    """let the token ids of documents that are not scored narrow the intervals"""
+    population: Annotated[int, Field(ge=0)] = 500
+    """most documents whose token ids are read for that, the scored ones among them"""
 
     @field_validator("tolerances")
     @classmethod

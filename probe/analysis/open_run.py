@@ -19,12 +19,14 @@ from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and
 from probe.analysis.effective import EffectiveContext, effective_context, marked
 from probe.analysis.fit import FittedCurve, draws_errors, fitted_curves, in_order
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
+from probe.analysis.predicted import Prediction, Predictor, predictor
 from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import document_sums, intervals, stacked, to_sums
+from probe.analysis.sums import Sums, document_sums, intervals, of_rows, stacked, to_sums
 from probe.errors import ProbeError
 from probe.protocols import registry
 from probe.results.folder import RunFolder, read_folder
+from probe.results.record import PLAIN
 from probe.results.tolerance import Tolerance
 from probe.results.views import bytes_per_token, connect, longest_distance, refuse_unknown_windows
 
@@ -229,7 +231,24 @@ class OpenRun:
     @cached_property
     def cells(self) -> str:
         """Name of the table of pre-aggregated counts, see :func:`probe.analysis.cells.cells`."""
-        return cells(self.connection, self.edges, self._along)
+        along = [*self._along, *([self._predictor] if self._predictor else [])]
+        return cells(self.connection, self.edges, along)
+
+    @cached_property
+    def _predictor(self) -> Predictor | None:
+        wanted = self.analysis.predict and self.has_length and self.folder.reading == PLAIN
+        return predictor(self.connection, self.path, self.edges) if wanted else None
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """What token ids predict, of documents that were not scored too; ``None`` without such."""
+        if self.cells and self._predictor is None:
+            return None
+        return self._predictor.prediction(self.connection, self.documents)
+
+    def adjusted(self, sums: Sums, condition: str, other: str = "") -> Sums:
+        """Sums over its documents by what is predicted, see :meth:`Prediction.adjust`."""
+        return self.prediction.adjust(sums, condition, other) if self.prediction else sums
 
     @cached_property
     def _scored(self) -> tuple[list[str], list[str]]:
@@ -295,9 +314,18 @@ class OpenRun:
         return length_limit(self.facts)
 
     @cached_property
-    def sums(self) -> pd.DataFrame:
+    def plain_sums(self) -> pd.DataFrame:
         """Sums by condition, bin and document, of :func:`probe.analysis.sums.document_sums`."""
         return document_sums(self.connection, self.edges, self.starts)
+
+    @cached_property
+    def sums(self) -> pd.DataFrame:
+        """The same with delta as :meth:`adjusted` has it: of one document alone it says less."""
+        frame = self.plain_sums.copy()
+        for condition, rows in frame[~frame["grey"]].groupby("condition"):
+            found = self.adjusted(to_sums(rows, self.documents), str(condition))
+            frame.loc[rows.index, "delta_sum"] = of_rows(found, rows, self.documents)
+        return frame
 
     @cached_property
     def fitted(self) -> dict[str, FittedCurve]:
@@ -308,7 +336,7 @@ class OpenRun:
     @cached_property
     def floor(self) -> NoiseFloor | None:
         """Noise floor, ``None`` without a noise condition."""
-        return noise_floor(self.sums, self.last_edge, self.analysis.confidence)
+        return noise_floor(self.plain_sums, self.last_edge, self.analysis.confidence)
 
     @cached_property
     def contexts(self) -> tuple[EffectiveContext, ...]:

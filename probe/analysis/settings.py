@@ -21,6 +21,7 @@ class Analysis:
         seed: Seed of the resamples.
         simultaneous: Whether the bands hold for all bins of a curve at once.
         classes: Token classes to read the run by; ``None`` is the built-in ones.
+        predict: Whether what is known of documents that were not scored narrows the intervals.
     """
 
     tolerances: tuple[Tolerance, ...] = tuple(map(parse_tolerance, DEFAULT_TOLERANCES))
@@ -30,6 +31,7 @@ class Analysis:
     seed: int = 0
     simultaneous: bool = False
     classes: tuple[str, ...] | None = None
+    predict: bool = True
 
     @classmethod
     def from_record(cls, facts: Record) -> Self:
@@ -37,7 +39,7 @@ class Analysis:
         asked = facts.config.analysis
         said = {
             name: getattr(asked, name)
-            for name in ("bins_per_octave", "resamples", "confidence", "simultaneous")
+            for name in ("bins_per_octave", "resamples", "confidence", "simultaneous", "predict")
             if getattr(asked, name) is not None
         }
         return cls(

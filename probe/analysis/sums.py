@@ -109,11 +109,23 @@ def to_sums(frame: pd.DataFrame, documents: Sequence[str]) -> Sums:
     lower, bins = np.unique(frame["distance_from"].to_numpy(dtype=np.int64), return_inverse=True)
     upper = np.zeros_like(lower)
     upper[bins] = frame["distance_to"].to_numpy(dtype=np.int64)
-    rows = pd.Index(documents).get_indexer(pd.Index(frame["document"]))
+    rows = _numbers(frame, documents)
     sums, targets = (np.zeros((len(documents), len(lower))) for _ in range(2))
     sums[rows, bins] = frame["delta_sum"].to_numpy(dtype=np.float64)
     targets[rows, bins] = frame["targets"].to_numpy(dtype=np.float64)
     return Sums(lower, upper, sums, targets)
+
+
+def of_rows(sums: Sums, frame: pd.DataFrame, documents: Sequence[str]) -> Floats:
+    """The sum (nats) of each row of one curve, as :func:`to_sums` arranged them."""
+    bins = np.searchsorted(sums.lower, frame["distance_from"].to_numpy(dtype=np.int64))
+    return np.asarray(sums.sums[_numbers(frame, documents), bins])
+
+
+def _numbers(frame: pd.DataFrame, documents: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each row's document among all."""
+    found = pd.Index(documents).get_indexer(pd.Index(frame["document"]))
+    return np.asarray(found, dtype=np.int64)
 
 
 def stacked(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -39,6 +39,7 @@ FIGURES = ("png", "svg")
 _ADDRESS = re.compile(r"hf://(?:datasets/)?((?!datasets/)[\w.-]+/[\w.-]+)", re.ASCII)
 _TEXTS = {
     "frequencies.parquet": "how often each token id occurs in the text",
+    "population.parquet": "token ids of windows of documents that were not scored",
     "classes.parquet": "labels of every token",
     "classes.csv": "curves by label, which data or a user's own function gave",
     "far_words.csv": "words that need far context, and where they stand",

@@ -110,7 +110,8 @@ def _by_value(
     curves, answers = [], []
     for text, value in zip(drawn["class"], drawn["value"], strict=True):
         for condition, bins in measured.items():
-            curve, contexts = _read(run, condition, sums.sums(text, value, condition), bins)
+            of_value = run.adjusted(sums.sums(text, value, condition), condition)
+            curve, contexts = _read(run, condition, of_value, bins)
             if len(curve):
                 curves.append(curve.assign(**{"class": text, "value": value}))
             answers += [(text, value, *_values(context)) for context in contexts]
@@ -201,7 +202,7 @@ def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
         if not run.folder.reading.is_before or part_of(condition) == "source":
             continue
         for where in WHERE:
-            own = sums.sums(name, where, condition)
+            own = run.adjusted(sums.sums(name, where, condition), condition)
             if own.targets.any():
                 drawn = bootstrap(own.sums, own.targets, run.weights, run.analysis.confidence)
                 frames.append(_means(run, own, drawn).assign(condition=condition, where=where))

@@ -94,7 +94,7 @@ def shares(run: OpenRun) -> pd.DataFrame:
         than 0)``, targets``.
     """
     octaves = octave_edges(run.last_edge)
-    sums = run.sums[~run.sums["grey"].astype(bool)]
+    sums = run.plain_sums[~run.plain_sums["grey"].astype(bool)]
     groups = sums.assign(bin=octave_index(sums["distance_from"])).groupby(["condition", "bin"])
     frame = groups[["helped", "hurt", "delta_sum", "targets"]].sum().reset_index()
     tops = [

@@ -110,7 +110,7 @@ def contrasts(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
         if rows.empty:
             continue
         for scale, part in (("bin", rows), ("octave", by_octave(rows, run.last_edge))):
-            sums = to_sums(part, run.documents)
+            sums = run.adjusted(to_sums(part, run.documents), minuend, subtrahend)
             resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
             frame = intervals(sums, resampled, confidence)
             frame = frame.assign(minuend=minuend, subtrahend=subtrahend, scale=scale)
@@ -133,7 +133,8 @@ def contrast_sums(run: OpenRun, minuend: str, subtrahend: str) -> pd.DataFrame:
         ``distance_from, distance_to, document, targets, delta_sum`` (nats).
     """
     if subtrahend == "intact":
-        frame = run.sums[(run.sums["condition"] == minuend) & ~run.sums["grey"].astype(bool)]
+        frame = run.plain_sums
+        frame = frame[(frame["condition"] == minuend) & ~frame["grey"].astype(bool)]
     else:
         frame = common_sums(run, subtrahend, [minuend])
         frame = frame.assign(delta_sum=frame["numerator"] - frame["denominator"])

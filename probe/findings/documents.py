@@ -12,7 +12,7 @@ from probe.analysis.bootstrap import ratio
 from probe.analysis.fit import first_below, isotonic, isotonic_stack
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
-from probe.analysis.sums import Sums, binned, located
+from probe.analysis.sums import Sums, binned, located, to_sums
 from probe.classes.source import groups
 from probe.errors import UsageError
 from probe.findings.base import CONDITION, Drawn, Finding, Option, Plot, register
@@ -92,8 +92,9 @@ def by_document(run: OpenRun) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     group_of = groups(run)
     labels = [group_of.get(document) for document in run.documents]
     frames: tuple[dict[str, pd.DataFrame], ...] = ({}, {}, {})
+    plain = run.plain_sums[~run.plain_sums["grey"].astype(bool)]
     for condition, chosen in epsilons.items():
-        sums = run.fitted[condition].sums
+        sums = to_sums(plain[plain["condition"] == condition], run.documents)
         frames[0][condition] = document_lengths(sums, run.documents, chosen)
         frames[1][condition] = spread(frames[0][condition])
         frames[2][condition] = leave_one_group_out(sums, labels, chosen)

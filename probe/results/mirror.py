@@ -14,7 +14,7 @@ from probe.text import one_line
 
 PAUSES = (1.0, 5.0)
 """Seconds before an upload is tried once more."""
-_FILES = ("run.json", "windows.parquet", "frequencies.parquet")
+_FILES = ("run.json", "windows.parquet", "frequencies.parquet", "population.parquet")
 
 
 def is_address(text: str) -> bool:

@@ -240,6 +240,7 @@ class AnalysisRecord(_Part):
     resamples: Annotated[int | None, _whole(1, 1_000_000)] = None
     confidence: Annotated[float | None, _SHARE] = None
     simultaneous: Annotated[bool | None, _BOOL] = None
+    predict: Annotated[bool | None, _BOOL] = None
     classes: list[str] | None = None
 
 

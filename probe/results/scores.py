@@ -70,6 +70,7 @@ WINDOWS = pa.schema(
         ("text", pa.string()),
     ]
 )
+POPULATION = pa.schema([WINDOWS.field(name) for name in ("document", "window", "token_ids")])
 FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
 MERGED = 256  # parts of single units that are merged into one
 BLOCK = 1 << 20  # rows of several parts that are in memory at once
@@ -231,6 +232,25 @@ class Store:
         found = counts()
         ids = np.flatnonzero(found)
         table = pa.table({"token_id": ids, "count": found[ids]}).cast(FREQUENCIES)
+        with self._written(path) as scratch:
+            pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
+
+    # -- population.parquet -----------------------------------------------------------------
+
+    def write_population(self, windows: Callable[[], Iterable[Window]], documents: int) -> None:
+        """Write population.parquet, whole or not at all, where it is not there yet for as many.
+
+        Args:
+            windows: Gives windows of documents that are not scored; called only when something is
+                written.
+            documents: How many documents were asked for.
+        """
+        path, asked = self.folder / "population.parquet", str(documents).encode()
+        with contextlib.suppress(pa.ArrowException, OSError):
+            if (pq.read_schema(path).metadata or {}).get(b"documents") == asked:
+                return
+        rows = [{"document": w.document, "window": w.index, "token_ids": w.ids} for w in windows()]
+        table = pa.Table.from_pylist(rows, schema=POPULATION.with_metadata({b"documents": asked}))
         with self._written(path) as scratch:
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 

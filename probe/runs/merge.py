@@ -22,7 +22,7 @@ from probe.runs.experiment import draws, most_windows
 from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
 from probe.text import counted
 
-_COPIED = ("windows.parquet", "frequencies.parquet")
+_COPIED = ("windows.parquet", "frequencies.parquet", "population.parquet")
 _CONDITION = ("document", "window", "condition", "repeat")
 _PACKAGES = ("context-probe", "torch", "transformers")
 _ORDER = (*_CONDITION, "boundary", "boundary_right", "of", "chunk", "position")

@@ -24,6 +24,7 @@ from probe.runs.loaded import (
     refuse_other_model,
 )
 from probe.runs.plan import numbers_of, units
+from probe.runs.population import population, wanted
 from probe.runs.rows import Progress
 from probe.runs.served import Served
 from probe.text import counted
@@ -151,6 +152,8 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     if list(known) != places or not store.has_own_windows:
         store.write_windows(experiment.windows)
     store.write_frequencies(experiment.frequencies)
+    if documents := wanted(experiment):
+        store.write_population(lambda: population(experiment, documents), documents)
     return record
 
 

@@ -403,7 +403,7 @@ def _contexts(
         if not own[0].has_length or _has_keys(own[0]) or None in heads:
             continue
         condition = str(own[0].main_condition)
-        sums = pd.concat([run.sums for run in own])
+        sums = pd.concat([run.plain_sums for run in own])
         sums = sums[(sums["condition"] == condition) & ~sums["grey"]]
         keys = ["distance_from", "distance_to", "document"]
         pooled = sums.groupby(keys, as_index=False)[["targets", "delta_sum"]].sum()

@@ -1,0 +1,357 @@
+"""Prediction-powered sums: what is known of all documents narrows what some of them say."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.analysis.bins import bin_index, octave_index
+from probe.analysis.bootstrap import Floats, ratio
+from probe.analysis.copies import FEATURES, Copies, Integers, log_frequencies
+from probe.analysis.floor import is_noise
+from probe.analysis.scan import Block, Scan
+from probe.analysis.sums import Sums
+from probe.results.views import parquet_rows
+
+FEWEST = 4
+"""Documents below which no slope is asked for."""
+POOLED = 1
+"""Octaves on either side whose targets a prediction is fitted to as well."""
+RIDGE = 1e-3
+"""Ridge of that fit, as a share of each feature's mean square."""
+
+
+def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
+    """Sums that say of the whole population what those of the scored documents alone say of them.
+
+    A prediction p that costs no forward is known of the scored documents and of all. The mean
+    becomes mean(delta) − λ · (mean of p over the scored − mean of p over all): unbiased for any p
+    that was not fitted to the document itself, and narrower where p tells documents apart. λ is
+    that of least squares by octave, 0 where p says nothing: divided by its own noise it is shrunk
+    by ``1 − 1/t²``.
+
+    Each document's sum then differs from its part of the mean by what λ, found without that
+    document, leaves of it, and by its share of what the population itself varies by. So a
+    bootstrap of these sums, and every test on them, holds all of the uncertainty.
+
+    Args:
+        sums: Sums of delta by document and bin.
+        centred: Predicted sum of delta (nats) less that of as many targets of the population, by
+            document and bin, shape ``(documents, bins)``; 0 where nothing is predicted.
+        population: Documents whose mean prediction is known, the scored ones among them.
+
+    Returns:
+        The sums of as many documents and targets.
+
+    Source: Angelopoulos et al. 2023, "Prediction-powered inference"; Angelopoulos, Duchi and Zrnic
+        2023, "PPI++"; Zrnic and Candès 2024, "Cross-prediction-powered inference"; for means of
+        samples the regression estimator, Cochran 1977, "Sampling techniques", chapter 7.
+    """
+    present = sums.targets.sum(axis=1) > 0
+    documents = int(present.sum())
+    if documents < FEWEST or population <= documents:
+        return sums
+    mean, behind = (_mean(values, sums.targets) for values in (sums.sums, centred))
+    error, spread = sums.sums - mean * sums.targets, centred - behind * sums.targets
+    slope, others = np.zeros_like(mean), np.zeros_like(sums.sums)
+    octaves = octave_index(sums.lower)
+    for octave in np.unique(octaves):
+        bins = octaves == octave
+        found = _slopes(error[:, bins].sum(axis=1), spread[:, bins].sum(axis=1), present)
+        slope[bins], others[:, bins] = found[0], found[1][:, None]
+    known = 1 - np.sqrt(documents / population)
+    left = error - known * others * spread
+    # λ has taken a degree of freedom.
+    left *= np.where(slope > 0, np.sqrt((documents - 1) / (documents - 2)), 1)
+    left -= _mean(left, sums.targets) * sums.targets
+    return replace(sums, sums=(mean - slope * behind) * sums.targets + left)
+
+
+def _mean(values: Floats, targets: Floats) -> Floats:
+    """Of each bin, a target; 0 where there is none."""
+    return np.nan_to_num(ratio(values.sum(axis=0), targets.sum(axis=0)))
+
+
+def _slopes(error: Floats, spread: Floats, present: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """The slope of one on the other, of all documents and without each, shape ``(documents,)``."""
+    count = present.sum()
+    products, squares = error * spread, spread**2
+    within = count / (count - 1)  # without a document the mean of the others moves away from it
+    over = np.append(products.sum() - within * products, products.sum())
+    under = np.append(squares.sum() - within * squares, squares.sum())
+    slopes = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+    noise = (error[:, None] - spread[:, None] * slopes) ** 2 * squares[:, None]
+    noise = noise.sum(axis=0) - np.append(np.diagonal(noise), 0)
+    kept = np.divide(noise, over**2, out=np.ones_like(over), where=over > 0)
+    slopes = np.where(over > 0, slopes * np.maximum(1 - kept, 0), 0)
+    return float(slopes[-1]), slopes[:-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Delta as predicted without a forward, for the documents of a run and for many more.
+
+    Args:
+        population: Documents whose mean prediction is known, those of the run among them.
+        edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
+        centred: By condition the predicted sums of :func:`adjusted` (nats), shape ``(documents,
+            bins)``.
+    """
+
+    population: int
+    edges: NDArray[np.int64]
+    centred: Mapping[str, Floats]
+
+    def adjust(self, sums: Sums, condition: str, other: str = "") -> Sums:
+        """The sums of what a condition does, or of what it does beyond another one.
+
+        Args:
+            sums: Sums over the documents of the run, in its order, in any bins, over all targets or
+                over some.
+            condition: Canonical text of the condition.
+            other: That of the condition which is subtracted, if any.
+        """
+        nothing = np.zeros((len(sums.sums), len(self.edges) - 1))
+        centred = self.centred.get(condition, nothing) - self.centred.get(other, nothing)
+        until = np.pad(np.cumsum(centred, axis=1), ((0, 0), (1, 0)))
+        first = np.searchsorted(self.edges, sums.lower)
+        last = np.searchsorted(self.edges, sums.upper, side="right") - 1
+        inside = until[:, np.maximum(last, first)] - until[:, first]
+        return adjusted(sums, inside, self.population)
+
+
+@dataclass(eq=False)
+class _Moments:
+    """What a fit needs of the rows of one condition and document: ``features`` and a constant.
+
+    Args:
+        squares: Sums of products of features, shape ``(octaves, features, features)``.
+        products: Sums of features times delta (nats), shape ``(octaves, features)``.
+        features: Sums of features, shape ``(bins, features)``.
+        windows: Numbers of the windows.
+    """
+
+    squares: Floats
+    products: Floats
+    features: Floats
+    windows: set[int] = field(default_factory=set)
+
+
+class Predictor:
+    """Counts what predicts delta as the rows of a run are read: see :class:`Copies`.
+
+    Delta of a target is regressed on its features by least squares, by octave of distance with the
+    octaves beside it, and for each document without that document.
+
+    Args:
+        scored: Token ids of the windows that may have scores, by document and number.
+        others: Token ids of the windows of each other document.
+        edges: Edges of the bins (tokens).
+    """
+
+    def __init__(
+        self,
+        scored: Mapping[tuple[str, int], Integers],
+        others: Mapping[str, Sequence[Integers]],
+        edges: NDArray[np.int64],
+    ) -> None:
+        self._scored, self._others, self._edges = scored, others, edges
+        self._octaves = octave_index(edges[:-1])
+        every = [ids for windows in others.values() for ids in windows]
+        self._log_frequency = log_frequencies([*scored.values(), *every])
+        self._copies = lru_cache(maxsize=16)(lambda *key: self._copies_of(scored[key]))
+        self._moments: dict[tuple[str, str], _Moments] = {}
+        self._lock = Lock()
+
+    def _copies_of(self, ids: Integers) -> Copies:
+        return Copies(ids, self._log_frequency[ids])
+
+    def begin(self, scan: Scan) -> None:
+        """Get ready for the rows of a pass."""
+        self._scan = scan
+
+    def count(self, block: Block) -> None:
+        """Count a block of rows; any thread may."""
+        layout, delta = block.layout, block.delta
+        conditions, documents = self._scan.conditions, self._scan.documents
+        usable = ~(layout.grey | layout.free)
+        for stretch, rows in enumerate(_stretches(layout.first, usable)):
+            condition = conditions[layout.condition[stretch]]
+            document, window = documents[block.document[stretch]], int(block.window[stretch])
+            if not len(rows) or is_noise(condition) or not block.known[stretch]:
+                continue
+            found = self._copies(document, window).features(layout.place[rows], layout.beyond[rows])
+            self._add(condition, document, window, found, layout.distance[rows], delta[rows])
+
+    def _add(
+        self,
+        condition: str,
+        document: str,
+        window: int,
+        features: Floats,
+        distance: Integers,
+        delta: Floats,
+    ) -> None:
+        features = np.column_stack([features, np.ones(len(features))])
+        bins = bin_index(distance, self._edges)
+        octaves, size = self._octaves[bins], int(self._octaves[-1]) + 1
+        squares, products = (np.zeros((size, *features.shape[1:] * n)) for n in (2, 1))
+        for octave in np.unique(octaves):
+            own = octaves == octave
+            squares[octave] = features[own].T @ features[own]
+            products[octave] = features[own].T @ delta[own]
+        sums = _binned(features, bins, len(self._edges) - 1)
+        with self._lock:
+            known = self._moments.get((condition, document))
+            if known is None:
+                known = self._moments[condition, document] = _Moments(squares, products, sums)
+            else:
+                known.squares += squares
+                known.products += products
+                known.features += sums
+            known.windows.add(window)
+
+    def prediction(
+        self, connection: duckdb.DuckDBPyConnection, documents: Sequence[str]
+    ) -> Prediction:
+        """What is predicted, once all rows are counted.
+
+        A condition whose targets lie otherwise from window to window has no prediction.
+
+        Args:
+            connection: From :func:`probe.results.views.connect`.
+            documents: Documents with scores, in the order of the sums.
+        """
+        conditions = dict.fromkeys(condition for condition, _ in self._moments)
+        unscored = [ids for (name, _), ids in self._scored.items() if name not in set(documents)]
+        means: dict[bytes, Floats] = {}
+        centred = {}
+        for condition in conditions:
+            place, beyond, distance = _layout(connection, condition)
+            bins = bin_index(distance, self._edges)
+            each = np.bincount(bins, minlength=len(self._edges) - 1)
+            known = {d: m for d in documents if (m := self._moments.get((condition, d)))}
+            if any((m.features[:, -1] != len(m.windows) * each).any() for m in known.values()):
+                continue
+            key = place.tobytes() + beyond.tobytes()
+            if key not in means:
+                means[key] = self._sums_of_others(unscored, place, beyond, bins)
+            centred[condition] = _centred(known, documents, self._octaves, means[key])
+        population = len(set(documents) | {name for name, _ in self._scored} | set(self._others))
+        return Prediction(population, self._edges, centred)
+
+    def _sums_of_others(
+        self, unscored: Sequence[Integers], place: Integers, beyond: Integers, bins: Integers
+    ) -> Floats:
+        """Sums of the features of windows without scores, shape ``(bins, features + 1)``."""
+        windows = [*unscored, *(ids for own in self._others.values() for ids in own)]
+        sums = np.zeros((len(self._edges) - 1, len(FEATURES) + 1))
+        for ids in windows:
+            if len(ids) > place.max():
+                features = self._copies_of(ids).features(place, beyond)
+                sums += _binned(
+                    np.column_stack([features, np.ones(len(features))]), bins, len(sums)
+                )
+        return sums
+
+
+def predictor(
+    connection: duckdb.DuckDBPyConnection, folder: Path, edges: NDArray[np.int64]
+) -> Predictor | None:
+    """What predicts delta in a run folder; ``None`` without windows of documents beyond its own.
+
+    Args:
+        connection: From :func:`probe.results.views.connect`.
+        folder: The folder, with ``population.parquet`` where there are such.
+        edges: Edges of the bins (tokens).
+    """
+    path = folder / "population.parquet"
+    if not path.exists():
+        return None
+    columns = 'document, "window", token_ids'
+    scored = connection.execute(f"SELECT {columns} FROM windows").fetchall()
+    try:
+        beyond = parquet_rows(connection, [path]).project(columns).fetchall()
+    except duckdb.Error:
+        return None
+    names, others = {document for document, *_ in scored}, defaultdict[str, list[Integers]](list)
+    for document, _, ids in beyond:
+        if document not in names:  # it may have been scored since
+            others[document].append(np.array(ids))
+    own = {(document, window): np.array(ids) for document, window, ids in scored}
+    return Predictor(own, others, edges) if others else None
+
+
+def _stretches(first: Integers, usable: NDArray[np.bool_]) -> Iterator[Integers]:
+    """The usable rows of each stretch of a block."""
+    ends = np.append(first[1:], len(usable))
+    for begin, end in zip(first.tolist(), ends.tolist(), strict=True):
+        yield begin + np.flatnonzero(usable[begin:end])
+
+
+def _binned(features: Floats, bins: Integers, size: int) -> Floats:
+    """Sums of features by bin, shape ``(size, features)``."""
+    return np.column_stack([np.bincount(bins, one, minlength=size) for one in features.T])
+
+
+def _layout(
+    connection: duckdb.DuckDBPyConnection, condition: str
+) -> tuple[Integers, Integers, Integers]:
+    """Place, boundary and distance of the targets of one window of a condition (tokens)."""
+    found = connection.execute(
+        """WITH own AS (FROM targets WHERE condition = $1 AND NOT grey)
+        SELECT position - boundary + far AS place, far, distance
+        FROM own SEMI JOIN (SELECT document, "window" FROM own LIMIT 1) USING (document, "window")
+        ORDER BY far, place""",
+        [condition],
+    ).fetchnumpy()
+    place, beyond, distance = (
+        np.asarray(found[name], dtype=np.int64) for name in ("place", "far", "distance")
+    )
+    return place, beyond, distance
+
+
+def _centred(
+    known: Mapping[str, _Moments],
+    documents: Sequence[str],
+    octaves: NDArray[np.int64],
+    others: Floats,
+) -> Floats:
+    """Predicted sums of each document by bin, less those of as many targets of the population.
+
+    Args:
+        known: What is known of each document with a row.
+        documents: All documents.
+        octaves: The octave of each bin.
+        others: Sums of the features of windows without scores, shape ``(bins, features + 1)``.
+    """
+    found = list(known.values())
+    squares = _pooled(np.stack([one.squares for one in found]))
+    products = _pooled(np.stack([one.products for one in found]))
+    features = np.stack([one.features for one in found])
+    # Without each document, so that its own delta is not in what is predicted of it.
+    squares, products = squares.sum(axis=0) - squares, products.sum(axis=0) - products
+    diagonal = np.einsum("...ii->...i", squares)
+    penalty = np.append(np.full(len(FEATURES), RIDGE), 0) * diagonal
+    squares = squares + np.eye(squares.shape[-1]) * (penalty + 1e-9)[..., None]
+    weights = np.linalg.solve(squares, products[..., None])[..., 0][:, octaves]
+    whole = features.sum(axis=0) + others
+    mean = ratio(whole, np.broadcast_to(whole[:, -1:], whole.shape))
+    centred = features - features[:, :, -1:] * np.nan_to_num(mean)
+    predicted = np.zeros((len(documents), len(octaves)))
+    at = [documents.index(name) for name in known]
+    predicted[at] = (weights * centred)[:, :, :-1].sum(axis=-1)
+    return predicted
+
+
+def _pooled(moments: Floats) -> Floats:
+    """Moments of each octave with those beside it; the octaves are the second axis."""
+    padded = np.pad(moments, [(0, 0), (POOLED, POOLED), *[(0, 0)] * (moments.ndim - 2)])
+    octaves = moments.shape[1]
+    return np.asarray(sum(padded[:, at : at + octaves] for at in range(2 * POOLED + 1)))

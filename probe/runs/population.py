@@ -1,0 +1,56 @@
+"""Windows of documents that are not scored: what is known of them narrows what others say."""
+
+from collections.abc import Iterator
+
+from probe.corpus.sample import read_records
+from probe.corpus.tokenise import to_document
+from probe.corpus.windows import Window
+from probe.runs.experiment import Experiment
+
+WORTH = 2
+"""How many times as many documents as are scored there must be, for the gain to be worth a look."""
+
+
+def wanted(experiment: Experiment) -> int:
+    """How many documents, the scored ones among them, are to be looked at; 0 without a use for it.
+
+    Args:
+        experiment: The run.
+    """
+    config, protocol = experiment.config, type(experiment.config.protocol)
+    useful = protocol.has_length and protocol.family == "causal" and config.windows.length
+    all_are_scored = config.data.max_documents in (None, 0)
+    most = config.analysis.population if config.analysis.predict else 0
+    enough = most >= WORTH * len(experiment.documents)
+    return most if useful and enough and not all_are_scored else 0
+
+
+def population(experiment: Experiment, most: int) -> Iterator[Window]:
+    """Windows of the documents that come behind those of a run in the order of its sample.
+
+    Args:
+        experiment: The run.
+        most: Documents at most, those of the run among them.
+
+    Yields:
+        The windows of one document after the other, cut as those of the run are.
+
+    Raises:
+        ProbeError: If the data cannot be read.
+    """
+    config, source, plan = experiment.config, experiment.source, experiment.plan
+    read, _ = read_records(config.data, seed=config.seed)
+    left = most - len(experiment.documents)
+    for record in read:
+        if left <= 0:
+            return
+        if record.id in experiment.documents:
+            continue
+        document = to_document(
+            record,
+            tokenizer=source.tokenizer,
+            vocabulary_size=source.vocabulary,
+        )
+        if len(document.ids) >= plan.fewest and (windows := plan.windows(document, config.seed)):
+            yield from windows
+            left -= 1
