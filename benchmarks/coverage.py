@@ -7,7 +7,13 @@ sweep to 1,024 with its short runs, a tolerance of 1 %, 95 % intervals. Delta of
 ``curve(distance) · factor + shift + error``: the factor is log-normal with mean 1 and differs by
 document (SD of its log 0.4) and by window (0.3), the shift by document (SD 0.01 nats) and by
 window (0.025), which makes a design effect of 3 to 4 in a far octave; the error of a target has an
-SD of 0.39 nats, as measured on SmolLM2.
+SD of 0.39 nats, as measured on SmolLM2. With ``--heavy`` one target in a hundred carries all of
+the curve, by amounts of a long tail (gamma, shape 0.3), and the others nothing.
+
+With ``--predicted SHARE`` every simulated run is read twice, as it is and by what is predicted of
+``--population`` times as many documents: the prediction knows that share of the variance (of
+factors and shifts, by document and by window alike), and is half as large as it should be; a share
+of 0 is a prediction that is noise.
 
 *Delta* counts the bins whose pointwise band holds their expected delta. *Contains*: with L the
 smallest distance from which the curve itself stays below the tolerance (beyond reach, if none),
@@ -19,7 +25,8 @@ smallest distance from which the curve itself stays below the tolerance (beyond 
 - ``unresolved`` claims nothing and contains everything; its share is told beside.
 
 *False* is the share of runs that state a finite interval which does not hold L. Width: log2 of
-upper over lower limit (0 counted as 1, an open one as the reach).
+upper over lower limit (0 counted as 1, an open one as the reach). *Width of delta* is the median
+width of its band from 256 tokens on, as a share of the plain one.
 """
 
 import argparse
@@ -30,6 +37,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -41,6 +49,7 @@ from probe.analysis.bootstrap import pointwise_band, resample_weights
 from probe.analysis.effective import EffectiveContext, effective_context
 from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
+from probe.analysis.predicted import adjusted
 from probe.analysis.sums import Sums
 from probe.protocols.base import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
@@ -82,19 +91,51 @@ def truth(curve: Callable[[np.ndarray], np.ndarray]) -> Truth:
     return Truth(edges[:-1], edges[1:], delta, targets, length if length < REACH else math.inf)
 
 
-def simulate(known: Truth, documents: int, rng: np.random.Generator) -> Sums:
-    """The sums of one run."""
-    shape = (documents, WINDOWS, len(known.targets))
-    factor, shift = np.ones((documents, WINDOWS, 1)), np.zeros((documents, WINDOWS, 1))
+@dataclass(frozen=True)
+class World:
+    """What runs are simulated of.
+
+    Args:
+        heavy: Whether few targets carry all of delta.
+        share: What part of the variance between windows a prediction knows.
+        population: Documents whose prediction is known, as a multiple of those scored.
+    """
+
+    heavy: bool = False
+    share: float | None = None
+    population: int = 20
+
+
+def simulate(
+    known: Truth, documents: int, rng: np.random.Generator, world: World = World()
+) -> tuple[Sums, np.ndarray]:
+    """The sums of one run, and its predicted sums less those of the population."""
+    of_all = documents * (1 if world.share is None else world.population)
+    factor, shift = np.ones((of_all, WINDOWS, 1)), np.zeros((of_all, WINDOWS, 1))
+    seen, moved = factor, shift
+    share = world.share or 0.0
     for size, spread, jump in zip(
-        ((documents, 1, 1), (documents, WINDOWS, 1)), FACTORS, SHIFTS, strict=True
+        ((of_all, 1, 1), (of_all, WINDOWS, 1)), FACTORS, SHIFTS, strict=True
     ):
-        factor = factor * np.exp(spread * rng.normal(size=size) - spread**2 / 2)
-        shift = shift + jump * rng.normal(size=size)
-    error = ERROR * rng.normal(size=shape) * np.sqrt(known.targets)
-    sums = ((known.delta * factor + shift) * known.targets + error).sum(axis=1)
-    targets = np.broadcast_to(known.targets * WINDOWS, sums.shape).copy()
-    return Sums(known.lower, known.upper, sums, targets)
+        drawn, told = (rng.normal(size=(2, *size)) for _ in range(2))
+        both = np.sqrt(share) * told + np.sqrt(1 - share) * drawn
+        told = told if share else rng.normal(size=told.shape)
+        factor = factor * np.exp(spread * both[0] - spread**2 / 2)
+        shift = shift + jump * both[1]
+        seen = seen * np.exp(spread * told[0] - spread**2 / 2)
+        moved = moved + jump * told[1]
+    predicted = ((known.delta * seen + moved) * known.targets / 2).sum(axis=1)
+    centred = predicted[:documents] - predicted.mean(axis=0)
+    factor, shift = factor[:documents], shift[:documents]
+    targets = np.broadcast_to(known.targets, (documents, WINDOWS, len(known.targets)))
+    error = ERROR * rng.normal(size=targets.shape) * np.sqrt(targets)
+    carried = targets
+    if world.heavy:
+        carriers = rng.poisson(targets / 100)
+        carried = rng.gamma(0.3 * carriers) / 0.3 * 100
+        error = error / 4
+    sums = (known.delta * factor * carried + shift * targets + error).sum(axis=1)
+    return Sums(known.lower, known.upper, sums, targets.sum(axis=1)), centred
 
 
 def contains(answer: EffectiveContext, length: float) -> bool:
@@ -106,13 +147,24 @@ def contains(answer: EffectiveContext, length: float) -> bool:
     return answer.lower <= length and (answer.upper is None or length <= answer.upper)
 
 
-def one_run(cell: tuple[str, int], resamples: int, number: int) -> dict[str, object]:
-    """Simulate a run, read it, and compare with the truth."""
+def one_run(
+    cell: tuple[str, int], resamples: int, world: World, number: int
+) -> list[dict[str, object]]:
+    """Simulate a run, read it in each way, and compare with the truth."""
     curve, documents = cell
     known = truth(CURVES[curve])
     rng = np.random.default_rng([list(CURVES).index(curve), documents, number])
+    sums, centred = simulate(known, documents, rng, world)
     weights = resample_weights(documents, resamples, seed=0)
-    fitted = fit_curve("truncate", simulate(known, documents, rng), weights, CONFIDENCE)
+    read = {"plain": sums}
+    if world.share is not None:
+        read["predicted"] = adjusted(sums, centred, documents * world.population)
+    return [{"way": way, **one_way(known, own, weights)} for way, own in read.items()]
+
+
+def one_way(known: Truth, sums: Sums, weights: np.ndarray) -> dict[str, object]:
+    """What is read off some sums."""
+    fitted = fit_curve("truncate", sums, weights, CONFIDENCE)
     low, high = pointwise_band(fitted.resampled, CONFIDENCE)
     octaves = np.array([0, *(2**k for k in range(3, 11))])
     silent = NoiseFloor("noise", octaves[:-1], octaves[1:], np.zeros(8), np.ones(8, dtype=int))
@@ -121,6 +173,7 @@ def one_run(cell: tuple[str, int], resamples: int, number: int) -> dict[str, obj
     lower, upper = (answer.reach if at is None else at for at in (answer.lower, answer.upper))
     return {
         "held": (low <= known.delta) & (known.delta <= high),
+        "spread": (high - low)[known.lower >= 256].mean(),
         "contains": contains(answer, known.length),
         "false": finite and not contains(answer, known.length),
         "open": answer.kind == "greater",
@@ -132,19 +185,27 @@ def one_run(cell: tuple[str, int], resamples: int, number: int) -> dict[str, obj
     }
 
 
-def measured(runs: int, resamples: int) -> Iterator[dict[str, object]]:
-    """One row of the table a cell."""
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for curve in CURVES:
-            for documents in (8, 20, 50):
-                one = partial(one_run, (curve, documents), resamples)
-                found = pd.DataFrame(pool.map(one, range(runs), chunksize=max(1, runs // 20)))
+def measured(args: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """One row of the table a cell and way of reading."""
+    world = World(args.heavy, args.predicted, args.population)
+    with ProcessPoolExecutor(args.processes) as pool:
+        for curve, documents in product(args.curve or CURVES, (8, 20, 50)):
+            one = partial(one_run, (curve, documents), args.resamples, world)
+            ways = zip(
+                *pool.map(one, range(args.runs), chunksize=max(1, args.runs // 20)), strict=True
+            )
+            plain = math.nan
+            for found in map(pd.DataFrame, ways):
                 held = np.mean(np.stack(found["held"].tolist()), axis=0)
+                spread = float(found["spread"].median())
+                plain = spread if found["way"][0] == "plain" else plain
                 yield {
                     "curve": curve,
                     "documents": documents,
+                    "read": found["way"][0],
                     "delta": held.mean(),
                     "worst bin": held.min(),
+                    "width of delta": spread / plain,
                     "contains": found["contains"].mean(),
                     "lower > L": found["above"].mean(),
                     "width": found["width"].median(),
@@ -158,10 +219,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--curve", action="append", choices=CURVES, help="this one, or more")
+    parser.add_argument("--predicted", type=float, help="share of the variance that is predicted")
+    parser.add_argument("--population", type=int, default=20, help="times as many documents")
+    parser.add_argument("--heavy", action="store_true", help="few targets carry all of delta")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args()
     started = time.perf_counter()
     names = None
-    for row in measured(args.runs, args.resamples):
+    for row in measured(args):
         if names is None:
             names = list(row)
             print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))

@@ -98,15 +98,35 @@ class Prediction:
     """Delta as predicted without a forward, for the documents of a run and for many more.
 
     Args:
+        documents: Documents of the run.
         population: Documents whose mean prediction is known, those of the run among them.
         edges: Edges of the bins (tokens), shape ``(bins + 1,)``.
         centred: By condition the predicted sums of :func:`adjusted` (nats), shape ``(documents,
             bins)``.
     """
 
+    documents: int
     population: int
     edges: NDArray[np.int64]
     centred: Mapping[str, Floats]
+
+    def inside(self, condition: str, lower: Integers, upper: Integers) -> Floats:
+        """Predicted sums of some bins: those of the bins that lie in each.
+
+        Args:
+            condition: Canonical text of the condition; of others than those predicted 0.
+            lower: First distance of each bin (tokens), shape ``(bins,)``.
+            upper: First distance behind each, same shape.
+
+        Returns:
+            Nats, shape ``(documents, bins)``.
+        """
+        if condition not in self.centred:
+            return np.zeros((self.documents, len(lower)))
+        until = np.pad(np.cumsum(self.centred[condition], axis=1), ((0, 0), (1, 0)))
+        first = np.searchsorted(self.edges, lower)
+        last = np.searchsorted(self.edges, upper, side="right") - 1
+        return until[:, np.maximum(last, first)] - until[:, first]
 
     def adjust(self, sums: Sums, condition: str, other: str = "") -> Sums:
         """The sums of what a condition does, or of what it does beyond another one.
@@ -117,13 +137,8 @@ class Prediction:
             condition: Canonical text of the condition.
             other: That of the condition which is subtracted, if any.
         """
-        nothing = np.zeros((len(sums.sums), len(self.edges) - 1))
-        centred = self.centred.get(condition, nothing) - self.centred.get(other, nothing)
-        until = np.pad(np.cumsum(centred, axis=1), ((0, 0), (1, 0)))
-        first = np.searchsorted(self.edges, sums.lower)
-        last = np.searchsorted(self.edges, sums.upper, side="right") - 1
-        inside = until[:, np.maximum(last, first)] - until[:, first]
-        return adjusted(sums, inside, self.population)
+        known = (self.inside(name, sums.lower, sums.upper) for name in (condition, other))
+        return adjusted(sums, np.subtract(*known), self.population)
 
 
 @dataclass(eq=False)
@@ -244,7 +259,7 @@ class Predictor:
                 means[key] = self._sums_of_others(unscored, place, beyond, bins)
             centred[condition] = _centred(known, documents, self._octaves, means[key])
         population = len(set(documents) | {name for name, _ in self._scored} | set(self._others))
-        return Prediction(population, self._edges, centred)
+        return Prediction(len(documents), population, self._edges, centred)
 
     def _sums_of_others(
         self, unscored: Sequence[Integers], place: Integers, beyond: Integers, bins: Integers

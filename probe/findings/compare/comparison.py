@@ -31,6 +31,7 @@ from probe.findings.compare.differences import (
     floors,
     loss_rows,
     pair_sums,
+    predicted,
     pattern_rows,
     patterns,
     reaches,
@@ -336,7 +337,8 @@ def _curve_sums(
     start = max(run.starts.get(condition, 0) for run in runs)
     edges = edges[edges >= first_distance(connection, condition, unit, start)]
     rows = f"FROM {{side}}_{unit.name} WHERE condition = $condition AND NOT grey"
-    return pair_sums(connection, condition, unit, draws, rows, edges)
+    pair = pair_sums(connection, condition, unit, draws, rows, edges)
+    return pair and predicted(pair, *runs)
 
 
 def _lengths(

@@ -22,6 +22,7 @@ from probe.analysis.bootstrap import (
 )
 from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.predicted import adjusted
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import Sums, binned, stacked
 from probe.corpus.windows import FEWEST_DOCUMENTS
@@ -225,6 +226,34 @@ def pair_sums(
     first, second = map(sums, SIDES, draws.documents)
     targets = frame.groupby("bin")[["a_targets", "b_targets"]].sum().min(axis=1)
     return PairSums(condition, unit, draws, first, second, targets.to_numpy(dtype=np.int64))
+
+
+def predicted(pair: PairSums, a: OpenRun, b: OpenRun) -> PairSums:
+    """The sums by what token ids predict, where both runs know that and count tokens.
+
+    Where windows are paired it is the difference that is predicted: what two models need far text
+    for alike is in neither's favour.
+
+    Args:
+        pair: The sums of both.
+        a: The first run.
+        b: The second.
+    """
+    if pair.unit.name != "tokens" or a.prediction is None or b.prediction is None:
+        return pair
+    known = [
+        run.prediction.inside(pair.condition, sums.lower, sums.upper)[
+            pd.Index(run.documents).get_indexer(pd.Index(documents))
+        ]
+        for run, sums, documents in zip((a, b), (pair.a, pair.b), pair.draws.documents, strict=True)
+    ]
+    population = min(a.prediction.population, b.prediction.population)
+    first = adjusted(pair.a, known[0], population)
+    if pair.draws.pairing != "windows":
+        return replace(pair, a=first, b=adjusted(pair.b, known[1], population))
+    apart = replace(pair.a, sums=pair.b.sums - pair.a.sums)
+    apart = adjusted(apart, known[1] - known[0], population)
+    return replace(pair, a=first, b=replace(pair.b, sums=first.sums + apart.sums))
 
 
 def floors(

@@ -1,0 +1,135 @@
+"""Prediction: how much narrower intervals are by what is known of documents not scored."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from probe.analysis.bootstrap import bootstrap, pointwise_band
+from probe.analysis.effective import EffectiveContext
+from probe.analysis.fit import fitted_curves
+from probe.analysis.floor import is_noise
+from probe.analysis.open_run import OpenRun
+from probe.analysis.sums import by_octave, stacked, to_sums
+from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.findings.base import Finding, register
+from probe.findings.table import Table, between, by_condition, decimals, ranged, records
+from probe.results.tolerance import spaced
+
+COLUMNS = (
+    *("condition", "distance_from", "distance_to", "delta", "low", "high"),
+    *("plain_delta", "plain_low", "plain_high", "width", "worth"),
+)
+
+
+@register("prediction", order=90, level="brief")
+def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
+    """The intervals with and without what token ids predict.
+
+    Args:
+        run: The open run.
+        others: Not needed.
+    """
+    nothing = Finding("prediction", "What token ids predict")
+    if run.prediction is None or len(run.documents) < FEWEST_DOCUMENTS:
+        return nothing
+    rows, main = run.once(octaves), run.main_condition
+    of_main = records(rows[rows["condition"] == main].sort_values("distance_from"))
+    if not of_main:
+        return nothing
+    population, plain = run.prediction.population, plain_context(run)
+    record = {"population": population, "octaves": records(rows)}
+    record |= {"plain": None if plain is None else plain.full_text()}
+    last = of_main[-1]
+    sentence = (
+        f"{len(run.documents):,} documents were scored; what far text repeats is known of"
+        f" {population:,}. By it the interval of {main} at {between(last)} tokens is"
+        f" {last['width']:.2f} times as wide, as {last['worth']:.1f} times the documents would"
+        " make it."
+    )
+    more = []
+    if plain is not None:
+        more = [
+            f"Without it the effective context of {main} at {spaced(plain.tolerance)} is"
+            f" {plain.full_text()}."
+        ]
+    return replace(
+        nothing,
+        sentence=sentence,
+        more=more,
+        basis=(
+            "Each target's n-grams are looked up in far and near text; delta is regressed on them,"
+            " for each document without itself, and the mean of the scored documents is moved by"
+            " what they have more of than all."
+        ),
+        tables=[_table(rows, run)],
+        headlines=[sentence],
+        files={"summary.json": {"prediction": record}},
+    )
+
+
+def octaves(run: OpenRun) -> pd.DataFrame:
+    """Delta by condition and octave with its interval, and as the scored documents alone say.
+
+    Args:
+        run: The open run, with a prediction.
+
+    Returns:
+        The columns ``COLUMNS`` (tokens, nats per token): ``width`` is that of the interval as a
+        share of the plain one, ``worth`` how many times as many documents would make the plain one
+        as narrow. Grey rows are left out.
+    """
+    confidence = run.analysis.confidence
+    frames = []
+    for ways in zip(
+        run.sums.groupby("condition"), run.plain_sums.groupby("condition"), strict=True
+    ):
+        (condition, _), limits = ways[0], []
+        if is_noise(str(condition)) or ways[0][1]["grey"].all():
+            continue
+        for _, rows in ways:
+            sums = to_sums(by_octave(rows[~rows["grey"]], run.last_edge), run.documents)
+            found = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+            limits.append(np.stack([found.mean, *pointwise_band(found, confidence)]))
+        predicted, plain = limits
+        with np.errstate(divide="ignore", invalid="ignore"):
+            width = (predicted[2] - predicted[1]) / (plain[2] - plain[1])
+            columns = [*predicted, *plain, width, width**-2.0]
+        names = COLUMNS[3:]
+        frame = pd.DataFrame(dict(zip(names, columns, strict=True)))
+        frames.append(
+            frame.assign(condition=str(condition), distance_from=sums.lower, distance_to=sums.upper)
+        )
+    return stacked(frames, COLUMNS)[[*COLUMNS]]
+
+
+def plain_context(run: OpenRun) -> EffectiveContext | None:
+    """The run's answer, as the scored documents alone say."""
+    context = run.headline()
+    if context is None:
+        return None
+    sums = run.plain_sums[run.plain_sums["condition"] == context.condition]
+    (curve,) = fitted_curves(sums, run.documents, run.weights, run.analysis.confidence).values()
+    tolerances = {one.text: one for one in run.analysis.tolerances}
+    return run.context_of(curve, tolerances[context.tolerance])
+
+
+def _table(rows: pd.DataFrame, run: OpenRun) -> Table:
+    lines = [
+        [
+            str(row["condition"]),
+            between(row),
+            ranged(row, "delta"),
+            ranged({name: row[f"plain_{name}"] for name in ("delta", "low", "high")}, "delta"),
+            decimals(row["width"], 2),
+            decimals(row["worth"], 1),
+        ]
+        for row in by_condition(rows)
+    ]
+    return Table(
+        "Delta (nats per token) with and without what is predicted: the width of the one interval"
+        " as a share of the other, and how many times as many documents would give it",
+        ["condition", f"distance ({run.unit})", "delta", "without", "width", "documents"],
+        lines,
+    )
