@@ -231,20 +231,21 @@ class OpenRun:
     @cached_property
     def cells(self) -> str:
         """Name of the table of pre-aggregated counts, see :func:`probe.analysis.cells.cells`."""
-        along = [*self._along, *([self._predictor] if self._predictor else [])]
+        along = [*self._along, *([self.predictor] if self.predictor else [])]
         return cells(self.connection, self.edges, along)
 
     @cached_property
-    def _predictor(self) -> Predictor | None:
+    def predictor(self) -> Predictor | None:
+        """What counts along with the cells to predict delta; ``None`` without a population."""
         wanted = self.analysis.predict and self.has_length and self.folder.reading == PLAIN
         return predictor(self.connection, self.path, self.edges) if wanted else None
 
     @cached_property
     def prediction(self) -> Prediction | None:
         """What token ids predict, of documents that were not scored too; ``None`` without such."""
-        if self.cells and self._predictor is None:
+        if not self.cells or self.predictor is None:
             return None
-        return self._predictor.prediction(self.connection, self.documents)
+        return self.predictor.prediction(self.connection, self.documents)
 
     def adjusted(self, sums: Sums, condition: str, other: str = "") -> Sums:
         """Sums over its documents by what is predicted, see :meth:`Prediction.adjust`."""

@@ -1,6 +1,5 @@
 """Prediction-powered sums: what is known of all documents narrows what some of them say."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -165,22 +164,18 @@ class Predictor:
     octaves beside it, and for each document without that document.
 
     Args:
-        scored: Token ids of the windows that may have scores, by document and number.
-        others: Token ids of the windows of each other document.
+        windows: Token ids of all windows, those with scores among them, by document and number.
         edges: Edges of the bins (tokens).
     """
 
     def __init__(
-        self,
-        scored: Mapping[tuple[str, int], Integers],
-        others: Mapping[str, Sequence[Integers]],
-        edges: NDArray[np.int64],
+        self, windows: Mapping[tuple[str, int], Integers], edges: NDArray[np.int64]
     ) -> None:
-        self._scored, self._others, self._edges = scored, others, edges
+        self._windows, self._edges = windows, edges
         self._octaves = octave_index(edges[:-1])
-        every = [ids for windows in others.values() for ids in windows]
-        self._log_frequency = log_frequencies([*scored.values(), *every])
-        self._copies = lru_cache(maxsize=16)(lambda *key: self._copies_of(scored[key]))
+        self._log_frequency = log_frequencies(list(windows.values()))
+        self._copies = lru_cache(maxsize=16)(lambda *key: self._copies_of(windows[key]))
+        self._sums: dict[tuple[str, int, bytes], Floats] = {}
         self._moments: dict[tuple[str, str], _Moments] = {}
         self._lock = Lock()
 
@@ -244,36 +239,32 @@ class Predictor:
             documents: Documents with scores, in the order of the sums.
         """
         conditions = dict.fromkeys(condition for condition, _ in self._moments)
-        unscored = [ids for (name, _), ids in self._scored.items() if name not in set(documents)]
-        means: dict[bytes, Floats] = {}
+        scored = set(documents)
+        others = [key for key in self._windows if key[0] not in scored]
         centred = {}
         for condition in conditions:
-            place, beyond, distance = _layout(connection, condition)
-            bins = bin_index(distance, self._edges)
-            each = np.bincount(bins, minlength=len(self._edges) - 1)
+            layout = _layout(connection, condition)
+            each = np.bincount(bin_index(layout[2], self._edges), minlength=len(self._edges) - 1)
             known = {d: m for d in documents if (m := self._moments.get((condition, d)))}
             if any((m.features[:, -1] != len(m.windows) * each).any() for m in known.values()):
                 continue
-            key = place.tobytes() + beyond.tobytes()
-            if key not in means:
-                means[key] = self._sums_of_others(unscored, place, beyond, bins)
-            centred[condition] = _centred(known, documents, self._octaves, means[key])
-        population = len(set(documents) | {name for name, _ in self._scored} | set(self._others))
+            beyond = sum((self._sums_of(key, layout) for key in others), np.zeros((len(each), 1)))
+            centred[condition] = _centred(known, documents, self._octaves, np.asarray(beyond))
+        population = len(scored.union(name for name, _ in self._windows))
         return Prediction(len(documents), population, self._edges, centred)
 
-    def _sums_of_others(
-        self, unscored: Sequence[Integers], place: Integers, beyond: Integers, bins: Integers
-    ) -> Floats:
-        """Sums of the features of windows without scores, shape ``(bins, features + 1)``."""
-        windows = [*unscored, *(ids for own in self._others.values() for ids in own)]
-        sums = np.zeros((len(self._edges) - 1, len(FEATURES) + 1))
-        for ids in windows:
-            if len(ids) > place.max():
+    def _sums_of(self, key: tuple[str, int], layout: NDArray[np.int64]) -> Floats:
+        """Sums of the features of a window without scores, shape ``(bins, features + 1)``."""
+        place, beyond, distance = layout
+        known = *key, layout.tobytes()
+        if known not in self._sums:
+            ids, size = self._windows[key], len(self._edges) - 1
+            self._sums[known] = np.zeros((size, len(FEATURES) + 1))
+            if len(ids) > place.max(initial=-1):
                 features = self._copies_of(ids).features(place, beyond)
-                sums += _binned(
-                    np.column_stack([features, np.ones(len(features))]), bins, len(sums)
-                )
-        return sums
+                features = np.column_stack([features, np.ones(len(features))])
+                self._sums[known] = _binned(features, bin_index(distance, self._edges), size)
+        return self._sums[known]
 
 
 def predictor(
@@ -295,12 +286,10 @@ def predictor(
         beyond = parquet_rows(connection, [path]).project(columns).fetchall()
     except duckdb.Error:
         return None
-    names, others = {document for document, *_ in scored}, defaultdict[str, list[Integers]](list)
-    for document, _, ids in beyond:
-        if document not in names:  # it may have been scored since
-            others[document].append(np.array(ids))
-    own = {(document, window): np.array(ids) for document, window, ids in scored}
-    return Predictor(own, others, edges) if others else None
+    own = {document for document, *_ in scored}
+    beyond = [row for row in beyond if row[0] not in own]  # it may be scored by now
+    windows = {(document, window): np.array(ids) for document, window, ids in (*scored, *beyond)}
+    return Predictor(windows, edges) if beyond else None
 
 
 def _stretches(first: Integers, usable: NDArray[np.bool_]) -> Iterator[Integers]:
@@ -315,10 +304,8 @@ def _binned(features: Floats, bins: Integers, size: int) -> Floats:
     return np.column_stack([np.bincount(bins, one, minlength=size) for one in features.T])
 
 
-def _layout(
-    connection: duckdb.DuckDBPyConnection, condition: str
-) -> tuple[Integers, Integers, Integers]:
-    """Place, boundary and distance of the targets of one window of a condition (tokens)."""
+def _layout(connection: duckdb.DuckDBPyConnection, condition: str) -> NDArray[np.int64]:
+    """Place, boundary and distance (tokens) of a window's targets, shape ``(3, targets)``."""
     found = connection.execute(
         """WITH own AS (FROM targets WHERE condition = $1 AND NOT grey)
         SELECT position - boundary + far AS place, far, distance
@@ -326,10 +313,7 @@ def _layout(
         ORDER BY far, place""",
         [condition],
     ).fetchnumpy()
-    place, beyond, distance = (
-        np.asarray(found[name], dtype=np.int64) for name in ("place", "far", "distance")
-    )
-    return place, beyond, distance
+    return np.array([found[name] for name in ("place", "far", "distance")], dtype=np.int64)
 
 
 def _centred(

@@ -31,9 +31,9 @@ from probe.findings.compare.differences import (
     floors,
     loss_rows,
     pair_sums,
-    predicted,
     pattern_rows,
     patterns,
+    predicted,
     reaches,
 )
 from probe.findings.compare.lengths import Lengths, context_frame, context_row, read_length
