@@ -88,7 +88,7 @@ def _slopes(error: Floats, spread: Floats, present: NDArray[np.bool_]) -> tuple[
     noise = (error[:, None] - spread[:, None] * slopes) ** 2 * squares[:, None]
     noise = noise.sum(axis=0) - np.append(np.diagonal(noise), 0)
     kept = np.divide(noise, over**2, out=np.ones_like(over), where=over > 0)
-    slopes = np.where(over > 0, slopes * np.maximum(1 - kept, 0), 0)
+    slopes = np.where(over > 0, slopes * np.maximum(1 - 2 * kept, 0), 0)
     return float(slopes[-1]), slopes[:-1]
 
 
