@@ -1,6 +1,7 @@
 """How often an interval holds the truth: simulated runs with known curves, read by the real code.
 
     python benchmarks/coverage.py --runs 500
+    python benchmarks/coverage.py --runs 200 --shared 4 --documents 20 50
 
 Fixed before any run: five curves (below), 8, 20 and 50 documents of four windows, the default
 sweep to 1,024 with its short runs, a tolerance of 1 %, 95 % intervals. Delta of a target is
@@ -8,6 +9,9 @@ sweep to 1,024 with its short runs, a tolerance of 1 %, 95 % intervals. Delta of
 document (SD of its log 0.4) and by window (0.3), the shift by document (SD 0.01 nats) and by
 window (0.025), which makes a design effect of 3 to 4 in a far octave; the error of a target has an
 SD of 0.39 nats, as measured on SmolLM2.
+
+With ``--shared N`` the documents take turns with N far texts, whose effects are as large as those
+of the documents.
 
 *Delta* counts the bins whose pointwise band holds their expected delta. *Contains*: with L the
 smallest distance from which the curve itself stays below the tolerance (beyond reach, if none),
@@ -26,7 +30,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -82,8 +86,10 @@ def truth(curve: Callable[[np.ndarray], np.ndarray]) -> Truth:
     return Truth(edges[:-1], edges[1:], delta, targets, length if length < REACH else math.inf)
 
 
-def simulate(known: Truth, documents: int, rng: np.random.Generator) -> Sums:
-    """The sums of one run."""
+def simulate(
+    known: Truth, documents: int, rng: np.random.Generator, shared: int | None = None
+) -> Sums:
+    """The sums of one run, whose documents may share so many far texts."""
     shape = (documents, WINDOWS, len(known.targets))
     factor, shift = np.ones((documents, WINDOWS, 1)), np.zeros((documents, WINDOWS, 1))
     for size, spread, jump in zip(
@@ -91,10 +97,15 @@ def simulate(known: Truth, documents: int, rng: np.random.Generator) -> Sums:
     ):
         factor = factor * np.exp(spread * rng.normal(size=size) - spread**2 / 2)
         shift = shift + jump * rng.normal(size=size)
+    texts = None
+    if shared is not None:
+        texts, spread = np.arange(documents) % shared, FACTORS[0]
+        factor = factor * np.exp(spread * rng.normal(size=(shared, 1, 1)) - spread**2 / 2)[texts]
+        shift = shift + SHIFTS[0] * rng.normal(size=(shared, 1, 1))[texts]
     error = ERROR * rng.normal(size=shape) * np.sqrt(known.targets)
     sums = ((known.delta * factor + shift) * known.targets + error).sum(axis=1)
     targets = np.broadcast_to(known.targets * WINDOWS, sums.shape).copy()
-    return Sums(known.lower, known.upper, sums, targets)
+    return Sums(known.lower, known.upper, sums, targets, texts)
 
 
 def contains(answer: EffectiveContext, length: float) -> bool:
@@ -106,13 +117,13 @@ def contains(answer: EffectiveContext, length: float) -> bool:
     return answer.lower <= length and (answer.upper is None or length <= answer.upper)
 
 
-def one_run(cell: tuple[str, int], resamples: int, number: int) -> dict[str, object]:
+def one_run(cell: tuple[str, int, int | None], resamples: int, number: int) -> dict[str, object]:
     """Simulate a run, read it, and compare with the truth."""
-    curve, documents = cell
+    curve, documents, shared = cell
     known = truth(CURVES[curve])
     rng = np.random.default_rng([list(CURVES).index(curve), documents, number])
     weights = resample_weights(documents, resamples, seed=0)
-    fitted = fit_curve("truncate", simulate(known, documents, rng), weights, CONFIDENCE)
+    fitted = fit_curve("truncate", simulate(known, documents, rng, shared), weights, CONFIDENCE)
     low, high = pointwise_band(fitted.resampled, CONFIDENCE)
     octaves = np.array([0, *(2**k for k in range(3, 11))])
     silent = NoiseFloor("noise", octaves[:-1], octaves[1:], np.zeros(8), np.ones(8, dtype=int))
@@ -132,12 +143,14 @@ def one_run(cell: tuple[str, int], resamples: int, number: int) -> dict[str, obj
     }
 
 
-def measured(runs: int, resamples: int) -> Iterator[dict[str, object]]:
+def measured(
+    runs: int, resamples: int, sizes: Sequence[int], shared: int | None
+) -> Iterator[dict[str, object]]:
     """One row of the table a cell."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for curve in CURVES:
-            for documents in (8, 20, 50):
-                one = partial(one_run, (curve, documents), resamples)
+            for documents in sizes:
+                one = partial(one_run, (curve, documents, shared), resamples)
                 found = pd.DataFrame(pool.map(one, range(runs), chunksize=max(1, runs // 20)))
                 held = np.mean(np.stack(found["held"].tolist()), axis=0)
                 yield {
@@ -158,10 +171,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--documents", type=int, nargs="+", default=[8, 20, 50])
+    parser.add_argument("--shared", type=int)
     args = parser.parse_args()
     started = time.perf_counter()
     names = None
-    for row in measured(args.runs, args.resamples):
+    for row in measured(args.runs, args.resamples, args.documents, args.shared):
         if names is None:
             names = list(row)
             print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))

@@ -17,12 +17,14 @@ from probe.analysis.bins import bin_edges
 from probe.analysis.bootstrap import Floats, bootstrap, resample_weights
 from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
 from probe.analysis.effective import EffectiveContext, effective_context, marked
-from probe.analysis.fit import FittedCurve, draws_errors, fitted_curves, in_order
+from probe.analysis.fit import FittedCurve, draws_errors, fitted_curves, in_order, texts_error
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
 from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
 from probe.analysis.sums import document_sums, intervals, stacked, to_sums
 from probe.errors import ProbeError
+from probe.perturbations.shared_texts import text_numbers
+from probe.perturbations.steps import shared_of
 from probe.protocols import registry
 from probe.results.folder import RunFolder, read_folder
 from probe.results.tolerance import Tolerance
@@ -274,6 +276,17 @@ class OpenRun:
         how = self.analysis
         return resample_weights(max(len(self.documents), 1), how.resamples, how.seed)
 
+    def texts(self, *conditions: str) -> NDArray[np.int64] | None:
+        """The far text of each document, where a condition lets documents share some.
+
+        Args:
+            conditions: Canonical texts; of several that share, that of the fewest texts counts.
+        """
+        shared = [count for count in map(shared_of, conditions) if count]
+        if not shared:
+            return None
+        return text_numbers(self.documents, self.facts.data.pool, min(shared))
+
     @cached_property
     def bytes_per_token(self) -> float | None:
         """Mean UTF-8 bytes of a token, ``None`` for data without text."""
@@ -303,7 +316,7 @@ class OpenRun:
     def fitted(self) -> dict[str, FittedCurve]:
         """Fitted curve of each condition, grey rows left out."""
         confidence = self.analysis.confidence
-        return fitted_curves(self.sums, self.documents, self.weights, confidence)
+        return fitted_curves(self.sums, self.documents, self.weights, confidence, self.texts)
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
@@ -434,8 +447,8 @@ def curve_frame(run: OpenRun) -> pd.DataFrame:
     for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
         fit: Floats | float = np.nan
         if grey:
-            sums = to_sums(rows, run.documents)
-            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+            sums = to_sums(rows, run.documents, run.texts(str(condition)))
+            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence, sums.texts)
         else:
             curve = run.fitted[str(condition)]
             sums, fit, resampled = curve.sums, curve.fit, curve.resampled
@@ -458,6 +471,10 @@ def curve_frame(run: OpenRun) -> pd.DataFrame:
     draws = draws_errors(run.connection, run.edges).drop(columns="distance_to").assign(grey=False)
     keys = ["condition", "distance_from", "grey"]
     table = stacked(frames, COLUMNS).merge(draws, on=keys, how="left")
+    for condition, curve in run.fitted.items():
+        if curve.sums.texts is not None:  # texts that documents share are no draws of each
+            own = (table["condition"] == condition) & ~table["grey"]
+            table.loc[own, "draws_error"] = texts_error(curve)
     return table.sort_values(keys, ignore_index=True)[list(COLUMNS)]
 
 
