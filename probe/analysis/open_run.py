@@ -428,9 +428,10 @@ COLUMNS = (
     "draws_error",
 )
 """Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats per token: of the mean between documents, and the part of it that another draw of the
-perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets whose delta is above and below 0 by more than rounding."""
+in nats per token: of the mean between documents, or the texts that they share, and the part of it
+that another draw of the perturbation would change (missing where it was drawn once, and shares no
+text); ``helped`` and ``hurt`` as shares of targets whose delta is above and below 0 by more than
+rounding."""
 
 
 def curve_frame(run: OpenRun) -> pd.DataFrame:
