@@ -294,8 +294,8 @@ class Beginnings:
         """The branch through a node that has most in common with other windows."""
         return max(node.through, key=lambda number: self._stops[number])
 
-    def __contains__(self, node: Node) -> bool:
-        return node.stop <= self._stops[self.branch(node)]
+    def __contains__(self, node: object) -> bool:
+        return isinstance(node, Node) and node.stop <= self._stops[self.branch(node)]
 
 
 def without_tree(keys: Sequence[NDArray[np.int64]]) -> list[Node]:
