@@ -15,6 +15,9 @@ With ``--predicted SHARE`` every simulated run is read twice, as it is and by wh
 factors and shifts, by document and by window alike), and is half as large as it should be; a share
 of 0 is a prediction that is noise.
 
+With ``--shared N`` the documents take turns with N far texts, whose effects are as large as those
+of the documents.
+
 *Delta* counts the bins whose pointwise band holds their expected delta. *Contains*: with L the
 smallest distance from which the curve itself stays below the tolerance (beyond reach, if none),
 
@@ -99,11 +102,13 @@ class World:
         heavy: Whether few targets carry all of delta.
         share: What part of the variance between windows a prediction knows.
         population: Documents whose prediction is known, as a multiple of those scored.
+        shared: Far texts that the documents share; ``None`` where each has its own.
     """
 
     heavy: bool = False
     share: float | None = None
     population: int = 20
+    shared: int | None = None
 
 
 def simulate(
@@ -126,7 +131,12 @@ def simulate(
         moved = moved + jump * told[1]
     predicted = ((known.delta * seen + moved) * known.targets / 2).sum(axis=1)
     centred = predicted[:documents] - predicted.mean(axis=0)
-    factor, shift = factor[:documents], shift[:documents]
+    factor, shift, texts = factor[:documents], shift[:documents], None
+    if world.shared is not None:
+        texts, spread = np.arange(documents) % world.shared, FACTORS[0]
+        drawn = rng.normal(size=(2, world.shared, 1, 1))[:, texts]
+        factor = factor * np.exp(spread * drawn[0] - spread**2 / 2)
+        shift = shift + SHIFTS[0] * drawn[1]
     targets = np.broadcast_to(known.targets, (documents, WINDOWS, len(known.targets)))
     error = ERROR * rng.normal(size=targets.shape) * np.sqrt(targets)
     carried = targets
@@ -135,7 +145,7 @@ def simulate(
         carried = rng.gamma(0.3 * carriers) / 0.3 * 100
         error = error / 4
     sums = (known.delta * factor * carried + shift * targets + error).sum(axis=1)
-    return Sums(known.lower, known.upper, sums, targets.sum(axis=1)), centred
+    return Sums(known.lower, known.upper, sums, targets.sum(axis=1), texts), centred
 
 
 def contains(answer: EffectiveContext, length: float) -> bool:
@@ -187,9 +197,9 @@ def one_way(known: Truth, sums: Sums, weights: np.ndarray) -> dict[str, object]:
 
 def measured(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     """One row of the table a cell and way of reading."""
-    world = World(args.heavy, args.predicted, args.population)
+    world = World(args.heavy, args.predicted, args.population, args.shared)
     with ProcessPoolExecutor(args.processes) as pool:
-        for curve, documents in product(args.curve or CURVES, (8, 20, 50)):
+        for curve, documents in product(args.curve or CURVES, args.documents):
             one = partial(one_run, (curve, documents), args.resamples, world)
             ways = zip(
                 *pool.map(one, range(args.runs), chunksize=max(1, args.runs // 20)), strict=True
@@ -220,6 +230,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--curve", action="append", choices=CURVES, help="this one, or more")
+    parser.add_argument("--documents", type=int, nargs="+", default=[8, 20, 50])
+    parser.add_argument("--shared", type=int, help="far texts that the documents share")
     parser.add_argument("--predicted", type=float, help="share of the variance that is predicted")
     parser.add_argument("--population", type=int, default=20, help="times as many documents")
     parser.add_argument("--heavy", action="store_true", help="few targets carry all of delta")

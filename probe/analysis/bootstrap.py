@@ -24,6 +24,7 @@ class Bootstrap:
         targets: Targets of each resample, shape ``(resamples, bins)``.
         standard_error: Standard error of ``mean`` between documents (nats), shape ``(bins,)``.
         documents: Documents with at least one target.
+        texts: Far texts that these documents share, where they do.
     """
 
     mean: Floats
@@ -31,6 +32,12 @@ class Bootstrap:
     targets: Floats
     standard_error: Floats
     documents: int
+    texts: int | None = None
+
+    @property
+    def units(self) -> int:
+        """What the standard error is one between: documents, or the texts that they share."""
+        return self.documents if self.texts is None else self.texts
 
 
 def too_few(documents: int) -> str:
@@ -91,23 +98,63 @@ def ratio(sums: Floats, targets: Floats) -> Floats:
     return means
 
 
-def bootstrap(sums: Floats, targets: Floats, weights: Floats, confidence: float) -> Bootstrap:
+def bootstrap(
+    sums: Floats,
+    targets: Floats,
+    weights: Floats,
+    confidence: float,
+    texts: NDArray[np.int64] | None = None,
+) -> Bootstrap:
     """Resample documents and form the ratio of sums of each resample.
+
+    Where documents share far texts, those of one text are a unit: what their text does to them all
+    is no chance that more of them would even out. Deviations are then sums over units, each times
+    the mean draw of its documents less 1, times the root of their number: that has the variances
+    and covariances of as many units drawn with replacement, and no lumps where they are few.
 
     Args:
         sums: Sum of delta (nats) by document and bin, shape ``(documents, bins)``.
         targets: Number of targets, same shape.
         weights: Draws of :func:`resample_weights`, shape ``(resamples, documents)``.
         confidence: Confidence for which the deviations are stretched.
+        texts: The text of each document, where they share some, shape ``(documents,)``.
 
     Returns:
         The mean by bin and its stretched resamples.
     """
     documents = int((targets.sum(axis=1) > 0).sum())
-    mean = ratio(sums.sum(axis=0), targets.sum(axis=0))
+    total = targets.sum(axis=0)
+    mean = ratio(sums.sum(axis=0), total)
+    if texts is not None:
+        residuals = by_text(sums - np.nan_to_num(mean) * targets, texts)
+        sizes = by_text(np.ones((len(texts), 1)), texts)[:, 0]
+        multipliers = by_text(weights.T - 1, texts).T / np.sqrt(sizes)
+        error = standard_error(by_text(sums, texts), by_text(targets, texts))
+        units = int((by_text(targets, texts).sum(axis=1) > 0).sum())
+        draws = mean + stretch(units, confidence) * multipliers @ ratio(
+            residuals, np.broadcast_to(total, residuals.shape)
+        )
+        drawn_targets = np.broadcast_to(total, draws.shape)
+        return Bootstrap(mean, draws, drawn_targets, error, documents, units)
     drawn_targets = weights @ targets
     draws = mean + stretch(documents, confidence) * (ratio(weights @ sums, drawn_targets) - mean)
     return Bootstrap(mean, draws, drawn_targets, standard_error(sums, targets), documents)
+
+
+def by_text(values: Floats, texts: NDArray[np.int64] | None) -> Floats:
+    """Values by document, added up over the documents of each text; as they are without texts.
+
+    Args:
+        values: Shape ``(documents, n)``.
+        texts: The text of each document, shape ``(documents,)``.
+
+    Returns:
+        Shape ``(texts, n)``, a row a text that some document has.
+    """
+    if texts is None:
+        return values
+    known, places = np.unique(texts, return_inverse=True)
+    return np.stack([values[places == place].sum(axis=0) for place in range(len(known))])
 
 
 def standard_error(sums: Floats, targets: Floats) -> Floats:

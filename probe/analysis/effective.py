@@ -9,7 +9,14 @@ from scipy.special import stdtrit
 
 from probe import text as words
 from probe.analysis.bins import SINGLE
-from probe.analysis.bootstrap import Floats, pointwise_band, ratio, standard_error, too_few
+from probe.analysis.bootstrap import (
+    Floats,
+    by_text,
+    pointwise_band,
+    ratio,
+    standard_error,
+    too_few,
+)
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.sums import Sums
@@ -211,13 +218,13 @@ def _rises_again(curve: FittedCurve, epsilon: float, index: int) -> bool:
 
     One-sided t-tests with the documents' standard error, Bonferroni over the bins looked at.
     """
-    if curve.resampled.documents < 2:
+    if curve.resampled.units < 2:
         return False
     mean, error = (
         values[index:] for values in (curve.resampled.mean, curve.resampled.standard_error)
     )
     level = (1 - curve.confidence) / 2 / len(mean)
-    limit = mean - stdtrit(curve.resampled.documents - 1, 1 - level) * error
+    limit = mean - stdtrit(curve.resampled.units - 1, 1 - level) * error
     return bool((limit > epsilon).any())
 
 
@@ -347,14 +354,15 @@ def lower_by_tests(
 
     Source: Maurer, Hothorn and Lehmacher 1995, fixed-sequence testing.
     """
-    if sums.documents < 2:
+    units = int((by_text(sums.targets, sums.texts).sum(axis=1) > 0).sum())
+    if units < 2:
         return 0
     most = len(sums.lower) if most is None else most
     level = (1 - confidence) / 2 / len(SPANS)
-    quantile = float(stdtrit(sums.documents - 1, 1 - level))
+    quantile = float(stdtrit(units - 1, 1 - level))
     # Summed from the left, so that each stretch is a difference.
     excess, targets = (
-        np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
+        np.pad(np.cumsum(by_text(values, sums.texts), axis=1), ((0, 0), (1, 0)))
         for values in (sums.sums - epsilon * sums.targets, sums.targets)
     )
     left = np.arange(most)

@@ -1,6 +1,6 @@
 """A fitted curve with its resamples, and where such a curve falls below a tolerance."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap
+from probe.analysis.bootstrap import Bootstrap, Floats, bootstrap, standard_error
 from probe.analysis.floor import is_noise
 from probe.analysis.sums import Sums, binned, located, to_sums
+from probe.perturbations.steps import shared_of
 from probe.results.views import is_repeated
 
 
@@ -45,7 +46,7 @@ def fit_curve(condition: str, sums: Sums, weights: Floats, confidence: float) ->
         weights: Draws of the documents, shape ``(resamples, documents)``.
         confidence: Confidence of the interval.
     """
-    resampled = bootstrap(sums.sums, sums.targets, weights, confidence)
+    resampled = bootstrap(sums.sums, sums.targets, weights, confidence, sums.texts)
     fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
     fits = isotonic_stack(resampled.draws, resampled.targets)
     return FittedCurve(condition, sums, resampled, fit, fits, confidence)
@@ -130,7 +131,11 @@ def isotonic_stack(values: Floats, weights: Floats) -> Floats:
 
 
 def fitted_curves(
-    frame: pd.DataFrame, documents: Sequence[str], weights: Floats, confidence: float
+    frame: pd.DataFrame,
+    documents: Sequence[str],
+    weights: Floats,
+    confidence: float,
+    texts: Callable[[str], NDArray[np.int64] | None] = lambda _: None,
 ) -> dict[str, FittedCurve]:
     """Fit each condition of the sums, grey rows left out.
 
@@ -139,15 +144,27 @@ def fitted_curves(
         documents: All documents of the run, in the order of *weights*.
         weights: Draws of the documents, shape ``(resamples, documents)``.
         confidence: Confidence of the intervals.
+        texts: From a condition to the far text of each document, where they share some.
 
     Returns:
         Curves by condition; a condition with nothing but grey rows has none.
     """
     usable = frame[~frame["grey"]]
     return {
-        str(condition): fit_curve(str(condition), to_sums(rows, documents), weights, confidence)
+        str(condition): fit_curve(
+            str(condition), to_sums(rows, documents, texts(str(condition))), weights, confidence
+        )
         for condition, rows in usable.groupby("condition")
     }
+
+
+def texts_error(curve: FittedCurve) -> Floats:
+    """Standard error of a mean that the choice of shared far texts causes, nats, ``(bins,)``.
+
+    What the spread between texts has more than documents of texts of their own would give it.
+    """
+    documents = standard_error(curve.sums.sums, curve.sums.targets)
+    return np.sqrt(np.maximum(curve.resampled.standard_error**2 - documents**2, 0))
 
 
 def draws_errors(connection: duckdb.DuckDBPyConnection, edges: NDArray[np.int64]) -> pd.DataFrame:
@@ -201,9 +218,12 @@ def draws_in_words(curve: pd.DataFrame) -> list[str]:
             continue
         share = (known["draws_error"] / known["standard_error"]) ** 2
         middle = min(1.0, float(share.median()))  # either is an estimate: a bin's share may pass 1
+        shared = shared_of(str(condition))
+        draws = "the draws cause" if shared is None else f"the choice of {shared} texts causes"
+        more = "" if shared is None else "; documents of one text are a unit of its interval"
         lines.append(
-            f"{condition}: in the median bin the draws cause {middle * 100:.0f} % of the variance"
-            " of delta, the documents the rest"
+            f"{condition}: in the median bin {draws} {middle * 100:.0f} % of the variance"
+            f" of delta, the documents the rest{more}"
         )
     return lines
 

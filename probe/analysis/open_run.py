@@ -14,16 +14,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from probe.analysis.bins import bin_edges
-from probe.analysis.bootstrap import Floats, bootstrap, resample_weights
+from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.cells import cells, doubtful, far_range, scored, windows_and_targets
+from probe.analysis.curve_frame import curve_frame
 from probe.analysis.effective import EffectiveContext, effective_context, marked
-from probe.analysis.fit import FittedCurve, draws_errors, fitted_curves, in_order
+from probe.analysis.fit import FittedCurve, fitted_curves, in_order
 from probe.analysis.floor import NoiseFloor, is_noise, length_caveat, length_limit, noise_floor
 from probe.analysis.predicted import Prediction, Predictor, predictor
 from probe.analysis.scan import Counter
 from probe.analysis.settings import Analysis
-from probe.analysis.sums import Sums, document_sums, intervals, of_rows, stacked, to_sums
+from probe.analysis.sums import Sums, document_sums, of_rows, to_sums
 from probe.errors import ProbeError
+from probe.perturbations.shared_texts import text_numbers
+from probe.perturbations.steps import shared_of
 from probe.protocols import registry
 from probe.results.folder import RunFolder, read_folder
 from probe.results.record import PLAIN
@@ -294,6 +297,17 @@ class OpenRun:
         how = self.analysis
         return resample_weights(max(len(self.documents), 1), how.resamples, how.seed)
 
+    def texts(self, *conditions: str) -> NDArray[np.int64] | None:
+        """The far text of each document, where a condition lets documents share some.
+
+        Args:
+            conditions: Canonical texts; of several that share, that of the fewest texts counts.
+        """
+        shared = [count for count in map(shared_of, conditions) if count]
+        if not shared:
+            return None
+        return text_numbers(self.documents, self.facts.data.pool, min(shared))
+
     @cached_property
     def bytes_per_token(self) -> float | None:
         """Mean UTF-8 bytes of a token, ``None`` for data without text."""
@@ -332,7 +346,7 @@ class OpenRun:
     def fitted(self) -> dict[str, FittedCurve]:
         """Fitted curve of each condition, grey rows left out."""
         confidence = self.analysis.confidence
-        return fitted_curves(self.sums, self.documents, self.weights, confidence)
+        return fitted_curves(self.sums, self.documents, self.weights, confidence, self.texts)
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
@@ -423,71 +437,6 @@ class OpenRun:
     def curve(self) -> pd.DataFrame:
         """Delta by condition and bin, columns ``COLUMNS``."""
         return curve_frame(self)
-
-
-COLUMNS = (
-    "condition",
-    "distance_from",
-    "distance_to",
-    "grey",
-    "delta",
-    "low",
-    "high",
-    "fit",
-    "targets",
-    "documents",
-    "windows",
-    "floor",
-    "helped",
-    "hurt",
-    "standard_error",
-    "draws_error",
-)
-"""Columns of ``curve.csv``: distances in tokens; delta, its limits, fit, floor and standard errors
-in nats per token: of the mean between documents, and the part of it that another draw of the
-perturbation would change (missing where it was drawn once); ``helped`` and ``hurt`` as shares of
-targets whose delta is above and below 0 by more than rounding."""
-
-
-def curve_frame(run: OpenRun) -> pd.DataFrame:
-    """The curve of every condition, one row a bin; grey distances have rows of their own.
-
-    Args:
-        run: The open run.
-
-    Returns:
-        A frame with the columns ``COLUMNS``; fit is NaN where grey, floor where not measured.
-    """
-    confidence, simultaneous = run.analysis.confidence, run.analysis.simultaneous
-    frames = []
-    for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
-        fit: Floats | float = np.nan
-        if grey:
-            sums = to_sums(rows, run.documents)
-            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
-        else:
-            curve = run.fitted[str(condition)]
-            sums, fit, resampled = curve.sums, curve.fit, curve.resampled
-        counts = rows.groupby("distance_from")[["windows", "helped", "hurt"]].sum()
-        targets = sums.targets.sum(axis=0)
-        frames.append(
-            intervals(sums, resampled, confidence, simultaneous=simultaneous).assign(
-                condition=str(condition),
-                grey=bool(grey),
-                fit=fit,
-                windows=counts["windows"].to_numpy(dtype=np.int64),
-                floor=np.nan if run.floor is None else run.floor.at(sums.lower),
-                helped=counts["helped"].to_numpy(dtype=np.float64) / targets,
-                hurt=counts["hurt"].to_numpy(dtype=np.float64) / targets,
-                standard_error=resampled.standard_error,
-            )
-        )
-    if not frames:
-        return stacked([], COLUMNS)
-    draws = draws_errors(run.connection, run.edges).drop(columns="distance_to").assign(grey=False)
-    keys = ["condition", "distance_from", "grey"]
-    table = stacked(frames, COLUMNS).merge(draws, on=keys, how="left")
-    return table.sort_values(keys, ignore_index=True)[list(COLUMNS)]
 
 
 Along = Callable[[OpenRun], Sequence[Counter]]

@@ -41,11 +41,12 @@ def pilot(
     """
     how = run.analysis
     how = how if tolerances is None else replace(how, tolerances=tuple(tolerances))
-    if not any(not is_noise(condition) for condition in run.fitted):
-        names = ", ".join(run.fitted) or "intact"
+    curves = {name: one for name, one in run.fitted.items() if not is_noise(name)}
+    if all(curve.sums.texts is not None for curve in curves.values()):
+        names, which = ", ".join(run.fitted) or "intact", " of texts of their own" if curves else ""
         raise ProbeError(
-            f"run '{run.path}' has no condition with a curve, only {names}: nothing can be planned"
-            " from it"
+            f"run '{run.path}' has no condition with a curve{which}, only {names}: nothing can be"
+            " planned from it"
         )
     return documents_needed(run.fitted, octaves, how, run.context_of)
 
@@ -65,7 +66,8 @@ def documents_needed(
     below the bins.
 
     Args:
-        fitted: Curves by condition; the noise control is left out.
+        fitted: Curves by condition; the noise control is left out, and conditions whose documents
+            share far texts, which more documents would share as well.
         octaves: Half the width that the interval may have.
         how: Tolerances, resamples and seed.
         answer: The effective context of a curve at a tolerance.
@@ -84,7 +86,7 @@ def documents_needed(
         raise UsageError(f"octaves is {octaves:g}: a number above 0 is needed")
     rows: list[tuple[object, ...]] = []
     for name, curve in fitted.items():
-        if is_noise(name):
+        if is_noise(name) or curve.sums.texts is not None:
             continue
         present = curve.resampled.documents
         contexts = [answer(curve, tolerance) for tolerance in how.tolerances]

@@ -26,12 +26,14 @@ class Sums:
         upper: First distance behind each bin (tokens), shape ``(bins,)``.
         sums: Sum of delta (nats), shape ``(documents, bins)``.
         targets: Number of targets, same shape; 0 where a document has none.
+        texts: The far text of each document, where they share some, shape ``(documents,)``.
     """
 
     lower: NDArray[np.int64]
     upper: NDArray[np.int64]
     sums: Floats
     targets: Floats
+    texts: NDArray[np.int64] | None = None
 
     @property
     def documents(self) -> int:
@@ -95,13 +97,16 @@ def binned(
         connection.unregister("bins")
 
 
-def to_sums(frame: pd.DataFrame, documents: Sequence[str]) -> Sums:
+def to_sums(
+    frame: pd.DataFrame, documents: Sequence[str], texts: NDArray[np.int64] | None = None
+) -> Sums:
     """Arrange the rows of one curve as arrays.
 
     Args:
         frame: Rows of one curve, with ``distance_from, distance_to, document, targets,
             delta_sum``, at most one per bin and document.
         documents: All documents of the run: equal order means that resamples are shared.
+        texts: The far text of each document, where they share some.
 
     Returns:
         The sums; documents without a row have zeros.
@@ -113,7 +118,7 @@ def to_sums(frame: pd.DataFrame, documents: Sequence[str]) -> Sums:
     sums, targets = (np.zeros((len(documents), len(lower))) for _ in range(2))
     sums[rows, bins] = frame["delta_sum"].to_numpy(dtype=np.float64)
     targets[rows, bins] = frame["targets"].to_numpy(dtype=np.float64)
-    return Sums(lower, upper, sums, targets)
+    return Sums(lower, upper, sums, targets, texts)
 
 
 def of_rows(sums: Sums, frame: pd.DataFrame, documents: Sequence[str]) -> Floats:

@@ -199,7 +199,8 @@ class ClassSums:
         targets, sums = (values[documents, :, at].astype(np.float64) for values in known)
         start = self._run.starts.get(condition, 0)
         bins = np.flatnonzero((targets.sum(axis=0) > 0) & (edges[:-1] >= start))
-        return Sums(edges[bins], edges[bins + 1], sums[:, bins], targets[:, bins])
+        texts = self._run.texts(condition)
+        return Sums(edges[bins], edges[bins + 1], sums[:, bins], targets[:, bins], texts)
 
     def counts(self) -> pd.DataFrame:
         """How many scored targets each value has; one counts once, whatever was scored of it.

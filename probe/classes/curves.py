@@ -174,7 +174,7 @@ def _read(
         answers = [run.context_of(curve, tolerance) for tolerance in how.tolerances]
         contexts = [_if_enough(answer, sums, octaves) for answer in answers]
     else:
-        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence, sums.texts)
         fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
         contexts = [_unresolved(condition, tolerance, sums, reason) for tolerance in how.tolerances]
     return _means(run, sums, resampled).assign(condition=condition, fit=fit), contexts
@@ -204,7 +204,9 @@ def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
         for where in WHERE:
             own = run.adjusted(sums.sums(name, where, condition), condition)
             if own.targets.any():
-                drawn = bootstrap(own.sums, own.targets, run.weights, run.analysis.confidence)
+                drawn = bootstrap(
+                    own.sums, own.targets, run.weights, run.analysis.confidence, own.texts
+                )
                 frames.append(_means(run, own, drawn).assign(condition=condition, where=where))
     table = stacked(frames, PLACES)[[*PLACES]]
     return table.sort_values(["condition", "distance_from", "where"], ignore_index=True)

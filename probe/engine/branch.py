@@ -5,7 +5,7 @@ of several windows form one tree: a column is the tuple of the windows' keys at 
 prefix is shared where all windows agree, so that the windows can be walked together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -109,6 +109,8 @@ class Branch:
             ``(targets,)``: token ``first - 1`` of *ids* is the mask that the first stands behind.
         source: What the encoder reads where *ids* are a decoder's; branches of different sources
             share nothing.
+        beginning: Tokens that branches of other windows begin with as well, shape ``(m,)``, int64:
+            as many of them as *ids* begin with are forwarded once for all windows.
     """
 
     ids: NDArray[np.int64]
@@ -120,6 +122,15 @@ class Branch:
     attention: Attention | None = None
     masked: NDArray[np.int64] | None = None
     source: Source | None = None
+    beginning: NDArray[np.int64] | None = None
+
+    @cached_property
+    def begins(self) -> int:
+        """How many tokens it has in common with other windows."""
+        if self.beginning is None or self.positions is not None:
+            return 0
+        size = min(len(self.ids), len(self.beginning))
+        return _common(self.keys[None, :size], self.beginning[None, :size], 0, size)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -262,6 +273,31 @@ def build(keys: Sequence[NDArray[np.int64]], shared_at_least: int = SHARED_AT_LE
     return roots
 
 
+class Beginnings:
+    """What of a prefix tree is the beginning that windows have in common.
+
+    Args:
+        roots: The roots of the tree; nodes that lie across the end of a beginning are cut in two.
+        batch: Branches of each window of the tree.
+    """
+
+    def __init__(self, roots: Sequence[Node], batch: Sequence[Sequence[Branch]]) -> None:
+        numbers = range(len(batch[0]))
+        self._stops = [min(window[number].begins for window in batch) for number in numbers]
+        if any(self._stops):
+            for node in (node for root in roots for node in root.walk()):
+                stop = self._stops[self.branch(node)]
+                if node.start + SHARED_AT_LEAST <= stop < node.stop:
+                    _split(node, stop)
+
+    def branch(self, node: Node) -> int:
+        """The branch through a node that has most in common with other windows."""
+        return max(node.through, key=lambda number: self._stops[number])
+
+    def __contains__(self, node: object) -> bool:
+        return isinstance(node, Node) and node.stop <= self._stops[self.branch(node)]
+
+
 def without_tree(keys: Sequence[NDArray[np.int64]]) -> list[Node]:
     """Every distinct branch forwarded whole: a tree without branching."""
     roots: list[Node] = []
@@ -275,9 +311,15 @@ def without_tree(keys: Sequence[NDArray[np.int64]]) -> list[Node]:
     return roots
 
 
-def tokens(roots: Sequence[Node]) -> int:
-    """Tokens forwarded for one window when every shared prefix is forwarded once."""
-    return sum(len(node) for root in roots for node in root.walk())
+def tokens(roots: Sequence[Node], beginnings: Container[Node] = ()) -> int:
+    """Tokens forwarded for one window when every shared prefix is forwarded once.
+
+    Args:
+        roots: The roots of its tree.
+        beginnings: Nodes that are forwarded for other windows as well, and not counted.
+    """
+    nodes = (node for root in roots for node in root.walk())
+    return sum(len(node) for node in nodes if node not in beginnings)
 
 
 def by_length(leaves: Sequence[Node]) -> Iterator[list[Node]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from probe.attention.apply import Supports, apply_pattern, check_support
+from probe.engine.beginnings import BeginningCaches
 from probe.engine.branch import (
     Attention,
     Branch,
@@ -79,6 +80,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.model)
+        self._beginnings = BeginningCaches(self.model)
         model = self.model
         causal = model.family == "causal"
         self._formula = formula_of(model.model, model.body, model.vocabulary) if causal else None
@@ -195,6 +197,7 @@ class Engine:
                 replace(measurement, references=references),
                 # The techniques have proved themselves without a pattern.
                 self.techniques if attention is None else self.techniques.whole(),
+                self._beginnings,
             )
             first, outputs = lower.get(attention, (0, {}))
             body = self._own_forward() if attention is None else nullcontext()

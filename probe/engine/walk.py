@@ -4,14 +4,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache
 
+from probe.engine.beginnings import BeginningCaches
 from probe.engine.branch import (
     SHORT,
+    Beginnings,
     Branch,
     Node,
     build,
@@ -66,6 +69,7 @@ class Walk:
         batch: Branches of each window; of equal shape in all windows.
         measurement: What is computed of their targets.
         techniques: What may be used.
+        caches: Of beginnings that windows have in common, across walks.
     """
 
     def __init__(
@@ -74,8 +78,10 @@ class Walk:
         batch: Sequence[Sequence[Branch]],
         measurement: Measurement,
         techniques: Techniques,
+        caches: BeginningCaches | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.batch = model, batch
+        self.caches = caches or BeginningCaches(model)
         # What is compared with a single intact branch has to come behind it.
         self.first = frozenset(() if measurement.several else measurement.references)
         self.branches = list(batch[0])
@@ -90,6 +96,8 @@ class Walk:
         self.ledger = Ledger(model, self.branches, labels, measurement, own_logits=self.own_logits)
         keys = [columns([w[b] for w in batch]) for b in range(len(self.branches))]
         self.roots = build(keys) if self.branching else without_tree(keys)
+        # A cache that ends early serves as well as one with a mask that shows its beginning alone.
+        self.beginnings = Beginnings(self.roots, batch) if self.packing else None
         self.pieces: Counter[tuple[int, int]] = Counter()  # start and stop of what was forwarded
         self.tokens = self.forwards = 0
         self.body_seconds = self.head_seconds = 0.0
@@ -132,7 +140,7 @@ class Walk:
         while self.packing:
             long, short = self._divide(chain[-1].children)
             packed += short
-            if len(long) != 1:
+            if len(long) != 1 or self._is_common(long[0]) < self._is_common(chain[-1]):
                 break
             chain += long
         goes_on = bool(packed or chain[-1].children)
@@ -150,6 +158,10 @@ class Walk:
             self._forward_packed(pack, cache if last else snapshot(cache))
         self._siblings(left, cache)
 
+    def _is_common(self, node: Node) -> bool:
+        """Whether a node is part of what other windows begin with as well."""
+        return self.beginnings is not None and node in self.beginnings
+
     def _divide(self, nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
         """Nodes walked one by one, and short leaves that can share a forward.
 
@@ -165,9 +177,31 @@ class Walk:
     def _forward_long(
         self, chain: Sequence[Node], cache: Cache | None, *, keep: bool
     ) -> tuple[torch.Tensor, Cache | None]:
-        """Forward consecutive nodes, in equal pieces that bound the activations."""
+        """Forward consecutive nodes, or take them from what was forwarded for other windows."""
         start, stop = chain[0].start, chain[-1].stop
-        ids = self.ids[chain[-1].branch][:, start:stop]
+        if self.beginnings is not None and self._is_common(chain[-1]):
+            number = self.beginnings.branch(chain[-1])
+            texts = [cast(NDArray[np.int64], window[number].beginning) for window in self.batch]
+            if known := self.caches.of(texts, slice(start, stop), self._forward_beginning):
+                return known
+        branch = chain[-1].branch
+        ids, positions = self.ids[branch][:, start:stop], self.places[branch][start:stop]
+        return self._forward_pieces(ids, positions, cache, start=start, keep=keep)
+
+    def _forward_beginning(self, ids: NDArray[np.int64]) -> tuple[torch.Tensor, Cache | None]:
+        """Forward what other windows begin with as well."""
+        return self._forward_pieces(ids, np.arange(ids.shape[1]), None, start=0, keep=True)
+
+    def _forward_pieces(
+        self,
+        ids: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        cache: Cache | None,
+        *,
+        start: int,
+        keep: bool,
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """Forward consecutive tokens, in equal pieces that bound the activations."""
         length = ids.shape[1]
         most = PIECE if keep or cache is not None else ALONE
         # Equal ones: a short last piece would cost a forward and fill no core. Without branching
@@ -175,11 +209,11 @@ class Walk:
         step = -(-length // -(-length // most)) if self.branching else length
         states = []
         for at in range(0, length, step):
-            piece = ids[:, at : at + step]
-            self.pieces[start + at, start + at + piece.shape[1]] += self.windows
-            positions = self.places[chain[-1].branch][start + at : start + at + piece.shape[1]]
+            piece, places = ids[:, at : at + step], positions[at : at + step]
+            seen = start + at
+            self.pieces[seen, seen + piece.shape[1]] += len(ids)
             more = keep or at + step < length
-            part, cache = self._forward(piece, cache, positions[None], keep=more)
+            part, cache = self._forward(piece, cache, places[None], keep=more)
             states.append(part)
         return (states[0] if len(states) == 1 else torch.cat(states, dim=1)), cache
 

@@ -110,8 +110,9 @@ def contrasts(run: OpenRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
         if rows.empty:
             continue
         for scale, part in (("bin", rows), ("octave", by_octave(rows, run.last_edge))):
-            sums = run.adjusted(to_sums(part, run.documents), minuend, subtrahend)
-            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+            sums = to_sums(part, run.documents, run.texts(minuend, subtrahend))
+            sums = run.adjusted(sums, minuend, subtrahend)
+            resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence, sums.texts)
             frame = intervals(sums, resampled, confidence)
             frame = frame.assign(minuend=minuend, subtrahend=subtrahend, scale=scale)
             frames.append(frame.assign(contrast=f"{minuend} − {subtrahend}"))

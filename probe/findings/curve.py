@@ -258,8 +258,8 @@ def pooled_curve(run: OpenRun, bins: int) -> pd.DataFrame:
         )
     edges, frames = coarser_edges(run.edges, bins), []
     for (condition, grey), rows in run.sums.groupby(["condition", "grey"]):
-        sums = to_sums(pooled(rows, edges), run.documents)
-        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence)
+        sums = to_sums(pooled(rows, edges), run.documents, run.texts(str(condition)))
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence, sums.texts)
         frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
         # A curve may begin, and end, inside of an octave.
         wide = bin_index(rows["distance_from"], edges)

@@ -202,8 +202,9 @@ def _ratios(run: OpenRun, condition: str, rows: pd.DataFrame) -> pd.DataFrame:
     floor, confidence = run.floor, run.analysis.confidence
     above = to_sums(rows.rename(columns={"numerator": "delta_sum"}), run.documents)
     below = to_sums(rows.rename(columns={"denominator": "delta_sum"}), run.documents)
-    numerator = bootstrap(above.sums, above.targets, run.weights, confidence)
-    denominator = bootstrap(below.sums, below.targets, run.weights, confidence)
+    texts = run.texts(condition)
+    numerator = bootstrap(above.sums, above.targets, run.weights, confidence, texts)
+    denominator = bootstrap(below.sums, below.targets, run.weights, confidence, texts)
     frame = intervals(below, denominator, confidence)
     noise = np.zeros(len(frame)) if floor is None else np.nan_to_num(floor.at(below.lower))
     found = []

@@ -64,7 +64,8 @@ def detectable(run: OpenRun) -> pd.DataFrame:
         if is_noise(name):
             continue
         documents = (curve.sums.targets > 0).sum(axis=0)
-        freedom = np.where(documents > 1, documents - 1, np.nan)
+        units = documents if curve.sums.texts is None else curve.resampled.units
+        freedom = np.where(documents > 1, units - 1, np.nan)
         factor = stdtrit(freedom, (1 + run.analysis.confidence) / 2) + stdtrit(freedom, POWER)
         frames.append(
             pd.DataFrame(

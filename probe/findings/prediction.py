@@ -89,8 +89,9 @@ def octaves(run: OpenRun) -> pd.DataFrame:
         if is_noise(str(condition)) or ways[0][1]["grey"].all():
             continue
         for _, rows in ways:
-            sums = to_sums(by_octave(rows[~rows["grey"]], run.last_edge), run.documents)
-            found = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+            pooled, texts = by_octave(rows[~rows["grey"]], run.last_edge), run.texts(str(condition))
+            sums = to_sums(pooled, run.documents, texts)
+            found = bootstrap(sums.sums, sums.targets, run.weights, confidence, sums.texts)
             limits.append(np.stack([found.mean, *pointwise_band(found, confidence)]))
         predicted, plain = limits
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -110,7 +111,8 @@ def plain_context(run: OpenRun) -> EffectiveContext | None:
     if context is None:
         return None
     sums = run.plain_sums[run.plain_sums["condition"] == context.condition]
-    (curve,) = fitted_curves(sums, run.documents, run.weights, run.analysis.confidence).values()
+    how = run.analysis.confidence, run.texts
+    (curve,) = fitted_curves(sums, run.documents, run.weights, *how).values()
     tolerances = {one.text: one for one in run.analysis.tolerances}
     return run.context_of(curve, tolerances[context.tolerance])
 

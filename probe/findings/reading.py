@@ -97,8 +97,8 @@ def reading(run: OpenRun) -> pd.DataFrame:
     floors = pd.DataFrame(limits, columns=["start", "limit"]).groupby("start")["limit"].max()
     frames = []
     for condition, own in rows.groupby("condition"):
-        sums = to_sums(own, run.documents)
-        resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+        sums = to_sums(own, run.documents, run.texts(str(condition)))
+        resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence, sums.texts)
         frame = intervals(sums, resampled, confidence).rename(columns={"delta": "kl"})
         floor = frame["distance_from"].map(floors)
         frame = frame.assign(condition=str(condition), floor=floor)

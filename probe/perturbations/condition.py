@@ -122,6 +122,11 @@ class Condition:
         """The names that must be bound to samplers before it can be applied."""
         return frozenset(step.source for step in self.steps if step.source is not None)
 
+    @property
+    def shared(self) -> int | None:
+        """How many texts windows have in common, ``None`` where each has one of its own."""
+        return self.steps[0].shared
+
     def apply(
         self,
         far: Kind,
@@ -246,6 +251,11 @@ def parse(text: str | Sequence[str]) -> Condition:
         if step.keeps_positions and len(steps) > 1:
             raise UsageError(
                 f"condition {shown(text)}: {step} keeps positions; allowed: it stands alone"
+            )
+        if step.shared is not None and (len(steps) > 1 or step.source != "document"):
+            raise UsageError(
+                f"condition {shown(text)}: shared is {shown(step.shared)}; allowed: with "
+                "source='document' alone, as in replace(source='document', shared=8)"
             )
         _check_values(step, text)
     if len({step.of for step in steps}) > 1:

@@ -11,6 +11,7 @@ from probe import checks
 from probe.perturbations.ids import Ids
 from probe.perturbations.registry import STEADY, Traits, register
 from probe.perturbations.samplers import Sampler, draw, is_varied, sampler_of
+from probe.text import shown
 
 
 @register("intact", traits=STEADY)
@@ -70,13 +71,18 @@ def attend(far: Ids, *, rng: Generator, pattern: str) -> Ids:
 @register(
     "replace",
     traits=Traits(
-        random=lambda tokens, *, source, rate: rate < 1 or is_varied(source),
+        random=lambda tokens, *, source, rate, shared: rate < 1 or is_varied(source),
         nested=True,
         needs_text=False,
     ),
 )
 def replace(
-    far: Ids, *, rng: Generator, source: Sequence[int] | Sampler | str | int, rate: float = 1.0
+    far: Ids,
+    *,
+    rng: Generator,
+    source: Sequence[int] | Sampler | str | int,
+    rate: float = 1.0,
+    shared: int | None = None,
 ) -> Ids:
     """Put other tokens in the place of the far ones, of all or of a share of them.
 
@@ -91,6 +97,8 @@ def replace(
             ``'mask'``) stands in conditions only, where it is bound to a sampler.
         rate: Probability that a token is replaced, independently of the others, above 0 and at
             most 1. What is drawn may be the token that stood there.
+        shared: Of ``'document'``, in conditions only: how many texts are drawn once for a run, of
+            which the windows of a document all take one; ``None`` draws one for each window.
 
     Returns:
         Token ids, shape ``(n,)``.
@@ -98,13 +106,18 @@ def replace(
     Raises:
         ValueError: If *source* is a name that nothing was bound to, has no ids to draw from, or
             gives another number of ids than it was asked for; if *rate* is not above 0 and at
-            most 1.
+            most 1; if *shared* is below 2, or comes with a *rate* below 1.
 
     Source: Khandelwal et al. 2018, section 3; Sun et al. 2021, sections 3 and 4, with tokens of
-    another document; a rate below 1 and single tokens are ours.
+    another document; a rate below 1, single tokens and shared texts are ours.
     """
     sampler = sampler_of(source)
-    if checks.share("rate", rate) == 1:
+    checks.share("rate", rate)
+    if shared is not None:
+        checks.count("shared", shared, least=2)
+        if rate < 1:
+            raise ValueError(f"shared must come without a rate; got rate {shown(rate)}")
+    if rate == 1:
         return draw(sampler, len(far), rng)
     # A generator each: how many ids the sampler draws must not change which tokens are replaced.
     replaced, drawn = map(np.random.default_rng, rng.integers(2**63, size=2))

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ SYNTAX = Syntax("condition", FORMS, KEYWORDS)
 OF = "of"
 """What every perturbation may be given where a model has an encoder: which text it is done to."""
 PARTS = ("source", "target")
+REPLACE = "replace"
 ATTEND = "attend"
 """The condition that leaves the text alone and limits attention by a pattern."""
 
@@ -58,6 +60,11 @@ class Step:
         """The name that must be bound to a sampler, ``None`` if there is none."""
         source = self.parameters.get("source")
         return source if isinstance(source, str) else None
+
+    @property
+    def shared(self) -> int | None:
+        """How many texts ``replace`` draws for all windows, ``None`` where it is not asked."""
+        return self.parameters.get("shared") if self.name == REPLACE else None
 
     @property
     def pattern(self) -> Pattern | None:
@@ -171,6 +178,12 @@ def _without_part(call: Call, own: Sequence[str]) -> tuple[Call, str | None]:
 def part_of(text: str) -> str | None:
     """What a condition says under ``of``, read off its canonical text."""
     return next((part for part in PARTS if f"{OF}={part!r})" in text), None)
+
+
+def shared_of(text: str) -> int | None:
+    """How many texts a condition draws for all windows, read off its canonical text."""
+    found = re.fullmatch(r"replace\(source='document', shared=(\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def _pattern(call: Call, text: str) -> str:

@@ -113,7 +113,7 @@ class Inputs:
         document: The window's document.
         seed: Seed of the run.
         shared: Whether a condition's far context is shared between boundaries, by its text.
-        sources: From a condition and the name of a far text to the samplers that it needs.
+        sources: From a draw and the name of a far text to the samplers that it needs.
         text: The window's text, ``None`` where the data came as token ids.
         source_text: That of the document's source, ``None`` where there is none either.
     """
@@ -121,7 +121,7 @@ class Inputs:
     document: Document
     seed: int
     shared: Mapping[str, bool]
-    sources: Callable[[Condition, str | None], Mapping[str, Sampler]]
+    sources: Callable[[Draw, str | None], Mapping[str, Sampler]]
     text: TokenText | None
     source_text: TokenText | None = None
 
@@ -319,7 +319,7 @@ class Plan:
                 run,
                 draw,
                 self.model.first_token,
-                sources=inputs.sources(condition, run.name),
+                sources=inputs.sources(draw, run.name),
                 text=inputs.text,
             )
             for run in self.runs_of(condition, inputs.shared[condition.text])
@@ -420,6 +420,9 @@ class Protocol(Part):
                 )
             if not self.has_source and named != {""}:
                 raise ValueError(f"{one.text}: encoder, decoder, cross: allowed with a source")
+        for one in filter(lambda one: one.shared is not None, conditions):
+            if self.family != "causal" or not self.has_length:
+                raise ValueError(f"{one.text}: shared: allowed with sweep, grid")
         texts = [one.text for one in conditions if not one.is_noise]
         if self.truncates_only and texts != [TRUNCATE]:
             raise ValueError(f"allowed with protocol {self.kind}: truncate, and noise with it")

@@ -11,6 +11,7 @@ from probe.corpus.windows import Window
 from probe.engine.branch import Attention, Branch, Source
 from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
+from probe.perturbations.shared_texts import SharedText
 from probe.perturbations.units import TokenText
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
@@ -182,6 +183,7 @@ def perturbed(
     far = window.ids[start : run.boundary]
     text = None if text is None else text[start : run.boundary]
     targets = window.ids[run.first : run.stop]
+    shared = next((one for one in (sources or {}).values() if isinstance(one, SharedText)), None)
     left = None
     if condition.keeps_positions:
         left = condition.remaining(far, rng=rng, text=text, targets=targets, passage=run.passage)
@@ -211,6 +213,8 @@ def perturbed(
         first,
         None if left is None else _kept_positions(start, left, run, first_token, len(lead)),
         None if condition.pattern is None else Attention(condition.pattern, near),
+        # Behind a token or a text of the window's own, no two windows begin alike.
+        beginning=None if start or shared is None else np.concatenate([lead, shared.ids]),
     )
     return Scored(
         branch,

@@ -347,7 +347,7 @@ class _Pair:
             TargetRun(target - distance, target, target + 1),
             draw,
             self.plan.model.first_token,
-            sources=self.inputs.sources(draw.condition, None),
+            sources=self.inputs.sources(draw, None),
             text=self.inputs.text,
         )
         branch = _behind(scored.branch, self.plan._lead[:-1])
@@ -393,7 +393,7 @@ class _Pair:
             ids,
             slice(start, min(stop, len(ids))),
             draw,
-            sources=self.inputs.sources(draw.condition, None),
+            sources=self.inputs.sources(draw, None),
             text=self.inputs.source_text,
             targets=targets,
         )

@@ -270,7 +270,7 @@ class _Span:
             self.window.ids,
             slice(start, stop),
             draw,
-            sources=self.inputs.sources(draw.condition, None),
+            sources=self.inputs.sources(draw, None),
             text=self.inputs.text,
             targets=self.window.ids[self.start : self.stop],
         )

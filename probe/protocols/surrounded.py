@@ -54,7 +54,7 @@ def surrounded(
         ids,
         near,
         draw,
-        sources=inputs.sources(condition, None),
+        sources=inputs.sources(draw, None),
         text=inputs.text,
         targets=window.ids[targets],
     )

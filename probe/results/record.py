@@ -189,6 +189,7 @@ class DataRecord(_Part):
     """The data of a run."""
 
     name: str | None = None
+    pool: list[str] = []
     documents: list[DocumentRecord] = []
 
 

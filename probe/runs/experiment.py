@@ -23,6 +23,7 @@ from probe.models.model_source import ModelSource
 from probe.models.speech_seq2seq import SpeechModel, hearing_of, speak
 from probe.perturbations.condition import Condition, check_texts, is_nested, is_random
 from probe.perturbations.samplers import Sampler, Sources, ordinary_ids
+from probe.perturbations.shared_texts import SharedTexts
 from probe.perturbations.units import TokenText, common_types, pre_tokens
 from probe.protocols import registry
 from probe.protocols.base import EncoderFacts, Inputs, ModelFacts, Plan
@@ -107,7 +108,7 @@ class Experiment:
             names = dict.fromkeys(run.name for run in plan.runs(True))
             for draw in self.draws_of(window):
                 for name in names:
-                    self._bound(draw.condition, window, name)
+                    self._bound(draw, window, name)
         of_source = [condition for condition in self.config.parsed if condition.of == "source"]
         others = [condition for condition in self.config.parsed if condition.of != "source"]
         check_texts(others, map(self._text, self.windows))
@@ -123,15 +124,16 @@ class Experiment:
             document=self.documents[window.document],
             seed=self.config.seed,
             shared=self.shared,
-            sources=lambda condition, name: self._bound(condition, window, name),
+            sources=lambda draw, name: self._bound(draw, window, name),
             text=self._text(window),
             source_text=self._source_text(self.documents[window.document]),
         )
 
-    def _bound(
-        self, condition: Condition, window: Window, name: str | None
-    ) -> Mapping[str, Sampler]:
-        document = self.documents[window.document]
+    def _bound(self, draw: Draw, window: Window, name: str | None) -> Mapping[str, Sampler]:
+        condition, document = draw.condition, self.documents[window.document]
+        if condition.shared is not None:
+            text = self._shared_texts.of(condition, window.document, draw.repeat, draw.seed)
+            return {"document": text}
         if condition.of == "source" and document.source is not None:
             own = whole(document.source)
             return self._source_samplers.bind(condition.sources, own, document.source, name)
@@ -184,6 +186,10 @@ class Experiment:
     def _samplers(self) -> Sources:
         pool = [self.documents[name] for name in self.pool]
         return self._sources(pool, self.source.vocabulary, self.plan.longest_far)
+
+    @cached_property
+    def _shared_texts(self) -> SharedTexts:
+        return SharedTexts([self.documents[name] for name in self.pool], self.plan.longest_far)
 
     @cached_property
     def _source_samplers(self) -> Sources:

@@ -16,6 +16,7 @@ from probe.config import Config
 from probe.corpus.windows import Window
 from probe.engine.branch import (
     Attention,
+    Beginnings,
     Branch,
     build,
     by_attention,
@@ -151,6 +152,7 @@ def costs(
         listen: Called with the number of windows that are counted, after every unit.
     """
     counts = Counter(windows=0, branches=0, tokens=0, plain_tokens=0)
+    beginnings: set[bytes] = set()
     targets: dict[str, Counter[int]] = defaultdict(Counter)
 
     def spend(tokens: int, forwards: int, seconds: float) -> None:
@@ -163,7 +165,7 @@ def costs(
         counts.update(
             windows=len(scored),
             branches=sum(map(len, scored)),
-            tokens=_forwarded(scored, experiment.source.layers),
+            tokens=_forwarded(scored, experiment.source.layers, beginnings),
             plain_tokens=sum(map(_plain_tokens, scored)),
         )
         for one in chain.from_iterable(scored):
@@ -193,10 +195,11 @@ def octave_name(number: int) -> str:
     return str(first) if first == end - 1 else f"{first}–{end - 1}"
 
 
-def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
+def _forwarded(scored: Sequence[Sequence[Scored]], layers: int, beginnings: set[bytes]) -> int:
     """Tokens that the engine forwards for windows, alike ones walked together.
 
-    Of a pattern whose lower layers are left out the part that is forwarded.
+    Of a pattern whose lower layers are left out the part that is forwarded. *beginnings* are those
+    that were forwarded before; what comes is added.
     """
     alike: dict[object, list[Sequence[Scored]]] = {}
     for window in scored:
@@ -208,11 +211,13 @@ def _forwarded(scored: Sequence[Sequence[Scored]], layers: int) -> int:
             batch = [[window[number].branch for number in part] for window in group]
             for numbers in by_source(batch, range(len(part))):
                 own = [[window[number] for number in numbers] for window in batch]
-                total += _forwarded_together(own, layers)
+                total += _forwarded_together(own, layers, beginnings)
     return total
 
 
-def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
+def _forwarded_together(
+    batch: Sequence[Sequence[Branch]], layers: int, beginnings: set[bytes]
+) -> int:
     """The same of branches of one source, which is forwarded once."""
     total = sum(len(window[0].source.ids) for window in batch if window[0].source is not None)
     groups = by_attention(batch[0])
@@ -225,8 +230,13 @@ def _forwarded_together(batch: Sequence[Sequence[Branch]], layers: int) -> int:
         # An encoder has no cache to go on from.
         shares = attention is None and batch[0][own[0]].masked is None
         tree = build(keys) if shares else without_tree(keys)
+        common = Beginnings(tree, [[window[number] for number in own] for window in batch])
+        for ids in (window[number].beginning for window in batch for number in own):
+            if ids is not None and ids.tobytes() not in beginnings:
+                beginnings.add(ids.tobytes())
+                total += len(ids)
         left = computed_share(first.get(attention, 0) if attention else 0, layers)
-        total += round(tokens(tree) * len(batch) * left)
+        total += round(tokens(tree, common) * len(batch) * left)
     return total
 
 

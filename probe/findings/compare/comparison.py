@@ -52,7 +52,7 @@ from probe.findings.compare.pair import (
     same_boundaries,
     same_tokenizer,
 )
-from probe.perturbations.steps import part_of
+from probe.perturbations.steps import part_of, shared_of
 from probe.results.folder import unique_labels
 from probe.text import counted
 
@@ -192,6 +192,8 @@ def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, Open
     ]
     others = confounds(runs, "AB")
     also = [f"they also differ in {'; '.join(others)}"] if others else []
+    shared = [name for name in measured[0] if name in measured[1] and shared_of(name)]
+    also += [f"{name}: intervals of differences leave out the choice of texts" for name in shared]
     return Comparison(
         a,
         b,

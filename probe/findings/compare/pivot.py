@@ -108,7 +108,7 @@ def _deltas(run: OpenRun, distance: int) -> Iterator[dict[str, object]]:
             part[:, inside].sum(axis=1, keepdims=True)
             for part in (curve.sums.sums, curve.sums.targets)
         )
-        found = bootstrap(sums, targets, run.weights, curve.confidence)
+        found = bootstrap(sums, targets, run.weights, curve.confidence, curve.sums.texts)
         (low,), (high,) = pointwise_band(found, curve.confidence)
         few = too_few(found.documents)
         mean = float(found.mean[0])
