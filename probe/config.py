@@ -284,7 +284,7 @@ class Config(Part):
     seed: Annotated[int, Field(ge=0)] = 0
     """of the sample of documents, the windows and the draws"""
     precision: PrecisionConfig | None = None
-    """when documents are enough: {answer: truncate@1%, octaves: 0.5}; null: max_documents"""
+    """stop once narrow enough: {answer: truncate@1%, octaves: 0.5}"""
     analysis: AnalysisConfig = AnalysisConfig()
 
     @model_validator(mode="before")

@@ -114,8 +114,8 @@ def score_missing(begun: Begun, engine: Scoring, batch: int, listen: Listener) -
                     begun.spend(costs.more())
                     written = now
                 seconds, tokens = now - costs.started, engine.costs.tokens
-                more = {"far": far.is_far, "width": width}
-                listen(Progress(done, total + behind, tokens, seconds, far.mean, **more))
+                end = far.mean, far.is_far
+                listen(Progress(done, total + behind, tokens, seconds, *end, width=width))
             todo = begun.next_units(batch)
     finally:
         begun.spend(costs.more())
