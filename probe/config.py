@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -30,6 +30,9 @@ from probe.protocols.sweep import SweepProtocol
 from probe.registry import run_file
 from probe.text import shown, suggestion
 from probe.yaml_file import TOLD, changed, keys_of_parts, mistakes, read_file, refuse_unusable
+
+if TYPE_CHECKING:
+    from probe.analysis.looks import Target
 
 Measure = Literal["nll", "kl", "top1", "entropy", "embedding"]
 ConditionText = Annotated[str, BeforeValidator(lambda condition: parse(condition).text)]
@@ -138,6 +141,54 @@ class AnalysisConfig(Part):
         return classes
 
 
+class PrecisionConfig(Part):
+    """Which interval ends a run once it is narrow enough; no part of a run's identity."""
+
+    answer: str | None = None
+    """an effective context, condition@tolerance: truncate@1%"""
+    octaves: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """with answer: half the width that its interval may have"""
+    nats: str | None = None
+    """half the width that the interval of delta may have, and where: 0.01 @ 512-1023"""
+    condition: ConditionText | None = None
+    """with nats: whose delta; null: truncate, or else the first condition"""
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> "PrecisionConfig":
+        given = {name for name, value in self if value is not None}
+        if given not in ({"answer", "octaves"}, {"nats"}, {"nats", "condition"}):
+            raise ValueError(
+                "allowed: {answer: truncate@1%, octaves: 0.5}, or {nats: 0.01 @ 512-1023}, with or "
+                "without condition"
+            )
+        return self
+
+    def target(self, config: "Config") -> "Target":
+        """The interval that is meant.
+
+        Raises:
+            UsageError: If the run that *config* describes has no such interval, or none that can
+                become as narrow.
+        """
+        from probe.analysis.looks import asked_delta, asked_length, refuse_few
+
+        protocol = config.protocol
+        if not protocol.has_length:
+            kinds = ", ".join(registry.kinds(lambda one: one.has_length))
+            raise UsageError(
+                f"precision: protocol {registry.kind_of(type(protocol))} has no interval around a "
+                f"curve; allowed: protocol {kinds}"
+            )
+        refuse_few(config.data.max_documents)
+        conditions = [c.text for c in config.parsed if not c.is_noise and c.pattern is None]
+        analysis = config.analysis
+        if self.answer is not None and self.octaves is not None:
+            bins, tolerances = analysis.bins_per_octave, analysis.tolerances
+            return asked_length(self.answer, self.octaves, conditions, tolerances, bins)
+        assert self.nats is not None
+        return asked_delta(self.nats, self.condition, conditions, config.plan.reach)
+
+
 class _RunFile(str):
     """A file that has been run, and what was wrong with it."""
 
@@ -236,6 +287,8 @@ class Config(Part):
     )
     seed: Annotated[int, Field(ge=0)] = 0
     """of the sample of documents, the windows and the draws"""
+    precision: PrecisionConfig | None = None
+    """stop once narrow enough: {answer: truncate@1%, octaves: 0.5}"""
     analysis: AnalysisConfig = AnalysisConfig()
 
     @model_validator(mode="before")
@@ -397,6 +450,8 @@ def check(
     except ValidationError as error:
         raise mistakes(error, where, _parts(content)) from error
     config.plan  # noqa: B018 - raises where the protocol does not fit the windows
+    if config.precision is not None:
+        config.precision.target(config)  # raises where the run has no such interval
     return config
 
 

@@ -122,6 +122,14 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """How long something takes, in one unit: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign: ``+0.0123``, ``−0.0400``; ``0.0000`` where nothing is left.
 

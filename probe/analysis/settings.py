@@ -35,13 +35,18 @@ class Analysis:
 
     @classmethod
     def from_record(cls, facts: Record) -> Self:
-        """The analysis that ``run.json`` asks for; what it does not say has its default."""
+        """The analysis that ``run.json`` asks for; what it does not say has its default.
+
+        Of a run that stops once an interval is narrow, the confidence is that of the last look.
+        """
         asked = facts.config.analysis
         said = {
             name: getattr(asked, name)
             for name in ("bins_per_octave", "resamples", "confidence", "simultaneous", "predict")
             if getattr(asked, name) is not None
         }
+        if facts.precision is not None and facts.precision.looks:
+            said["confidence"] = facts.precision.looks[-1].confidence
         return cls(
             tolerances=tuple(map(parse_tolerance, asked.tolerances or DEFAULT_TOLERANCES)),
             seed=facts.config.seed or 0,

@@ -37,7 +37,7 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
     "data": ("label", "name", "split", "text_column"),
     "windows": ("skip",),
 }
-OTHERS = ("repeats", "measures", "seed")
+OTHERS = ("repeats", "measures", "seed", "precision")
 """Keys that a new configuration shows with their defaults; of its protocol it shows all."""
 ABOUT = (
     "Every line says what it does. One that begins with # shows a default; without the # it is"

@@ -11,7 +11,7 @@ from probe.commands._visible import note, print_json, say
 from probe.commands.options import FOLDERS, command_lines, configured, quiet, read, with_json
 from probe.commands.progress import Progress
 from probe.errors import UsageError
-from probe.text import aligned, counted
+from probe.text import aligned, counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def command(
     """Count what CONFIG would forward and measure, and estimate how long it takes.
 
     With --from RUN it also says how many documents like those of RUN the interval around each
-    effective context needs.
+    effective context needs, and after how many a CONFIG with precision stops.
     """
     from probe.runs.matrix import Matrix
     from probe.training.study import is_study
@@ -125,6 +125,9 @@ def command(
     )
     if precision:
         say(f"\n{precision}")
+    stop = read_stop(experiment, finished)
+    if stop:
+        say(f"\n{stop.text}")
     projected = there and project(experiment, cost, there)
     if projected:
         say(f"\n{projected}")
@@ -134,6 +137,7 @@ def command(
         say(f"\n{estimated}")
     if as_json:
         values = as_values(experiment, cost, remarks, precision, estimated)
+        values["stop"] = stop and stop._asdict()
         print_json(values | {"hardware": projected and projected.as_json()})
 
 
@@ -173,7 +177,7 @@ def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:
         "FLOPs: 2 per parameter and forwarded token, no attention."
     )
     if cost.seconds_per_token is not None:
-        seconds = _duration(cost.forwards * cost.seconds_per_token)
+        seconds = duration(cost.forwards * cost.seconds_per_token)
         rate = 1 / cost.seconds_per_token
         say(f"About {seconds} on this machine ({rate:,.0f} forwarded tokens/s)")
 
@@ -222,7 +226,8 @@ def read_precision(
     from probe.analysis.precision import pilot
     from probe.results.tolerance import parse_tolerance
 
-    width = OCTAVES if octaves is None else octaves
+    asked = None if config.precision is None else config.precision.octaves
+    width = (asked or OCTAVES) if octaves is None else octaves
     if not width > 0:
         raise UsageError(f"--octaves is {width:g}; allowed: a number above 0")
     tolerances = [parse_tolerance(text) for text in config.analysis.tolerances]
@@ -231,6 +236,54 @@ def read_precision(
     for line in run.warnings:
         note(line)
     return Precision(finished, width, documents, needed, run.warnings)
+
+
+class Stop(NamedTuple):
+    """Where a run with a precision is expected to stop.
+
+    Args:
+        documents: After how many documents; ``None`` where that is not known.
+        text: The same in words, or what is known.
+    """
+
+    documents: int | None
+    text: str
+
+
+def read_stop(experiment: "Experiment", finished: Path | None) -> Stop | None:
+    """Where a run is expected to stop, by a run like it; ``None`` without a precision."""
+    from probe.analysis.looks import numbers, predicted
+    from probe.analysis.open_run import open_run
+
+    config, most = experiment.config, len(experiment.documents)
+    if config.precision is None:
+        return None
+    target = config.precision.target(config)
+    asked = f"Precision: {target}, {target.width_text()}: "
+    if finished is None:
+        looks = [f"{number:,}" for number, _ in zip(numbers(most), range(4), strict=False)]
+        return Stop(
+            None,
+            f"{asked}looked at after {', '.join(looks)} … documents, {most:,} at most; where the "
+            "run stops no count can tell: --from RUN, a run like it, does",
+        )
+    with open_run(finished, write=False) as run:
+        then = predicted(run, target, most, config.analysis.confidence)
+    if then is None:
+        return Stop(None, f"{asked}{finished} has no such interval to go by")
+    if not then.is_enough(target):
+        width = then.half_width
+        found = "no interval with two ends" if width is None else target.width_text(width)
+        return Stop(None, f"{asked}not within {counted(most, 'document')}, which give {found}")
+    own = set(list(experiment.documents)[: then.documents])
+    places = experiment.windows.places
+    windows = sum(place.document in own for place in places)
+    return Stop(
+        then.documents,
+        f"{asked}the run is expected to stop after {then.documents:,} of "
+        f"{counted(most, 'document')}, {counted(windows, 'window')}: "
+        f"{windows / len(places):.0%} of what is counted here",
+    )
 
 
 def _needed(needed: "pd.DataFrame") -> str:
@@ -327,7 +380,7 @@ class Estimate:
         whole = "Branching is not exact on this model: every branch is forwarded whole.\n"
         return (
             ("" if self.timed.branching else whole)
-            + f"About {_duration(self.timed.seconds)} on {self.device} in {self.dtype} "
+            + f"About {duration(self.timed.seconds)} on {self.device} in {self.dtype} "
             f"({measured.tokens_per_second:,.0f} tokens/s, {measured.targets_per_second:,.0f} "
             f"targets/s), {measured.weights / 2**20:,.0f} MiB of weights and "
             f"{self.cache / 2**20:,.0f} MiB of cache per window"
@@ -394,10 +447,3 @@ def as_values(
         },
         "notes": [*(precision.warnings if precision else ()), *remarks],
     }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -13,6 +13,7 @@ from probe.commands._visible import note, say
 from probe.commands.options import command_lines, configured, local, quiet, read
 from probe.commands.progress import Progress
 from probe.errors import UsageError
+from probe.text import duration
 
 if TYPE_CHECKING:
     from probe.config import Config
@@ -181,6 +182,9 @@ def _score_missing(config: "Config", store: "Store", workers: "Workers") -> None
         rate = scored.tokens / scored.seconds
         each = f", {rate / scored.workers:,.0f} a worker" if scored.workers > 1 else ""
         text = f"{rate:,.0f} tokens/s{each}{far}"
+        if scored.width:
+            left = scored.seconds / scored.windows * (scored.total - scored.windows)
+            text += f"; {scored.width}, {duration(left)} more at this rate"
         # Loading and checking are no unit's time.
         bar.show(scored.windows, scored.total, text, scored.seconds)
 

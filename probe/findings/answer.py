@@ -10,6 +10,7 @@ import pandas as pd
 from probe.analysis.effective import LOWERS, EffectiveContext
 from probe.analysis.fit import draws_in_words, in_order
 from probe.analysis.floor import NoiseFloor
+from probe.analysis.looks import Target
 from probe.analysis.open_run import OpenRun
 from probe.findings.positions import losses
 from probe.findings.reading import read_to
@@ -61,7 +62,28 @@ def basis(run: OpenRun) -> str:
     far = f"{far} far tokens" if reading.unit == "tokens" else f"{far} {reading.unit} of it far"
     return (
         f"Measured on {documents}, {windows} and {targets}, up to a distance of"
-        f" {farthest:,} {reading.unit}, with {far} in the perturbed context."
+        f" {farthest:,} {reading.unit}, with {far} in the perturbed context.{stopped(run)}"
+    )
+
+
+def stopped(run: OpenRun) -> str:
+    """Of a run that stops once an interval is narrow: how narrow it was, and what that takes.
+
+    A sentence behind others; empty of a run whose documents were counted before.
+    """
+    asked = run.facts.precision
+    if asked is None or not asked.looks:
+        return ""
+    last = asked.looks[-1]
+    target = Target(asked.condition, asked.half_width, asked.tolerance, asked.distances)
+    width = last.half_width
+    found = "has no two ends" if width is None else f"is {target.width_text(width)}"
+    all_of_them = "" if width is not None and width <= asked.half_width else ", all there were"
+    return (
+        f" It was scored until the interval of {target} would be {target.width_text()}: it {found}"
+        f" after {counted(last.documents, 'document')}{all_of_them}"
+        f"; as it was looked at {counted(len(asked.looks), 'time')}, intervals are"
+        f" {last.confidence * 100:g} % ones."
     )
 
 

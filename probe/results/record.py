@@ -245,6 +245,25 @@ class AnalysisRecord(_Part):
     classes: list[str] | None = None
 
 
+class LookRecord(_Part):
+    """What an interval was after so many documents; ``half_width`` is missing where it had none."""
+
+    documents: Annotated[int, _whole(1, _LARGEST)]
+    confidence: Annotated[float, _SHARE]
+    half_width: From0 = None
+
+
+class PrecisionRecord(_Part):
+    """Which interval was to be how narrow (octaves of a length, nats of delta), and every look."""
+
+    condition: str
+    half_width: Annotated[float, _FROM_0]
+    tolerance: Annotated[str | None, _TOLERANCE] = None
+    distances: tuple[int, int] | None = None
+    looks: list[LookRecord] = []
+    needed: str | None = None
+
+
 class ConfigRecord(_Part):
     """The configuration of a run."""
 
@@ -267,6 +286,7 @@ class Record(_Part):
     data: DataRecord = DataRecord()
     plan: PlanRecord = PlanRecord()
     config: ConfigRecord = ConfigRecord()
+    precision: PrecisionRecord | None = None
     attention: dict[str, Annotated[PatternRecord, _OR_EMPTY]] = {}
     check: list[CheckRecord] = []
     counts: dict[str, Any] = {}

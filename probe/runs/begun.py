@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
 from probe.runs.plan import Unit, units
 from probe.runs.rows import FarEnd, Progress, rows
+from probe.runs.stopping import Stopping
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
 Listener = Callable[[Progress], None]
@@ -27,17 +29,32 @@ class Begun:
         experiment: What is scored.
         store: Where it goes.
         record: What run.json said as it began.
-        held: What had been scored then.
+        held: What has been scored.
+        stopping: When it may stop before all is scored; ``None`` for never.
     """
 
     experiment: Experiment
     store: Store
     record: dict[str, Any]
     held: set[Key]
+    stopping: Stopping | None = None
 
     def units(self, batch: int) -> list[Unit]:
-        """What is missing, in units of so many windows."""
-        return list(units(self.experiment, batch, self.held, self.store.lock.shard))
+        """What is missing, in units of so many windows: of a run that may stop, up to its goal."""
+        shard = self.store.lock.shard
+        if self.stopping is None:
+            return list(units(self.experiment, batch, self.held, shard))
+        parts = self.stopping.batches
+        of_each = (units(self.experiment, batch, self.held, shard, part) for part in parts)
+        return list(chain.from_iterable(of_each))
+
+    def next_units(self, batch: int) -> list[Unit]:
+        """What is missing now that all these units are scored: nothing, or the next batch's."""
+        while self.stopping is not None and not self.stopping.is_over:
+            self.stopping.look()
+            if todo := self.units(batch):
+                return todo
+        return []
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Write down what is known of the model once it is loaded: keys ``FACTS`` of the record."""
@@ -79,21 +96,27 @@ def score_missing(begun: Begun, engine: Scoring, batch: int, listen: Listener) -
         batch: Windows of a unit.
         listen: Called after every unit.
     """
-    todo = begun.units(batch)
-    total, done, far = sum(map(len, todo)), 0, FarEnd(begun.experiment)
+    todo, stopping = begun.units(batch), begun.stopping
+    total, done, far = 0, 0, FarEnd(begun.experiment)
     costs, written = _Costs(engine), time.perf_counter()
     try:
-        for unit in todo:
-            scored, losses = score_unit(engine, begun.experiment, unit)
-            begun.store.write_part(rows(unit, scored, losses), keys_of(unit))
-            far.add(scored, losses)
-            done += len(unit)
-            now = time.perf_counter()
-            if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
-                begun.spend(costs.more())
-                written = now
-            seconds = now - costs.started
-            listen(Progress(done, total, engine.costs.tokens, seconds, far.mean, far.is_far))
+        while todo:
+            total += sum(map(len, todo))
+            behind, width = (stopping.windows_behind, stopping.status()) if stopping else (0, "")
+            for unit in todo:
+                scored, losses = score_unit(engine, begun.experiment, unit)
+                begun.store.write_part(rows(unit, scored, losses), keys_of(unit))
+                begun.held.update(keys_of(unit))
+                far.add(scored, losses)
+                done += len(unit)
+                now = time.perf_counter()
+                if now - written >= RECORD_SECONDS:  # it names every document: not with every unit
+                    begun.spend(costs.more())
+                    written = now
+                seconds, tokens = now - costs.started, engine.costs.tokens
+                end = far.mean, far.is_far
+                listen(Progress(done, total + behind, tokens, seconds, *end, width=width))
+            todo = begun.next_units(batch)
     finally:
         begun.spend(costs.more())
 

@@ -25,6 +25,7 @@ from probe.protocols import registry
 from probe.protocols.branches import TargetRun
 from probe.results.footer import identity_hash
 from probe.results.record import SCHEMA
+from probe.runs import stopping
 from probe.runs.experiment import Experiment
 from probe.text import shown
 
@@ -44,8 +45,8 @@ SHORT = 60
 def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
     """What two runs must share to stand in one folder.
 
-    Labels, ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns`` and ``analysis``
-    are no part of it: they may change, and only the missing rows are scored.
+    Labels, ``conditions``, ``repeats``, ``max_documents``, ``metadata_columns``, ``precision`` and
+    ``analysis`` are no part of it: they may change, and only the missing rows are scored.
     """
     config = experiment.config
     free = {"label", "max_documents", "metadata_columns"}
@@ -290,6 +291,7 @@ def begin(
         "check": earlier.get("check", []),
         "attention": earlier.get("attention", {}),
         "costs": earlier.get("costs", {}),
+        **stopping.recorded(config, earlier),
     }
 
 

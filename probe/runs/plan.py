@@ -90,16 +90,32 @@ def planned_batch(config: Config) -> int:
     return max(1, 512 // length) if config.batch == "auto" else config.batch
 
 
-def numbers_of(experiment: Experiment, shard: Shard | None) -> Sequence[int]:
-    """Numbers of the windows that a shard holds, or of all: those of every n-th document."""
-    if shard is None:
+def numbers_of(
+    experiment: Experiment, shard: Shard | None, batch: range | None = None
+) -> Sequence[int]:
+    """Numbers of the windows that a shard holds, those of every n-th document; or of all.
+
+    Args:
+        experiment: The run.
+        shard: The part of the run; ``None`` is all of it.
+        batch: Numbers of the documents that are scored together; ``None`` is all of them.
+    """
+    if shard is None and batch is None:
         return range(len(experiment.windows))
-    own = {name for number, name in enumerate(experiment.documents) if shard.holds(number)}
+    own = {
+        name
+        for number, name in enumerate(experiment.documents)
+        if (shard is None or shard.holds(number)) and (batch is None or number in batch)
+    }
     return [at for at, place in enumerate(experiment.windows.places) if place.document in own]
 
 
 def units(
-    experiment: Experiment, batch: int, held: set[Key], shard: Shard | None = None
+    experiment: Experiment,
+    batch: int,
+    held: set[Key],
+    shard: Shard | None = None,
+    documents: range | None = None,
 ) -> Iterator[Unit]:
     """Divide a run into units of work.
 
@@ -108,11 +124,12 @@ def units(
         batch: Windows of a unit; the division does not depend on what is *held*.
         held: What has been scored before.
         shard: The part of the run; ``None`` is all of it.
+        documents: Numbers of the documents that are scored together; ``None`` is all of them.
 
     Yields:
         Units with something missing.
     """
-    numbers = numbers_of(experiment, shard)
+    numbers = numbers_of(experiment, shard, documents)
     for at in range(0, len(numbers), batch):
         found = [missing(experiment, number, held) for number in numbers[at : at + batch]]
         if unit := [one for one in found if one is not None]:

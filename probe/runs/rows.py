@@ -113,13 +113,14 @@ class Progress:
 
     Args:
         windows: Windows finished by this call.
-        total: Windows to be finished by it.
+        total: Windows to be finished by it, as far as is known.
         tokens: Tokens forwarded by it.
         seconds: Since its first unit began.
         far_delta: Mean delta of the first condition, nats: over the far half of the reach, or, of
             an attention pattern, over all targets; ``None`` where no loss is measured.
         far: Whether it is that of the far half.
         workers: How many score.
+        width: Of a run that stops once an interval is narrow: how narrow it is, in words.
     """
 
     windows: int
@@ -129,6 +130,7 @@ class Progress:
     far_delta: float | None
     far: bool = True
     workers: int = 1
+    width: str = ""
 
 
 class FarEnd:

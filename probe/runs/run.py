@@ -27,6 +27,7 @@ from probe.runs.plan import numbers_of, units
 from probe.runs.population import population, wanted
 from probe.runs.rows import Progress
 from probe.runs.served import Served
+from probe.runs.stopping import Stopping, refuse_parts
 from probe.text import counted
 
 __all__ = ["Here", "Progress", "notes", "run"]
@@ -72,16 +73,17 @@ def run(
                 say(
                     "once all shards are scored, the same command without --shard completes the run"
                 )
-        experiment = prepare(config, _pool(store))
         workers = _workers(config, model, workers)
+        refuse_parts(config, shard, by_one=isinstance(workers, Here | Served))
+        experiment = prepare(config, _pool(store))
         dtype = workers.dtype(experiment)
         with store.lock.alone():
             if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
                 experiment = prepare(config, pool)  # another shard has begun meanwhile
             record = _begin(experiment, dtype, store, say)
-            begun = Begun(experiment, store, record, store.held()[0])
-        left = begun.units(1)
-        for line in notes(experiment, len(left), shard):
+            begun = _begun(experiment, store, record)
+        left = begun.units(1) or begun.next_units(1)
+        for line in notes(experiment, len(left), shard, begun.stopping):
             say(line)
         if left:
             workers.score(begun, listen, say)
@@ -94,9 +96,20 @@ def run(
             same = _is_of(stored, experiment)
             # Two shards may have scored one window, which nobody can clear up without locks.
             sure = shard is None or not store.lock.missing
-            if same and sure and not any(units(experiment, 1, held)):
+            # Of one that may stop, all was scored up to where it did.
+            if same and sure and (begun.stopping or not any(units(experiment, 1, held))):
                 store.write_record(stored | {"status": "complete"})
+        if begun.stopping is not None:
+            say(begun.stopping.verdict())
     return store.folder
+
+
+def _begun(experiment: Experiment, store: Store, record: dict[str, Any]) -> Begun:
+    """The run, with what the folder holds of it by now."""
+    held, _ = store.held()
+    may_stop = experiment.config.precision is not None
+    stopping = Stopping(experiment, store, record, held) if may_stop else None
+    return Begun(experiment, store, record, held, stopping)
 
 
 def _workers(config: Config, model: Scorer | None, workers: Workers | None) -> Workers:
@@ -157,13 +170,19 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
     return record
 
 
-def notes(experiment: Experiment, left: int, shard: Shard | None = None) -> Iterator[str]:
+def notes(
+    experiment: Experiment,
+    left: int,
+    shard: Shard | None = None,
+    stopping: Stopping | None = None,
+) -> Iterator[str]:
     """What a user should know before a run goes on: what is left out, and what is there already.
 
     Args:
         experiment: The run.
         left: Windows with something still to be scored.
         shard: The part of the run that they are of.
+        stopping: When it may stop: then they are those before the next look.
     """
     omitted = experiment.corpus.left_out
     reasons = {
@@ -178,9 +197,11 @@ def notes(experiment: Experiment, left: int, shard: Shard | None = None) -> Iter
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
-    whole = len(numbers_of(experiment, shard))
+    batch = None if stopping is None else range(stopping.goal)
+    whole = len(numbers_of(experiment, shard, batch))
     if 0 < left < whole:
-        yield f"resuming: {left} of {counted(whole, 'window')} remaining"
+        before = "" if stopping is None else f" before the look at {stopping.goal:,} documents"
+        yield f"resuming: {left} of {counted(whole, 'window')} remaining{before}"
 
 
 class Here:

@@ -175,3 +175,20 @@ def test_estimated_time(finished: Finished) -> None:
         estimate,
     ), estimate
     assert parts(finished.folder) == before
+
+
+def test_where_a_run_stops(config: Path, tmp_path: Path) -> None:
+    """Not known without a run like it; with one, the first look that is narrow enough."""
+    precise = ("--set", "precision={answer: truncate@1%, octaves: 2}")
+    asked = "Precision: the effective context under truncate at 1 %, ± 2 octaves: "
+    plain = plan(config, *precise)
+    assert f"{asked}looked at after 8 … documents, 8 at most; where the run" in plain.stdout
+    pilot_folder = write_run(tmp_path / "pilot", Simulation(CURVES))
+    found = plan(config, *precise, "--from", pilot_folder)
+    assert "for an interval of ± 2 octaves" in found.stdout
+    assert f"{asked}the run is expected to stop after 8 of 8 documents, 8 windows" in found.stdout
+    narrow = ("--set", "precision={nats: 0.00001 @ 4-30}")
+    values = json.loads(plan(config, *narrow, "--from", pilot_folder, "--json").stdout)
+    assert values["stop"]["documents"] is None
+    assert "not within 8 documents, which give ± 0.0" in values["stop"]["text"]
+    assert plan(config).stdout in plain.stdout
