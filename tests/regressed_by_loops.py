@@ -55,8 +55,8 @@ def centred_of(folder: Path, condition: str, edges: np.ndarray) -> dict[str, np.
     layout = first[1]
     beyond = [
         (row.bin, features(document, window, row.place, row.far))
-        for document, window in others
-        if document not in {name for name, _ in scored}
+        for document, window in known
+        if document not in set(rows["document"])
         for row in layout.itertuples()
     ]
     size = len(edges) - 1

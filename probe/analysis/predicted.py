@@ -253,9 +253,7 @@ class Predictor:
             documents: Documents with scores, in the order of the sums.
         """
         conditions = dict.fromkeys(condition for condition, _ in self._moments)
-        scored = set(documents)
-        others = [key for key in self._windows if key[0] not in scored]
-        centred = {}
+        population, centred = len({name for name, _ in self._windows}), {}
         for condition in conditions:
             layout = _layout(connection, condition)
             each = np.bincount(bin_index(layout[2], self._edges), minlength=len(self._edges) - 1)
@@ -263,10 +261,13 @@ class Predictor:
             if any((m.features[:, -1] != len(m.windows) * each).any() for m in known.values()):
                 continue
             code = layout.tobytes()  # once: it is as long as the layout
-            parts = (self._sums_of(key, layout, code) for key in others)
-            beyond = sum(parts, np.zeros((len(each), 1)))
-            centred[condition] = _centred(known, documents, self._octaves, np.asarray(beyond))
-        population = len(scored.union(name for name, _ in self._windows))
+            beyond, names = np.zeros((len(each), len(FEATURES) + 1)), set(known)
+            for key in self._windows:
+                if key[0] not in known and (sums := self._sums_of(key, layout, code)).any():
+                    beyond += sums
+                    names.add(key[0])
+            centred[condition] = _centred(known, documents, self._octaves, beyond)
+            population = min(population, len(names))
         return Prediction(len(documents), population, self._edges, centred)
 
     def _sums_of(self, key: tuple[str, int], layout: NDArray[np.int64], code: bytes) -> Floats:

@@ -305,7 +305,7 @@ def test_a_condition_scored_on_some_windows_only_is_not_predicted_otherwise(fold
 
 
 def test_rows_of_a_whole_document_may_be_missing(folders, tmp_path):
-    """Nothing is predicted of it then, and the others are as they were."""
+    """What token ids say of it is known all the same: it is one of the documents beyond."""
     folder = copied(folders["sweep"], tmp_path)
     gone = opened(folder).documents[0]
     for part in folder.glob("scores/*.parquet"):
@@ -314,7 +314,11 @@ def test_rows_of_a_whole_document_may_be_missing(folders, tmp_path):
         kept = (rows["condition"] != "shuffle") | (rows["document"] != gone)
         pq.write_table(table.filter(pa.array(kept)), part)
     run = opened(folder)
+    assert run.prediction.population == 8
     assert not run.prediction.centred["shuffle"][0].any()
+    for document, expected in centred_of(folder, "shuffle", run.edges).items():
+        found = run.prediction.centred["shuffle"][run.documents.index(document)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
     assert run.prediction.centred["truncate"][0].any()
     plain = run.plain_sums.query("condition == 'shuffle' and not grey")
     assert np.isfinite(run.sums["delta_sum"]).all()
@@ -323,3 +327,34 @@ def test_rows_of_a_whole_document_may_be_missing(folders, tmp_path):
 
 def copied(folder, into):
     return Path(shutil.copytree(folder, into / "run"))
+
+
+def test_documents_of_which_no_window_is_long_enough_are_not_of_the_population(folders, tmp_path):
+    """What they would say is not known, so that no interval is narrowed by it."""
+    folder = copied(folders["sweep"], tmp_path)
+    found = pq.read_table(folder / "population.parquet").to_pylist()
+    short = found[0]["document"]
+    for row in found:
+        if row["document"] == short:
+            row["token_ids"] = row["token_ids"][:20]
+    pq.write_table(pa.Table.from_pylist(found), folder / "population.parquet")
+    assert opened(folder).prediction.population == 7
+    for row in found:
+        row["token_ids"] = []
+    pq.write_table(pa.Table.from_pylist(found), folder / "population.parquet")
+    run = opened(folder)
+    assert run.prediction.population == 5
+    pd.testing.assert_frame_equal(run.sums, run.plain_sums)
+
+
+def test_rows_that_lie_nowhere_in_their_window_are_no_targets(folders, tmp_path):
+    """A distance below 0, a target before its boundary: they say nothing, and nothing ends."""
+    for at, (column, value) in enumerate([("distance", -5), ("position", 0), ("boundary", 10**6)]):
+        folder = copied(folders["sweep"], tmp_path / str(at))
+        part = sorted(folder.glob("scores/*.parquet"))[0]
+        table = pq.read_table(part)
+        rows = table.to_pandas()
+        rows.loc[rows.index[rows["condition"] == "truncate"][3], column] = value
+        changed = pa.Table.from_pandas(rows, schema=table.schema, preserve_index=False)
+        pq.write_table(changed, part)
+        assert np.isfinite(opened(folder).sums["delta_sum"]).all()
