@@ -79,6 +79,7 @@ class OpenRun:
         self.write = write
         self._along: Sequence[Counter] = ()
         self._known: dict[Callable[..., Any], Any] = {}
+        self._unpredicted: str | None = None
 
     @classmethod
     def of_folder(
@@ -194,7 +195,8 @@ class OpenRun:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What limits the whole run, is missing or could not be read, one line each."""
-        return (*filter(None, [self.length_caveat]), *self.folder.warnings)
+        own = [self.length_caveat, self._unpredicted]
+        return (*filter(None, own), *self.folder.warnings)
 
     @cached_property
     def patterns(self) -> tuple[str, ...]:
@@ -240,8 +242,16 @@ class OpenRun:
     @cached_property
     def predictor(self) -> Predictor | None:
         """What counts along with the cells to predict delta; ``None`` without a population."""
-        wanted = self.analysis.predict and self.has_length and self.folder.reading == PLAIN
-        return predictor(self.connection, self.path, self.edges) if wanted else None
+        if not (self.analysis.predict and self.has_length and self.folder.reading == PLAIN):
+            return None
+        try:
+            return predictor(self.path, self.edges)
+        except ProbeError as error:
+            self._unpredicted = (
+                f"{error}; intervals are those of the scored documents alone. probe run with its"
+                " configuration writes the file again, and scores nothing anew"
+            )
+            return None
 
     @cached_property
     def prediction(self) -> Prediction | None:

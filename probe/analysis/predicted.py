@@ -16,7 +16,8 @@ from probe.analysis.copies import FEATURES, Copies, Integers, log_frequencies
 from probe.analysis.floor import is_noise
 from probe.analysis.scan import Block, Scan
 from probe.analysis.sums import Sums
-from probe.results.views import parquet_rows
+from probe.errors import ProbeError
+from probe.results.scores import read_token_ids
 
 FEWEST = 4
 """Documents below which no slope is asked for."""
@@ -24,6 +25,10 @@ POOLED = 1
 """Octaves on either side whose targets a prediction is fitted to as well."""
 RIDGE = 1e-3
 """Ridge of that fit, as a share of each feature's mean square."""
+ROUNDING = 1e-12
+"""Share of its squares from which on a prediction differs from document to document."""
+LARGEST = 1 << 24
+"""No model has a token id so large: a table of all below it is no burden."""
 
 
 def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
@@ -62,7 +67,8 @@ def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
     octaves = octave_index(sums.lower)
     for octave in np.unique(octaves):
         bins = octaves == octave
-        found = _slopes(error[:, bins].sum(axis=1), spread[:, bins].sum(axis=1), present)
+        whole = centred[:, bins].sum(axis=1)
+        found = _slopes(error[:, bins].sum(axis=1), spread[:, bins].sum(axis=1), whole, present)
         slope[bins], others[:, bins] = found[0], found[1][:, None]
     known = 1 - np.sqrt(documents / population)
     left = error - known * others * spread
@@ -77,14 +83,21 @@ def _mean(values: Floats, targets: Floats) -> Floats:
     return np.nan_to_num(ratio(values.sum(axis=0), targets.sum(axis=0)))
 
 
-def _slopes(error: Floats, spread: Floats, present: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """The slope of one on the other, of all documents and without each, shape ``(documents,)``."""
+def _slopes(
+    error: Floats, spread: Floats, whole: Floats, present: NDArray[np.bool_]
+) -> tuple[float, Floats]:
+    """The slope of one on the other, of all documents and without each, shape ``(documents,)``.
+
+    A *spread* that is what rounding leaves of the *whole* has none.
+    """
     count = present.sum()
     products, squares = error * spread, spread**2
     within = count / (count - 1)  # without a document the mean of the others moves away from it
     over = np.append(products.sum() - within * products, products.sum())
     under = np.append(squares.sum() - within * squares, squares.sum())
-    slopes = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+    told = under > ROUNDING * (whole**2).sum()
+    over = np.where(told, over, 0)
+    slopes = np.divide(over, under, out=np.zeros_like(over), where=told)
     noise = (error[:, None] - spread[:, None] * slopes) ** 2 * squares[:, None]
     noise = noise.sum(axis=0) - np.append(np.diagonal(noise), 0)
     kept = np.divide(noise, over**2, out=np.ones_like(over), where=over > 0)
@@ -123,7 +136,7 @@ class Prediction:
         if condition not in self.centred:
             return np.zeros((self.documents, len(lower)))
         until = np.pad(np.cumsum(self.centred[condition], axis=1), ((0, 0), (1, 0)))
-        first = np.searchsorted(self.edges, lower)
+        first = np.minimum(np.searchsorted(self.edges, lower), len(self.edges) - 1)
         last = np.searchsorted(self.edges, upper, side="right") - 1
         return until[:, np.maximum(last, first)] - until[:, first]
 
@@ -190,7 +203,8 @@ class Predictor:
         """Count a block of rows; any thread may."""
         layout, delta = block.layout, block.delta
         conditions, documents = self._scan.conditions, self._scan.documents
-        usable = ~(layout.grey | layout.free)
+        usable = ~(layout.grey | layout.free) & (layout.distance >= 0)
+        usable &= layout.place >= layout.beyond
         for stretch, rows in enumerate(_stretches(layout.first, usable)):
             condition = conditions[layout.condition[stretch]]
             document, window = documents[block.document[stretch]], int(block.window[stretch])
@@ -239,24 +253,27 @@ class Predictor:
             documents: Documents with scores, in the order of the sums.
         """
         conditions = dict.fromkeys(condition for condition, _ in self._moments)
-        scored = set(documents)
-        others = [key for key in self._windows if key[0] not in scored]
-        centred = {}
+        population, centred = len({name for name, _ in self._windows}), {}
         for condition in conditions:
             layout = _layout(connection, condition)
             each = np.bincount(bin_index(layout[2], self._edges), minlength=len(self._edges) - 1)
             known = {d: m for d in documents if (m := self._moments.get((condition, d)))}
             if any((m.features[:, -1] != len(m.windows) * each).any() for m in known.values()):
                 continue
-            beyond = sum((self._sums_of(key, layout) for key in others), np.zeros((len(each), 1)))
-            centred[condition] = _centred(known, documents, self._octaves, np.asarray(beyond))
-        population = len(scored.union(name for name, _ in self._windows))
+            code = layout.tobytes()  # once: it is as long as the layout
+            beyond, names = np.zeros((len(each), len(FEATURES) + 1)), set(known)
+            for key in self._windows:
+                if key[0] not in known and (sums := self._sums_of(key, layout, code)).any():
+                    beyond += sums
+                    names.add(key[0])
+            centred[condition] = _centred(known, documents, self._octaves, beyond)
+            population = min(population, len(names))
         return Prediction(len(documents), population, self._edges, centred)
 
-    def _sums_of(self, key: tuple[str, int], layout: NDArray[np.int64]) -> Floats:
+    def _sums_of(self, key: tuple[str, int], layout: NDArray[np.int64], code: bytes) -> Floats:
         """Sums of the features of a window without scores, shape ``(bins, features + 1)``."""
         place, beyond, distance = layout
-        known = *key, layout.tobytes()
+        known = *key, code
         if known not in self._sums:
             ids, size = self._windows[key], len(self._edges) - 1
             self._sums[known] = np.zeros((size, len(FEATURES) + 1))
@@ -267,29 +284,35 @@ class Predictor:
         return self._sums[known]
 
 
-def predictor(
-    connection: duckdb.DuckDBPyConnection, folder: Path, edges: NDArray[np.int64]
-) -> Predictor | None:
+def predictor(folder: Path, edges: NDArray[np.int64]) -> Predictor | None:
     """What predicts delta in a run folder; ``None`` without windows of documents beyond its own.
 
     Args:
-        connection: From :func:`probe.results.views.connect`.
         folder: The folder, with ``population.parquet`` where there are such.
         edges: Edges of the bins (tokens).
+
+    Raises:
+        ProbeError: If a file with token ids cannot be read, or holds what is no token id.
     """
     path = folder / "population.parquet"
     if not path.exists():
         return None
-    columns = 'document, "window", token_ids'
-    scored = connection.execute(f"SELECT {columns} FROM windows").fetchall()
-    try:
-        beyond = parquet_rows(connection, [path]).project(columns).fetchall()
-    except duckdb.Error:
-        return None
-    own = {document for document, *_ in scored}
-    beyond = [row for row in beyond if row[0] not in own]  # it may be scored by now
-    windows = {(document, window): np.array(ids) for document, window, ids in (*scored, *beyond)}
-    return Predictor(windows, edges) if beyond else None
+    scored, found = _token_ids(folder / "windows.parquet"), _token_ids(path)
+    own = {document for document, _ in scored}
+    beyond = {key: ids for key, ids in found.items() if key[0] not in own}  # not scored by now
+    return Predictor(scored | beyond, edges) if beyond else None
+
+
+def _token_ids(path: Path) -> dict[tuple[str, int], NDArray[np.int32]]:
+    found = read_token_ids(path)
+    for (document, _), ids in found.items():
+        if ids.size and not 0 <= ids.min() <= ids.max() < LARGEST:
+            wrong = ids[(ids < 0) | (ids >= LARGEST)][0]
+            raise ProbeError(
+                f"{path} holds the token id {wrong} in document {document!r}; allowed: 0 to"
+                f" {LARGEST - 1}"
+            )
+    return found
 
 
 def _stretches(first: Integers, usable: NDArray[np.bool_]) -> Iterator[Integers]:
@@ -307,7 +330,8 @@ def _binned(features: Floats, bins: Integers, size: int) -> Floats:
 def _layout(connection: duckdb.DuckDBPyConnection, condition: str) -> NDArray[np.int64]:
     """Place, boundary and distance (tokens) of a window's targets, shape ``(3, targets)``."""
     found = connection.execute(
-        """WITH own AS (FROM targets WHERE condition = $1 AND NOT grey)
+        """WITH own AS (FROM targets
+            WHERE condition = $1 AND NOT grey AND distance >= 0 AND position >= boundary)
         SELECT position - boundary + far AS place, far, distance
         FROM own SEMI JOIN (SELECT document, "window" FROM own LIMIT 1) USING (document, "window")
         ORDER BY far, place""",

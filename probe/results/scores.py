@@ -161,24 +161,7 @@ class Store:
             ProbeError: If the file cannot be read.
         """
         path = self.folder / "windows.parquet"
-        if not path.exists():
-            return {}
-        names = ["document", "window", "token_ids"]
-        schema = pa.schema([WINDOWS.field(name) for name in names])
-        try:
-            table = pq.read_table(path, columns=names, page_checksum_verification=True)
-            table = table.cast(schema).combine_chunks()
-            document, window, ids = table.columns
-            flat = pc.list_flatten(ids)
-            if any(column.null_count for column in (*table.columns, flat)):
-                raise pa.ArrowInvalid("a value is missing")
-        except (pa.ArrowException, OSError) as error:
-            raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
-        stops = np.cumsum(pc.list_value_length(ids).to_numpy(), dtype=np.int64)
-        texts = np.split(flat.to_numpy(), stops[:-1]) if len(stops) else []
-        return dict(
-            zip(zip(document.to_pylist(), window.to_pylist(), strict=True), texts, strict=True)
-        )
+        return read_token_ids(path) if path.exists() else {}
 
     def known_windows(self) -> tuple[dict[tuple[str, int], NDArray[np.int32]], Path | None]:
         """Token ids by document and window; a file that cannot be read is put aside.
@@ -247,7 +230,8 @@ class Store:
         """
         path, asked = self.folder / "population.parquet", str(documents).encode()
         with contextlib.suppress(pa.ArrowException, OSError):
-            if (pq.read_schema(path).metadata or {}).get(b"documents") == asked:
+            known = (pq.read_schema(path).metadata or {}).get(b"documents")
+            if known == asked and self.verified.holds(path):
                 return
         rows = [{"document": w.document, "window": w.index, "token_ids": w.ids} for w in windows()]
         table = pa.Table.from_pylist(rows, schema=POPULATION.with_metadata({b"documents": asked}))
@@ -457,6 +441,31 @@ class Store:
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder, or its shard, for this process; see :class:`FolderLock`."""
         return self.lock.held()
+
+
+def read_token_ids(path: Path) -> dict[tuple[str, int], NDArray[np.int32]]:
+    """Token ids by document and window of a file, shape ``(tokens,)``.
+
+    Args:
+        path: A parquet file with ``document, window, token_ids``.
+
+    Raises:
+        ProbeError: If it cannot be read.
+    """
+    names = ["document", "window", "token_ids"]
+    schema = pa.schema([WINDOWS.field(name) for name in names])
+    try:
+        table = pq.read_table(path, columns=names, page_checksum_verification=True)
+        table = table.cast(schema).combine_chunks()
+        document, window, ids = table.columns
+        flat = pc.list_flatten(ids)
+        if any(column.null_count for column in (*table.columns, flat)):
+            raise pa.ArrowInvalid("a value is missing")
+    except (pa.ArrowException, OSError) as error:
+        raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
+    stops = np.cumsum(pc.list_value_length(ids).to_numpy(), dtype=np.int64)
+    texts = np.split(flat.to_numpy(), stops[:-1]) if len(stops) else []
+    return dict(zip(zip(document.to_pylist(), window.to_pylist(), strict=True), texts, strict=True))
 
 
 def _record_text(record: Mapping[str, Any]) -> str:

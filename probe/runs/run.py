@@ -6,7 +6,7 @@ from typing import Any
 
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS
-from probe.errors import UsageError
+from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.scorer import Scorer
 from probe.results.scores import Store
@@ -166,7 +166,10 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
         store.write_windows(experiment.windows)
     store.write_frequencies(experiment.frequencies)
     if documents := wanted(experiment):
-        store.write_population(lambda: population(experiment, documents), documents)
+        try:
+            store.write_population(lambda: population(experiment, documents), documents)
+        except ProbeError as error:  # what is scored does not need them
+            say(f"documents that are not scored narrow no interval: {error}")
     return record
 
 
