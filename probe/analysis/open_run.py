@@ -256,9 +256,8 @@ class OpenRun:
     @cached_property
     def prediction(self) -> Prediction | None:
         """What token ids predict, of documents that were not scored too; ``None`` without such."""
-        if not self.cells or self.predictor is None:
-            return None
-        return self.predictor.prediction(self.connection, self.documents)
+        counted = self.predictor if self.cells else None  # with the pass over the rows
+        return None if counted is None else counted.prediction(self.connection, self.documents)
 
     def adjusted(self, sums: Sums, condition: str, other: str = "") -> Sums:
         """Sums over its documents by what is predicted, see :meth:`Prediction.adjust`."""

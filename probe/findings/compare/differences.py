@@ -239,15 +239,18 @@ def predicted(pair: PairSums, a: OpenRun, b: OpenRun) -> PairSums:
         a: The first run.
         b: The second.
     """
-    if pair.unit.name != "tokens" or a.prediction is None or b.prediction is None:
+    first_run, second_run = a.prediction, b.prediction
+    if pair.unit.name != "tokens" or first_run is None or second_run is None:
         return pair
     known = [
-        run.prediction.inside(pair.condition, sums.lower, sums.upper)[
+        told.inside(pair.condition, sums.lower, sums.upper)[
             pd.Index(run.documents).get_indexer(pd.Index(documents))
         ]
-        for run, sums, documents in zip((a, b), (pair.a, pair.b), pair.draws.documents, strict=True)
+        for run, told, sums, documents in zip(
+            (a, b), (first_run, second_run), (pair.a, pair.b), pair.draws.documents, strict=True
+        )
     ]
-    population = min(a.prediction.population, b.prediction.population)
+    population = min(first_run.population, second_run.population)
     first = adjusted(pair.a, known[0], population)
     if pair.draws.pairing != "windows":
         return replace(pair, a=first, b=adjusted(pair.b, known[1], population))
