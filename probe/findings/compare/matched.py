@@ -14,16 +14,17 @@ SETTINGS = {
     "patterns": ("config", "patterns"),
     "data": ("data", "name"),
     "window length": ("config", "windows", "length"),
+    "window unit": ("config", "windows", "unit"),
     "protocol": ("config", "protocol", "kind"),
     "first_token": ("config", "first_token"),
     "seed": ("config", "seed"),
 }
 """What is named where runs differ in it, and where ``run.json`` has it."""
-UNSAID = {"patterns": "dense", "window length": "whole documents"}
+UNSAID = {"patterns": "dense", "window length": "whole documents", "window unit": "tokens"}
 """What a setting is where ``run.json`` does not say; of others it is not known."""
 ASKED = ("model", "model revision", "data")
 """The settings that runs are compared for; all others should be the same."""
-_CUT = ("window length", "protocol", "seed", "first_token")
+_CUT = ("window ", "protocol", "seed", "first_token")
 """How the settings begin that decide which windows and targets there are."""
 MOST = 4
 """Runs that are named one by one."""
