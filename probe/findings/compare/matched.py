@@ -14,17 +14,16 @@ SETTINGS = {
     "patterns": ("config", "patterns"),
     "data": ("data", "name"),
     "window length": ("config", "windows", "length"),
-    "window unit": ("config", "windows", "unit"),
     "protocol": ("config", "protocol", "kind"),
     "first_token": ("config", "first_token"),
     "seed": ("config", "seed"),
 }
 """What is named where runs differ in it, and where ``run.json`` has it."""
-UNSAID = {"patterns": "dense", "window length": "whole documents", "window unit": "tokens"}
+UNSAID = {"patterns": "dense", "window length": "whole documents"}
 """What a setting is where ``run.json`` does not say; of others it is not known."""
 ASKED = ("model", "model revision", "data")
 """The settings that runs are compared for; all others should be the same."""
-_CUT = ("window ", "protocol", "seed", "first_token")
+_CUT = ("window length", "protocol", "seed", "first_token")
 """How the settings begin that decide which windows and targets there are."""
 MOST = 4
 """Runs that are named one by one."""
@@ -41,6 +40,8 @@ def at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
 def settings_of(run: OpenRun) -> dict[str, str]:
     """The settings of a run as text, and the options of its protocol; ``–`` is not known."""
     values = {name: at(run.record, keys) for name, keys in SETTINGS.items()}
+    if at(run.record, ("config", "windows", "unit")) == "characters":
+        values["window length"] = f"{values['window length']} characters"
     options = at(run.record, ("config", "protocol"))
     for name, value in options.items() if isinstance(options, Mapping) else ():
         if name != "kind":
