@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from models import plain_logp, tiny
 from tiny_run import (  # noqa: F401 (fixtures)
-    WORDS,
     base_configuration,
     changed,
     configured,
@@ -20,10 +19,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
     scores,
     text_folder,
     windows,
+    word_tokenizer,
 )
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
 from probe.analysis.open_run import open_run
 from probe.corpus.windows import Document
@@ -36,18 +34,6 @@ from probe.runs.identity import identity
 
 CHARACTERS = {"unit": "characters", "length": 80, "per_document": 2, "skip": 5}
 SWEEP = {"kind": "sweep", "reach": 40, "runs": {1: 1, 4: 3}}
-
-
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word with the space before it, behind the three special ones."""
-    pieces = ["<s>", "</s>", "<pad>", " ", ".\n", *WORDS, *(f" {word}" for word in WORDS)]
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[a-z]+|\.\n| "), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
 
 
 @pytest.fixture(scope="module", name="folders")
