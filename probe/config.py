@@ -337,6 +337,7 @@ class Config(Part):
     @model_validator(mode="after")
     def _fits_its_protocol(self) -> "Config":
         self.protocol.check_data(self.data)
+        _check_characters(self)
         if (self.model.served is None) != (self.model.api is None):
             raise ValueError(
                 f"model.served is {shown(self.model.served)}, model.api {shown(self.model.api)}; "
@@ -381,6 +382,24 @@ class Config(Part):
             UsageError: If it does not fit them.
         """
         return self.protocol.plan(self.windows)
+
+
+def _check_characters(config: Config) -> None:
+    """Refuse windows of characters where there are none, or where only tokens are measured.
+
+    Raises:
+        ValueError: If so.
+    """
+    if config.windows.unit != "characters":
+        return
+    pattern = next((one.text for one in config.parsed if one.pattern is not None), None)
+    if not config.protocol.allows_characters:
+        kinds = " or ".join(registry.kinds(lambda one: one.allows_characters))
+        raise ValueError(f"windows.unit is 'characters'; allowed with protocol {kinds}")
+    if config.data.ids_column is not None:
+        raise ValueError("windows.unit is 'characters'; allowed without data.ids_column")
+    if pattern is not None:
+        raise ValueError(f"windows.unit is 'characters'; allowed without {pattern}")
 
 
 def _check_conditions(protocol: Protocol, conditions: Sequence[Condition]) -> None:

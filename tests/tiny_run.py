@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from models import tiny
-from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -43,6 +43,18 @@ def character_tokenizer(bos: bool, *, prepends: bool = True) -> PreTrainedTokeni
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", **special
+    )
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word with the space before it, behind the three special ones."""
+    pieces = ["<s>", "</s>", "<pad>", " ", ".\n", *WORDS, *(f" {word}" for word in WORDS)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[a-z]+|\.\n| "), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
 
 

@@ -153,6 +153,21 @@ class Prediction:
         return adjusted(sums, np.subtract(*known), self.population)
 
 
+@dataclass(frozen=True, eq=False)
+class Proxy:
+    """What a cheap model's run says of a dear model's, see :mod:`probe.analysis.proxy`.
+
+    Args:
+        path: Its folder.
+        name: Name of the cheap model.
+        prediction: Delta of the dear run as it predicts it.
+    """
+
+    path: Path
+    name: str
+    prediction: Prediction
+
+
 @dataclass(eq=False)
 class _Moments:
     """What a fit needs of the rows of one condition and document: ``features`` and a constant.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from probe.analysis.open_run import OpenRun
+from probe.analysis.proxy import use_proxy
 from probe.errors import ProbeError, UsageError
 from probe.findings.base import Finding, choose, findings, plots, refuse_without_losses
 from probe.findings.chart import EmptyChartError
@@ -94,11 +95,13 @@ class Run(OpenRun):
         return html([self.answer], charts=1)
 
 
-def open(folder: str | Path) -> Run:
+def open(folder: str | Path, *, proxy: str | Path | None = None) -> Run:
     """Open a run folder, to read it; nothing is written into it.
 
     Args:
         folder: What `probe.run`, or ``probe run``, has written.
+        proxy: The folder of a cheaper model's run on more documents of the same data and windows,
+            which narrows the intervals.
 
     Returns:
         The open run. Among what it has are ``scores`` and ``curve``, frames; ``answer`` and
@@ -117,9 +120,14 @@ def open(folder: str | Path) -> Run:
         >>> run.scores.groupby("condition", observed=True)["delta"].mean()
         >>> [(one.condition, one.tolerance, one.lower, one.upper) for one in run.contexts]
     """
-    if not isinstance(folder, str | PathLike):
-        raise UsageError(f"run is {shown(folder)}; allowed: the path of a run folder")
-    return Run.of_folder(folder, write=False)
+    for name, path in ({"run": folder} | ({} if proxy is None else {"proxy": proxy})).items():
+        if not isinstance(path, str | PathLike):
+            raise UsageError(f"{name} is {shown(path)}; allowed: the path of a run folder")
+    run = Run.of_folder(folder, write=False)
+    if proxy is not None:
+        with OpenRun.of_folder(proxy, write=False) as cheap:
+            use_proxy(run, cheap)
+    return run
 
 
 def run(

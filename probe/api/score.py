@@ -1,7 +1,7 @@
 """Score texts under conditions, without a configuration and without a run folder."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from probe.config import Config, check
 from probe.corpus.records import Record
 from probe.corpus.sample import Corpus, LeftOut
 from probe.corpus.tokenise import to_document
-from probe.corpus.windows import Document, Window, whole
+from probe.corpus.windows import Document, Place, Window, whole
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import check_once
 from probe.errors import UsageError
@@ -209,9 +209,11 @@ class TextsPlan(WholeDocumentsPlan):
         """The text, which is never cut off."""
         return [whole(document)]
 
-    def with_longest(self, tokens: int) -> "TextsPlan":
+    def with_places(
+        self, places: Sequence[Place], documents: Mapping[str, Document], seed: int
+    ) -> "TextsPlan":
         """The same, now that the longest text is known."""
-        return replace(self, tokens=tokens)
+        return replace(self, tokens=max(place.length for place in places))
 
     def runs(self, shared: bool) -> tuple[TargetRun, ...]:
         """One boundary, and every token behind it."""

@@ -31,6 +31,7 @@ OCTAVES = 0.5
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
+        "probe plan my.yaml --from results/pilot --proxy results/cheap  # how many of each?",
         "probe plan my.yaml --hardware '8x H100' --mfu 0.4  # what it takes there",
         "probe plan configs/training/planted.yaml  # what `probe train` would cost",
     ),
@@ -51,6 +52,12 @@ OCTAVES = 0.5
     help=f"With --from: an interval of at most ± X octaves; default {OCTAVES}.",
 )
 @click.option(
+    "--proxy",
+    type=FOLDERS,
+    metavar="RUN",
+    help="With --from: a cheaper model's run on the same windows; how to divide the documents.",
+)
+@click.option(
     "--hardware",
     metavar="'8x H100'",
     help="What it takes on other hardware, in place of the time here.",
@@ -63,6 +70,7 @@ def command(
     time: bool,
     finished: Path | None,
     octaves: float | None,
+    proxy: Path | None,
     hardware: str | None,
     mfu: float | None,
     as_json: bool,
@@ -80,11 +88,15 @@ def command(
         raise UsageError("--mfu: allowed with --hardware")
     if is_study(config):
         given = {"--from": finished, "--octaves": octaves, "--json": as_json or None, **twins}
-        given["--hardware"] = hardware
+        given |= {"--hardware": hardware, "--proxy": proxy}
         if wrong := next((name for name, value in given.items() if value is not None), None):
             raise UsageError(f"{wrong}: allowed with a run; {config} is a study")
         plan_study(config, settings, timed=time)
         return
+    if proxy is not None and finished is None:
+        raise UsageError(
+            f"--proxy '{proxy}' needs a run of the dear model to plan from: --from RUN"
+        )
     settled = read(config, settings, **twins)
     if isinstance(settled, Matrix):
         from probe.commands._matrix import plan_matrix
@@ -128,6 +140,12 @@ def command(
     stop = read_stop(experiment, finished)
     if stop:
         say(f"\n{stop.text}")
+    divided = None
+    if proxy is not None and finished is not None:
+        from probe.findings.proxy import divide
+
+        divided = divide(finished, proxy, len(experiment.documents))
+        say(f"\n{divided}")
     projected = there and project(experiment, cost, there)
     if projected:
         say(f"\n{projected}")
@@ -137,8 +155,8 @@ def command(
         say(f"\n{estimated}")
     if as_json:
         values = as_values(experiment, cost, remarks, precision, estimated)
-        values["stop"] = stop and stop._asdict()
-        print_json(values | {"hardware": projected and projected.as_json()})
+        values |= {"stop": stop and stop._asdict(), "hardware": projected and projected.as_json()}
+        print_json(values | {"proxy": divided and divided.as_json()})
 
 
 def plan_study(config: Path, settings: tuple[str, ...], *, timed: bool) -> None:

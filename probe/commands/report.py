@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         "probe report results/a",
         "probe report results/a results/b --output pages/",
         "probe report results/a --class frequency --class my.py:rare",
+        "probe report results/dear --proxy results/cheap  # a cheap model on more documents",
     ),
 )
 @click.argument("runs", nargs=-1, required=True, type=FOLDERS)
@@ -51,12 +52,20 @@ if TYPE_CHECKING:
     " report.html in a single run's. Numbers and figures of each run, and of several the page of"
     " each, go into its folder in any case.",
 )
+@click.option(
+    "--proxy",
+    type=FOLDERS,
+    metavar="RUN",
+    help="A cheaper model's run on more documents of the same data and windows, which narrows the"
+    " intervals of the one run that is explained.",
+)
 @labelled
 @with_json("report")
 def command(
     runs: tuple[Path, ...],
     classes: tuple[str, ...],
     output: Path | None,
+    proxy: Path | None,
     as_json: bool,
     model_labels: tuple[str, ...],
     data_labels: tuple[str, ...],
@@ -65,6 +74,8 @@ def command(
 
     Several runs are also drawn over one another, on a page of their own.
     """
+    if proxy is not None and len(runs) > 1:
+        raise UsageError(f"--proxy is of one run; got {len(runs)}")
     page = _page(runs, output)
     from probe.analysis.open_run import open_run
     from probe.findings.base import counters, findings, findings_of_all
@@ -78,6 +89,10 @@ def command(
             stack.enter_context(open_run(folder, classes=classes, along=counters))
             for folder in runs
         ]
+        if proxy is not None:
+            from probe.analysis.proxy import use_proxy
+
+            use_proxy(opened[0], stack.enter_context(open_run(proxy, write=False)))
         show_as(opened, model_labels, data_labels)
         found = [findings(run, [other for other in opened if other is not run]) for run in opened]
         for number, (run, own) in enumerate(zip(opened, found, strict=True)):

@@ -96,6 +96,7 @@ def load_corpus(
     source_vocabulary_size: int | None = None,
     hearing: Hearing | None = None,
     minimum: int,
+    unit: str = "tokens",
     seed: int,
     listen: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
@@ -111,6 +112,7 @@ def load_corpus(
         source_vocabulary_size: Number of those that its encoder knows, if that is another.
         hearing: How the model reads sound, where documents have some.
         minimum: Tokens that a document must have: a window, and what is skipped before it.
+        unit: ``characters`` where *minimum* counts these.
         seed: Seed of the sample.
         listen: Called with the number of documents that there are, each time there is one more.
 
@@ -135,9 +137,14 @@ def load_corpus(
             source_vocabulary_size=source_vocabulary_size,
             hearing=hearing,
         )
-        tokens = len(document.ids)
-        longest = max(longest, tokens)
-        if tokens >= minimum:
+        tokens, size = len(document.ids), document.size(unit)
+        if tokens and unit == "characters" and document.text is None:
+            raise UsageError(
+                f"windows.unit is {unit!r}, and the tokenizer does not say which characters a "
+                "token has; allowed: tokens, or a fast tokenizer"
+            )
+        longest = max(longest, size)
+        if tokens and size >= minimum:
             documents.append(document)
             listen(len(documents))
             if len(documents) == options.max_documents:
@@ -145,7 +152,8 @@ def load_corpus(
         else:
             (too_short if tokens else empty).append(document.id)
     if not documents:
-        raise _no_document(options, seen=len(too_short) + len(empty), longest=longest, need=minimum)
+        seen = len(too_short) + len(empty)
+        raise _no_document(options, seen=seen, longest=longest, need=minimum, unit=unit)
     left_out = replace(left_out, too_short=Omitted.of(too_short), empty=Omitted.of(empty))
     return Corpus(tuple(numbered(documents)), left_out)
 
@@ -176,7 +184,9 @@ def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
     return python_sources()
 
 
-def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) -> ProbeError:
+def _no_document(
+    options: DataOptions, *, seen: int, longest: int, need: int, unit: str
+) -> ProbeError:
     if not seen:
         return ProbeError(
             f"split {shown(options.split)} of data set {shown(options.path)} is empty"
@@ -188,7 +198,7 @@ def _no_document(options: DataOptions, *, seen: int, longest: int, need: int) ->
         )
     return ProbeError(
         f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
-        f" has {longest} tokens, a window needs {need}; allowed: longer documents, shorter windows"
+        f" has {longest} {unit}, a window needs {need}; allowed: longer documents, shorter windows"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FEWEST_DOCUMENTS = 6
 """Below this many documents the spread between them is too poorly known for an answer."""
@@ -58,6 +58,14 @@ class Document:
     def char_end(self) -> NDArray[np.int32]:
         """One past the last character of each token, shape ``(n,)``, int32."""
         return self.char_start + self.char_count.astype(np.int32)
+
+    def size(self, unit: str) -> int:
+        """How long it is, in ``tokens`` or ``characters``; without text it has none of these."""
+        return len(self.ids) if unit == "tokens" else len(self.text or "")
+
+    def first_from(self, characters: ArrayLike) -> NDArray[np.int64]:
+        """The first token that begins at or behind each of some characters, same shape."""
+        return np.searchsorted(self.char_start, characters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,22 +151,45 @@ def cut(
     Raises:
         ValueError: If *length* or *per_document* is below 1, or *skip* below 0.
     """
+    size = len(document.ids)
+    starts = slots(
+        document.id, size, length=length, per_document=per_document, skip=skip, seed=seed
+    )
+    return [
+        window_at(document, index=index, start=start, length=length)
+        for index, start in enumerate(starts)
+    ]
+
+
+def slots(
+    document: str, size: int, *, length: int, per_document: int | None, skip: int, seed: int
+) -> list[int]:
+    """Where the windows of a document begin, counted in tokens or in characters.
+
+    Args:
+        document: Its id.
+        size: Tokens, or characters, that it has.
+        length: Those of a window; *skip* is counted alike.
+        per_document: See :func:`cut`.
+        skip: See :func:`cut`.
+        seed: See :func:`cut`.
+
+    Raises:
+        ValueError: See :func:`cut`.
+    """
     if length < 1 or skip < 0 or (per_document is not None and per_document < 1):
         raise ValueError(f"{length=} and {per_document=} must be at least 1, {skip=} at least 0")
-    usable = len(document.ids) - skip
-    slots = usable // length
-    if slots < 1:
+    usable = size - skip
+    count = usable // length
+    if count < 1:
         return []
-    digest = hashlib.sha256(f"windows {seed} {document.id}".encode()).digest()
+    digest = hashlib.sha256(f"windows {seed} {document}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest))
-    offset = skip + int(rng.integers(usable - slots * length, endpoint=True))
-    drawn = np.arange(slots)
-    if per_document is not None and per_document < slots:
-        drawn = np.sort(rng.choice(slots, size=per_document, replace=False))
-    return [
-        window_at(document, index=index, start=offset + slot * length, length=length)
-        for index, slot in enumerate(drawn.tolist())
-    ]
+    offset = skip + int(rng.integers(usable - count * length, endpoint=True))
+    drawn = np.arange(count)
+    if per_document is not None and per_document < count:
+        drawn = np.sort(rng.choice(count, size=per_document, replace=False))
+    return [offset + slot * length for slot in drawn.tolist()]
 
 
 def whole(document: Document, *, length: int | None = None) -> Window:

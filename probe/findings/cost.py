@@ -70,6 +70,7 @@ def _facts(run: OpenRun) -> list[list[str]]:
         "data revision": of_data.get("revision") if isinstance(of_data, Mapping) else None,
         "documents": len(run.facts.data.documents) or None,
         "window length": windows.get("length"),
+        "window unit": None if windows.get("unit") == "tokens" else windows.get("unit"),
         "windows per document": windows.get("per_document"),
         "metadata columns": _inline(run.facts.config.data.get("metadata_columns") or None),
         "protocol": _inline(config.get("protocol")),

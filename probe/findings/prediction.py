@@ -23,6 +23,16 @@ COLUMNS = (
 )
 
 
+_BY_IDS = (
+    "Each target's n-grams are looked up in far and near text; delta is regressed on them, for each"
+    " document without itself"
+)
+_BY_PROXY = (
+    "Delta of the other model is summed over the characters that a bin of distances has on average;"
+    " the run's own is regressed on it, for each document without itself"
+)
+
+
 @register("prediction", order=90, level="brief")
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     """The intervals with and without what token ids predict.
@@ -31,7 +41,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         run: The open run.
         others: Not needed.
     """
-    nothing = Finding("prediction", "What token ids predict")
+    proxy = run.proxy
+    title = "What token ids predict" if proxy is None else f"What {proxy.name} predicts"
+    nothing = Finding("prediction", title)
     if run.prediction is None or len(run.documents) < FEWEST_DOCUMENTS:
         return nothing
     rows, main = run.once(octaves), run.main_condition
@@ -42,8 +54,9 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     record = {"population": population, "octaves": records(rows)}
     record |= {"plain": None if plain is None else plain.full_text()}
     last = of_main[-1]
+    known = "what far text repeats" if proxy is None else f"what {proxy.name} loses"
     sentence = (
-        f"{len(run.documents):,} documents were scored; what far text repeats is known of"
+        f"{len(run.documents):,} documents were scored; {known} is known of"
         f" {population:,}. By it the interval of {main} at {between(last)} tokens is"
         f" {last['width']:.2f} times as wide, as {last['worth']:.1f} times the documents would"
         " make it."
@@ -58,13 +71,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
         nothing,
         sentence=sentence,
         more=more,
-        basis=(
-            "Each target's n-grams are looked up in far and near text; delta is regressed on them,"
-            " for each document without itself, and the mean of the scored documents is moved by"
-            " what they have more of than all."
-        ),
+        basis=(_BY_IDS if proxy is None else _BY_PROXY)
+        + ", and the mean of the scored documents is moved by what they have more of than all.",
         tables=[_table(rows, run)],
-        headlines=[sentence],
+        headlines=[sentence] if proxy is None else [sentence, *more],
         files={"summary.json": {"prediction": record}},
     )
 

@@ -6,12 +6,12 @@ and a :class:`Plan` that says what is measured of a window. Nothing else knows i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
 from probe.corpus.dataset import DataOptions
-from probe.corpus.windows import Document, Window, cut
+from probe.corpus.windows import Document, Place, Window, cut
 from probe.engine.branch import Source
 from probe.errors import UsageError
 from probe.fields import Part
@@ -32,6 +32,7 @@ from probe.results.record import Reading
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
 
+Unit = Literal["tokens", "characters"]
 TRUNCATE = "truncate"
 NOTHING = FirstToken("none", None)
 """Nothing stands in front of a window."""
@@ -46,10 +47,17 @@ class WindowsConfig(Part):
     """most windows of a document; null: all that it holds"""
     skip: Annotated[int, Field(ge=0)] = 0
     """tokens left out at the beginning of every document"""
+    unit: Unit = "tokens"
+    """what length, skip and a sweep's reach count: characters cut alike for every tokenizer"""
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of every window, ``None`` where each has its own number of them."""
+        return self.length if self.unit == "tokens" else None
 
     @property
     def fixed(self) -> int:
-        """Tokens of every window.
+        """Tokens, or characters, of every window.
 
         Raises:
             UsageError: If it is not said.
@@ -188,13 +196,16 @@ class Plan:
 
     @property
     def fewest(self) -> int:
-        """Fewest tokens that a document must have, those that are skipped among them."""
+        """Fewest tokens that a document must have, those that are skipped among them.
+
+        Characters where windows count these.
+        """
         return self.settings.skip + self.length
 
     @property
     def longest_forward(self) -> int | None:
         """Most tokens of a window that are forwarded at once, ``None`` for all of it."""
-        return self.settings.length
+        return self.settings.tokens
 
     def check_positions(self) -> None:
         """Refuse what the model has too few positions for.
@@ -235,11 +246,15 @@ class Plan:
         many, skip = self.settings.per_document, self.settings.skip
         return cut(document, length=self.length, per_document=many, skip=skip, seed=seed)
 
-    def with_longest(self, tokens: int) -> Self:
-        """The same, now that the longest window is known.
+    def with_places(
+        self, places: Sequence[Place], documents: Mapping[str, Document], seed: int
+    ) -> Self:
+        """The same, now that the windows are known.
 
         Args:
-            tokens: Tokens of it.
+            places: Where they lie.
+            documents: Their documents by their ids.
+            seed: Seed of the run.
         """
         return self
 
@@ -350,6 +365,8 @@ class Protocol(Part):
     """What fewer documents than an interval needs mean for its answer."""
     allows_patterns: ClassVar[bool] = False
     """Whether conditions may limit attention."""
+    allows_characters: ClassVar[bool] = False
+    """Whether its windows and distances may be given in characters (``windows.unit``)."""
     truncates_only: ClassVar[bool] = False
     """Whether conditions but ``truncate`` and its noise mean nothing."""
     has_far_start: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from probe.corpus.alignment import NOWHERE
 from probe.corpus.dataset import DataOptions
-from probe.corpus.windows import Document, Window
+from probe.corpus.windows import Document, Place, Window
 from probe.engine.branch import Attention, Branch, Source
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import Condition, draw_rng, parse
@@ -190,9 +190,11 @@ class ParallelPlan(WholeDocumentsPlan):
     def _lead(self) -> tuple[int, ...]:
         return self.model.encoder.lead if self.model.encoder else ()
 
-    def with_longest(self, tokens: int) -> Self:
+    def with_places(
+        self, places: Sequence[Place], documents: Mapping[str, Document], seed: int
+    ) -> Self:
         """The same, now that the longest target text is known."""
-        return replace(self, tokens=tokens)
+        return replace(self, tokens=max(place.length for place in places))
 
     def usable(self, documents: Sequence[Document], seed: int) -> Sequence[Document]:
         """Those with a source long enough, and with a place for some target.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from probe.corpus.windows import Document, Span, Window
+from probe.corpus.windows import Document, Place, Span, Window
 from probe.errors import ProbeError
 from probe.perturbations.condition import Condition
 from probe.protocols.base import (
@@ -113,9 +113,11 @@ class PassagesPlan(WholeDocumentsPlan):
             )
         return found
 
-    def with_longest(self, tokens: int) -> Self:
+    def with_places(
+        self, places: Sequence[Place], documents: Mapping[str, Document], seed: int
+    ) -> Self:
         """Documents are whole: the longest one is as long as any distance can be."""
-        return replace(self, tokens=tokens)
+        return replace(self, tokens=max(place.length for place in places))
 
     def of_window(self, window: Window, document: Document, seed: int) -> Self:
         """The passages of a document."""

@@ -203,6 +203,7 @@ class PlanRecord(_Part):
     """The plan of a run, by canonical text of the condition."""
 
     conditions: dict[str, Annotated[ConditionRecord, _OR_EMPTY]] = {}
+    reach: Annotated[int | None, _whole(1, _LARGEST)] = None
 
 
 class PatternRecord(_Part):

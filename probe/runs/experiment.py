@@ -56,7 +56,7 @@ class Experiment:
         self.documents = {document.id: document for document in corpus.documents}
         self.pool = tuple(self.documents if pool is None else pool)
         self.windows = _windows(corpus.documents, plan, config.seed)
-        self.plan = plan.with_longest(max(place.length for place in self.windows.places))
+        self.plan = plan.with_places(self.windows.places, self.documents, config.seed)
         self.plan.check_positions()
 
     @cached_property
@@ -275,6 +275,7 @@ def prepare(
         source_vocabulary_size=source.source_vocabulary,
         hearing=hearing,
         minimum=plan.fewest,
+        unit=config.windows.unit,
         seed=config.seed,
         listen=listen,
     )

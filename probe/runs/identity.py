@@ -29,10 +29,12 @@ from probe.runs import stopping
 from probe.runs.experiment import Experiment
 from probe.text import shown
 
-_LATER = (
-    *("spans_column", "prompt_columns", "answer_column", "alone"),
-    *("source_column", "alignment_column", "audio_column", "language"),
-)
+_LATER: Mapping[str, Any] = {
+    **dict.fromkeys(("spans_column", "prompt_columns", "answer_column", "alone")),
+    **dict.fromkeys(("source_column", "alignment_column", "audio_column", "language")),
+    "unit": "tokens",
+}
+"""Keys that came later, and what they are where they say nothing."""
 _OF_LOADING = ("served", "quantization", "adapter")
 """What an identity says of the weights only where there is something to say."""
 _EARLIER = {"patterns": "dense"}
@@ -57,7 +59,7 @@ def identity(experiment: Experiment, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "attention": config.model.attention,
         "data": _grown(config.data.model_dump(mode="json", exclude=free)),
-        "windows": config.windows.model_dump(mode="json"),
+        "windows": _grown(config.windows.model_dump(mode="json")),
         "protocol": _grown(config.protocol.model_dump(mode="json")),
         # What the protocol's keys mean may change with a version: rows of both must not mix.
         "runs": [_indices(run) for run in experiment.plan.runs(True)],
@@ -87,7 +89,11 @@ def _grown(part: dict[str, Any]) -> dict[str, Any]:
     """Without the keys that came later, where they say nothing: older folders go on."""
     if isinstance(part.get("targets"), dict):
         part = {**part, "targets": _grown(part["targets"])}
-    return {key: value for key, value in part.items() if key not in _LATER or value}
+    return {
+        key: value
+        for key, value in part.items()
+        if key not in _LATER or (value and value != _LATER[key])
+    }
 
 
 def refuse_other_windows(

@@ -171,7 +171,7 @@ def _compiled(
         say,
         source=experiment.plan.source_of(document),
         # Windows of several lengths are walked alone.
-        windows=1 if config.windows.length is None else batch_size(config, engine.model),
+        windows=1 if config.windows.tokens is None else batch_size(config, engine.model),
     )
     record["check"].append(asdict(outcome))
     say(str(outcome))
@@ -283,7 +283,7 @@ def batch_size(config: Config, model: Scorer) -> int:
 
     On CUDA the keys and values of the windows may take a quarter of the free memory.
     """
-    length = config.windows.length
+    length = config.windows.tokens
     if config.batch != "auto" or length is None:
         return planned_batch(config)
     most = _windows_that_fit(model, length)

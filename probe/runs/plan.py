@@ -86,7 +86,7 @@ def planned_batch(config: Config) -> int:
 
     A window of some length fills the cores alone.
     """
-    length = config.windows.length or 512  # whole documents: each has its own length
+    length = config.windows.tokens or 512  # else each has its own length
     return max(1, 512 // length) if config.batch == "auto" else config.batch
 
 

@@ -18,7 +18,7 @@ def wanted(experiment: Experiment) -> int:
         experiment: The run.
     """
     config, protocol = experiment.config, type(experiment.config.protocol)
-    useful = protocol.has_length and protocol.family == "causal" and config.windows.length
+    useful = protocol.has_length and protocol.family == "causal" and config.windows.tokens
     all_are_scored = config.data.max_documents in (None, 0)
     most = config.analysis.population if config.analysis.predict else 0
     enough = most >= WORTH * len(experiment.documents)

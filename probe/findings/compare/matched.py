@@ -40,6 +40,8 @@ def at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
 def settings_of(run: OpenRun) -> dict[str, str]:
     """The settings of a run as text, and the options of its protocol; ``–`` is not known."""
     values = {name: at(run.record, keys) for name, keys in SETTINGS.items()}
+    if at(run.record, ("config", "windows", "unit")) == "characters":
+        values["window length"] = f"{values['window length']} characters"
     options = at(run.record, ("config", "protocol"))
     for name, value in options.items() if isinstance(options, Mapping) else ():
         if name != "kind":
