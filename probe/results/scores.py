@@ -21,6 +21,7 @@ from probe.results.files import atomic_write, disk_errors
 from probe.results.footer import (
     HOLDS,
     IDENTITY,
+    KEY,
     OF_ANOTHER,
     Key,
     is_of_another,
@@ -173,11 +174,11 @@ class Store:
                 raise pa.ArrowInvalid("a value is missing")
         except (pa.ArrowException, OSError) as error:
             raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
-        stops = np.cumsum(pc.list_value_length(ids).to_numpy(), dtype=np.int64)
-        texts = np.split(flat.to_numpy(), stops[:-1]) if len(stops) else []
-        return dict(
-            zip(zip(document.to_pylist(), window.to_pylist(), strict=True), texts, strict=True)
-        )
+        lengths = pc.list_value_length(ids).to_numpy()
+        stops, tokens = np.cumsum(lengths, dtype=np.int64), flat.to_numpy()
+        columns = document, window, pa.array(stops - lengths), pa.array(stops)
+        places = zip(*(column.to_pylist() for column in columns), strict=True)
+        return {(name, at): tokens[first:stop] for name, at, first, stop in places}
 
     def known_windows(self) -> tuple[dict[tuple[str, int], NDArray[np.int32]], Path | None]:
         """Token ids by document and window; a file that cannot be read is put aside.
@@ -415,7 +416,7 @@ class Store:
         kind = part.name.partition("-")[0]
         with self._part(kind, keys, schema) as writer:
             for table in self._blocks([part]):
-                names = zip(*(table[name].to_pylist() for name in Key._fields), strict=True)
+                names = zip(*(table[name].to_pylist() for name in KEY), strict=True)
                 kept = table.filter(pa.array([name in wanted for name in names], pa.bool_()))
                 writer.write_table(kept.cast(writer.schema))
         return self._path(kind, keys)
@@ -423,16 +424,18 @@ class Store:
     def refuse_parts_of_others(self) -> None:
         """Refuse a folder with a part that another run has written.
 
-        Parts of earlier versions do not say of which run they are, and are taken as they are.
+        Parts of earlier versions do not say of which run they are, and are taken as they are;
+        those that cannot be read are left to :meth:`clean`.
 
         Raises:
             UsageError: If so.
         """
         for part in sorted(self.scores.glob("*.parquet")):
-            if is_of_another(part_schema(part), self.identity):
-                raise UsageError(
-                    f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
-                )
+            with contextlib.suppress(pa.ArrowException, OSError):
+                if is_of_another(part_schema(part), self.identity):
+                    raise UsageError(
+                        f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
+                    )
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder, or its shard, for this process; see :class:`FolderLock`."""

@@ -54,7 +54,7 @@ class Missing:
         """What its rows hold: a draw is scored even where it leaves no target."""
         names = [("intact", 0)] if self.intact else []
         names += [(draw.condition.text, draw.repeat) for draw in self.draws]
-        return [Key(self.window.document, self.window.index, *name) for name in names]
+        return [(self.window.document, self.window.index, *name) for name in names]
 
 
 Unit = Sequence[Missing]
