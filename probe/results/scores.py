@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -338,15 +338,23 @@ class Store:
         if waiting:
             yield pa.concat_tables(waiting)
 
-    def held(self) -> tuple[set[Key], list[Path]]:
+    def unreadable(self) -> list[Path]:
+        """The parts that do not say what they hold, or cannot be read to their end."""
+        every = sorted(self.scores.glob("*.parquet"))
+        return [part for part in every if not is_verified(part, self.verified)]
+
+    def held(self, without: Collection[Path] = ()) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.
 
+        Args:
+            without: Parts that are not asked, as their rows cannot be read.
+
         Returns:
-            The keys of all whole parts, and the parts that cannot be read.
+            The keys of all whole parts, and the parts that do not say theirs.
         """
         keys: set[Key] = set()
         broken: list[Path] = []
-        for part in sorted(self.scores.glob("*.parquet")):
+        for part in sorted(set(self.scores.glob("*.parquet")).difference(without)):
             try:
                 keys.update(part_keys(part))
             except (pa.ArrowException, OSError, ValueError):
@@ -367,8 +375,7 @@ class Store:
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
-        every = sorted(self.scores.glob("*.parquet"))
-        broken = [part for part in every if not is_verified(part, self.verified)]
+        broken = self.unreadable()
         if self.lock.shard is None or not self.lock.missing:
             self._remove_copies(broken)
         self._single = len(list(self.scores.glob("part-*.parquet")))

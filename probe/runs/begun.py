@@ -12,7 +12,7 @@ from probe.results.record import GPU_FLOPS, GPU_PEAK, PEAK, add_costs
 from probe.results.scores import Store
 from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
-from probe.runs.plan import Unit, units
+from probe.runs.plan import Missing, Unit, units
 from probe.runs.rows import FarEnd, Progress, rows
 
 RECORD_SECONDS = 30  # between two writes of run.json: of it costs alone change from unit to unit
@@ -27,17 +27,19 @@ class Begun:
         experiment: What is scored.
         store: Where it goes.
         record: What run.json said as it began.
-        held: What had been scored then.
+        left: What was left to score of it then, by the numbers of the windows.
+        has_rows: Whether something had been scored.
     """
 
     experiment: Experiment
     store: Store
     record: dict[str, Any]
-    held: set[Key]
+    left: Mapping[int, Missing]
+    has_rows: bool
 
     def units(self, batch: int) -> list[Unit]:
         """What is missing, in units of so many windows."""
-        return list(units(self.experiment, batch, self.held, self.store.lock.shard))
+        return list(units(self.experiment, batch, self.left, self.store.lock.shard))
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Write down what is known of the model once it is loaded: keys ``FACTS`` of the record."""

@@ -204,6 +204,17 @@ def test_a_part_of_another_run(mixed: Path, base: dict[str, Any]) -> None:
     ]
 
 
+def test_a_part_of_another_run_is_refused_first(mixed: Path, base: dict[str, Any]) -> None:
+    """Before copies are removed: it holds what a part of this run holds, and more."""
+    foreign = score(base, mixed.parent / "c", batch=8, seed=1)
+    for part in (foreign / "scores").iterdir():
+        shutil.copy(part, mixed / "scores")
+    before = {path: path.read_bytes() for path in (mixed / "scores").iterdir()}
+    with pytest.raises(UsageError, match="is of another run"):
+        score(base, mixed.parent, batch=1)
+    assert {path: path.read_bytes() for path in (mixed / "scores").iterdir()} == before
+
+
 def changed_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = json.loads((folder / "run.json").read_text())
     change(record)
