@@ -30,7 +30,6 @@ import pyarrow.parquet as pq
 
 from probe.protocols.base import WindowsConfig
 from probe.protocols.sweep import SweepProtocol
-from probe.results.footer import Key
 from probe.results.scores import SCHEMA, WINDOWS, Store
 
 LENGTH, REACH, PER_DOCUMENT = 4096, 2048, 4
@@ -99,7 +98,7 @@ def write_part(folder: Path, batch: int, part: int) -> int:
                     for name, value in one.items()
                 }
             )
-            keys.append(Key(str(one["document"]), window, str(one["condition"]), 0))
+            keys.append((str(one["document"]), window, str(one["condition"]), 0))
     joined = {name: np.concatenate([one[name] for one in found]) for name in SCHEMA.names}
     Store(folder).write_part(joined, keys)
     return len(joined["nll"])

@@ -17,7 +17,7 @@ from probe.analysis.floor import is_noise
 from probe.analysis.scan import Block, Scan
 from probe.analysis.sums import Sums
 from probe.errors import ProbeError
-from probe.results.scores import read_token_ids
+from probe.results.token_ids import read_token_ids
 
 FEWEST = 4
 """Documents below which no slope is asked for."""

@@ -339,8 +339,10 @@ def _frame(experiment: Experiment, engine: Engine) -> pd.DataFrame:
     """Score all texts, several at once where they are alike; of each row its token and delta."""
     blocks, batch = [], batch_size(experiment.config, engine.model)
     for at in range(0, len(experiment.windows), batch):
-        windows = experiment.windows[at : at + batch]
-        unit = [Missing(one, tuple(experiment.draws_of(one)), intact=False) for one in windows]
+        unit = [
+            Missing(experiment.windows, number, tuple(experiment.draws_at(number)), intact=False)
+            for number in range(len(experiment.windows))[at : at + batch]
+        ]
         blocks += [
             pd.DataFrame(block) for block in rows(unit, *score_unit(engine, experiment, unit))
         ]

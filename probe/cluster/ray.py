@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +126,10 @@ class Worker:
 
 
 def _missing(experiment: Experiment, number: int, keys: Sequence[Key]) -> Missing:
-    window = experiment.windows[number]
-    whole = Missing(window, tuple(experiment.draws_of(window)), intact=True)
+    whole = Missing(experiment.windows, number, tuple(experiment.draws_at(number)), intact=True)
     intact, *own = whole.keys
     left = [draw for draw, key in zip(whole.draws, own, strict=True) if key in keys]
-    return Missing(window, tuple(left), intact in keys)
+    return replace(whole, draws=tuple(left), intact=intact in keys)
 
 
 class RayWorkers:
@@ -271,7 +270,6 @@ class _Driver:
         self.workers, self.begun, self.listen, self.say = workers, begun, listen, say
         experiment = begun.experiment
         self.corpus = ray.put(experiment.corpus)
-        self.numbers = {(p.document, p.window): n for n, p in enumerate(experiment.windows.places)}
         self.actors: dict[Any, Any] = {}  # by the reference that is awaited of each
         self.idle: list[Any] = []
         self.started = set(workers.idle)  # before this run, so that they cannot die as they start
@@ -407,10 +405,7 @@ class _Driver:
             if unit is None:
                 self.idle.append(actor)
             else:
-                part = [
-                    (self.numbers[one.window.document, one.window.index], one.keys)
-                    for one in self.units[unit]
-                ]
+                part = [(one.number, one.keys) for one in self.units[unit]]
                 self.actors[actor.score.remote(part)] = actor
 
     def _lost(self, actor: Any, error: Exception) -> None:

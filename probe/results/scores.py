@@ -5,13 +5,12 @@ import hashlib
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from probe.results.files import atomic_write, disk_errors
 from probe.results.footer import (
     HOLDS,
     IDENTITY,
+    KEY,
     OF_ANOTHER,
     Key,
     is_of_another,
@@ -30,6 +30,7 @@ from probe.results.footer import (
     text_of,
 )
 from probe.results.shards import LOCK, FolderLock, Shard
+from probe.results.token_ids import TOKEN_IDS, read_token_ids
 from probe.results.verified_files import VerifiedFiles
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ WINDOWS = pa.schema(
         ("text", pa.string()),
     ]
 )
-POPULATION = pa.schema([WINDOWS.field(name) for name in ("document", "window", "token_ids")])
 FREQUENCIES = pa.schema([("token_id", pa.int32()), ("count", pa.int64())])
 MERGED = 256  # parts of single units that are merged into one
 BLOCK = 1 << 20  # rows of several parts that are in memory at once
@@ -234,7 +234,7 @@ class Store:
             if known == asked and self.verified.holds(path):
                 return
         rows = [{"document": w.document, "window": w.index, "token_ids": w.ids} for w in windows()]
-        table = pa.Table.from_pylist(rows, schema=POPULATION.with_metadata({b"documents": asked}))
+        table = pa.Table.from_pylist(rows, schema=TOKEN_IDS.with_metadata({b"documents": asked}))
         with self._written(path) as scratch:
             pq.write_table(table, scratch, compression="zstd", write_page_checksum=True)
 
@@ -341,15 +341,23 @@ class Store:
         if waiting:
             yield pa.concat_tables(waiting)
 
-    def held(self) -> tuple[set[Key], list[Path]]:
+    def unreadable(self) -> list[Path]:
+        """The parts that do not say what they hold, or cannot be read to their end."""
+        every = sorted(self.scores.glob("*.parquet"))
+        return [part for part in every if not is_verified(part, self.verified)]
+
+    def held(self, without: Collection[Path] = ()) -> tuple[set[Key], list[Path]]:
         """What has been scored, by the parts' own word.
 
+        Args:
+            without: Parts that are not asked, as their rows cannot be read.
+
         Returns:
-            The keys of all whole parts, and the parts that cannot be read.
+            The keys of all whole parts, and the parts that do not say theirs.
         """
         keys: set[Key] = set()
         broken: list[Path] = []
-        for part in sorted(self.scores.glob("*.parquet")):
+        for part in sorted(set(self.scores.glob("*.parquet")).difference(without)):
             try:
                 keys.update(part_keys(part))
             except (pa.ArrowException, OSError, ValueError):
@@ -370,8 +378,7 @@ class Store:
         for scratch in (*self.folder.glob("*.tmp"), *self.scores.glob("*.tmp")):
             if scratch.is_file() and self._is_left(scratch):
                 scratch.unlink()
-        every = sorted(self.scores.glob("*.parquet"))
-        broken = [part for part in every if not is_verified(part, self.verified)]
+        broken = self.unreadable()
         if self.lock.shard is None or not self.lock.missing:
             self._remove_copies(broken)
         self._single = len(list(self.scores.glob("part-*.parquet")))
@@ -419,7 +426,7 @@ class Store:
         kind = part.name.partition("-")[0]
         with self._part(kind, keys, schema) as writer:
             for table in self._blocks([part]):
-                names = zip(*(table[name].to_pylist() for name in Key._fields), strict=True)
+                names = zip(*(table[name].to_pylist() for name in KEY), strict=True)
                 kept = table.filter(pa.array([name in wanted for name in names], pa.bool_()))
                 writer.write_table(kept.cast(writer.schema))
         return self._path(kind, keys)
@@ -427,45 +434,22 @@ class Store:
     def refuse_parts_of_others(self) -> None:
         """Refuse a folder with a part that another run has written.
 
-        Parts of earlier versions do not say of which run they are, and are taken as they are.
+        Parts of earlier versions do not say of which run they are, and are taken as they are;
+        those that cannot be read are left to :meth:`clean`.
 
         Raises:
             UsageError: If so.
         """
         for part in sorted(self.scores.glob("*.parquet")):
-            if is_of_another(part_schema(part), self.identity):
-                raise UsageError(
-                    f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
-                )
+            with contextlib.suppress(pa.ArrowException, OSError):
+                if is_of_another(part_schema(part), self.identity):
+                    raise UsageError(
+                        f"{part} is {OF_ANOTHER}; move it out of the folder, or choose another name"
+                    )
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder, or its shard, for this process; see :class:`FolderLock`."""
         return self.lock.held()
-
-
-def read_token_ids(path: Path) -> dict[tuple[str, int], NDArray[np.int32]]:
-    """Token ids by document and window of a file, shape ``(tokens,)``.
-
-    Args:
-        path: A parquet file with ``document, window, token_ids``.
-
-    Raises:
-        ProbeError: If it cannot be read.
-    """
-    names = ["document", "window", "token_ids"]
-    schema = pa.schema([WINDOWS.field(name) for name in names])
-    try:
-        table = pq.read_table(path, columns=names, page_checksum_verification=True)
-        table = table.cast(schema).combine_chunks()
-        document, window, ids = table.columns
-        flat = pc.list_flatten(ids)
-        if any(column.null_count for column in (*table.columns, flat)):
-            raise pa.ArrowInvalid("a value is missing")
-    except (pa.ArrowException, OSError) as error:
-        raise ProbeError(f"{path} cannot be read: {_line(error)}") from error
-    stops = np.cumsum(pc.list_value_length(ids).to_numpy(), dtype=np.int64)
-    texts = np.split(flat.to_numpy(), stops[:-1]) if len(stops) else []
-    return dict(zip(zip(document.to_pylist(), window.to_pylist(), strict=True), texts, strict=True))
 
 
 def _record_text(record: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Which files of a run folder were read to their end: a footer says nothing of the pages before."""
 
 import contextlib
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ class VerifiedFiles:
     def knows(self, path: Path) -> bool:
         """Whether a file is known to be readable, and has not changed since; it is not read."""
         if self._known is None:
-            self._known = self._read()
+            self._known = _states(self._read())
         with contextlib.suppress(OSError):
             return self._known.get(self._name(path)) == _state(path)
         return False
@@ -53,12 +54,14 @@ class VerifiedFiles:
 
     def tidy(self) -> None:
         """Write down the files that are there alone, once each."""
-        there = {name: state for name, state in self._read().items() if self._is_there(name)}
-        with contextlib.suppress(OSError), atomic_write(self.folder / NAME) as scratch:
-            scratch.write_text(
-                "".join(f"{state} {name}\n" for name, state in there.items()), encoding="utf-8"
-            )
-        self._known = there
+        before = self._read()
+        files = chain(self.folder.glob("*.parquet"), self.folder.glob("*/*.parquet"))
+        names = set(map(self._name, files))
+        self._known = {name: state for name, state in _states(before).items() if name in names}
+        text = "".join(f"{state} {name}\n" for name, state in self._known.items())
+        if text != before:
+            with contextlib.suppress(OSError), atomic_write(self.folder / NAME) as scratch:
+                scratch.write_text(text, encoding="utf-8")
 
     def forget(self) -> None:
         """Know nothing any more: a page was found that is damaged."""
@@ -74,19 +77,14 @@ class VerifiedFiles:
                 f"{state} {self._name(path)}\n"
             )  # one write: several processes do so at once
 
-    def _is_there(self, name: str) -> bool:
-        return (self.folder / name).exists()
-
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> str:
         try:
-            lines = (self.folder / NAME).read_text(encoding="utf-8", errors="replace").split("\n")
+            return (self.folder / NAME).read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return {}
-        parts = (line.split(" ", 2) for line in lines)
-        return {name: f"{size} {changed}" for size, changed, name in filter(_is_line, parts)}
+            return ""
 
 
 def is_readable(path: Path) -> bool:
@@ -103,5 +101,8 @@ def _state(path: Path) -> str:
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
-def _is_line(parts: list[str]) -> bool:
-    return len(parts) == 3
+def _states(text: str) -> dict[str, str]:
+    """The state of each file, by its name, as the lines of the list say."""
+    parts = (line.split(" ", 2) for line in text.split("\n"))
+    whole = (part for part in parts if len(part) == 3)
+    return {name: f"{size} {changed}" for size, changed, name in whole}

@@ -13,7 +13,7 @@ from probe.results.record import GPU_FLOPS, GPU_PEAK, PEAK, add_costs
 from probe.results.scores import Store
 from probe.runs.experiment import Experiment
 from probe.runs.loaded import Say, Scoring, score_unit
-from probe.runs.plan import Unit, units
+from probe.runs.plan import Missing, Unit, units
 from probe.runs.rows import FarEnd, Progress, rows
 from probe.runs.stopping import Stopping
 
@@ -29,23 +29,25 @@ class Begun:
         experiment: What is scored.
         store: Where it goes.
         record: What run.json said as it began.
-        held: What has been scored.
+        left: What is left to score of it, by the numbers of the windows.
+        has_rows: Whether something had been scored as it began.
         stopping: When it may stop before all is scored; ``None`` for never.
     """
 
     experiment: Experiment
     store: Store
     record: dict[str, Any]
-    held: set[Key]
+    left: dict[int, Missing]
+    has_rows: bool
     stopping: Stopping | None = None
 
     def units(self, batch: int) -> list[Unit]:
         """What is missing, in units of so many windows: of a run that may stop, up to its goal."""
         shard = self.store.lock.shard
         if self.stopping is None:
-            return list(units(self.experiment, batch, self.held, shard))
+            return list(units(self.experiment, batch, self.left, shard))
         parts = self.stopping.batches
-        of_each = (units(self.experiment, batch, self.held, shard, part) for part in parts)
+        of_each = (units(self.experiment, batch, self.left, shard, part) for part in parts)
         return list(chain.from_iterable(of_each))
 
     def next_units(self, batch: int) -> list[Unit]:
@@ -106,7 +108,8 @@ def score_missing(begun: Begun, engine: Scoring, batch: int, listen: Listener) -
             for unit in todo:
                 scored, losses = score_unit(engine, begun.experiment, unit)
                 begun.store.write_part(rows(unit, scored, losses), keys_of(unit))
-                begun.held.update(keys_of(unit))
+                for one in unit:
+                    del begun.left[one.number]
                 far.add(scored, losses)
                 done += len(unit)
                 now = time.perf_counter()

@@ -96,17 +96,22 @@ class Experiment:
         """The draws of the window of a number: ``noise(windows=n)`` on the first *n* only."""
         return [draw for draw, most in self._most_windows if number < most]
 
-    def check_sources(self) -> None:
+    def check_sources(self, numbers: Iterable[int] | None = None) -> None:
         """Find out before anything is scored whether every text is to be had that is needed.
 
+        Args:
+            numbers: Those of the windows of which something is to be scored; ``None`` is all.
+
         Raises:
-            UsageError: If a source has no text for some window, or a condition none to read.
+            UsageError: If a source has no text for one of them, or a condition none to read in any
+                window of the run.
         """
-        for window in self.windows:
+        for number in range(len(self.windows)) if numbers is None else numbers:
+            window = self.windows[number]
             document = self.documents[window.document]
             plan = self.plan.of_window(window, document, self.config.seed)
             names = dict.fromkeys(run.name for run in plan.runs(True))
-            for draw in self.draws_of(window):
+            for draw in self.draws_at(number):
                 for name in names:
                     self._bound(draw, window, name)
         of_source = [condition for condition in self.config.parsed if condition.of == "source"]

@@ -110,45 +110,61 @@ def refuse_other_windows(
         UsageError: If a window that was scored now holds other tokens, or is gone.
     """
     now = {(one.document, one.window): windows.ids(one) for one in windows.places} if known else {}
-    refuse_changed(window_names(known), window_names(now), folder)
+    refuse_changed_windows(known, now, folder)
 
 
-def window_names(windows: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
-    """What is told of windows, by what they are called in a refusal."""
-    return {f"window {at} of {document!r}": told for (document, at), told in windows.items()}
-
-
-def _refuse_other_documents(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Refuse a folder of other documents: replaced text is taken from all of each."""
-    earlier, found = (
-        {f"document {one['id']!r}": one["sha256"] for one in data["documents"]}
-        for data in (before, now)
-    )
-    refuse_changed(earlier, found, folder)
-
-
-def refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a folder of texts, by what they are called, of which one is gone or another one.
+def refuse_changed_windows(
+    before: Mapping[tuple[str, int], NDArray[Any]],
+    now: Mapping[tuple[str, int], NDArray[Any]],
+    folder: Path,
+) -> None:
+    """Refuse a folder with a window that is gone, or holds other tokens.
 
     Args:
-        before: What was scored, by names such as ``document 'a'``.
-        now: What is there.
+        before: Token ids of the windows that were scored, by document and number.
+        now: Those that there are.
         folder: The folder.
 
     Raises:
         UsageError: If so.
     """
-    for name, content in before.items():
-        if name not in now:
-            raise UsageError(
-                f"{folder} holds {name}, which this configuration no longer gives: max_documents "
-                "may grow, not shrink, and the data may not change; choose another name"
-            )
-        if not np.array_equal(now[name], content):
-            raise UsageError(
-                f"{folder}: {name} now holds other tokens: the data or the tokenizer has changed; "
-                "choose another name"
-            )
+    for (document, at), ids in before.items():
+        found = now.get((document, at))
+        if found is None or len(found) != len(ids) or (found != ids).any():
+            raise _changed(f"window {at} of {document!r}", found is None, folder)
+
+
+def refuse_changed_documents(
+    before: Mapping[str, Any], now: Mapping[str, Any], folder: Path
+) -> None:
+    """Refuse a folder with a document that is gone, or another: replaced text is taken from all.
+
+    Args:
+        before: What a record says of the data that was scored.
+        now: What it says of those that there are.
+        folder: The folder.
+
+    Raises:
+        UsageError: If so.
+    """
+    hashes = {repr(one["id"]): one["sha256"] for one in now["documents"]}
+    for one in before["documents"]:
+        name = repr(one["id"])
+        if name not in hashes or hashes[name] != one["sha256"]:
+            raise _changed(f"document {name}", name not in hashes, folder)
+
+
+def _changed(name: str, gone: bool, folder: Path) -> UsageError:
+    """The refusal of a folder with a text that is gone or another one, by its name."""
+    if gone:
+        return UsageError(
+            f"{folder} holds {name}, which this configuration no longer gives: max_documents "
+            "may grow, not shrink, and the data may not change; choose another name"
+        )
+    return UsageError(
+        f"{folder}: {name} now holds other tokens: the data or the tokenizer has changed; "
+        "choose another name"
+    )
 
 
 def _refuse_other(before: dict[str, Any], mine: dict[str, Any], folder: Path) -> None:
@@ -258,7 +274,7 @@ def begin(
     code = {"perturbation": code_versions(config.parsed), "protocol": _protocol_marks(experiment)}
     if before is not None:
         _refuse_other(before["identity"], mine, folder)
-        _refuse_other_documents(before["data"], data, folder)
+        refuse_changed_documents(before["data"], data, folder)
         code = {
             what: with_code(what, before.get(f"{what}s", {}), now, folder)
             for what, now in code.items()

@@ -14,18 +14,23 @@ from probe.engine.selfcheck import UNCHANGED, judged
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import parse
 from probe.results.files import atomic_write, disk_errors
-from probe.results.footer import Key, is_of_another, part_keys, part_schema
+from probe.results.footer import KEY, Key, is_of_another, part_keys, part_schema
 from probe.results.record import UNADDED, add_costs
 from probe.results.scores import Store
 from probe.results.verified_files import is_readable
 from probe.runs.experiment import draws, most_windows
-from probe.runs.identity import differences, readable, refuse_changed, window_names, with_code
+from probe.runs.identity import (
+    differences,
+    readable,
+    refuse_changed_documents,
+    refuse_changed_windows,
+    with_code,
+)
 from probe.text import counted
 
 _COPIED = ("windows.parquet", "frequencies.parquet", "population.parquet")
-_CONDITION = ("document", "window", "condition", "repeat")
 _PACKAGES = ("context-probe", "torch", "transformers")
-_ORDER = (*_CONDITION, "boundary", "boundary_right", "of", "chunk", "position")
+_ORDER = (*KEY, "boundary", "boundary_right", "of", "chunk", "position")
 
 
 def merge(
@@ -70,13 +75,13 @@ def merge(
         sources = {str(store.folder): sources[str(store.folder)] for store in others}
         record = _joined(stores, records, base, sources)
         for store, own in zip(stores, known, strict=True):
-            refuse_changed(window_names(own), window_names(windows), store.folder)
+            refuse_changed_windows(own, windows, store.folder)
         for line in _versions(stores, records):
             say(line)
-        for aside in target.clean():
-            say(f"{aside.name} was unreadable and is put aside")
         target.identity = record["identity_hash"]
         target.refuse_parts_of_others()
+        for aside in target.clean():
+            say(f"{aside.name} was unreadable and is put aside")
         for name in _COPIED:  # first: a record without windows could not be joined again
             if stores[base] is not target and (stores[base].folder / name).exists():
                 _copy(stores[base].folder / name, into / name)
@@ -130,7 +135,7 @@ def _joined(
                 f"{store.folder} is of another run than {first}: {'; '.join(differ)}; allowed: "
                 "folders of one run"
             )
-        refuse_changed(_documents(record), _documents(found), store.folder)
+        refuse_changed_documents(record["data"], found["data"], store.folder)
         for name in ("perturbation", "protocol"):
             before, now = (one.get(f"{name}s", {}) for one in (found, record))
             if code := with_code(name, before, now, store.folder):
@@ -156,10 +161,6 @@ def _joined(
         }
         costs, joined[called] = add_costs(costs, more), record["costs"]
     return found | {"status": "unfinished", "costs": costs, "joined": joined}
-
-
-def _documents(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"document {one['id']!r}": one["sha256"] for one in record["data"]["documents"]}
 
 
 def _versions(stores: Sequence[Store], records: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -252,7 +253,7 @@ def _refuse_unlike(
         if not outcome.passed:
             index: Any = apart.abs().idxmax()
             where, allowed = (
-                _where(Key(*index)),
+                _where(index),
                 "no more than what the dtype of the weights rounds",
             )
             raise ProbeError(
@@ -261,7 +262,7 @@ def _refuse_unlike(
 
 
 def _of(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
-    return rows[rows.index.isin([tuple(key)])]
+    return rows[rows.index.isin([key])]
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str]) -> bool:
@@ -269,14 +270,15 @@ def _same(one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str]) -> bool:
 
 
 def _where(key: Key) -> str:
-    return f"{key.condition!r} in window {key.window} of {key.document!r}"
+    document, window, condition, _ = key
+    return f"{condition!r} in window {window} of {document!r}"
 
 
 def _rows(part: Path, keys: Sequence[Key]) -> pd.DataFrame:
     """The rows of some keys, by key and in order."""
     frame: pd.DataFrame = pq.read_table(part, page_checksum_verification=True).to_pandas()
     texts = [name for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)]
-    frame = frame.astype(dict.fromkeys(texts, object)).set_index(list(Key._fields))
+    frame = frame.astype(dict.fromkeys(texts, object)).set_index(list(KEY))
     order = [name for name in _ORDER if name in frame]
     return frame.loc[frame.index.isin(set(keys))].sort_values(order)
 
@@ -295,9 +297,9 @@ def _left(
     left = 0
     for number, window in enumerate(windows):
         keys = [
-            Key(*window, one.condition.text, one.repeat)
+            (*window, one.condition.text, one.repeat)
             for one in drawn
             if number < most_windows(one.condition)
         ]
-        left += not known.issuperset([Key(*window, "intact", 0), *keys])
+        left += not known.issuperset([(*window, "intact", 0), *keys])
     return left

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from probe.config import Config
-from probe.corpus.windows import Window
+from probe.corpus.windows import Window, Windows
 from probe.engine.branch import (
     Attention,
     Beginnings,
@@ -41,21 +41,29 @@ class Missing:
     """What is left to score of a window.
 
     Args:
-        window: The window.
+        windows: The windows of the run.
+        number: Number of the window.
         draws: Its draws that were not scored.
         intact: Whether its intact rows are missing too.
     """
 
-    window: Window
+    windows: Windows
+    number: int
     draws: tuple[Draw, ...]
     intact: bool
+
+    @property
+    def window(self) -> Window:
+        """The window, made anew."""
+        return self.windows[self.number]
 
     @property
     def keys(self) -> list[Key]:
         """What its rows hold: a draw is scored even where it leaves no target."""
         names = [("intact", 0)] if self.intact else []
         names += [(draw.condition.text, draw.repeat) for draw in self.draws]
-        return [Key(self.window.document, self.window.index, *name) for name in names]
+        place = self.windows.places[self.number]
+        return [(place.document, place.window, *name) for name in names]
 
 
 Unit = Sequence[Missing]
@@ -110,10 +118,29 @@ def numbers_of(
     return [at for at, place in enumerate(experiment.windows.places) if place.document in own]
 
 
+def missing(experiment: Experiment, held: Container[Key]) -> dict[int, Missing]:
+    """What is left to score of a run, by the numbers of the windows of which something is.
+
+    Args:
+        experiment: The run.
+        held: What has been scored before.
+    """
+    found, windows = {}, experiment.windows
+    for number, (document, at, *_) in enumerate(windows.places):
+        draws = experiment.draws_at(number)
+        left = tuple(
+            draw for draw in draws if (document, at, draw.condition.text, draw.repeat) not in held
+        )
+        intact = (document, at, "intact", 0) not in held
+        if left or intact:
+            found[number] = Missing(windows, number, left, intact)
+    return found
+
+
 def units(
     experiment: Experiment,
     batch: int,
-    held: set[Key],
+    left: Mapping[int, Missing],
     shard: Shard | None = None,
     documents: range | None = None,
 ) -> Iterator[Unit]:
@@ -121,8 +148,8 @@ def units(
 
     Args:
         experiment: The run.
-        batch: Windows of a unit; the division does not depend on what is *held*.
-        held: What has been scored before.
+        batch: Windows of a unit; the division does not depend on what is *left*.
+        left: What is left to score, by the numbers of the windows.
         shard: The part of the run; ``None`` is all of it.
         documents: Numbers of the documents that are scored together; ``None`` is all of them.
 
@@ -131,32 +158,14 @@ def units(
     """
     numbers = numbers_of(experiment, shard, documents)
     for at in range(0, len(numbers), batch):
-        found = [missing(experiment, number, held) for number in numbers[at : at + batch]]
-        if unit := [one for one in found if one is not None]:
+        if unit := [left[number] for number in numbers[at : at + batch] if number in left]:
             yield unit
-
-
-def missing(
-    experiment: Experiment, number: int, held: Container[tuple[str, int, str, int]]
-) -> Missing | None:
-    """What is left to score of a window, if anything.
-
-    Args:
-        experiment: The run.
-        number: Number of the window.
-        held: What has been scored before.
-    """
-    place, draws = experiment.windows.places[number], experiment.draws_at(number)
-    where = place.document, place.window
-    left = tuple(draw for draw in draws if (*where, draw.condition.text, draw.repeat) not in held)
-    intact = (*where, "intact", 0) not in held
-    return Missing(experiment.windows[number], left, intact) if left or intact else None
 
 
 def costs(
     experiment: Experiment,
     batch: int,
-    held: set[Key],
+    held: Container[Key],
     *,
     listen: Callable[[int], None] = lambda _: None,
 ) -> Planned:
@@ -177,7 +186,7 @@ def costs(
 
     counted = copy(experiment)
     counted.plan = experiment.plan.fitted(None, spend)  # it forwards nothing, and counts that
-    for unit in units(experiment, batch, held):
+    for unit in units(experiment, batch, missing(experiment, held)):
         scored = [counted.branches(one.window, one.draws) for one in unit]
         counts.update(
             windows=len(scored),

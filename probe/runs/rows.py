@@ -33,13 +33,13 @@ def rows(
     waiting: list[dict[str, np.ndarray]] = []
     count, written = 0, False
     for missing, branches, found in zip(unit, scored, losses, strict=True):
-        low, intact = _intact_nll(branches, found)
+        window, (low, intact) = missing.window, _intact_nll(branches, found)
         for one, loss in zip(branches, found, strict=True):
             if one.condition == "intact" and not missing.intact:
                 continue
             at = one.branch.origin - low
             own = intact[at : at + one.branch.targets]
-            waiting.append(_columns(missing.window, one, loss, own))
+            waiting.append(_columns(window, one, loss, own))
             count += one.branch.targets
             if count >= BLOCK:
                 yield _joined(waiting)

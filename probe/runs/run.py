@@ -23,7 +23,7 @@ from probe.runs.loaded import (
     load,
     refuse_other_model,
 )
-from probe.runs.plan import numbers_of, units
+from probe.runs.plan import missing, numbers_of
 from probe.runs.population import population, wanted
 from probe.runs.rows import Progress
 from probe.runs.served import Served
@@ -75,41 +75,40 @@ def run(
                 )
         workers = _workers(config, model, workers)
         refuse_parts(config, shard, by_one=isinstance(workers, Here | Served))
-        experiment = prepare(config, _pool(store))
+        before = readable(store.read_record(), store.folder)
+        experiment = prepare(config, _pool(before))
         dtype = workers.dtype(experiment)
         with store.lock.alone():
-            if (pool := _pool(store)) is not None and tuple(pool) != experiment.pool:
-                experiment = prepare(config, pool)  # another shard has begun meanwhile
-            record = _begin(experiment, dtype, store, say)
-            begun = _begun(experiment, store, record)
-        left = begun.units(1) or begun.next_units(1)
-        for line in notes(experiment, len(left), shard, begun.stopping):
+            if shard is not None:  # another one may have begun meanwhile
+                before = readable(store.read_record(), store.folder)
+                if (pool := _pool(before)) is not None and tuple(pool) != experiment.pool:
+                    experiment = prepare(config, pool)
+            begun = _begin(experiment, dtype, before, store, say)
+        own = len(begun.units(1) or begun.next_units(1))
+        for line in notes(experiment, own, shard, begun.stopping):
             say(line)
-        if left:
+        if own:
             workers.score(begun, listen, say)
         with store.lock.alone():
             if shard is not None:
                 store.merge()
-            held, _ = store.held()
-            stored = store.read_record() or record
-            # Another shard may have come with more documents, or other conditions.
-            same = _is_of(stored, experiment)
+            left = missing(experiment, store.held()[0]) if own else begun.left
             # Two shards may have scored one window, which nobody can clear up without locks.
             sure = shard is None or not store.lock.missing
             # Of one that may stop, all was scored up to where it did.
-            if same and sure and (begun.stopping or not any(units(experiment, 1, held))):
-                store.write_record(stored | {"status": "complete"})
+            left = left if begun.stopping is None else {}
+            if sure and not left and begun.record["status"] != "complete":
+                _complete(begun)
         if begun.stopping is not None:
             say(begun.stopping.verdict())
     return store.folder
 
 
-def _begun(experiment: Experiment, store: Store, record: dict[str, Any]) -> Begun:
-    """The run, with what the folder holds of it by now."""
-    held, _ = store.held()
-    may_stop = experiment.config.precision is not None
-    stopping = Stopping(experiment, store, record, held) if may_stop else None
-    return Begun(experiment, store, record, held, stopping)
+def _complete(begun: Begun) -> None:
+    """Say that nothing is missing, unless another shard has come with more to score."""
+    stored = begun.store.read_record() or begun.record
+    if _is_of(stored, begun.experiment):
+        begun.store.write_record(stored | {"status": "complete"})
 
 
 def _workers(config: Config, model: Scorer | None, workers: Workers | None) -> Workers:
@@ -137,30 +136,31 @@ def _is_of(record: dict[str, Any], experiment: Experiment) -> bool:
     return asked == own and documents == set(experiment.documents)
 
 
-def _pool(store: Store) -> list[str] | None:
+def _pool(before: dict[str, Any] | None) -> list[str] | None:
     """Documents that replaced text is taken from, as the run began with; ``None`` of a new one."""
-    before = readable(store.read_record(), store.folder)
     return before["data"]["pool"] if before else None
 
 
-def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[str, Any]:
-    """See that a folder fits, write down what is scored, and clear up what was cut off.
-
-    Returns:
-        The record of the run.
-    """
-    before = readable(store.read_record(), store.folder)
+def _begin(
+    experiment: Experiment, dtype: str, before: dict[str, Any] | None, store: Store, say: Say
+) -> Begun:
+    """See that a folder fits, write down what is scored, and clear up what was cut off."""
     record = begin(experiment, dtype, before, store.folder)
     known, unread = store.known_windows()
     if unread is not None:
         say(f"{unread.name} was unreadable and is put aside; the file is written again")
     refuse_other_windows(known, experiment.windows, store.folder)
-    experiment.check_sources()
-    for aside in store.clean():
-        say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
     store.identity = record["identity_hash"]
     store.refuse_parts_of_others()
-    store.write_record(record)  # first: windows that no record explains fit no later call
+    held, _ = store.held(store.unreadable())
+    if left := missing(experiment, held):
+        experiment.check_sources(left)
+    for aside in store.clean():
+        say(f"{aside.name} was unreadable and is put aside; its rows are scored again")
+    if not left and (before or {}).get("status") == "complete":
+        record["status"] = "complete"
+    if record != before:  # first: windows that no record explains fit no later call
+        store.write_record(record)
     places = [(one.document, one.window) for one in experiment.windows.places]
     if list(known) != places or not store.has_own_windows:
         store.write_windows(experiment.windows)
@@ -170,7 +170,9 @@ def _begin(experiment: Experiment, dtype: str, store: Store, say: Say) -> dict[s
             store.write_population(lambda: population(experiment, documents), documents)
         except ProbeError as error:  # what is scored does not need them
             say(f"documents that are not scored narrow no interval: {error}")
-    return record
+    may_stop = experiment.config.precision is not None
+    stopping = Stopping(experiment, store, record, held) if may_stop else None
+    return Begun(experiment, store, record, left, bool(held), stopping)
 
 
 def notes(

@@ -73,7 +73,7 @@ class Served:
                 if not outcome.passed:
                     say(str(outcome))
             before, serves = begun.record["model"], api.serves
-            if begun.held and before.get("serves", serves) != serves:
+            if begun.has_rows and before.get("serves", serves) != serves:
                 raise UsageError(
                     f"{begun.store.folder} was scored on {shown(before['serves'])}, and "
                     f"{settings.served} holds {shown(serves)}; allowed: the same, or another name "

@@ -29,7 +29,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from benchmarks.kills import actors
 from probe import __version__
 from probe.cluster.ray import RayWorkers, Worker
-from probe.results.scores import Key
 from probe.runs import loaded
 from probe.runs.experiment import Experiment, prepare
 from probe.runs.identity import begin
@@ -180,7 +179,7 @@ def test_the_last_model_goes_before_the_next_comes(grid: dict[str, Any], tmp_pat
             facts, batch, _ = worker.load(content, experiment.corpus, record, about)
             assert (batch, facts["model"]["class"]) == (1, "LlamaForCausalLM")
             window = experiment.windows[0]
-            keys = [Key(window.document, window.index, "intact", 0)]
+            keys = [(window.document, window.index, "intact", 0)]
             assert worker.score([(0, keys)]).columns
     assert len(models) == 2
 

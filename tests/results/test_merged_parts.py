@@ -26,7 +26,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.errors import ProbeError, UsageError
 from probe.models.load import load_model, open_source
 from probe.results.folder import read_folder
-from probe.results.footer import IDENTITY, Key
+from probe.results.footer import IDENTITY
 from probe.results.scores import Store
 from probe.runs.run import run
 
@@ -43,7 +43,7 @@ def filled(folder: Path, units: int = 7) -> Store:
     for unit in range(units):
         name = f"document {unit}"
         rows = columns(unit + 1, document=np.full(unit + 1, name, dtype=object))
-        store.write_part(rows, [Key(name, 0, "intact", 0)])
+        store.write_part(rows, [(name, 0, "intact", 0)])
     return store
 
 
@@ -110,9 +110,9 @@ def test_a_part_of_another_version_stays(few: None, tmp_path: Path) -> None:
     """A part without an identity is read on, and merged with none that has one."""
     store = filled(tmp_path / "run", units=1)
     store.identity = None
-    store.write_part(columns(), [Key("older", 0, "intact", 0)])
+    store.write_part(columns(), [("older", 0, "intact", 0)])
     store.identity = "a" * 64
-    store.write_part(columns(2), [Key("newer", 0, "intact", 0)])
+    store.write_part(columns(2), [("newer", 0, "intact", 0)])
     assert names(store) == ["part"] * 3
     assert len(store.held()[0]) == 3
 
@@ -204,6 +204,17 @@ def test_a_part_of_another_run(mixed: Path, base: dict[str, Any]) -> None:
     ]
 
 
+def test_a_part_of_another_run_is_refused_first(mixed: Path, base: dict[str, Any]) -> None:
+    """Before copies are removed: it holds what a part of this run holds, and more."""
+    foreign = score(base, mixed.parent / "c", batch=8, seed=1)
+    for part in (foreign / "scores").iterdir():
+        shutil.copy(part, mixed / "scores")
+    before = {path: path.read_bytes() for path in (mixed / "scores").iterdir()}
+    with pytest.raises(UsageError, match="is of another run"):
+        score(base, mixed.parent, batch=1)
+    assert {path: path.read_bytes() for path in (mixed / "scores").iterdir()} == before
+
+
 def changed_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = json.loads((folder / "run.json").read_text())
     change(record)
@@ -244,7 +255,7 @@ def test_keys_in_several_parts_are_kept_once(
     order: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts that overlap, whatever comes first: a rest may have the name of another part."""
-    keys = [Key(name, 0, "intact", 0) for name in "ab"]
+    keys = [(name, 0, "intact", 0) for name in "ab"]
     held = [keys[:1], keys, keys[1:]]
     store = Store(tmp_path / "run")
     names = {tuple(one): f"part-{place}" for one, place in zip(held, order, strict=True)}
@@ -254,7 +265,7 @@ def test_keys_in_several_parts_are_kept_once(
 
     monkeypatch.setattr(Store, "_path", path)
     for own in held:
-        tables = [columns(3, document=np.full(3, key.document, dtype=object)) for key in own]
+        tables = [columns(3, document=np.full(3, key[0], dtype=object)) for key in own]
         store.write_part(tables, own)
     assert store.clean() == []
     assert store.held()[0] == set(keys)

@@ -20,7 +20,6 @@ from tiny_run import (  # noqa: F401 (fixtures)
 )
 
 from probe.errors import ProbeError, UsageError
-from probe.results.footer import Key
 from probe.results.mirror import Mirror, is_address
 from probe.results.scores import Store
 
@@ -137,7 +136,7 @@ def test_no_copy_is_left_of_what_is_merged(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("probe.results.scores.MERGED", 2)
     store = Store(tmp_path / "run", mirror=Mirror(f"{RUNS}/mine"))
     for at in range(5):
-        store.write_part(columns(3 + at), [Key(f"{at}", 0, "intact", 0)])
+        store.write_part(columns(3 + at), [(f"{at}", 0, "intact", 0)])
     here = {f"/runs/mine/scores/{path.name}" for path in store.scores.iterdir()}
     assert len(here) == 3
     assert files() == here

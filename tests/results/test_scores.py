@@ -16,12 +16,12 @@ import pytest
 
 from probe.corpus.windows import Window
 from probe.errors import ProbeError
-from probe.results.footer import HOLDS, Key
+from probe.results.footer import HOLDS, held_keys, text_of
 from probe.results.scores import SCHEMA, Store
 
 HERE = Path(__file__).parent
 OTHER_PROCESS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
-KEYS = [Key("a — b", 0, "intact", 0), Key("a — b", 0, "shuffle(span=20)", 1)]
+KEYS = [("a — b", 0, "intact", 0), ("a — b", 0, "shuffle(span=20)", 1)]
 COUNT = 5
 # A file system of 64 KiB, then what a user sees and what is left.
 FULL = """
@@ -35,16 +35,15 @@ import sys
 from pathlib import Path
 from test_scores import KEYS, columns
 from probe.errors import ProbeError
-from probe.results.footer import Key
 from probe.results.scores import Store
 store = Store(Path(sys.argv[1]))
 store.write_part(columns(), KEYS)
 try:
-    store.write_part(columns(50_000), [Key("b", 0, "intact", 0)])
+    store.write_part(columns(50_000), [("b", 0, "intact", 0)])
 except ProbeError as error:
     print(error)
 print(len(store.held()[0]), *store.held()[1], *store.folder.rglob("*.tmp"))
-store.write_part(columns(), [Key("b", 0, "intact", 0)])
+store.write_part(columns(), [("b", 0, "intact", 0)])
 print(len(store.held()[0]))
 """
 SECOND = """
@@ -194,9 +193,9 @@ def test_held(store: Store) -> None:
     """A part holds what it was written for, even without a row of it; one key twice is one."""
     assert store.held() == (set(), [])
     store.write_part(columns(), KEYS)
-    store.write_part(columns(0), [Key("b", 3, "intact", 0)])
+    store.write_part(columns(0), [("b", 3, "intact", 0)])
     store.write_part(columns(), KEYS)
-    assert store.held() == ({*KEYS, Key("b", 3, "intact", 0)}, [])
+    assert store.held() == ({*KEYS, ("b", 3, "intact", 0)}, [])
     assert len(parts(store)) == 2
 
 
@@ -218,7 +217,7 @@ def test_whole_or_not_at_all(store: Store, number: int, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(pq.ParquetWriter, "write_table", broken_writer(OSError(number, "it failed")))
         for write in (
-            lambda: store.write_part(columns(7), [Key("b", 0, "intact", 0)]),
+            lambda: store.write_part(columns(7), [("b", 0, "intact", 0)]),
             lambda: store.write_part(columns(7), KEYS),  # instead of one that is there
             lambda: store.write_windows([window("b")]),
             lambda: store.write_frequencies(lambda: np.ones(3, dtype=np.int64)),
@@ -229,7 +228,7 @@ def test_whole_or_not_at_all(store: Store, number: int, monkeypatch: pytest.Monk
             assert "\n" not in message
             assert message.startswith("no space left" if number == errno.ENOSPC else "cannot write")
             assert {path: path.read_bytes() for path in store.folder.rglob("*.*")} == before
-    store.write_part(columns(7), [Key("b", 0, "intact", 0)])
+    store.write_part(columns(7), [("b", 0, "intact", 0)])
     assert len(store.held()[0]) == 3
 
 
@@ -295,6 +294,39 @@ def test_a_footer_that_holds_something_else(store: Store, said: bytes) -> None:
     assert store.clean() == [part.with_suffix(".unreadable")]
 
 
+GOOD = ["é", -1, "", 2**70]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *([], [GOOD], [GOOD, ["b", 0, "shuffle", 1]], [[]], [GOOD, ["abcd"]], ["abcd"], [None]),
+        *([GOOD[:3]], [[*GOOD, 0]], [["a", 0, "b", True]], [["a", 0, "b", 1.0]], [[1, 0, "b", 1]]),
+        *([["a", "0", "b", 1]], [["a", 0, None, 1]], [GOOD, {"a": 1}], [[GOOD]], None, 1, "a", {}),
+    ],
+)
+def test_keys_of_a_footer(said: Any) -> None:
+    """As the plain reading of the JSON gives them, and nothing that only looks like some."""
+    text = json.dumps(said, ensure_ascii=False).encode()
+    schema = pa.schema([], metadata={HOLDS: text})
+    kinds = [str, int, str, int]
+    if isinstance(said, list) and all(
+        isinstance(key, list) and [type(part) for part in key] == kinds for key in said
+    ):
+        keys = [tuple(key) for key in said]
+        assert held_keys(schema) == keys
+        assert text_of(keys).encode() == text
+    else:
+        with pytest.raises(ValueError, match="its footer holds no list of document, window, "):
+            held_keys(schema)
+
+
+@pytest.mark.parametrize("said", [{}, {HOLDS: b""}, {HOLDS: b"[["}, {HOLDS: b"\xff"}])
+def test_a_footer_that_says_nothing(said: dict[bytes, bytes]) -> None:
+    with pytest.raises(ValueError, match="its footer does not say what it holds"):
+        held_keys(pa.schema([], metadata=said))
+
+
 def test_every_file_has_checksums(store: Store) -> None:
     """One flipped bit in the last page of windows or frequencies is an error of reading."""
     store.write_windows([window()])
@@ -338,6 +370,12 @@ def test_record(store: Store) -> None:
     text = (store.folder / "run.json").read_text(encoding="utf-8")
     assert json.loads(text) == record
     assert "é — 1" in text
+
+
+def test_no_windows(store: Store) -> None:
+    """A file without rows is one without windows."""
+    store.write_windows([])
+    assert store.read_windows() == {}
 
 
 def test_unreadable_record(store: Store) -> None:

@@ -10,7 +10,6 @@ from test_scores import columns
 
 from probe.errors import ProbeError
 from probe.results import verified_files
-from probe.results.footer import Key
 from probe.results.parts import check_parts
 from probe.results.scores import Store
 from probe.results.verified_files import NAME, VerifiedFiles, is_readable
@@ -81,7 +80,7 @@ def test_damage_that_merging_found_is_put_aside(tmp_path: Path) -> None:
     damage(part)
     rows = columns(1, document=np.full(1, "c", dtype=object))
     with pytest.raises(ProbeError, match=rf"{part.name} is damaged: .*; run the same command"):
-        store.write_part(rows, [Key("c", 0, "intact", 0)])
+        store.write_part(rows, [("c", 0, "intact", 0)])
     again = Store(tmp_path)
     assert [path.stem for path in again.clean()] == [part.stem]
     assert len(again.held()[0]) == 2
@@ -115,10 +114,24 @@ def test_files_that_are_gone_leave_the_list(tmp_path: Path) -> None:
     assert not any(gone.name in line for line in lines)
 
 
+def test_a_list_that_says_all_is_not_written_again(tmp_path: Path) -> None:
+    """Nor is there one of a folder without files, which may be removed again."""
+    store = filled(tmp_path / "run", units=3)
+    path = tmp_path / "run" / NAME
+    min(store.scores.iterdir()).unlink()
+    Store(tmp_path / "run").clean()
+    before = path.stat().st_mtime_ns, path.read_text()
+    assert len(before[1].splitlines()) == 2
+    Store(tmp_path / "run").clean()
+    assert (path.stat().st_mtime_ns, path.read_text()) == before
+    Store(tmp_path / "empty").clean()
+    assert not (tmp_path / "empty").exists()
+
+
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     store = filled(tmp_path, units=1)
     (tmp_path / NAME).unlink()
     (tmp_path / NAME).mkdir()  # nothing can be written there
     rows = columns(1, document=np.full(1, "b", dtype=object))
-    store.write_part(rows, [Key("b", 0, "intact", 0)])
+    store.write_part(rows, [("b", 0, "intact", 0)])
     assert Store(tmp_path).clean() == []
