@@ -34,7 +34,7 @@ def adjusted_by_loops(sums: Sums, centred: np.ndarray, population: int) -> np.nd
                 return 0.0
             found = products / squares
             noise = sum(((error[d] - found * spread[d]) * spread[d]) ** 2 for d in others)
-            return found * max(1 - noise / products**2, 0.0)
+            return found * max(1 - 2 * noise / products**2, 0.0)
 
         slope = shrunk(everyone)
         without = [shrunk([other for other in everyone if other != d]) for d in everyone]

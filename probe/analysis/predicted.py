@@ -38,7 +38,7 @@ def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
     becomes mean(delta) − λ · (mean of p over the scored − mean of p over all): unbiased for any p
     that was not fitted to the document itself, and narrower where p tells documents apart. λ is
     that of least squares by octave, 0 where p says nothing: divided by its own noise it is shrunk
-    by ``1 − 1/t²``.
+    by ``1 − 2/t²``.
 
     Each document's sum then differs from its part of the mean by what λ, found without that
     document, leaves of it, and by its share of what the population itself varies by. So a
