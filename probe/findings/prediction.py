@@ -55,11 +55,13 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     record |= {"plain": None if plain is None else plain.full_text()}
     last = of_main[-1]
     known = "what far text repeats" if proxy is None else f"what {proxy.name} loses"
+    by = "no narrower"
+    if (last["worth"] or 0) >= 1.05:
+        by = f"{last['width']:.2f} times as wide, as {last['worth']:.1f} times the documents"
+        by += " would make it"
     sentence = (
-        f"{len(run.documents):,} documents were scored; {known} is known of"
-        f" {population:,}. By it the interval of {main} at {between(last)} tokens is"
-        f" {last['width']:.2f} times as wide, as {last['worth']:.1f} times the documents would"
-        " make it."
+        f"{len(run.documents):,} documents were scored; {known} is known of {population:,}. By it"
+        f" the interval of {main} at {between(last)} tokens is {by}."
     )
     more = []
     if plain is not None:

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from probe.corpus.sample import read_records
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Window
+from probe.results.record import PLAIN
 from probe.runs.experiment import Experiment
 
 WORTH = 2
 """How many times as many documents as are scored there must be, for the gain to be worth a look."""
+TOKENS = 20_000_000
+"""Tokens of documents that are not scored after which no more are read: a minute of work."""
 
 
 def wanted(experiment: Experiment) -> int:
@@ -19,6 +22,7 @@ def wanted(experiment: Experiment) -> int:
     """
     config, protocol = experiment.config, type(experiment.config.protocol)
     useful = protocol.has_length and protocol.family == "causal" and config.windows.tokens
+    useful = useful and protocol.reading(config.protocol.model_dump(mode="json")) == PLAIN
     all_are_scored = config.data.max_documents in (None, 0)
     most = config.analysis.population if config.analysis.predict else 0
     enough = most >= WORTH * len(experiment.documents)
@@ -40,17 +44,16 @@ def population(experiment: Experiment, most: int) -> Iterator[Window]:
     """
     config, source, plan = experiment.config, experiment.source, experiment.plan
     read, _ = read_records(config.data, seed=config.seed)
-    left = most - len(experiment.documents)
+    left, tokens = most - len(experiment.documents), 0
     for record in read:
-        if left <= 0:
+        if left <= 0 or tokens >= TOKENS:
             return
         if record.id in experiment.documents:
             continue
         document = to_document(
-            record,
-            tokenizer=source.tokenizer,
-            vocabulary_size=source.vocabulary,
+            record, tokenizer=source.tokenizer, vocabulary_size=source.vocabulary
         )
+        tokens += len(document.ids)
         if len(document.ids) >= plan.fewest and (windows := plan.windows(document, config.seed)):
             yield from windows
             left -= 1

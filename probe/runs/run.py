@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.config import Config
-from probe.corpus.windows import FEWEST_DOCUMENTS
+from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.errors import ProbeError, UsageError
 from probe.models.device import resolve_device, resolve_dtype
 from probe.models.scorer import Scorer
@@ -166,8 +166,13 @@ def _begin(
         store.write_windows(experiment.windows)
     store.write_frequencies(experiment.frequencies)
     if documents := wanted(experiment):
+
+        def windows() -> Iterator[Window]:
+            say(f"reading up to {documents} documents of the data, whose text narrows intervals")
+            return population(experiment, documents)
+
         try:
-            store.write_population(lambda: population(experiment, documents), documents)
+            store.write_population(windows, documents)
         except ProbeError as error:  # what is scored does not need them
             say(f"documents that are not scored narrow no interval: {error}")
     may_stop = experiment.config.precision is not None

@@ -52,7 +52,7 @@ class Stopping:
         self.needed: str | None = record["precision"]["needed"]
         self._most = len(experiment.documents)
         order = {name: number for number, name in enumerate(experiment.documents)}
-        self._used = max((order[key.document] + 1 for key in held), default=0)
+        self._used = max((order[document] + 1 for document, *_ in held), default=0)
         places = experiment.windows.places
         self._windows = [order[place.document] for place in places]
 
