@@ -23,23 +23,15 @@ SAME = ("data", "windows", "protocol", "seed", "first_token")
 """What of an identity a proxy must share: models and tokenizers may differ."""
 EDGE = 64
 """Characters at either end of a window that two tokenizers may begin and end apart."""
-_IN_CHARACTERS = """
-    SELECT t.document, t.condition, t.distance, t.delta,
-        w.char_start[place] - w.char_start[t.boundary - w.start + 1] AS characters,
-        coalesce(w.char_start[place + 1], w.char_end[place]) - w.char_start[place] AS width
-    FROM (SELECT *, position - boundary + far + 1 AS place FROM targets WHERE NOT grey) t
-    JOIN windows w ON t.document = w.document AND t."window" = w."window"
-"""
-"""Distance of each target in characters, and how many characters it moves on."""
 
 
 def use_proxy(run: OpenRun, cheap: OpenRun) -> None:
     """Let another model's run on more documents of the same data narrow what a run says.
 
-    An octave of the run holds the same characters, counted from the boundary, in every document:
-    those that its distances have on average. What far text is worth to the cheap model over these,
-    in nats, less the mean of all its documents a character, is what is predicted, of each bin of
-    the octave by its share of the targets: single bins of two models agree far less.
+    What far text is worth to the cheap model over an octave of the run's distances (nats), less as
+    many targets of the mean of all its documents, is what is predicted, of each bin of the octave
+    by its share of the targets: single bins of two models agree far less. Where tokenizers differ,
+    its distances are those of the run times its tokens for one of the run's.
 
     Args:
         run: The run of the dear model, of which nothing was worked out yet.
@@ -48,18 +40,18 @@ def use_proxy(run: OpenRun, cheap: OpenRun) -> None:
     Raises:
         UsageError: If it is one of other data, windows, conditions or documents.
     """
-    conditions = _refuse_other(run, cheap)
+    conditions, ratio_of_tokens = _refuse_other(run, cheap)
     edges = octave_edges(run.last_edge)
-    sums, characters = _sums_by_characters(cheap, _character_edges(run, edges))
+    sums = _sums(cheap, scaled(edges, ratio_of_tokens))
     names, centred = {name: at for at, name in enumerate(cheap.documents)}, {}
     own = [names[name] for name in run.documents]
     octave = bin_index(run.edges[:-1], edges)
     within = np.eye(len(edges) - 1)[octave]
     rows = document_sums(run.connection, run.edges)
     for condition in filter(sums.__contains__, conditions):
-        nats, width = sums[condition], characters[condition]
-        mean = np.nan_to_num(ratio(nats.sum(axis=0), width.sum(axis=0)))
-        predicted = (nats - mean * width)[own]
+        nats, count = sums[condition]
+        mean = np.nan_to_num(ratio(nats.sum(axis=0), count.sum(axis=0)))
+        predicted = (nats - mean * count)[own]
         found = to_sums(rows[(rows["condition"] == condition) & ~rows["grey"]], run.documents)
         targets = np.zeros((len(own), len(octave)))
         targets[:, np.searchsorted(run.edges, found.lower)] = found.targets
@@ -166,50 +158,39 @@ def _r_squared(values: Floats, targets: Floats, weights: Floats) -> Floats:
     return ratio(products**2, squares)
 
 
-def _character_edges(run: OpenRun, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The characters, counted from the boundary, where some distances of a run lie on average."""
-    found = run.connection.execute(
-        f"""SELECT distance, avg(characters) AS characters FROM ({_IN_CHARACTERS})
-        GROUP BY distance ORDER BY distance"""
-    ).fetchnumpy()
-    distance, mean = (np.asarray(found[name], np.float64) for name in ("distance", "characters"))
-    # One past the last distance: as far again as from the one before.
-    distance = np.append(distance, distance[-1] + 1)
-    mean = np.append(mean, mean[-1] + mean[-1] / max(distance[-2], 1))
-    whole = np.round(np.interp(edges, distance, mean)).astype(np.int64)
-    steps = np.arange(len(whole))  # every bin holds a character at least
+def scaled(edges: NDArray[np.int64], factor: float) -> NDArray[np.int64]:
+    """Distances times a factor, each a token or more from the one before."""
+    steps = np.arange(len(edges))
+    whole = np.round(edges * factor).astype(np.int64)
     return np.asarray(np.maximum.accumulate(whole - steps) + steps)
 
 
-def _sums_by_characters(
-    run: OpenRun, edges: NDArray[np.int64]
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Delta (nats) and characters by condition, each of shape ``(documents, bins)``."""
+def _sums(run: OpenRun, edges: NDArray[np.int64]) -> dict[str, tuple[Floats, Floats]]:
+    """Delta (nats) and targets by condition, each of shape ``(documents, bins)``."""
     with binned(run.connection, edges) as connection:
         found = connection.execute(
-            f"""SELECT condition::VARCHAR AS condition, document::VARCHAR AS document, bin,
-                sum(delta) AS delta, sum(width) AS width
-            FROM ({_IN_CHARACTERS}) t JOIN bins ON bins.distance = t.characters GROUP BY ALL"""
+            """SELECT condition::VARCHAR AS condition, document::VARCHAR AS document, bin,
+                sum(delta) AS delta, count(*) AS targets
+            FROM targets JOIN bins USING (distance) WHERE NOT grey GROUP BY ALL"""
         ).df()
     names = {name: at for at, name in enumerate(run.documents)}
-    shape = len(names), len(edges) - 1
-    sums: tuple[dict[str, Floats], dict[str, Floats]] = {}, {}
+    sums = {}
     for condition, rows in found.groupby("condition"):
         place = rows["document"].map(names).to_numpy(), rows["bin"].to_numpy()
-        for values, column in zip(sums, ("delta", "width"), strict=True):
-            values[str(condition)] = np.zeros(shape)
-            values[str(condition)][place] = rows[column].to_numpy(np.float64)
+        values = np.zeros((2, len(names), len(edges) - 1))
+        values[0][place], values[1][place] = rows["delta"], rows["targets"]
+        sums[str(condition)] = values[0], values[1]
     return sums
 
 
 # -- what is no proxy ----------------------------------------------------------------------------
 
 
-def _refuse_other(run: OpenRun, cheap: OpenRun) -> list[str]:
+def _refuse_other(run: OpenRun, cheap: OpenRun) -> tuple[list[str], float]:
     """Refuse a proxy of other data, windows, conditions or documents.
 
     Returns:
-        The conditions that are predicted.
+        The conditions that are predicted, and the proxy's tokens for one of the run's.
 
     Raises:
         UsageError: If it is one.
@@ -239,7 +220,7 @@ def _refuse_other(run: OpenRun, cheap: OpenRun) -> list[str]:
                 f"{about}: window {place[1]} of {shown(place[0])} {problem}; allowed: the windows "
                 f"and boundaries of '{run.path}', as windows.unit: characters gives any two models"
             )
-    return conditions
+    return conditions, sum(theirs[at].behind for at in ours) / sum(w.behind for w in ours.values())
 
 
 def _differing(
@@ -263,11 +244,13 @@ class _Place:
         text: Its text.
         before: Where the token before the first boundary begins, in *text*.
         boundary: Where the first intact token begins.
+        behind: Tokens from there on.
     """
 
     text: str
     before: int
     boundary: int
+    behind: int
 
 
 def _windows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, int], _Place]:
@@ -277,7 +260,8 @@ def _windows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, int], _Pl
         UsageError: If one has no text.
     """
     rows = connection.execute(
-        """SELECT w.document::VARCHAR, w."window", w.text, w.char_start[far], w.char_start[far + 1]
+        """SELECT w.document::VARCHAR, w."window", w.text, w.char_start[far], w.char_start[far + 1],
+            len(w.token_ids) - far
         FROM windows w JOIN (
             SELECT document, "window", min(far) AS far FROM targets GROUP BY ALL
         ) t ON w.document = t.document AND w."window" = t."window\""""
@@ -287,7 +271,7 @@ def _windows(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, int], _Pl
             f"document {shown(bad[0])} has no text, and windows of two models are joined by their "
             "characters; allowed: data with text"
         )
-    return {(name, at): _Place(text, before or 0, own) for name, at, text, before, own in rows}
+    return {(name, at): _Place(text, before or 0, *rest) for name, at, text, before, *rest in rows}
 
 
 def _apart(one: _Place, two: _Place | None) -> str:

@@ -28,8 +28,8 @@ _BY_IDS = (
     " document without itself"
 )
 _BY_PROXY = (
-    "Delta of the other model is summed over the characters that a bin of distances has on average;"
-    " the run's own is regressed on it, for each document without itself"
+    "The run's delta is regressed on that of the other model at the same distances, in its own"
+    " tokens, for each document without itself"
 )
 
 

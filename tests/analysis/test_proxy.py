@@ -1,9 +1,8 @@
-"""A proxy: joined by characters, and what it says of a run is what plain sums say."""
+"""A proxy: joined by the text, and what it says of a run is what plain sums say."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from tiny_run import (  # noqa: F401 (fixtures)
     word_tokenizer,
 )
 
+from probe.analysis.bins import octave_edges
 from probe.analysis.open_run import OpenRun, open_run
-from probe.analysis.proxy import _character_edges, _sums_by_characters, explained, split, use_proxy
+from probe.analysis.proxy import explained, scaled, split, use_proxy
 from probe.errors import UsageError
 
 CURVE = {"truncate": lambda d: 0.4 / (1 + d / 16)}
@@ -134,45 +134,50 @@ def two_tokenizers(
     }
 
 
-def in_characters(folder: Path) -> pd.DataFrame:
-    """Distance of each target in characters, and how many it moves on, worked out row by row."""
-    known, rows = windows(folder), scores(folder).query("condition == 'truncate'")
-    found = []
-    for row in rows.itertuples():
-        window = known[row.document, row.window]
-        starts = [*window["char_start"], window["char_end"][-1]]
-        at, boundary = row.position - window["start"], row.boundary - window["start"]
-        if row.distance <= boundary:
-            distance, width = starts[at] - starts[boundary], starts[at + 1] - starts[at]
-            delta = row.nll - row.nll_intact
-            found.append((row.document, row.distance, distance, width, delta))
-    return pd.DataFrame(found, columns=["document", "tokens", "distance", "width", "delta"])
-
-
-def test_sums_by_characters(tiny_runs: Mapping[str, Path]) -> None:
-    """Bins of a run of words hold, in one of characters, the characters that they have there."""
-    with (
-        open_run(tiny_runs["dear"], write=False) as run,
-        open_run(tiny_runs["cheap"], write=False) as cheap,
-    ):
-        edges = _character_edges(run, run.edges)
-        mean = in_characters(run.path).groupby("tokens")["distance"].mean()
-        assert edges[:3].tolist() == [0, round(mean[1]), round(mean[2])]
-        assert (np.diff(edges) > 0).all()
-        sums, width = _sums_by_characters(cheap, edges)
-        rows = in_characters(cheap.path)
-        for number, document in enumerate(cheap.documents):
-            own = rows[rows["document"] == document]
-            for at, (low, high) in enumerate(pairwise(edges)):
-                inside = own[(own["distance"] >= low) & (own["distance"] < high)]
-                assert sums["truncate"][number, at] == pytest.approx(
-                    inside["delta"].sum(), abs=1e-5
-                )
-                assert width["truncate"][number, at] == inside["width"].sum()
-        use_proxy(run, cheap)
+def test_predicted_is_what_plain_sums_say(tiny_runs: Mapping[str, Path]) -> None:
+    """An octave of words holds as many characters' tokens as words have, of every document."""
+    dear, cheap = (scores(tiny_runs[name]) for name in ("dear", "cheap"))
+    known = [windows(tiny_runs[name]) for name in ("dear", "cheap")]
+    behind = []
+    for rows, texts in zip((dear, cheap), known, strict=True):
+        first = rows[rows.boundary >= 0].groupby(["document", "window"])["boundary"].min()
+        behind.append(
+            {
+                key: window["start"] + len(window["token_ids"]) - first[key]
+                for key, window in texts.items()
+            }
+        )
+    words = sum(behind[0].values())
+    characters = sum(behind[1][key] for key in behind[0])
+    with proxied(tiny_runs["dear"], tiny_runs["cheap"]) as run:
         assert run.prediction is not None
         assert run.prediction.population == 8
+        (_, end, *_), known_edges = octave_edges(run.last_edge).tolist(), run.edges
+        rows = cheap[cheap.condition == "truncate"]
+        start = rows.merge(
+            pd.DataFrame(
+                [(*key, w["start"]) for key, w in known[1].items()],
+                columns=["document", "window", "start"],
+            )
+        )
+        usable = start[start.distance <= start.boundary - start.start]
+        usable = usable[usable.distance < round(end * characters / words)]
+        sums = (usable.nll - usable.nll_intact).astype(float).groupby(usable.document).sum()
+        counts = usable.groupby("document")["nll"].count()
+        expected = sums - sums.sum() / counts.sum() * counts
+        found = run.prediction.inside("truncate", np.array([0]), np.array([end]))[:, 0]
+        assert known_edges[0] == 0
+        np.testing.assert_allclose(found, expected[run.documents], atol=1e-4)
         assert len(explained(run)) > 1
+
+
+@pytest.mark.parametrize(
+    ("edges", "factor", "expected"),
+    [([0, 8, 16], 1.0, [0, 8, 16]), ([0, 8, 16], 1.5, [0, 12, 24]), ([0, 1, 2], 0.1, [0, 1, 2])],
+)
+def test_scaled(edges: list[int], factor: float, expected: list[int]) -> None:
+    """Every bin keeps a distance of its own."""
+    assert scaled(np.array(edges), factor).tolist() == expected
 
 
 @pytest.mark.parametrize(
