@@ -6,9 +6,7 @@ and a :class:`Plan` that says what is measured of a window. Nothing else knows i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
-
-from pydantic import Field, PositiveInt
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from probe.corpus.dataset import DataOptions
 from probe.corpus.windows import Document, Place, Window, cut
@@ -27,44 +25,15 @@ from probe.protocols.branches import (
     intact,
     perturbed,
 )
+from probe.protocols.window_options import WindowsConfig as WindowsConfig
 from probe.results.record import Reading
 
 if TYPE_CHECKING:
     from probe.models.scorer import Scorer
 
-Unit = Literal["tokens", "characters"]
 TRUNCATE = "truncate"
 NOTHING = FirstToken("none", None)
 """Nothing stands in front of a window."""
-
-
-class WindowsConfig(Part):
-    """Which windows of a document; without a length the whole document is one."""
-
-    length: Annotated[int, Field(ge=8)] | None = 2048
-    """tokens of a window; null: the whole document"""
-    per_document: PositiveInt | None = 4
-    """most windows of a document; null: all that it holds"""
-    skip: Annotated[int, Field(ge=0)] = 0
-    """tokens left out at the beginning of every document"""
-    unit: Unit = "tokens"
-    """what length, skip and a sweep's reach count: characters cut alike for every tokenizer"""
-
-    @property
-    def tokens(self) -> int | None:
-        """Tokens of every window, ``None`` where each has its own number of them."""
-        return self.length if self.unit == "tokens" else None
-
-    @property
-    def fixed(self) -> int:
-        """Tokens, or characters, of every window.
-
-        Raises:
-            UsageError: If it is not said.
-        """
-        if self.length is None:
-            raise UsageError("windows.length is null; allowed with this protocol: a whole number")
-        return self.length
 
 
 @dataclass(frozen=True)
