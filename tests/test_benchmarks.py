@@ -90,7 +90,7 @@ def test_the_truth_of_a_curve_is_that_of_a_loop():
 def test_simulated_sums_have_the_expected_mean():
     """Over many documents the factors and shifts average out."""
     known = coverage.truth(coverage.CURVES["step at 150"])
-    sums = coverage.simulate(known, 4000, np.random.default_rng(0))
+    sums, _ = coverage.simulate(known, 4000, np.random.default_rng(0))
     mean = sums.sums.sum(axis=0) / sums.targets.sum(axis=0)
     assert np.abs(mean - known.delta).max() < 0.01
 

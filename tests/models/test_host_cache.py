@@ -104,7 +104,7 @@ def test_when_it_is_chosen(
     """By the free memory: a window's keys and values are there twice, and some is left over."""
     model, said = CausalModel(tiny("llama")), list[str]()
     monkeypatch.setattr(loaded, "free_memory", lambda _: 2 * CACHE * windows)
-    config = SimpleNamespace(batch=batch, windows=SimpleNamespace(length=LENGTH))
+    config = SimpleNamespace(batch=batch, windows=SimpleNamespace(tokens=LENGTH))
     places = [SimpleNamespace(length=LENGTH)]
     experiment: Any = SimpleNamespace(config=config, windows=SimpleNamespace(places=places))
     loaded._rest_on_host(model, experiment, said.append)

@@ -369,7 +369,10 @@ def test_defaults() -> None:
     """Whole documents, one window each, truncate; the published context and stride."""
     least = {"name": "a", "model": {"path": "m"}, "data": {"path": "text"}}
     config = check({**least, "protocol": {"kind": "longppl"}})
-    assert config.windows.model_dump() == {"length": None, "per_document": 1, "skip": 0}
+    assert config.windows.model_dump() == {
+        **{"length": None, "per_document": 1, "skip": 0},
+        "unit": "tokens",
+    }
     assert config.conditions == ["truncate"]
     assert config.plan == longppl(None, context=4096, stride=1024)
     assert config.plan.length == 4096 + 2048

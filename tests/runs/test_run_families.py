@@ -185,7 +185,7 @@ def test_estimating_places_is_counted_once(
     forwarded = 0
     for _ in range(2):
         windows = [experiment.branches(w, experiment.draws_of(w)) for w in experiment.windows]
-        forwarded = sum(_forwarded([window], 2) for window in windows)
+        forwarded = sum(_forwarded([window], 2, set()) for window in windows)
     sizes = [(len(row["source"]) + 1, len(row["text"]) + 1) for row in pairs()]
     assert sorted(spent) == sorted((sum(pair), 2) for pair in sizes)
     aligned = sum(map(sum, sizes))
