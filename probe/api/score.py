@@ -272,11 +272,7 @@ def _documents(text: Text | Sequence[Text], source: ModelSource) -> list[Documen
         if isinstance(one, str):
             refuse_no_text(one, f"text {number}")
         given = {"text": one} if isinstance(one, str) else {"ids": _ids(one, number)}
-        document = to_document(
-            Record(str(number), **given),
-            tokenizer=source.tokenizer,
-            vocabulary_size=source.vocabulary,
-        )
+        document = to_document(Record(str(number), **given), source.reader)
         if len(document.ids) < FEWEST:
             raise UsageError(
                 f"text {number} has {counted(len(document.ids), 'token')}; "

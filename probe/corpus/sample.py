@@ -10,20 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from probe.corpus.dataset import STDLIB, DataOptions
 from probe.corpus.records import Record, records
-from probe.corpus.sound import Hearing, numbered
-from probe.corpus.tokenise import to_document
+from probe.corpus.sound import numbered
+from probe.corpus.tokenise import Reader, to_document
 from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
 from probe.text import shown
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 NAMED = 100
 """How many documents that were left out are named, for each reason."""
@@ -90,11 +86,8 @@ class Corpus:
 
 def load_corpus(
     options: DataOptions,
+    reader: Reader,
     *,
-    tokenizer: "PreTrainedTokenizerBase | None",
-    vocabulary_size: int,
-    source_vocabulary_size: int | None = None,
-    hearing: Hearing | None = None,
     minimum: int,
     unit: str = "tokens",
     seed: int,
@@ -107,10 +100,7 @@ def load_corpus(
 
     Args:
         options: The data set.
-        tokenizer: The model's tokenizer; ``None`` will do for token ids.
-        vocabulary_size: Number of token ids that the model knows.
-        source_vocabulary_size: Number of those that its encoder knows, if that is another.
-        hearing: How the model reads sound, where documents have some.
+        reader: How the model reads a document.
         minimum: Tokens that a document must have: a window, and what is skipped before it.
         unit: ``characters`` where *minimum* counts these.
         seed: Seed of the sample.
@@ -130,13 +120,7 @@ def load_corpus(
     empty: list[str] = []
     longest = 0
     for record in read:
-        document = to_document(
-            record,
-            tokenizer=tokenizer,
-            vocabulary_size=vocabulary_size,
-            source_vocabulary_size=source_vocabulary_size,
-            hearing=hearing,
-        )
+        document = to_document(record, reader)
         tokens, size = len(document.ids), document.size(unit)
         if tokens and unit == "characters" and document.text is None:
             raise UsageError(

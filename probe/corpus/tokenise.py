@@ -17,7 +17,7 @@ Where neighbours do not agree, the first is taken longer, in the end as the rest
 """
 
 import string
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,14 +66,25 @@ class Tokens(NamedTuple):
     words: NDArray[np.int32]
 
 
-def to_document(
-    record: Record,
-    *,
-    tokenizer: "PreTrainedTokenizerBase | None",
-    vocabulary_size: int,
-    source_vocabulary_size: int | None = None,
-    hearing: Hearing | None = None,
-) -> Document:
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads what a record holds.
+
+    Args:
+        tokenizer: The model's tokenizer; ``None`` will do for token ids. A slow one knows no
+            characters, and documents are then without text.
+        vocabulary: Number of token ids that the model knows.
+        source_vocabulary: Number of those that its encoder knows, if that is another.
+        hearing: How the model reads sound, if it does.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase | None"
+    vocabulary: int
+    source_vocabulary: int | None = None
+    hearing: Hearing | None = None
+
+
+def to_document(record: Record, reader: Reader) -> Document:
     """Tokenise a text, or take the token ids as they are.
 
     No special token is added, and text that looks like one is tokenised as text: a document
@@ -81,11 +92,7 @@ def to_document(
 
     Args:
         record: The document, text or token ids.
-        tokenizer: The model's tokenizer; ``None`` will do for token ids. A slow one knows no
-            characters, and the document is then without text.
-        vocabulary_size: Number of token ids that the model knows.
-        source_vocabulary_size: Number of those that its encoder knows, if that is another.
-        hearing: How the model reads sound, where the record has some.
+        reader: How the model reads it.
 
     Returns:
         The document, possibly without any token; with a source where the record has one.
@@ -94,6 +101,7 @@ def to_document(
         UsageError: If a text comes without a tokenizer, or an id is outside the vocabulary.
     """
     ids: NDArray[np.integer[Any]]
+    tokenizer = reader.tokenizer
     if record.prompt:
         text, ids, offsets, spans = _prompt(record, tokenizer)
     elif record.ids is not None:
@@ -105,7 +113,7 @@ def to_document(
         if not len(offsets):
             text = None
         spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
-    known = min(vocabulary_size, _MOST)
+    known = min(reader.vocabulary, _MOST)
     if ids.size and not 0 <= ids.min() <= ids.max() < known:
         wrong = ids[(ids < 0) | (ids >= known)][0]
         raise UsageError(
@@ -117,8 +125,8 @@ def to_document(
     count = count.astype(np.min_scalar_type(count.max(initial=0)))
     ids = ids.astype(np.int32)
     document = Document(record.id, ids, text, start, count, record.group, spans, record.metadata)
-    if record.sound is not None and hearing is not None:
-        return _with_sound(document, record, hearing)
+    if record.sound is not None and reader.hearing is not None:
+        return _with_sound(document, record, reader.hearing)
     if record.source is None:
         return document
     read = Record(record.id)
@@ -126,8 +134,8 @@ def to_document(
         read = replace(read, text=record.source)
     else:
         read = replace(read, ids=record.source)
-    size = source_vocabulary_size or vocabulary_size
-    source = to_document(read, tokenizer=tokenizer, vocabulary_size=size)
+    size = reader.source_vocabulary or reader.vocabulary
+    source = to_document(read, Reader(tokenizer, size))
     places, column = None, record.alignment_column
     if column is not None:
         is_text = read.text is not None

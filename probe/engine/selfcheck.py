@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
-from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -148,12 +147,11 @@ def check(
     text = _tensor(model, ids)
     if isinstance(model, MaskedModel):
         return _check_masked(model, text, lower)
-    texts = map(partial(_tensor, model), more)
-    properties = [_causal(model, text), _length(model, text, texts)]
+    causal, length, whole = _properties(model, text, map(partial(_tensor, model), more))
     with torch.inference_mode(), model.exact_head():
-        comparison = _Comparison(model, text)
+        comparison = _Comparison(model, text, whole)
         tried = [name for name in _TECHNIQUES if lower or name != "lower"]
-        return Report((*properties, *map(comparison.outcome, tried)))
+        return Report((causal, length, *map(comparison.outcome, tried)))
 
 
 @dataclass(frozen=True)
@@ -215,74 +213,75 @@ def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
         return Report(tuple(outcomes), Techniques().whole())
 
 
-def _causal(model: Scorer, ids: torch.Tensor) -> Outcome:
-    """Change the tokens behind targets: their losses must stay.
-
-    Raises:
-        ProbeError: If the model cannot forward the text.
-    """
-    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
-    stop = min(2 * len(ids) // 3 | 1, len(ids) - 1)
-    start = max(0, stop - TAIL)
-    other = ids.clone()
-    other[stop:] = (ids[stop:] + 1) % model.vocabulary
-
-    def change() -> list[torch.Tensor]:
-        # The last target is predicted before the first change, and is itself changed.
-        before, after = (
-            _losses(model, text, start, ids[start + 1 : stop + 1]) for text in (ids, other)
-        )
-        return [_change(after, before)]
-
-    try:
-        (changes,), exact = _in_float32(model, change)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever a family raises
-        line = next(iter(str(error).splitlines()), "")
-        raise ProbeError(
-            f"{type(model.model).__name__} cannot forward {len(ids)} tokens at once "
-            f"({type(error).__name__}: {line}); allowed: fewer, in a "
-            "shorter window or text, of token ids that it knows"
-        ) from error
-    what = "the model sees what follows: other tokens behind a target change its loss"
-    return judged("causal", changes, what, limits=_UNCHANGED if exact else None)
-
-
-def _length(model: Scorer, text: torch.Tensor, more: Iterable[torch.Tensor]) -> Outcome:
-    """Cut off what follows targets: their losses should stay.
+def _properties(
+    model: Scorer, text: torch.Tensor, more: Iterable[torch.Tensor]
+) -> tuple[Outcome, Outcome, torch.Tensor | None]:
+    """``causal`` and ``length``, and the text's hidden states, where the model's own gave them.
 
     Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
     positions that are rescaled beyond a length, keys that are chosen among all), a delta mixes the
     change of the text with that of the length. Of the cuts the one with the largest mean change
     counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
+
+    Raises:
+        ProbeError: If the model cannot forward the text.
     """
     # A half, a quarter, an eighth, … of it, down to few tokens: the shortest branches of a run are
     # far shorter than its windows, and what a family goes by may lie between the two.
     powers = range(1, max(4, 1 + (len(text) // SHORTEST).bit_length()))
     parts = [2**power for power in powers]
-    by_cut: dict[int, list[torch.Tensor]] = {part: [] for part in parts}
-    exact, changed = True, False
-    for ids in chain([text], more):
-        changes, exact = _in_float32(model, partial(_cut, model, ids, parts))
-        for part, change in zip(parts, changes, strict=True):
-            by_cut[part].append(change)
-        changed = changed or any(change.abs().max() > UNCHANGED for change in changes)
-        # Most models change nothing, and one text shows it; of the others the mean is wanted.
-        if not changed or sum(map(len, by_cut[parts[-1]])) >= FEWEST_TARGETS:
+
+    def compute() -> list[torch.Tensor]:
+        whole = _states(model, text)
+        return [whole, _changed_behind(model, text, whole), *_cut(model, text, parts, whole)]
+
+    try:
+        (whole, behind, *first), exact = _in_float32(model, compute)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a family raises
+        line = next(iter(str(error).splitlines()), "")
+        raise ProbeError(
+            f"{type(model.model).__name__} cannot forward {len(text)} tokens at once "
+            f"({type(error).__name__}: {line}); allowed: fewer, in a "
+            "shorter window or text, of token ids that it knows"
+        ) from error
+    limits = _UNCHANGED if exact else None
+    what = "the model sees what follows: other tokens behind a target change its loss"
+    causal = judged("causal", behind, what, limits=limits)
+    by_cut, others = [[change] for change in first], iter(more)
+    # Most models change nothing, and one text shows it; of the others the mean is wanted.
+    changed = any(change.abs().max() > UNCHANGED for change in first)
+    while changed and sum(map(len, by_cut[-1])) < FEWEST_TARGETS:
+        if (other := next(others, None)) is None:
             break
+        changes, exact = _in_float32(model, partial(_cut, model, other, parts))
+        for seen, change in zip(by_cut, changes, strict=True):
+            seen.append(change)
+    limits = _UNCHANGED if exact else None
     what = "cutting off what follows a target changes its loss"
-    outcomes = [
-        judged("length", torch.cat(changes), what, limits=_UNCHANGED if exact else None)
-        for changes in by_cut.values()
-    ]
-    return max(outcomes, key=lambda outcome: (outcome.limit, outcome.worst))
+    cuts = [judged("length", torch.cat(seen), what, limits=limits) for seen in by_cut]
+    length = max(cuts, key=lambda outcome: (outcome.limit, outcome.worst))
+    return causal, length, whole if model.model.dtype == torch.float32 else None
 
 
-def _cut(model: Scorer, ids: torch.Tensor, parts: list[int]) -> list[torch.Tensor]:
+def _changed_behind(model: Scorer, ids: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Changes of losses by other tokens behind their targets, nats."""
+    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
+    stop = min(2 * len(ids) // 3 | 1, len(ids) - 1)
+    start = max(0, stop - TAIL)
+    other = ids.clone()
+    other[stop:] = (ids[stop:] + 1) % model.vocabulary
+    # The last target is predicted before the first change, and is itself changed.
+    labels = ids[start + 1 : stop + 1]
+    return _change(_losses(model, other, start, labels), model.nll(whole[start:stop], labels))
+
+
+def _cut(
+    model: Scorer, ids: torch.Tensor, parts: list[int], whole: torch.Tensor | None = None
+) -> list[torch.Tensor]:
     """Changes of the losses before each cut of a text, nats, at most ``TAIL`` of each."""
-    changes = []
-    whole = model.states(ids[None], keep=False)[0][0]
+    whole, changes = _states(model, ids) if whole is None else whole, []
     for part in parts:
         stop = max(2, len(ids) // part)
         start = max(0, stop - 1 - TAIL)
@@ -292,10 +291,14 @@ def _cut(model: Scorer, ids: torch.Tensor, parts: list[int]) -> list[torch.Tenso
     return changes
 
 
+def _states(model: Scorer, ids: torch.Tensor) -> torch.Tensor:
+    """Hidden states of a text by one plain forward, shape ``(n, d)``."""
+    return model.states(ids[None], keep=False)[0][0]
+
+
 def _losses(model: Scorer, ids: torch.Tensor, start: int, labels: torch.Tensor) -> torch.Tensor:
     """Losses of consecutive labels, of which token ``start`` predicts the first."""
-    states, _ = model.states(ids[None], keep=False)
-    return model.nll(states[0, start : start + len(labels)], labels)
+    return model.nll(_states(model, ids)[start : start + len(labels)], labels)
 
 
 def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
@@ -362,11 +365,11 @@ class _Unusable(Exception):
 class _Comparison:
     """Each technique against the whole forward of one text, from one prefix of it."""
 
-    def __init__(self, model: Scorer, ids: torch.Tensor) -> None:
+    def __init__(self, model: Scorer, ids: torch.Tensor, whole: torch.Tensor | None = None) -> None:
         self.model, self.ids = model, ids
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
-        self.whole = model.states(self.ids[None])[0][0]
+        self.whole = _states(model, ids) if whole is None else whole
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
 

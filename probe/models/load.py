@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,7 @@ def _convert(location: Location, folder: Path) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise ProbeError(f"transformers {transformers.__version__} reads no GGUF file") from error
-    with _warned() as warnings:
+    with _warned() as warnings, _read_once():
         model, unexpected = _weights(
             location.path,
             named=str(location.sources[0]),
@@ -326,12 +327,30 @@ def _convert(location: Location, folder: Path) -> None:
             dtype=torch.float32,
         )
         tokenizer = AutoTokenizer.from_pretrained(location.path, gguf_file=location.gguf)
+        if left := _unused_tensors(location, model):
+            unexpected.append(_left_over(left, model))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if left := _unused_tensors(location, model):
-        unexpected.append(_left_over(left, model))
     said = json.dumps([*warnings, *unexpected])
     (folder / _WARNINGS).write_text(said, encoding="utf-8")
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Let a GGUF file and its table of names be read once, not for every part of a model.
+
+    transformers opens the file three times, which takes seconds for its vocabulary alone, and
+    makes the table anew for every module.
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    before = {name: getattr(gguf, name) for name in names}
+    vars(gguf).update({name: cache(slow) for name, slow in before.items()})
+    try:
+        yield
+    finally:
+        vars(gguf).update(before)
 
 
 def _unused_tensors(location: Location, model: Any) -> list[str]:
@@ -343,7 +362,7 @@ def _unused_tensors(location: Location, model: Any) -> list[str]:
 
     processor = converter.TensorProcessor()
     known = converter.get_gguf_hf_weights_map(model, processor)
-    names = (tensor.name for tensor in GGUFReader(location.sources[0]).tensors)
+    names = (tensor.name for tensor in GGUFReader(str(location.sources[0])).tensors)
     return sorted(name for name in names if name not in known and name not in _COMPUTED)
 
 

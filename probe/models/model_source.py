@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from probe.corpus.tokenise import Reader
 from probe.models.causal import CausalModel
 from probe.models.location import POSITIONS, Location
 from probe.models.scorer import unused_positions
@@ -61,6 +62,11 @@ class ModelSource:
         """Number of token ids the model knows; of an encoder–decoder, its decoder."""
         decoder = getattr(self.config, "decoder_vocab_size", None)
         return int(decoder or self.config.get_text_config().vocab_size)
+
+    @property
+    def reader(self) -> Reader:
+        """How it reads a record; what it hears goes by the protocol."""
+        return Reader(self.tokenizer, self.vocabulary, self.source_vocabulary)
 
     @property
     def source_vocabulary(self) -> int:

@@ -16,12 +16,7 @@ from probe.engine.branch import Attention, Branch, Source
 from probe.errors import ProbeError, UsageError
 from probe.perturbations.condition import Condition, draw_rng, parse
 from probe.perturbations.steps import PARTS
-from probe.protocols.base import (
-    ANY_MODEL,
-    Inputs,
-    ModelFacts,
-    WindowsConfig,
-)
+from probe.protocols.base import ANY_MODEL, Inputs, ModelFacts, WindowsConfig
 from probe.protocols.branches import (
     NOISE_LANE,
     Draw,

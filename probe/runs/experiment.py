@@ -270,15 +270,13 @@ def prepare(
     plan = config.protocol.plan(config.windows, facts_of(config, source))
     if corpus is not None:
         return Experiment(config, source, corpus, plan, pool)
-    hearing = None
+    reader = source.reader
     if source.extractor is not None:
         hearing = hearing_of(source.extractor, plan.frame, model=config.model.path)
+        reader = replace(reader, hearing=hearing)
     corpus = load_corpus(
         config.data,
-        tokenizer=source.tokenizer,
-        vocabulary_size=source.vocabulary,
-        source_vocabulary_size=source.source_vocabulary,
-        hearing=hearing,
+        reader,
         minimum=plan.fewest,
         unit=config.windows.unit,
         seed=config.seed,

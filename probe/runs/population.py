@@ -42,7 +42,7 @@ def population(experiment: Experiment, most: int) -> Iterator[Window]:
     Raises:
         ProbeError: If the data cannot be read.
     """
-    config, source, plan = experiment.config, experiment.source, experiment.plan
+    config, reader, plan = experiment.config, experiment.source.reader, experiment.plan
     read, _ = read_records(config.data, seed=config.seed)
     left, tokens = most - len(experiment.documents), 0
     for record in read:
@@ -50,9 +50,7 @@ def population(experiment: Experiment, most: int) -> Iterator[Window]:
             return
         if record.id in experiment.documents:
             continue
-        document = to_document(
-            record, tokenizer=source.tokenizer, vocabulary_size=source.vocabulary
-        )
+        document = to_document(record, reader)
         tokens += len(document.ids)
         if len(document.ids) >= plan.fewest and (windows := plan.windows(document, config.seed)):
             yield from windows

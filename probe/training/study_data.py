@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from probe.corpus.records import Record
 from probe.corpus.sample import read_records
-from probe.corpus.tokenise import to_document
+from probe.corpus.tokenise import Reader, to_document
 from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
 from probe.models.load import open_source
@@ -341,10 +341,7 @@ def _read(study: Study, source: ModelSource) -> Iterator[tuple[Document, _Weight
         yield from islice(_weighed(study, source.vocabulary), study.data.max_documents)
         return
     for record in islice(_records(study), study.data.max_documents):
-        yield (
-            to_document(record, tokenizer=source.tokenizer, vocabulary_size=source.vocabulary),
-            None,
-        )
+        yield to_document(record, source.reader), None
 
 
 def _weighed(study: Study, vocabulary: int) -> Iterator[tuple[Document, _Weights]]:
@@ -366,7 +363,7 @@ def _weighed(study: Study, vocabulary: int) -> Iterator[tuple[Document, _Weights
                 f"document {record.id!r} has {len(ids)} input_ids and {len(weights)} {WEIGHTS}; "
                 "allowed: one weight a token"
             )
-        yield to_document(record, tokenizer=None, vocabulary_size=vocabulary), weights
+        yield to_document(record, Reader(None, vocabulary)), weights
 
 
 def _table(pieces: Sequence[Piece]) -> pa.Table:

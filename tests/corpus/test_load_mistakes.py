@@ -15,6 +15,7 @@ from tokenizers import normalizers
 
 from probe.corpus.dataset import DataOptions
 from probe.corpus.sample import load_corpus
+from probe.corpus.tokenise import Reader
 from probe.errors import ProbeError, UsageError
 
 pytestmark = [
@@ -28,8 +29,7 @@ def mistake(kind: type[ProbeError], vocabulary_size: int = 300, **options: Any) 
     with pytest.raises(ProbeError) as caught:
         load_corpus(
             DataOptions(**options),
-            tokenizer=byte_tokenizer(),
-            vocabulary_size=vocabulary_size,
+            Reader(byte_tokenizer(), vocabulary_size),
             minimum=30,
             seed=0,
         )
@@ -160,8 +160,7 @@ def test_no_token_at_all(streaming: bool) -> None:
     with pytest.raises(ProbeError, match="holds a token: 2 read, each empty or of characters"):
         load_corpus(
             DataOptions(path="text", data_files=files, streaming=streaming),
-            tokenizer=tokenizer,
-            vocabulary_size=300,
+            Reader(tokenizer, 300),
             minimum=30,
             seed=0,
         )

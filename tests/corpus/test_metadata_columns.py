@@ -20,6 +20,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
 from probe.corpus.dataset import DataOptions
 from probe.corpus.records import LONGEST, described
 from probe.corpus.sample import Corpus, load_corpus
+from probe.corpus.tokenise import Reader
 from probe.errors import UsageError
 
 ROWS = [
@@ -38,7 +39,7 @@ def rows_file(tmp_path: Path) -> str:
 
 def load(file: str, *columns: str, **options: Any) -> Corpus:
     given = DataOptions(path="json", data_files=file, metadata_columns=columns, **options)
-    return load_corpus(given, tokenizer=byte_tokenizer(), vocabulary_size=257, minimum=1, seed=0)
+    return load_corpus(given, Reader(byte_tokenizer(), 257), minimum=1, seed=0)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "stream"])
@@ -95,7 +96,7 @@ def test_data_without_columns(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.txt").write_text("a text", encoding="utf-8")
         with pytest.raises(UsageError, match=said):
-            load_corpus(options, tokenizer=byte_tokenizer(), vocabulary_size=257, minimum=1, seed=0)
+            load_corpus(options, Reader(byte_tokenizer(), 257), minimum=1, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from probe.corpus.sample import (
     python_sources,
     without_licence,
 )
+from probe.corpus.tokenise import Reader
 from probe.errors import UsageError
 
 VOCABULARY = 257
@@ -33,8 +34,7 @@ VOCABULARY = 257
 def load(minimum: int = 1, seed: int = 0, **options: Any) -> Corpus:
     return load_corpus(
         DataOptions(**options),
-        tokenizer=byte_tokenizer(),
-        vocabulary_size=VOCABULARY,
+        Reader(byte_tokenizer(), VOCABULARY),
         minimum=minimum,
         seed=seed,
     )

@@ -12,7 +12,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from probe.corpus import tokenise
 from probe.corpus.records import Record
-from probe.corpus.tokenise import Tokens, encode, encode_long, to_document
+from probe.corpus.tokenise import Reader, Tokens, encode, encode_long, to_document
 from probe.errors import ProbeError, UsageError
 
 VOCABULARY = 257
@@ -113,7 +113,7 @@ class TestDocument:
     def test_whole_text(self, caplog: pytest.LogCaptureFixture) -> None:
         """A token keeps its characters; bytes of one character share it; no warning of length."""
         record = Record("a", text="aé b", group="g")
-        document = to_document(record, tokenizer=byte_tokenizer(), vocabulary_size=VOCABULARY)
+        document = to_document(record, Reader(byte_tokenizer(), VOCABULARY))
         assert (document.id, document.text, document.group) == ("a", "aé b", "g")
         assert document.char_start.tolist() == [0, 1, 1, 2, 3]
         assert document.char_end.tolist() == [1, 2, 2, 3, 4]
@@ -126,7 +126,7 @@ class TestDocument:
         """A document cannot spell an end of text."""
         tokenizer = byte_tokenizer()
         record = Record("a", text=f"one{END_OF_TEXT}two")
-        document = to_document(record, tokenizer=tokenizer, vocabulary_size=VOCABULARY)
+        document = to_document(record, Reader(tokenizer, VOCABULARY))
         assert tokenizer.eos_token_id == VOCABULARY - 1
         assert tokenizer.eos_token_id not in document.ids
         assert len(document.ids) == len(record.text or "")
@@ -135,7 +135,7 @@ class TestDocument:
         """A tokenizer without offsets gives ids alone, and no special token either."""
         tokenizer = ByT5Tokenizer()
         record = Record("a", text="one</s>")
-        document = to_document(record, tokenizer=tokenizer, vocabulary_size=len(tokenizer))
+        document = to_document(record, Reader(tokenizer, len(tokenizer)))
         assert document.text is None
         assert document.ids.tolist() == [byte + 3 for byte in b"one</s>"]
         assert document.char_start.shape == document.char_end.shape == (0,)
@@ -143,11 +143,11 @@ class TestDocument:
     def test_token_ids(self) -> None:
         """Token ids need no tokenizer; a text does."""
         record = Record("a", ids=np.array([1, 2]))
-        document = to_document(record, tokenizer=None, vocabulary_size=3)
+        document = to_document(record, Reader(None, 3))
         assert document.ids.tolist() == [1, 2]
         assert document.text is None
         with pytest.raises(UsageError, match="has no tokenizer"):
-            to_document(Record("a", text="x"), tokenizer=None, vocabulary_size=3)
+            to_document(Record("a", text="x"), Reader(None, 3))
 
 
 @pytest.fixture
@@ -198,5 +198,5 @@ def test_too_little_memory_is_one_line(sizes: list[int], monkeypatch: pytest.Mon
     monkeypatch.setattr(tokenise, "BYTES", 1 << 50)
     record = Record("novel", text=VARIED["words"])
     with pytest.raises(ProbeError, match=r"^document 'novel': tokenising its [0-9,]+ characters"):
-        to_document(record, tokenizer=KINDS["byte-level"](), vocabulary_size=1000)
+        to_document(record, Reader(KINDS["byte-level"](), 1000))
     assert not sizes

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.corpus.records import Record
-from probe.corpus.tokenise import to_document
+from probe.corpus.tokenise import Reader, to_document
 from probe.corpus.windows import Document, cut, token_counts, whole
 
 CUTS = st.fixed_dictionaries(
@@ -21,9 +21,7 @@ CUTS = st.fixed_dictionaries(
     }
 )
 DOCUMENTS = st.builds(
-    lambda text: to_document(
-        Record("a", text=text), tokenizer=byte_tokenizer(), vocabulary_size=257
-    ),
+    lambda text: to_document(Record("a", text=text), Reader(byte_tokenizer(), 257)),
     st.text(alphabet="ab é—😀\n", max_size=60),
 )
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from probe.corpus.records import Record
 from probe.corpus.spans import TextSpan, pieces, read_spans, to_tokens
-from probe.corpus.tokenise import to_document
+from probe.corpus.tokenise import Reader, to_document
 from probe.errors import UsageError
 from probe.perturbations.condition import draw_rng, parse
 
@@ -172,7 +172,7 @@ class Chat:
 def test_a_prompt_of_columns():
     """Columns and their texts are passages; the template's own tokens alone are special."""
     prompt = {"context": ["one <u>", "two"], "question": "who", "reply": "me"}
-    document = to_document(Record("d", prompt=prompt), tokenizer=Chat(), vocabulary_size=200)
+    document = to_document(Record("d", prompt=prompt), Reader(Chat(), 200))
     assert document.text == "<u>one <u>\n\ntwo\n\nwho</u><a>me"
     texts = {
         name: "".join(map(chr, document.ids[start:stop])) for name, start, stop in document.spans
