@@ -21,7 +21,7 @@ def config(**changes):
             "name": "real",
             "model": {"path": MODEL},
             "data": {"path": "stdlib", "max_documents": 6},
-            "windows": {"length": 256, "per_document": 1},
+            "windows": {"length": 128, "per_document": 1},
             "protocol": {"kind": "sweep", "runs": {1: 1, 8: 2}},
             "conditions": ["noise", "truncate", "shuffle", "replace(source='document')"],
         }

@@ -35,6 +35,7 @@ FLOAT32_MEAN = 2e-5  # nats: rounding has no direction
 ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
 UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follows its target
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
+CHANGED = 8  # tokens at the end of half a text that are changed
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 OF_STATES = "between states at length 1"
 
@@ -222,9 +223,6 @@ def _properties(
     positions that are rescaled beyond a length, keys that are chosen among all), a delta mixes the
     change of the text with that of the length. Of the cuts the one with the largest mean change
     counts, which is estimated from ``FEWEST_TARGETS`` targets where there are so many.
-
-    Raises:
-        ProbeError: If the model cannot forward the text.
     """
     # A half, a quarter, an eighth, … of it, down to few tokens: the shortest branches of a run are
     # far shorter than its windows, and what a family goes by may lie between the two.
@@ -232,8 +230,16 @@ def _properties(
     parts = [2**power for power in powers]
 
     def compute() -> list[torch.Tensor]:
-        whole = _states(model, text)
-        return [whole, _changed_behind(model, text, whole), *_cut(model, text, parts, whole)]
+        whole, count = _states(model, text), len(text)
+        if count >= SHORTEST:
+            # Half the text with other tokens at its end: what leaves every loss as it was does not
+            # go by the length, and was not seen.
+            behind = _changed_behind(model, text, whole, count // 2 - CHANGED, count // 2)
+            cuts = [behind, *_cut(model, text, parts[1:], whole)]
+            if all(change.abs().max() <= UNCHANGED for change in cuts):
+                return [whole, behind, *cuts]
+        behind = _changed_behind(model, text, whole, 2 * count // 3, count)
+        return [whole, behind, *_cut(model, text, parts, whole)]
 
     try:
         (whole, behind, *first), exact = _in_float32(model, compute)
@@ -249,11 +255,11 @@ def _properties(
     limits = _UNCHANGED if exact else None
     what = "the model sees what follows: other tokens behind a target change its loss"
     causal = judged("causal", behind, what, limits=limits)
-    by_cut, others = [[change] for change in first], iter(more)
+    by_cut = [[change] for change in first]
     # Most models change nothing, and one text shows it; of the others the mean is wanted.
     changed = any(change.abs().max() > UNCHANGED for change in first)
-    while changed and sum(map(len, by_cut[-1])) < FEWEST_TARGETS:
-        if (other := next(others, None)) is None:
+    for other in more if changed else ():
+        if sum(map(len, by_cut[-1])) >= FEWEST_TARGETS:
             break
         changes, exact = _in_float32(model, partial(_cut, model, other, parts))
         for seen, change in zip(by_cut, changes, strict=True):
@@ -265,45 +271,43 @@ def _properties(
     return causal, length, whole if model.model.dtype == torch.float32 else None
 
 
-def _changed_behind(model: Scorer, ids: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Changes of losses by other tokens behind their targets, nats."""
-    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
-    stop = min(2 * len(ids) // 3 | 1, len(ids) - 1)
-    start = max(0, stop - TAIL)
-    other = ids.clone()
-    other[stop:] = (ids[stop:] + 1) % model.vocabulary
-    # The last target is predicted before the first change, and is itself changed.
-    labels = ids[start + 1 : stop + 1]
-    return _change(_losses(model, other, start, labels), model.nll(whole[start:stop], labels))
-
-
 def _cut(
-    model: Scorer, ids: torch.Tensor, parts: list[int], whole: torch.Tensor | None = None
+    model: Scorer, text: torch.Tensor, parts: list[int], whole: torch.Tensor | None = None
 ) -> list[torch.Tensor]:
-    """Changes of the losses before each cut of a text, nats, at most ``TAIL`` of each."""
-    whole, changes = _states(model, ids) if whole is None else whole, []
-    for part in parts:
-        stop = max(2, len(ids) // part)
-        start = max(0, stop - 1 - TAIL)
-        labels = ids[start + 1 : stop]
-        before = model.nll(whole[start : stop - 1], labels)
-        changes.append(_change(_losses(model, ids[:stop], start, labels), before))
-    return changes
+    """Changes of the losses before each cut of a text."""
+    whole = _states(model, text) if whole is None else whole
+    stops = [max(2, len(text) // part) for part in parts]
+    return [_changes(model, text, whole, text[:stop], stop - 1) for stop in stops]
+
+
+def _changed_behind(
+    model: Scorer, text: torch.Tensor, whole: torch.Tensor, stop: int, end: int
+) -> torch.Tensor:
+    """Changes of losses by other tokens in the places from *stop* to *end*, where it is cut."""
+    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
+    stop = min(stop | 1, end - 1)
+    other = text[:end].clone()
+    other[stop:] = (text[stop:end] + 1) % model.vocabulary
+    return _changes(model, text, whole, other, stop)
+
+
+def _changes(
+    model: Scorer, text: torch.Tensor, whole: torch.Tensor, other: torch.Tensor, stop: int
+) -> torch.Tensor:
+    """Changes of at most ``TAIL`` losses, nats, where another text is read, the same up to *stop*.
+
+    The token before it predicts the last label. A loss that is no number has no change, the run
+    itself refuses it.
+    """
+    own = slice(max(0, stop - TAIL), stop)
+    labels = text[own.start + 1 : stop + 1]
+    before, after = (model.nll(states[own], labels) for states in (whole, _states(model, other)))
+    return torch.where(before.isfinite(), after - before, 0.0)
 
 
 def _states(model: Scorer, ids: torch.Tensor) -> torch.Tensor:
     """Hidden states of a text by one plain forward, shape ``(n, d)``."""
     return model.states(ids[None], keep=False)[0][0]
-
-
-def _losses(model: Scorer, ids: torch.Tensor, start: int, labels: torch.Tensor) -> torch.Tensor:
-    """Losses of consecutive labels, of which token ``start`` predicts the first."""
-    return model.nll(_states(model, ids)[start : start + len(labels)], labels)
-
-
-def _change(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Changes of losses; a loss that is no number has none, the run itself refuses it."""
-    return torch.where(before.isfinite(), after - before, 0.0)
 
 
 def _in_float32(

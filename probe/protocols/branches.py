@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from probe.perturbations.condition import Condition, draw_rng
 from probe.perturbations.samplers import Sampler
 from probe.perturbations.shared_texts import SharedText
 from probe.perturbations.units import TokenText
+
+if TYPE_CHECKING:
+    from probe.protocols.base import Inputs
 
 FAR_LANE = 1 << 40  # keys of text that must not be shared with the intact pass
 NEAR_LANE = 1 << 41
@@ -246,9 +249,7 @@ def around(
     ids: NDArray[np.int64],
     near: slice,
     draw: Draw,
-    *,
-    sources: Mapping[str, Sampler],
-    text: TokenText | None,
+    inputs: "Inputs",
     targets: NDArray[np.int64] | None = None,
 ) -> Around:
     """Perturb what lies before and behind a part of a text, by draws of their own.
@@ -258,11 +259,10 @@ def around(
         ids: Token ids of the text, shape ``(n,)``, int64.
         near: What stays of it.
         draw: The condition, and which draw of it.
-        sources: Samplers by name.
-        text: The text beside its tokens, where the condition reads it.
+        inputs: What else it is made of, the text of these tokens among it.
         targets: Ids of the targets, where the condition reads them.
     """
-    parts = []
+    parts, sources, text = [], inputs.sources(draw, None), inputs.text
     for side in (slice(0, near.start), slice(near.stop, len(ids))):
         far, places = ids[side], np.arange(side.start, side.stop)
         # A generator for each side: how much one draws must not change what the other one does.

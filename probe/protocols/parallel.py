@@ -390,9 +390,8 @@ class _Pair:
             ids,
             slice(start, min(stop, len(ids))),
             draw,
-            sources=self.inputs.sources(draw, None),
-            text=self.inputs.source_text,
-            targets=targets,
+            replace(self.inputs, text=self.inputs.source_text),
+            targets,
         )
         if places is None:
             return self.plan._read(left)

@@ -270,9 +270,8 @@ class _Span:
             self.window.ids,
             slice(start, stop),
             draw,
-            sources=self.inputs.sources(draw, None),
-            text=self.inputs.text,
-            targets=self.window.ids[self.start : self.stop],
+            self.inputs,
+            self.window.ids[self.start : self.stop],
         )
         if places is None:
             source = self._read(ids, before + self.start - start)

@@ -49,15 +49,7 @@ def surrounded(
         The branch, and how many tokens stand in the place of those before *near*.
     """
     condition = draw.condition
-    text, before, places = around(
-        window,
-        ids,
-        near,
-        draw,
-        sources=inputs.sources(draw, None),
-        text=inputs.text,
-        targets=window.ids[targets],
-    )
+    text, before, places = around(window, ids, near, draw, inputs, window.ids[targets])
     first = before + targets.start - near.start
     branch = _branch(window, text, first, targets, model, positions=places)
     if condition.is_noise:

@@ -148,7 +148,7 @@ def test_a_worker_dies_between_runs(dtype: str, grid: dict[str, Any], tmp_path: 
     grid["model"]["dtype"] = dtype
     matrix, workers, said = expand(grid), RayWorkers(None, 1), list[str]()
     with workers.connected():
-        for config in matrix.runs:
+        for config in matrix.runs[:3]:
             folder = run(config, tmp_path, workers=workers, say=said.append)
             assert status(folder) == "complete"
             (actor,) = workers.idle
