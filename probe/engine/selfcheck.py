@@ -35,7 +35,7 @@ FLOAT32_MEAN = 2e-5  # nats: rounding has no direction
 ROUNDED_MEAN, ROUNDED_SD = 0.02, 0.1  # nats, in bfloat16 and float16, where single losses differ
 UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follows its target
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
-CHANGED = 8  # tokens at the end of half a text that are changed
+CHANGED = 8  # tokens at the end of two thirds of a text that are changed
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 OF_STATES = "between states at length 1"
 
@@ -232,9 +232,9 @@ def _properties(
     def compute() -> list[torch.Tensor]:
         whole, count = _states(model, text), len(text)
         if count >= SHORTEST:
-            # Half the text with other tokens at its end: what leaves every loss as it was does not
-            # go by the length, and was not seen.
-            behind = _changed_behind(model, text, whole, count // 2 - CHANGED, count // 2)
+            # Other tokens, then none: what leaves each loss was not seen and goes by no length.
+            stop = 2 * count // 3
+            behind = _changed_behind(model, text, whole, stop, stop + CHANGED)
             cuts = [behind, *_cut(model, text, parts[1:], whole)]
             if all(change.abs().max() <= UNCHANGED for change in cuts):
                 return [whole, behind, *cuts]

@@ -343,9 +343,12 @@ def _read_once() -> Iterator[None]:
     makes the table anew for every module.
     """
     import gguf
+    from gguf import gguf_reader, tensor_mapping
 
-    names = ("GGUFReader", "get_tensor_name_map")
-    before = {name: getattr(gguf, name) for name in names}
+    before = {
+        "GGUFReader": gguf_reader.GGUFReader,
+        "get_tensor_name_map": tensor_mapping.get_tensor_name_map,
+    }
     vars(gguf).update({name: cache(slow) for name, slow in before.items()})
     try:
         yield

@@ -310,6 +310,24 @@ def test_a_block_is_seen(size: int) -> None:
         assert not outcome_of(check(model, random_ids(length)), "causal").passed
 
 
+@pytest.mark.parametrize("first", [100, 128, 150])
+def test_what_is_seen_behind_a_first_part(first: int) -> None:
+    """A model that reads its first tokens one after the other, and what follows them at once."""
+    model = CausalModel(tiny("llama"))
+    own = model.body.forward
+
+    def forward(**given: Any) -> Any:
+        output = own(**given)
+        states = output.last_hidden_state.clone()
+        states[:, first:] += 0.1 * states[:, first:].mean(dim=1, keepdim=True)
+        output.last_hidden_state = states
+        return output
+
+    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
+    model.body.forward = forward
+    assert not outcome_of(check(model, random_ids(256)), "causal").passed
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "qwen3_next"])
 def test_float32(family: str) -> None:
     """Meanwhile a bfloat16 model computes as its float32 twin does; its weights stay the same."""
