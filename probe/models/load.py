@@ -345,7 +345,7 @@ def _read_once() -> Iterator[None]:
     import gguf
     from gguf import gguf_reader, tensor_mapping
 
-    before = {
+    before: dict[str, Callable[..., Any]] = {
         "GGUFReader": gguf_reader.GGUFReader,
         "get_tensor_name_map": tensor_mapping.get_tensor_name_map,
     }
