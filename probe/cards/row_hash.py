@@ -33,7 +33,7 @@ HOW = (
     " of its UTF-8, of a whole number or a bool its two's complement, of a loss the bits of its"
     f" float32, and 0x{MISSING:016x} where there is none. A row's word starts at 0 and takes up"
     f" the columns {', '.join(_FIRST)} in turn, and then those of {', '.join(LATER)} that its file"
-    " has: word = mix((word XOR value) + 0x{_STEP:016x}),"
+    f" has: word = mix((word XOR value) + 0x{_STEP:016x}),"
     " modulo 2^64, mix being the finaliser of splitmix64. The words of all rows are added modulo"
     " 2^64; the hash is the SHA-256 of the text 'context-probe rows 1', the number of rows and the"
     " sum in 16 hexadecimal digits, each followed by a newline."

@@ -87,6 +87,7 @@ def test_as_described(table: pa.Table, tmp_path: Path) -> None:
     assert found.rows == 21
     assert found.sha256 == plain(table.to_pylist())
     assert all(name in HOW for name in COLUMNS)
+    assert "{" not in HOW
 
 
 def test_order_and_partition_do_not_matter(table: pa.Table, tmp_path: Path) -> None:
