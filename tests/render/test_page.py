@@ -23,9 +23,9 @@ from probe.text import unbroken
 EXAMPLE = Path(__file__).parents[2] / "results" / "example"
 ASSETS = Path(__file__).parents[2] / "probe" / "render" / "assets"
 SECTIONS = [
-    *("answer", "explorer", "numbers", "classes", "occurrences", "far_words", "contrasts"),
-    *("information", "tolerance", "shares", "quantiles", "positions", "documents", "detectable"),
-    *("run", "configuration"),
+    *("answer", "explorer", "numbers", "prediction", "classes", "occurrences", "far_words"),
+    *("contrasts", "information", "tolerance", "shares", "quantiles", "positions", "documents"),
+    *("detectable", "run", "configuration"),
 ]
 CURVES = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 1 / (1 + d)}
 SMALL = {"windows": 1, "length": 128, "boundaries": (64,), "reach": 64}
