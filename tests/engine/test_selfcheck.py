@@ -274,38 +274,37 @@ def test_a_model_that_sees_what_follows(name: str, dtype: torch.dtype) -> None:
     report.refuse_acausal(model)
 
 
-def test_one_token_is_seen() -> None:
-    """A model that mixes only the next token into a state is found out, on any text."""
+def seeing(mixed: Callable[[torch.Tensor], torch.Tensor]) -> CausalModel:
+    """A model whose last states are mixed with those of other tokens."""
     model = CausalModel(tiny("llama"))
     own = model.body.forward
 
     def forward(**given: Any) -> Any:
         output = own(**given)
-        states = output.last_hidden_state
-        output.last_hidden_state = states + 0.1 * states.roll(-1, dims=1)
+        output.last_hidden_state = mixed(output.last_hidden_state)
         return output
 
     forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
     model.body.forward = forward
+    return model
+
+
+def test_one_token_is_seen() -> None:
+    """A model that mixes only the next token into a state is found out, on any text."""
+    model = seeing(lambda states: states + 0.1 * states.roll(-1, dims=1))
     for ids in (IDS, np.full(97, 7)):
         assert not outcome_of(check(model, ids), "causal").passed
+
+
+def with_mean(states: torch.Tensor) -> torch.Tensor:
+    """States of tokens that see each other."""
+    return states + 0.1 * states.mean(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize("size", [2, 4, 32])
 def test_a_block_is_seen(size: int) -> None:
     """A model that sees the whole of a block of tokens is found out wherever its blocks end."""
-    model = CausalModel(tiny("llama"))
-    own = model.body.forward
-
-    def forward(**given: Any) -> Any:
-        output = own(**given)
-        blocks = torch.split(output.last_hidden_state, size, dim=1)
-        seen = [block + 0.1 * block.mean(dim=1, keepdim=True) for block in blocks]
-        output.last_hidden_state = torch.cat(seen, dim=1)
-        return output
-
-    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
-    model.body.forward = forward
+    model = seeing(lambda states: torch.cat([*map(with_mean, states.split(size, dim=1))], dim=1))
     for length in (96, 97, 192):
         assert not outcome_of(check(model, random_ids(length)), "causal").passed
 
@@ -313,18 +312,7 @@ def test_a_block_is_seen(size: int) -> None:
 @pytest.mark.parametrize("first", [100, 128, 150])
 def test_what_is_seen_behind_a_first_part(first: int) -> None:
     """A model that reads its first tokens one after the other, and what follows them at once."""
-    model = CausalModel(tiny("llama"))
-    own = model.body.forward
-
-    def forward(**given: Any) -> Any:
-        output = own(**given)
-        states = output.last_hidden_state.clone()
-        states[:, first:] += 0.1 * states[:, first:].mean(dim=1, keepdim=True)
-        output.last_hidden_state = states
-        return output
-
-    forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
-    model.body.forward = forward
+    model = seeing(lambda states: torch.cat([states[:, :first], with_mean(states[:, first:])], 1))
     assert not outcome_of(check(model, random_ids(256)), "causal").passed
 
 
