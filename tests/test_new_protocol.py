@@ -174,7 +174,7 @@ def test_rows_are_those_of_whole_forwards(folder: Path, base: dict[str, Any]) ->
 def test_killed_and_resumed(content: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     """Another process, to which this file is a user's own, is killed; the run goes on here."""
     own = changed(content, protocols=[str(Path(__file__))])
-    one = {"configuration": own, "results": str(tmp_path), "after_first": 0.1, "pause": 0.05}
+    one = {"configuration": own, "results": str(tmp_path), "after_first": 0.1, "pause": 0.5}
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
         input=json.dumps(one) + "\n",

@@ -285,7 +285,7 @@ def test_killed_and_resumed(content: dict[str, Any], tmp_path: Path) -> None:
     """A run that is killed goes on, and its parts are those of one that was not, to the byte."""
     content |= {"conditions": ["truncate", "shuffle"], "batch": 1}
     whole = score(content, tmp_path / "whole")
-    one = {"configuration": content, "results": str(tmp_path), "after_first": 0.02, "pause": 0.05}
+    one = {"configuration": content, "results": str(tmp_path), "after_first": 0.02, "pause": 0.5}
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
         input=json.dumps(one) + "\n",

@@ -64,9 +64,9 @@ def test_killed_and_taken_up_the_rows_are_the_same(content: dict[str, Any], tmp_
     """Killed behind the first unit, and in the middle of a write; equal to the byte at the end."""
     content = changed(content, batch=1)
     tries: list[dict[str, Any]] = [
-        {"after_first": 0.03, "pause": 0.05},
+        {"after_first": 0.03, "pause": 0.5},
         {"write": 6},
-        {"after_first": 0.1, "pause": 0.05},
+        {"after_first": 0.1, "pause": 0.5},
         {},
     ]
     lines = [{**one, "results": str(tmp_path / "killed")} for one in tries]
