@@ -1,11 +1,12 @@
 """Score texts under conditions, without a configuration and without a run folder."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import datasets
 import numpy as np
@@ -21,14 +22,16 @@ from probe.corpus.records import Record
 from probe.corpus.sample import Corpus, LeftOut
 from probe.corpus.tokenise import to_document
 from probe.corpus.windows import Document, Place, Window, whole
+from probe.engine import selfcheck
 from probe.engine.engine import Engine
-from probe.engine.selfcheck import check_once
+from probe.engine.selfcheck import Report
 from probe.errors import UsageError
 from probe.models.causal import CausalModel
 from probe.models.device import slow_dtype
 from probe.models.load import load_model, open_source
 from probe.models.location import Location
 from probe.models.model_source import ModelSource
+from probe.models.scorer import Scorer, fingerprint
 from probe.perturbations.ids import AnyIds, to_array
 from probe.protocols.base import (
     ModelFacts,
@@ -160,6 +163,57 @@ def score(
     for line in [*filter(None, [twice, slow]), *causal.warnings, *failed]:
         warnings.warn(line, UserWarning, stacklevel=2)
     return _frame(experiment, Engine(causal, report.techniques, tuple(config.measures)))
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A report, and what it holds for.
+
+    Args:
+        fingerprint: Of the model, see :func:`probe.models.scorer.fingerprint`.
+        length: Tokens of the text.
+        lower: As handed to :func:`probe.engine.selfcheck.check`.
+        report: What came out.
+    """
+
+    fingerprint: tuple[Hashable, ...]
+    length: int
+    lower: bool
+    report: Report
+
+    def holds(self, length: int, lower: bool) -> bool:
+        """Whether it does for a text of *length* tokens.
+
+        A run checks its longest window for all. But where losses depend on a sequence's length,
+        how much they do is said of the text at hand.
+        """
+        steady = next(one for one in self.report.outcomes if one.technique == "length").passed
+        fits = length <= self.length if steady else length == self.length
+        return fits and (self.lower or not lower)
+
+
+_CHECKED: WeakKeyDictionary[PreTrainedModel, _Checked] = WeakKeyDictionary()
+"""The last report on each model that is still in memory."""
+
+
+def check_once(
+    model: Scorer,
+    ids: NDArray[np.int64],
+    *,
+    lower: bool = False,
+    more: Iterable[NDArray[np.int64]] = (),
+) -> Report:
+    """Check a model, but not again while it stays what it was and texts are no longer.
+
+    Arguments are those of :func:`probe.engine.selfcheck.check`.
+    """
+    state, before = fingerprint(model.model), _CHECKED.get(model.model)
+    if before and before.fingerprint == state and before.holds(len(ids), lower):
+        return before.report
+    report = selfcheck.check(model, ids, lower=lower, more=more)
+    if state is not None:
+        _CHECKED[model.model] = _Checked(state, len(ids), lower, report)
+    return report
 
 
 def _several(value: str | Sequence[str], what: str) -> list[str]:

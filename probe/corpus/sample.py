@@ -9,6 +9,7 @@ import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,12 @@ def _python_sources(options: DataOptions) -> tuple[list[Record], LeftOut]:
             f"data: {', '.join(given)} cannot be set where data.path is {STDLIB!r};"
             f" allowed: {', '.join(free)}"
         )
+    return _own_library()
+
+
+@cache
+def _own_library() -> tuple[list[Record], LeftOut]:
+    """The sources of the running Python, which a command reads more than once."""
     return python_sources()
 
 

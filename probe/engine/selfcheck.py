@@ -7,16 +7,14 @@ on a window of this run. What fails is switched off alone.
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from probe.engine.branch import Node
@@ -25,7 +23,7 @@ from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
 from probe.models.causal import is_plain, rows, snapshot
 from probe.models.masked import MaskedModel
-from probe.models.scorer import Scorer, fingerprint
+from probe.models.scorer import Scorer
 
 TAIL = 288  # tokens whose losses are compared
 HEAD = 288  # tokens whose logits are compared with the model's own
@@ -37,6 +35,7 @@ UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follow
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 CHANGED = 8  # tokens at the end of two thirds of a text that are changed
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
+FROM_PREFIX = ("continuation", "forks", "rows")
 OF_STATES = "between states at length 1"
 
 _UNCHANGED = (UNCHANGED, math.inf)
@@ -152,55 +151,7 @@ def check(
     with torch.inference_mode(), model.exact_head():
         comparison = _Comparison(model, text, whole)
         tried = [name for name in _TECHNIQUES if lower or name != "lower"]
-        return Report((causal, length, *map(comparison.outcome, tried)))
-
-
-@dataclass(frozen=True)
-class _Remembered:
-    """A report, and what it holds for.
-
-    Args:
-        fingerprint: Of the model, see :func:`probe.models.causal.fingerprint`.
-        length: Tokens of the text.
-        lower: As handed to :func:`check`.
-        report: What came out.
-    """
-
-    fingerprint: tuple[Hashable, ...]
-    length: int
-    lower: bool
-    report: Report
-
-    def holds(self, length: int, lower: bool) -> bool:
-        """Whether it does for a text of *length* tokens.
-
-        A run checks its longest window for all. But where losses depend on a sequence's length,
-        how much they do is said of the text at hand.
-        """
-        steady = next(one for one in self.report.outcomes if one.technique == "length").passed
-        fits = length <= self.length if steady else length == self.length
-        return fits and (self.lower or not lower)
-
-
-_REMEMBERED: WeakKeyDictionary[PreTrainedModel, _Remembered] = WeakKeyDictionary()
-"""The last report on each model that is still in memory."""
-
-
-def check_once(
-    model: Scorer,
-    ids: NDArray[np.int64],
-    *,
-    lower: bool = False,
-    more: Iterable[NDArray[np.int64]] = (),
-) -> Report:
-    """As :func:`check`, but not again while the model stays what it was and texts are no longer."""
-    state, before = fingerprint(model.model), _REMEMBERED.get(model.model)
-    if before and before.fingerprint == state and before.holds(len(ids), lower):
-        return before.report
-    report = check(model, ids, lower=lower, more=more)
-    if state is not None:
-        _REMEMBERED[model.model] = _Remembered(state, len(ids), lower, report)
-    return report
+        return Report((causal, length, *comparison.outcomes(tried)))
 
 
 def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
@@ -208,7 +159,7 @@ def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
     with torch.inference_mode(), model.exact_head():
         comparison = _WithoutCache(model, text)
         tried = ["rows", *(["head"] if model.has_head else []), *(["lower"] if lower else [])]
-        outcomes = [comparison.outcome(name) for name in tried]
+        outcomes = comparison.outcomes(tried)
         if not model.has_head:
             outcomes = [replace(one, unit=OF_STATES) for one in outcomes]
         return Report(tuple(outcomes), Techniques().whole())
@@ -377,9 +328,21 @@ class _Comparison:
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
 
-    def outcome(self, technique: str) -> Outcome:
+    def outcomes(self, techniques: Sequence[str]) -> list[Outcome]:
+        """How each came out; those that go on from the prefix are tried at once, then alone."""
+        at_once = self.outcome("rows", self.of_forks) if "forks" in techniques else None
+        if at_once and not at_once.passed:
+            vars(self).pop("_prefix", None)  # what has gone on from it may have written into it
+        return [
+            replace(at_once, technique=name)
+            if at_once and at_once.passed and name in FROM_PREFIX
+            else self.outcome(name, getattr(self, name))
+            for name in techniques
+        ]
+
+    def outcome(self, technique: str, differences: Callable[[], torch.Tensor]) -> Outcome:
         try:
-            difference: torch.Tensor = getattr(self, technique)()
+            difference = differences()
         except _Unusable as error:
             return Outcome(technique, False, reason=str(error))
         except Exception as error:  # whatever a family raises, the technique is not for it
@@ -402,9 +365,13 @@ class _Comparison:
         return self._difference(self._go_on(self._end[None], second)[0], self.at)
 
     def rows(self) -> torch.Tensor:
-        index = torch.zeros(2, dtype=torch.long, device=self.model.device)
-        both = torch.stack([self.other[: self.tail], self._end])
-        return self._difference(self._go_on(both, rows(self._branch(), index))[1], self.at)
+        return self._of_rows(self._branch())
+
+    def of_forks(self) -> torch.Tensor:
+        """Rows behind a fork from which another has gone on."""
+        first, second = self._branch(), self._branch()
+        self._go_on(self.other[None, : self.tail], first)
+        return self._of_rows(second)
 
     def packing(self) -> torch.Tensor:
         cache = self._branch()
@@ -413,14 +380,15 @@ class _Comparison:
         if not is_plain(cache):
             raise _Unusable("its cache does not keep every key (sliding or recurrent layers)")
         early = self.at // 2
-        size = min(self.tail, self.at - early)
+        tail = max(2, self.tail // 3)
+        size = min(tail, self.at - early)
         # A leaf that left the prefix halfway, and one behind another that it must not see.
         leaves = [
             Node(early, early + size, 0, [0]),
-            Node(self.at, self.at + self.tail, 1, [1]),
-            Node(self.at, self.at + self.tail, 2, [2]),
+            Node(self.at, self.at + tail, 1, [1]),
+            Node(self.at, self.at + tail, 2, [2]),
         ]
-        ids = torch.cat([self.ids[early : early + size], self.other[: self.tail], self._end])
+        ids = torch.cat([self.ids[early : early + size], self.other[:tail], self._end[:tail]])
         positions = torch.cat([torch.arange(leaf.start, leaf.stop) for leaf in leaves])
         mask = packed_mask(leaves, self.at, self.model.model.dtype).to(self.model.device)
         states, _ = self.model.states(
@@ -447,6 +415,11 @@ class _Comparison:
         return self._difference(states[0, self.at :], self.at)
 
     # -- helpers ----------------------------------------------------------------------------
+
+    def _of_rows(self, cache: Cache) -> torch.Tensor:
+        index = torch.zeros(2, dtype=torch.long, device=self.model.device)
+        both = torch.stack([self.other[: self.tail], self._end])
+        return self._difference(self._go_on(both, rows(cache, index))[1], self.at)
 
     def _own_logits(self, count: int) -> torch.Tensor:
         """The model's own logits of the first tokens, which those that follow do not change."""

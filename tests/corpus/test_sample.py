@@ -1,6 +1,5 @@
 """The corpus: a seeded sample, every omission counted, and Python's own sources as one."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from corpus_fixtures import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.corpus import sample
 from probe.corpus.dataset import DataOptions
 from probe.corpus.sample import (
     NAMED,
@@ -77,10 +75,8 @@ class TestSample:
 
 
 class TestStdlib:
-    def test_quick_look(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_quick_look(self) -> None:
         """Python's own sources are a corpus, sampled like any other."""
-        read_once = functools.cache(sample.python_sources)
-        monkeypatch.setattr(sample, "python_sources", read_once)
         corpus = load(2_000, path="stdlib", max_documents=3)
         more = load(2_000, path="stdlib", max_documents=5)
         names = [document.id for document in corpus.documents]
