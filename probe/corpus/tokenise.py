@@ -17,8 +17,10 @@ Where neighbours do not agree, the first is taken longer, in the end as the rest
 """
 
 import string
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,13 +35,15 @@ from probe.errors import ProbeError, UsageError
 from probe.text import shown
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 PIECE = 1 << 18
 """Characters that are tokenised at once, where that will do."""
 OVERLAP = 1 << 12
 VARIED = 16
 """Different runs of four tokens that stand on either side of a seam."""
+TOGETHER = 32
+"""Texts that a tokenizer is handed at once, which it reads side by side."""
 BYTES = 200
 """Memory that tokenising takes, a character: a text has about four in a token of 750 bytes."""
 
@@ -84,7 +88,34 @@ class Reader:
     hearing: Hearing | None = None
 
 
-def to_document(record: Record, reader: Reader) -> Document:
+def to_documents(records: Iterable[Record], reader: Reader) -> Iterator[Document]:
+    """Tokenise one record after the other, plain texts several at once.
+
+    Args:
+        records: The documents; up to ``TOGETHER`` are read before the first is there.
+        reader: How the model reads them.
+
+    Yields:
+        What :func:`to_document` makes of each.
+
+    Raises:
+        UsageError: As there.
+    """
+    left, tokenizer = iter(records), reader.tokenizer
+    while several := list(islice(left, TOGETHER)):
+        read: dict[int, Tokens] = {}
+        if tokenizer is not None and tokenizer.is_fast:
+            texts = {at: one.text for at, one in enumerate(several) if one.text}
+            texts = {at: text for at, text in texts.items() if len(text) <= PIECE}
+            if texts:
+                every = _encodings([*texts.values()], tokenizer, special=False)
+                places = zip(every["input_ids"], every["offset_mapping"], strict=True)
+                read = {at: _tokens(*one) for at, one in zip(texts, places, strict=True)}
+        for at, record in enumerate(several):
+            yield to_document(record, reader, read.get(at))
+
+
+def to_document(record: Record, reader: Reader, tokens: "Tokens | None" = None) -> Document:
     """Tokenise a text, or take the token ids as they are.
 
     No special token is added, and text that looks like one is tokenised as text: a document
@@ -93,6 +124,7 @@ def to_document(record: Record, reader: Reader) -> Document:
     Args:
         record: The document, text or token ids.
         reader: How the model reads it.
+        tokens: Those of its text, where that was read before.
 
     Returns:
         The document, possibly without any token; with a source where the record has one.
@@ -109,7 +141,10 @@ def to_document(record: Record, reader: Reader) -> Document:
     else:
         text = record.text
         target = record.source is not None or record.sound is not None
-        ids, offsets = _encode(text, tokenizer, record.id, special=False, target=target)
+        if tokens is None or target:
+            ids, offsets = _encode(text, tokenizer, record.id, special=False, target=target)
+        else:
+            ids, offsets = tokens[:2]
         if not len(offsets):
             text = None
         spans = to_tokens(record.spans, offsets[:, 0], offsets[:, 1])
@@ -227,7 +262,21 @@ def encode(
         words: Whether the word of each token is wanted.
         target: Whether it is a target text, whose tokens may be others than those of a source.
     """
-    encoding = tokenizer(
+    encoding = _encodings(text, tokenizer, special=special, target=target)
+    places = encoding["offset_mapping"] if tokenizer.is_fast else []
+    numbers = [-1 if word is None else word for word in encoding.word_ids(0)] if words else []
+    return _tokens(encoding["input_ids"], places, numbers)
+
+
+def _encodings(
+    text: str | list[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    special: bool,
+    target: bool = False,
+) -> "BatchEncoding":
+    """What the tokenizer makes of a text, or of several."""
+    return tokenizer(
         **{"text_target" if target else "text": text},
         add_special_tokens=False,
         split_special_tokens=not special,
@@ -236,14 +285,11 @@ def encode(
         return_offsets_mapping=tokenizer.is_fast,
         verbose=False,  # a document may be longer than the model's context
     )
-    ids = np.asarray(encoding["input_ids"], dtype=np.int32)
-    places = encoding["offset_mapping"] if tokenizer.is_fast else []
-    numbers = [-1 if word is None else word for word in encoding.word_ids(0)] if words else []
-    return Tokens(
-        ids,
-        np.asarray(places, dtype=np.int32).reshape(-1, 2),
-        np.asarray(numbers, dtype=np.int32),
-    )
+
+
+def _tokens(ids: Any, places: Any, words: Any = ()) -> Tokens:
+    places = np.asarray(places, dtype=np.int32).reshape(-1, 2)
+    return Tokens(np.asarray(ids, dtype=np.int32), places, np.asarray(words, dtype=np.int32))
 
 
 def encode_long(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from probe.corpus.sample import read_records
-from probe.corpus.tokenise import to_document
+from probe.corpus.tokenise import to_documents
 from probe.corpus.windows import Window
 from probe.results.record import PLAIN
 from probe.runs.experiment import Experiment
@@ -45,12 +45,10 @@ def population(experiment: Experiment, most: int) -> Iterator[Window]:
     config, reader, plan = experiment.config, experiment.source.reader, experiment.plan
     read, _ = read_records(config.data, seed=config.seed)
     left, tokens = most - len(experiment.documents), 0
-    for record in read:
+    others = (record for record in read if record.id not in experiment.documents)
+    for document in to_documents(others, reader):
         if left <= 0 or tokens >= TOKENS:
             return
-        if record.id in experiment.documents:
-            continue
-        document = to_document(record, reader)
         tokens += len(document.ids)
         if len(document.ids) >= plan.fewest and (windows := plan.windows(document, config.seed)):
             yield from windows

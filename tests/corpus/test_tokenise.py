@@ -12,7 +12,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from probe.corpus import tokenise
 from probe.corpus.records import Record
-from probe.corpus.tokenise import Reader, Tokens, encode, encode_long, to_document
+from probe.corpus.tokenise import Reader, Tokens, encode, encode_long, to_document, to_documents
 from probe.errors import ProbeError, UsageError
 
 VOCABULARY = 257
@@ -148,6 +148,22 @@ class TestDocument:
         assert document.text is None
         with pytest.raises(UsageError, match="has no tokenizer"):
             to_document(Record("a", text="x"), Reader(None, 3))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_several_at_once(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each document is what it is alone, whatever stands beside it."""
+        monkeypatch.setattr("probe.corpus.tokenise.TOGETHER", 3)
+        monkeypatch.setattr("probe.corpus.tokenise.PIECE", 400)
+        texts = ["aé b", "", f"one{END_OF_TEXT}two", "long " * 100, "c", "its source is another"]
+        records = [Record("twice", text=text) for text in texts]
+        records[-1] = Record("s", text=texts[-1], source="read before it")
+        records.insert(2, Record("ids", ids=np.array([1, 2])))
+        for reader in (Reader(KINDS[kind](), 1000), Reader(ByT5Tokenizer(), 1000)):
+            for one, record in zip(to_documents(records, reader), records, strict=True):
+                alone = to_document(record, reader)
+                assert (one.id, one.text) == (alone.id, alone.text)
+                for field in ("ids", "char_start", "char_end"):
+                    assert np.array_equal(getattr(one, field), getattr(alone, field))
 
 
 @pytest.fixture
