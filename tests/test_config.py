@@ -12,7 +12,7 @@ from probe.config import Config, check, load
 from probe.errors import UsageError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-CONFIGS = [path for path in CONFIGS if path.stem != "matrix"]  # of several runs
+CONFIGS = [path for path in CONFIGS if path.stem not in ("matrix", "proxy")]  # of several runs
 LEAST: dict[str, Any] = {
     "name": "a",
     "model": {"path": "m"},

@@ -56,7 +56,7 @@ class OpenRun:
         record: Content of its ``run.json``.
         facts: The same, with a type for each value that is used.
         name: The run's own name, or that of its folder.
-        proxy: What a cheap model's run says of this one, where one was given.
+        proxy: What a small model's run says of this one, where one was given.
         model: The model's name to show.
         data: The data set's name to show.
     """

@@ -155,12 +155,12 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Proxy:
-    """What a cheap model's run says of a dear model's, see :mod:`probe.analysis.proxy`.
+    """What a small model's run says of a big model's, see :mod:`probe.analysis.proxy`.
 
     Args:
         path: Its folder.
-        name: Name of the cheap model.
-        prediction: Delta of the dear run as it predicts it.
+        name: Name of the small model.
+        prediction: Delta of the big run as it predicts it.
     """
 
     path: Path

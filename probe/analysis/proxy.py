@@ -1,4 +1,4 @@
-"""A cheap model's run as the predictor of a dear model's: the same text, joined by characters."""
+"""A small model's run as the predictor of a big model's: the same text, joined by characters."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ EDGE = 64
 """Characters at either end of a window that two tokenizers may begin and end apart."""
 
 
-def use_proxy(run: OpenRun, cheap: OpenRun) -> None:
+def use_proxy(run: OpenRun, small: OpenRun) -> None:
     """Let another model's run on more documents of the same data narrow what a run says.
 
-    What far text is worth to the cheap model over an octave of the run's distances (nats), less as
+    What far text is worth to the small model over an octave of the run's distances (nats), less as
     many targets of the mean of all its documents, is what is predicted, of each bin of the octave
     by its share of the targets: single bins of two models agree far less. Where tokenizers differ,
     its distances are those of the run times its tokens for one of the run's.
 
     Args:
-        run: The run of the dear model, of which nothing was worked out yet.
-        cheap: The run of the cheap one, which holds all documents of the other.
+        run: The run of the big model, of which nothing was worked out yet.
+        small: The run of the small one, which holds all documents of the other.
 
     Raises:
         UsageError: If it is one of other data, windows, conditions or documents.
     """
-    conditions, ratio_of_tokens = _refuse_other(run, cheap)
+    conditions, ratio_of_tokens = _refuse_other(run, small)
     edges = octave_edges(run.last_edge)
-    sums = _sums(cheap, scaled(edges, ratio_of_tokens))
-    names, centred = {name: at for at, name in enumerate(cheap.documents)}, {}
+    sums = _sums(small, scaled(edges, ratio_of_tokens))
+    names, centred = {name: at for at, name in enumerate(small.documents)}, {}
     own = [names[name] for name in run.documents]
     octave = bin_index(run.edges[:-1], edges)
     within = np.eye(len(edges) - 1)[octave]
@@ -57,8 +57,8 @@ def use_proxy(run: OpenRun, cheap: OpenRun) -> None:
         targets[:, np.searchsorted(run.edges, found.lower)] = found.targets
         shares = np.nan_to_num(ratio(targets, (targets @ within)[:, octave]))
         centred[condition] = predicted[:, octave] * shares
-    known = Prediction(len(run.documents), len(cheap.documents), run.edges, centred)
-    run.proxy = Proxy(cheap.path, cheap.model, known)
+    known = Prediction(len(run.documents), len(small.documents), run.edges, centred)
+    run.proxy = Proxy(small.path, small.model, known)
 
 
 COLUMNS = ("condition", "distance_from", "distance_to", "r_squared", "low", "high", "half_width")
@@ -97,42 +97,42 @@ SPLIT = (
     *("condition", "distance_from", "distance_to", "r_squared"),
     *("documents", "proxy_documents", "plain", "half_width"),
 )
-"""Columns of :func:`split`: documents of the dear and of the cheap model, and half the width of the
+"""Columns of :func:`split`: documents of the big and of the small model, and half the width of the
 interval (nats per token) without the proxy and with it."""
 
 
-def split(run: OpenRun, cheap: OpenRun, documents: int) -> pd.DataFrame:
-    """How a budget is best divided between a dear and a cheap model, by what a pilot says.
+def split(run: OpenRun, small: OpenRun, documents: int) -> pd.DataFrame:
+    """How a budget is best divided between a big and a small model, by what a pilot says.
 
     The variance of a mean is that of one document times r / n + (1 - r) / N, where r is the share
     that the proxy leaves, n and N the documents of both. At n · C + N · c = budget, costs C and c a
     document, it is least where N / n = √((1 - r) C / (r c)).
 
     Args:
-        run: The pilot: a run of the dear model with *cheap* as its proxy.
-        cheap: The run of the cheap model.
-        documents: The budget, as documents of the dear model alone.
+        run: The pilot: a run of the big model with *small* as its proxy.
+        small: The run of the small model.
+        documents: The budget, as documents of the big model alone.
 
     Returns:
         One row a condition and octave of distance (tokens), columns ``SPLIT``; where the proxy is
-        worth nothing, all documents are the dear model's.
+        worth nothing, all documents are the big model's.
 
     Raises:
         UsageError: If nothing says what a run has cost.
 
     Source: Cochran 1977, "Sampling techniques", section 12.3, double sampling for regression.
     """
-    found, cheaper = explained(run), _cost(cheap) / _cost(run)
+    found, cheaper = explained(run), _cost(small) / _cost(run)
     left = (1 - found["r_squared"]).clip(1e-3, 1).fillna(1)
-    dear, little = np.sqrt(left), np.sqrt((1 - left) * cheaper)
-    useful = (dear + little < 1) & (little > dear * cheaper)
+    big, little = np.sqrt(left), np.sqrt((1 - left) * cheaper)
+    useful = (big + little < 1) & (little > big * cheaper)
     plain = found["half_width"] * np.sqrt(len(run.documents) / documents)
-    many, more = documents * dear / (dear + little), documents * little / cheaper / (dear + little)
+    many, more = documents * big / (big + little), documents * little / cheaper / (big + little)
     return found.assign(
         documents=many.where(useful, documents).round().clip(lower=1).astype(int),
         proxy_documents=more.where(useful, 0).round().astype(int),
         plain=plain,
-        half_width=plain * (dear + little).where(useful, 1),
+        half_width=plain * (big + little).where(useful, 1),
     )[list(SPLIT)]
 
 
@@ -186,7 +186,7 @@ def _sums(run: OpenRun, edges: NDArray[np.int64]) -> dict[str, tuple[Floats, Flo
 # -- what is no proxy ----------------------------------------------------------------------------
 
 
-def _refuse_other(run: OpenRun, cheap: OpenRun) -> tuple[list[str], float]:
+def _refuse_other(run: OpenRun, small: OpenRun) -> tuple[list[str], float]:
     """Refuse a proxy of other data, windows, conditions or documents.
 
     Returns:
@@ -195,25 +195,25 @@ def _refuse_other(run: OpenRun, cheap: OpenRun) -> tuple[list[str], float]:
     Raises:
         UsageError: If it is one.
     """
-    about = f"--proxy '{cheap.path}'"
+    about = f"--proxy '{small.path}'"
     for key in SAME:
-        for name, value, other in _differing(key, run.facts.identity, cheap.facts.identity):
+        for name, value, other in _differing(key, run.facts.identity, small.facts.identity):
             raise UsageError(
                 f"{about}: {name} is {shown(other)}; allowed: {shown(value)}, as in '{run.path}'"
             )
     conditions = [name for name in run.conditions if not is_noise(name)]
-    if missing := [name for name in conditions if name not in cheap.conditions]:
+    if missing := [name for name in conditions if name not in small.conditions]:
         raise UsageError(
             f"{about}: conditions lack {shown(missing[0])}; allowed: all of '{run.path}', "
             f"{', '.join(conditions)}"
         )
-    known = set(cheap.documents)
+    known = set(small.documents)
     if missing := [name for name in run.documents if name not in known]:
         raise UsageError(
             f"{about}: {counted(len(missing), 'document')} of '{run.path}' has no score there, the "
             f"first is {shown(missing[0])}; allowed: a proxy of all of them, and of more"
         )
-    ours, theirs = _windows(run.connection), _windows(cheap.connection)
+    ours, theirs = _windows(run.connection), _windows(small.connection)
     for place, window in ours.items():
         if problem := _apart(window, theirs.get(place)):
             raise UsageError(

@@ -125,8 +125,8 @@ def open(folder: str | Path, *, proxy: str | Path | None = None) -> Run:
             raise UsageError(f"{name} is {shown(path)}; allowed: the path of a run folder")
     run = Run.of_folder(folder, write=False)
     if proxy is not None:
-        with OpenRun.of_folder(proxy, write=False) as cheap:
-            use_proxy(run, cheap)
+        with OpenRun.of_folder(proxy, write=False) as small:
+            use_proxy(run, small)
     return run
 
 

@@ -31,7 +31,7 @@ OCTAVES = 0.5
         "probe plan configs/quick.yaml",
         "probe plan my.yaml --no-time --set windows.length=8192  # the model is not loaded",
         "probe plan my.yaml --from results/pilot --octaves 0.25  # how many documents?",
-        "probe plan my.yaml --from results/pilot --proxy results/cheap  # how many of each?",
+        "probe plan my.yaml --from results/pilot --proxy results/small  # how many of each?",
         "probe plan my.yaml --hardware '8x H100' --mfu 0.4  # what it takes there",
         "probe plan configs/training/planted.yaml  # what `probe train` would cost",
     ),
@@ -94,9 +94,7 @@ def command(
         plan_study(config, settings, timed=time)
         return
     if proxy is not None and finished is None:
-        raise UsageError(
-            f"--proxy '{proxy}' needs a run of the dear model to plan from: --from RUN"
-        )
+        raise UsageError(f"--proxy '{proxy}' needs a run of the big model to plan from: --from RUN")
     settled = read(config, settings, **twins)
     if isinstance(settled, Matrix):
         from probe.commands._matrix import plan_matrix

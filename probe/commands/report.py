@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         "probe report results/a",
         "probe report results/a results/b --output pages/",
         "probe report results/a --class frequency --class my.py:rare",
-        "probe report results/dear --proxy results/cheap  # a cheap model on more documents",
+        "probe report results/big --proxy results/small  # a small model on more documents",
     ),
 )
 @click.argument("runs", nargs=-1, required=True, type=FOLDERS)

@@ -78,11 +78,12 @@ def stopped(run: OpenRun) -> str:
     target = Target(asked.condition, asked.half_width, asked.tolerance, asked.distances)
     width = last.half_width
     found = "has no two ends" if width is None else f"is {target.width_text(width)}"
+    times = counted(len(asked.looks), "time") if len(asked.looks) > 1 else "once"
     all_of_them = "" if width is not None and width <= asked.half_width else ", all there were"
     return (
         f" It was scored until the interval of {target} would be {target.width_text()}: it {found}"
         f" after {counted(last.documents, 'document')}{all_of_them}"
-        f"; as it was looked at {counted(len(asked.looks), 'time')}, intervals are"
+        f"; as it was looked at {times}, intervals are"
         f" {last.confidence * 100:g} % ones."
     )
 

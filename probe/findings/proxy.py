@@ -1,4 +1,4 @@
-"""The proxy: how well a cheap model's run predicts a dear one's, and how to pay for both."""
+"""The proxy: how well a small model's run predicts a big one's, and how to pay for both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from probe.text import aligned, counted
 
 @register("proxy", order=91)
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
-    """How well a cheap model's run on more documents predicts that of a dear one.
+    """How well a small model's run on more documents predicts that of a big one.
 
     Args:
         run: The open run.
@@ -60,11 +60,11 @@ def _squared(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """How a budget is divided between a dear model and its proxy.
+    """How a budget is divided between a big model and its proxy.
 
     Args:
-        proxy: Name of the cheap model.
-        documents: The budget, as documents of the dear model alone.
+        proxy: Name of the small model.
+        documents: The budget, as documents of the big model alone.
         octaves: Of :func:`probe.analysis.proxy.split`.
     """
 
@@ -102,13 +102,13 @@ def divide(finished: Path, proxy: Path, documents: int) -> Division:
     """Divide a budget between a model and its proxy, by what a pilot says.
 
     Args:
-        finished: The pilot, a run of the dear model.
-        proxy: The run of the cheap one.
-        documents: The budget, as documents of the dear model alone.
+        finished: The pilot, a run of the big model.
+        proxy: The run of the small one.
+        documents: The budget, as documents of the big model alone.
 
     Raises:
         UsageError: If the proxy is one of other data, windows or conditions than the pilot.
     """
-    with open_run(finished, write=False) as run, open_run(proxy, write=False) as cheap:
-        use_proxy(run, cheap)
-        return Division(cheap.model, documents, split(run, cheap, documents))
+    with open_run(finished, write=False) as run, open_run(proxy, write=False) as small:
+        use_proxy(run, small)
+        return Division(small.model, documents, split(run, small, documents))

@@ -23,9 +23,10 @@ def wanted(experiment: Experiment) -> int:
     config, protocol = experiment.config, type(experiment.config.protocol)
     useful = protocol.has_length and protocol.family == "causal" and config.windows.tokens
     useful = useful and protocol.reading(config.protocol.model_dump(mode="json")) == PLAIN
-    all_are_scored = config.data.max_documents in (None, 0)
+    asked, found = config.data.max_documents, len(experiment.documents)
+    all_are_scored = not asked or found < asked
     most = config.analysis.population if config.analysis.predict else 0
-    enough = most >= WORTH * len(experiment.documents)
+    enough = most >= WORTH * found
     return most if useful and enough and not all_are_scored else 0
 
 

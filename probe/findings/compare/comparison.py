@@ -305,6 +305,8 @@ def _by_condition(
         sizes = per if unit.name == "tokens" else (unit.per, unit.per)
         for condition in [name for name in names if name in others]:
             ends = reaches(connection, condition, unit)
+            if ends and unit.name == "tokens":  # no further than each run alone is read
+                ends = min(ends[0], runs[0].last_edge), min(ends[1], runs[1].last_edge)
             pair = None
             if ends:
                 pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
