@@ -26,9 +26,11 @@ from transformers import AutoModelForCausalLM
 from probe.analysis.open_run import open_run
 from probe.corpus.windows import Document
 from probe.errors import ProbeError, UsageError
+from probe.findings.compare.comparison import compare
 from probe.protocols.base import WindowsConfig
 from probe.protocols.branches import TargetRun
 from probe.protocols.sweep import SweepProtocol
+from probe.results.views import longest_distance
 from probe.runs.experiment import prepare
 from probe.runs.identity import identity
 
@@ -114,6 +116,12 @@ def test_the_curve_ends_where_few_windows_do(folders: Mapping[str, Path]) -> Non
         assert last["windows"] >= 0.9 * len(longest)
         far = run.connection.execute("SELECT far, distance, grey FROM targets").df()
         assert (far.grey == (far.distance > far.far)).all()
+
+
+def test_a_comparison_ends_where_its_runs_do(folders: Mapping[str, Path]) -> None:
+    with open_run(folders["words"]) as run, open_run(folders["words"]) as same:
+        rows = compare(run, same).curve.query("unit == 'tokens'")
+        assert rows["distance_to"].max() == run.last_edge < longest_distance(run.connection) + 1
 
 
 def test_draws_belong_to_characters(base: dict[str, Any]) -> None:

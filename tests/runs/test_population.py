@@ -79,12 +79,14 @@ def test_the_documents_behind_the_scored_ones_are_written_with_their_windows(
         {"analysis__population": 0},
         {"analysis__population": 2 * SCORED - 1},
         {"data__max_documents": None},
+        {"data__max_documents": 100},
     ],
-    ids=["not predicted", "no documents", "hardly more than are scored", "all are scored"],
+    ids=["not predicted", "no documents", "hardly more than are scored", "all", "more than all"],
 )
 def test_nothing_is_written_without_a_use_for_it(
-    base: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
+    base: dict[str, Any], tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("probe.runs.run.population", None)  # no document is read again
     how = {"data__max_documents": SCORED, "conditions": ["truncate"]} | changes
     folder = score(base, tmp_path, **how)
     assert not (folder / "population.parquet").exists()
