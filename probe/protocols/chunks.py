@@ -21,7 +21,7 @@ from probe.protocols.base import (
 )
 from probe.protocols.branches import FAR_LANE, Draw, Scored, TargetRun
 from probe.protocols.registry import register
-from probe.protocols.surrounded import surrounded, whole
+from probe.protocols.surrounded import BothSides
 from probe.results.record import Reading
 from probe.text import shown
 
@@ -123,7 +123,7 @@ class ChunksPlan(Plan):
     def branches(self, window: Window, draws: Iterable[Draw], inputs: Inputs) -> list[Scored]:
         """The whole window, then of each draw and size every chunk."""
         tokens = slice(0, self.length)
-        intact = whole(window, window.ids, tokens, self.model)
+        intact = BothSides(window, window.ids, self.model).whole(tokens)
         first = Scored(intact, "intact", 0, window.start, -1, -1, boundary_right=-1, chunk=-1)
         return [first] + [
             self._chunk(window, number, chunk, size, draw, inputs)
@@ -136,7 +136,8 @@ class ChunksPlan(Plan):
         self, window: Window, number: int, chunk: slice, size: int, draw: Draw, inputs: Inputs
     ) -> Scored:
         """A chunk whose surroundings are changed by a draw."""
-        branch, before = surrounded(window, window.ids, chunk, chunk, draw, self.model, inputs)
+        read = BothSides(window, window.ids, self.model)
+        branch, before = read.surrounded(chunk, chunk, draw, inputs)
         if draw.condition.is_noise:  # a forward of its own for each, as other conditions have it
             branch = replace(branch, keys=branch.keys + number * FAR_LANE)
         origin, is_last = window.start, chunk.stop == self.length

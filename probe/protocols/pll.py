@@ -23,7 +23,7 @@ from probe.protocols.base import (
 )
 from probe.protocols.branches import Draw, Scored, TargetRun, attended
 from probe.protocols.registry import register
-from probe.protocols.surrounded import surrounded, whole
+from probe.protocols.surrounded import BothSides
 from probe.results.record import Reading
 from probe.text import shown
 
@@ -201,15 +201,15 @@ class PllPlan(Plan):
         scored = []
         for number in range(step):
             together = plan.places[number::step]  # far apart: others lie between
-            ids = self._masked(window, together, inputs)
+            read = BothSides(window, self._masked(window, together, inputs), self.model)
             for target in together:
-                intact = self._intact(window, ids, target)
+                intact = self._intact(read, target)
                 scored.append(intact)
                 for draw in draws:
                     if draw.condition.is_attended:
                         scored.append(attended(intact, draw.condition))
                     else:
-                        given = partial(self._perturbed, window, ids, target, draw, inputs)
+                        given = partial(self._perturbed, read, target, draw, inputs)
                         scored += map(given, self.distances)
         return scored
 
@@ -224,26 +224,19 @@ class PllPlan(Plan):
                 hidden[target:] |= words[target:] == words[target]
         return np.where(hidden, self.model.mask, window.ids)
 
-    def _intact(self, window: Window, ids: NDArray[np.int64], target: int) -> Scored:
+    def _intact(self, read: BothSides, target: int) -> Scored:
         """The whole window with masks in it, for one of the targets behind them."""
-        branch = whole(window, ids, slice(target, target + 1), self.model)
-        return Scored(branch, "intact", 0, window.start + target, -1, -1, boundary_right=-1)
+        branch, position = read.whole(slice(target, target + 1)), read.window.start + target
+        return Scored(branch, "intact", 0, position, -1, -1, boundary_right=-1)
 
     def _perturbed(
-        self,
-        window: Window,
-        ids: NDArray[np.int64],
-        target: int,
-        draw: Draw,
-        inputs: Inputs,
-        distance: int,
+        self, read: BothSides, target: int, draw: Draw, inputs: Inputs, distance: int
     ) -> Scored:
         """Far text perturbed under a draw, *distance* tokens from the target and further."""
         start = target - distance if self.side != "right" else 0
-        stop = target + 1 + distance if self.side != "left" else len(ids)
-        own = slice(target, target + 1)
-        branch, before = surrounded(window, ids, slice(start, stop), own, draw, self.model, inputs)
-        origin = window.start
+        stop = target + 1 + distance if self.side != "left" else len(read.ids)
+        own, origin = slice(target, target + 1), read.window.start
+        branch, before = read.surrounded(slice(start, stop), own, draw, inputs)
         boundary = origin + (stop if self.side == "right" else start)
         return Scored(
             branch,

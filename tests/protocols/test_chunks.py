@@ -45,7 +45,7 @@ from probe.models.encoder import EncoderModel
 from probe.perturbations.condition import parse
 from probe.protocols.base import ANY_MODEL, Inputs
 from probe.protocols.branches import Draw
-from probe.protocols.surrounded import surrounded
+from probe.protocols.surrounded import BothSides
 from probe.runs.experiment import prepare
 from probe.runs.run import run
 from protocols.test_pll import CLS, SEP, masked_tokenizer, save
@@ -212,7 +212,7 @@ def test_the_two_sides_are_drawn_apart() -> None:
     inputs = Inputs(Document("a", ids, None, nothing, nothing), 0, {}, lambda *_: {}, None)
     near = slice(10, 20)
     draw = Draw(parse("shuffle"))
-    branch, before = surrounded(window, ids, near, near, draw, ANY_MODEL, inputs)
+    branch, before = BothSides(window, ids, ANY_MODEL).surrounded(near, near, draw, inputs)
     assert before == 10
     assert sorted(branch.ids[:10]) == [*range(10)]
     assert list(branch.ids[10:20]) == list(branch.labels) == [*range(10, 20)]
