@@ -16,7 +16,7 @@ from probe.results.record import Record
 SCHEMA = 1
 """Version of the card's JSON."""
 _MODEL = ("name", "path", "revision", "class", "parameters", "dtype", "attention")
-_DATA = ("name", "path", "revision", "split")
+_DATA = ("name", "path", "data_files", "revision", "split")
 _CHECK = ("technique", "passed", "mean", "worst", "unit")
 
 

@@ -86,6 +86,13 @@ class DataOptions(Part):
     streaming: bool = False
     """read without first downloading the whole data set"""
 
+    @property
+    def named(self) -> str:
+        """What messages call it: its path, and the files that a format reads."""
+        files = self.data_files
+        files = files.get(self.split) if isinstance(files, dict) else files
+        return shown(self.path) + (f" ({shown(files)})" if files else "")
+
     @model_validator(mode="before")
     @classmethod
     def _files(cls, content: Any) -> Any:

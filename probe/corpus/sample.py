@@ -179,16 +179,14 @@ def _no_document(
     options: DataOptions, *, seen: int, longest: int, need: int, unit: str
 ) -> ProbeError:
     if not seen:
-        return ProbeError(
-            f"split {shown(options.split)} of data set {shown(options.path)} is empty"
-        )
+        return ProbeError(f"split {shown(options.split)} of data set {options.named} is empty")
     if not longest:
         return ProbeError(
-            f"no document of data set {shown(options.path)} holds a token: {seen} read, each empty"
+            f"no document of data set {options.named} holds a token: {seen} read, each empty"
             " or of characters that the tokenizer leaves out, as some leave out NUL"
         )
     return ProbeError(
-        f"no document of data set {shown(options.path)} is long enough: {seen} read, the longest"
+        f"no document of data set {options.named} is long enough: {seen} read, the longest"
         f" has {longest} {unit}, a window needs {need}; allowed: longer documents, shorter windows"
     )
 
