@@ -12,7 +12,9 @@ number, and a run of just so many documents is what they are compared with (*pla
 
 *Naive* stops on 95 % intervals and reports them; *spent* spends the error as `probe run` does,
 :func:`probe.analysis.looks.confidence_after`. *Skewed* documents differ by a log-normal factor
-whose SD of the log is 0.9 in place of 0.4.
+whose SD of the log is 0.9 in place of 0.4. With ``--heavy`` few targets carry all of delta, with
+``--predicted SHARE`` all runs are read by a prediction that knows that share of the variance, both
+as in ``coverage.py``.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
 
@@ -30,7 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import coverage
 import numpy as np
 import pandas as pd
-from coverage import CONFIDENCE, CURVES, TOLERANCE, Truth, contains, simulate, truth
+from coverage import CONFIDENCE, CURVES, TOLERANCE, Truth, World, contains, simulate, truth
 
 from probe.analysis.bootstrap import bootstrap, pointwise_band, resample_weights
 from probe.analysis.effective import effective_context
@@ -38,6 +40,7 @@ from probe.analysis.fit import fit_curve
 from probe.analysis.floor import NoiseFloor
 from probe.analysis.looks import confidence_after, numbers
 from probe.analysis.precision import half_width
+from probe.analysis.predicted import adjusted
 from probe.analysis.sums import Sums
 
 MOST, SIZES = 100, (8, 20, 50)
@@ -72,41 +75,60 @@ def read_length(resamples: int, sums: Sums, known: Truth, confidence: float) -> 
     return math.inf if math.isnan(width) else width, contains(answer, known.length)
 
 
-def first(sums: Sums, documents: int) -> Sums:
-    """The rows of the first documents."""
-    return replace(sums, sums=sums.sums[:documents], targets=sums.targets[:documents])
+@dataclass(frozen=True)
+class Population:
+    """What runs are simulated of.
+
+    Args:
+        curve: Name of the curve.
+        factors: By how much documents and windows differ, as ``coverage.FACTORS``.
+        world: What else is so of them.
+    """
+
+    curve: str
+    factors: tuple[float, float]
+    world: World
+
+    def runs(self, documents: int, *seed: int) -> Callable[[int], Sums]:
+        """A run of so many documents: from a number to what is read of its first ones."""
+        coverage.FACTORS = self.factors
+        known, world = known_truth(self.curve), self.world
+        sums, centred = simulate(known, documents, np.random.default_rng(seed), world)
+
+        def first(number: int) -> Sums:
+            own = replace(sums, sums=sums.sums[:number], targets=sums.targets[:number])
+            if world.share is None:
+                return own
+            return adjusted(own, centred[:number], documents * world.population)
+
+        return first
 
 
 def one_run(
-    curve: str, factors: tuple[float, float], size: int, asked: float, read: Read, number: int
+    population: Population, size: int, asked: float, read: Read, number: int
 ) -> dict[str, float]:
     """Simulate the documents of a run, and stop in both ways."""
-    coverage.FACTORS = factors
-    known = known_truth(curve)
-    sums, _ = simulate(known, MOST, np.random.default_rng([number, size, 1]))
-    found: dict[str, float] = {"plain": read(first(sums, size), known, CONFIDENCE)[1]}
+    first, known = population.runs(MOST, number, size, 1), known_truth(population.curve)
+    found: dict[str, float] = {"plain": read(first(size), known, CONFIDENCE)[1]}
     levels = {"naive": lambda _: CONFIDENCE, "spent": lambda n: confidence_after(n, CONFIDENCE)}
     for name, level in levels.items():
         for documents in numbers(MOST):
-            width, holds = read(first(sums, documents), known, level(documents))
+            width, holds = read(first(documents), known, level(documents))
             if width <= asked:
                 break
         found |= {name: holds, f"{name} documents": documents, f"{name} reached": width <= asked}
     return found
 
 
-def typical_width(
-    curve: str, factors: tuple[float, float], size: int, read: Read, number: int
-) -> float:
+def typical_width(population: Population, size: int, read: Read, number: int) -> float:
     """Half the width of the plain interval of so many documents."""
-    coverage.FACTORS = factors
-    known = known_truth(curve)
-    sums, _ = simulate(known, size, np.random.default_rng([number, size, 2]))
-    return read(sums, known, CONFIDENCE)[0]
+    first = population.runs(MOST, number, size, 2)
+    return read(first(size), known_truth(population.curve), CONFIDENCE)[0]
 
 
-def measured(runs: int, resamples: int, interval: str) -> Iterator[dict[str, object]]:
+def measured(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     """One row of the table a cell."""
+    runs, resamples, world = args.runs, args.resamples, World(args.heavy, args.predicted)
     reads: dict[str, Read] = {LENGTH: partial(read_length, resamples)}
     reads |= {name: partial(read_delta, ends, resamples) for name, ends in RANGES.items()}
     plain = coverage.FACTORS
@@ -114,15 +136,15 @@ def measured(runs: int, resamples: int, interval: str) -> Iterator[dict[str, obj
         *product(["smooth, 1/(1+d)"], [plain, SKEWED], RANGES),
         *product(["step at 150", "smooth, 1/(1+d)"], [plain], [LENGTH]),
     ]
-    cells = [cell for cell in cells if interval in cell[2]]
+    cells = [cell for cell in cells if args.interval in cell[2]]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for (curve, factors, name), size in product(cells, SIZES):
-            read = reads[name]
-            typical = partial(typical_width, curve, factors, size, read)
+            read, population = reads[name], Population(curve, factors, world)
+            typical = partial(typical_width, population, size, read)
             asked = float(np.median(list(pool.map(typical, range(min(runs, 200)), chunksize=20))))
             if not math.isfinite(asked):
                 continue  # most runs of so many documents have no upper limit
-            one = partial(one_run, curve, factors, size, asked, read)
+            one = partial(one_run, population, size, asked, read)
             found = pd.DataFrame(pool.map(one, range(runs), chunksize=10)).astype(float).mean()
             yield {
                 "interval": name,
@@ -141,9 +163,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--interval", default="", help="only those with this word: delta, context")
+    parser.add_argument("--heavy", action="store_true", help="few targets carry all of delta")
+    parser.add_argument("--predicted", type=float, help="share of the variance that is predicted")
     args = parser.parse_args()
     started = time.perf_counter()
-    for number, row in enumerate(measured(args.runs, args.resamples, args.interval)):
+    for number, row in enumerate(measured(args)):
         if not number:
             print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
         print("| " + " | ".join(map(str, row.values())) + " |", flush=True)
