@@ -89,8 +89,9 @@ class DataOptions(Part):
     @property
     def named(self) -> str:
         """What messages call it: its path, and the files that a format reads."""
-        files = self.data_files
-        files = files.get(self.split) if isinstance(files, dict) else files
+        files: Any = self.data_files
+        if isinstance(files, dict):
+            files = files.get(self.split.partition("[")[0], files)
         return shown(self.path) + (f" ({shown(files)})" if files else "")
 
     @model_validator(mode="before")

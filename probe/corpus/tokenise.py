@@ -20,7 +20,6 @@ import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -92,7 +91,7 @@ def to_documents(records: Iterable[Record], reader: Reader) -> Iterator[Document
     """Tokenise one record after the other, plain texts several at once.
 
     Args:
-        records: The documents; up to ``TOGETHER`` are read before the first is there.
+        records: The documents; some are read before the first is there.
         reader: How the model reads them.
 
     Yields:
@@ -100,19 +99,37 @@ def to_documents(records: Iterable[Record], reader: Reader) -> Iterator[Document
 
     Raises:
         UsageError: As there.
+        ProbeError: What reading a record raises, behind the documents before it.
     """
     left, tokenizer = iter(records), reader.tokenizer
-    while several := list(islice(left, TOGETHER)):
+    while True:
+        several, failed = _some(left)
+        texts = {at: one.text for at, one in enumerate(several) if one.text}
+        texts = {at: text for at, text in texts.items() if len(text) <= PIECE}
         read: dict[int, Tokens] = {}
-        if tokenizer is not None and tokenizer.is_fast:
-            texts = {at: one.text for at, one in enumerate(several) if one.text}
-            texts = {at: text for at, text in texts.items() if len(text) <= PIECE}
-            if texts:
-                every = _encodings([*texts.values()], tokenizer, special=False)
-                places = zip(every["input_ids"], every["offset_mapping"], strict=True)
-                read = {at: _tokens(*one) for at, one in zip(texts, places, strict=True)}
+        if tokenizer is not None and tokenizer.is_fast and len(texts) > 1:
+            every = _encodings([*texts.values()], tokenizer, special=False)
+            places = zip(every["input_ids"], every["offset_mapping"], strict=True)
+            read = {at: _tokens(*one) for at, one in zip(texts, places, strict=True)}
         for at, record in enumerate(several):
             yield to_document(record, reader, read.get(at))
+        if failed is not None:
+            raise failed
+        if not several:
+            return
+
+
+def _some(records: Iterator[Record]) -> tuple[list[Record], ProbeError | None]:
+    """The next few records, of about ``PIECE`` characters, and what the one behind them raises."""
+    found: list[Record] = []
+    try:
+        while len(found) < TOGETHER and sum(len(one.text or "") for one in found) < PIECE:
+            found.append(next(records))
+    except StopIteration:
+        pass
+    except ProbeError as error:
+        return found, error
+    return found, None
 
 
 def to_document(record: Record, reader: Reader, tokens: "Tokens | None" = None) -> Document:
@@ -276,7 +293,7 @@ def _encodings(
     target: bool = False,
 ) -> "BatchEncoding":
     """What the tokenizer makes of a text, or of several."""
-    return tokenizer(
+    encoding: BatchEncoding = tokenizer(
         **{"text_target" if target else "text": text},
         add_special_tokens=False,
         split_special_tokens=not special,
@@ -285,6 +302,7 @@ def _encodings(
         return_offsets_mapping=tokenizer.is_fast,
         verbose=False,  # a document may be longer than the model's context
     )
+    return encoding
 
 
 def _tokens(ids: Any, places: Any, words: Any = ()) -> Tokens:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from transformers.cache_utils import Cache
 
-from probe.engine.branch import Node
+from probe.engine.branch import PACK, Node
 from probe.engine.lower_layers import Layers
 from probe.engine.walk import Techniques, packed_mask
 from probe.errors import ProbeError
@@ -35,7 +35,6 @@ UNCHANGED = 1e-3  # nats in float32, the largest change of a loss by what follow
 SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of the one before
 CHANGED = 8  # tokens at the end of two thirds of a text that are changed
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
-FROM_PREFIX = ("continuation", "forks", "rows")
 OF_STATES = "between states at length 1"
 
 _UNCHANGED = (UNCHANGED, math.inf)
@@ -329,20 +328,17 @@ class _Comparison:
         self.other = self.ids.flip(0)
 
     def outcomes(self, techniques: Sequence[str]) -> list[Outcome]:
-        """How each came out; those that go on from the prefix are tried at once, then alone."""
-        at_once = self.outcome("rows", self.of_forks) if "forks" in techniques else None
-        if at_once and not at_once.passed:
+        """How each came out; a fork that goes on rightly behind another does so alone."""
+        forks = self.outcome("forks") if "forks" in techniques else None
+        if forks and not forks.passed:
             vars(self).pop("_prefix", None)  # what has gone on from it may have written into it
-        return [
-            replace(at_once, technique=name)
-            if at_once and at_once.passed and name in FROM_PREFIX
-            else self.outcome(name, getattr(self, name))
-            for name in techniques
-        ]
+            forks = None
+        known = {"forks": forks, "continuation": forks and replace(forks, technique="continuation")}
+        return [known.get(name) or self.outcome(name) for name in techniques]
 
-    def outcome(self, technique: str, differences: Callable[[], torch.Tensor]) -> Outcome:
+    def outcome(self, technique: str) -> Outcome:
         try:
-            difference = differences()
+            difference: torch.Tensor = getattr(self, technique)()
         except _Unusable as error:
             return Outcome(technique, False, reason=str(error))
         except Exception as error:  # whatever a family raises, the technique is not for it
@@ -365,13 +361,9 @@ class _Comparison:
         return self._difference(self._go_on(self._end[None], second)[0], self.at)
 
     def rows(self) -> torch.Tensor:
-        return self._of_rows(self._branch())
-
-    def of_forks(self) -> torch.Tensor:
-        """Rows behind a fork from which another has gone on."""
-        first, second = self._branch(), self._branch()
-        self._go_on(self.other[None, : self.tail], first)
-        return self._of_rows(second)
+        index = torch.zeros(2, dtype=torch.long, device=self.model.device)
+        both = torch.stack([self.other[: self.tail], self._end])
+        return self._difference(self._go_on(both, rows(self._branch(), index))[1], self.at)
 
     def packing(self) -> torch.Tensor:
         cache = self._branch()
@@ -379,23 +371,24 @@ class _Comparison:
             raise _Unusable("the model takes no position ids")
         if not is_plain(cache):
             raise _Unusable("its cache does not keep every key (sliding or recurrent layers)")
-        early = self.at // 2
-        tail = max(2, self.tail // 3)
+        early, tail = self.at // 2, self.tail
         size = min(tail, self.at - early)
-        # A leaf that left the prefix halfway, and one behind another that it must not see.
+        # A leaf that left the prefix halfway, and one behind others that it must not see: as many
+        # as a run may pack, since some families look at how many keys there are, or at their place.
+        others = max(1, (PACK - size - tail) // tail)
         leaves = [
             Node(early, early + size, 0, [0]),
-            Node(self.at, self.at + tail, 1, [1]),
-            Node(self.at, self.at + tail, 2, [2]),
+            *(Node(self.at, self.at + tail, at, [at]) for at in range(1, others + 2)),
         ]
-        ids = torch.cat([self.ids[early : early + size], self.other[:tail], self._end[:tail]])
+        first = self.ids[early : early + size]
+        ids = torch.cat([first, *[self.other[:tail]] * others, self._end])
         positions = torch.cat([torch.arange(leaf.start, leaf.stop) for leaf in leaves])
         mask = packed_mask(leaves, self.at, self.model.model.dtype).to(self.model.device)
         states, _ = self.model.states(
             ids[None], cache, positions=positions[None].to(self.model.device), mask=mask
         )
-        parts = torch.split(states[0], [len(leaf) for leaf in leaves])
-        return torch.cat([self._difference(parts[0], early), self._difference(parts[2], self.at)])
+        last = self._difference(states[0, -tail:], self.at)
+        return torch.cat([self._difference(states[0, :size], early), last])
 
     def head(self) -> torch.Tensor:
         text = self.ids[: HEAD + 1]
@@ -415,11 +408,6 @@ class _Comparison:
         return self._difference(states[0, self.at :], self.at)
 
     # -- helpers ----------------------------------------------------------------------------
-
-    def _of_rows(self, cache: Cache) -> torch.Tensor:
-        index = torch.zeros(2, dtype=torch.long, device=self.model.device)
-        both = torch.stack([self.other[: self.tail], self._end])
-        return self._difference(self._go_on(both, rows(cache, index))[1], self.at)
 
     def _own_logits(self, count: int) -> torch.Tensor:
         """The model's own logits of the first tokens, which those that follow do not change."""

@@ -48,9 +48,9 @@ def population(experiment: Experiment, most: int) -> Iterator[Window]:
     left, tokens = most - len(experiment.documents), 0
     others = (record for record in read if record.id not in experiment.documents)
     for document in to_documents(others, reader):
-        if left <= 0 or tokens >= TOKENS:
-            return
         tokens += len(document.ids)
         if len(document.ids) >= plan.fewest and (windows := plan.windows(document, config.seed)):
             yield from windows
             left -= 1
+        if left <= 0 or tokens >= TOKENS:
+            return

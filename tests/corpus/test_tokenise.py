@@ -2,7 +2,7 @@
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -164,6 +164,18 @@ class TestDocument:
                 assert (one.id, one.text) == (alone.id, alone.text)
                 for field in ("ids", "char_start", "char_end"):
                     assert np.array_equal(getattr(one, field), getattr(alone, field))
+
+    def test_an_error_comes_behind_what_was_read(self) -> None:
+        """A record that cannot be read loses none of those before it, and few are read ahead."""
+
+        def records() -> Iterator[Record]:
+            yield from (Record(str(number), text="a b") for number in range(40))
+            raise ProbeError("broken")
+
+        found = to_documents(records(), Reader(KINDS["byte-level"](), 1000))
+        assert [next(found).id for _ in range(40)] == [str(number) for number in range(40)]
+        with pytest.raises(ProbeError, match="broken"):
+            next(found)
 
 
 @pytest.fixture

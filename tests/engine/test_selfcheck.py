@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     BertGenerationConfig,
     DogeConfig,
+    GPTNeoConfig,
     Phi3Config,
     PretrainedConfig,
     RobertaConfig,
@@ -185,6 +186,37 @@ def test_sabotage_is_found_out(how: Callable[..., Any]) -> None:
     report = check(model, IDS)
     assert passed(report) == SABOTAGE[how]
     assert_engine_is_right(model, report.techniques)
+
+
+def test_what_one_fork_leaves_for_the_next_of_its_shape() -> None:
+    """States that a module keeps show in the fork that goes on after another."""
+    left: dict[torch.Size, torch.Tensor] = {}
+
+    def remembers(forward: Forward, given: dict[str, Any]) -> Any:
+        output = forward(**given)
+        states, behind = output.last_hidden_state, given.get("past_key_values") is not None
+        if behind and given.get("attention_mask") is None:
+            output.last_hidden_state = states + 0.1 * left.get(states.shape, 0 * states)
+            left[states.shape] = states
+        return output
+
+    assert "forks" not in passed(check(sabotaged(remembers), IDS))
+
+
+@pytest.mark.parametrize("length", [100, 150, 200, 240])
+def test_keys_that_are_counted(length: int) -> None:
+    """GPT-Neo finds the keys of its local layers by their number: a pack has more than a text."""
+    config = GPTNeoConfig(
+        vocab_size=96,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        attention_types=[[["global", "local"], 1]],
+        window_size=256,
+        max_position_embeddings=2048,
+        initializer_range=0.2,
+    )
+    assert passed(check(model_of(config), random_ids(length))) == UNPACKED
 
 
 @pytest.mark.parametrize("how", [forgets, misplaces, ignores_masks], ids=lambda how: how.__name__)

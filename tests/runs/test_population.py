@@ -23,8 +23,11 @@ from tiny_run import (  # noqa: F401 (fixtures)
     windows,
 )
 
+from probe.corpus.records import Record
+from probe.corpus.tokenise import TOGETHER
 from probe.runs.experiment import prepare
 from probe.runs.merge import merge
+from probe.runs.population import population
 from probe.runs.run import run
 
 SCORED = 4
@@ -102,6 +105,20 @@ def test_as_many_documents_as_are_asked_for_the_scored_ones_among_them(
     assert len(first) == 3
     score(base, tmp_path, **how, analysis__population=4)
     assert [row["document"] for row in rows(folder)] == first[:2]
+
+
+def test_nothing_is_tokenised_behind_the_last_document_that_is_asked_for(
+    base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that the model does not know, in a record that nobody needs, ends nothing."""
+    experiment = prepare(configured(base, data__max_documents=1))
+    known = [Record(str(number), ids=np.arange(90)) for number in range(TOGETHER)]
+    bad = Record("bad", ids=np.array([10**6] * 90))
+    monkeypatch.setattr(
+        "probe.runs.population.read_records", lambda *_, **__: (iter([*known, bad]), None)
+    )
+    found = list(population(experiment, TOGETHER + 1))
+    assert {window.document for window in found} == {record.id for record in known}
 
 
 def test_a_run_that_grows_has_none_of_its_documents_twice(base: dict[str, Any], copy: Path) -> None:

@@ -299,6 +299,7 @@ def _by_condition(
 ) -> _Rows:
     """The differences of each condition that both runs have, in each unit."""
     rows, how = _Rows(), runs[0].analysis
+    in_characters = any(run.facts.config.windows.get("unit") == "characters" for run in runs)
     names, others = (conditions(connection, side) for side in SIDES)
     for unit in units:
         floor = floors(connection, unit, how.confidence)
@@ -316,7 +317,7 @@ def _by_condition(
                     missing = "distances in a source, whose text a run does not keep, have no bytes"
                 rows.notes.append(f"{condition}: {missing}")
                 continue
-            rows.notes.extend(_reached(condition, unit, ends))
+            rows.notes.extend(_reached(condition, unit, ends, in_characters))
             for sums, frames in ((pair, rows.curve), (by_octave(pair), rows.octaves)):
                 frames.append(difference_rows(sums, how.confidence, simultaneous=how.simultaneous))
             rows.far.append(far_row(pair, how.confidence))
@@ -457,13 +458,17 @@ def _counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterato
             )
 
 
-def _reached(condition: str, unit: Unit, ends: tuple[int, int]) -> Iterator[str]:
+def _reached(
+    condition: str, unit: Unit, ends: tuple[int, int], in_characters: bool
+) -> Iterator[str]:
     """That one run measures further than both are compared, where one does."""
     if ends[0] != ends[1]:
         further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
-        rule = (
-            f", where {100 * (1 - MOST):.0f} % of its documents end" if unit.name == "bytes" else ""
-        )
+        rule = ""
+        if unit.name == "bytes":
+            rule = f", where {100 * (1 - MOST):.0f} % of its documents end"
+        elif in_characters:
+            rule = f", where {100 * (1 - MOST):.0f} % of its windows end"
         yield (
             f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
             f"{rule}; {further} goes to {max(ends):,}"
