@@ -196,6 +196,8 @@ def _refuse_other(run: OpenRun, small: OpenRun) -> tuple[list[str], float]:
         UsageError: If it is one.
     """
     about = f"--proxy '{small.path}'"
+    if small.path.resolve() == run.path.resolve():
+        raise UsageError(f"{about}: a run is no proxy of itself; allowed: another model's run")
     for key in SAME:
         for name, value, other in _differing(key, run.facts.identity, small.facts.identity):
             raise UsageError(

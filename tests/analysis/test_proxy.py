@@ -184,6 +184,7 @@ def test_scaled(edges: list[int], factor: float, expected: list[int]) -> None:
     ("dear", "cheap", "message"),
     [
         ("dear", "other seed", "seed is 1; allowed: 0"),
+        ("dear", "dear", "a run is no proxy of itself; allowed: another model's run"),
         ("dear", "other condition", "conditions lack 'truncate'; allowed: all of"),
         ("cheap", "dear", "2 documents of .* has no score there"),
     ],
