@@ -133,11 +133,11 @@ def command(
         f"({cost.plain_tokens / cost.tokens:.1f} times as many)\n\n"
         f"{targets_table(cost)}"
     )
-    if precision:
-        say(f"\n{precision}")
     stop = read_stop(experiment, finished)
     if stop:
         say(f"\n{stop.text}")
+    if precision:
+        say(f"\n{precision}")
     divided = None
     if proxy is not None and finished is not None:
         from probe.findings.proxy import divide
