@@ -135,7 +135,7 @@ def _terminate(*_: object) -> None:
     params=verbosity(),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=command_lines(
-        "probe run configs/quick.yaml  # a first answer, in about a minute",
+        "probe run configs/quick.yaml  # a first answer, in a minute or two",
         "probe report results/quick  # all that the run says, and its page",
         "probe run --help",
     ),
