@@ -313,7 +313,12 @@ class Config(Part):
     @field_validator("conditions", mode="before")
     @classmethod
     def _written_out(cls, conditions: Any) -> Any:
-        """Each layer or head that a text names by ``each(n)`` is a condition of its own."""
+        """Each layer or head that a text names by ``each(n)`` is a condition of its own.
+
+        One text is a list of one.
+        """
+        if isinstance(conditions, str):
+            conditions = [conditions]
         if not isinstance(conditions, list | tuple):
             return conditions
         every = [expand(one) if isinstance(one, str) else [one] for one in conditions]

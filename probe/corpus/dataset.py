@@ -227,7 +227,7 @@ def _matches(pattern: str) -> list[str]:
     paths = glob.glob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
     files = [Path(path).as_posix() for path in paths if Path(path).is_file()]
     if not files:
-        raise UsageError(f"data.data_files: {pattern!r} matches no file, seen from {Path.cwd()}")
+        raise UsageError(f"data: {pattern!r} matches no file, seen from {Path.cwd()}")
     return files
 
 

@@ -219,7 +219,7 @@ class Chart:
         floor: The noise floor.
         cells: A heat map in place of series.
         legend: More entries of the legend: what is sampled (``floor``, ``grey``, ``answer``,
-            ``dot``, ``unresolved``, ``beyond``, or nothing) and its text.
+            ``open answer``, ``dot``, ``unresolved``, ``beyond``, or nothing) and its text.
         horizontal: Whether limits and rules are of x, and rows are named along y.
         how: How to read it, in plain words.
         tables: The numbers behind it, folded below it on the page.

@@ -30,6 +30,9 @@ COLUMNS = (
     *("delta", "low", "high", "targets", "documents"),
 )
 
+_KINDS = ("truncate", "replace", "shuffle")
+"""Each but the first is contrasted with the one before it."""
+
 
 @register("contrasts", order=110, level="brief")
 def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
@@ -47,8 +50,10 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
             "warnings": missing,
         }
     }
-    # Where attention alone was limited nobody asks for contrasts of texts.
-    asked = run.is_answered_by("curve") and (run.contexts or not run.patterns)
+    # Of one condition alone, or where attention was limited, nobody asks for contrasts of texts.
+    kinds = {name.partition("(")[0] for name in run.conditions}
+    asked = len(kinds.intersection(_KINDS)) > 1 and run.is_answered_by("curve")
+    asked = asked and (run.contexts or not run.patterns)
     notes = missing if asked else ()
     nothing = Finding("contrasts", "Deletion, content and order", notes=notes, files=files)
     if rows.empty or not run.has_length:
@@ -76,7 +81,7 @@ def pairs(conditions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     by_kind["intact"] = ["intact"]
     found: list[tuple[str, str]] = []
     missing = []
-    for subtrahend, minuend in pairwise(("intact", "truncate", "replace", "shuffle")):
+    for subtrahend, minuend in pairwise(("intact", *_KINDS)):
         lacking = [f"'{kind}'" for kind in (minuend, subtrahend) if kind not in by_kind]
         if lacking:
             names = " and ".join(lacking)
@@ -211,6 +216,8 @@ def chart(run: OpenRun, rows: pd.DataFrame) -> Chart:
     label = "difference of losses (nats per token)"
     few = too_few(len(run.documents)) if rows["low"].isna().any() else ""
     few = f"; no interval: {few}" if few else ""
+    everywhere = len(rows) == len(names) * rows["distance_from"].nunique()
+    few += "" if everywhere else "; –: not measured there"
     table = pivot(
         f"Contrasts (nats per token{few}) by distance ({run.unit})",
         rows.to_dict("records"),

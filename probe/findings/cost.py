@@ -83,7 +83,9 @@ def _facts(run: OpenRun) -> list[list[str]]:
         for reason, found in left_out.items():
             count = found.get("count") if isinstance(found, Mapping) else found
             if count:
-                facts[f"left out: {str(reason).replace('_', ' ')}"] = count
+                # A licence's header is taken off a file that is read.
+                what = {"licence_headers": "licence headers taken off"}.get(str(reason))
+                facts[what or f"left out: {str(reason).replace('_', ' ')}"] = count
     return [[name, _shown(value)] for name, value in facts.items() if value is not None]
 
 

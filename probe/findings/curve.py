@@ -440,7 +440,7 @@ def _strip(floor: NoiseFloor) -> Strip:
 def _legend(
     marked: Sequence[EffectiveContext | None], floors: Sequence[NoiseFloor], grey: bool
 ) -> list[tuple[str, str]]:
-    """What the strip, what is grey and the diamond are."""
+    """What the strip, what is grey and the diamond or the arrow are."""
     entries = []
     if floors:
         most = max(map(_largest, floors))
@@ -453,7 +453,8 @@ def _legend(
         at = f"{first.condition}, {spaced(first.tolerance)}: {_brief(first)}"
         tolerances = dict.fromkeys(spaced(one.tolerance) for one in answers)
         several = f"effective context, {' or '.join(tolerances)}, by run"
-        entries.append(("answer", at if len(marked) == 1 else several))
+        drawn = any(one.estimate is not None for one in answers)  # else arrows alone
+        entries.append(("answer" if drawn else "open answer", at if len(marked) == 1 else several))
     return entries
 
 

@@ -54,14 +54,14 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     record = {"population": population, "octaves": records(rows)}
     record |= {"plain": None if plain is None else plain.full_text()}
     last = of_main[-1]
-    known = "what far text repeats" if proxy is None else f"what {proxy.name} loses"
+    known = "the token ids" if proxy is None else f"the losses of {proxy.name}"
     by = "no narrower"
     if (last["worth"] or 0) >= 1.05:
-        by = f"{last['width']:.2f} times as wide, as {last['worth']:.1f} times the documents"
-        by += " would make it"
+        by = f"{last['width']:.2f} times as wide, as {last['worth']:.1f} times as many scored"
+        by += " documents would make it"
     sentence = (
-        f"{len(run.documents):,} documents were scored; {known} is known of {population:,}. By it"
-        f" the interval of {main} at {between(last)} tokens is {by}."
+        f"{len(run.documents):,} documents were scored, and {known} of {population:,} are known:"
+        f" with them the interval of {main} at {between(last)} tokens is {by}."
     )
     more = []
     if plain is not None:

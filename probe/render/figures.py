@@ -301,10 +301,11 @@ def _handle(chart: Chart, entry: Entry, room: float) -> Artist:
     if what == "floor":
         return Patch(label=label, **style.FLOOR)
     several = any(interval.look is not None for interval in chart.intervals)
-    answer = {"color": style.GREY if several else "black", "marker": "D", "linewidth": 2.2}
+    answer = {"color": style.GREY if several else "black", "linewidth": 2.2, "markersize": 4}
     samples: dict[str, dict[str, Any]] = {
         "grey": {"color": style.GREY, "marker": "o", "linestyle": "none"},
-        "answer": {**answer, "markersize": 4},
+        "answer": {**answer, "marker": "D"},
+        "open answer": {**answer, "marker": ">"},
         "dot": DOT,
         "unresolved": {"color": style.GREY, "marker": "x", "linestyle": "none"},
         "beyond": {"color": style.GREY, "marker": "^", "linestyle": "none"},

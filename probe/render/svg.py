@@ -75,6 +75,7 @@ def _sample(chart: Chart, what: Series | Rule | str) -> list[Markup]:
         "floor": [element("rect", x=1, y=2, width=26, height=8, class_="floor")],
         "grey": [_mark(SHAPES[0], 14, 6, "point grey")],
         "answer": [_stroke(f"bar{answer}"), _mark(DIAMOND, 14, 6, f"answer{answer}")],
+        "open answer": [_stroke(f"bar{answer}"), _mark(ARROW, 19, 6, f"arrow{answer}")],
         "dot": [element("circle", cx=14, cy=6, r=2.5, class_="dot")],
         "unresolved": [_mark(CROSS, 14, 6, "point unresolved")],
         "beyond": [_mark(SHAPES[2], 14, 6, "point beyond grey")],

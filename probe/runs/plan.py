@@ -214,11 +214,11 @@ def octave_limits(number: int) -> tuple[int, int] | tuple[None, None]:
 
 
 def octave_name(number: int) -> str:
-    """The distances of an octave: ``64–127``."""
+    """The distances of an octave: ``512–1,023``."""
     first, end = octave_limits(number)
     if first is None or end is None:
         return "none"
-    return str(first) if first == end - 1 else f"{first}–{end - 1}"
+    return f"{first:,}" if first == end - 1 else f"{first:,}–{end - 1:,}"
 
 
 def _forwarded(scored: Sequence[Sequence[Scored]], layers: int, beginnings: set[bytes]) -> int:

@@ -207,6 +207,8 @@ def notes(
     if (count := len(experiment.documents)) < FEWEST_DOCUMENTS:
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
+    if count < (asked := experiment.config.data.max_documents or 0):
+        yield f"{counted(count, 'document')} of the {asked:,} asked for: the data have no more"
     batch = None if stopping is None else range(stopping.goal)
     whole = len(numbers_of(experiment, shard, batch))
     if 0 < left < whole:

@@ -52,7 +52,7 @@ def test_no_file(streaming: bool, pattern: str) -> None:
     """A path or glob without a file is named; a folder is no file."""
     for given in (pattern, ["books/emma.txt", pattern], {"train": [pattern]}):
         message = mistake(UsageError, path="text", data_files=given, streaming=streaming)
-        assert message.startswith(f"data.data_files: {pattern!r} matches no file")
+        assert message.startswith(f"data: {pattern!r} matches no file")
 
 
 def test_no_data_files(streaming: bool) -> None:

@@ -142,3 +142,12 @@ def test_contrasts_name_what_is_missing():
     found, missing = pairs(["replace(source='a')", "replace(source='b')", "truncate"])
     assert ("replace(source='b')", "truncate") in found
     assert missing == ["no contrast shuffle − replace: not scored: 'shuffle'"]
+
+
+@pytest.mark.parametrize("others", [(), ("shuffle",)])
+def test_what_is_missing_is_told_where_contrasts_are_asked_for(tmp_path, others):
+    """With two of the conditions; one alone asks for none."""
+    curves = {name: CURVES[name] for name in ("truncate", *others)}
+    found = by_id(opened(write_run(tmp_path / "run", Simulation(curves))))["contrasts"]
+    told = "no contrast replace − truncate: not scored: 'replace'" in found.notes
+    assert told == bool(others)

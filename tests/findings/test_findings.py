@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from open_runs import answer, opened, written
+from open_runs import answer, by_id, opened, written
 from simulated import Simulation, write_run
 
 from probe.analysis import segmented
@@ -202,7 +202,9 @@ def test_without_truncate_the_missing_condition_is_named(tmp_path):
     assert rows.empty
     assert not run.once(concentration.quantiles).empty
     assert "no ablated information: not scored: 'truncate'" in notes(run)
-    assert any(note.startswith("no contrast truncate − intact") for note in notes(run))
+    warnings = by_id(run)["contrasts"].files["summary.json"]["warnings"]
+    assert any(line.startswith("no contrast truncate − intact") for line in warnings)
+    assert not any("no contrast" in note for note in notes(run))
 
 
 def test_report_tells_findings_and_page(folder):

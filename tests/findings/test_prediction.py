@@ -64,9 +64,9 @@ def test_what_is_said_of_it(run):
     found = by_id(run)["prediction"]
     last = run.once(octaves).query("condition == 'truncate'").iloc[-1]
     assert found.sentence == (
-        f"{SCORED} documents were scored; what far text repeats is known of {POPULATION}."
-        f" By it the interval of truncate at 32–63 tokens is {last.width:.2f} times as wide,"
-        f" as {last.worth:.1f} times the documents would make it."
+        f"{SCORED} documents were scored, and the token ids of {POPULATION} are known: with them"
+        f" the interval of truncate at 32–63 tokens is {last.width:.2f} times as wide,"
+        f" as {last.worth:.1f} times as many scored documents would make it."
     )
     assert found.headlines == [found.sentence]
     (more,) = found.more

@@ -45,7 +45,7 @@ def test_report(runs: Mapping[str, Path]) -> None:
     """The report says which model predicts, how well, and what the answers were without it."""
     told = good(probe("report", runs["dear"], "--proxy", runs["cheap"]))
     words = " ".join(told.split())
-    assert "8 documents were scored; what cheap loses is known of 60." in words
+    assert "8 documents were scored, and the losses of cheap of 60 are known: with" in words
     assert "cheap was scored on 60 documents, 8 of them in common" in words
     assert "Without it the effective context of truncate at 1 % is" in words
     kept = json.loads((runs["dear"] / "findings.json").read_text(encoding="utf-8"))["proxy"]
