@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # An index to look for torch in first, such as https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 # Files of tests side by side, a file in one process: what it makes once is made once.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # What is linted: a file of yours in this folder is yours.
 OURS := cli.py probe tests benchmarks notebooks docs README.md
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt

@@ -10,6 +10,16 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few and long tests first, so that no process is left with one at the end."""
+    long = ("real", "cluster", "browser")
+    items.sort(
+        key=lambda item: (
+            item.path.suffix != ".ipynb" and not any(map(item.get_closest_marker, long))
+        )
+    )
+
+
 @pytest.fixture(autouse=True)
 def _registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers of its own is gone behind it: no other test lists or draws it."""

@@ -94,8 +94,14 @@ def by_condition(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a frame as dictionaries, missing values as ``None``."""
-    values = frame.astype(object).where(frame.notna(), None)
-    return [{str(key): value for key, value in row.items()} for row in values.to_dict("records")]
+    names = [str(name) for name in frame.columns]
+    columns = []
+    for _, column in frame.items():
+        missing = column.isna().to_numpy()
+        values = column.astype(object).to_numpy(copy=True)
+        values[missing] = None
+        columns.append(values)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def middles(rows: pd.DataFrame) -> NDArray[np.float64]:

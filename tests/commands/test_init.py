@@ -232,7 +232,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing": ((), "init needs --model and --data, or --example; see probe init --list"),
     "data": (("--model", "gpt2"), "init needs --model and --data, or --example"),
     "no model": (("--model", "./gpt2", "--data", "stdlib"), "model.path is './gpt2': there is no"),
-    "no files": (("--model", "gpt2", "--data", "no/*.txt"), "data.data_files: 'no/*.txt' matches"),
+    "no files": (("--model", "gpt2", "--data", "no/*.txt"), "data: 'no/*.txt' matches"),
     "no folder": (("--model", "gpt2", "--data", "./no"), "cannot find data set './no': there is"),
     "kind": (
         ("--model", "gpt2", "--data", "stdlib", "--protocol", "swep"),

@@ -89,7 +89,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     found = probe("run", config, "--results", results)
     assert found.exit_code == 1
     errors = [line for line in found.stderr.splitlines() if line.startswith("Error: ")]
-    assert errors[0].startswith("Error: tiny--nowhere: data.data_files: 'nowhere/*.txt' matches no")
+    assert errors[0].startswith("Error: tiny--nowhere: data: 'nowhere/*.txt' matches no")
     assert errors[2] == ("Error: 2 of 4 runs failed: tiny--nowhere, tiny-without-bos--nowhere")
     assert "2 runs: 2 models on 1 data set." in found.stdout
     assert "Traceback" not in found.output

@@ -83,7 +83,7 @@ def _escaped(words: str) -> str:
 
 
 USAGE = {
-    "data file": ({"data__data_files": "{folder}/none/*.txt"}, "data.data_files: .*none.* no file"),
+    "data file": ({"data__data_files": "{folder}/none/*.txt"}, "data: .*none.* no file"),
     "column": ({"data__text_column": "body"}, "data.text_column: 'body' .*allowed: text"),
     "split": ({"data__split": "test"}, "data.split: 'test' .*allowed: train"),
     "data set": ({"data": {"path": "{folder}/none"}}, "cannot find data set '.*none'"),

@@ -30,6 +30,14 @@ def weighed_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", name="marks")
+def marks_of(weighed):
+    """What its findings mark in the text."""
+    run, found = reported(weighed)
+    with run:
+        return next(one.marks for one in found if one.marks is not None)
+
+
 @pytest.fixture(name="folder")
 def copied_run(weighed, tmp_path):
     return shutil.copytree(weighed, tmp_path / "run")
@@ -148,13 +156,28 @@ LACKS = "lacks tokens of the windows"
     ("change", "why"),
     [
         (go_on, ROWS),
-        (lambda folder: with_footer(folder, rows=1), ROWS),
         (of_another_run, "is of another run"),
         (by_an_older_version, "does not say which rows it was made of"),
+        (changed_column("token_id", lambda ids: ids + 1), LACKS),
+    ],
+)
+def test_weights_of_other_rows_are_left_out_and_the_page_says_why(folder, change, why, tmp_path):
+    change(folder)
+    found = explored(folder, tmp_path / "report.html")
+    left_out(found, why)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    words = " ".join("".join(Page(text).words).split())
+    assert f"Tokens cannot be coloured by weight: {found.without_weights}. probe weigh" in words
+    assert 'data-by="weight"' not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda folder: with_footer(folder, rows=1), ROWS),
         (lambda folder: with_footer(folder, rows="many"), "does not say which rows"),
         (lambda folder: with_footer(folder, rows=float("inf")), "does not say which rows"),
         (lambda folder: (folder / "weights.parquet").write_text("{"), "does not say which rows"),
-        (changed_column("token_id", lambda ids: ids + 1), LACKS),
         (changed_column("position", lambda places: places + 1), LACKS),
         (changed_column("weight", lambda weights: weights * np.nan), LACKS),
         (changed_column("weight", lambda weights: weights - 1), LACKS),
@@ -162,18 +185,19 @@ LACKS = "lacks tokens of the windows"
         (damaged, LACKS),
     ],
 )
-def test_weights_of_other_rows_are_left_out_and_the_page_says_why(folder, change, why, tmp_path):
+def test_weights_that_are_in_doubt_are_left_out(folder, marks, change, why):
+    """The rows are those of before, and so is what is marked of them."""
     change(folder)
-    found = explored(folder, tmp_path / "report.html")
+    with open_run(folder, write=False) as run:
+        left_out(explore(run, marks), why)
+
+
+def left_out(found, why):
     assert found.weights is None
     assert why in found.without_weights
     payload = json.loads(found.payload)
     assert "steps" not in payload
     assert not any("weights" in window for window in payload["windows"])
-    text = (tmp_path / "report.html").read_text("utf-8")
-    words = " ".join("".join(Page(text).words).split())
-    assert f"Tokens cannot be coloured by weight: {found.without_weights}. probe weigh" in words
-    assert 'data-by="weight"' not in text
 
 
 def test_weights_that_were_made_anew_are_shown(folder):
