@@ -184,9 +184,16 @@ class PrecisionConfig(Part):
         analysis = config.analysis
         if self.answer is not None and self.octaves is not None:
             bins, tolerances = analysis.bins_per_octave, analysis.tolerances
-            return asked_length(self.answer, self.octaves, conditions, tolerances, bins)
-        assert self.nats is not None
-        return asked_delta(self.nats, self.condition, conditions, config.plan.reach)
+            target = asked_length(self.answer, self.octaves, conditions, tolerances, bins)
+        else:
+            assert self.nats is not None
+            target = asked_delta(self.nats, self.condition, conditions, config.plan.reach)
+        if any(one.shared for one in config.parsed if one.text == target.condition):
+            raise UsageError(
+                f"precision: documents share the far texts of {target.condition}, and more of them "
+                "do not make more texts; allowed: a condition without shared"
+            )
+        return target
 
 
 class _RunFile(str):
@@ -397,14 +404,17 @@ def _check_characters(config: Config) -> None:
     """
     if config.windows.unit != "characters":
         return
-    pattern = next((one.text for one in config.parsed if one.pattern is not None), None)
+    # A pattern counts tokens; a text that windows share has as many as the longest far text, which
+    # more documents may make longer.
+    counted = (one.text for one in config.parsed if one.pattern is not None or one.shared)
+    in_tokens = next(counted, None)
     if not config.protocol.allows_characters:
         kinds = " or ".join(registry.kinds(lambda one: one.allows_characters))
         raise ValueError(f"windows.unit is 'characters'; allowed with protocol {kinds}")
     if config.data.ids_column is not None:
         raise ValueError("windows.unit is 'characters'; allowed without data.ids_column")
-    if pattern is not None:
-        raise ValueError(f"windows.unit is 'characters'; allowed without {pattern}")
+    if in_tokens is not None:
+        raise ValueError(f"windows.unit is 'characters'; allowed without {in_tokens}")
 
 
 def _check_conditions(protocol: Protocol, conditions: Sequence[Condition]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probe.analysis.copies import ORDER, TRUST
+from probe.analysis.copies import BEFORE, ORDER, TRUST
 
 
 def ends(ids: Sequence[int], gram: Sequence[int], before: int, first: int = 0) -> int:
@@ -18,6 +18,18 @@ def features_of(
     ids: Sequence[int], log_frequency: Sequence[float], place: int, boundary: int
 ) -> list[float]:
     """The features of the target at a place whose near text begins at the boundary."""
+    *only_far, gain, near = caches(ids, log_frequency, place, boundary)
+    told, going_on = max(gain, 0.0), 0.0
+    for at in range(max(place - BEFORE, boundary), place):
+        going_on += max(caches(ids, log_frequency, at, boundary)[-2], 0.0) / BEFORE
+    rare = only_far[0] * log_frequency[place]
+    return [*only_far, rare, told, min(gain, 0.0), told * near, told * going_on]
+
+
+def caches(
+    ids: Sequence[int], log_frequency: Sequence[float], place: int, boundary: int
+) -> list[float]:
+    """By order whether the n-gram is in far text alone; the gain of far text; log P in near."""
     rarity = log_frequency[place]
     whole = near = np.exp(rarity)
     only_far = []
@@ -38,6 +50,4 @@ def features_of(
         trust = TRUST[order - 1]
         whole = (far + close + trust * whole) / (every + trust)
         near = (close + trust * near) / (every_near + trust)
-    gain = float(np.log(whole) - np.log(near))
-    told = max(gain, 0.0)
-    return [*only_far, only_far[0] * rarity, told, min(gain, 0.0), told * float(np.log(near))]
+    return [*only_far, float(np.log(whole) - np.log(near)), float(np.log(near))]

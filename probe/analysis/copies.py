@@ -17,8 +17,11 @@ TRUST = (200.0, 2.0, 1.0, 1.0)
 FEATURES = (
     *(f"far {order}-gram" for order in range(1, ORDER + 1)),
     *("rare far 1-gram", "cache gain", "cache loss", "cache gain, surprising"),
+    "cache gain, going on",
 )
 """Names of the features, in order."""
+BEFORE = 4
+"""Tokens before a target whose own gain tells whether it goes on with what is copied."""
 
 
 class _Order(NamedTuple):
@@ -58,7 +61,8 @@ class Copies:
 
     A target whose n-gram stands in far text and not in near is one that far text may tell. How
     much, an n-gram model of the window says: a cache of the near text, and one of far and near, of
-    interpolated orders over the frequency of a token.
+    interpolated orders over the frequency of a token. A model copies on more surely than it begins
+    to, so that a gain counts for more where the tokens before the target had one.
 
     Args:
         ids: Token ids of the window, shape ``(tokens,)``.
@@ -86,9 +90,27 @@ class Copies:
         Returns:
             Shape ``(targets, len(FEATURES))``.
         """
-        rarity = self._log_frequency[place]
-        whole, near = np.exp(rarity), np.exp(rarity)
-        only_far = []
+        only_far, gain, near = self._caches(place, boundary)
+        told, going_on = np.maximum(gain, 0), np.zeros_like(gain)
+        at = np.flatnonzero(told)
+        for step in range(1, BEFORE + 1):
+            at = at[place[at] - step >= boundary[at]]
+            before = self._caches(place[at] - step, boundary[at])[1]
+            going_on[at] += np.maximum(before, 0) / BEFORE
+        return np.column_stack(
+            [
+                *only_far,
+                only_far[0] * self._log_frequency[place],
+                *(told, np.minimum(gain, 0), told * near, told * going_on),
+            ]
+        ).astype(np.float64)
+
+    def _caches(
+        self, place: Integers, boundary: Integers
+    ) -> tuple[list[NDArray[np.bool_]], Floats, Floats]:
+        """By order whether the n-gram is in far text alone; the gain of far text; log P in near."""
+        share = np.exp(self._log_frequency[place])
+        whole, near, only_far = share, share, []
         for order, (found, trust) in enumerate(zip(self._orders, TRUST, strict=True), start=1):
             far, every = found.until(place, boundary), found.before[place]
             only_far.append((far > 0) & (every == far))
@@ -101,11 +123,7 @@ class Copies:
             close = np.minimum(every - far, context - of_far)
             whole = (every + trust * whole) / (context + trust)
             near = (close + trust * near) / (context - of_far + trust)
-        gain = np.log(whole) - np.log(near)
-        told = np.maximum(gain, 0)
-        return np.column_stack(
-            [*only_far, only_far[0] * rarity, told, np.minimum(gain, 0), told * np.log(near)]
-        ).astype(np.float64)
+        return only_far, np.log(whole) - np.log(near), np.log(near)
 
 
 def log_frequencies(windows: Sequence[Integers]) -> Floats:

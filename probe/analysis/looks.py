@@ -2,18 +2,19 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
-from probe.analysis.bootstrap import bootstrap, pointwise_band, stretch
+from probe.analysis.bootstrap import bootstrap, pointwise_band, standard_error
 from probe.analysis.fit import FittedCurve, fitted_curves
 from probe.analysis.open_run import OpenRun
 from probe.analysis.precision import documents_needed, half_width, with_documents
-from probe.analysis.sums import to_sums
+from probe.analysis.sums import Sums, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import UsageError
 from probe.perturbations.condition import parse
@@ -22,6 +23,8 @@ from probe.text import shown
 
 FIRST, GROWTH = 8, 1.5
 """Documents at the first look, and how much more there are at each later one."""
+LARGEST = 1 << 50
+"""No number of documents that an interval needs is said to be larger."""
 CAUTION = 32
 """Documents after which half of the error is spent, see :func:`confidence_after`."""
 
@@ -245,14 +248,16 @@ def predicted(run: OpenRun, target: Target, most: int, confidence: float) -> Loo
         return None
     if target.tolerance is None and now.half_width is None:
         return None
+    widths = None if target.tolerance is not None else _widths(run, target)
     for number in numbers(most):
         level = confidence_after(number, confidence)
-        if target.tolerance is None:
-            width = (now.half_width or 0) * _error(number, level)
-            width /= _error(now.documents, now.confidence)
+        if widths is not None:
+            width = widths(number, level)
         else:
+            assert target.tolerance is not None
             own = replace(curve, confidence=level)
-            more = with_documents(own, number, how.resamples, how.seed)
+            sums = run.sums_with(target.condition, number)
+            more = with_documents(own, number, how.resamples, how.seed, sums)
             width = half_width(run.context_of(more, parse_tolerance(target.tolerance)))
         then = Look(number, level, width if np.isfinite(width) else None)
         if then.is_enough(target):
@@ -260,11 +265,28 @@ def predicted(run: OpenRun, target: Target, most: int, confidence: float) -> Loo
     return then
 
 
+def _widths(run: OpenRun, target: Target) -> Callable[[int, float], float]:
+    """From documents and a confidence to half the width of delta's interval (nats) in such a run.
+
+    Args:
+        run: A run with such an interval, of documents like those.
+        target: The interval.
+    """
+    plain, now = _delta_sums(run, target), look(run, target)
+    assert now.half_width is not None
+    unit = now.half_width / _error(now.documents, now.confidence)
+
+    def spread(scored: int | None = None) -> float:
+        sums = run.adjusted(plain, target.condition, scored=scored)
+        return float(standard_error(sums.sums, sums.targets)[0])
+
+    unit /= spread()
+    return lambda documents, level: unit * spread(documents) * _error(documents, level)
+
+
 def _error(documents: int, confidence: float) -> float:
     """Half the width of an interval in standard deviations between documents."""
-    return float(
-        stretch(documents, confidence) * ndtri((1 + confidence) / 2) / math.sqrt(documents)
-    )
+    return float(stdtrit(documents - 1, (1 + confidence) / 2)) / math.sqrt(documents)
 
 
 def needed_in_words(run: OpenRun, target: Target) -> str:
@@ -272,11 +294,14 @@ def needed_in_words(run: OpenRun, target: Target) -> str:
     if target.tolerance is not None and (curve := _curve(run, target.condition)) is not None:
         tolerances = (parse_tolerance(target.tolerance),)
         how = replace(run.analysis, tolerances=tolerances)
-        table = documents_needed({target.condition: curve}, target.half_width, how, run.context_of)
+        ways = how, run.context_of, run.sums_with
+        table = documents_needed({target.condition: curve}, target.half_width, *ways)
         return str(table["text"].iloc[0])
-    found = look(run, target).needed(target)
-    if found is not None:
-        return f"{found:,}"
+    if look(run, target).half_width is not None:
+        widths, confidence = _widths(run, target), run.analysis.confidence
+        tried = range(FEWEST_DOCUMENTS, LARGEST)
+        at = bisect_left(tried, True, key=lambda one: widths(one, confidence) <= target.half_width)
+        return f"{tried[at]:,}"
     if len(run.documents) < FEWEST_DOCUMENTS:
         return f"unresolved ({FEWEST_DOCUMENTS} documents at least)"
     return "unresolved (no target was measured there)"
@@ -299,6 +324,17 @@ def _length_width(run: OpenRun, target: Target) -> float | None:
 
 def _delta_width(run: OpenRun, target: Target) -> float | None:
     """Half the width of the interval of delta over the distances, nats per token."""
+    sums = run.adjusted(_delta_sums(run, target), target.condition)
+    if (sums.targets > 0).sum() < FEWEST_DOCUMENTS:
+        return None
+    confidence = run.analysis.confidence
+    resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
+    low, high = pointwise_band(resampled, confidence)
+    return float(high[0] - low[0]) / 2
+
+
+def _delta_sums(run: OpenRun, target: Target) -> Sums:
+    """Sums over the distances by document, without what is predicted."""
     assert target.distances is not None
     first, last = target.distances
     rows = run.connection.execute(
@@ -306,10 +342,4 @@ def _delta_width(run: OpenRun, target: Target) -> float | None:
         WHERE condition = $1 AND NOT grey AND distance BETWEEN $2 AND $3 GROUP BY document""",
         [target.condition, first, last],
     ).df()
-    if len(rows) < FEWEST_DOCUMENTS:
-        return None
-    sums = to_sums(rows.assign(distance_from=first, distance_to=last + 1), run.documents)
-    confidence = run.analysis.confidence
-    resampled = bootstrap(sums.sums, sums.targets, run.weights, confidence)
-    low, high = pointwise_band(resampled, confidence)
-    return float(high[0] - low[0]) / 2
+    return to_sums(rows.assign(distance_from=first, distance_to=last + 1), run.documents)

@@ -271,9 +271,22 @@ class OpenRun:
         counted = self.predictor if self.cells else None  # with the pass over the rows
         return None if counted is None else counted.prediction(self.connection, self.documents)
 
-    def adjusted(self, sums: Sums, condition: str, other: str = "") -> Sums:
+    def adjusted(
+        self, sums: Sums, condition: str, other: str = "", scored: int | None = None
+    ) -> Sums:
         """Sums over its documents by what is predicted, see :meth:`Prediction.adjust`."""
-        return self.prediction.adjust(sums, condition, other) if self.prediction else sums
+        if self.prediction is None:
+            return sums
+        return self.prediction.adjust(sums, condition, other, scored)
+
+    def sums_with(self, condition: str, scored: int) -> Sums:
+        """The sums of a condition's curve as they would be with so many documents scored.
+
+        The more of a population are scored, the less is left that a prediction knows besides.
+        """
+        rows = self.plain_sums[self.plain_sums["condition"] == condition]
+        plain = to_sums(rows[~rows["grey"]], self.documents, self.texts(condition))
+        return self.adjusted(plain, condition, scored=scored)
 
     @cached_property
     def _scored(self) -> tuple[list[str], list[str]]:

@@ -6,12 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from probe.analysis.bootstrap import Bootstrap, Floats, ratio, resample_weights, stretch
+from probe.analysis.bootstrap import (
+    Bootstrap,
+    Floats,
+    ratio,
+    resample_weights,
+    standard_error,
+    stretch,
+)
 from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import FittedCurve, isotonic_stack
 from probe.analysis.floor import is_noise
 from probe.analysis.open_run import OpenRun
 from probe.analysis.settings import Analysis
+from probe.analysis.sums import Sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import ProbeError, UsageError
 from probe.results.tolerance import Tolerance
@@ -48,7 +56,7 @@ def pilot(
             f"run '{run.path}' has no condition with a curve{which}, only {names}: nothing can be"
             " planned from it"
         )
-    return documents_needed(run.fitted, octaves, how, run.context_of)
+    return documents_needed(run.fitted, octaves, how, run.context_of, run.sums_with)
 
 
 def documents_needed(
@@ -56,6 +64,7 @@ def documents_needed(
     octaves: float,
     how: Analysis,
     answer: Callable[[FittedCurve, Tolerance], EffectiveContext],
+    sums_with: Callable[[str, int], Sums] | None = None,
 ) -> pd.DataFrame:
     """The fewest documents whose interval around an effective context is narrow enough.
 
@@ -71,6 +80,8 @@ def documents_needed(
         octaves: Half the width that the interval may have.
         how: Tolerances, resamples and seed.
         answer: The effective context of a curve at a tolerance.
+        sums_with: From a condition and a number of documents to the sums of the run's documents as
+            they would be with so many scored; by default those of the curve.
 
     Returns:
         One row per condition and tolerance with the columns ``COLUMNS``: ``documents`` (of the
@@ -97,7 +108,8 @@ def documents_needed(
         for size in _sizes(present):
             if found.keys() >= within:
                 break
-            more = with_documents(curve, size, how.resamples, how.seed)
+            sums = None if sums_with is None else sums_with(name, size)
+            more = with_documents(curve, size, how.resamples, how.seed, sums)
             last = [answer(more, tolerance) for tolerance in how.tolerances]
             for context in last:
                 if half_width(context) <= octaves and context.tolerance not in found:
@@ -116,7 +128,9 @@ def documents_needed(
     return frame.astype({"needed": "Int64"})
 
 
-def with_documents(curve: FittedCurve, size: int, resamples: int, seed: int) -> FittedCurve:
+def with_documents(
+    curve: FittedCurve, size: int, resamples: int, seed: int, sums: Sums | None = None
+) -> FittedCurve:
     """The curve as it would be expected from *size* documents like its own.
 
     Its mean is kept. Its resamples draw *size* documents, stretched as for so many, and each
@@ -129,8 +143,10 @@ def with_documents(curve: FittedCurve, size: int, resamples: int, seed: int) -> 
         size: Documents to draw.
         resamples: Number of resamples.
         seed: Seed of the draws.
+        sums: Those of the run's documents as they would be among so many, where a prediction leaves
+            more of them the more are scored; by default those of the curve.
     """
-    sums, mean = curve.sums, curve.resampled.mean
+    sums, mean = sums or curve.sums, curve.resampled.mean
     present = curve.resampled.documents
     kept = np.flatnonzero(sums.targets.sum(axis=1) > 0)
     weights = _weights(len(kept), size, resamples, seed)
@@ -142,7 +158,7 @@ def with_documents(curve: FittedCurve, size: int, resamples: int, seed: int) -> 
     shrink = np.sqrt(present / size)
     expected = np.nan_to_num(mean) * sums.targets
     shrunk = replace(sums, sums=expected + shrink * (sums.sums - expected))
-    error = curve.resampled.standard_error * shrink
+    error = standard_error(sums.sums, sums.targets) * shrink
     resampled = Bootstrap(mean, draws, targets, error, size)
     fits = isotonic_stack(draws, targets)
     return replace(curve, sums=shrunk, resampled=resampled, fits=fits)

@@ -31,7 +31,7 @@ LARGEST = 1 << 24
 """No model has a token id so large: a table of all below it is no burden."""
 
 
-def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
+def adjusted(sums: Sums, centred: Floats, population: int, scored: int | None = None) -> Sums:
     """Sums that say of the whole population what those of the scored documents alone say of them.
 
     A prediction p that costs no forward is known of the scored documents and of all. The mean
@@ -49,6 +49,8 @@ def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
         centred: Predicted sum of delta (nats) less that of as many targets of the population, by
             document and bin, shape ``(documents, bins)``; 0 where nothing is predicted.
         population: Documents whose mean prediction is known, the scored ones among them.
+        scored: How many of them would be scored, for what that would leave; by default as many as
+            there are here.
 
     Returns:
         The sums of as many documents and targets.
@@ -70,7 +72,7 @@ def adjusted(sums: Sums, centred: Floats, population: int) -> Sums:
         whole = centred[:, bins].sum(axis=1)
         found = _slopes(error[:, bins].sum(axis=1), spread[:, bins].sum(axis=1), whole, present)
         slope[bins], others[:, bins] = found[0], found[1][:, None]
-    known = 1 - np.sqrt(documents / population)
+    known = 1 - np.sqrt(min(scored or documents, population) / population)
     left = error - known * others * spread
     # λ has taken a degree of freedom.
     left *= np.where(slope > 0, np.sqrt((documents - 1) / (documents - 2)), 1)
@@ -140,7 +142,9 @@ class Prediction:
         last = np.searchsorted(self.edges, upper, side="right") - 1
         return until[:, np.maximum(last, first)] - until[:, first]
 
-    def adjust(self, sums: Sums, condition: str, other: str = "") -> Sums:
+    def adjust(
+        self, sums: Sums, condition: str, other: str = "", scored: int | None = None
+    ) -> Sums:
         """The sums of what a condition does, or of what it does beyond another one.
 
         Args:
@@ -148,9 +152,10 @@ class Prediction:
                 over some.
             condition: Canonical text of the condition.
             other: That of the condition which is subtracted, if any.
+            scored: As :func:`adjusted` takes it.
         """
         known = (self.inside(name, sums.lower, sums.upper) for name in (condition, other))
-        return adjusted(sums, np.subtract(*known), self.population)
+        return adjusted(sums, np.subtract(*known), self.population, scored)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,11 +73,14 @@ def explained(run: OpenRun) -> pd.DataFrame:
     Returns:
         One row a condition and octave of distance (tokens), columns ``COLUMNS``: R² of the sums
         around their means a target, with its limits, and half the width of the interval of the mean
-        delta without the proxy (nats per token).
+        delta without the proxy (nats per token). Conditions whose documents share far texts are
+        left out.
     """
     tail, rows = (1 - run.analysis.confidence) / 2, []
     plain = run.plain_sums[~run.plain_sums["grey"].astype(bool)]
     for condition, own in plain[~plain["condition"].map(is_noise)].groupby("condition"):
+        if run.texts(str(condition)) is not None:  # whose unit is no document
+            continue
         sums = to_sums(by_octave(own, run.last_edge), run.documents)
         predicted = np.zeros_like(sums.sums)
         if run.prediction is not None:

@@ -270,11 +270,12 @@ def read_stop(experiment: "Experiment", finished: Path | None) -> Stop | None:
     """Where a run is expected to stop, by a run like it; ``None`` without a precision."""
     from probe.analysis.looks import numbers, predicted
     from probe.analysis.open_run import open_run
+    from probe.runs.stopping import target_of
 
     config, most = experiment.config, len(experiment.documents)
     if config.precision is None:
         return None
-    target = config.precision.target(config)
+    target = target_of(experiment)
     asked = f"Precision: {target}, {target.width_text()}: "
     if finished is None:
         looks = [f"{number:,}" for number, _ in zip(numbers(most), range(4), strict=False)]

@@ -52,8 +52,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding:
     }
     # Of one condition alone, or where attention was limited, nobody asks for contrasts of texts.
     kinds = {name.partition("(")[0] for name in run.conditions}
-    asked = len(kinds.intersection(_KINDS)) > 1 and run.is_answered_by("curve")
-    asked = asked and (run.contexts or not run.patterns)
+    of_texts = run.contexts or not run.patterns
+    asked = len(kinds.intersection(_KINDS)) > 1 and run.is_answered_by("curve") and of_texts
     notes = missing if asked else ()
     nothing = Finding("contrasts", "Deletion, content and order", notes=notes, files=files)
     if rows.empty or not run.has_length:

@@ -45,9 +45,8 @@ class Stopping:
     def __init__(
         self, experiment: Experiment, store: Store, record: Mapping[str, Any], held: set[Key]
     ) -> None:
-        assert experiment.config.precision is not None
         self._store, self._config = store, experiment.config
-        self.target = experiment.config.precision.target(experiment.config)
+        self.target = target_of(experiment)
         self.looks = [Look(**one) for one in record["precision"]["looks"]]
         self.needed: str | None = record["precision"]["needed"]
         self._most = len(experiment.documents)
@@ -136,6 +135,28 @@ class Stopping:
             f"{self.target}: {found} after {documents}, all that were to be scored, not "
             f"{self.target.width_text()}; documents needed for that: {self.needed}"
         )
+
+
+def target_of(experiment: Experiment) -> Target:
+    """The interval that ends a run once it is narrow.
+
+    Args:
+        experiment: The run, whose configuration has a precision.
+
+    Raises:
+        UsageError: If its windows, which may be cut at characters, do not measure it.
+    """
+    assert experiment.config.precision is not None
+    target, plan = experiment.config.precision.target(experiment.config), experiment.plan
+    if target.distances is not None:
+        first, last = target.distances
+        start = plan.curve_start(experiment.shared[target.condition])
+        if first < start or last >= plan.reach:
+            raise UsageError(
+                f"precision.nats is of distances {first:,} to {last:,}; allowed: {start:,} to "
+                f"{plan.reach - 1:,}, where the run has a curve of {target.condition}"
+            )
+    return target
 
 
 def refuse_parts(config: Config, shard: Shard | None, *, by_one: bool) -> None:

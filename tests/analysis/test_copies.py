@@ -63,10 +63,12 @@ def test_what_stands_in_far_text_alone_is_told_by_it():
     assert [last[NAMES[name]] for name in names] == [1, 1, 1, 1]
     assert last[NAMES["cache gain"]] > 1
     assert last[NAMES["cache loss"]] == 0
+    assert last[NAMES["cache gain, going on"]] > last[NAMES["cache gain"]]
     # The first word of the phrase comes back alone, with another word before it.
     (first,) = features(ids, [40], [35])
     assert [first[NAMES[name]] for name in names] == [1, 0, 0, 0]
     assert first[NAMES["rare far 1-gram"]] == log_frequencies([np.array(ids)])[10]
+    assert first[NAMES["cache gain"]] > 0 == first[NAMES["cache gain, going on"]]
 
 
 def test_what_near_text_holds_too_is_no_feature():

@@ -107,7 +107,9 @@ def test_width_of_delta(tmp_path) -> None:
     found = look(run, DELTA)
     assert found.half_width == pytest.approx((high[0] - low[0]) / 2)
     assert (found.documents, found.confidence) == (len(run.documents), 0.95)
-    needed = math.ceil(found.documents * (found.half_width / 0.01) ** 2)
+    quantiles = {number: t.ppf(0.975, number - 1) / math.sqrt(number) for number in range(6, 999)}
+    unit = found.half_width / quantiles[found.documents]
+    needed = next(number for number, width in quantiles.items() if unit * width <= 0.01)
     assert needed_in_words(run, DELTA) == f"{needed:,}"
 
 
@@ -129,7 +131,7 @@ def test_where_a_run_is_expected_to_stop(tmp_path) -> None:
 
     def width(documents: int) -> float:
         def error(count: int, confidence: float) -> float:
-            return float(t.ppf((1 + confidence) / 2, count - 1)) / math.sqrt(count - 1)
+            return float(t.ppf((1 + confidence) / 2, count - 1)) / math.sqrt(count)
 
         level = confidence_after(documents, 0.95)
         ratio = error(documents, level) / error(now.documents, 0.95)

@@ -1,6 +1,7 @@
 """What a prediction is worth, said of simulated runs; what it leaves as it was."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,9 @@ from open_runs import by_id, opened, written
 from predicted_runs import POPULATION, SCORED, repeating
 
 from probe.analysis.bins import octave_edges
-from probe.analysis.bootstrap import bootstrap, pointwise_band
+from probe.analysis.bootstrap import bootstrap, pointwise_band, standard_error
+from probe.analysis.looks import Target, look, needed_in_words
+from probe.analysis.precision import pilot, with_documents
 from probe.analysis.sums import by_octave, to_sums
 from probe.findings.compare.comparison import compare
 from probe.findings.contrasts import contrasts
@@ -148,3 +151,46 @@ def test_a_difference_needs_both_predictions(folder, second):
 def test_a_run_differs_from_itself_by_nothing(folder):
     found = compare(opened(folder), opened(folder)).curve
     assert (found["difference"] == 0).all()
+
+
+def test_a_look_sees_the_interval_of_the_report(run, plain):
+    """What ends a run once it is narrow is what its report says of it, predicted or not."""
+    last = run.once(octaves).query("condition == 'truncate'").iloc[-1]
+    target = Target("truncate", 0.01, distances=(32, 63))
+    assert look(run, target).half_width == pytest.approx((last.high - last.low) / 2)
+    assert look(plain, target).half_width == pytest.approx((last.plain_high - last.plain_low) / 2)
+
+
+def test_the_more_are_scored_the_less_is_left_to_predict(run, plain):
+    """Between what the run has now and what its scored documents alone say: r + (1 − r) n / N."""
+    spread = {}
+    for scored in (SCORED, 42, POPULATION, 10 * POPULATION):
+        sums = by_octave_of(run.sums_with("truncate", scored))
+        spread[scored] = standard_error(*sums)[-1] ** 2
+    now, alone = (
+        standard_error(*by_octave_of(one.fitted["truncate"].sums))[-1] ** 2 for one in (run, plain)
+    )
+    assert spread[SCORED] == pytest.approx(now)
+    assert spread[POPULATION] == spread[10 * POPULATION]
+    # λ has taken a degree of freedom, and was found without each document.
+    assert spread[POPULATION] == pytest.approx(alone * (SCORED - 1) / (SCORED - 2), rel=0.1)
+    middle = (spread[SCORED] + spread[POPULATION]) / 2  # 42 is halfway between 12 and 72
+    assert spread[42] == pytest.approx(middle, rel=0.05)
+
+
+def by_octave_of(sums):
+    """Sums and targets of the last octave."""
+    own = sums.lower >= 32
+    return sums.sums[:, own].sum(axis=1)[:, None], sums.targets[:, own].sum(axis=1)[:, None]
+
+
+def test_what_a_width_needs_is_planned_with_what_will_be_left(run):
+    """Documents as many as the population tell nothing of others; a plan knows it."""
+    curve = run.fitted["truncate"]
+    many = with_documents(curve, POPULATION, 100, 0, run.sums_with("truncate", POPULATION))
+    hopeful = with_documents(curve, POPULATION, 100, 0)
+    assert (many.resampled.standard_error[-3:] > 1.2 * hopeful.resampled.standard_error[-3:]).all()
+    target = Target("truncate", look(run, Target("truncate", 1, distances=(32, 63))).half_width / 2)
+    needed = int(needed_in_words(run, replace(target, distances=(32, 63))))
+    assert needed > 4 * SCORED  # four times as many would do if as much were left
+    assert set(pilot(run, 0.5)["documents"]) == {SCORED}

@@ -33,6 +33,7 @@ from probe.protocols.sweep import SweepProtocol
 from probe.results.views import longest_distance
 from probe.runs.experiment import prepare
 from probe.runs.identity import identity
+from probe.runs.stopping import target_of
 
 CHARACTERS = {"unit": "characters", "length": 80, "per_document": 2, "skip": 5}
 SWEEP = {"kind": "sweep", "reach": 40, "runs": {1: 1, 4: 3}}
@@ -198,3 +199,18 @@ def test_slow_tokenizer(base: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sample, "to_document", without)
     with pytest.raises(UsageError, match="does not say which characters"):
         prepare(configured(base, windows=CHARACTERS, protocol=SWEEP))
+
+
+def test_a_precision_is_of_distances_in_tokens(
+    base: dict[str, Any], folders: Mapping[str, Path]
+) -> None:
+    """What the windows measure of them is known once they are cut; a shared text has tokens too."""
+    record = json.loads((folders["words"] / "run.json").read_text(encoding="utf-8"))
+    given = {"windows": CHARACTERS, "protocol": SWEEP, "conditions": ["truncate"]}
+    given |= {"model__path": record["config"]["model"]["path"], "precision": {"nats": ".1 @ 8-38"}}
+    assert configured(base, **given).plan.reach == 40
+    with pytest.raises(UsageError, match=r"of distances 8 to 38; allowed: 0 to \d+, where the run"):
+        target_of(prepare(configured(base, **given)))
+    given |= {"conditions": ["replace(source='document', shared=4)"], "precision": None}
+    with pytest.raises(UsageError, match=r"'characters'; allowed without replace\(source='docum"):
+        configured(base, **given)

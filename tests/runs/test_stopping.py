@@ -28,7 +28,9 @@ from probe.analysis.precision import half_width
 from probe.errors import UsageError
 from probe.results.scores import Store
 from probe.results.shards import Shard
+from probe.runs.experiment import prepare
 from probe.runs.run import Here, run
+from probe.runs.stopping import target_of
 
 DOCUMENTS = 30
 DELTA = "@ 4-15"
@@ -181,9 +183,11 @@ def test_a_precision_that_is_not_reached(content: dict[str, Any], tmp_path: Path
         assert record(folder)["status"] == "complete"
         assert len(scores(folder).document.unique()) == DOCUMENTS
         found = record(folder)["precision"]
-        last = found["looks"][-1]["half_width"]
+        last, level = (found["looks"][-1][name] for name in ("half_width", "confidence"))
         needed = int(found["needed"].replace(",", ""))
-        assert needed == pytest.approx(DOCUMENTS * (last / 1e-6) ** 2, rel=1e-3)
+        # Of so many documents the t-quantile is that of the normal distribution.
+        spread = last * norm.ppf((1 + level) / 2) / t.ppf((1 + level) / 2, DOCUMENTS - 1)
+        assert needed == pytest.approx(DOCUMENTS * (spread / 1e-6) ** 2, rel=1e-3)
         assert f"documents needed for that: {found['needed']}" in said[-1]
 
 
@@ -218,3 +222,24 @@ def test_parts_of_a_run_are_refused(content: dict[str, Any], tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"precision with --shard 0/2: .*allowed: without"):
         run(config, Store(tmp_path / "tiny", Shard(0, 2)))
     assert not (tmp_path / "tiny" / "run.json").exists()
+
+
+def test_texts_that_documents_share_end_no_run(content: dict[str, Any]) -> None:
+    """More documents make no more of them."""
+    shared = ["replace(source='document', shared=4)"]
+    with pytest.raises(UsageError, match=r"more of them do not make more texts; allowed: a cond"):
+        configured(content, conditions=shared, precision=asked(0.01))
+    both = configured(content, conditions=[*shared, "truncate"], precision=asked(0.01))
+    assert target_of(prepare(both)).condition == "truncate"
+
+
+def test_distances_before_a_curve_are_refused(content: dict[str, Any]) -> None:
+    """Far text that no other boundary shares has few targets near it."""
+    config = configured(
+        content,
+        protocol__runs={1: 1, 4: 2},
+        conditions=["shuffle"],
+        precision={"nats": "0.01 @ 0-3"},
+    )
+    with pytest.raises(UsageError, match=r"of distances 0 to 3; allowed: 4 to 31, where the run"):
+        target_of(prepare(config))
