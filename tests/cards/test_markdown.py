@@ -69,7 +69,7 @@ def test_card() -> None:
     assert "![Loss by distance](figures/curve.png)" in head
     rows = re.findall(r"^\| (truncate|shuffle|replace\S+) \|.*$", rest, re.M)
     assert len(rows) == len(card.effective_context) == 12
-    assert "| truncate | 10% | 640 (320–768) | 640 | 320 | 768 |" in rest
+    assert "| truncate | 10% | 704 (448–768) | 704 | 448 | 768 |" in rest
     assert card.rows["sha256"] in rest
     assert "```bibtex\n@software{contextprobe," in rest
     assert "…/" not in text
