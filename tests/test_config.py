@@ -47,6 +47,11 @@ def test_least() -> None:
     assert config.analysis.tolerances == ["1%", "2%", "5%", "10%"]
 
 
+def test_one_condition_is_a_list_of_one() -> None:
+    """So that ``--set conditions=truncate`` says what it means."""
+    assert check(LEAST | {"conditions": "truncate"}) == check(LEAST)
+
+
 def test_every_mistake_at_once() -> None:
     """Each mistake is a line: its path, what is allowed, the value."""
     lines = mistakes(

@@ -23,7 +23,7 @@ from probe.text import shown
 
 FIRST, GROWTH = 8, 1.5
 """Documents at the first look, and how much more there are at each later one."""
-LARGEST = 1 << 50
+LARGEST = 10**15
 """No number of documents that an interval needs is said to be larger."""
 CAUTION = 32
 """Documents after which half of the error is spent, see :func:`confidence_after`."""
@@ -273,7 +273,8 @@ def _widths(run: OpenRun, target: Target) -> Callable[[int, float], float]:
         target: The interval.
     """
     plain, now = _delta_sums(run, target), look(run, target)
-    assert now.half_width is not None
+    if not now.half_width:  # documents that do not differ at all
+        return lambda documents, level: 0.0
     unit = now.half_width / _error(now.documents, now.confidence)
 
     def spread(scored: int | None = None) -> float:
@@ -301,7 +302,7 @@ def needed_in_words(run: OpenRun, target: Target) -> str:
         widths, confidence = _widths(run, target), run.analysis.confidence
         tried = range(FEWEST_DOCUMENTS, LARGEST)
         at = bisect_left(tried, True, key=lambda one: widths(one, confidence) <= target.half_width)
-        return f"{tried[at]:,}"
+        return f"{tried[at]:,}" if at < len(tried) else f"> {LARGEST:,}"
     if len(run.documents) < FEWEST_DOCUMENTS:
         return f"unresolved ({FEWEST_DOCUMENTS} documents at least)"
     return "unresolved (no target was measured there)"

@@ -72,10 +72,11 @@ def adjusted(sums: Sums, centred: Floats, population: int, scored: int | None = 
         whole = centred[:, bins].sum(axis=1)
         found = _slopes(error[:, bins].sum(axis=1), spread[:, bins].sum(axis=1), whole, present)
         slope[bins], others[:, bins] = found[0], found[1][:, None]
-    known = 1 - np.sqrt(min(scored or documents, population) / population)
+    scored = min(scored or documents, population)
+    known = 1 - np.sqrt(scored / population)
     left = error - known * others * spread
-    # λ has taken a degree of freedom.
-    left *= np.where(slope > 0, np.sqrt((documents - 1) / (documents - 2)), 1)
+    if scored < population:  # λ has taken a degree of freedom
+        left *= np.where(slope > 0, np.sqrt((scored - 1) / (scored - 2)), 1)
     left -= _mean(left, sums.targets) * sums.targets
     return replace(sums, sums=(mean - slope * behind) * sums.targets + left)
 

@@ -113,12 +113,15 @@ def command(
     from probe.runs.experiment import prepare
     from probe.runs.plan import costs, planned_batch
     from probe.runs.run import notes
+    from probe.runs.stopping import target_of
 
     there = None if hardware is None else parse_hardware(hardware, MFU if mfu is None else mfu)
     documents = settled.data.max_documents
     with Progress("document", doing="Reading documents", total=documents) as bar:
         experiment = prepare(settled, listen=bar.show)
     experiment.check_sources()
+    if settled.precision is not None:
+        target_of(experiment)
     with Progress("window", doing="Counting", total=len(experiment.windows)) as bar:
         cost = costs(experiment, planned_batch(settled), set(), listen=bar.show)
     remarks = list(notes(experiment, len(experiment.windows)))
@@ -270,6 +273,7 @@ def read_stop(experiment: "Experiment", finished: Path | None) -> Stop | None:
     """Where a run is expected to stop, by a run like it; ``None`` without a precision."""
     from probe.analysis.looks import numbers, predicted
     from probe.analysis.open_run import open_run
+    from probe.runs.population import has_others
     from probe.runs.stopping import target_of
 
     config, most = experiment.config, len(experiment.documents)
@@ -285,6 +289,8 @@ def read_stop(experiment: "Experiment", finished: Path | None) -> Stop | None:
             "run stops no count can tell: --from RUN, a run like it, does",
         )
     with open_run(finished, write=False) as run:
+        if not has_others(experiment):
+            run.prediction = None  # nor will the run that is planned have one
         then = predicted(run, target, most, config.analysis.confidence)
     if then is None:
         return Stop(None, f"{asked}{finished} has no such interval to go by")

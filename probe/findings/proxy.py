@@ -25,6 +25,8 @@ def finding(run: OpenRun, others: Sequence[OpenRun] = ()) -> Finding | None:
     if run.proxy is None:
         return None
     name, rows = run.proxy.name, by_condition(explained(run))
+    if not rows:
+        return None
     own = [row for row in rows if row["condition"] == run.main_condition] or rows
     counts = {"documents": run.proxy.prediction.population, "common": len(run.documents)}
     sentence = (

@@ -100,7 +100,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
         missing = column.isna().to_numpy()
         values = column.astype(object).to_numpy(copy=True)
         values[missing] = None
-        columns.append(values)
+        columns.append([one.item() if isinstance(one, np.generic) else one for one in values])
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

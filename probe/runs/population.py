@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from probe.corpus.sample import read_records
 from probe.corpus.tokenise import to_documents
 from probe.corpus.windows import Window
+from probe.errors import ProbeError
 from probe.results.record import PLAIN
 from probe.runs.experiment import Experiment
 
@@ -28,6 +29,15 @@ def wanted(experiment: Experiment) -> int:
     most = config.analysis.population if config.analysis.predict else 0
     enough = most >= WORTH * found
     return most if useful and enough and not all_are_scored else 0
+
+
+def has_others(experiment: Experiment) -> bool:
+    """Whether a run knows documents besides those that it scores; reads the first of them."""
+    most = wanted(experiment)
+    try:
+        return most > 0 and next(population(experiment, most), None) is not None
+    except ProbeError:  # the run goes on without
+        return False
 
 
 def population(experiment: Experiment, most: int) -> Iterator[Window]:

@@ -27,7 +27,7 @@ from probe.runs.plan import missing, numbers_of
 from probe.runs.population import population, wanted
 from probe.runs.rows import Progress
 from probe.runs.served import Served
-from probe.runs.stopping import Stopping, refuse_parts
+from probe.runs.stopping import Stopping, refuse_parts, target_of
 from probe.text import counted
 
 __all__ = ["Here", "Progress", "notes", "run"]
@@ -145,6 +145,8 @@ def _begin(
     experiment: Experiment, dtype: str, before: dict[str, Any] | None, store: Store, say: Say
 ) -> Begun:
     """See that a folder fits, write down what is scored, and clear up what was cut off."""
+    if experiment.config.precision is not None:
+        target_of(experiment)
     record = begin(experiment, dtype, before, store.folder)
     known, unread = store.known_windows()
     if unread is not None:
@@ -208,7 +210,7 @@ def notes(
         then = experiment.config.protocol.few_documents
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if count < (asked := experiment.config.data.max_documents or 0):
-        yield f"{counted(count, 'document')} of the {asked:,} asked for: the data have no more"
+        yield f"{counted(count, 'document')} of {asked:,} asked for: no more can be used"
     batch = None if stopping is None else range(stopping.goal)
     whole = len(numbers_of(experiment, shard, batch))
     if 0 < left < whole:

@@ -1,6 +1,7 @@
 """Looks at an interval: when, how sure, what is asked for, and where a run is expected to stop."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,19 @@ def test_width_of_delta(tmp_path) -> None:
     unit = found.half_width / quantiles[found.documents]
     needed = next(number for number, width in quantiles.items() if unit * width <= 0.01)
     assert needed_in_words(run, DELTA) == f"{needed:,}"
+
+
+def test_what_no_number_of_documents_gives(tmp_path) -> None:
+    """A width that is asked for too small, and one that is 0 by now."""
+    run = opened(write_run(tmp_path / "run", Simulation(CURVES)))
+    assert needed_in_words(run, replace(DELTA, half_width=1e-12)) == "> 1,000,000,000,000,000"
+    alike = Simulation({"truncate": lambda d: 0 * d}, token_spread=0)
+    same = opened(write_run(tmp_path / "same", alike))
+    assert look(same, DELTA).half_width == 0
+    assert needed_in_words(same, DELTA) == "6"
+    then = predicted(same, DELTA, 100, 0.95)
+    assert then is not None
+    assert (then.documents, then.half_width) == (8, 0)
 
 
 def test_width_of_a_length(tmp_path) -> None:

@@ -15,6 +15,7 @@ from command_line import (  # noqa: F401 (a fixture among them)
     good,
     probe,
 )
+from predicted_runs import repeating
 from simulated import Simulation, write_run
 from tiny_run import (  # noqa: F401 (fixtures)
     base_configuration,
@@ -192,3 +193,20 @@ def test_where_a_run_stops(config: Path, tmp_path: Path) -> None:
     assert values["stop"]["documents"] is None
     assert "not within 8 documents, which give ± 0.0" in values["stop"]["text"]
     assert plan(config).stdout in plain.stdout
+
+
+def test_a_stop_is_predicted_as_the_run_will_read_its_rows(config: Path, tmp_path: Path) -> None:
+    """A run that scores all documents of its data has no others to predict by, unlike the pilot."""
+    finished = repeating(tmp_path / "pilot")
+
+    def stop() -> str:
+        asked = ("--set", "precision={nats: 0.001 @ 16-31}", "--from", finished)
+        (line,) = (
+            line for line in plan(config, *asked).stdout.splitlines() if "Precision:" in line
+        )
+        return line
+
+    found = stop()
+    (finished / "population.parquet").unlink()
+    assert found == stop()
+    assert "not within 8 documents, which give ±" in found

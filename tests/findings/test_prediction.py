@@ -172,10 +172,10 @@ def test_the_more_are_scored_the_less_is_left_to_predict(run, plain):
     )
     assert spread[SCORED] == pytest.approx(now)
     assert spread[POPULATION] == spread[10 * POPULATION]
-    # λ has taken a degree of freedom, and was found without each document.
-    assert spread[POPULATION] == pytest.approx(alone * (SCORED - 1) / (SCORED - 2), rel=0.1)
-    middle = (spread[SCORED] + spread[POPULATION]) / 2  # 42 is halfway between 12 and 72
-    assert spread[42] == pytest.approx(middle, rel=0.05)
+    assert spread[POPULATION] == pytest.approx(alone)
+    # 42 is halfway between 12 and 72, λ takes a degree of freedom of each but the last.
+    left = [spread[n] * (n - 2) / (n - 1) for n in (SCORED, 42)]
+    assert left[1] == pytest.approx((left[0] + alone) / 2, rel=0.05)
 
 
 def by_octave_of(sums):

@@ -53,6 +53,21 @@ def test_report(runs: Mapping[str, Path]) -> None:
     assert "cheap" not in good(probe("report", runs["dear"]))
 
 
+def test_texts_that_documents_share_are_explained_by_no_other_run(tmp_path: Path) -> None:
+    """Their unit is no document: of them alone nothing is told, and the report is there."""
+    shared = "replace(source='document', shared=4)"
+    simulation = replace(DEAR, curves={shared: DEAR.curves["truncate"]}, noise_spread=None)
+    dear, cheap = (
+        write_run(tmp_path / name, replace(simulation, model=name)) for name in ("dear", "cheap")
+    )
+    for folder in (dear, cheap):
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record["data"]["pool"] = [one["id"] for one in record["data"]["documents"]]
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    told = good(probe("report", dear, "--proxy", cheap))
+    assert "in common: under" not in told
+
+
 def test_python(runs: Mapping[str, Path]) -> None:
     """`probe.open` takes a proxy; its curve has narrower intervals."""
     with library.open(runs["dear"]) as plain:

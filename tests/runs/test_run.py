@@ -450,6 +450,15 @@ def test_unreadable_part(base: dict[str, Any], tmp_path: Path) -> None:
     ]
 
 
+def test_fewer_documents_than_are_asked_for(base: dict[str, Any], tmp_path: Path) -> None:
+    """It is said; all of them, or a sample of them, goes without saying."""
+    said: list[str] = []
+    run(configured(base, data__max_documents=30), tmp_path / "many", say=said.append)
+    assert "8 documents of 30 asked for: no more can be used" in said
+    run(configured(base, data__max_documents=7), tmp_path / "few", say=said.append)
+    assert sum("asked for" in line for line in said) == 1
+
+
 def test_nothing_missing(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,7 +233,7 @@ def test_texts_that_documents_share_end_no_run(content: dict[str, Any]) -> None:
     assert target_of(prepare(both)).condition == "truncate"
 
 
-def test_distances_before_a_curve_are_refused(content: dict[str, Any]) -> None:
+def test_distances_before_a_curve_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
     """Far text that no other boundary shares has few targets near it."""
     config = configured(
         content,
@@ -242,4 +242,5 @@ def test_distances_before_a_curve_are_refused(content: dict[str, Any]) -> None:
         precision={"nats": "0.01 @ 0-3"},
     )
     with pytest.raises(UsageError, match=r"of distances 0 to 3; allowed: 4 to 31, where the run"):
-        target_of(prepare(config))
+        run(config, tmp_path)
+    assert not list(tmp_path.iterdir())
