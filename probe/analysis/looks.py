@@ -18,6 +18,7 @@ from probe.analysis.sums import Sums, to_sums
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.errors import UsageError
 from probe.perturbations.condition import parse
+from probe.perturbations.steps import shared_of
 from probe.results.tolerance import parse_tolerance, spaced
 from probe.text import shown
 
@@ -96,7 +97,7 @@ def asked_length(
         )
     condition, asked = parse(name).text, parse_tolerance(tolerance).text
     known = [parse_tolerance(text).text for text in tolerances]
-    _refuse_unknown("precision.answer", answer, condition, conditions)
+    _refuse_other("precision.answer", answer, condition, conditions)
     if asked not in known:
         raise UsageError(
             f"precision.answer is {shown(answer)}; allowed after @: the run's own tolerances, "
@@ -138,7 +139,7 @@ def asked_delta(text: str, condition: str | None, conditions: Sequence[str], rea
     if condition is None:
         truncated = (one for one in conditions if one.startswith("truncate"))
         condition = next(truncated, conditions[0] if conditions else None)
-    _refuse_unknown("precision.condition", condition, condition, conditions)
+    _refuse_other("precision.condition", condition, condition, conditions)
     return Target(str(condition), float(found[1]), distances=(first, last))
 
 
@@ -151,9 +152,15 @@ def refuse_few(most: int | None) -> None:
         )
 
 
-def _refuse_unknown(
+def _refuse_other(
     key: str, value: str | None, condition: str | None, conditions: Sequence[str]
 ) -> None:
+    """Refuse a condition without a curve, or with one that more documents do not make narrower."""
+    if condition is not None and shared_of(condition):
+        raise UsageError(
+            f"{key} is {shown(value)}, whose far texts documents share: more of them do not make "
+            "more texts; allowed: a condition without shared"
+        )
     if condition not in conditions:
         allowed = ", ".join(conditions) or "none, as no condition of the run has a curve"
         raise UsageError(f"{key} is {shown(value)}; allowed conditions: {allowed}")

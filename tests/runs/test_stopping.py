@@ -227,7 +227,7 @@ def test_parts_of_a_run_are_refused(content: dict[str, Any], tmp_path: Path) -> 
 def test_texts_that_documents_share_end_no_run(content: dict[str, Any]) -> None:
     """More documents make no more of them."""
     shared = ["replace(source='document', shared=4)"]
-    with pytest.raises(UsageError, match=r"more of them do not make more texts; allowed: a cond"):
+    with pytest.raises(UsageError, match=r"of them do not make more texts; allowed: a cond"):
         configured(content, conditions=shared, precision=asked(0.01))
     both = configured(content, conditions=[*shared, "truncate"], precision=asked(0.01))
     assert target_of(prepare(both)).condition == "truncate"
