@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from open_runs import answer, by_id, opened, written
+from open_runs import answer, opened, written
 from simulated import Simulation, write_run
 
 from probe.analysis import segmented
@@ -15,6 +15,7 @@ from probe.commands.main import group
 from probe.findings import by_tolerance, concentration, information, minimum_detectable
 from probe.findings.base import entries, findings
 from probe.findings.classes import classes
+from probe.findings.contrasts import contrasts
 from probe.findings.positions import intact_positions, losses
 from probe.results.files import read_csv
 
@@ -202,8 +203,8 @@ def test_without_truncate_the_missing_condition_is_named(tmp_path):
     assert rows.empty
     assert not run.once(concentration.quantiles).empty
     assert "no ablated information: not scored: 'truncate'" in notes(run)
-    warnings = by_id(run)["contrasts"].files["summary.json"]["warnings"]
-    assert any(line.startswith("no contrast truncate − intact") for line in warnings)
+    _, lacking = run.once(contrasts)
+    assert any(line.startswith("no contrast truncate − intact") for line in lacking)
     assert not any("no contrast" in note for note in notes(run))
 
 
