@@ -255,7 +255,7 @@ def predicted(run: OpenRun, target: Target, most: int, confidence: float) -> Loo
         return None
     if target.tolerance is None and now.half_width is None:
         return None
-    widths = None if target.tolerance is not None else _widths(run, target)
+    widths = None if target.tolerance is not None else _widths(run, target, now)
     for number in numbers(most):
         level = confidence_after(number, confidence)
         if widths is not None:
@@ -272,14 +272,15 @@ def predicted(run: OpenRun, target: Target, most: int, confidence: float) -> Loo
     return then
 
 
-def _widths(run: OpenRun, target: Target) -> Callable[[int, float], float]:
+def _widths(run: OpenRun, target: Target, now: Look) -> Callable[[int, float], float]:
     """From documents and a confidence to half the width of delta's interval (nats) in such a run.
 
     Args:
         run: A run with such an interval, of documents like those.
         target: The interval.
+        now: What it is in that run.
     """
-    plain, now = _delta_sums(run, target), look(run, target)
+    plain = _delta_sums(run, target)
     if not now.half_width:  # documents that do not differ at all
         return lambda documents, level: 0.0
     unit = now.half_width / _error(now.documents, now.confidence)
@@ -305,8 +306,9 @@ def needed_in_words(run: OpenRun, target: Target) -> str:
         ways = how, run.context_of, run.sums_with
         table = documents_needed({target.condition: curve}, target.half_width, *ways)
         return str(table["text"].iloc[0])
-    if look(run, target).half_width is not None:
-        widths, confidence = _widths(run, target), run.analysis.confidence
+    now = look(run, target)
+    if now.half_width is not None:
+        widths, confidence = _widths(run, target, now), run.analysis.confidence
         tried = range(FEWEST_DOCUMENTS, LARGEST)
         at = bisect_left(tried, True, key=lambda one: widths(one, confidence) <= target.half_width)
         return f"{tried[at]:,}" if at < len(tried) else f"> {LARGEST:,}"

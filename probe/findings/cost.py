@@ -83,9 +83,10 @@ def _facts(run: OpenRun) -> list[list[str]]:
         for reason, found in left_out.items():
             count = found.get("count") if isinstance(found, Mapping) else found
             if count:
+                words = str(reason).replace("_", " ")
                 # A licence's header is taken off a file that is read.
-                what = {"licence_headers": "licence headers taken off"}.get(str(reason))
-                facts[what or f"left out: {str(reason).replace('_', ' ')}"] = count
+                off = words == "licence headers"
+                facts[f"{words} taken off" if off else f"left out: {words}"] = count
     return [[name, _shown(value)] for name, value in facts.items() if value is not None]
 
 
