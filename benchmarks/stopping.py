@@ -6,9 +6,9 @@
 Curves, documents and what *contains* means are those of ``coverage.py``. A run looks at 8, 12, 18,
 27, … documents, up to 100, and stops once its interval is narrow: that of the effective context at
 1 % in *octaves*, that of delta over the distances 4–7 (where documents differ by a factor, so that
-few of them look alike by chance and lie too low) or 512–1023 (by a shift) in *nats*. How narrow is
-the median half-width of the plain interval of 8, 20 or 50 documents, so that runs stop near that
-number, and a run of just so many documents is what they are compared with (*plain*).
+few of them look alike by chance and lie too low), 16–31, 32–63 or 512–1023 (by a shift) in *nats*.
+How narrow is the median half-width of the plain interval of 8, 20 or 50 documents, so that runs
+stop near that number, and a run of just so many documents is what they are compared with (*plain*).
 
 *Naive* stops on 95 % intervals and reports them; *spent* spends the error as `probe run` does,
 :func:`probe.analysis.looks.confidence_after`. *Skewed* documents differ by a log-normal factor
@@ -45,7 +45,7 @@ from probe.analysis.sums import Sums
 
 MOST, SIZES = 100, (8, 20, 50)
 SKEWED = (0.9, 0.3)
-RANGES = {"delta at 4–7": (4, 8), "delta at 512–1023": (512, 1024)}
+RANGES = {f"delta at {a}–{b - 1}": (a, b) for a, b in ((4, 8), (16, 32), (32, 64), (512, 1024))}
 LENGTH = "effective context"
 weights = cache(partial(resample_weights, seed=0))
 known_truth = cache(lambda curve: truth(CURVES[curve]))

@@ -28,6 +28,8 @@ LARGEST = 10**15
 """No number of documents that an interval needs is said to be larger."""
 CAUTION = 32
 """Documents after which half of the error is spent, see :func:`confidence_after`."""
+FAR = 32
+"""Distance from which on that keeps the coverage even where few tokens carry all of a delta."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Target:
         assert self.distances is not None
         first, last = self.distances
         return f"delta of {self.condition} at distances {first:,}–{last:,}"
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it has distances at which a few tokens may carry so much that stopping costs."""
+        return self.distances is not None and self.distances[0] < FAR
 
     def width_text(self, width: float | None = None) -> str:
         """A half-width in words, by default the one that is asked for: ``± 0.5 octaves``."""

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import (
@@ -345,11 +346,18 @@ def _read_once() -> Iterator[None]:
     import gguf
     from gguf import gguf_reader, tensor_mapping
 
-    before: dict[str, Callable[..., Any]] = {
-        "GGUFReader": gguf_reader.GGUFReader,
+    class Reader(gguf_reader.GGUFReader):
+        def _get(self, *given: Any, **named: Any) -> Any:
+            # A slice of a memmap is a memmap, and slow to make: there are two for every token.
+            vars(self)["data"] = self.data.view(np.ndarray)
+            return super()._get(*given, **named)
+
+    slow: dict[str, Callable[..., Any]] = {
+        "GGUFReader": Reader,
         "get_tensor_name_map": tensor_mapping.get_tensor_name_map,
     }
-    vars(gguf).update({name: cache(slow) for name, slow in before.items()})
+    before = {name: getattr(gguf, name) for name in slow}
+    vars(gguf).update({name: cache(one) for name, one in slow.items()})
     try:
         yield
     finally:

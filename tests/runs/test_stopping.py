@@ -29,7 +29,7 @@ from probe.errors import UsageError
 from probe.results.scores import Store
 from probe.results.shards import Shard
 from probe.runs.experiment import prepare
-from probe.runs.run import Here, run
+from probe.runs.run import Here, notes, run
 from probe.runs.stopping import target_of
 
 DOCUMENTS = 30
@@ -231,6 +231,15 @@ def test_texts_that_documents_share_end_no_run(content: dict[str, Any]) -> None:
         configured(content, conditions=shared, precision=asked(0.01))
     both = configured(content, conditions=[*shared, "truncate"], precision=asked(0.01))
     assert target_of(prepare(both)).condition == "truncate"
+
+
+@pytest.mark.parametrize(("first", "said"), [(31, True), (32, False)])
+def test_near_distances_cost_coverage(content: dict[str, Any], first: int, said: bool) -> None:
+    """Where few tokens may carry most of delta, a run says so before it stops by that."""
+    long = {"windows__length": 76, "protocol__reach": 38}
+    config = configured(content, **long, precision={"nats": f"0.01 @ {first}-35"})
+    lines = list(notes(prepare(config), 1))
+    assert any("distances below 32" in line for line in lines) == said
 
 
 def test_distances_before_a_curve_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
