@@ -149,7 +149,7 @@ def main() -> None:
     """Run the command line."""
     # Two threads that spin while they wait slow each other down; torch reads this when it loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # unset, it warns of every process
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # unset, it warns where we start others
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries; ours say what they want
     for stream in (sys.stdout, sys.stderr):

@@ -214,8 +214,8 @@ def notes(
         yield f"{counted(count, 'document')} of {asked:,} asked for: no more can be used"
     if experiment.config.precision is not None and target_of(experiment).is_near:
         yield (
-            f"precision by distances below {FAR}: where few tokens carry most of delta, as there, "
-            "intervals of a run that stops early hold the truth less often than they say"
+            f"precision by distances below {FAR}: where few tokens carry most of delta, intervals "
+            "of a run that stops early hold the truth less often than they say"
         )
     batch = None if stopping is None else range(stopping.goal)
     whole = len(numbers_of(experiment, shard, batch))
