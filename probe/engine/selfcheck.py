@@ -391,10 +391,13 @@ class _Comparison:
         return torch.cat([self._difference(states[0, :size], early), last])
 
     def head(self) -> torch.Tensor:
-        text = self.ids[: HEAD + 1]
-        expected = torch.log_softmax(self._own_logits(len(text)).float(), dim=-1)
-        stubbed = torch.log_softmax(self.model.head(self.whole[: len(text)]).float(), dim=-1)
-        return (stubbed - expected)[:-1].gather(1, text[1:, None])[:, 0]
+        text, labels = self.ids[: HEAD + 1], self.ids[1 : HEAD + 1, None]
+        expected, stubbed = (
+            torch.log_softmax(logits.float(), dim=-1)[:-1].gather(1, labels)[:, 0]
+            for logits in (self._own_logits(len(text)), self.model.head(self.whole[: len(text)]))
+        )
+        alone = -self.model.nll(self.whole[: len(text) - 1], labels[:, 0])
+        return torch.cat([stubbed - expected, alone - expected])
 
     def lower(self) -> torch.Tensor:
         layers = Layers(self.model)

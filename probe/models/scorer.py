@@ -7,6 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +25,9 @@ BEHIND_PADDING = (
 )
 """Families that count positions from behind the id of the padding token."""
 _NARROW = (torch.bfloat16, torch.float16)
-_ROWS = 128  # logits of so many tokens are alive at once where few losses are compared
+ELEMENTS = 6 << 20  # logits alive at once: larger blocks cost page faults, smaller ones calls
+_PART, _PART_ROWS = 1024, 512
+"""Entries of a vocabulary, and tokens: their logits stay in a CPU's cache until summed up."""
 
 
 class Scorer(ABC):
@@ -49,6 +52,8 @@ class Scorer(ABC):
     """Its name in configurations, a key of :data:`probe.models.load.FAMILIES`."""
     has_head: ClassVar[bool] = True
     """Whether it predicts tokens; else its hidden states are all that it gives."""
+    head_in_parts: ClassVar[bool] = True
+    """Whether its head is little but a projection, of which a CPU can make a part at a time."""
     unread: ClassVar[tuple[str, ...]] = ()
     """How the names of weights begin that nothing measured rests on: checkpoints may lack them."""
     rests_on_host: bool = False
@@ -68,6 +73,8 @@ class Scorer(ABC):
         )
         self._cache_class = type(self._output.get(self.cache_name))
         self._accepted = accepted(self.body)
+        self._width: int = self._output["last_hidden_state"].shape[-1]
+        self._exact: tuple[torch.Tensor, torch.Tensor | None] | None = None
         for name in list(self._output)[1:]:
             self._output[name] = None  # a cache kept here would stay in memory
 
@@ -174,20 +181,76 @@ class Scorer(ABC):
     def nll(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Losses of labels from the states that predict them, nats, float32.
 
+        A CPU makes the logits of a large vocabulary part by part, where the model's own forward
+        gives each part as it gives the whole: none of them leaves the cache before it is summed up.
+
         Args:
             states: Hidden states, shape ``(m, d)``.
             labels: Token ids, shape ``(m,)``, int64.
 
         Returns:
-            Shape ``(m,)``.
+            Shape ``(m,)``; the softmax is taken in float32 whatever the model's dtype.
         """
-        chunks = zip(torch.split(states, _ROWS), torch.split(labels, _ROWS), strict=True)
-        return torch.cat(
-            [
-                -torch.log_softmax(self.head(rows).float(), -1).gather(1, targets[:, None])[:, 0]
-                for rows, targets in chunks
-            ]
-        )
+        by_parts = states.device.type == "cpu" and self._in_parts
+        compute = self._nll_by_parts if by_parts else self._nll
+        losses = states.new_empty(len(labels), dtype=torch.float32)
+        size = _PART_ROWS if by_parts else rows_at_once(self.vocabulary)
+        for start in range(0, len(labels), size):
+            chunk = slice(start, start + size)
+            losses[chunk] = compute(states[chunk], labels[chunk])
+        return losses
+
+    def _nll(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logp = torch.log_softmax(self.head(states), dim=-1, dtype=torch.float32)
+        return -logp.gather(1, labels[:, None])[:, 0]
+
+    def _nll_by_parts(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        own = states.new_empty(len(labels), dtype=torch.float32)
+        sums = []
+        for part in self._parts():
+            logits = self._head_of(part, states).float()
+            sums.append(torch.logsumexp(logits, dim=-1))
+            inside = torch.nonzero((labels >= part.start) & (labels < part.stop))[:, 0]
+            own[inside] = logits[inside, labels[inside] - part.start]
+        return torch.logsumexp(torch.stack(sums), dim=0) - own
+
+    def _parts(self) -> Iterator[slice]:
+        for start in range(0, self.vocabulary, _PART):
+            yield slice(start, min(start + _PART, self.vocabulary))
+
+    def _head_of(self, part: slice, states: torch.Tensor) -> torch.Tensor:
+        """Logits ``(rows, entries)`` of a part of the vocabulary, by the model's own forward."""
+        linear = self.model.get_output_embeddings()
+        weight, bias = self._exact or (linear.weight, linear.bias)
+        weight, bias = weight[part], None if bias is None else bias[part]
+        with stubbed(linear, lambda x: nn.functional.linear(x.to(weight.dtype), weight, bias)):
+            return self.head(states)
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether logits made part by part are those made at once, tried on a few states.
+
+        They are where the model does nothing to its projection but what it does to each logit
+        alone, such as a scale or a soft-cap.
+        """
+        if not self.head_in_parts or self.vocabulary <= _PART:
+            return False
+        linear = self.model.get_output_embeddings()
+        if type(linear) is not nn.Linear or linear.weight.is_meta:
+            return False
+        if "forward" in vars(linear) and self._exact is None:
+            return False  # another tool's
+        states = torch.randn((4, self._width), generator=torch.Generator().manual_seed(0))
+        states = states.to(self.model.dtype)
+        whole = self.head(states)
+        try:
+            parts = [self._head_of(part, states) for part in self._parts()]
+        except Exception:  # what adds or masks by the whole vocabulary finds no place for a part
+            return False
+        made = torch.cat(parts, dim=-1)
+        within = 1e-2 if whole.dtype in _NARROW else 1e-5
+        scale = float(whole.abs().max())
+        return made.shape == whole.shape and torch.allclose(made, whole, 0, within * scale)
 
     def difference(
         self, states: torch.Tensor, others: torch.Tensor, labels: torch.Tensor
@@ -222,8 +285,12 @@ class Scorer(ABC):
             return
         weight = linear.weight.float()
         bias = None if linear.bias is None else linear.bias.float()
-        with stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
-            yield
+        self._exact = weight, bias
+        try:
+            with stubbed(linear, lambda x: nn.functional.linear(x.float(), weight, bias)):
+                yield
+        finally:
+            self._exact = None
 
     @contextmanager
     def float32(self) -> Iterator[None]:
@@ -297,6 +364,11 @@ def _sum(weight: torch.Tensor) -> int:
     data = data.clone() if data.storage_offset() % 8 else data
     whole = len(data) // 8 * 8
     return int(data[:whole].view(torch.int64).sum()) + int(data[whole:].sum())
+
+
+def rows_at_once(vocabulary: int) -> int:
+    """Of how many tokens logits are alive at once."""
+    return min(1024, max(16, ELEMENTS // vocabulary))
 
 
 def accepted(module: nn.Module) -> frozenset[str]:

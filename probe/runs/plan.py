@@ -27,7 +27,7 @@ from probe.engine.branch import (
     tree_groups,
     without_tree,
 )
-from probe.engine.losses import state_changes, token_losses
+from probe.engine.losses import state_changes
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
@@ -303,8 +303,7 @@ def _by_octave(first: int, targets: int) -> dict[int, int]:
     return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
 
-PIECE = 512  # tokens forwarded for the measurement
-ROWS = 128  # targets scored for it
+PIECE = 512  # tokens forwarded and scored for the measurement
 
 
 @dataclass(frozen=True)
@@ -347,11 +346,11 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
             states, cache = model.states(piece)
             _wait(model)
             body = time.perf_counter() - started
-            rows = states[0, :ROWS]
+            rows = states[0]
             started = time.perf_counter()
             labels = piece[0, : len(rows)]
             if model.has_head:
-                token_losses(model.head, rows, labels, vocabulary=model.vocabulary)
+                model.nll(rows, labels)
             else:
                 state_changes(rows[None], rows[None])
             head = time.perf_counter() - started

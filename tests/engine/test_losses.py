@@ -7,11 +7,11 @@ from models import FAMILIES, plain_logp, random_ids, tiny, tiny_model
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from probe.engine import losses
 from probe.engine.losses import MEASURES, Losses, Reference, state_changes, token_losses
 from probe.errors import ProbeError
+from probe.models import scorer
 from probe.models.causal import CausalModel
 
 Array = NDArray[np.float64]
@@ -78,7 +78,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int) -> No
         sizes.append(len(states))
         return states
 
-    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", rows * SIZE)
+    monkeypatch.setattr(scorer, "ELEMENTS", rows * SIZE)
     found = token_losses(
         head, logits, LABELS, measures=MEASURES, reference=Reference(intact), vocabulary=SIZE
     )
@@ -156,6 +156,93 @@ def test_losses_are_the_models(family: str) -> None:
         )
     expected = -plain_logp(model.model, ids)[np.arange(39), ids[1:]]
     assert found.nll == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_by_parts_of_the_vocabulary(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of the logits, each by the model's own head, give the losses of all at once."""
+    ids = torch.from_numpy(random_ids(40))
+    expected = -plain_logp(tiny_model(family).model, ids.numpy())[np.arange(39), ids[1:]]
+    for rows, entries in ((16, 7), (1024, 64)):
+        monkeypatch.setattr(scorer, "_PART_ROWS", rows)
+        monkeypatch.setattr(scorer, "_PART", entries)
+        model = CausalModel(tiny(family))
+        with torch.inference_mode():
+            found = model.nll(model.states(ids[None])[0][0, :-1], ids[1:])
+        assert model._in_parts
+        assert found.numpy() == pytest.approx(expected, abs=1e-5)
+        assert "forward" not in vars(model.model.get_output_embeddings())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_of_an_exact_head(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are as exact as the head is that they are made by: unrounded in its context."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model, ids = CausalModel(tiny("cohere", dtype=dtype)), torch.from_numpy(random_ids(40))
+    with torch.inference_mode():
+        states = model.states(ids[None])[0][0, :-1]
+        rounded = model.nll(states, ids[1:])
+        with model.exact_head():
+            exact = model.nll(states, ids[1:])
+            expected = -torch.log_softmax(model.head(states), -1)[torch.arange(39), ids[1:]]
+    assert model._in_parts
+    assert torch.allclose(exact, expected, rtol=0, atol=1e-5)
+    assert torch.equal(rounded, exact) == (dtype is torch.float32)
+
+
+class Masking(nn.Module):
+    """A head's projection and what follows it, which asks for the whole vocabulary at once."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """Some logits that go by all of them, or by their place."""
+        if self.how == "normed":
+            return logits / logits.square().mean(dim=-1, keepdim=True).sqrt()
+        if self.how == "biased":
+            return logits + torch.arange(SIZE)
+        logits = logits.clone()
+        logits[..., [3, SIZE - 1] if self.how == "masked" else [3]] = -torch.inf
+        return logits
+
+
+@pytest.mark.parametrize("how", ["normed", "biased", "masked", "masked early"])
+def test_a_head_that_has_no_parts(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a logit goes by others, or by its place, all are made at once, and rightly."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    config = tiny("llama").config
+    config.vocab_size = SIZE
+    model = AutoModelForCausalLM.from_config(config).eval()
+    own, last = model.forward, Masking(how)
+
+    def forward(**given: object) -> object:
+        output = own(**given)
+        output.logits = last(output.logits)
+        return output
+
+    model.forward = forward
+    wrapped, ids = CausalModel(model), torch.from_numpy(random_ids(40)) % 3
+    with torch.inference_mode():
+        logits = model(input_ids=ids[None]).logits[0]
+        found = wrapped.nll(wrapped.states(ids[None])[0][0, :-1], ids[1:])
+    assert not wrapped._in_parts
+    expected = -torch.log_softmax(logits, -1)[torch.arange(39), ids[1:]]
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_parts_are_left_to_another_tools_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forward that somebody put on the projection is called, and with what it expects."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model, ids = CausalModel(tiny("llama")), torch.from_numpy(random_ids(40))
+    linear = model.model.get_output_embeddings()
+    linear.forward = lambda x: 2 * nn.functional.linear(x, linear.weight)
+    with torch.inference_mode():
+        states = model.states(ids[None])[0][0, :-1]
+        expected = -torch.log_softmax(2 * states @ linear.weight.T, -1)
+        found = model.nll(states, ids[1:])
+    assert torch.allclose(found, expected[torch.arange(39), ids[1:]], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", CAPPED_OR_SCALED)
