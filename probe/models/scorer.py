@@ -26,7 +26,7 @@ BEHIND_PADDING = (
 """Families that count positions from behind the id of the padding token."""
 _NARROW = (torch.bfloat16, torch.float16)
 ELEMENTS = 6 << 20  # logits alive at once: larger blocks cost page faults, smaller ones calls
-_PART, _PART_ROWS = 1024, 512
+_PART, _PART_ROWS = 1024, 1024
 """Entries of a vocabulary, and tokens: their logits stay in a CPU's cache until summed up."""
 
 
