@@ -28,7 +28,7 @@ LARGEST = 10**15
 """No number of documents that an interval needs is said to be larger."""
 CAUTION = 32
 """Documents after which half of the error is spent, see :func:`confidence_after`."""
-FAR = 32
+NEAREST = 32
 """Distance from which on that keeps the coverage even where few tokens carry all of a delta."""
 
 
@@ -66,11 +66,6 @@ class Target:
         assert self.distances is not None
         first, last = self.distances
         return f"delta of {self.condition} at distances {first:,}–{last:,}"
-
-    @property
-    def is_near(self) -> bool:
-        """Whether it has distances at which a few tokens may carry so much that stopping costs."""
-        return self.distances is not None and self.distances[0] < FAR
 
     def width_text(self, width: float | None = None) -> str:
         """A half-width in words, by default the one that is asked for: ``± 0.5 octaves``."""
@@ -129,7 +124,8 @@ def asked_delta(text: str, condition: str | None, conditions: Sequence[str], rea
         reach: First distance that is not measured.
 
     Raises:
-        UsageError: If it is not understood, or the run measures nothing there.
+        UsageError: If it is not understood, the run measures nothing there, or stopping by it would
+            cost coverage.
     """
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*@\s*(\d{1,9})\s*[-–]\s*(\d{1,9})\s*", text)
     if found is None or not float(found[1]) > 0:
@@ -138,11 +134,12 @@ def asked_delta(text: str, condition: str | None, conditions: Sequence[str], rea
             "two distances, such as 0.01 @ 512-1023"
         )
     first, last = int(found[2]), int(found[3])
-    if not first <= last < reach:
-        raise UsageError(
-            f"precision.nats is {shown(text)}; allowed: distances between 0 and {reach - 1:,}, the "
-            "shorter one first"
-        )
+    if not NEAREST <= first <= last < reach:
+        allowed = f"distances between {NEAREST} and {reach - 1:,}, the shorter one first"
+        if reach <= NEAREST:
+            allowed = f"precision.answer, or a reach beyond {NEAREST}"
+        why = "; at nearer ones stopping early costs coverage" if first < NEAREST else ""
+        raise UsageError(f"precision.nats is {shown(text)}; allowed: {allowed}{why}")
     if condition is None:
         truncated = (one for one in conditions if one.startswith("truncate"))
         condition = next(truncated, conditions[0] if conditions else None)

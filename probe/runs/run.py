@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from probe.analysis.looks import FAR
 from probe.config import Config
 from probe.corpus.windows import FEWEST_DOCUMENTS, Window
 from probe.errors import ProbeError, UsageError
@@ -212,11 +211,6 @@ def notes(
         yield f"{counted(count, 'document')}: an interval needs {FEWEST_DOCUMENTS}, so that {then}"
     if count < (asked := experiment.config.data.max_documents or 0):
         yield f"{counted(count, 'document')} of {asked:,} asked for: no more can be used"
-    if experiment.config.precision is not None and target_of(experiment).is_near:
-        yield (
-            f"precision by distances below {FAR}: where few tokens carry most of delta, intervals "
-            "of a run that stops early hold the truth less often than they say"
-        )
     batch = None if stopping is None else range(stopping.goal)
     whole = len(numbers_of(experiment, shard, batch))
     if 0 < left < whole:

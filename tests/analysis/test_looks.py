@@ -67,9 +67,14 @@ def test_lengths_that_are_refused(answer: str, octaves: float, words: str) -> No
     [
         ("0.01", None, "allowed: nats @ first-last"),
         ("0 @ 1-2", None, "a number above 0"),
-        ("0.01 @ 5-64", None, "allowed: distances between 0 and 63"),
-        ("0.01 @ 9-5", None, "the shorter one first"),
-        ("0.01 @ 0-5", "noise", "precision.condition is 'noise'; allowed conditions: truncate"),
+        ("0.01 @ 35-64", None, "allowed: distances between 32 and 63, the shorter one first"),
+        ("0.01 @ 39-35", None, "the shorter one first"),
+        (
+            "0.01 @ 31-63",
+            None,
+            "and 63, the shorter one first; at nearer ones stopping early costs coverage",
+        ),
+        ("0.01 @ 32-35", "noise", "precision.condition is 'noise'; allowed conditions: truncate"),
     ],
 )
 def test_deltas_that_are_refused(text: str, condition: str | None, words: str) -> None:
@@ -79,14 +84,20 @@ def test_deltas_that_are_refused(text: str, condition: str | None, words: str) -
     assert words in str(caught.value)
 
 
+def test_a_reach_that_has_near_distances_alone() -> None:
+    """Then there is a length to ask for, and no delta."""
+    with pytest.raises(UsageError, match="or a reach beyond 32; at nea"):
+        asked_delta("0.01 @ 4-15", None, CONDITIONS, 32)
+
+
 def test_what_is_asked() -> None:
     """In canonical text; delta is that of truncate, or else of the first condition."""
     length = asked_length("shuffle@5%", 0.5, CONDITIONS, TOLERANCES, 8)
     assert length == Target("shuffle", 0.5, tolerance="5%")
     assert str(length) == "the effective context under shuffle at 5 %"
-    delta = asked_delta(" .01@ 0 - 63", None, CONDITIONS, 64)
-    assert delta == Target("truncate", 0.01, distances=(0, 63))
-    assert asked_delta("1 @ 0-1", None, ["reverse"], 64).condition == "reverse"
+    delta = asked_delta(" .01@ 32 - 63", None, CONDITIONS, 64)
+    assert delta == Target("truncate", 0.01, distances=(32, 63))
+    assert asked_delta("1 @ 32-33", None, ["reverse"], 64).condition == "reverse"
     assert delta.width_text() == "± 0.01 nats"
 
 

@@ -26,6 +26,7 @@ from tiny_run import (  # noqa: F401 (fixtures)
     text_folder,
 )
 
+from probe.analysis import looks
 from probe.analysis.open_run import open_run
 from probe.analysis.precision import pilot
 
@@ -178,8 +179,9 @@ def test_estimated_time(finished: Finished) -> None:
     assert parts(finished.folder) == before
 
 
-def test_where_a_run_stops(config: Path, tmp_path: Path) -> None:
+def test_where_a_run_stops(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not known without a run like it; with one, the first look that is narrow enough."""
+    monkeypatch.setattr(looks, "NEAREST", 0)  # the windows here are short
     precise = ("--set", "precision={answer: truncate@1%, octaves: 2}")
     asked = "Precision: the effective context under truncate at 1 %, ± 2 octaves: "
     plain = plan(config, *precise)
@@ -195,8 +197,11 @@ def test_where_a_run_stops(config: Path, tmp_path: Path) -> None:
     assert plan(config).stdout in plain.stdout
 
 
-def test_a_stop_is_predicted_as_the_run_will_read_its_rows(config: Path, tmp_path: Path) -> None:
+def test_a_stop_is_predicted_as_the_run_will_read_its_rows(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that scores all documents of its data has no others to predict by, unlike the pilot."""
+    monkeypatch.setattr(looks, "NEAREST", 0)
     finished = repeating(tmp_path / "pilot")
 
     def stop() -> str:

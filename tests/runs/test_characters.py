@@ -207,9 +207,11 @@ def test_a_precision_is_of_distances_in_tokens(
     """What the windows measure of them is known once they are cut; a shared text has tokens too."""
     record = json.loads((folders["words"] / "run.json").read_text(encoding="utf-8"))
     given = {"windows": CHARACTERS, "protocol": SWEEP, "conditions": ["truncate"]}
-    given |= {"model__path": record["config"]["model"]["path"], "precision": {"nats": ".1 @ 8-38"}}
+    given |= {"model__path": record["config"]["model"]["path"], "precision": {"nats": ".1 @ 32-38"}}
     assert configured(base, **given).plan.reach == 40
-    with pytest.raises(UsageError, match=r"of distances 8 to 38; allowed: 0 to \d+, where the run"):
+    with pytest.raises(
+        UsageError, match=r"of distances 32 to 38; allowed: 0 to \d+, where the run"
+    ):
         target_of(prepare(configured(base, **given)))
     given |= {"conditions": ["replace(source='document', shared=4)"], "precision": None}
     with pytest.raises(UsageError, match=r"'characters'; allowed without replace\(source='docum"):
