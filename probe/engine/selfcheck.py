@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
 from probe.engine.branch import PACK, Node
 from probe.engine.lower_layers import Layers
@@ -146,9 +146,9 @@ def check(
     text = _tensor(model, ids)
     if isinstance(model, MaskedModel):
         return _check_masked(model, text, lower)
-    causal, length, whole = _properties(model, text, map(partial(_tensor, model), more))
+    causal, length, known = _properties(model, text, map(partial(_tensor, model), more))
     with torch.inference_mode(), model.exact_head():
-        comparison = _Comparison(model, text, whole)
+        comparison = _Comparison(model, text, known)
         tried = [name for name in _TECHNIQUES if lower or name != "lower"]
         return Report((causal, length, *comparison.outcomes(tried)))
 
@@ -166,8 +166,8 @@ def _check_masked(model: Scorer, text: torch.Tensor, lower: bool) -> Report:
 
 def _properties(
     model: Scorer, text: torch.Tensor, more: Iterable[torch.Tensor]
-) -> tuple[Outcome, Outcome, torch.Tensor | None]:
-    """``causal`` and ``length``, and the text's hidden states, where the model's own gave them.
+) -> tuple[Outcome, Outcome, "_Known"]:
+    """``causal`` and ``length``, and what the model itself was seen to give on the way.
 
     Branches differ in length. Where a loss goes by the length of its sequence (embeddings of
     positions that are rescaled beyond a length, keys that are chosen among all), a delta mixes the
@@ -178,17 +178,24 @@ def _properties(
     # far shorter than its windows, and what a family goes by may lie between the two.
     powers = range(1, max(4, 1 + (len(text) // SHORTEST).bit_length()))
     parts = [2**power for power in powers]
+    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
+    cached = 2 * len(text) // 3 | 1
+    caches: list[Cache | None] = []
 
     def compute() -> list[torch.Tensor]:
         whole, count = _states(model, text), len(text)
         if count >= SHORTEST:
             # Other tokens, then none: what leaves each loss was not seen and goes by no length.
-            stop = 2 * count // 3
-            behind = _changed_behind(model, text, whole, stop, stop + CHANGED)
+            other = _changed(model, text, cached, cached + CHANGED)
+            states, cache = model.states(other[None])
+            behind = _changes(model, text, whole, states[0], cached)
             cuts = [behind, *_cut(model, text, parts[1:], whole)]
             if all(change.abs().max() <= UNCHANGED for change in cuts):
+                caches.append(cache)
                 return [whole, behind, *cuts]
-        behind = _changed_behind(model, text, whole, 2 * count // 3, count)
+        stop = min(cached, count - 1)
+        states = _states(model, _changed(model, text, stop, count))
+        behind = _changes(model, text, whole, states, stop)
         return [whole, behind, *_cut(model, text, parts, whole)]
 
     try:
@@ -218,7 +225,25 @@ def _properties(
     what = "cutting off what follows a target changes its loss"
     cuts = [judged("length", torch.cat(seen), what, limits=limits) for seen in by_cut]
     length = max(cuts, key=lambda outcome: (outcome.limit, outcome.worst))
-    return causal, length, whole if model.model.dtype == torch.float32 else None
+    if model.model.dtype != torch.float32:  # what is known was computed in another dtype
+        return causal, length, _Known()
+    return causal, length, _Known(whole, cached, *caches)
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What plain forwards of a text gave.
+
+    Args:
+        whole: Hidden states of all of it, shape ``(n, d)``.
+        cached: Of how many tokens there is a cache.
+        cache: It, with some other tokens behind them; ``None`` where losses go by a sequence's
+            length, so that one that began with few tokens may be another one.
+    """
+
+    whole: torch.Tensor | None = None
+    cached: int = 0
+    cache: Cache | None = None
 
 
 def _cut(
@@ -227,22 +252,22 @@ def _cut(
     """Changes of the losses before each cut of a text."""
     whole = _states(model, text) if whole is None else whole
     stops = [max(2, len(text) // part) for part in parts]
-    return [_changes(model, text, whole, text[:stop], stop - 1) for stop in stops]
+    cuts = (_states(model, text[:stop]) for stop in stops)
+    return [
+        _changes(model, text, whole, states, stop - 1)
+        for states, stop in zip(cuts, stops, strict=True)
+    ]
 
 
-def _changed_behind(
-    model: Scorer, text: torch.Tensor, whole: torch.Tensor, stop: int, end: int
-) -> torch.Tensor:
-    """Changes of losses by other tokens in the places from *stop* to *end*, where it is cut."""
-    # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
-    stop = min(stop | 1, end - 1)
+def _changed(model: Scorer, text: torch.Tensor, stop: int, end: int) -> torch.Tensor:
+    """A text with other tokens in the places from *stop* to *end*, where it is cut."""
     other = text[:end].clone()
     other[stop:] = (text[stop:end] + 1) % model.vocabulary
-    return _changes(model, text, whole, other, stop)
+    return other
 
 
 def _changes(
-    model: Scorer, text: torch.Tensor, whole: torch.Tensor, other: torch.Tensor, stop: int
+    model: Scorer, text: torch.Tensor, whole: torch.Tensor, states: torch.Tensor, stop: int
 ) -> torch.Tensor:
     """Changes of at most ``TAIL`` losses, nats, where another text is read, the same up to *stop*.
 
@@ -251,7 +276,7 @@ def _changes(
     """
     own = slice(max(0, stop - TAIL), stop)
     labels = text[own.start + 1 : stop + 1]
-    before, after = (model.nll(states[own], labels) for states in (whole, _states(model, other)))
+    before, after = (model.nll(each[own], labels) for each in (whole, states))
     return torch.where(before.isfinite(), after - before, 0.0)
 
 
@@ -319,10 +344,11 @@ class _Unusable(Exception):
 class _Comparison:
     """Each technique against the whole forward of one text, from one prefix of it."""
 
-    def __init__(self, model: Scorer, ids: torch.Tensor, whole: torch.Tensor | None = None) -> None:
-        self.model, self.ids = model, ids
+    def __init__(self, model: Scorer, ids: torch.Tensor, known: _Known | None = None) -> None:
+        self.model, self.ids, self.known = model, ids, known or _Known()
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
+        whole = self.known.whole
         self.whole = _states(model, ids) if whole is None else whole
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
@@ -331,7 +357,9 @@ class _Comparison:
         """How each came out; a fork that goes on rightly behind another does so alone."""
         forks = self.outcome("forks") if "forks" in techniques else None
         if forks and not forks.passed:
-            vars(self).pop("_prefix", None)  # what has gone on from it may have written into it
+            # What has gone on from it may have written into it.
+            vars(self).pop("_prefix", None)
+            self.known = replace(self.known, cache=None)
             forks = None
         known = {"forks": forks, "continuation": forks and replace(forks, technique="continuation")}
         return [known.get(name) or self.outcome(name) for name in techniques]
@@ -424,11 +452,16 @@ class _Comparison:
     def _prefix(self) -> Cache | None:
         """The cache of the prefix, in two pieces as a walk may make it.
 
-        The first is short: some families (longrope, dynamic NTK) embed positions by the length of
-        what is forwarded, and a cache that grew across such a length is none of a whole forward.
+        Some families (longrope, dynamic NTK) embed positions by the length of what is forwarded,
+        and a cache that grew across such a length is none of a whole forward: where losses go by a
+        length, the first piece is short.
         """
-        first = min(FIRST, self.at // 2)
-        _, cache = self.model.states(self.ids[None, :first])
+        first, cache = self.known.cached, self.known.cache
+        if type(cache) is DynamicCache and is_plain(cache) and first < self.at:
+            cache.crop(-CHANGED)
+        else:
+            first = min(FIRST, self.at // 2)
+            _, cache = self.model.states(self.ids[None, :first])
         positions = self._positions(first, self.at)
         return self.model.states(self.ids[None, first : self.at], cache, positions=positions)[1]
 
