@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import FAMILIES, LONGROPE, SMALL, plain_logp, random_ids, tiny, tiny_report
+from models import (
+    FAMILIES,
+    LONGROPE,
+    SMALL,
+    plain_logp,
+    random_ids,
+    tiny,
+    tiny_model,
+    tiny_report,
+)
 from planted import CopyRule, planted
 from scipy.stats import t
 from transformers import (
@@ -18,7 +27,9 @@ from transformers import (
     PretrainedConfig,
     RobertaConfig,
 )
+from transformers.cache_utils import Cache
 
+from probe.engine import selfcheck
 from probe.engine.branch import Branch
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import Outcome, Report, check
@@ -66,6 +77,35 @@ def test_what_passes(family: str) -> None:
     report = tiny_report(family)
     assert passed(report) == PASSES[family]
     assert report.techniques == Techniques(**{name: name in PASSES[family] for name in ALL})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_passes_where_a_long_text_is_gone_on_from(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache of the causal test, as far as its text is the same, serves as the prefix."""
+    monkeypatch.setattr(selfcheck, "TAIL", 8)
+    report = check(tiny_model(family), IDS)
+    assert passed(report) == PASSES[family]
+    assert all(one.worst < 1e-5 for one in report.outcomes if one.passed)
+
+
+@pytest.mark.parametrize(("kind", "first"), [("llama", 65), ("longrope", 16), ("mistral", 16)])
+def test_where_a_prefix_begins(kind: str, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At two thirds; early where losses go by the length, or a cache does not keep every key."""
+    monkeypatch.setattr(selfcheck, "TAIL", 8)
+    model = longrope() if kind == "longrope" else CausalModel(tiny(kind))
+    own, behind = model.states, set()
+
+    def states(ids: torch.Tensor, cache: Cache | None = None, **given: Any) -> Any:
+        if cache is not None:
+            behind.add((cache.get_seq_length(), ids.shape[1]))
+        return own(ids, cache, **given)
+
+    monkeypatch.setattr(model, "states", states)
+    check(model, IDS, more=TEXTS)
+    assert (first, 97 - 8 - first) in behind
+    assert {start for start, _ in behind} == {first, 97 - 8}
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if "packing" in PASSES[f]])
@@ -178,9 +218,13 @@ def assert_engine_is_right(model: CausalModel, techniques: Techniques) -> None:
         assert np.abs(losses.nll - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize("tail", [selfcheck.TAIL, 8])
 @pytest.mark.parametrize("how", SABOTAGE, ids=lambda how: how.__name__)
-def test_sabotage_is_found_out(how: Callable[..., Any]) -> None:
+def test_sabotage_is_found_out(
+    how: Callable[..., Any], tail: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A body that is wrong loses the techniques that show it, and the losses stay right."""
+    monkeypatch.setattr(selfcheck, "TAIL", tail)
     model = sabotaged(how)
     report = check(model, IDS)
     assert passed(report) == SABOTAGE[how]
