@@ -6,8 +6,8 @@ from itertools import chain, permutations
 import numpy as np
 import pytest
 from models import BOS, random_ids, tiny_model, tiny_report
+from plain_forwards import Paths, Plain, assert_right, tolerance, window
 from plans import grid, sweep
-from test_engine import Paths, Plain, assert_right, paths, tolerance, window  # noqa: F401
 
 from probe.engine import beginnings
 from probe.engine import branch as tree
@@ -30,7 +30,7 @@ Windows = list[list[Branch]]
 
 
 @pytest.fixture(autouse=True)
-def short_paths(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def short_paths(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beginnings of a small window are worth a node of their own."""
     monkeypatch.setattr(tree, "SHARED_AT_LEAST", 6)
 

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 from models import CONFIGS, random_ids, tiny
-from test_engine import Paths, Plain, branches_of, paths, window
+from plain_forwards import Paths, Plain, branches_of, window
 
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import check
 from probe.engine.walk import Techniques
 from probe.models.causal import CausalModel
 
-__all__ = ["paths"]  # a fixture
 pytestmark = pytest.mark.families
 WORST = 5e-4  # nats; a technique that a family does not bear is off by far more
 BRANCHES = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from models import VOCABULARY, random_ids, tiny
-from test_engine import branches_of, window
+from plain_forwards import branches_of, window
 from torch.utils.flop_counter import FlopCounterMode
 
 from probe.engine.engine import Engine

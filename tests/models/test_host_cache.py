@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from models import random_ids, tiny
-from test_engine import branches_of, window
+from plain_forwards import branches_of, window
 
 from probe.engine.engine import Engine
 from probe.engine.selfcheck import check
