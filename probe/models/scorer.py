@@ -206,13 +206,19 @@ class Scorer(ABC):
 
     def _nll_by_parts(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         own = states.new_empty(len(labels), dtype=torch.float32)
-        sums = []
+        largest, sums = [], []
         for part in self._parts():
             logits = self._head_of(part, states).float()
-            sums.append(torch.logsumexp(logits, dim=-1))
             inside = torch.nonzero((labels >= part.start) & (labels < part.stop))[:, 0]
             own[inside] = logits[inside, labels[inside] - part.start]
-        return torch.logsumexp(torch.stack(sums), dim=0) - own
+            # Where a part is -inf throughout, all of it stays so.
+            largest.append(logits.amax(dim=-1).clamp_(min=torch.finfo(torch.float32).min))
+            sums.append(logits.sub_(largest[-1][:, None]).exp_().sum(dim=-1))
+        most, whole = torch.stack(largest).amax(dim=0), torch.zeros_like(own)
+        for high, each in zip(largest, sums, strict=True):
+            whole += each * torch.exp(high - most)
+        # Not the difference of two logits of 20: a loss near 0 would be rounded as they are.
+        return (most - own) + torch.log(whole)
 
     def _parts(self) -> Iterator[slice]:
         for start in range(0, self.vocabulary, _PART):

@@ -174,6 +174,39 @@ def test_losses_by_parts_of_the_vocabulary(family: str, monkeypatch: pytest.Monk
         assert "forward" not in vars(model.model.get_output_embeddings())
 
 
+def test_parts_are_exact_near_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss far below the rounding of the logits that it comes from has its own digits."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model = CausalModel(tiny("llama"))
+    weight = model.model.get_output_embeddings().weight
+    with torch.inference_mode():
+        states = (
+            12 * torch.nn.functional.normalize(weight.detach()[:40]) / weight.norm(dim=1)[:40, None]
+        )
+        logits = (states * 3).double() @ weight.double().T
+        labels = logits.argmax(dim=-1)
+        expected = torch.logsumexp(logits, -1) - logits.max(dim=-1).values
+        found = model.nll(states * 3, labels).double()
+    assert model._in_parts
+    assert expected.min() < 1e-5
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_parts_without_any_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of -inf adds nothing, a target in it has an infinite loss, and NaN stays NaN."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model, states = CausalModel(tiny("llama")), torch.zeros(3, 32)
+    vars(model)["_in_parts"] = True
+    logits = torch.randn(3, model.vocabulary, generator=torch.Generator().manual_seed(0))
+    logits[:, 7:14] = -torch.inf
+    logits[2, 30] = torch.nan
+    monkeypatch.setattr(model, "_head_of", lambda part, _: logits[:, part].clone())
+    labels = torch.tensor([3, 9, 3])
+    found = model.nll(states, labels)
+    expected = -torch.log_softmax(logits, -1)[torch.arange(3), labels]
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_parts_of_an_exact_head(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts are as exact as the head is that they are made by: unrounded in its context."""
