@@ -107,16 +107,17 @@ def token_losses(
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy``.
         reference: The intact pass of the targets; needed for ``kl``.
         vocabulary: ``V``, which decides the rows of a chunk.
-        nll: What gives ``nll`` alone in less time than the head, from states and labels.
+        nll: What gives ``nll`` from states and labels where it alone is asked for: in less time
+            than the head, and with other rounding, so that a run has all of its losses one way.
 
     Returns:
         float32 losses; the softmax is taken in float32 whatever the model's dtype.
     """
+    if nll is not None and set(measures) <= {"nll"}:
+        return Losses(nll(states, labels).cpu().numpy())
     size = rows_at_once(vocabulary)
     distributions = _Distributions(head, reference, size) if reference is not None else None
     names = {"nll", *measures} - ({"kl"} if reference is None else set()) - {EMBEDDING}
-    if nll is not None and names == {"nll"}:
-        return Losses(nll(states, labels).cpu().numpy())
     # In one place from the start: small results between large blocks would pin the heap.
     losses = {
         name: states.new_empty(len(labels), dtype=torch.bool if name == "top1" else torch.float32)

@@ -251,12 +251,8 @@ def _cut(
 ) -> list[torch.Tensor]:
     """Changes of the losses before each cut of a text."""
     whole = _states(model, text) if whole is None else whole
-    stops = [max(2, len(text) // part) for part in parts]
-    cuts = (_states(model, text[:stop]) for stop in stops)
-    return [
-        _changes(model, text, whole, states, stop - 1)
-        for states, stop in zip(cuts, stops, strict=True)
-    ]
+    cuts = (text[: max(2, len(text) // part)] for part in parts)
+    return [_changes(model, text, whole, _states(model, cut), len(cut) - 1) for cut in cuts]
 
 
 def _changed(model: Scorer, text: torch.Tensor, stop: int, end: int) -> torch.Tensor:
@@ -278,6 +274,12 @@ def _changes(
     labels = text[own.start + 1 : stop + 1]
     before, after = (model.nll(each[own], labels) for each in (whole, states))
     return torch.where(before.isfinite(), after - before, 0.0)
+
+
+def _logp(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of labels; the sum in pairs, as `log_softmax` loses what is small."""
+    logits = logits.float()
+    return logits.gather(1, labels[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
 
 
 def _states(model: Scorer, ids: torch.Tensor) -> torch.Tensor:
@@ -419,13 +421,12 @@ class _Comparison:
         return torch.cat([self._difference(states[0, :size], early), last])
 
     def head(self) -> torch.Tensor:
-        text, labels = self.ids[: HEAD + 1], self.ids[1 : HEAD + 1, None]
-        expected, stubbed = (
-            torch.log_softmax(logits.float(), dim=-1)[:-1].gather(1, labels)[:, 0]
-            for logits in (self._own_logits(len(text)), self.model.head(self.whole[: len(text)]))
-        )
-        alone = -self.model.nll(self.whole[: len(text) - 1], labels[:, 0])
-        return torch.cat([stubbed - expected, alone - expected])
+        labels = self.ids[1 : HEAD + 1]
+        whole, own = self.whole[: len(labels)], self._own_logits(len(labels))
+        expected, stubbed = (_logp(logits, labels) for logits in (own, self.model.head(whole)))
+        if not self.model.by_parts:
+            return stubbed - expected
+        return torch.cat([stubbed - expected, -self.model.nll(whole, labels) - expected])
 
     def lower(self) -> torch.Tensor:
         layers = Layers(self.model)

@@ -169,9 +169,19 @@ def test_losses_by_parts_of_the_vocabulary(family: str, monkeypatch: pytest.Monk
         model = CausalModel(tiny(family))
         with torch.inference_mode():
             found = model.nll(model.states(ids[None])[0][0, :-1], ids[1:])
-        assert model._in_parts
+        assert model.by_parts
         assert found.numpy() == pytest.approx(expected, abs=1e-5)
         assert "forward" not in vars(model.model.get_output_embeddings())
+
+
+def test_a_run_has_all_of_its_losses_one_way() -> None:
+    """Where more than losses is measured the intact ones, which need no more, are no exception."""
+    given = {"vocabulary": SIZE, "nll": lambda states, labels: torch.full((TARGETS,), 7.0)}
+    logits = random_logits(0)
+    alone = token_losses(lambda states: states, logits, LABELS, **given)
+    assert (alone.nll == 7).all()
+    among = token_losses(lambda s: s, logits, LABELS, measures=("nll", "kl"), **given)
+    assert among.nll == pytest.approx(-plain(logits)[np.arange(TARGETS), LABELS], abs=1e-5)
 
 
 def test_parts_are_exact_near_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +197,7 @@ def test_parts_are_exact_near_zero(monkeypatch: pytest.MonkeyPatch) -> None:
         labels = logits.argmax(dim=-1)
         expected = torch.logsumexp(logits, -1) - logits.max(dim=-1).values
         found = model.nll(states * 3, labels).double()
-    assert model._in_parts
+    assert model.by_parts
     assert expected.min() < 1e-5
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-7)
 
@@ -196,7 +206,7 @@ def test_parts_without_any_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of -inf adds nothing, a target in it has an infinite loss, and NaN stays NaN."""
     monkeypatch.setattr(scorer, "_PART", 7)
     model, states = CausalModel(tiny("llama")), torch.zeros(3, 32)
-    vars(model)["_in_parts"] = True
+    vars(model)["by_parts"] = True
     logits = torch.randn(3, model.vocabulary, generator=torch.Generator().manual_seed(0))
     logits[:, 7:14] = -torch.inf
     logits[2, 30] = torch.nan
@@ -218,7 +228,7 @@ def test_parts_of_an_exact_head(dtype: torch.dtype, monkeypatch: pytest.MonkeyPa
         with model.exact_head():
             exact = model.nll(states, ids[1:])
             expected = -torch.log_softmax(model.head(states), -1)[torch.arange(39), ids[1:]]
-    assert model._in_parts
+    assert model.by_parts
     assert torch.allclose(exact, expected, rtol=0, atol=1e-5)
     assert torch.equal(rounded, exact) == (dtype is torch.float32)
 
@@ -260,7 +270,7 @@ def test_a_head_that_has_no_parts(how: str, monkeypatch: pytest.MonkeyPatch) -> 
     with torch.inference_mode():
         logits = model(input_ids=ids[None]).logits[0]
         found = wrapped.nll(wrapped.states(ids[None])[0][0, :-1], ids[1:])
-    assert not wrapped._in_parts
+    assert not wrapped.by_parts
     expected = -torch.log_softmax(logits, -1)[torch.arange(39), ids[1:]]
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
 

@@ -42,7 +42,7 @@ class Direct(NamedTuple):
 def predicted(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
     """Log-probabilities of every next token, by one plain forward."""
     with torch.inference_mode():
-        return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), -1)
+        return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].double(), -1)
 
 
 def directly(model: torch.nn.Module, ids: list[int], lead: list[int]) -> Direct:
