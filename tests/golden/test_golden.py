@@ -22,6 +22,7 @@ from golden_cases import CASES, HERE, UNFINISHED, case_folder, place_inputs
 from golden_outputs import FIGURES, FILES, PAGES, PRINTED, TABLES, outputs
 from tiny_run import no_network  # noqa: F401 (fixture)
 
+from probe.commands.main import COMMANDS, _command
 from probe.protocols import registry
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
@@ -44,6 +45,8 @@ def found(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fo
     """What a case prints and writes now; each is run once, whoever asks first."""
     kinds = registry.kinds(registry.is_builtin)  # other tests register some of their own
     known = {kind: registry.protocol_of(kind) for kind in kinds}
+    for name in COMMANDS:  # click keeps the options of help of whoever asked for it first
+        _command(name)._help_option = None
 
     @cache
     def run(case: str) -> dict[str, str]:
