@@ -376,7 +376,7 @@ def timed(model: "Scorer", experiment: "Experiment", cost: "Planned") -> Timed:
     from probe.runs.plan import speed
 
     branching = check_model(model, experiment).techniques.branching
-    measured = speed(model, experiment.windows[0].ids)
+    measured = speed(model, experiment.windows[0].ids, experiment.config.measures)
     targets = sum(sum(octaves.values()) for octaves in cost.targets.values())
     tokens = cost.tokens if branching else cost.plain_tokens
     return Timed(measured.seconds(tokens, targets), measured, branching)

@@ -36,9 +36,7 @@ SHORTEST = 32  # tokens, at least as short is the last of the cuts, each half of
 CHANGED = 8  # tokens at the end of two thirds of a text that are changed
 FEWEST_TARGETS = 256  # a mean change is estimated from at least so many
 OF_STATES = "between states at length 1"
-
 _UNCHANGED = (UNCHANGED, math.inf)
-
 _TECHNIQUES = tuple(technique.name for technique in fields(Techniques))
 
 
@@ -180,19 +178,20 @@ def _properties(
     parts = [2**power for power in powers]
     # Odd: where tokens are seen in blocks of an even size, no block ends before the first change.
     cached = 2 * len(text) // 3 | 1
-    caches: list[Cache | None] = []
+    keep, caches = model.model.dtype == torch.float32, list[Cache | None]()
 
     def compute() -> list[torch.Tensor]:
         whole, count = _states(model, text), len(text)
         if count >= SHORTEST:
             # Other tokens, then none: what leaves each loss was not seen and goes by no length.
             other = _changed(model, text, cached, cached + CHANGED)
-            states, cache = model.states(other[None])
+            states, cache = model.states(other[None], keep=keep)
             behind = _changes(model, text, whole, states[0], cached)
             cuts = [behind, *_cut(model, text, parts[1:], whole)]
             if all(change.abs().max() <= UNCHANGED for change in cuts):
                 caches.append(cache)
                 return [whole, behind, *cuts]
+            del states, cache
         stop = min(cached, count - 1)
         states = _states(model, _changed(model, text, stop, count))
         behind = _changes(model, text, whole, states, stop)
@@ -225,7 +224,7 @@ def _properties(
     what = "cutting off what follows a target changes its loss"
     cuts = [judged("length", torch.cat(seen), what, limits=limits) for seen in by_cut]
     length = max(cuts, key=lambda outcome: (outcome.limit, outcome.worst))
-    if model.model.dtype != torch.float32:  # what is known was computed in another dtype
+    if not keep:  # what is known was computed in another dtype
         return causal, length, _Known()
     return causal, length, _Known(whole, cached, *caches)
 
@@ -348,10 +347,11 @@ class _Comparison:
 
     def __init__(self, model: Scorer, ids: torch.Tensor, known: _Known | None = None) -> None:
         self.model, self.ids, self.known = model, ids, known or _Known()
+        exact = model.model.dtype == torch.float32
+        self.limits = (FLOAT32_MAX, FLOAT32_MEAN) if exact else None
         self.tail = max(2, min(TAIL, len(ids) // 3))
         self.at = len(ids) - self.tail
-        whole = self.known.whole
-        self.whole = _states(model, ids) if whole is None else whole
+        self.whole = _states(model, ids) if known is None or known.whole is None else known.whole
         # Another text of the same tokens, for what must not leak from one branch into the other.
         self.other = self.ids.flip(0)
 
@@ -375,9 +375,7 @@ class _Comparison:
             line = (str(error).splitlines() or [""])[0]
             reason = f"the model raised {type(error).__name__}: {line}"
             return Outcome(technique, False, reason=reason)
-        exact = self.model.model.dtype == torch.float32
-        limits = (FLOAT32_MAX, FLOAT32_MEAN) if exact else None
-        return judged(technique, difference, "its losses differ", limits=limits)
+        return judged(technique, difference, "its losses differ", limits=self.limits)
 
     # -- the techniques by their names; each returns differences of losses, shape (m,) ------
 
@@ -424,9 +422,13 @@ class _Comparison:
         labels = self.ids[1 : HEAD + 1]
         whole, own = self.whole[: len(labels)], self._own_logits(len(labels))
         expected, stubbed = (_logp(logits, labels) for logits in (own, self.model.head(whole)))
-        if not self.model.by_parts:
-            return stubbed - expected
-        return torch.cat([stubbed - expected, -self.model.nll(whole, labels) - expected])
+        found = stubbed - expected
+        if self.model.by_parts:
+            parts = -self.model.nll(whole, labels) - expected
+            self.model.by_parts = judged("head", parts, "", limits=self.limits).passed
+            if self.model.by_parts and parts.abs().max() > found.abs().max():
+                return parts
+        return found
 
     def lower(self) -> torch.Tensor:
         layers = Layers(self.model)

@@ -10,7 +10,6 @@ class MaskedModel(Scorer):
     """A masked language model: every token sees all others, and no cache is gone on from."""
 
     family = "masked"
-    head_in_parts = False  # it transforms states before it projects them: once, not for every part
 
     def states(
         self,

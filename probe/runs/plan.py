@@ -27,7 +27,7 @@ from probe.engine.branch import (
     tree_groups,
     without_tree,
 )
-from probe.engine.losses import state_changes
+from probe.engine.losses import state_changes, token_losses
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
@@ -331,12 +331,13 @@ class Speed:
         return self.cache_per_token * tokens
 
 
-def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
-    """Forward a piece of a text twice, score some of its targets, and time the second pass.
+def speed(model: Scorer, ids: NDArray[np.int64], measures: Sequence[str] = ("nll",)) -> Speed:
+    """Forward a piece of a text twice, score its targets, and time the second pass.
 
     Args:
         model: The model.
         ids: Token ids, shape ``(n,)``.
+        measures: What is computed of a target; without the intact text that ``kl`` compares with.
     """
     piece = torch.from_numpy(np.ascontiguousarray(ids[:PIECE]))[None].to(model.device)
     read = model.some_source(piece.shape[1])
@@ -350,7 +351,10 @@ def speed(model: Scorer, ids: NDArray[np.int64]) -> Speed:
             started = time.perf_counter()
             labels = piece[0, : len(rows)]
             if model.has_head:
-                model.nll(rows, labels)
+                size = model.vocabulary
+                token_losses(
+                    model.head, rows, labels, measures=measures, vocabulary=size, nll=model.nll
+                )
             else:
                 state_changes(rows[None], rows[None])
             head = time.perf_counter() - started

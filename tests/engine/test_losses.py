@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from models import FAMILIES, plain_logp, random_ids, tiny, tiny_model
+from models import FAMILIES, SMALL, plain_logp, random_ids, tiny, tiny_model
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, RobertaConfig
 
 from probe.engine.losses import MEASURES, Losses, Reference, state_changes, token_losses
 from probe.errors import ProbeError
@@ -273,6 +273,58 @@ def test_a_head_that_has_no_parts(how: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert not wrapped.by_parts
     expected = -torch.log_softmax(logits, -1)[torch.arange(39), ids[1:]]
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [SIZE - 8, SIZE])
+def test_a_projection_of_fewer_rows_than_the_vocabulary(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the configuration calls the vocabulary may be more than the head has."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    config = tiny("llama").config
+    config.vocab_size = rows
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.config.vocab_size = SIZE
+    wrapped = CausalModel(model)
+    labels = torch.zeros(3, dtype=torch.long)
+    with torch.inference_mode():
+        assert len(wrapped.nll(torch.randn(3, 32), labels)) == 3
+    assert wrapped.by_parts == (rows == SIZE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_that_transforms_states_is_asked_once(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would transform them anew for every part."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    config = RobertaConfig(**SMALL, is_decoder=True, max_position_embeddings=200)
+    model = CausalModel(AutoModelForCausalLM.from_config(config, dtype=dtype).eval())
+    with torch.inference_mode(), model.exact_head():
+        assert not model.by_parts
+
+
+def test_what_hears_the_projection_is_left_its_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that keeps logits keeps them: nothing is written into."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model, ids, kept = CausalModel(tiny("llama")), torch.from_numpy(random_ids(40)), []
+    linear = model.model.get_output_embeddings()
+    with torch.inference_mode():
+        states = model.states(ids[None])[0][0, :-1]
+        assert model.by_parts
+        linear.register_forward_hook(lambda _module, _given, output: kept.append(output[0]))
+        model.nll(states, ids[1:])
+        found, expected = torch.cat(kept, dim=-1), states @ linear.weight.T
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_target_beyond_the_vocabulary_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is NaN, which a run refuses, and no number that stood in memory."""
+    monkeypatch.setattr(scorer, "_PART", 7)
+    model = CausalModel(tiny("llama"))
+    with torch.inference_mode():
+        found = model.nll(torch.randn(2, 32), torch.tensor([1, model.vocabulary]))
+    assert found.isnan().tolist() == [False, True]
 
 
 def test_parts_are_left_to_another_tools_projection(monkeypatch: pytest.MonkeyPatch) -> None:
