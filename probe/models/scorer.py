@@ -204,13 +204,17 @@ class Scorer(ABC):
     def _nll_by_parts(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         own = states.new_full((len(labels),), torch.nan, dtype=torch.float32)
         largest, sums = [], []
+        # A hook may keep the logits that it is given.
+        heard = self.model._forward_hooks or self.model.get_output_embeddings()._forward_hooks
         for part in self._parts():
             logits = self._head_of(part, states).float()
             inside = torch.nonzero((labels >= part.start) & (labels < part.stop))[:, 0]
             own[inside] = logits[inside, labels[inside] - part.start]
             # Where a part is -inf throughout, all of it stays so.
             largest.append(logits.amax(dim=-1).clamp_(min=torch.finfo(torch.float32).min))
-            sums.append((logits - largest[-1][:, None]).exp_().sum(dim=-1))
+            if heard:
+                logits = logits.clone()
+            sums.append(logits.sub_(largest[-1][:, None]).exp_().sum(dim=-1))
         most, whole = torch.stack(largest).amax(dim=0), torch.zeros_like(own)
         for high, each in zip(largest, sums, strict=True):
             whole += each * torch.exp(high - most)
