@@ -203,31 +203,23 @@ class Scorer(ABC):
 
     def _nll_by_parts(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         own = states.new_full((len(labels),), torch.nan, dtype=torch.float32)
-        largest, sums = [], []
+        highest, total = torch.full_like(own, torch.finfo(own.dtype).min), torch.zeros_like(own)
         # A hook may keep the logits that it is given.
         heard = self.model._forward_hooks or self.model.get_output_embeddings()._forward_hooks
-        for part in self._parts():
-            logits = self._head_of(part, states).float()
-            inside = torch.nonzero((labels >= part.start) & (labels < part.stop))[:, 0]
-            own[inside] = logits[inside, labels[inside] - part.start]
-            # Where a part is -inf throughout, all of it stays so.
-            largest.append(logits.amax(dim=-1).clamp_(min=torch.finfo(torch.float32).min))
-            if heard:
-                logits = logits.clone()
-            sums.append(logits.sub_(largest[-1][:, None]).exp_().sum(dim=-1))
-        most, whole = torch.stack(largest).amax(dim=0), torch.zeros_like(own)
-        for high, each in zip(largest, sums, strict=True):
-            whole += each * torch.exp(high - most)
-        # Not the difference of two logits of 20: a loss near 0 would be rounded as they are.
-        return (most - own) + torch.log(whole)
-
-    def _parts(self) -> Iterator[slice]:
+        shifted = torch.Tensor.sub if heard else torch.Tensor.sub_
         for start in range(0, self.vocabulary, _PART):
-            yield slice(start, min(start + _PART, self.vocabulary))
+            logits = self._part_of_head(start, states).float()
+            inside = torch.nonzero((labels >= start) & (labels < start + logits.shape[1]))[:, 0]
+            own[inside] = logits[inside, labels[inside] - start]
+            before, highest = highest, torch.maximum(highest, logits.amax(dim=-1))
+            added = shifted(logits, highest[:, None]).exp_().sum(dim=-1)
+            total = total * torch.exp(before - highest) + added
+        # Not the difference of two logits of 20: a loss near 0 would be rounded as they are.
+        return (highest - own) + torch.log(total)
 
-    def _head_of(self, part: slice, states: torch.Tensor) -> torch.Tensor:
+    def _part_of_head(self, start: int, states: torch.Tensor) -> torch.Tensor:
         """Logits ``(rows, entries)`` of a part of the vocabulary, by the model's own forward."""
-        linear = self.model.get_output_embeddings()
+        linear, part = self.model.get_output_embeddings(), slice(start, start + _PART)
         weight, bias = self._exact or (linear.weight, linear.bias)
         weight, bias = weight[part], None if bias is None else bias[part]
         with stubbed(linear, lambda x: nn.functional.linear(x.to(weight.dtype), weight, bias)):
@@ -246,27 +238,24 @@ class Scorer(ABC):
         linear = self.model.get_output_embeddings()
         if type(linear) is not nn.Linear or linear.weight.is_meta:
             return False
-        if len(linear.weight) != self.vocabulary:
+        is_another_tools = "forward" in vars(linear) and self._exact is None
+        if is_another_tools or len(linear.weight) != self.vocabulary:
             return False
-        if "forward" in vars(linear) and self._exact is None:
-            return False  # another tool's
         states = torch.randn((4, self._width), generator=torch.Generator().manual_seed(0))
         states = states.to(linear.weight.dtype)
         projected: list[torch.Tensor] = []
-        handle = linear.register_forward_pre_hook(
-            lambda _, given: projected.append(given[0].flatten(0, -2))
-        )
+        handle = linear.register_forward_pre_hook(lambda _, given: projected.append(given[0]))
         try:
             whole = self.head(states)
-            parts = [self._head_of(part, states) for part in self._parts()]
+            starts = range(0, self.vocabulary, _PART)
+            made = torch.cat([self._part_of_head(start, states) for start in starts], dim=-1)
         except Exception:  # what adds or masks by the whole vocabulary finds no place for a part
             return False
         finally:
             handle.remove()
         # What transforms states, as heads of encoders do, would do so for every part.
-        scale = projected[0].norm() / states.norm()
-        made = torch.cat(parts, dim=-1)
-        return _is_near(projected[0], states * scale) and _is_near(made, whole)
+        given = projected[0].flatten(0, -2)
+        return _is_near(given, states * (given.norm() / states.norm())) and _is_near(made, whole)
 
     def difference(
         self, states: torch.Tensor, others: torch.Tensor, labels: torch.Tensor

@@ -210,7 +210,7 @@ def test_parts_without_any_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(3, model.vocabulary, generator=torch.Generator().manual_seed(0))
     logits[:, 7:14] = -torch.inf
     logits[2, 30] = torch.nan
-    monkeypatch.setattr(model, "_head_of", lambda part, _: logits[:, part].clone())
+    monkeypatch.setattr(model, "_part_of_head", lambda at, _: logits[:, at : at + 7].clone())
     labels = torch.tensor([3, 9, 3])
     found = model.nll(states, labels)
     expected = -torch.log_softmax(logits, -1)[torch.arange(3), labels]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from plain_forwards import SAME_LENGTH
 
 from probe.corpus.windows import Window
 from probe.perturbations.condition import parse
@@ -14,18 +15,7 @@ from probe.perturbations.samplers import vocabulary
 from probe.protocols.branches import Draw, FirstToken, Scored, TargetRun, intact, perturbed
 
 LENGTH, START, BOS = 60, 1000, 7
-CONDITIONS = (
-    "noise",
-    "truncate",
-    "shuffle",
-    "shuffle(span=16)",
-    "shuffle_spans(span=8)",
-    "reverse",
-    "replace(source='vocabulary')",
-    "drop(rate=0.5)",
-    "drop(rate=1.0)",
-    "[drop(rate=0.3), shuffle]",
-)
+CONDITIONS = (*SAME_LENGTH, "drop(rate=0.5)", "drop(rate=1.0)", "[drop(rate=0.3), shuffle]")
 NESTED = ("noise", "shuffle(span=4)", "replace(source='vocabulary')", "drop(rate=0.5)")
 SOURCES = {"vocabulary": vocabulary(range(10_000, 20_000))}
 FIRST_TOKENS = {
