@@ -28,7 +28,6 @@ PIECE = 32  # intact distributions made at once where several targets share one
 HELD = 6 << 20  # numbers in the hidden states that are put by to be scored together
 
 Head = Callable[[torch.Tensor], torch.Tensor]
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,6 @@ def token_losses(
     measures: Iterable[str] = ("nll",),
     reference: Reference | None = None,
     vocabulary: int,
-    nll: Loss | None = None,
 ) -> Losses:
     """Compute the losses of targets without ever holding the logits of all of them.
 
@@ -107,14 +105,10 @@ def token_losses(
         measures: Which of ``nll``, ``kl``, ``top1`` and ``entropy``.
         reference: The intact pass of the targets; needed for ``kl``.
         vocabulary: ``V``, which decides the rows of a chunk.
-        nll: What gives ``nll`` from states and labels where it alone is asked for: in less time
-            than the head, and with other rounding, so that a run has all of its losses one way.
 
     Returns:
         float32 losses; the softmax is taken in float32 whatever the model's dtype.
     """
-    if nll is not None and set(measures) <= {"nll"}:
-        return Losses(nll(states, labels).cpu().numpy())
     size = rows_at_once(vocabulary)
     distributions = _Distributions(head, reference, size) if reference is not None else None
     names = {"nll", *measures} - ({"kl"} if reference is None else set()) - {EMBEDDING}
@@ -135,6 +129,30 @@ def token_losses(
         if "kl" in losses and distributions is not None:
             _kl(logp, *distributions(chunk), into=losses["kl"][chunk])
     return Losses(**{name: values.cpu().numpy() for name, values in losses.items()})
+
+
+def model_losses(
+    model: Scorer,
+    states: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    measures: Iterable[str] = ("nll",),
+    reference: Reference | None = None,
+) -> Losses:
+    """:func:`token_losses` through a model's own head, and ``nll`` alone by its own way.
+
+    That takes less time, and rounds in another way: a run has all of its losses the same way.
+    """
+    if set(measures) <= {"nll"}:
+        return Losses(model.nll(states, labels).cpu().numpy())
+    return token_losses(
+        model.head,
+        states,
+        labels,
+        measures=measures,
+        reference=reference,
+        vocabulary=model.vocabulary,
+    )
 
 
 def state_changes(states: torch.Tensor, intact: torch.Tensor) -> Losses:
@@ -318,13 +336,12 @@ class Ledger:
         own_logits: bool = False,
     ) -> None:
         self.branches, self.labels, self.has_head = branches, labels, model.has_head
-        self._token_losses = partial(
-            token_losses,
-            (lambda logits: logits) if own_logits else model.head,
-            measures=tuple(measurement.measures),
-            vocabulary=model.vocabulary,
-            nll=None if own_logits else model.nll,
+        losses = (
+            partial(token_losses, lambda logits: logits, vocabulary=model.vocabulary)
+            if own_logits
+            else partial(model_losses, model)
         )
+        self._losses = partial(losses, measures=tuple(measurement.measures))
         self.references, self.intact = frozenset(measurement.references), measurement.intact
         self.waiting: list[Request] = []
         hold = measurement.several and self.intact is not None
@@ -395,7 +412,7 @@ class Ledger:
             self._compare(requests)
             return
         compare = self.intact is not None and not intact
-        losses = self._token_losses(
+        losses = self._losses(
             torch.cat([request.states.flatten(0, 1) for request in requests]),
             torch.cat([self._labels(request) for request in requests]),
             reference=self._reference(requests) if compare else None,
@@ -428,7 +445,7 @@ class Ledger:
         at = torch.from_numpy(order).to(states.device)
         states = states[at]
         intact_rows = torch.from_numpy(numbers[order]).to(states.device)
-        losses = self._token_losses(
+        losses = self._losses(
             states,
             labels[at],
             reference=Reference(self.intact.states.flatten(0, 1), intact_rows),

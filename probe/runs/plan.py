@@ -27,7 +27,7 @@ from probe.engine.branch import (
     tree_groups,
     without_tree,
 )
-from probe.engine.losses import state_changes, token_losses
+from probe.engine.losses import model_losses, state_changes
 from probe.engine.lower_layers import computed_share, shared_lower_layers
 from probe.models.scorer import Scorer
 from probe.protocols.branches import Draw, Scored
@@ -351,10 +351,7 @@ def speed(model: Scorer, ids: NDArray[np.int64], measures: Sequence[str] = ("nll
             started = time.perf_counter()
             labels = piece[0, : len(rows)]
             if model.has_head:
-                size = model.vocabulary
-                token_losses(
-                    model.head, rows, labels, measures=measures, vocabulary=size, nll=model.nll
-                )
+                model_losses(model, rows, labels, measures=measures)
             else:
                 state_changes(rows[None], rows[None])
             head = time.perf_counter() - started
