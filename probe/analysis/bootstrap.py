@@ -185,10 +185,13 @@ def pointwise_band(result: Bootstrap, confidence: float) -> tuple[Floats, Floats
         Lower and upper limit (nats), each of shape ``(bins,)``; NaN where no resample has a target.
     """
     limits = np.full((2, len(result.mean)), np.nan)
-    known = np.isfinite(result.draws).any(axis=0)
-    if known.any():
-        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-        limits[:, known] = np.nanquantile(result.draws[:, known], tails, axis=0)
+    missing = np.isnan(result.draws)
+    whole, some = ~missing.any(axis=0), missing.any(axis=0) & ~missing.all(axis=0)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    # nanquantile takes one bin after the other.
+    for bins, quantile in ((whole, np.quantile), (some, np.nanquantile)):
+        if bins.any():
+            limits[:, bins] = quantile(result.draws[:, bins], tails, axis=0)
     return limits[0], limits[1]
 
 

@@ -202,7 +202,12 @@ def pooled(rows: pd.DataFrame, edges: NDArray[np.int64]) -> pd.DataFrame:
 
 
 def intervals(
-    sums: Sums, resampled: Bootstrap, confidence: float, *, simultaneous: bool = False
+    sums: Sums,
+    resampled: Bootstrap,
+    confidence: float,
+    *,
+    simultaneous: bool = False,
+    fewest: int = 0,
 ) -> pd.DataFrame:
     """The mean of each bin with its limits.
 
@@ -211,21 +216,24 @@ def intervals(
         resampled: Its document bootstrap, for the same *confidence*.
         confidence: Confidence of the limits.
         simultaneous: Whether they hold for all bins at once, not bin by bin.
+        fewest: Documents with a target that limits need; all draws that hold the one document of
+            a bin agree, so that their limits would be none.
 
     Returns:
         ``distance_from, distance_to`` (tokens)``, delta, low, high`` (nats)``, targets, documents``
         (with a target).
     """
     low, high = band(resampled, confidence, simultaneous=simultaneous)
+    documents = (sums.targets > 0).sum(axis=0)
     return pd.DataFrame(
         {
             "distance_from": sums.lower,
             "distance_to": sums.upper,
             "delta": resampled.mean,
-            "low": low,
-            "high": high,
+            "low": np.where(documents < fewest, np.nan, low),
+            "high": np.where(documents < fewest, np.nan, high),
             "targets": sums.targets.sum(axis=0).astype(np.int64),
-            "documents": (sums.targets > 0).sum(axis=0),
+            "documents": documents,
         }
     )
 
@@ -250,11 +258,9 @@ def delta_table(sums: pd.DataFrame, keys: Sequence[str], how: Analysis) -> pd.Da
     for _, rows in sums.astype({"document": str}).groupby(names, sort=True):
         arranged = to_sums(rows.assign(distance_from=0, distance_to=0), documents)
         resampled = bootstrap(arranged.sums, arranged.targets, weights, how.confidence)
-        means = intervals(arranged, resampled, how.confidence)
+        means = intervals(arranged, resampled, how.confidence, fewest=FEWEST_DOCUMENTS)
         frames.append(rows[names].head(1).reset_index(drop=True).join(means[numbers]))
-    table = stacked(frames, names + numbers)
-    table.loc[table["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
-    return table
+    return stacked(frames, names + numbers)
 
 
 def in_words(row: "pd.Series[float]") -> str:

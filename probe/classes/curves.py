@@ -1,8 +1,8 @@
 """Curves, effective contexts and tables by token class, and when a class has too few targets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -107,17 +107,19 @@ def _by_value(
         str(condition): np.unique(part["distance_from"].to_numpy(dtype=np.int64))
         for condition, part in rows.groupby("condition")
     }
-    curves, answers = [], []
+    curves, names, answers = [], [], []
     for text, value in zip(drawn["class"], drawn["value"], strict=True):
         for condition, bins in measured.items():
             of_value = run.adjusted(sums.sums(text, value, condition), condition)
             curve, contexts = _read(run, condition, of_value, bins)
-            if len(curve):
-                curves.append(curve.assign(**{"class": text, "value": value}))
+            curves.append(curve)
+            names += [(text, value, condition)] * len(curve)
             answers += [(text, value, *_values(context)) for context in contexts]
+    table = stacked([curve for curve in curves if len(curve)], CURVES)
+    table[["class", "value", "condition"]] = names or np.empty((0, 3), dtype=object)
     frame = pd.DataFrame(answers, columns=[*CONTEXTS])
     whole = dict.fromkeys(["length", "low", "high"], "Int64")
-    return stacked(curves, CURVES)[[*CURVES]], frame.astype(whole)
+    return table[[*CURVES]], frame.astype(whole)
 
 
 def _values(context: EffectiveContext) -> tuple[object, ...]:
@@ -167,7 +169,7 @@ def _read(
     distances of the bins (tokens) that the condition has over all targets, rising.
     """
     how, octaves = run.analysis, _octaves(sums, measured)
-    reason = _too_few(sums, octaves.tail(1))
+    reason = _too_few(sums, octaves[-1:])
     if reason is None:
         curve = fit_curve(condition, sums, run.weights, how.confidence)
         resampled, fit = curve.resampled, curve.fit
@@ -177,18 +179,21 @@ def _read(
         resampled = bootstrap(sums.sums, sums.targets, run.weights, how.confidence, sums.texts)
         fit = isotonic(resampled.mean, sums.targets.sum(axis=0))
         contexts = [_unresolved(condition, tolerance, sums, reason) for tolerance in how.tolerances]
-    return _means(run, sums, resampled).assign(condition=condition, fit=fit), contexts
+    means = _means(run, sums, resampled)
+    means["fit"] = fit
+    return means, contexts
 
 
 def _means(run: OpenRun, sums: Sums, resampled: Bootstrap) -> pd.DataFrame:
-    """Means by bin with their limits, which are missing below six documents.
-
-    All draws that hold the one document of a bin agree: their limits would be none.
-    """
+    """Means by bin with their limits, which are missing below six documents."""
     how = run.analysis
-    frame = intervals(sums, resampled, how.confidence, simultaneous=how.simultaneous)
-    frame.loc[frame["documents"] < FEWEST_DOCUMENTS, ["low", "high"]] = np.nan
-    return frame
+    return intervals(
+        sums,
+        resampled,
+        how.confidence,
+        simultaneous=how.simultaneous,
+        fewest=FEWEST_DOCUMENTS,
+    )
 
 
 def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
@@ -212,40 +217,56 @@ def _placed(run: OpenRun, sums: ClassSums, name: str) -> pd.DataFrame:
     return table.sort_values(["condition", "distance_from", "where"], ignore_index=True)
 
 
-def _octaves(sums: Sums, measured: NDArray[np.int64]) -> pd.DataFrame:
-    """Octaves in which a condition was measured: ``lower, upper``, and a value's ``targets``."""
+class _Octave(NamedTuple):
+    """An octave in which a condition was measured, and what it has of a value.
+
+    Args:
+        lower: First distance (tokens).
+        upper: The one behind the last.
+        targets: Targets of the value.
+    """
+
+    lower: int
+    upper: int
+    targets: int
+
+
+def _octaves(sums: Sums, measured: NDArray[np.int64]) -> list[_Octave]:
+    """The octaves in which a condition was measured, and a value's targets in each."""
     numbers = np.unique(octave_index(measured))
     lower = octave_edges(int(measured[-1]) + 1)[numbers]
     by_octave = np.bincount(
         octave_index(sums.lower), sums.targets.sum(axis=0), minlength=numbers[-1] + 1
     )
     targets = by_octave[numbers].astype(np.int64)
-    return pd.DataFrame({"lower": lower, "upper": 2 * np.maximum(lower, 4), "targets": targets})
+    columns = (values.tolist() for values in (lower, 2 * np.maximum(lower, 4), targets))
+    return list(map(_Octave, *columns))
 
 
-def _too_few(sums: Sums, octaves: pd.DataFrame) -> str | None:
+def _too_few(sums: Sums, octaves: Iterable[_Octave]) -> str | None:
     """Why these octaves cannot answer, ``None`` if they can."""
     if not sums.targets.any():
         return "no target"
     if few := too_few(sums.documents):
         return few
-    thinnest = octaves.iloc[int(octaves["targets"].to_numpy().argmin())]
-    if thinnest["targets"] >= FEWEST_TARGETS:
+    thinnest = min(octaves, key=lambda octave: octave.targets)
+    if thinnest.targets >= FEWEST_TARGETS:
         return None
     return (
-        f"{thinnest['targets']} targets at distances {thinnest['lower']:,}–"
-        f"{thinnest['upper'] - 1:,}, at least {FEWEST_TARGETS} needed"
+        f"{thinnest.targets} targets at distances {thinnest.lower:,}–{thinnest.upper - 1:,},"
+        f" at least {FEWEST_TARGETS} needed"
     )
 
 
-def _if_enough(context: EffectiveContext, sums: Sums, octaves: pd.DataFrame) -> EffectiveContext:
+def _if_enough(
+    context: EffectiveContext, sums: Sums, octaves: Sequence[_Octave]
+) -> EffectiveContext:
     """The answer, unresolved where one of the octaves that it rests on has too few targets."""
     if context.kind == "unresolved":
         return context
-    rests_on = octaves.index == octaves.index[-1]
-    if context.lower is not None:
-        rests_on |= octaves["upper"] > context.lower
-    reason = _too_few(sums, octaves[rests_on])
+    first = np.inf if context.lower is None else context.lower
+    rests_on = [octave for octave in octaves if octave.upper > first] or octaves[-1:]
+    reason = _too_few(sums, rests_on)
     if reason is None:
         return context
     return replace(context, kind="unresolved", reasons=(reason,), **_NO_LENGTH)

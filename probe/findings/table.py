@@ -95,13 +95,15 @@ def by_condition(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a frame as dictionaries, missing values as ``None``."""
     names = [str(name) for name in frame.columns]
-    columns = []
-    for _, column in frame.items():
-        missing = column.isna().to_numpy()
-        values = column.astype(object).to_numpy(copy=True)
-        values[missing] = None
-        columns.append([one.item() if isinstance(one, np.generic) else one for one in values])
+    columns = ([_plain(value) for value in column.tolist()] for _, column in frame.items())
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A value of a frame as one of Python; a missing one as ``None``."""
+    value = value.item() if isinstance(value, np.generic) else value
+    is_missing = value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return None if is_missing else value
 
 
 def middles(rows: pd.DataFrame) -> NDArray[np.float64]:
