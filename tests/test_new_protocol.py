@@ -6,8 +6,6 @@ another process does here that is killed; in this process its own import has reg
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from killed_runs import Tries, process_of_tries  # noqa: F401 (a fixture)
 from models import plain_logp
 from pydantic import Field, PositiveInt
 from tiny_run import (  # noqa: F401 (fixtures)
@@ -171,19 +170,13 @@ def test_rows_are_those_of_whole_forwards(folder: Path, base: dict[str, Any]) ->
     assert (min(drawn), max(drawn)) >= (1, 12)
 
 
-def test_killed_and_resumed(content: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed(
+    content: dict[str, Any], folder: Path, tries: Tries, tmp_path: Path
+) -> None:
     """Another process, to which this file is a user's own, is killed; the run goes on here."""
     own = changed(content, protocols=[str(Path(__file__))])
-    one = {"configuration": own, "results": str(tmp_path), "after_first": 0.1, "pause": 0.5}
-    done = subprocess.run(
-        [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
-        input=json.dumps(one) + "\n",
-        capture_output=True,
-        text=True,
-        env=environment(tmp_path),
-        check=True,
-    )
-    assert json.loads(done.stdout)["status"] == -signal.SIGKILL
+    end = tries(configuration=own, results=tmp_path, after_first=0.1, pause=0.5)
+    assert end["status"] == -signal.SIGKILL
     held = parts(tmp_path / "new")
     assert 0 < len(held) < WINDOWS
     assert parts(score(content, tmp_path)) == parts(folder)

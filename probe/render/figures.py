@@ -1,6 +1,7 @@
 """Charts as figures for papers and notebooks, drawn by matplotlib; nothing global is changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -133,7 +134,7 @@ def save(
         raise ValueError("these axes belong to no figure")
     base = Path(path)
     files = tuple(base.with_name(f"{base.name}.{name}") for name in formats)
-    with style.sheet():
+    with style.sheet(), _laid_out(whole):
         for name, file in zip(formats, files, strict=True):
             content = BytesIO()
             whole.savefig(content, format=name, **FORMATS[name])
@@ -142,6 +143,21 @@ def save(
                 written = written.replace(FONT, FONT + b", Verdana, sans-serif")
             write_bytes(file, written)
     return files
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Inside a ``with`` a figure is laid out, once for all formats; it takes as long as drawing."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from killed_runs import Tries, process_of_tries  # noqa: F401 (a fixture)
 from models import MASKED, SMALL, VOCABULARY, tiny, tiny_masked, tiny_seq2seq
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -281,20 +280,12 @@ def test_a_planted_encoder_changes_within_its_reach_alone(
     assert k != 1 or (measured.by_chunk.within_50 == 1).all()
 
 
-def test_killed_and_resumed(content: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_and_resumed(content: dict[str, Any], tries: Tries, tmp_path: Path) -> None:
     """A run that is killed goes on, and its parts are those of one that was not, to the byte."""
     content |= {"conditions": ["truncate", "shuffle"], "batch": 1}
     whole = score(content, tmp_path / "whole")
-    one = {"configuration": content, "results": str(tmp_path), "after_first": 0.02, "pause": 0.5}
-    done = subprocess.run(
-        [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
-        input=json.dumps(one) + "\n",
-        capture_output=True,
-        text=True,
-        env=environment(tmp_path),
-        check=True,
-    )
-    assert json.loads(done.stdout)["status"] == -signal.SIGKILL
+    end = tries(configuration=content, results=tmp_path, after_first=0.02, pause=0.5)
+    assert end["status"] == -signal.SIGKILL
     assert 0 < len(parts(tmp_path / content["name"])) < 8
     assert parts(score(content, tmp_path)) == parts(whole)
 

@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from killed_runs import Tries, process_of_tries  # noqa: F401 (a fixture)
 from tiny_run import (  # noqa: F401 (fixtures)
     CHECKOUT,
     base_configuration,
@@ -31,25 +31,20 @@ PAUSE = 0.03  # seconds after a unit
 
 
 class Scorer:
-    """The process of ``killed.py``, to which tries are sent one by one."""
+    """Scores one configuration in tries."""
 
-    def __init__(self, process: "subprocess.Popen[str]", content: dict[str, Any]) -> None:
-        self.process, self.content = process, content
+    def __init__(self, tries: Tries, content: dict[str, Any]) -> None:
+        self.tries, self.content = tries, content
 
     def score(self, results: Path, **end: float) -> dict[str, Any]:
         """Score once more into *results*: to the end, or to that of ``killed.py``'s keys."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        one = {"configuration": self.content, "results": str(results), **end}
-        self.process.stdin.write(json.dumps(one) + "\n")
-        self.process.stdin.flush()
-        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        found = self.tries(configuration=self.content, results=results, **end)
         assert found["status"] == (-signal.SIGKILL if end else 0)
         return found
 
 
 @pytest.fixture(scope="module")
-def scorer(base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
+def scorer(base: dict[str, Any], tries: Tries) -> Scorer:
     """A run of ``UNITS`` units."""
     content = changed(
         base,
@@ -58,16 +53,7 @@ def scorer(base: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> It
         conditions=["truncate", "replace(source='document')"],
         batch=1,
     )
-    with subprocess.Popen(
-        [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(tmp_path_factory.mktemp("caches")),
-    ) as process:
-        yield Scorer(process, content)
-        assert process.stdin is not None
-        process.stdin.close()
+    return Scorer(tries, content)
 
 
 @pytest.fixture(scope="module")

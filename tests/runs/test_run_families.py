@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from family_runs import (  # noqa: F401 (fixtures)
     pairs,
     write_rows,
 )
+from killed_runs import Tries, process_of_tries  # noqa: F401 (a fixture)
 from models import tiny_seq2seq
 from tiny_run import (  # noqa: F401 (fixtures)
     CHECKOUT,
@@ -60,26 +59,19 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_killed_and_taken_up_the_rows_are_the_same(content: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_and_taken_up_the_rows_are_the_same(
+    content: dict[str, Any], tries: Tries, tmp_path: Path
+) -> None:
     """Killed behind the first unit, and in the middle of a write; equal to the byte at the end."""
     content = changed(content, batch=1)
-    tries: list[dict[str, Any]] = [
+    kills: list[dict[str, Any]] = [
         {"after_first": 0.03, "pause": 0.5},
         {"write": 6},
         {"after_first": 0.1, "pause": 0.5},
         {},
     ]
-    lines = [{**one, "results": str(tmp_path / "killed")} for one in tries]
-    lines.append({"results": str(tmp_path / "whole")})
-    done = subprocess.run(
-        [sys.executable, str(CHECKOUT / "tests" / "killed.py")],
-        input="".join(json.dumps({"configuration": content, **one}) + "\n" for one in lines),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=environment(tmp_path),
-    )
-    ends = [json.loads(line) for line in done.stdout.splitlines()]
+    ends = [tries(configuration=content, results=tmp_path / "killed", **end) for end in kills]
+    ends.append(tries(configuration=content, results=tmp_path / "whole"))
     killed = -signal.SIGKILL
     assert [one["status"] for one in ends] == [killed, killed, killed, 0, 0]
     assert 0 < ends[3]["units"] < ends[4]["units"] == 7
