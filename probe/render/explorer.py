@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -166,20 +167,20 @@ def explore(
     main = run.main_condition
     if main is None or not run.has_length:
         return None
-    rows = CURVES if marks is None else marks.rows
+    usable = CURVES if marks is None else marks.rows
     run.connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW usable AS SELECT * FROM targets WHERE {rows}"
+        f"CREATE OR REPLACE TEMP VIEW usable AS SELECT * FROM targets WHERE {usable}"
     )
-    every = _means(run, main, rows)
+    every = _means(run, main, usable)
     if every.empty:
         return None
     weights, without_weights = token_weights(run.folder)
     made: dict[int, Window] = {}
     for count in range(min(MOST_WINDOWS, len(every)), 0, -1):
         ranks = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))
-        for rank in ranks:
-            if rank not in made:
-                made[rank] = _window(run, every.iloc[rank], main, marks, weights)
+        missing = [rank for rank in ranks if rank not in made]
+        for rank, rows in zip(missing, _rows(run, every.iloc[missing]), strict=True):
+            made[rank] = _window(run, every.iloc[rank], rows, marks, weights)
         chosen = [made[rank] for rank in ranks]
         if weights and any(window.weights is None for window in chosen):
             weights, without_weights = None, f"{NAME} lacks tokens of the windows"
@@ -256,25 +257,36 @@ def _means(run: OpenRun, condition: str, rows: str) -> pd.DataFrame:
     ).df()
 
 
+def _rows(run: OpenRun, chosen: pd.DataFrame) -> list[pd.DataFrame]:
+    """The usable rows of each window, read together: each reading opens all parts."""
+    keys = [(str(one["document"]), int(one["window"])) for _, one in chosen.iterrows()]
+    if not keys:
+        return []
+    wanted = " OR ".join(['(document = ? AND "window" = ?)'] * len(keys))
+    rows = run.connection.execute(
+        # Far text may lie elsewhere than right before the distance: behind a target, in a source.
+        f"""SELECT document, "window", condition, "offset" - distance AS far, "offset", distance,
+            nll, nll_intact
+        FROM (SELECT u.*, u.position - w.start AS "offset" FROM usable u
+            JOIN windows w ON u.document = w.document AND u."window" = w."window")
+        WHERE {wanted} ORDER BY ALL""",
+        [*chain(*keys)],
+    ).df()
+    by_window = dict(list(rows.groupby(["document", "window"])))
+    return [by_window[key] for key in keys]
+
+
 def _window(
     run: OpenRun,
     chosen: "pd.Series[Any]",
-    main: str,
+    rows: pd.DataFrame,
     marks: Marks | None,
     weights: TokenWeights | None,
 ) -> Window:
     """A window, with its losses and weights for the script."""
     document, number = str(chosen["document"]), int(chosen["window"])
-    rows = run.connection.execute(
-        # Far text may lie elsewhere than right before the distance: behind a target, in a source.
-        """SELECT condition, "offset" - distance AS far, "offset", distance, nll, nll_intact
-        FROM (SELECT u.*, u.position - w.start AS "offset" FROM usable u
-            JOIN windows w ON u.document = w.document AND u."window" = w."window")
-        WHERE document = ? AND "window" = ? ORDER BY ALL""",
-        [document, number],
-    ).df()
     rows = without_noise(rows)
-    own = rows[rows["condition"] == main].sort_values(["offset", "distance"])
+    own = rows[rows["condition"] == run.main_condition].sort_values(["offset", "distance"])
     farthest = own.groupby("offset").tail(1).set_index("offset")
     intact = farthest["nll_intact"]
     delta = farthest["nll"] - intact
