@@ -99,9 +99,10 @@ class LastModel:
         """The model of an experiment, loaded where it is not the last one."""
         settings = experiment.config.model
         if self._model is None or settings != self._settings:
-            self._settings = self._model = None  # before the next one is loaded
-            gc.collect()  # hooks on modules refer to the modules
-            torch.cuda.empty_cache()  # else the next run finds the memory taken
+            if self._model is not None:  # it goes before the next one is loaded
+                self._settings = self._model = None
+                gc.collect()  # hooks on modules refer to the modules
+                torch.cuda.empty_cache()  # else the next run finds the memory taken
             self._model, self._settings = load(experiment), settings
         return self._model
 
