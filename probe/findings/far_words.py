@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from probe.analysis.open_run import OpenRun
-from probe.classes.source import BATCH, batches
+from probe.classes.source import batches
 from probe.classes.tokens import TokenCounts, WindowTokens
 from probe.findings.base import Finding, register
 from probe.findings.key_tokens import read_window
@@ -327,7 +327,7 @@ def _deltas(
     A target that was measured at several of them counts once. What is kept is two numbers a target.
     """
     rows = run.connection.execute(
-        """SELECT document::VARCHAR, "window", list(position ORDER BY position),
+        """SELECT document::VARCHAR, "window", list(position::BIGINT ORDER BY position),
             list(delta ORDER BY position)
         FROM (
             SELECT document, "window", position, avg(delta) AS delta FROM targets
@@ -339,9 +339,9 @@ def _deltas(
         {"condition": condition, **span, "documents": list(documents)},
     )
     found = {}
-    while some := rows.fetchmany(BATCH):
-        for document, number, positions, deltas in some:
-            found[document, number] = np.array(positions, np.int64), np.array(deltas, np.float64)
+    while len(some := rows.fetch_df_chunk()):
+        for document, number, positions, deltas in some.itertuples(index=False):
+            found[document, number] = positions, deltas
     return found
 
 
