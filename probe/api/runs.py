@@ -18,8 +18,7 @@ from probe.findings.base import Finding, choose, findings, plots, refuse_without
 from probe.findings.chart import EmptyChartError
 from probe.findings.compare.comparison import Comparison
 from probe.findings.compare.comparison import compare as compare_two
-from probe.findings.compare.conclusion import told
-from probe.findings.compare.finding import run_table
+from probe.findings.compare.finding import run_table, told
 from probe.render.figures import draw
 from probe.render.notebook import html
 from probe.render.terminal import text

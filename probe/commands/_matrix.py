@@ -178,20 +178,19 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     """Print models × data, and write all that is known of it beside the run folders."""
     from probe.commands.report import noting_unwritten
     from probe.findings.chart import EmptyChartError
-    from probe.findings.compare.panels import panels
-    from probe.findings.compare.pivot import Value, cells, together
+    from probe.findings.compare.curves import panels
+    from probe.findings.compare.finding import Asked, cells, together
     from probe.render.figures import save
     from probe.render.table_formats import markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text, warn_unwritten, write_text
 
-    value = Value()
-    say(f"\n{text(together(runs, value), wrap=True)}\n")
-    tables = together(runs, value, every=True).tables
+    say(f"\n{text(together(runs), wrap=True)}\n")
+    tables = together(runs, Asked(every=True)).tables
     table, numbers = folder / f"{COMPARISON}.md", folder / f"{COMPARISON}.csv"
     with noting_unwritten():
         write_text(table, "\n\n".join(map(markdown, tables)) + "\n")
-        write_text(numbers, csv_text(cells(runs, value)))
+        write_text(numbers, csv_text(cells(runs)))
         if written := [str(file) for file in (table, numbers) if file.is_file()]:
             say(f"All runs: {', '.join(written)}")
         try:

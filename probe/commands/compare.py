@@ -25,7 +25,7 @@ from probe.text import printable
 
 if TYPE_CHECKING:
     from probe.analysis.open_run import OpenRun
-    from probe.findings.compare.pivot import Value
+    from probe.findings.compare.finding import Asked
 
 FORMATS = ("text", "md", "latex", "csv", "json")
 MORE = "every condition, tolerance and unit, and all that the runs differ in: --full"
@@ -92,22 +92,21 @@ def command(
     """
     from probe.analysis.open_run import open_run
     from probe.findings.base import refuse_without_losses
-    from probe.findings.compare.pivot import Value
+    from probe.findings.compare.finding import Asked, parse_value
 
     picked = {"--full": full, "--condition": condition, "--tolerance": tolerance}
     form = _form(
         form, as_json, [option for option, given in picked.items() if given not in (None, False)]
     )
-    shown = Value.parse(value)
-    if tolerance is not None and shown.octave is not None:
+    asked = Asked(parse_value(value), condition, tolerance, every=full)
+    if tolerance is not None and asked.octave is not None:
         raise UsageError(f"--tolerance '{tolerance}' belongs to --value length; got {value}")
-    asked = any(option is not None for option in (condition, tolerance, shown.octave))
     with ExitStack() as stack:
         opened = [stack.enter_context(open_run(folder, write=False)) for folder in runs]
         show_as(opened, model_labels, data_labels)
         refuse_without_losses(opened)
-        if form is not None or asked:
-            _say_cells(opened, shown, condition, tolerance, form or "text", full)
+        if form is not None or asked != Asked(every=full):
+            _say_cells(opened, asked, form or "text")
         else:
             _say_findings(opened, full)
         alone = form is not None  # what a program reads has no line of ours in it
@@ -135,7 +134,7 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
         full: Whether the table of runs and all differences are told as well.
     """
     from probe.findings.compare.comparison import compare
-    from probe.findings.compare.conclusion import told
+    from probe.findings.compare.finding import told
     from probe.render.terminal import text
 
     two = compare(*runs) if len(runs) == 2 else None
@@ -147,32 +146,23 @@ def _say_findings(runs: Sequence["OpenRun"], full: bool) -> None:
     say("\n\n".join(filter(None, texts)))
 
 
-def _say_cells(
-    runs: Sequence["OpenRun"],
-    value: "Value",
-    condition: str | None,
-    tolerance: str | None,
-    form: str,
-    every: bool,
-) -> None:
+def _say_cells(runs: Sequence["OpenRun"], asked: "Asked", form: str) -> None:
     """Models × data in the form that is asked for."""
     from probe.findings.compare.comparison import compare
-    from probe.findings.compare.comparison_record import comparison_record
-    from probe.findings.compare.pivot import cells, chosen, together
+    from probe.findings.compare.finding import cells, chosen, comparison_record, together
     from probe.render.table_formats import latex, markdown
     from probe.render.terminal import text
     from probe.results.files import csv_text
 
     if form == "json":
         both = compare(*runs) if len(runs) == 2 else None
-        print_json(comparison_record(runs, value, both))
+        print_json(comparison_record(runs, asked.octave, both))
         return
     if form == "csv":
-        found = cells(runs, value)
-        rows = chosen(found, runs, condition=condition, tolerance=tolerance, every=every)
+        rows = chosen(cells(runs, asked.octave), runs, asked)
         say(csv_text(rows.map(_visible), digits=None).rstrip("\n"))
         return
-    whole = together(runs, value, condition=condition, tolerance=tolerance, every=every)
+    whole = together(runs, asked)
     if form == "text":
         say(text(whole, wrap=True))
         return
@@ -195,8 +185,7 @@ def _write_table(runs: Sequence["OpenRun"], path: Path) -> Path:
 
 def _draw(runs: Sequence["OpenRun"], path: Path) -> Path | None:
     """The curves of all runs; there is no figure where no run has a length."""
-    from probe.findings.compare.finding import curves_chart
-    from probe.findings.compare.panels import panels
+    from probe.findings.compare.curves import curves_chart, panels
     from probe.render.figures import save
 
     drawing = curves_chart(runs)

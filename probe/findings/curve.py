@@ -211,7 +211,7 @@ def overlay(
     floors = [floor for run in runs if (floor := run.floor) is not None]
     # A thinner strip could not be told from the line at 0.
     floors = [floor for floor in floors if _largest(floor) > threshold / 20]
-    marked = [_marked(run, condition) for run in runs]
+    marked = [marked_answer(run, condition) for run in runs]
     # Where the first bins are far, as on a grid, the near ones are no empty half of the picture.
     nearest = float(shown["distance_from"].min())
     # A band that reaches far below 0 says no more than one that reaches below it: it is cut.
@@ -419,7 +419,7 @@ def _side_by_side(series: Sequence[Series], bins: int) -> list[Series]:
     return moved
 
 
-def _marked(run: OpenRun, condition: str | None) -> EffectiveContext | None:
+def marked_answer(run: OpenRun, condition: str | None) -> EffectiveContext | None:
     """The answer that is drawn: the headline, or that of the one condition that is."""
     found = run.headline(condition or "truncate")
     return found if found is None or condition in (None, found.condition) else None

@@ -22,7 +22,7 @@ OTHER_MEANING = {
     ("config.py", "dense"),  # how attention patterns are computed: `patterns: dense`
     ("runs/identity.py", "dense"),
     ("findings/compare/matched.py", "dense"),
-    ("findings/compare/accuracy.py", "suffix"),  # the finding of both runs
+    ("findings/compare/comparison.py", "suffix"),  # the finding of both runs
     ("render/svg_frame.py", "grid"),  # a class of style
     ("commands/keys.py", "longppl"),  # the command of its finding
 }

@@ -1,57 +1,61 @@
 """Two runs compared: differences of curves, of intact losses and of effective contexts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
 import pandas as pd
 
 from probe.analysis.bins import bin_edges
-from probe.analysis.effective import EffectiveContext
 from probe.analysis.fit import fit_curve, in_order
-from probe.analysis.floor import NoiseFloor
+from probe.analysis.floor import NoiseFloor, noise_floor
 from probe.analysis.open_run import OpenRun
 from probe.analysis.sums import stacked
 from probe.errors import ProbeError, UsageError
-from probe.findings.compare.accuracy import COLUMNS as ACCURACY_COLUMNS
-from probe.findings.compare.accuracy import accuracy_rows, are_choices, other_choice
 from probe.findings.compare.differences import (
+    ACCURACY_COLUMNS,
     CURVE_COLUMNS,
     FAR_COLUMNS,
-    MOST,
-    Draws,
+    MOST_REACH,
     PairSums,
     Unit,
+    accuracy_rows,
     by_octave,
     difference_rows,
-    draw,
     far_row,
-    first_distance,
-    floors,
     loss_rows,
     pair_sums,
     pattern_rows,
-    patterns,
     predicted,
-    reaches,
 )
-from probe.findings.compare.lengths import Lengths, context_frame, context_row, read_length
-from probe.findings.compare.matched import SETTINGS, at, by_value, confounds
+from probe.findings.compare.lengths import context_frame, context_row, read_length
+from probe.findings.compare.matched import (
+    compared_windows,
+    confounds,
+    counted_in,
+    far_lengths,
+    lacking,
+    reached,
+    read_with_a,
+    recorded_apart,
+)
 from probe.findings.compare.pair import (
     SIDES,
+    Pair,
     Pairing,
     bytes_per_token,
     conditions,
     connect_pair,
     create_rows,
-    documents_of,
-    far_range,
+    draw,
     pairing,
-    places,
+    patterns,
     same_boundaries,
     same_tokenizer,
 )
+from probe.findings.suffix import Suffixes, suffixes
+from probe.findings.table import records
 from probe.perturbations.steps import part_of, shared_of
 from probe.results.folder import unique_labels
 from probe.text import counted
@@ -80,12 +84,12 @@ class Comparison:
             :data:`probe.findings.compare.differences.PATTERN_COLUMNS`; nats per token, of runs
             whose tokens are the same.
         accuracy: Difference of accuracy of two runs of protocol suffix, columns
-            :data:`probe.findings.compare.accuracy.COLUMNS`.
+            :data:`probe.findings.compare.differences.ACCURACY_COLUMNS`.
         notes: How the runs were matched and what differs, one line each.
         caveats: What limits the comparison, the gravest first, one line each; all but the first are
             among the notes too.
         confidence: Confidence of every interval.
-        about: What each of the runs is, with its name, its model and its data.
+        about: What each of the runs is: its model on its data.
         matching: How the runs were matched, the first of the notes about that.
         pattern: The attention pattern that is told first: the first one of A's configuration that
             both have; empty where there is none.
@@ -134,6 +138,11 @@ class Comparison:
         """The condition that is told first, by its name alone: truncate, content, order."""
         return next(iter(in_order(self.far["condition"].astype(str))), None)
 
+    def told_first(self, rows: pd.DataFrame, *, every: bool = False) -> pd.DataFrame:
+        """Rows in the one unit, under the one condition or under every one."""
+        rows = rows[rows["unit"] == self.unit]
+        return rows if every else rows[rows["condition"] == self.condition]
+
 
 def compare(a: OpenRun, b: OpenRun) -> Comparison:
     """Compare two runs on what both measured, both read with the analysis settings of the first.
@@ -159,71 +168,71 @@ def compare(a: OpenRun, b: OpenRun) -> Comparison:
 
 
 def _comparison(connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, OpenRun]) -> Comparison:
-    how = runs[0].analysis
     same = same_tokenizer(connection)
     of_losses = pairing(connection, *runs, same)
     same = True if of_losses == "windows" else same
     create_rows(connection)
-    # Windows that are cut at other boundaries have other targets at the same distances.
-    apart = of_losses == "windows" and not same_boundaries(connection)
-    of_curves: Pairing = "documents" if apart else of_losses
-    documents = documents_of(connection, "a"), documents_of(connection, "b")
     per = bytes_per_token(connection, "a"), bytes_per_token(connection, "b")
     units = _units(runs, same, per)
-    read_with, differ = list(_read_with(*runs)), list(_differing(*runs))
-    how_matched = list(
-        _matched(of_curves, of_losses, documents, [places(connection, side) for side in SIDES])
-    )
-    far_lengths = list(_far_lengths([far_range(connection, side) for side in SIDES], runs[0].unit))
-    counted_in = list(_counted_in(units, same, None not in per))
+    losses = curves = draw(connection, runs, of_losses)
+    if of_losses == "windows" and not same_boundaries(connection):
+        # Windows that are cut at other boundaries have other targets at the same distances.
+        curves = replace(losses, pairing="documents")
     measured = [conditions(connection, side) + patterns(connection, side) for side in SIDES]
-    lines = [*read_with, *how_matched, *differ, *far_lengths, *counted_in, *_lacking(*measured)]
-    rows = _by_condition(connection, runs, draw(documents, of_curves, how), units, per)
-    draws = draw(documents, of_losses, how)
-    attended = pattern_rows(connection, runs, draws, how.confidence)
+    read_with, far_apart = list(read_with_a(runs)), list(far_lengths(curves))
+    matching, *left_out = compared_windows(curves, of_losses)
+    lines = [*read_with, matching, *left_out, *recorded_apart(runs), *far_apart]
+    lines += [*counted_in(units, same, None not in per), *lacking(*measured)]
+    rows, notes = _by_condition(curves, units)
+    attended = pattern_rows(losses)
     if len(attended) and all(unit.name != "tokens" for unit in units):
         attended = attended.head(0)
-        rows.notes.append(
+        notes["attention patterns", "tokens"] = (
             "attention patterns: compared in nats per token, which other tokens have not"
         )
+    hindrance = _hindrance(runs, measured)
+    answered = _are_choices(runs) and not hindrance
     a, b = unique_labels([run.folder for run in runs])
-    warnings = [
-        f"{side}: {line}" for side, run in zip("AB", runs, strict=True) for line in run.warnings
-    ]
+    found = Comparison(
+        a,
+        b,
+        pairing=curves.pairing,
+        curve=rows["curve"],
+        octaves=rows["octaves"],
+        far=rows["far"],
+        contexts=rows["contexts"],
+        losses=loss_rows(losses, units),
+        patterns=attended,
+        accuracy=accuracy_rows(losses) if answered else stacked([], ACCURACY_COLUMNS),
+        notes=tuple(dict.fromkeys((*lines, *notes.values(), *runs[0].warnings, *runs[1].warnings))),
+        caveats=(),
+        confidence=losses.how.confidence,
+        about=(f"{runs[0].model} on {runs[0].data}", f"{runs[1].model} on {runs[1].data}"),
+        matching=matching,
+        pattern=next((name for name in runs[0].patterns if name in set(attended["condition"])), ""),
+        hindrance=hindrance,
+        has_length=all(run.has_length for run in runs),
+        counted_in=runs[0].unit,
+    )
     others = confounds(runs, "AB")
     also = [f"they also differ in {'; '.join(others)}"] if others else []
     shared = [name for name in measured[0] if name in measured[1] and shared_of(name)]
     also += [f"{name}: intervals of differences leave out the choice of texts" for name in shared]
-    return Comparison(
-        a,
-        b,
-        pairing=of_curves,
-        curve=stacked(rows.curve, CURVE_COLUMNS),
-        octaves=stacked(rows.octaves, CURVE_COLUMNS),
-        far=stacked(rows.far, FAR_COLUMNS)[[*FAR_COLUMNS]],
-        contexts=context_frame(rows.contexts),
-        losses=loss_rows(connection, draws, how.confidence, units),
-        patterns=attended,
-        accuracy=_accuracy(connection, runs, draws),
-        notes=tuple(dict.fromkeys((*lines, *rows.notes, *runs[0].warnings, *runs[1].warnings))),
-        caveats=(*also, *warnings, *read_with, *how_matched[1:], *rows.first_notes, *far_lengths),
-        confidence=how.confidence,
-        about=(
-            f"{a}, {runs[0].model} on {runs[0].data}",
-            f"{b}, {runs[1].model} on {runs[1].data}",
-        ),
-        matching=how_matched[0],
-        pattern=next((name for name in runs[0].patterns if name in set(attended["condition"])), ""),
-        hindrance=_hindrance(runs, measured),
-        has_length=all(run.has_length for run in runs),
-        counted_in=runs[0].unit,
-    )
+    for side, run in zip("AB", runs, strict=True):
+        also += [f"{side}: {line}" for line in run.warnings]
+    first = [(row["condition"], row["unit"]) for row in records(found.told_first(found.far))]
+    short = [notes[key] for key in first if key in notes]
+    return replace(found, caveats=(*also, *read_with, *left_out, *short, *far_apart))
 
 
 def _hindrance(runs: tuple[OpenRun, OpenRun], measured: Sequence[Sequence[str]]) -> str:
     """Why two runs measured no one thing; empty where they did."""
-    if are_choices(runs):
-        return other_choice(runs)
+    if _are_choices(runs):
+        choices = [run.once(suffixes) for run in runs]
+        if len({(one.candidates, one.tokens) for one in choices}) == 1:
+            return ""
+        a, b = map(_task, choices)
+        return f"A chooses among {a}; B among {b}"
     kinds = [run.folder.kind for run in runs]
     if kinds[0] != kinds[1] and not all(run.has_length for run in runs):
         return f"protocol {kinds[0]} of A and {kinds[1]} of B do not perturb the same text"
@@ -233,12 +242,23 @@ def _hindrance(runs: tuple[OpenRun, OpenRun], measured: Sequence[Sequence[str]])
     return ""
 
 
-def _accuracy(
-    connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, OpenRun], draws: Draws
-) -> pd.DataFrame:
-    if not are_choices(runs):
-        return stacked([], ACCURACY_COLUMNS)
-    return accuracy_rows(connection, runs, draws, runs[0].analysis.confidence)
+def _are_choices(runs: Sequence[OpenRun]) -> bool:
+    """Whether all runs let a model choose among continuations."""
+    return all(run.is_answered_by("suffix") for run in runs)
+
+
+def _task(choices: Suffixes) -> str:
+    """What a model chooses among, and how often it is right after the longest prefix."""
+    text = f"{choices.candidates} continuations of {counted(choices.tokens, 'token')}"
+    for row in records(choices.table.tail(1)):
+        after = counted(int(row["prefix"]), "token")
+        text += f" ({share(row['accuracy'])} correct after {after}, chance {share(row['chance'])})"
+    return text
+
+
+def share(value: float) -> str:
+    """A share in percent."""
+    return f"{100 * value:.1f} %"
 
 
 def _units(
@@ -252,14 +272,14 @@ def _units(
             f"'{first_run.path}' counts distances in {first_run.unit}, '{second_run.path}' in "
             f"{second_run.unit}; allowed: runs that count in the same"
         )
-    if first_run.unit != "tokens":
-        per = None, None  # text has bytes, and sound none
-    first, second = per
+    # Text has bytes, and sound none.
+    first, second = per if first_run.unit == "tokens" else (None, None)
     vocabularies = [run.facts.model.vocabulary for run in runs]
-    if same or (same is None and None in per and vocabularies[0] == vocabularies[1]):
-        units.append(Unit("tokens"))
+    if same or (same is None and None in (first, second) and vocabularies[0] == vocabularies[1]):
+        units.append(Unit("tokens", sizes=per))
     if first is not None and second is not None:
-        units.append(Unit("bytes", float(np.sqrt(first * second))))
+        mean = float(np.sqrt(first * second))
+        units.append(Unit("bytes", mean, (mean, mean)))
     if not units:
         raise ProbeError(
             f"'{runs[0].path}' and '{runs[1].path}' cannot be compared: their tokenizers differ"
@@ -269,221 +289,131 @@ def _units(
     return units
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Differences condition by condition, with what could not be compared."""
-
-    curve: list[pd.DataFrame] = field(default_factory=list)
-    octaves: list[pd.DataFrame] = field(default_factory=list)
-    far: list[pd.DataFrame] = field(default_factory=list)
-    contexts: list[dict[str, object]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def first_notes(self) -> list[str]:
-        """The notes on the condition and the unit that are told first."""
-        if not self.far:
-            return []
-        unit = self.far[0]["unit"].iloc[0]
-        condition, *_ = in_order(str(row["condition"].iloc[0]) for row in self.far)
-        start, middle = f"{condition} is compared up to ", f" {unit}, as far"
-        return [note for note in self.notes if note.startswith(start) and middle in note]
-
-
 def _by_condition(
-    connection: duckdb.DuckDBPyConnection,
-    runs: tuple[OpenRun, OpenRun],
-    draws: Draws,
-    units: Sequence[Unit],
-    per: tuple[float | None, float | None],
-) -> _Rows:
-    """The differences of each condition that both runs have, in each unit."""
-    rows, how = _Rows(), runs[0].analysis
-    in_characters = any(run.facts.config.windows.get("unit") == "characters" for run in runs)
-    names, others = (conditions(connection, side) for side in SIDES)
+    pair: Pair, units: Sequence[Unit]
+) -> tuple[dict[str, pd.DataFrame], dict[tuple[str, str], str]]:
+    """The differences of each condition that both runs have, in each unit.
+
+    Returns:
+        The frames of a :class:`Comparison` by name, and by condition and unit the note on what
+        could not be compared, or that one run measures further.
+    """
+    curve, octaves, far = list[pd.DataFrame](), list[pd.DataFrame](), list[pd.DataFrame]()
+    contexts, notes = list[dict[str, object]](), dict[tuple[str, str], str]()
+    names, others = (conditions(pair.connection, side) for side in SIDES)
+    simultaneous = pair.how.simultaneous
     for unit in units:
-        floor = floors(connection, unit, how.confidence)
-        sizes = per if unit.name == "tokens" else (unit.per, unit.per)
+        floors = _floors(pair, unit)
         for condition in [name for name in names if name in others]:
-            ends = reaches(connection, condition, unit)
-            if ends and unit.name == "tokens":  # no further than each run alone is read
-                ends = min(ends[0], runs[0].last_edge), min(ends[1], runs[1].last_edge)
-            pair = None
-            if ends:
-                pair = _curve_sums(connection, runs, condition, unit, draws, min(ends))
-            if not ends or not pair:
+            ends = _reaches(pair, condition, unit)
+            both = _curve_sums(pair, condition, unit, min(ends)) if ends else None
+            if not ends or not both:
                 missing = f"no distance in {unit.name} that both runs measured"
                 if unit.name == "bytes" and part_of(condition) == "source":
                     missing = "distances in a source, whose text a run does not keep, have no bytes"
-                rows.notes.append(f"{condition}: {missing}")
+                notes[condition, unit.name] = f"{condition}: {missing}"
                 continue
-            rows.notes.extend(_reached(condition, unit, ends, in_characters))
-            for sums, frames in ((pair, rows.curve), (by_octave(pair), rows.octaves)):
-                frames.append(difference_rows(sums, how.confidence, simultaneous=how.simultaneous))
-            rows.far.append(far_row(pair, how.confidence))
-            if not all(run.has_length for run in runs):
-                continue
-            for a, b in _lengths(pair, runs, floor, sizes):
-                far = rows.octaves[-1].iloc[-1]
-                rows.contexts.append(context_row(a, b, unit, far, how.confidence))
-    return rows
+            if note := reached(condition, unit, ends, pair.runs):
+                notes[condition, unit.name] = note
+            curve.append(difference_rows(both, simultaneous=simultaneous))
+            pooled = by_octave(both)
+            octaves.append(difference_rows(pooled, simultaneous=simultaneous))
+            far.append(far_row(pooled))
+            if all(run.has_length for run in pair.runs):
+                contexts += _contexts(both, floors, octaves[-1].iloc[-1])
+    frames = {
+        "curve": stacked(curve, CURVE_COLUMNS),
+        "octaves": stacked(octaves, CURVE_COLUMNS),
+        "far": stacked(far, FAR_COLUMNS),
+        "contexts": context_frame(contexts),
+    }
+    return frames, notes
 
 
-def _curve_sums(
-    connection: duckdb.DuckDBPyConnection,
-    runs: tuple[OpenRun, OpenRun],
-    condition: str,
-    unit: Unit,
-    draws: Draws,
-    reach: int,
-) -> PairSums | None:
+def _reaches(pair: Pair, condition: str, unit: Unit) -> tuple[int, int] | None:
+    """How far each run measures a condition, in the unit; ``None`` where one does not.
+
+    In bytes tokens end at different distances, so that the last ones would be those of long tokens
+    alone: the measure ends where one in ten documents has run out. In tokens it goes no further
+    than each run alone is read.
+
+    Returns:
+        First distance that the first, and the second, run has no more.
+    """
+    tokens = unit.name == "tokens"
+    column = "reach" if tokens else "bytes_reach"
+    ends = []
+    for side, run in zip(SIDES, pair.runs, strict=True):
+        ((longest,),) = pair.connection.execute(
+            f"""SELECT quantile_disc(longest, $share) FROM (
+                SELECT max({column}) AS longest FROM {side}_spans
+                WHERE condition = $condition AND {column} IS NOT NULL GROUP BY document)""",
+            {"share": 1.0 if tokens else 1 - MOST_REACH, "condition": condition},
+        ).fetchall()
+        if longest is None:
+            return None
+        ends.append(min(int(longest) + 1, run.last_edge) if tokens else int(longest) + 1)
+    return ends[0], ends[1]
+
+
+def _curve_sums(pair: Pair, condition: str, unit: Unit, reach: int) -> PairSums | None:
     """Sums of delta by bin up to a reach in the unit, grey rows left out."""
-    edges = bin_edges(reach, runs[0].analysis.bins_per_octave)
-    start = max(run.starts.get(condition, 0) for run in runs)
-    edges = edges[edges >= first_distance(connection, condition, unit, start)]
+    edges = bin_edges(reach, pair.how.bins_per_octave)
+    edges = edges[edges >= _first_distance(pair, condition, unit)]
     rows = f"FROM {{side}}_{unit.name} WHERE condition = $condition AND NOT grey"
-    pair = pair_sums(connection, condition, unit, draws, rows, edges)
-    return pair and predicted(pair, *runs)
+    both = pair_sums(pair, condition, unit, rows, edges)
+    return both and predicted(both)
 
 
-def _lengths(
-    pair: PairSums,
-    runs: tuple[OpenRun, OpenRun],
-    floor: tuple[NoiseFloor | None, NoiseFloor | None],
-    sizes: tuple[float | None, float | None],
-) -> Iterator[Sequence[Lengths | EffectiveContext]]:
-    """The effective contexts of both runs at each tolerance."""
-    how = runs[0].analysis
+def _first_distance(pair: Pair, condition: str, unit: Unit) -> int:
+    """The first distance in the unit behind all targets that the curve of a run leaves out.
+
+    No bin holds a distance before it.
+    """
+    start = max(run.starts.get(condition, 0) for run in pair.runs)
+    if unit.name == "tokens" or start <= 0:
+        return start
+    longest = [
+        pair.connection.execute(
+            f"SELECT max(distance) FROM {side}_bytes WHERE condition = $c AND tokens < $start",
+            {"c": condition, "start": start},
+        ).fetchall()[0][0]
+        for side in SIDES
+    ]
+    return max((int(end) + 1 for end in longest if end is not None), default=0)
+
+
+def _floors(pair: Pair, unit: Unit) -> tuple[NoiseFloor | None, NoiseFloor | None]:
+    """Noise floor of each run by octave of the unit (nats per token)."""
+    limits = []
+    for side in SIDES:
+        rows = pair.connection.execute(
+            f"""SELECT condition, distance AS distance_from, document, count(*) AS targets,
+                sum(nats) AS delta_sum, sum(nats * nats) AS delta_squares
+            FROM {side}_{unit.name}
+            WHERE condition = 'noise' OR starts_with(condition, 'noise(') GROUP BY ALL"""
+        ).df()
+        reach = 1 if rows.empty else int(rows["distance_from"].max()) + 1
+        limits.append(noise_floor(rows, reach, pair.how.confidence))
+    return limits[0], limits[1]
+
+
+def _contexts(
+    both: PairSums,
+    floors: tuple[NoiseFloor | None, NoiseFloor | None],
+    last: "pd.Series[float]",
+) -> Iterator[dict[str, object]]:
+    """The difference of the effective contexts at each tolerance, with the last octave's delta."""
+    how = both.pair.how
     curves = [
-        fit_curve(pair.condition, sums, weights, how.confidence)
-        for sums, weights in zip((pair.a, pair.b), pair.draws.weights, strict=True)
+        fit_curve(both.condition, sums, weights, how.confidence)
+        for sums, weights in zip((both.a, both.b), both.pair.weights, strict=True)
     ]
     for tolerance in how.tolerances:
-        yield [
-            read_length(curve, tolerance, limits, size, run.length_change)
-            for curve, limits, size, run in zip(curves, floor, sizes, runs, strict=True)
-        ]
-
-
-def _differing(a: OpenRun, b: OpenRun) -> Iterator[str]:
-    """What the runs differ in, one line each."""
-    for name, keys in SETTINGS.items():
-        values = [at(run.record, keys) for run in (a, b)]
-        if None not in values and values[0] != values[1]:
-            yield f"{name}: {values[0]} in A, {values[1]} in B"
-
-
-def _read_with(a: OpenRun, b: OpenRun) -> Iterator[str]:
-    """That both runs are read with the settings of A, where those of B are others."""
-    unequal = [f"{name} {first} (in B {second})" for name, (first, second) in _unequal([a, b])]
-    if unequal:
-        yield f"both are read with the analysis settings of A: {', '.join(unequal)}"
-
-
-def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
-    """The analysis settings that the rows of a table do not share, one line each."""
-    labels = unique_labels([run.folder for run in runs])
-    for name, values in _unequal(runs):
-        yield f"{name}: {by_value(values, labels)}; each row of the table is read with its own"
-
-
-def _unequal(runs: Sequence[OpenRun]) -> Iterator[tuple[str, list[str]]]:
-    """What a reading depends on and runs differ in, by its name in a configuration, of each run."""
-    every = [
-        {
-            "tolerances": " ".join(tolerance.text for tolerance in run.analysis.tolerances),
-            "bins_per_octave": str(run.analysis.bins_per_octave),
-            "confidence": f"{run.analysis.confidence:g}",
-            "resamples": str(run.analysis.resamples),
-            "simultaneous": str(run.analysis.simultaneous).lower(),
-        }
-        for run in runs
-    ]
-    for name in every[0]:
-        values = [settings[name] for settings in every]
-        if len(set(values)) > 1:
-            yield name, values
-
-
-def _matched(
-    of_curves: Pairing,
-    of_losses: Pairing,
-    documents: tuple[list[str], list[str]],
-    windows: Sequence[tuple[int, int]],
-) -> Iterator[str]:
-    """How the runs were matched, and which of all windows had to be left out."""
-    used = [count for count, _ in windows]
-    if of_curves == "windows":
-        yield (
-            f"paired: the same {counted(used[0], 'window')} of"
-            f" {counted(len(documents[0]), 'document')};"
-            " differences are of the same targets"
-        )
-    elif of_curves == "documents":
-        yield (
-            f"unpaired, by document: the same {counted(len(documents[0]), 'document')}, drawn"
-            f" together; {counted(used[0], 'window')} in A, {used[1]:,} in B"
-        )
-        if of_losses == "windows":
-            yield "the windows are the same, not their boundaries: intact losses alone are paired"
-    else:
-        yield (
-            f"unpaired: no documents in common; {len(documents[0]):,} in A and"
-            f" {len(documents[1]):,} in B are drawn independently"
-        )
-    for name, (count, scored) in zip("AB", windows, strict=True):
-        if count < scored:
-            left = scored - count
-            verb = "is" if left == 1 else "are"
-            yield f"{left:,} of the {scored:,} windows of {name} {verb} left out: not in both runs"
-
-
-def _counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterator[str]:
-    """Why tokens, or bytes, are not compared, and what a tolerance means in bytes."""
-    names = [unit.name for unit in units]
-    if "tokens" not in names:
-        why = "the tokenizers differ" if same is False else "whose tokenizers differ is not known"
-        yield f"{why}: compared in bytes only"
-    elif same is None:
-        yield "the tokenizers are taken to be the same: nothing shows that they differ"
-    if not text:
-        yield "no text in one of the runs: not compared in bytes"
-    for unit in units:
-        if unit.name == "bytes":
-            per = f"{unit.per:.3g}"
-            yield (
-                "a tolerance in bytes is one number of bits per byte for both runs: that of nats"
-                f" per token over {per} byte{'' if per == '1' else 's'}, the geometric mean of"
-                " their average tokens"
+        a, b = (
+            read_length(curve, tolerance, floor, size, run.length_change)
+            for curve, floor, size, run in zip(
+                curves, floors, both.unit.sizes, both.pair.runs, strict=True
             )
-
-
-def _reached(
-    condition: str, unit: Unit, ends: tuple[int, int], in_characters: bool
-) -> Iterator[str]:
-    """That one run measures further than both are compared, where one does."""
-    if ends[0] != ends[1]:
-        further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
-        rule = ""
-        if unit.name == "bytes":
-            rule = f", where {100 * (1 - MOST):.0f} % of its documents end"
-        elif in_characters:
-            rule = f", where {100 * (1 - MOST):.0f} % of its windows end"
-        yield (
-            f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
-            f"{rule}; {further} goes to {max(ends):,}"
         )
-
-
-def _lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
-    """Conditions that only one of the runs has."""
-    for name, known, others in (("A", a, b), ("B", b, a)):
-        if alone := sorted(set(known) - set(others)):
-            yield f"only in {name}: {', '.join(alone)}"
-
-
-def _far_lengths(ranges: Sequence[tuple[int, int]], unit: str) -> Iterator[str]:
-    """That the runs perturb far contexts of different lengths, where they do."""
-    if ranges[0] != ranges[1] and (0, 0) not in ranges:
-        a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
-        yield f"far {unit} in the perturbed context: {a} in A, {b} in B"
+        yield context_row(a, b, both.unit, last, how.confidence)

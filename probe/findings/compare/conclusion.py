@@ -1,4 +1,4 @@
-"""What a comparison comes to: one sentence, and one screen of what it rests on.
+"""What a comparison comes to: one sentence, one screen of what it rests on, and all of it.
 
 Nothing that is told first is chosen by its result: the condition by its name (truncate, else
 content, else order), the unit (tokens where both runs have the same), the distances by how far both
@@ -6,24 +6,20 @@ measured, the tolerance as the first at which both lengths are resolved, the pat
 configuration of A.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from probe.analysis.bootstrap import too_few
 from probe.analysis.fit import in_order
-from probe.analysis.open_run import OpenRun
-from probe.findings import contrasts
 from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding
-from probe.findings.compare.accuracy import accuracy_table, in_points, share
-from probe.findings.compare.comparison import Comparison
-from probe.findings.compare.comparison_finding import comparison_finding
-from probe.findings.compare.finding import table_finding
-from probe.findings.compare.lengths import SHOWN
-from probe.findings.compare.pivot import Value, together
-from probe.findings.table import Table, between, decimals, records
+from probe.findings.compare.comparison import Comparison, share
+from probe.findings.compare.differences import SHOWN
+from probe.findings.table import Table, between, decimals, pivot, records
+from probe.results.tolerance import spaced
 from probe.text import counted, difference, one_line, printable, signed, wrapped
 
 CONDITIONS = 3
@@ -43,39 +39,6 @@ POINTS = "percentage points"
 Row = Mapping[str, Any]
 
 
-def told(
-    runs: Sequence[OpenRun], comparison: Comparison | None, *, full: bool = False
-) -> tuple[Finding, ...]:
-    """What is said of runs side by side, the conclusion first.
-
-    Args:
-        runs: The runs.
-        comparison: Of two, what :func:`probe.findings.compare.comparison.compare` gives.
-        full: Whether the table of runs and all differences are told as well.
-
-    Returns:
-        Of one run its contrasts and its row, of two the difference, of more models × data.
-    """
-    if len(runs) == 1:
-        return conclusion_of_one(runs[0]), table_finding(runs)
-    if comparison is None:
-        whole = together(runs, Value(), every=full)
-        return (whole, table_finding(runs)) if full else (whole,)
-    first = conclusion(comparison)
-    return (first, table_finding(runs), comparison_finding(comparison)) if full else (first,)
-
-
-def conclusion_of_one(run: OpenRun) -> Finding:
-    """How the conditions of a single run differ, in its own words.
-
-    Args:
-        run: The open run.
-    """
-    known = contrasts.finding(run, ())
-    sentence = wrapped(known.sentence, "") if known else ""
-    return Finding("conditions", "How its conditions differ", sentence=sentence)
-
-
 def conclusion(comparison: Comparison) -> Finding:
     """One screen: the sentence, both runs side by side, the difference by octave, the caveats.
 
@@ -83,8 +46,10 @@ def conclusion(comparison: Comparison) -> Finding:
         comparison: What :func:`probe.findings.compare.comparison.compare` gives.
     """
     about = [
-        one_line(f"{side}: {printable(text)}", 100)
-        for side, text in zip("AB", comparison.about, strict=True)
+        one_line(f"{side}: {printable(f'{name}, {what}')}", 100)
+        for side, name, what in zip(
+            "AB", (comparison.a, comparison.b), comparison.about, strict=True
+        )
     ]
     return Finding(
         "conclusion",
@@ -94,6 +59,23 @@ def conclusion(comparison: Comparison) -> Finding:
         tables=[table for table in _tables(comparison) if table.rows],
         caveats=[one_line(line, LONGEST) for line in comparison.caveats[:CAVEATS]],
     )
+
+
+def difference_record(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain values, the part ``difference`` of `probe compare --json`."""
+    frames = ("far", "octaves", "contexts", "losses", "patterns", "accuracy")
+    return {
+        "a": comparison.a,
+        "b": comparison.b,
+        "sentence": sentence(comparison),
+        "comparable": not comparison.hindrance,
+        "pairing": comparison.pairing,
+        "confidence": comparison.confidence,
+        "condition": comparison.condition,
+        "unit": comparison.unit,
+        **{name: records(getattr(comparison, name)) for name in frames},
+        "notes": list(comparison.notes),
+    }
 
 
 def sentence(comparison: Comparison) -> str:
@@ -144,7 +126,7 @@ def _of_accuracy(comparison: Comparison) -> str:
     row = records(comparison.accuracy)[-1]
     text = _difference(
         comparison,
-        in_points(row),
+        _in_points(row),
         where=f"after {counted(int(row['prefix']), 'token')}",
         unit=POINTS,
         follows="it distinguishes the gold continuation from the others {more} often",
@@ -173,7 +155,7 @@ def _difference(
         says: What B does, ``{amount}`` standing for the difference.
     """
     digits = 1 if unit == POINTS else 3
-    value, low, high = (_number(row[name]) for name in ("difference", "low", "high"))
+    value, low, high = _numbers(row)
     start = f"{where[0].upper()}{where[1:]}"
     if comparison.pairing == "none":
         start += ", each on documents of its own"
@@ -195,7 +177,7 @@ def _difference(
 
 def _lengths(comparison: Comparison, condition: str) -> Iterator[str]:
     """Whether the lengths differ, at the first tolerance at which both are resolved."""
-    rows = _contexts(comparison, condition)
+    rows = comparison.told_first(comparison.contexts)
     if rows.empty:
         return
     noun = "effective context" if condition == "truncate" else "length"
@@ -212,12 +194,6 @@ def _lengths(comparison: Comparison, condition: str) -> Iterator[str]:
         yield f"{noun}s {at} are not significantly different{why}"
 
 
-def _contexts(comparison: Comparison, condition: str | None = None) -> pd.DataFrame:
-    """The rows of lengths in the unit that is told."""
-    rows = comparison.contexts[comparison.contexts["unit"] == comparison.unit]
-    return rows if condition is None else rows[rows["condition"] == condition]
-
-
 def _resolved(rows: pd.DataFrame) -> dict[str, Any] | None:
     """The row of the first tolerance at which both lengths are resolved."""
     return next(iter(records(rows[rows["kind"] != "unresolved"])), None)
@@ -225,9 +201,7 @@ def _resolved(rows: pd.DataFrame) -> dict[str, Any] | None:
 
 def _far(comparison: Comparison) -> dict[str, Any] | None:
     """The far difference under the condition that is told first."""
-    rows = comparison.far
-    own = rows[(rows["condition"] == comparison.condition) & (rows["unit"] == comparison.unit)]
-    return next(iter(records(own)), None)
+    return next(iter(records(comparison.told_first(comparison.far))), None)
 
 
 def _basis(comparison: Comparison) -> Iterator[str]:
@@ -241,15 +215,16 @@ def _basis(comparison: Comparison) -> Iterator[str]:
 
 
 def _tables(comparison: Comparison) -> Iterator[Table]:
+    """Those of one screen."""
     row = _far(comparison)
     if len(comparison.accuracy):
-        yield accuracy_table(comparison.accuracy.tail(OCTAVES))
+        yield _accuracy(comparison.accuracy.tail(OCTAVES))
     if comparison.hindrance or len(comparison.accuracy):
         yield _losses(comparison, "Intact loss", comparison.far.head(0))
     elif row is None:
         yield _losses(comparison, "Loss: intact, and what patterns add", comparison.patterns)
     else:
-        far = comparison.far[comparison.far["unit"] == comparison.unit]
+        far = comparison.told_first(comparison.far, every=True)
         caption = f"Loss: intact, and added at {between(row)} {comparison.told_in(comparison.unit)}"
         yield _losses(comparison, caption, far)
         yield _answers(comparison)
@@ -258,73 +233,187 @@ def _tables(comparison: Comparison) -> Iterator[Table]:
 
 def _losses(comparison: Comparison, caption: str, rows: pd.DataFrame) -> Table:
     """The intact losses and what conditions add, side by side."""
-    losses = comparison.losses
-    intact = next(iter(records(losses)), None)  # nats per token, where both have the same tokens
-    cells = [["intact", *_sides(intact, "{:.3f}".format)]] if intact else []
+    intact = records(comparison.losses.head(1))  # nats per token, where both have the same tokens
+    cells = [_sides("intact", row, "{:.3f}".format) for row in intact]
     names = in_order(rows["condition"].astype(str))
     for name in names[:CONDITIONS]:
-        (row,) = records(rows[rows["condition"] == name])[:1]
-        cells.append([name, *_sides(row, lambda value: signed(value, 3))])
-    tokens = intact is None or intact["unit"] == "nats per token"
-    unit = SHOWN["tokens" if tokens else "bytes"]
+        cells.append(_sides(name, records(rows[rows["condition"] == name])[0], _added))
+    unit = intact[0]["unit"] if intact else SHOWN["tokens"]
     return _table(f"{caption} ({unit})", "condition", cells, names)
 
 
 def _answers(comparison: Comparison) -> Table:
-    """The lengths at one tolerance, side by side."""
-    rows = _contexts(comparison)
-    first = _contexts(comparison, comparison.condition)
+    """The lengths at one tolerance, side by side; of a difference the tokens, not the octaves."""
+    rows = comparison.told_first(comparison.contexts, every=True)
+    first = comparison.told_first(comparison.contexts)
     row = _resolved(first) or next(iter(records(first)), None)
     if row is None:
         return _table("", "condition", [])
     names = in_order(rows["condition"].astype(str))
     of_one = rows[rows["tolerance"] == row["tolerance"]].set_index("condition")
+    texts = of_one[["a_text", "b_text", "text"]].astype(str)
     cells = [
-        [name, *_without_octaves(of_one.loc[name, ["a_text", "b_text", "text"]].astype(str))]
+        [name, *(text.partition("; ")[0] for text in texts.loc[name])]
         for name in names[:CONDITIONS]
     ]
     at = describe_tolerance(str(row["tolerance"]))
-    return _table(
-        f"Effective context ({comparison.told_in(comparison.unit)}) at {at}",
-        "condition",
-        cells,
-        names,
-    )
-
-
-def _without_octaves(texts: Iterable[str]) -> list[str]:
-    """Lengths in words; of a difference in tokens and in octaves the tokens alone."""
-    return [text.partition("; ")[0] for text in texts]
+    caption = f"Effective context ({comparison.told_in(comparison.unit)}) at {at}"
+    return _table(caption, "condition", cells, names)
 
 
 def _octaves(comparison: Comparison) -> Table:
     """The difference by octave under the condition that is told first."""
-    rows = comparison.octaves
-    own = rows[(rows["condition"] == comparison.condition) & (rows["unit"] == comparison.unit)]
-    own = own.sort_values("distance_from")
-    cells = [
-        [between(row), *_sides(row, lambda value: signed(value, 3))]
-        for row in records(own.tail(OCTAVES))
-    ]
+    rows = comparison.told_first(comparison.octaves).sort_values("distance_from")
+    cells = [_sides(between(row), row, _added) for row in records(rows.tail(OCTAVES))]
     caption = f"Loss added by {printable(str(comparison.condition))}, by octave"
-    if (left := len(own) - len(cells)) > 0:
+    if (left := len(rows) - len(cells)) > 0:
         caption += f" (without the {left} nearest)"
     caption += f" ({SHOWN[comparison.unit]})"
     return _table(caption, f"distance ({comparison.told_in(comparison.unit)})", cells)
 
 
-def _sides(row: Row, form: Callable[[float], str]) -> list[str]:
-    """What stands behind a row's name: A, B, and B − A with its interval."""
-    value, low, high = (_number(row[name]) for name in ("difference", "low", "high"))
-    return [form(float(row["a"])), form(float(row["b"])), difference(value, low, high, 3)]
+def _accuracy(rows: pd.DataFrame) -> Table:
+    """How often the gold continuation is picked, prefix by prefix."""
+    cells = [_sides(f"{row['prefix']:,}", _in_points(row), share, 1) for row in records(rows)]
+    caption = "Gold continuation picked; B − A in percentage points"
+    return _table(caption, "prefix (tokens)", cells)
 
 
-def _table(caption: str, header: str, cells: list[list[str]], names: Sequence[str] = ()) -> Table:
+# -- everything -----------------------------------------------------------------------------------
+
+
+def comparison_finding(comparison: Comparison) -> Finding:
+    """The whole comparison: losses, differences by octave, effective contexts, then the notes.
+
+    Args:
+        comparison: What :func:`probe.findings.compare.comparison.compare` gives.
+    """
+    level = f"{comparison.confidence * 100:g} % intervals over documents"
+    how = "paired" if comparison.paired else "unpaired"
+    losses = [_sides(row["unit"], row, "{:.4f}".format, 4) for row in records(comparison.losses)]
+    patterns = [_sides(row["condition"], row, signed, 4) for row in records(comparison.patterns)]
+    caption = "Delta of attention patterns, B − A (nats per token)"
+    tables = [
+        replace(_table("Intact loss", "intact loss", losses, blocks=True), captioned=False),
+        _accuracy(comparison.accuracy),
+    ]
+    for unit in dict.fromkeys(map(str, comparison.octaves["unit"])):
+        tables += [_every_octave(comparison, unit), *_every_length(comparison, unit)]
+    tables.append(_table(caption, "pattern", patterns, blocks=True))
+    return Finding(
+        "comparison",
+        "The difference of two runs",
+        basis=(
+            f"B − A, {how} ({level})\nA: {printable(comparison.a)}\nB: {printable(comparison.b)}"
+        ),
+        tables=[table for table in tables if table.rows],
+        caveats=comparison.notes,
+    )
+
+
+def _every_octave(comparison: Comparison, unit: str) -> Table:
+    """The differences by octave, a column a condition."""
+    rows = comparison.octaves[comparison.octaves["unit"] == unit]
+    table = pivot(
+        f"Delta, B − A ({SHOWN[unit]})",
+        records(rows.sort_values("distance_from", kind="stable")),
+        in_order(rows["condition"].astype(str)),
+        by="condition",
+        cell=lambda row: _interval(row, 4),
+        head={f"distance ({comparison.told_in(unit)})": between},
+    )
+    return replace(table, shown="terminal", blocks=True)
+
+
+def _every_length(comparison: Comparison, unit: str) -> Iterator[Table]:
+    """Two tables a condition: the lengths of both runs, then their differences."""
+    rows = comparison.contexts[comparison.contexts["unit"] == unit]
+    names = in_order(rows["condition"].astype(str))
+    of_each = [(name, rows[rows["condition"] == name]) for name in names]
+    last = [
+        f"{printable(name)}: {_last_delta(records(own)[0], unit)}"
+        for name, own in of_each
+        if (own["kind"] != "number").any()
+    ]
+    if last:
+        last.insert(0, "where a length has no difference, that of delta at the longest distances:")
+    for name, own in of_each:
+        heading = (
+            f"Effective context, B − A ({comparison.told_in(unit)})\n" if name == names[0] else ""
+        )
+        sides = {"a_text": "A", "b_text": "B"}
+        yield _by_tolerance(own, sides, f"{heading}{printable(name)}")
+        yield _by_tolerance(own, {"text": "B − A"}, below=last if name == names[-1] else ())
+
+
+def _by_tolerance(
+    rows: pd.DataFrame,
+    columns: Mapping[str, str],
+    caption: str = "",
+    below: Sequence[str] = (),
+) -> Table:
+    """Some columns of one condition, the tolerances that agree in all of them in one row."""
+    shown = rows.assign(tolerance=rows["tolerance"].astype(str).map(spaced))
+    alike = shown.groupby([*columns], sort=False, as_index=False)["tolerance"].agg(", ".join)
+    return Table(
+        caption,
+        ["tolerance", *columns.values()],
+        alike[["tolerance", *columns]].to_numpy().tolist(),
+        shown="terminal",
+        captioned=bool(caption),
+        blocks=True,
+        indent=2,
+        below=below,
+    )
+
+
+def _last_delta(row: Row, unit: str) -> str:
+    """The difference of delta at the longest distances that both runs measured."""
+    at = f"{int(row['delta_from']):,}–{int(row['delta_to']) - 1:,}"
+    return f"{_interval(row, 4, 'delta_')} {SHOWN[unit]} at {at}"
+
+
+# -- cells ----------------------------------------------------------------------------------------
+
+
+def _sides(name: str, row: Row, form: Callable[[float], str], digits: int = 3) -> list[str]:
+    """A row's name, then A, B, and B − A with its interval."""
+    return [name, form(float(row["a"])), form(float(row["b"])), _interval(row, digits)]
+
+
+def _added(value: float) -> str:
+    """What a condition adds to a loss, where there is room for little."""
+    return signed(value, 3)
+
+
+def _table(
+    caption: str,
+    header: str,
+    cells: list[list[str]],
+    names: Sequence[str] = (),
+    *,
+    blocks: bool = False,
+) -> Table:
     """Rows of both sides; of *names* those that have no room are counted in the caption."""
     if (left := len(names) - CONDITIONS) > 0:
         caption += f", without {left} more"
-    return Table(caption, [header, "A", "B", "B − A"], cells, shown="terminal")
+    return Table(caption, [header, "A", "B", "B − A"], cells, shown="terminal", blocks=blocks)
 
 
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+def _interval(row: Row, digits: int, prefix: str = "") -> str:
+    """A difference with its interval."""
+    return difference(*_numbers(row, prefix), digits)
+
+
+def _in_points(row: Row) -> Row:
+    """The row with its difference and limits in percentage points."""
+    value, low, high = (100 * number for number in _numbers(row))
+    return {**row, "difference": value, "low": low, "high": high}
+
+
+def _numbers(row: Row, prefix: str = "") -> tuple[float, float, float]:
+    """A difference and its limits, NaN where there is none."""
+    names = ("difference", "low", "high")
+    values = [row[f"{prefix}{name}"] for name in names]
+    value, low, high = (float("nan") if one is None else float(one) for one in values)
+    return value, low, high

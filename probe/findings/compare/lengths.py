@@ -12,6 +12,7 @@ from probe.analysis.effective import (
     effective_context,
     epsilons_of,
     lower_by_tests,
+    outward,
 )
 from probe.analysis.fit import FittedCurve, first_below
 from probe.analysis.floor import NoiseFloor
@@ -25,7 +26,6 @@ COLUMNS = (
     *("difference", "low", "high", "octaves", "octaves_low", "octaves_high"),
     *("delta_from", "delta_to", "delta_difference", "delta_low", "delta_high", "text"),
 )
-SHOWN = {"tokens": "nats per token", "bytes": "bits per byte"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,17 +197,12 @@ def _estimate(context: EffectiveContext, first: int) -> tuple[float, float]:
 
 
 def _edges(curve: FittedCurve) -> tuple[Floats, Floats]:
-    """Ends of the range that each bin stands for as an answer, beyond reach behind the last.
-
-    The same outward rounding as that of a single interval: a crossing lies between the start of
-    the last bin above the tolerance and the end of the first one below.
-    """
-    lower, upper = (edges.astype(np.float64) for edges in (curve.sums.lower, curve.sums.upper))
-    late = lower[lower < upper[-1] / np.sqrt(2)].max(initial=lower[0])
-    before = np.append(0.0, lower[:-1])
-    below = np.append(np.where(lower - before > 1, before, lower), late)
-    below[0] = 0.0
-    return below, np.append(np.where(upper - lower > 1, upper, lower), np.inf)
+    """Ends of the range that each bin stands for as an answer, beyond reach behind the last."""
+    lower, reach = curve.sums.lower, curve.sums.upper[-1]
+    late = lower[lower < reach / np.sqrt(2)].max(initial=lower[0])
+    ends = [outward(curve, index, index) for index in range(len(lower))]
+    below, above = zip(*ends, (late, np.inf), strict=True)
+    return np.array(below, dtype=np.float64), np.array(above, dtype=np.float64)
 
 
 def _lower_quantile(values: Floats, share: float) -> float:

@@ -1,10 +1,15 @@
-"""What runs have in common and what they differ in, said once for any number of them."""
+"""What runs have in common and what tells them apart: settings, windows, names, in words."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from probe.analysis.fit import in_order
 from probe.analysis.open_run import OpenRun
+from probe.findings.compare.differences import MOST_REACH, Unit
+from probe.findings.compare.pair import SIDES, Pair, Pairing, far_range, places
 from probe.results.folder import unique_labels
+from probe.text import counted
 
 SETTINGS = {
     "model": ("model", "name"),
@@ -27,6 +32,8 @@ _CUT = ("window length", "protocol", "seed", "first_token")
 """How the settings begin that decide which windows and targets there are."""
 MOST = 4
 """Runs that are named one by one."""
+BARE = ("protocol", "model revision", "dtype")
+"""Settings whose value says by itself what it is; they name a row before others do."""
 
 
 def at(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -65,8 +72,32 @@ def differing(runs: Sequence[OpenRun]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for settings in every for name in settings)
     if len({settings["protocol"] for settings in every}) > 1:
         names = dict.fromkeys(name for name in names if not name.startswith("protocol "))
-    of_each = {name: [settings.get(name, "–") for settings in every] for name in names}
+    return _unequal({name: [settings.get(name, "–") for settings in every] for name in names})
+
+
+def read_apart(runs: Sequence[OpenRun]) -> dict[str, list[str]]:
+    """What the reading of each run depends on where not all are read alike, by its name."""
+    hows = [run.analysis for run in runs]
+    return _unequal(
+        {
+            "tolerances": [" ".join(one.text for one in how.tolerances) for how in hows],
+            "bins_per_octave": [str(how.bins_per_octave) for how in hows],
+            "confidence": [f"{how.confidence:g}" for how in hows],
+            "resamples": [str(how.resamples) for how in hows],
+            "simultaneous": [str(how.simultaneous).lower() for how in hows],
+        }
+    )
+
+
+def _unequal(of_each: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return {name: values for name, values in of_each.items() if len(set(values)) > 1}
+
+
+def settings_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
+    """The analysis settings that the rows of a table do not share, one line each."""
+    labels = unique_labels([run.folder for run in runs])
+    for name, values in read_apart(runs).items():
+        yield f"{name}: {by_value(values, labels)}; each row of the table is read with its own"
 
 
 def confounds(runs: Sequence[OpenRun], labels: Sequence[str] = ()) -> list[str]:
@@ -146,3 +177,156 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_text(one)}" for name, one in value.items()) + "}"
     return str(value)
+
+
+# -- two runs, A and B ----------------------------------------------------------------------------
+
+
+def read_with_a(runs: Sequence[OpenRun]) -> Iterator[str]:
+    """That both runs are read with the settings of A, where those of B are others."""
+    unequal = [f"{name} {a} (in B {b})" for name, (a, b) in read_apart(runs).items()]
+    if unequal:
+        yield f"both are read with the analysis settings of A: {', '.join(unequal)}"
+
+
+def recorded_apart(runs: Sequence[OpenRun]) -> Iterator[str]:
+    """The settings that ``run.json`` of both has, and not alike, one line each."""
+    for name, keys in SETTINGS.items():
+        a, b = (at(run.record, keys) for run in runs)
+        if a is not None and b is not None and a != b:
+            yield f"{name}: {a} in A, {b} in B"
+
+
+def compared_windows(pair: Pair, of_losses: Pairing) -> Iterator[str]:
+    """How the runs were matched, and which of all windows had to be left out.
+
+    Args:
+        pair: The runs, matched as their curves are.
+        of_losses: How their intact losses are matched.
+    """
+    windows = [places(pair.connection, side) for side in SIDES]
+    used = [count for count, _ in windows]
+    first, second = map(len, pair.documents)
+    if pair.pairing == "windows":
+        yield (
+            f"paired: the same {counted(used[0], 'window')} of {counted(first, 'document')};"
+            " differences are of the same targets"
+        )
+    elif pair.pairing == "documents":
+        yield (
+            f"unpaired, by document: the same {counted(first, 'document')}, drawn"
+            f" together; {counted(used[0], 'window')} in A, {used[1]:,} in B"
+        )
+        if of_losses == "windows":
+            yield "the windows are the same, not their boundaries: intact losses alone are paired"
+    else:
+        yield (
+            f"unpaired: no documents in common; {first:,} in A and {second:,} in B are drawn"
+            " independently"
+        )
+    for name, (count, scored) in zip("AB", windows, strict=True):
+        if count < scored:
+            left = scored - count
+            verb = "is" if left == 1 else "are"
+            yield f"{left:,} of the {scored:,} windows of {name} {verb} left out: not in both runs"
+
+
+def counted_in(units: Sequence[Unit], same: bool | None, text: bool) -> Iterator[str]:
+    """Why tokens, or bytes, are not compared, and what a tolerance means in bytes."""
+    names = [unit.name for unit in units]
+    if "tokens" not in names:
+        why = "the tokenizers differ" if same is False else "whose tokenizers differ is not known"
+        yield f"{why}: compared in bytes only"
+    elif same is None:
+        yield "the tokenizers are taken to be the same: nothing shows that they differ"
+    if not text:
+        yield "no text in one of the runs: not compared in bytes"
+    for unit in units:
+        if unit.name == "bytes":
+            per = f"{unit.per:.3g}"
+            yield (
+                "a tolerance in bytes is one number of bits per byte for both runs: that of nats"
+                f" per token over {per} byte{'' if per == '1' else 's'}, the geometric mean of"
+                " their average tokens"
+            )
+
+
+def reached(condition: str, unit: Unit, ends: tuple[int, int], runs: Sequence[OpenRun]) -> str:
+    """That one run measures further than both are compared; empty where none does."""
+    if ends[0] == ends[1]:
+        return ""
+    further, other = ("A", "B") if ends[0] > ends[1] else ("B", "A")
+    rule = ""
+    if unit.name == "bytes":
+        rule = f", where {100 * (1 - MOST_REACH):.0f} % of its documents end"
+    elif any(run.facts.config.windows.get("unit") == "characters" for run in runs):
+        rule = f", where {100 * (1 - MOST_REACH):.0f} % of its windows end"
+    return (
+        f"{condition} is compared up to {min(ends):,} {unit.name}, as far as {other} goes"
+        f"{rule}; {further} goes to {max(ends):,}"
+    )
+
+
+def lacking(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    """Conditions that only one of the runs has."""
+    for name, known, others in (("A", a, b), ("B", b, a)):
+        if alone := sorted(set(known) - set(others)):
+            yield f"only in {name}: {', '.join(alone)}"
+
+
+def far_lengths(pair: Pair) -> Iterator[str]:
+    """That the runs perturb far contexts of different lengths, where they do."""
+    ranges = [far_range(pair.connection, side) for side in SIDES]
+    if ranges[0] != ranges[1] and (0, 0) not in ranges:
+        a, b = (f"{shortest:,} to {longest:,}" for shortest, longest in ranges)
+        yield f"far {pair.runs[0].unit} in the perturbed context: {a} in A, {b} in B"
+
+
+# -- what runs are called in a table --------------------------------------------------------------
+
+
+def row_names(runs: Sequence[OpenRun]) -> list[str]:
+    """The name of each run's row: its model, with what differs where that alone has two answers.
+
+    A model that was run on one data set more than once has a row for each protocol, revision or
+    other setting that tells its runs apart; where none does the run's name stands there.
+
+    Args:
+        runs: The runs.
+    """
+    names = [run.model for run in runs]
+    for model in dict.fromkeys(names):
+        own = [number for number, run in enumerate(runs) if run.model == model]
+        told: list[tuple[str, ...]] = [(runs[number].data,) for number in own]
+        apart = differing([runs[number] for number in own])
+        more: list[list[str]] = [[] for _ in own]
+        for name in sorted(apart, key=lambda name: name not in BARE):
+            split = [(*one, value) for one, value in zip(told, apart[name], strict=True)]
+            if len(set(told)) < len(own) and len(set(split)) > len(set(told)):
+                told = split
+                for words, value in zip(more, apart[name], strict=True):
+                    words.append(_setting(name, value))
+        for number, words in zip(own, more, strict=True):
+            names[number] = f"{model} ({', '.join(words)})" if words else model
+    labels = unique_labels([run.folder for run in runs])
+    places = [(name, run.data) for name, run in zip(names, runs, strict=True)]
+    count = Counter(places)
+    return [
+        f"{name}: {label}" if count[place] > 1 else name
+        for name, place, label in zip(names, places, labels, strict=True)
+    ]
+
+
+def _setting(name: str, value: str) -> str:
+    if name not in BARE:
+        return f"{name} {value}"
+    return value[:8] if name == "model revision" and len(value) > 12 else value
+
+
+def main_condition(runs: Sequence[OpenRun]) -> str:
+    """The condition that is told first: truncate, else the first that most runs have."""
+    conditions = [{context.condition for context in run.contexts} for run in runs]
+    ordered = in_order(name for names in conditions for name in names)
+    if not ordered or "truncate" in ordered:
+        return "truncate"
+    return max(ordered, key=lambda name: sum(name in names for names in conditions))

@@ -1,6 +1,8 @@
-"""Two runs in one connection: what they have in common, and the rows of it that are compared."""
+"""Two runs in one connection: what they have in common, the rows and documents of it compared."""
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from probe.analysis.bootstrap import Floats, resample_weights
 from probe.analysis.floor import is_noise
-from probe.analysis.open_run import OpenRun
+from probe.analysis.open_run import PATTERN, OpenRun
+from probe.analysis.settings import Analysis
 from probe.corpus.windows import FEWEST_DOCUMENTS
 from probe.perturbations.steps import OF
 from probe.results.views import parquet_rows, row, window_rows
@@ -37,6 +41,34 @@ ALIKE = 0.9
 
 SAME = 0.5
 """Share of the boundaries of either run that must agree to compare target by target."""
+
+_SINGLE_HEAD = re.compile(
+    r"attend\(heads\(((?! \+ ).)+, layers=\[[0-9]{1,9}\], heads=\[[0-9]{1,9}\]\)\)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two runs in one connection, their documents resampled together or independently.
+
+    Args:
+        connection: With the views of :func:`create_rows`.
+        runs: Both runs; both are read with the analysis settings of the first.
+        pairing: What the runs have in common.
+        documents: Documents of each run, in order of name.
+        weights: How often each is drawn: of each run ``(resamples, documents)``.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    runs: tuple[OpenRun, OpenRun]
+    pairing: Pairing
+    documents: tuple[list[str], list[str]]
+    weights: tuple[Floats, Floats]
+
+    @property
+    def how(self) -> Analysis:
+        """The settings that both are read with."""
+        return self.runs[0].analysis
 
 
 def connect_pair(a: OpenRun, b: OpenRun) -> duckdb.DuckDBPyConnection:
@@ -187,6 +219,18 @@ def create_rows(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+def draw(
+    connection: duckdb.DuckDBPyConnection, runs: tuple[OpenRun, OpenRun], pairing: Pairing
+) -> Pair:
+    """Resample the documents of both runs, together where both have them, else independently."""
+    how = runs[0].analysis
+    documents = documents_of(connection, "a"), documents_of(connection, "b")
+    first = second = resample_weights(len(documents[0]), how.resamples, how.seed)
+    if pairing == "none":
+        second = resample_weights(len(documents[1]), how.resamples, how.seed + 1)
+    return Pair(connection, runs, pairing, documents, (first, second))
+
+
 def same_boundaries(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether paired windows have most of their boundaries in common, condition by condition.
 
@@ -211,6 +255,15 @@ def conditions(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
     """Conditions of one side that have a boundary, in order of name, noise left out."""
     rows = connection.execute(f"SELECT DISTINCT condition FROM {side}_spans").fetchall()
     return sorted(str(row[0]) for row in rows if not is_noise(str(row[0])))
+
+
+def patterns(connection: duckdb.DuckDBPyConnection, side: str) -> list[str]:
+    """Patterns of one side that have no boundary, in order of name, single heads left out."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT condition::VARCHAR FROM {side}_scores
+        WHERE boundary < 0 AND starts_with(condition, '{PATTERN}') ORDER BY 1"""
+    ).fetchall()
+    return [str(name) for (name,) in rows if not _SINGLE_HEAD.fullmatch(str(name))]
 
 
 def far_range(connection: duckdb.DuckDBPyConnection, side: str) -> tuple[int, int]:

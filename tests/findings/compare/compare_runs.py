@@ -14,7 +14,7 @@ from simulated import WINDOWS
 from probe.analysis.open_run import open_run
 from probe.analysis.settings import Analysis
 from probe.findings.compare.comparison import Comparison, compare
-from probe.findings.compare.comparison_finding import comparison_finding
+from probe.findings.compare.conclusion import comparison_finding
 from probe.render.terminal import text
 
 ALPHABET = list("abc é漢🎉\n")

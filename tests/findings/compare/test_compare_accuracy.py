@@ -10,8 +10,8 @@ from tiny_run import scores
 
 from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.settings import Analysis
-from probe.findings.compare.accuracy import COLUMNS
 from probe.findings.compare.conclusion import conclusion, sentence
+from probe.findings.compare.differences import ACCURACY_COLUMNS
 from probe.render.terminal import text
 
 HOW = Analysis(resamples=100)
@@ -57,7 +57,7 @@ def two_runs(tmp_path_factory):
 def test_differences_are_those_of_a_plain_bootstrap(pair):
     """The same windows in both, documents drawn in a loop."""
     found = compared(*pair, analysis=HOW).accuracy
-    assert list(found.columns) == list(COLUMNS)
+    assert list(found.columns) == list(ACCURACY_COLUMNS)
     assert found["prefix"].tolist() == list(PREFIXES)
     first, second = map(choices, pair)
     documents = sorted({document for document, _, _ in first})

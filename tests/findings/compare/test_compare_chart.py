@@ -12,7 +12,7 @@ from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.base import plots
 from probe.findings.chart import EmptyChartError
-from probe.findings.compare.comparison_finding import LINEAR, chart
+from probe.findings.compare.curves import LINEAR, difference_chart
 from probe.render import figures
 
 EDGES = np.array([*range(8), 8, 16, 32, 64, 128, 256, 512])
@@ -43,7 +43,7 @@ def comparison(scale):
 )
 def test_difference_of_two_runs(unit, measure, scale):
     """Second less first, in the unit's measure; small differences linear, large logarithmic."""
-    drawn = chart(comparison(scale), ("small", "large"), unit)
+    drawn = difference_chart(comparison(scale), ("small", "large"), unit)
     assert drawn.heading == ["large − small"]
     assert drawn.x.label == f"distance ({unit})"
     assert drawn.y.label == f"difference of delta ({measure})"
@@ -59,12 +59,12 @@ def test_difference_of_two_runs(unit, measure, scale):
 def test_a_curve_that_starts_late():
     """The axis begins where the differences begin."""
     frame = comparison(1.0).query("distance_from >= 32")
-    assert (chart(frame).x.low, chart(comparison(1.0)).x.low) == (32, 0)
+    assert (difference_chart(frame).x.low, difference_chart(comparison(1.0)).x.low) == (32, 0)
 
 
 def test_differences_without_an_interval_are_drawn():
     """Too few documents leave the limits missing; what is drawn is the difference."""
-    drawn = chart(comparison(0.004).assign(low=np.nan, high=np.nan))
+    drawn = difference_chart(comparison(0.004).assign(low=np.nan, high=np.nan))
     assert drawn.y.kind == "linear"
     assert np.isfinite([drawn.y.low, drawn.y.high]).all()
 
@@ -73,11 +73,11 @@ def test_no_difference():
     """A unit that is none is refused, one without rows has nothing to draw; axes may be given."""
     frame = comparison(1.0)
     with pytest.raises(ValueError, match="unit is 'words'; allowed: tokens, bytes"):
-        chart(frame, unit="words")
+        difference_chart(frame, unit="words")
     with pytest.raises(EmptyChartError, match="no difference by distance in bytes"):
-        chart(frame[frame["unit"] == "tokens"], unit="bytes")
+        difference_chart(frame[frame["unit"] == "tokens"], unit="bytes")
     axes = Figure().subplots()
-    assert figures.draw(chart(frame), ax=axes) is axes
+    assert figures.draw(difference_chart(frame), ax=axes) is axes
 
 
 def test_what_is_drawn_on_request(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from compare_runs import change_record, compared, printed
 from pattern_runs import DELTAS, FIRST, make
 
-from probe.findings.compare.differences import patterns
+from probe.findings.compare.pair import patterns
 
 WIDE = "attend(local(w=512, sinks=1))"
 

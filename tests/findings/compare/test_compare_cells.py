@@ -11,16 +11,21 @@ from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.chart import EmptyChartError
-from probe.findings.compare.matched import confounds, in_common, matched
-from probe.findings.compare.panels import panels
-from probe.findings.compare.pivot import (
+from probe.findings.compare.curves import panels
+from probe.findings.compare.finding import (
     CELL_COLUMNS,
-    Value,
+    Asked,
     cells,
     chosen,
-    main_condition,
-    row_names,
+    parse_value,
     together,
+)
+from probe.findings.compare.matched import (
+    confounds,
+    in_common,
+    main_condition,
+    matched,
+    row_names,
 )
 from probe.render.figures import draw
 from probe.render.terminal import text
@@ -52,7 +57,7 @@ def folders(tmp_path_factory):
 def test_models_stand_in_rows_and_data_in_columns(folders):
     """Short cells; a dash where there was no run; the condition and tolerance that most have."""
     with opened(*folders) as runs:
-        found = together(runs, Value())
+        found = together(runs)
     assert found.sentence == "3 runs: 2 models on 2 data sets."
     (table,) = found.tables
     assert table.caption == (
@@ -68,8 +73,8 @@ def test_models_stand_in_rows_and_data_in_columns(folders):
 def test_every_condition_and_tolerance_has_a_table(folders):
     """Where all are asked for; or one of them."""
     with opened(*folders) as runs:
-        every = together(runs, Value(), every=True).tables
-        (one,) = together(runs, Value(), condition="shuffle", tolerance="5%").tables
+        every = together(runs, Asked(every=True)).tables
+        (one,) = together(runs, Asked(condition="shuffle", tolerance="5%")).tables
     assert len(every) == 8
     assert len({table.caption for table in every}) == 8
     assert "5 % of perplexity under shuffle" in one.caption
@@ -79,7 +84,7 @@ def test_every_condition_and_tolerance_has_a_table(folders):
 def test_cells_are_the_answers_of_the_runs(folders):
     """With numbers; a missing one lies beyond the reach."""
     with opened(*folders) as runs:
-        frame = cells(runs, Value())
+        frame = cells(runs)
         answers = {
             (run.name, one.condition, one.tolerance): one for run in runs for one in run.contexts
         }
@@ -101,7 +106,7 @@ def test_delta_at_an_octave_is_that_of_a_plain_bootstrap(folders):
     """The mean of its targets, documents drawn in a loop."""
     with opened(folders[0]) as runs:
         (row,) = (
-            cells(runs, Value.parse("delta@20")).query("condition == 'truncate'").to_dict("records")
+            cells(runs, parse_value("delta@20")).query("condition == 'truncate'").to_dict("records")
         )
     rows = rows_of(folders[0]).query("condition == 'truncate' and 16 <= distance < 32")
     own = rows.groupby("document")["delta"].agg(["sum", "size"]).to_numpy()
@@ -116,8 +121,8 @@ def test_delta_at_an_octave_is_that_of_a_plain_bootstrap(folders):
 def test_delta_has_a_table_of_its_own(folders):
     """Few documents have no interval; a distance that none measured leaves nothing."""
     with opened(*folders) as runs:
-        (table,) = together(runs, Value(16)).tables
-        nothing = together(runs, Value(4096))
+        (table,) = together(runs, Asked(16)).tables
+        nothing = together(runs, Asked(4096))
     assert "Delta (nats per token) at 16–31 tokens under truncate" in table.caption
     assert table.rows[0][1].startswith("+0.287 (")
     assert "(" not in table.rows[0][2]
@@ -129,7 +134,7 @@ def test_delta_has_a_table_of_its_own(folders):
 def test_other_values_are_refused(text):
     """What was given, and what is allowed."""
     with pytest.raises(UsageError, match="allowed: length, delta@512"):
-        Value.parse(text)
+        parse_value(text)
 
 
 def test_two_runs_of_a_model_are_told_apart(tmp_path):
@@ -162,7 +167,7 @@ def test_what_runs_share_is_said_once(tmp_path):
         assert list(matched(runs)) == [
             "on made-up: the same windows and targets in all runs, differences of two are paired"
         ]
-        caveats = together(runs, Value()).caveats
+        caveats = together(runs).caveats
     assert len(caveats) == len(set(caveats)) == 3
 
 
@@ -202,11 +207,11 @@ def test_the_condition_is_chosen_by_its_name(tmp_path):
     ]
     with opened(*folders) as runs:
         assert main_condition(runs) == "shuffle"
-        frame = cells(runs, Value())
+        frame = cells(runs)
         with pytest.raises(UsageError, match="condition 'truncate' was not found; allowed"):
-            chosen(frame, runs, condition="truncate")
+            chosen(frame, runs, Asked(condition="truncate"))
         with pytest.raises(UsageError, match="tolerance '3%' was not found; allowed: 1%"):
-            chosen(frame, runs, tolerance="3%")
+            chosen(frame, runs, Asked(tolerance="3%"))
         with pytest.raises(UsageError, match="condition 'truncate' was not found"):
             panels(runs, "truncate")
 
@@ -238,5 +243,5 @@ def test_names_are_escaped(tmp_path):
         made(tmp_path / n, model=f"\x1b[31m{n}", data="\u202e", name=f"\x07{n}") for n in "ab"
     ]
     with opened(*folders) as runs:
-        shown = text(together(runs, Value(), every=True), wrap=True)
+        shown = text(together(runs, Asked(every=True)), wrap=True)
     assert not {"\x1b", "\u202e", "\x07"} & set(shown)
