@@ -178,7 +178,7 @@ def _compare(runs: Sequence["OpenRun"], folder: Path) -> None:
     """Print models × data, and write all that is known of it beside the run folders."""
     from probe.commands.report import noting_unwritten
     from probe.findings.chart import EmptyChartError
-    from probe.findings.compare.curves import panels
+    from probe.findings.compare.charts import panels
     from probe.findings.compare.finding import Asked, cells, together
     from probe.render.figures import save
     from probe.render.table_formats import markdown

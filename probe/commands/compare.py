@@ -185,7 +185,7 @@ def _write_table(runs: Sequence["OpenRun"], path: Path) -> Path:
 
 def _draw(runs: Sequence["OpenRun"], path: Path) -> Path | None:
     """The curves of all runs; there is no figure where no run has a length."""
-    from probe.findings.compare.curves import curves_chart, panels
+    from probe.findings.compare.charts import curves_chart, panels
     from probe.render.figures import save
 
     drawing = curves_chart(runs)

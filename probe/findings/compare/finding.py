@@ -18,9 +18,9 @@ from probe.errors import UsageError
 from probe.findings import contrasts
 from probe.findings.answer import describe_tolerance
 from probe.findings.base import Finding, only, register_of_all
+from probe.findings.compare.charts import DIFFERENCE, PANELS, overlays
 from probe.findings.compare.comparison import Comparison
 from probe.findings.compare.conclusion import comparison_finding, conclusion, difference_record
-from probe.findings.compare.curves import DIFFERENCE, PANELS, overlays
 from probe.findings.compare.differences import SHOWN
 from probe.findings.compare.matched import (
     confounds,

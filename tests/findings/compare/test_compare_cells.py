@@ -11,7 +11,7 @@ from probe.analysis.bootstrap import resample_weights, stretch
 from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.chart import EmptyChartError
-from probe.findings.compare.curves import panels
+from probe.findings.compare.charts import panels
 from probe.findings.compare.finding import (
     CELL_COLUMNS,
     Asked,

@@ -12,7 +12,7 @@ from probe.analysis.open_run import open_run
 from probe.errors import UsageError
 from probe.findings.base import plots
 from probe.findings.chart import EmptyChartError
-from probe.findings.compare.curves import LINEAR, difference_chart
+from probe.findings.compare.charts import LINEAR, difference_chart
 from probe.render import figures
 
 EDGES = np.array([*range(8), 8, 16, 32, 64, 128, 256, 512])

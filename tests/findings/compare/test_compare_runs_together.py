@@ -10,7 +10,7 @@ from simulated import Simulation, write_run
 
 from probe.analysis.open_run import open_run
 from probe.findings.base import Finding, findings, findings_of_all
-from probe.findings.compare.curves import curves_chart
+from probe.findings.compare.charts import curves_chart
 from probe.findings.compare.finding import COLUMNS, bits_per_byte, run_table, table_finding
 from probe.results.folder import unique_labels
 
