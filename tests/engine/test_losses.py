@@ -9,7 +9,14 @@ from scipy.special import logsumexp
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, RobertaConfig
 
-from probe.engine.losses import MEASURES, Losses, Reference, state_changes, token_losses
+from probe.engine.losses import (
+    MEASURES,
+    Losses,
+    Reference,
+    model_losses,
+    state_changes,
+    token_losses,
+)
 from probe.errors import ProbeError
 from probe.models import scorer
 from probe.models.causal import CausalModel
@@ -174,14 +181,17 @@ def test_losses_by_parts_of_the_vocabulary(family: str, monkeypatch: pytest.Monk
         assert "forward" not in vars(model.model.get_output_embeddings())
 
 
-def test_a_run_has_all_of_its_losses_one_way() -> None:
+def test_a_run_has_all_of_its_losses_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more than losses is measured the intact ones, which need no more, are no exception."""
-    given = {"vocabulary": SIZE, "nll": lambda states, labels: torch.full((TARGETS,), 7.0)}
-    logits = random_logits(0)
-    alone = token_losses(lambda states: states, logits, LABELS, **given)
+    model, ids = tiny_model(FAMILIES[0]), torch.from_numpy(random_ids(40))
+    monkeypatch.setattr(model, "nll", lambda states, labels: torch.full((len(labels),), 7.0))
+    with torch.inference_mode():
+        states = model.states(ids[None])[0][0, :-1]
+        alone = model_losses(model, states, ids[1:])
+        among = model_losses(model, states, ids[1:], measures=("nll", "kl"))
     assert (alone.nll == 7).all()
-    among = token_losses(lambda s: s, logits, LABELS, measures=("nll", "kl"), **given)
-    assert among.nll == pytest.approx(-plain(logits)[np.arange(TARGETS), LABELS], abs=1e-5)
+    expected = -plain_logp(model.model, ids.numpy())[np.arange(39), ids[1:]]
+    assert among.nll == pytest.approx(expected, abs=1e-5)
 
 
 def test_parts_are_exact_near_zero(monkeypatch: pytest.MonkeyPatch) -> None:
