@@ -1,7 +1,6 @@
 """Any number of runs side by side: a row a run, models × data, and all that is told of them."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +28,7 @@ from probe.findings.compare.matched import (
     matched,
     row_names,
     settings_apart,
+    short_revision,
 )
 from probe.findings.compare.pair import create_token_bytes
 from probe.findings.positions import losses
@@ -129,7 +129,7 @@ def _about(run: OpenRun, condition: str) -> dict[str, object]:
     loss = float(intact.iloc[0]) if len(intact) else np.nan
     return {
         "model": run.model,
-        "revision": _short_revision(model.revision),
+        "revision": short_revision(model.revision),
         "dtype": str(model.dtype or "–"),
         "attention": str(run.facts.config.model.get("attention") or "–"),
         "data": run.data,
@@ -190,12 +190,6 @@ def _answers(run: OpenRun, condition: str) -> dict[str, object]:
         if cell["condition"] == condition
         for name, end in zip(("text", "value", "low", "high"), ENDS, strict=True)
     }
-
-
-def _short_revision(revision: object) -> str:
-    """A revision short enough for a table: eight digits of a hash, else the name itself."""
-    text = str(revision or "–")
-    return text[:8] if re.fullmatch(r"[0-9a-f]{12,}", text) else text
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What runs have in common and what tells them apart: settings, windows, names, in words."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -320,7 +321,13 @@ def row_names(runs: Sequence[OpenRun]) -> list[str]:
 def _setting(name: str, value: str) -> str:
     if name not in BARE:
         return f"{name} {value}"
-    return value[:8] if name == "model revision" and len(value) > 12 else value
+    return short_revision(value) if name == "model revision" else value
+
+
+def short_revision(revision: object) -> str:
+    """A revision short enough for a table: eight digits of a hash, else the name itself."""
+    text = str(revision or "–")
+    return text[:8] if re.fullmatch(r"[0-9a-f]{12,}", text) else text
 
 
 def main_condition(runs: Sequence[OpenRun]) -> str:

@@ -143,13 +143,13 @@ def test_two_runs_of_a_model_are_told_apart(tmp_path):
     b = change_record(made(tmp_path / "b", name="b"), config={"protocol": {"kind": "grid"}})
     c = change_record(made(tmp_path / "c", name="c"), config={"seed": 4})
     d = made(tmp_path / "d", name="d")
-    e = change_record(made(tmp_path / "e", name="e"), model={"revision": "step1000"})
+    e = change_record(made(tmp_path / "e", name="e"), model={"revision": "checkpoint-10000"})
     with opened(a, b, c, d, e) as runs:
         assert row_names(runs[:1]) == ["tiny-model"]
         assert row_names(runs[:2]) == ["tiny-model (sweep)", "tiny-model (grid)"]
         assert row_names([runs[0], runs[2]]) == ["tiny-model (seed 0)", "tiny-model (seed 4)"]
         assert row_names([runs[0], runs[3]]) == ["tiny-model: a", "tiny-model: d"]
-        assert row_names([runs[0], runs[4]]) == ["tiny-model (–)", "tiny-model (step1000)"]
+        assert row_names([runs[0], runs[4]]) == ["tiny-model (–)", "tiny-model (checkpoint-10000)"]
         assert len(set(row_names(runs))) == 5
 
 
