@@ -310,7 +310,8 @@ def _shift(s: float) -> float:
 def _to_mean_1(weights: Floats) -> Floats:
     """Weights times what makes their mean 1; all 1 where none weighs anything."""
     mean = weights.mean() if len(weights) else 0.0
-    return weights / mean if mean > 0 else np.ones(len(weights))
+    # Of smaller numbers, which have fewer digits, no quotient is exact.
+    return weights / mean if mean >= np.finfo(np.float64).tiny else np.ones(len(weights))
 
 
 # -- scores of documents -------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from probe.errors import UsageError
@@ -27,7 +28,7 @@ def tokens(delta, long=None, measured=None, kl=None):
 
 def to_mean_1(values):
     mean = sum(values) / len(values)
-    return [v / mean for v in values] if mean > 0 else [1.0] * len(values)
+    return [v / mean for v in values] if mean >= sys.float_info.min else [1.0] * len(values)
 
 
 FORMULAS = {
@@ -59,6 +60,7 @@ def test_sparse_takes_the_largest(delta, kappa):
 
 
 @given(delta=DELTAS)
+@example(delta=[0.0, -5e-324, -5e-324])
 @pytest.mark.parametrize("name", ["dense", "sparse", "ppmi", "npmi"])
 def test_weights_of_a_sequence_have_mean_1(name, delta):
     assert parse(name)(tokens(delta)).mean() == pytest.approx(1)
