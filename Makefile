@@ -22,8 +22,8 @@ test: lint ## Everything, with the notebooks and the tests that need the weights
 size: setup ## How large the house is: modules, lines, circles of imports.
 	$(BIN)/python benchmarks/size.py
 
-fast: setup ## The tests that need no weights, no browser and no notebook, on a few families of models.
-	$(BIN)/python -m pytest $(PARALLEL) -m "not real and not browser and not families and not cluster" tests
+fast: setup ## The tests of a few tenths of a second at most, on a few families of models; no weights, browser, notebook.
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not real and not browser and not families and not cluster" tests
 
 package: setup ## The sdist and the wheel in dist/, and the wheel tried where nothing else of ours is.
 	.ci/package $(BIN)/python

@@ -22,6 +22,7 @@ ANSWER = EffectiveContext(
 )
 
 
+@pytest.mark.slow
 def test_rows_are_a_run_as_the_store_writes_it(tmp_path):
     """Every part is whole, rows are as many as said, and the planted curves come back."""
     written = rows.write_run(tmp_path / "run", 200_000, batch=8)
@@ -44,6 +45,7 @@ def test_the_share_of_the_peak_is_told_where_it_is_known(capsys, monkeypatch):
     assert float(share) == pytest.approx(100 * float(teraflops), abs=0.06)
 
 
+@pytest.mark.slow
 def test_a_part_is_measured_in_a_process_of_its_own(tmp_path, capsys):
     """What it prints comes back, what it took is said."""
     rows.write_run(tmp_path / "run", 200_000, batch=8)

@@ -313,6 +313,7 @@ def bomb(levels: int) -> str:
     return "\n".join([*lines, f"z: *l{levels - 1}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["name", "conditions", "windows", "analysis", "z", "data.options"])
 def test_a_value_is_cut_before_it_is_shown(tmp_path: Path, key: str) -> None:
     """A few lines of YAML that stand for 59,049 values make no long message."""

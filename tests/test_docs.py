@@ -64,6 +64,7 @@ class Loaded(HTMLParser):
         self.addresses.append(attributes.get(LOADS.get(tag, ""), "") or "")
 
 
+@pytest.mark.slow
 def test_site(tmp_path: Path) -> None:
     """The site is built, its links checked, and no page of it loads anything from elsewhere."""
     pytest.importorskip("zensical", reason="the site needs the extra dev")

@@ -173,6 +173,7 @@ def test_readers_stay_light(module: str) -> None:
         assert not scores or target in PLAIN, f"{module} reaches {target} by way of {source}"
 
 
+@pytest.mark.slow
 def test_readers_load_no_torch() -> None:
     """Nor does a library bring torch in when all that reads results is imported."""
     readers = sorted(module for module in MODULES if place(module) in READERS)

@@ -66,6 +66,7 @@ def test_slurm(tmp_path: Path) -> None:
     assert started(tmp_path, "slurm.sh").returncode == 2
 
 
+@pytest.mark.slow
 def test_jobs_of_the_hub(tmp_path: Path) -> None:
     """The hub's own program takes what the script says, and the job runs a shard."""
     pytest.importorskip("huggingface_hub")

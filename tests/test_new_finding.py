@@ -75,6 +75,7 @@ def run_folder(tmp_path: Path) -> Path:
     return write_run(tmp_path / "run", simulation)
 
 
+@pytest.mark.slow
 def test_it_is_reported(folder: Path) -> None:
     """On the terminal, on the page, as files and as a figure."""
     result = CliRunner().invoke(group, ["report", str(folder), "--class", "kind"])
@@ -95,6 +96,7 @@ def test_it_is_reported(folder: Path) -> None:
     assert page.count("The smallest delta of a condition") == 2  # its title, and its name
 
 
+@pytest.mark.slow
 def test_it_is_plotted(folder: Path) -> None:
     """With an option of its own, which no other kind takes."""
     help_text = CliRunner().invoke(group, ["plot", "--help"]).output

@@ -151,6 +151,7 @@ def test_planned(content: dict[str, Any], tmp_path: Path) -> None:
         assert words in refused.stderr
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_whole_forwards(folder: Path, base: dict[str, Any]) -> None:
     """Each window has one boundary, its own, and the rows of one forward behind it."""
     model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
@@ -170,6 +171,7 @@ def test_rows_are_those_of_whole_forwards(folder: Path, base: dict[str, Any]) ->
     assert (min(drawn), max(drawn)) >= (1, 12)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(
     content: dict[str, Any], folder: Path, tries: Tries, tmp_path: Path
 ) -> None:
@@ -183,6 +185,7 @@ def test_killed_and_resumed(
     assert parts(tmp_path / "new").items() >= held.items()
 
 
+@pytest.mark.slow
 def test_other_code_is_refused(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +202,7 @@ def test_other_code_is_refused(
     assert "protocols" not in record
 
 
+@pytest.mark.slow
 def test_reported(folder: Path) -> None:
     """It is answered by a curve, as it says nothing else."""
     with open_run(folder) as run:
@@ -210,6 +214,7 @@ def test_reported(folder: Path) -> None:
     assert "truncate" in told
 
 
+@pytest.mark.slow
 def test_page_and_figure(folder: Path) -> None:
     """Its page and its figure are those of any curve."""
     printed = probe("report", folder, "--output", folder / "page.html").stdout
@@ -221,6 +226,7 @@ def test_page_and_figure(folder: Path) -> None:
     assert (folder / "curve.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_read_where_it_is_not_registered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run folder makes nobody run the user's code: it is read as a curve, which is said."""
     with open_run(folder) as run:

@@ -80,6 +80,7 @@ def expected(runs: int) -> dict[str, int]:
     return dict.fromkeys(names, runs)
 
 
+@pytest.mark.slow
 def test_one_run(calls: Calls, tmp_path: Path) -> None:
     """Once each, with every finding, the figure, the files and the page.
 
@@ -91,6 +92,7 @@ def test_one_run(calls: Calls, tmp_path: Path) -> None:
     assert dict(calls) == {**expected(1), "fitted_curves": 2}
 
 
+@pytest.mark.slow
 def test_several_runs(calls: Calls, tmp_path: Path) -> None:
     """Once for each run, also where they are told of together."""
     curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 0.7 / (1 + d)}

@@ -4,6 +4,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -19,6 +20,7 @@ def declared(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared() -> None:
     """A library that comes along with another today may be gone tomorrow."""
     libraries = set[str]().union(*ARROWS.values()) - MODULES.keys() - sys.stdlib_module_names

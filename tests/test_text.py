@@ -72,6 +72,7 @@ def test_what_is_kept() -> None:
     assert printable("a\nb\r", keep="\n") == "a\nb\\r"
 
 
+@pytest.mark.slow
 @given(NESTED)
 def test_a_value_is_its_repr_cut(value: object) -> None:
     """What is shown of a value is what Python writes, up to the limit."""

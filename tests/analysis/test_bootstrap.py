@@ -70,6 +70,7 @@ def test_the_standard_error_of_a_mean_is_the_textbook_one():
     np.testing.assert_allclose(standard_error(values, np.ones((15, 2))), expected)
 
 
+@pytest.mark.slow
 def test_the_pointwise_band_covers_where_normal_quantiles_do_not():
     """With six documents the stretched band holds the mean in about 95 of 100 runs."""
     rng = np.random.default_rng(0)

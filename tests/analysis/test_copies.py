@@ -17,6 +17,7 @@ def features(ids, place, boundary, frequencies=None):
     return Copies(ids, known).features(np.asarray(place), np.asarray(boundary))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), ids=st.lists(st.integers(0, 3), min_size=1, max_size=14))
 def test_the_features_of_every_target_are_those_of_a_double_loop(data, ids):

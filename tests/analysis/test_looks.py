@@ -105,6 +105,7 @@ CURVES = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}
 DELTA = Target("truncate", 0.01, distances=(4, 30))
 
 
+@pytest.mark.slow
 def test_width_of_delta(tmp_path) -> None:
     """That of the pooled ratio of sums over the rows at these distances, document by document."""
     run = opened(write_run(tmp_path / "run", Simulation(CURVES)))
@@ -125,6 +126,7 @@ def test_width_of_delta(tmp_path) -> None:
     assert needed_in_words(run, DELTA) == f"{needed:,}"
 
 
+@pytest.mark.slow
 def test_what_no_number_of_documents_gives(tmp_path) -> None:
     """A width that is asked for too small, and one that is 0 by now."""
     run = opened(write_run(tmp_path / "run", Simulation(CURVES)))
@@ -138,6 +140,7 @@ def test_what_no_number_of_documents_gives(tmp_path) -> None:
     assert (then.documents, then.half_width) == (8, 0)
 
 
+@pytest.mark.slow
 def test_width_of_a_length(tmp_path) -> None:
     """That of the run's own answer; none where it has no upper limit."""
     run = opened(write_run(tmp_path / "run", Simulation(CURVES)))
@@ -148,6 +151,7 @@ def test_width_of_a_length(tmp_path) -> None:
     assert look(run, Target("nothing", 0.5, tolerance="1%")).half_width is None
 
 
+@pytest.mark.slow
 def test_where_a_run_is_expected_to_stop(tmp_path) -> None:
     """By the standard error of a finished run, at the confidence of each look."""
     run = opened(write_run(tmp_path / "run", Simulation(CURVES)))

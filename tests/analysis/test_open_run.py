@@ -20,6 +20,7 @@ CURVES = {
 }
 
 
+@pytest.mark.slow
 def test_the_planted_lengths_come_back(tmp_path):
     """Steps at 32 and 64 are answered, and named as what they are."""
     simulation = Simulation(CURVES, boundaries=(100, 256), reach=256)
@@ -28,6 +29,7 @@ def test_the_planted_lengths_come_back(tmp_path):
     assert found.context("shuffle", "10%").value == 64
 
 
+@pytest.mark.slow
 def test_grey_rows_never_answer(tmp_path):
     """With a boundary at 64 nothing beyond 64 counts, although the curve falls only there."""
     curve = {"truncate": lambda d: np.where(d <= 64, 0.3, 0.0)}
@@ -39,6 +41,7 @@ def test_grey_rows_never_answer(tmp_path):
     assert any("greyed out and excluded" in line for line in warnings_of(found))
 
 
+@pytest.mark.slow
 def test_a_late_start_is_respected(tmp_path):
     """A curve that may be shown from 64 on has no bin before it, and says so."""
     run = write_run(tmp_path / "run", Simulation(CURVES, curve_starts={"shuffle": 64}))
@@ -47,6 +50,7 @@ def test_a_late_start_is_respected(tmp_path):
     assert found.curve.query("condition == 'shuffle'")["distance_from"].min() == 64
 
 
+@pytest.mark.slow
 def test_a_grid_has_only_its_bins(tmp_path):
     """Distances 8, 32 and 128 with ten targets each: the answer is the first measured below."""
     curves = {"truncate": CURVES["truncate"]}
@@ -56,6 +60,7 @@ def test_a_grid_has_only_its_bins(tmp_path):
     assert (context.kind, context.value, context.reach) == ("length", 64, 138)
 
 
+@pytest.mark.slow
 def test_repeats_are_averaged_before_anything_is_counted(tmp_path):
     """Three draws of a condition are one target, with a smaller spread."""
     simulation = Simulation({"shuffle": CURVES["shuffle"]}, repeats=3, documents=6)
@@ -65,6 +70,7 @@ def test_repeats_are_averaged_before_anything_is_counted(tmp_path):
     assert "no contrast" not in answer(found)  # of one condition nobody asks for it
 
 
+@pytest.mark.slow
 def test_without_noise_no_floor_is_above_an_answer(tmp_path):
     """Exempt from the floor, and flagged."""
     run = write_run(tmp_path / "run", Simulation(CURVES, noise_spread=None))
@@ -74,6 +80,7 @@ def test_without_noise_no_floor_is_above_an_answer(tmp_path):
     assert "no noise floor" in answer(found)
 
 
+@pytest.mark.slow
 def test_bits_per_byte_come_from_the_text(tmp_path):
     """Four bytes a token ("abé"); without text the tolerance is refused."""
     simulation = Simulation({"truncate": CURVES["truncate"]})
@@ -93,6 +100,7 @@ def _ask(run, tolerances):
     (run / "run.json").write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_a_run_without_curves_still_reports_its_losses(tmp_path):
     """Only intact scores so far: losses and counts, and a sentence that says so."""
     run = write_run(tmp_path / "run", Simulation({}, noise_spread=None))
@@ -115,6 +123,7 @@ def test_what_is_worked_out_once(tmp_path):
     assert (run.once(work), run.once(work), calls) == (1, 1, [run])
 
 
+@pytest.mark.slow
 def test_closed_runs_keep_what_they_said(tmp_path):
     """The rows are let go of; what was read before is still there."""
     with opened(write_run(tmp_path / "run", Simulation(CURVES))) as run:

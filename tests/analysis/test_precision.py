@@ -167,6 +167,7 @@ def test_every_condition_and_tolerance_has_a_row():
 CURVES = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_read(tmp_path):
     """Its own tolerances or those asked for; a run that is unfinished says so."""
     folder = write_run(tmp_path / "run", Simulation(CURVES))
@@ -182,6 +183,7 @@ def test_a_run_folder_is_read(tmp_path):
     assert "is unfinished" in opened(folder).warnings[0]
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path):
     """No folder, no curve, no width."""
     with pytest.raises(ProbeError, match="no run folder at"):

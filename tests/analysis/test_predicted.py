@@ -238,6 +238,7 @@ def run_folders(base, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_is_predicted_of_a_run_is_a_regression_of_its_rows(folders, name):
     """Every document's by the others; the mean that of all documents, those not scored too."""
@@ -254,6 +255,7 @@ def test_what_is_predicted_of_a_run_is_a_regression_of_its_rows(folders, name):
         assert any(values.any() for values in expected.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sweep", "drawn twice"])
 @pytest.mark.parametrize("size", [7, 100])
 def test_it_is_the_same_however_rows_come(folders, name, size, monkeypatch):
@@ -268,6 +270,7 @@ def test_it_is_the_same_however_rows_come(folders, name, size, monkeypatch):
         np.testing.assert_allclose(found.centred[condition], values, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_curves_of_a_run_are_those_of_its_adjusted_sums(folders):
     """Of every condition but the noise control, and grey rows as they are."""
     run = opened(folders["sweep"])
@@ -284,12 +287,14 @@ def test_the_curves_of_a_run_are_those_of_its_adjusted_sums(folders):
         pd.testing.assert_frame_equal(found[columns], rows[columns])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_to_be_predicted_has_its_own_sums(folders):
     run = opened(folders["sweep"], predict=False)
     assert run.prediction is None
     pd.testing.assert_frame_equal(run.sums, run.plain_sums)
 
 
+@pytest.mark.slow
 def test_a_condition_scored_on_some_windows_only_is_not_predicted_otherwise(folders, tmp_path):
     """Where a window lacks rows, what was predicted of its targets is that of no other window."""
     folder = copied(folders["sweep"], tmp_path)
@@ -304,6 +309,7 @@ def test_a_condition_scored_on_some_windows_only_is_not_predicted_otherwise(fold
     assert np.isfinite(run.sums["delta_sum"]).all()
 
 
+@pytest.mark.slow
 def test_rows_of_a_whole_document_may_be_missing(folders, tmp_path):
     """What token ids say of it is known all the same: it is one of the documents beyond."""
     folder = copied(folders["sweep"], tmp_path)
@@ -329,6 +335,7 @@ def copied(folder, into):
     return Path(shutil.copytree(folder, into / "run"))
 
 
+@pytest.mark.slow
 def test_documents_of_which_no_window_is_long_enough_are_not_of_the_population(folders, tmp_path):
     """What they would say is not known, so that no interval is narrowed by it."""
     folder = copied(folders["sweep"], tmp_path)
@@ -347,6 +354,7 @@ def test_documents_of_which_no_window_is_long_enough_are_not_of_the_population(f
     pd.testing.assert_frame_equal(run.sums, run.plain_sums)
 
 
+@pytest.mark.slow
 def test_rows_that_lie_nowhere_in_their_window_are_no_targets(folders, tmp_path):
     """A distance below 0, a target before its boundary: they say nothing, and nothing ends."""
     for at, (column, value) in enumerate([("distance", -5), ("position", 0), ("boundary", 10**6)]):

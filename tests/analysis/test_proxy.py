@@ -58,6 +58,7 @@ def proxied(folder: Path, cheap: Path) -> OpenRun:
     return run
 
 
+@pytest.mark.slow
 def test_intervals_are_narrower_around_the_mean_of_all(simulated: Mapping[str, Path]) -> None:
     """Twelve documents and a proxy of 120 say what 120 documents say, nearly as surely."""
     with (
@@ -75,6 +76,7 @@ def test_intervals_are_narrower_around_the_mean_of_all(simulated: Mapping[str, P
         assert (found["low"] <= found["r_squared"]).all()
 
 
+@pytest.mark.slow
 def test_r_squared_is_that_of_a_plain_regression(simulated: Mapping[str, Path]) -> None:
     """Of equally many targets a document R² is the squared correlation of their means."""
     with (
@@ -92,6 +94,7 @@ def test_r_squared_is_that_of_a_plain_regression(simulated: Mapping[str, Path]) 
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_budget_is_divided_where_the_variance_is_least(simulated: Mapping[str, Path]) -> None:
     """No other numbers of documents at the same cost give a narrower interval."""
     with (
@@ -134,6 +137,7 @@ def two_tokenizers(
     }
 
 
+@pytest.mark.slow
 def test_predicted_is_what_plain_sums_say(tiny_runs: Mapping[str, Path]) -> None:
     """An octave of words holds as many characters' tokens as words have, of every document."""
     dear, cheap = (scores(tiny_runs[name]) for name in ("dear", "cheap"))
@@ -180,6 +184,7 @@ def test_scaled(edges: list[int], factor: float, expected: list[int]) -> None:
     assert scaled(np.array(edges), factor).tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dear", "cheap", "message"),
     [
@@ -198,6 +203,7 @@ def test_what_is_no_proxy(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_windows_in_other_places_are_refused(
     base: dict[str, Any], tiny_runs: Mapping[str, Path], tmp_path: Path
 ) -> None:

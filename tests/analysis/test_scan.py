@@ -59,6 +59,7 @@ def rows_of(connection) -> pd.DataFrame:
     return pd.DataFrame({name: np.concatenate([one[name] for one in parts]) for name in parts[0]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [7, 1000, 1 << 18])
 @pytest.mark.parametrize("reading", [Reading(), Reading(context=200)])
 def test_blocks_hold_the_rows_of_the_targets(folder, monkeypatch, block, reading):
@@ -77,6 +78,7 @@ def test_blocks_hold_the_rows_of_the_targets(folder, monkeypatch, block, reading
     pd.testing.assert_frame_equal(bounded, expected, check_dtype=False, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_order_and_the_types_of_another_tool(folder):
     """Rows mixed, plain texts, other widths of numbers: the cells are the same."""
     with connect(folder / "windows.parquet", parts(folder)) as connection:
@@ -110,6 +112,7 @@ def test_other_texts_are_no_rows(folder):
         assert "shuffle" not in set(rows_of(connection)["condition"])
 
 
+@pytest.mark.slow
 def test_a_page_that_is_not_what_was_written_is_no_row(folder):
     """It is seen as it is decoded, whatever column it is of, and the part is named."""
     run = opened(folder)
@@ -127,6 +130,7 @@ def test_a_page_that_is_not_what_was_written_is_no_row(folder):
     assert len(opened(folder).documents) == len(run.documents) - 1
 
 
+@pytest.mark.slow
 def test_what_counts_along_sees_every_row_once(folder, monkeypatch):
     """Also where the places that a sample has were not all, and the rows are read again."""
 

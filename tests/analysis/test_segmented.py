@@ -108,6 +108,7 @@ def test_a_curve_that_bends_smoothly_is_called_a_poor_fit():
     assert "poor fit" not in solve(make_sums(planted(100), spread=0.1)).iloc[0].text
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_planted_hinge():
     """80 runs of 12 documents that differ: at least 72 hold it."""
     rng = np.random.default_rng(1)

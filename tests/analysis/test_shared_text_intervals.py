@@ -51,6 +51,7 @@ def test_coverage(share: float, texts: int, documents: int) -> None:
     assert share < 0.9 or alone < 0.85  # what documents alone would have said
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_as_many_units() -> None:
     """Documents of one text are a unit: t-limits of the means of texts, as documents have them."""
     rng, texts = np.random.default_rng(3), np.arange(24) % 6
@@ -106,6 +107,7 @@ def test_an_effective_context_is_tested_between_texts() -> None:
     assert (answers[0].lower, answers[1].lower) == (4, 8)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_the_texts_cause(tmp_path: Path) -> None:
     """An open run reads the texts off the pool; the curve and a line below the answer have them."""
     folder = write_run(

@@ -24,6 +24,7 @@ def folder(tmp_path_factory):
     return write_run(path, Simulation(CURVES, boundaries=(100, 256), reach=256))
 
 
+@pytest.mark.slow
 def test_sums_are_those_of_pandas(folder):
     """Aggregation in DuckDB against a plain groupby over all rows, grey rows apart."""
     run = read_folder(folder)

@@ -32,6 +32,7 @@ def count_checks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
+@pytest.mark.slow
 def test_a_model_is_checked_once(checked: list[int]) -> None:
     """For texts no longer than the first, also in another wrapper; another model anew."""
     model = tiny("llama")
@@ -52,6 +53,7 @@ def test_lower_layers_are_checked_when_they_are_asked_for(checked: list[int]) ->
     assert (tried, len(checked)) == ([False, True, True, True], 2)
 
 
+@pytest.mark.slow
 def test_lengths_that_matter_are_checked_each(checked: list[int]) -> None:
     """Where a loss goes by the length of its sequence, a short text is none of a long one."""
     own = DogeConfig(**SMALL, max_position_embeddings=1024, keep_window_size=64)
@@ -84,6 +86,7 @@ def _attention(model: PreTrainedModel) -> None:
     model.set_attn_implementation("eager")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [_fused, _one_bit, _hook, _forward, _attention, torch.nn.Module.double]
 )
@@ -98,6 +101,7 @@ def test_a_changed_model_is_checked_anew(change: Callable[..., Any], checked: li
     assert len(checked) == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_checked_anew(
     checked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +113,7 @@ def test_what_cannot_be_read_is_checked_anew(
     assert fingerprint(tiny("llama").to("meta")) is None
 
 
+@pytest.mark.slow
 def test_a_model_is_not_kept_in_memory() -> None:
     """What is remembered of it goes with it."""
     model = tiny("llama")

@@ -42,6 +42,7 @@ def working_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_run(name, place, monkeypatch):
     """Each function has one; what it prints is what it says."""

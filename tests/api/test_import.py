@@ -26,6 +26,7 @@ def test_importing_loads_nothing():
     assert loaded("import probe\ndir(probe)\nprobe.__version__") == []
 
 
+@pytest.mark.slow
 def test_what_reads_runs_loads_no_torch():
     """Opening, comparing and drawing runs, and perturbing words, need no model."""
     code = """
@@ -56,6 +57,7 @@ def test_no_module_has_the_name_of_a_function(name):
     assert not (ROOT / "probe" / f"{name}.py").exists()
 
 
+@pytest.mark.slow
 def test_modules_stay_attributes():
     """`probe.runs` is the package behind it, and what is no name is no attribute."""
     code = "import probe, probe.runs.run\nassert callable(probe.run), probe.runs.run.run"

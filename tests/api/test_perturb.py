@@ -30,6 +30,7 @@ def test_far_is_perturbed_and_near_is_not():
     assert probe.perturb(TEXT, "shuffle", seed=4).text != done.text
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["reverse", "shuffle", "drop(rate=0.5)", "truncate", "intact"]), st.data())
 def test_marks_say_what_changed(condition, data):
     """What is neither removed nor changed stands before and after, in the same order."""

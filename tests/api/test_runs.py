@@ -43,6 +43,7 @@ def test_scores_are_the_rows_of_the_folder():
     np.testing.assert_allclose(rows["delta"], rows["nll"] - rows["nll_intact"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_open_run_tells_what_the_commands_tell():
     """Findings and answer are those of an open run; each prints as the terminal has it."""
     run = probe.open(SWEEP)
@@ -56,6 +57,7 @@ def test_an_open_run_tells_what_the_commands_tell():
     assert repr(run.answer).startswith("<answer: '")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_has_an_answer_to_show(name):
     """A sentence, and a figure in the page of a notebook."""
@@ -65,6 +67,7 @@ def test_every_protocol_has_an_answer_to_show(name):
     assert html.count("data:image/svg+xml;base64,") == min(1, len(run.answer.charts))
 
 
+@pytest.mark.slow
 def test_nothing_is_written(tmp_path):
     """Opening, telling and drawing leave a folder as it was."""
     before = {file: file.stat().st_mtime_ns for file in SWEEP.rglob("*")}
@@ -74,6 +77,7 @@ def test_nothing_is_written(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in SWEEP.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_run_is_closed_with_what_refers_to_it():
     """Without a ``with`` nothing stays open, and no warning comes; frames stay."""
     run = probe.open(SWEEP)
@@ -83,6 +87,7 @@ def test_a_run_is_closed_with_what_refers_to_it():
     assert len(curve)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [lambda content, _: content, lambda content, _: check(content)])
 def test_run_scores_and_opens(base, tmp_path, form):
     """Plain values or a checked configuration; called again it finds nothing left to do."""
@@ -96,6 +101,7 @@ def test_run_scores_and_opens(base, tmp_path, form):
     assert {part: part.stat().st_mtime_ns for part in run.path.glob("scores/*")} == parts
 
 
+@pytest.mark.slow
 def test_a_file_and_a_loaded_model(base, models, tmp_path, capsys):
     """A path is read as `probe run` reads it; the bar and the notes go to standard error."""
     import yaml
@@ -129,6 +135,7 @@ def test_another_model_is_refused(model, told, base, tmp_path):
     assert told in str(caught.value)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared():
     """The table of all, and the differences of two as frames, from folders or open runs."""
     both = probe.compare(SWEEP, WRITER)
@@ -144,6 +151,7 @@ def test_two_runs_are_compared():
     assert "<table" in both._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_comparison_begins_with_its_conclusion():
     """One sentence and one screen are shown; all the rest is there."""
     both = probe.compare(SWEEP, WRITER)
@@ -157,6 +165,7 @@ def test_a_comparison_begins_with_its_conclusion():
     assert "The runs" in [one.title for one in many.findings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [[SWEEP], [SWEEP, WRITER, RUNS / "few"]])
 def test_other_numbers_of_runs_have_a_table(runs):
     """Differences are of two."""
@@ -165,6 +174,7 @@ def test_other_numbers_of_runs_have_a_table(runs):
     assert compared.table["run"].nunique() == len(runs)
 
 
+@pytest.mark.slow
 def test_a_figure_of_runs():
     """New axes, or those that are given; several runs over one another."""
     axes = probe.plot(SWEEP, condition="truncate")

@@ -60,6 +60,7 @@ def test_rows_are_those_of_plain_forwards(text, reach, bos):
     assert "".join(frame["token"]) == TEXT[boundary:]
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_run(models, tmp_path):
     """A run of protocol sweep with one run of targets writes the same, of the same texts."""
     texts = [text_of(64, seed) for seed in (1, 2)]

@@ -37,6 +37,7 @@ def test_lower_limit(changes: dict[str, Any], limit: int | None) -> None:
     assert lower_limit(dataclasses.replace(ANSWER, **changes)) == limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [EXAMPLE, RUNS / "sweep"], ids=["example", "sweep"])
 def test_every_eval_ever_fits_its_schema(folder: Path) -> None:
     """The record is valid, and has a result for every resolved answer with its lower limit."""
@@ -52,6 +53,7 @@ def test_every_eval_ever_fits_its_schema(folder: Path) -> None:
     assert len({one["evaluation_result_id"] for one in results}) == len(results)
 
 
+@pytest.mark.slow
 def test_a_length_is_told_in_its_unit() -> None:
     """Of sound in ms, in records, notes and what they describe."""
     run, card = opened_with_card(EXAMPLE)
@@ -65,6 +67,7 @@ def test_a_length_is_told_in_its_unit() -> None:
     assert " tokens on" not in notes
 
 
+@pytest.mark.slow
 def test_intervals_have_both_limits_or_none() -> None:
     """Where the interval is open above there is no confidence interval, and the details say so."""
     run, card = opened_with_card(EXAMPLE)
@@ -79,6 +82,7 @@ def test_intervals_have_both_limits_or_none() -> None:
     assert open_above["details"]["estimate"] == "beyond the reach"
 
 
+@pytest.mark.slow
 def test_a_schema_that_would_refuse_does() -> None:
     """The oracle: without a required key, or with a score that is text, the record is refused."""
     run, card = opened_with_card(EXAMPLE)
@@ -93,6 +97,7 @@ def test_a_schema_that_would_refuse_does() -> None:
         jsonschema.validate(record, SCHEMA)
 
 
+@pytest.mark.slow
 def test_names_of_the_hub(tmp_path: Path) -> None:
     """A model and data of the hub are told by their names there."""
     folder = copied(
@@ -114,6 +119,7 @@ def test_names_of_the_hub(tmp_path: Path) -> None:
     assert other["dataset"] == {"id": "org/other", "task_id": "reach"}
 
 
+@pytest.mark.slow
 def test_eval_results() -> None:
     """huggingface_hub reads the entry back: the lower limit; interval and tolerance as notes."""
     run, card = opened_with_card(EXAMPLE)
@@ -127,6 +133,7 @@ def test_eval_results() -> None:
         assert part in entry.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "lacks"),
     [
@@ -142,6 +149,7 @@ def test_eval_results_need_a_data_set_and_a_task(given: dict[str, str], lacks: s
         eval_results(run, card, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["band", "few"])
 def test_nothing_resolved(name: str) -> None:
     """A run without a resolved length has no record of another tool, but a card."""

@@ -52,6 +52,7 @@ def test_hostile_names(text: str) -> None:
     assert "".join(child.content for child in cells[-1].children or []) == printable(text).strip()
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1).filter(str.strip))
 def test_every_text_is_shown_as_it_is(text: str) -> None:
     """Read back by a parser of CommonMark, it is the text with its unseen characters escaped."""
@@ -60,6 +61,7 @@ def test_every_text_is_shown_as_it_is(text: str) -> None:
         assert text_of(escaped(text)) == shown
 
 
+@pytest.mark.slow
 def test_card() -> None:
     """The answer comes first; every length, the hash and BibTeX are there."""
     card = card_of_example()
@@ -75,6 +77,7 @@ def test_card() -> None:
     assert "…/" not in text
 
 
+@pytest.mark.slow
 def test_unfinished_and_hostile_run(tmp_path: Any) -> None:
     """A run that is not finished says so, and its names break no table."""
     card = card_of(

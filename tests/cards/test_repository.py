@@ -120,6 +120,7 @@ def test_addresses(address: str) -> None:
     assert repository_of(address) == "me/run"
 
 
+@pytest.mark.slow
 def test_card_of_the_data_set() -> None:
     """Its header tells what ``load_dataset`` reads, and a licence where one was given."""
     for licence in (None, "cc-by-4.0"):
@@ -131,6 +132,7 @@ def test_card_of_the_data_set() -> None:
         assert 'load_dataset("me/run"' in card.text
 
 
+@pytest.mark.slow
 def test_load_dataset(tmp_path: Path) -> None:
     """A downloaded copy is read with the configurations of the card."""
     copy = written(of_run(RUNS / "sweep"), tmp_path / "copy")
@@ -142,6 +144,7 @@ def test_load_dataset(tmp_path: Path) -> None:
     assert windows.column_names == ["document", "window", "start", "tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["band", "suffix", "passages", "prompts", "dense", "longppl"])
 def test_every_protocol(name: str, tmp_path: Path) -> None:
     """The numbers of its answer go, made anew from the rows; no column of the data does."""
@@ -159,6 +162,7 @@ def test_every_protocol(name: str, tmp_path: Path) -> None:
             assert word.encode() not in (copy / item.path).read_bytes(), (word, item.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_text", [False, True])
 def test_values_of_columns(with_text: bool, tmp_path: Path) -> None:
     """Groups of documents are the data's own: without --with-text no number is told by group."""
@@ -173,6 +177,7 @@ def test_values_of_columns(with_text: bool, tmp_path: Path) -> None:
     assert told == ({"run.json", "summary.json"} if with_text else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_text", [False, True])
 def test_files_that_tell_of_the_text(with_text: bool, tmp_path: Path) -> None:
     """All of them go, or none does and the reason names the option; an unknown file never goes."""

@@ -40,6 +40,7 @@ def test_default_classes(tmp_path: Path) -> None:
         assert set(rows["genre"].astype(object).where(rows["genre"].notna(), None)) == held
 
 
+@pytest.mark.slow
 def test_columns_of_an_older_table(tmp_path: Path) -> None:
     """What was worked out is kept when columns come, change and go."""
     run = word_run(tmp_path / "run", SMALL)
@@ -57,6 +58,7 @@ def test_columns_of_an_older_table(tmp_path: Path) -> None:
         assert set(frame["genre"].dropna()) == set(values["genre"].values())
 
 
+@pytest.mark.slow
 def test_counted(tmp_path: Path) -> None:
     """Counts and curves by value; many values are put together, and that is said."""
     many = Simulation(**{**vars(SMALL), "documents": 25})

@@ -113,6 +113,7 @@ def test_answers_are_those_of_the_members(
         assert shown_limits == limits
 
 
+@pytest.mark.slow
 def test_a_class_of_all_tokens_is_the_run(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class that everything belongs to has the curve of the run itself."""
     registry.load_builtins()
@@ -183,6 +184,7 @@ def test_places_relative_to_the_boundary(
         assert [row["low"], row["high"]] == pytest.approx(limits, abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_the_planted_difference_is_found(tmp_path: Path) -> None:
     """A class of targets that need far text has the longer context of the two."""
     run = word_run(

@@ -41,12 +41,14 @@ def label(name: str, *tokens: str) -> list[str | None]:
 TOKENS = ("An", "na", " Smith", " saw", "\n", " ca", "ts", ".")
 
 
+@pytest.mark.slow
 def test_parts_of_speech(pipeline: Path) -> None:
     """A piece of a word has the word's; the space in front of a token is not looked at."""
     expected = ["NOUN", "NOUN", "NOUN", "VERB", None, "NOUN", "NOUN", "PUNCT"]
     assert label(f"pos(model={str(pipeline)!r})", *TOKENS) == expected
 
 
+@pytest.mark.slow
 def test_entities(pipeline: Path) -> None:
     """Every token of an entity has its label; what is none says so."""
     expected = [*["PERSON"] * 3, "no entity", None, *["no entity"] * 3]
@@ -56,6 +58,7 @@ def test_entities(pipeline: Path) -> None:
     assert label(name, "\n", "") == [None, None]
 
 
+@pytest.mark.slow
 def test_one_analysis_serves_both(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is sent through the pipeline once, however many classes ask."""
     loaded = units.pipeline(str(pipeline))
@@ -78,6 +81,7 @@ def test_one_analysis_serves_both(pipeline: Path, monkeypatch: pytest.MonkeyPatc
     assert seen == [window.text]
 
 
+@pytest.mark.slow
 def test_kept_with_the_pipelines_version(pipeline: Path, tmp_path: Path) -> None:
     """Labels are kept as long as the pipeline is the same."""
     run = word_run(tmp_path / "run", SMALL)
@@ -94,6 +98,7 @@ def test_kept_with_the_pipelines_version(pipeline: Path, tmp_path: Path) -> None
     assert choose([name])[0].version != before.version
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_cannot_answer(tmp_path: Path) -> None:
     """One that assigns no parts of speech, or is not there, is told in one line."""
     spacy = pytest.importorskip("spacy", reason="spaCy is not installed (extra nlp)")
@@ -110,6 +115,7 @@ def test_a_pipeline_that_cannot_answer(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_word_frequency() -> None:
     """By the Zipf scale of the word that a token is part of."""
     wordfreq = pytest.importorskip("wordfreq", reason="wordfreq is not installed (extra nlp)")
@@ -138,6 +144,7 @@ def test_without_text() -> None:
         assert one.labels(window_of([1, 2])) == [None, None]
 
 
+@pytest.mark.slow
 def test_without_the_extra() -> None:
     """One line says what to install; nothing of it is imported before it is needed."""
     code = """

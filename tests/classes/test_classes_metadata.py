@@ -72,6 +72,7 @@ def test_a_column_never_hides_a_class() -> None:
     check_columns(["genre", "is it a copy?"])
 
 
+@pytest.mark.slow
 def test_many_values(tmp_path: Path) -> None:
     """Those with most targets stay, by a count of all intact rows; equal counts by name."""
     documents = 2 * MOST_LABELS + 5
@@ -96,6 +97,7 @@ def test_many_values(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_value_that_is_other(tmp_path: Path) -> None:
     """It is not mixed with what was put together."""
     documents = MOST_LABELS + 6

@@ -178,6 +178,7 @@ def test_a_damaged_table(run: RunFolder, calls: list[str], damage: str) -> None:
     pd.testing.assert_frame_equal(found, plain)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_nothing_may_be(run: RunFolder) -> None:
     """The table is then temporary, and goes with the value that names it."""
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
@@ -378,6 +379,7 @@ def test_a_label_that_became_another_is_seen(table: tuple[Path, pd.DataFrame]) -
         read_labels(path, ["seven"])
 
 
+@pytest.mark.slow
 def test_what_is_counted_along_is_what_is_counted_alone(tmp_path: Path) -> None:
     """As a run is opened, or when it is first asked: the same curves."""
     run = word_run(tmp_path / "run", simulation(repeats=1))

@@ -19,6 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return word_run(tmp_path_factory.mktemp("runs") / "run", simulation())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", [1, 2, 5])
 def test_few_documents(tmp_path: Path, documents: int) -> None:
     """One document, or a few: unresolved, and no interval anywhere."""
@@ -33,6 +34,7 @@ def test_few_documents(tmp_path: Path, documents: int) -> None:
         assert frame["delta"].notna().all()
 
 
+@pytest.mark.slow
 def test_few_documents_of_a_class(tmp_path: Path) -> None:
     """A group of two documents is unresolved in a run of eight; the others are not."""
     groups = ("rare", *["often"] * 3)
@@ -45,6 +47,7 @@ def test_few_documents_of_a_class(tmp_path: Path) -> None:
     assert found.curves.query("value == 'rare'")["low"].isna().all()
 
 
+@pytest.mark.slow
 def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer than 50 targets in an octave that the answer rests on: unresolved, with the number."""
     run = word_run(tmp_path / "run", simulation(boundaries=(48,), windows=2))
@@ -72,6 +75,7 @@ def test_few_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(contexts["kind"]) <= {"length", "zero", "greater", "unresolved"}
 
 
+@pytest.mark.slow
 def test_a_grid_has_octaves_without_targets(tmp_path: Path) -> None:
     """Where the protocol itself measures nothing, nothing is needed."""
     run = word_run(tmp_path / "run", simulation(distances=(0, 16), repeats=1, windows=6))
@@ -80,6 +84,7 @@ def test_a_grid_has_octaves_without_targets(tmp_path: Path) -> None:
     assert at.loc["word", "kind"] != "unresolved"
 
 
+@pytest.mark.slow
 def test_an_empty_class(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """No member at all is a note; a value that no target has is counted, and unresolved."""
     registry.load_builtins()
@@ -112,6 +117,7 @@ def test_no_class_at_all(run: RunFolder) -> None:
     assert len(found.occurrences)
 
 
+@pytest.mark.slow
 def test_token_ids_alone(tmp_path: Path) -> None:
     """Classes that need text say why they are empty."""
     run = word_run(tmp_path / "run", simulation(), text=False)
@@ -120,6 +126,7 @@ def test_token_ids_alone(tmp_path: Path) -> None:
     assert set(found.contexts["class"]) == {"copy"}
 
 
+@pytest.mark.slow
 def test_many_values(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class with a value a token is counted whole, and read where most targets are."""
     registry.load_builtins()
@@ -132,6 +139,7 @@ def test_many_values(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert note == f"token class place has 96 values: curves of the {MOST_VALUES} with most targets"
 
 
+@pytest.mark.slow
 def test_hostile_names(tmp_path: Path) -> None:
     """Groups and file names are values, whatever signs they hold."""
     names = ("'; DROP TABLE x --", '<script>alert("1")</script>')

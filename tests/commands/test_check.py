@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from command_line import good, last_line, mistake, probe
 from models import tiny, tiny_masked
 from tiny_run import model_folders, no_network  # noqa: F401 (fixtures)
 
 
+@pytest.mark.slow
 def test_check(models: Mapping[bool, Path], tmp_path: Path) -> None:
     """Status 0 where branching is exact, 1 where every branch is forwarded whole."""
     arguments = ("--length", 96, "--dtype", "float32", "--device", "cpu")

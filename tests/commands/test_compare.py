@@ -47,6 +47,7 @@ def folders(tmp_path_factory):
     ]
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(folders):
     """The table, then losses, octaves, lengths and notes; what a name hides is escaped."""
     found = probe(folders[0], folders[3], "--full")
@@ -70,6 +71,7 @@ def test_two_runs_are_compared(folders):
     assert "evil\\x1b[31m\\u202ename" in text
 
 
+@pytest.mark.slow
 def test_a_sentence_and_one_screen_come_first(folders):
     """What it comes to, both runs side by side, the octaves, what limits it; the rest in --full."""
     found = probe(folders[0], folders[3])
@@ -84,6 +86,7 @@ def test_a_sentence_and_one_screen_come_first(folders):
     assert not {"\x1b", "\u202e"} & set(found.stdout)
 
 
+@pytest.mark.slow
 def test_many_runs_are_models_by_data(folders):
     """One table of cells, and once what the runs share; every table in full."""
     found = probe(*folders[:3])
@@ -97,6 +100,7 @@ def test_many_runs_are_models_by_data(folders):
     assert "\nrun     model       revision" in full
 
 
+@pytest.mark.slow
 def test_a_run_alone_is_told(folders):
     """Its row of the table, and how its conditions differ."""
     found = probe(folders[0])
@@ -105,6 +109,7 @@ def test_a_run_alone_is_told(folders):
     assert "\nrun    model       revision" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["md", "latex", "csv"])
 def test_cells_are_printed_in_other_forms(folders, form):
     """The tables alone, for a paper or a program."""
@@ -120,6 +125,7 @@ def test_cells_are_printed_in_other_forms(folders, form):
     assert found.stderr == ""
 
 
+@pytest.mark.slow
 def test_what_a_program_reads_stands_alone(folders, tmp_path):
     """Where files are written too, standard error tells it."""
     table, figure = tmp_path / "runs.csv", tmp_path / "curves.svg"
@@ -131,6 +137,7 @@ def test_what_a_program_reads_stands_alone(folders, tmp_path):
         assert str(figure) in found.stderr
 
 
+@pytest.mark.slow
 def test_json_is_what_its_schema_says(folders, tmp_path):
     """Of one run, of two with their difference, of many; everything of a name is escaped."""
     schema = json.loads((SCHEMAS / "compare.json").read_text("utf-8"))
@@ -157,6 +164,7 @@ def test_json_is_what_its_schema_says(folders, tmp_path):
     assert not check.is_valid({**said, "difference": {}})
 
 
+@pytest.mark.slow
 def test_a_late_error_names_its_run(folders, tmp_path):
     """Of two open runs the one whose file is damaged, not the one that was opened last."""
     a, b = (shutil.copytree(folders[0], tmp_path / name) for name in "ab")
@@ -167,6 +175,7 @@ def test_a_late_error_names_its_run(folders, tmp_path):
             run_table([first, second])
 
 
+@pytest.mark.slow
 def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
     """No differences; the table of runs as CSV, the curves in the format that was asked for."""
     found = probe(*folders[:3], "--csv", tmp_path / "runs.csv", "--figure", tmp_path / "all.png")
@@ -179,6 +188,7 @@ def test_many_runs_are_one_table_and_one_overlay(folders, tmp_path):
     assert not (tmp_path / "all.svg").exists()
 
 
+@pytest.mark.slow
 def test_run_folders_are_only_read(folders, tmp_path):
     """A folder of somebody else's results is left as it is."""
     folder = shutil.copytree(folders[0], tmp_path / "run")
@@ -187,6 +197,7 @@ def test_run_folders_are_only_read(folders, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == before
 
 
+@pytest.mark.slow
 def test_files_go_where_they_are_sent(folders, tmp_path):
     """Folders are made, a link stays a link, a device is written."""
     link, figure = tmp_path / "link.csv", tmp_path / "a" / "b" / "all.PDF"
@@ -202,6 +213,7 @@ def test_files_go_where_they_are_sent(folders, tmp_path):
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.slow
 def test_other_settings_are_said(folders, tmp_path):
     """Rows are read each with its own, differences with those of A; both are told."""
     other = shutil.copytree(folders[1], tmp_path / "other")
@@ -220,6 +232,7 @@ def test_other_settings_are_said(folders, tmp_path):
     assert "each row" not in probe(*folders[:2]).stdout
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_told_apart(folders, tmp_path):
     """By as much of their folders as differs, in the table and in the comparison."""
     places = [shutil.copytree(folders[0], tmp_path / name / "first") for name in "xy"]

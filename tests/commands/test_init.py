@@ -197,6 +197,7 @@ def test_a_model_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "  length: 2048 " in configuration("org/other", "stdlib")
 
 
+@pytest.mark.slow
 def test_no_torch(model: Path) -> None:
     """A configuration is written at once: no weights, no tokenizer, no torch."""
     from test_imports import loaded
@@ -253,6 +254,7 @@ def test_mistakes(asked: tuple[str, ...], said: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_examples_are_copied() -> None:
     """To the letter, under their own name."""
     for name, path in example_files().items():

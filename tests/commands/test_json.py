@@ -70,6 +70,7 @@ def test_schemas_can_fail(file: Path) -> None:
             assert about.get("description") or "$ref" in about, f"{file.name}: {key}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_report(kind: str, tmp_path: Path) -> None:
     """Of a run of every protocol: the numbers of its answers, the words of its findings."""
@@ -85,6 +86,7 @@ def test_report(kind: str, tmp_path: Path) -> None:
         assert Path(file).is_file()
 
 
+@pytest.mark.slow
 def test_report_of_several(tmp_path: Path) -> None:
     """Each run has its own part and page, and all together one more."""
     folders = [copy(name, tmp_path) for name in ("sweep", "finished")]
@@ -94,6 +96,7 @@ def test_report_of_several(tmp_path: Path) -> None:
     assert all(Path(file).is_file() for file in found["together"]["files"])
 
 
+@pytest.mark.slow
 def test_schemas_do_fail(tmp_path: Path) -> None:
     """A key more, a key less or another type is found."""
     found = value(probe("report", copy("sweep", tmp_path), "--json"), "report")
@@ -104,6 +107,7 @@ def test_schemas_do_fail(tmp_path: Path) -> None:
             validator.validate({**found, "runs": [changed]})
 
 
+@pytest.mark.slow
 def test_keys(tmp_path: Path) -> None:
     """LongPPL where it is the answer, else LSD alone; what is exported is the same."""
     file = tmp_path / "keys.json"
@@ -148,6 +152,7 @@ def test_list_of_ones_own(tmp_path: Path) -> None:
     assert own["summary"] == "Do \x1b[2J nothing."
 
 
+@pytest.mark.slow
 def test_plan(base: dict[str, Any], tmp_path: Path) -> None:
     """Counts, targets by octave, the time, what a pilot says; notes on standard error too."""
     config = write(tmp_path / "tiny.yaml", base, data__max_documents=3)
@@ -165,6 +170,7 @@ def test_plan(base: dict[str, Any], tmp_path: Path) -> None:
     assert quiet.stderr == ""
 
 
+@pytest.mark.slow
 def test_text_is_untouched(tmp_path: Path) -> None:
     """A name that a terminal would obey comes out of the JSON as it was; none is in its text."""
     hostile = "evil\x1b[2J\u202egpj\nname"

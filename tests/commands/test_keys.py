@@ -66,6 +66,7 @@ def results(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
     return place
 
 
+@pytest.mark.slow
 def test_run_and_report(content: dict[str, Any], tmp_path: Path) -> None:
     """A run ends with LongPPL and the table of LSD, keeps both, and says the same again."""
     config = tmp_path / "mine.yaml"
@@ -92,6 +93,7 @@ def test_plan(content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{sum(LENGTHS):,}" in text  # targets of intact: every token
 
 
+@pytest.mark.slow
 def test_keys(results: Path) -> None:
     """The answer of the run itself, and with other limits."""
     folder = results / "mine"
@@ -104,6 +106,7 @@ def test_keys(results: Path) -> None:
     assert "(LSD > 0.5, LCL > −9;" in text
 
 
+@pytest.mark.slow
 def test_score_and_export(results: Path, tmp_path: Path) -> None:
     """Another run's losses, and the spans in a file."""
     file = tmp_path / "keys.json"
@@ -123,6 +126,7 @@ def test_score_and_export(results: Path, tmp_path: Path) -> None:
     assert held["loss"] == pytest.approx(theirs.nll.mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_other_protocols(base: dict[str, Any], tmp_path: Path) -> None:
     """Of a sweep LSD by octave of distance is told, and nothing else."""
     folder = score(base, tmp_path, data__max_documents=3)
@@ -136,6 +140,7 @@ def test_other_protocols(base: dict[str, Any], tmp_path: Path) -> None:
     assert "no condition 'truncate'" in mistake(probe("keys", bare), 1)
 
 
+@pytest.mark.slow
 def test_refusals(results: Path, base: dict[str, Any], tmp_path: Path) -> None:
     """No run, a run of another protocol, a folder that is not there: one line."""
     assert "no run folder" in mistake(probe("keys", tmp_path / "none"), 2)
@@ -147,6 +152,7 @@ def test_refusals(results: Path, base: dict[str, Any], tmp_path: Path) -> None:
         assert f"{words}; allowed: a file" in line
 
 
+@pytest.mark.slow
 def test_export_into_a_new_folder(results: Path, tmp_path: Path) -> None:
     """The folder is made, as `probe run` makes its own; a device is written and stays."""
     file = tmp_path / "none" / "keys.json"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from typing import get_args
 
+import pytest
 from click.testing import CliRunner
 
 from probe import config
@@ -102,6 +103,7 @@ def test_protocol_keys_are_written_as_in_a_configuration():
     assert "targets: {count: 10, end_offset: 40, alone: false}\n" in text
 
 
+@pytest.mark.slow
 def test_listing_loads_no_model_library():
     """The list is there at once: no torch, transformers or pandas is imported for it."""
     code = (

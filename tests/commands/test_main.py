@@ -58,6 +58,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_names_are_escaped(arguments: tuple[str, ...], run: Path) -> None:
     """Names of model, data, run and condition are shown on one line, and nothing is hidden."""
@@ -66,6 +67,7 @@ def test_names_are_escaped(arguments: tuple[str, ...], run: Path) -> None:
     assert ESCAPED in result.stdout or arguments[0] in ("plot", "keys")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charset", ["latin-1", "ascii", "cp1252"])
 @pytest.mark.parametrize("arguments", [("compare", "{run}", "{run}"), ("list",)])
 def test_any_encoding(charset: str, arguments: tuple[str, ...], run: Path) -> None:
@@ -257,6 +259,7 @@ def test_what_was_meant(line: str) -> None:
 # -- how much is said -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_quiet(before: bool, run: Path) -> None:
     """A command that writes files then prints nothing, before or behind its name; others do."""
@@ -268,6 +271,7 @@ def test_quiet(before: bool, run: Path) -> None:
     assert probe("list", "-q").stdout == probe("list").stdout
 
 
+@pytest.mark.slow
 def test_quiet_is_no_secret(run: Path) -> None:
     """Mistakes are told with their status, and the next call is as loud as ever."""
     assert mistake(probe("-q", "report", "nosuch"), 2) == "no run folder at 'nosuch'"
@@ -316,6 +320,7 @@ def test_usage() -> None:
         assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.slow
 def test_a_mistake_in_another_process(base: dict[str, Any], tmp_path: Path) -> None:
     """``python cli.py`` says and returns what the command in this process does."""
     config = write(tmp_path / "wrong.yaml", base, windows__stride=8)

@@ -45,6 +45,7 @@ def loads() -> Any:
     return patch.object(loaded, "load", wraps=loaded.load)
 
 
+@pytest.mark.slow
 def test_all_are_scored_compared_and_resumed(content: dict[str, Any], tmp_path: Path) -> None:
     """Each model is loaded once, each run has its own folder; a second call loads nothing."""
     config, results = write(tmp_path / "grid.yaml", content), tmp_path / "results"
@@ -80,6 +81,7 @@ def test_all_are_scored_compared_and_resumed(content: dict[str, Any], tmp_path: 
     assert len(json.loads(compared.stdout)["runs"]) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_go_on(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     assert "Traceback" not in found.output
 
 
+@pytest.mark.slow
 def test_a_file_about_all_that_cannot_be_written(content: dict[str, Any], tmp_path: Path) -> None:
     """It is named and costs nothing else: everything is scored."""
     content["matrix"] = {axis: entries[:1] for axis, entries in content["matrix"].items()}
@@ -108,6 +111,7 @@ def test_a_file_about_all_that_cannot_be_written(content: dict[str, Any], tmp_pa
     assert "1 run: 1 model on 1 data set." in found.stdout
 
 
+@pytest.mark.slow
 def test_shards(content: dict[str, Any], tmp_path: Path) -> None:
     """A shard of every run; whoever is last compares, and the rows are those of one process."""
     config, results = write(tmp_path / "grid.yaml", content, batch=1), tmp_path / "results"
@@ -139,6 +143,7 @@ def test_shards(content: dict[str, Any], tmp_path: Path) -> None:
     assert again.stdout == second.stdout
 
 
+@pytest.mark.slow
 def test_a_shard_of_which_a_run_fails(content: dict[str, Any], tmp_path: Path) -> None:
     """It is named, the others are scored, and nothing is compared."""
     content["matrix"]["data"][1] = {"path": "text", "data_files": "nowhere/*.txt"}
@@ -154,6 +159,7 @@ def test_a_shard_of_which_a_run_fails(content: dict[str, Any], tmp_path: Path) -
     assert refused.stderr == "Error: shard is 1/1; allowed: 0/1 to 0/1\n"
 
 
+@pytest.mark.slow
 def test_two_shards_at_once(content: dict[str, Any], tmp_path: Path) -> None:
     """Processes that end together: each run is there once, and whoever is last compares."""
     content["matrix"]["model"].pop()
@@ -185,6 +191,7 @@ def test_two_shards_at_once(content: dict[str, Any], tmp_path: Path) -> None:
     assert not list(folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_plan_sums_the_costs(content: dict[str, Any], tmp_path: Path) -> None:
     """A line a run, and all of them; with the time where it is asked for."""
     config = write(tmp_path / "grid.yaml", content)

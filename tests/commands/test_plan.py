@@ -47,6 +47,7 @@ def config(base: dict[str, Any], tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_plan_from_a_run(config: Path, tmp_path: Path) -> None:
     """The configuration's tolerances, the run's conditions, the numbers of the library."""
     run = write_run(tmp_path / "pilot", Simulation(CURVES))
@@ -74,6 +75,7 @@ def test_one_document(config: Path) -> None:
     assert "note: 1 document: an interval needs 6" in told.stderr
 
 
+@pytest.mark.slow
 def test_another_precision(config: Path, tmp_path: Path) -> None:
     """A finer interval is told with its own number, and what is never reached with a bound."""
     run = write_run(tmp_path / "pilot", Simulation({"truncate": lambda d: 40 / (1 + d)}))
@@ -82,6 +84,7 @@ def test_another_precision(config: Path, tmp_path: Path) -> None:
     assert "> 512" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished(config: Path, tmp_path: Path) -> None:
     """It is planned from what is there, and a note says so; too few documents say nothing."""
     run = write_run(tmp_path / "pilot", Simulation(CURVES, documents=3))
@@ -116,6 +119,7 @@ def test_mistakes(
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_plan_is_what_is_forwarded(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +168,7 @@ def octave_of(distance: int) -> str:
     return f"{first}–{2 * first - 1}"
 
 
+@pytest.mark.slow
 def test_estimated_time(finished: Finished) -> None:
     """Behind what it counts, a plan says how long that takes and on what; it scores nothing."""
     before = parts(finished.folder)
@@ -179,6 +184,7 @@ def test_estimated_time(finished: Finished) -> None:
     assert parts(finished.folder) == before
 
 
+@pytest.mark.slow
 def test_where_a_run_stops(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not known without a run like it; with one, the first look that is narrow enough."""
     monkeypatch.setattr(looks, "NEAREST", 0)  # the windows here are short
@@ -197,6 +203,7 @@ def test_where_a_run_stops(config: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert plan(config).stdout in plain.stdout
 
 
+@pytest.mark.slow
 def test_a_stop_is_predicted_as_the_run_will_read_its_rows(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def plot(*arguments: object) -> tuple[int, list[str], str]:
     return result.exit_code, files, result.stderr
 
 
+@pytest.mark.slow
 def test_help_is_that_of_the_findings(tmp_path: Path) -> None:
     """Every kind and every option of theirs, without a library that takes seconds."""
     done = process("-c", INSIDE, "plot", "--help", caches=tmp_path, COLUMNS="80")
@@ -65,6 +66,7 @@ def test_help_is_that_of_the_findings(tmp_path: Path) -> None:
     assert not {"torch", "transformers", "datasets", "matplotlib"} & loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_one_run(kind: str, copy: Path) -> None:
     """PNG and SVG in the run's figures, each named; classes have a file each."""
@@ -79,6 +81,7 @@ def test_every_kind_of_one_run(kind: str, copy: Path) -> None:
     assert not (copy / "summary.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", STARTS)
 def test_a_file_says_its_format(suffix: str, run: Path, tmp_path: Path) -> None:
     """One file and no other, in a folder that is made; nothing is written into the run."""
@@ -92,6 +95,7 @@ def test_a_file_says_its_format(suffix: str, run: Path, tmp_path: Path) -> None:
     assert sorted(run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_one_class(copy: Path) -> None:
     """A class that is asked for has the file's own name, also one of the user's."""
     mine = copy / "mine.py"
@@ -105,6 +109,7 @@ def test_one_class(copy: Path) -> None:
     assert files == [str(output)]
 
 
+@pytest.mark.slow
 def test_two_runs(run: Path, copy: Path, tmp_path: Path) -> None:
     """Compared in tokens or bytes, or their curves over one another, in the first run's figures."""
     for options in (("--kind", "compare"), ("--kind", "compare", "--unit", "bytes"), ()):
@@ -114,6 +119,7 @@ def test_two_runs(run: Path, copy: Path, tmp_path: Path) -> None:
         assert files == [str(copy / "figures" / f"{name}{end}") for end in (".png", ".svg")]
 
 
+@pytest.mark.slow
 def test_heatmap_by_position(run: Path, tmp_path: Path) -> None:
     """Another figure than by document."""
     outputs = [tmp_path / f"{by}.png" for by in ("document", "position")]
@@ -123,6 +129,7 @@ def test_heatmap_by_position(run: Path, tmp_path: Path) -> None:
     assert outputs[0].read_bytes() != outputs[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_stands_in_the_name(copy: Path) -> None:
     """A figure of one condition, or class, or by position replaces none of the others."""
     for options, name in {
@@ -144,6 +151,7 @@ def svg_texts(file: Path) -> list[str]:
     return [html.unescape(text) for text in found]
 
 
+@pytest.mark.slow
 def test_title_and_labels_are_the_users(run: Path, tmp_path: Path) -> None:
     """In every text that has the name, and in no longer name; a name may hold equals signs."""
     output = tmp_path / "figure.svg"
@@ -161,6 +169,7 @@ def test_title_and_labels_are_the_users(run: Path, tmp_path: Path) -> None:
     assert "truncate" in svg_texts(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classes", "information", "tolerance", "heatmap"])
 def test_title_label_and_size_are_for_every_kind(kind: str, run: Path, tmp_path: Path) -> None:
     """The figure is as large as was asked for, and has the label where it has the condition."""
@@ -176,6 +185,7 @@ def test_title_label_and_size_are_for_every_kind(kind: str, run: Path, tmp_path:
         assert any("no far text" in text for text in svg_texts(output))
 
 
+@pytest.mark.slow
 def test_columns_and_bins(run: Path, tmp_path: Path) -> None:
     """Both columns are wider than one; more bins are more points, and change nothing else."""
     texts = []
@@ -252,6 +262,7 @@ def test_too_many_runs(run: Path) -> None:
     assert told == "Error: --kind heatmap takes one run; got 2\n"
 
 
+@pytest.mark.slow
 def test_nothing_to_contrast(tmp_path: Path) -> None:
     """What was not scored is named."""
     run = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}, windows=1))

@@ -39,6 +39,7 @@ def words(folder: Path) -> set[str]:
     return {word for text in texts for word in text.split() if len(word) > 5}
 
 
+@pytest.mark.slow
 def test_dry_run_sends_nothing(hub: Hub, run: Path) -> None:
     """It names every file with its size, what is left out and why, and the documents."""
     said = good(probe("push", run, ADDRESS, "--dry-run"))
@@ -57,6 +58,7 @@ def test_dry_run_sends_nothing(hub: Hub, run: Path) -> None:
     assert not list(run.glob("README.md")), "the folder is not written to"
 
 
+@pytest.mark.slow
 def test_files_that_are_alike_have_one_line(hub: Hub, run: Path) -> None:
     """A long run has hundreds of parts."""
     (part,) = (run / "scores").iterdir()
@@ -67,6 +69,7 @@ def test_files_that_are_alike_have_one_line(hub: Hub, run: Path) -> None:
     assert "scores/ (200 files)  cannot be read, or stands in another part" in said
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_said(hub: Hub) -> None:
     """Whoever shares a part of a run hears it before anything is sent."""
     found = probe("push", RUNS / "unfinished", ADDRESS, "--dry-run")
@@ -75,6 +78,7 @@ def test_what_is_not_finished_is_said(hub: Hub) -> None:
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_what_is_sent(hub: Hub, run: Path) -> None:
     """The files that the dry run names, private; rows as they are, and no word of the text."""
     named = good(probe("push", run, ADDRESS, "--dry-run")).partition("Left out")[0].splitlines()[1:]
@@ -97,6 +101,7 @@ def test_what_is_sent(hub: Hub, run: Path) -> None:
     assert TOKEN.encode() not in b"".join(files.values())
 
 
+@pytest.mark.slow
 def test_text_on_request(hub: Hub, run: Path) -> None:
     """With --with-text, and public with --public: a folder that `probe report` reads again."""
     said = good(probe("push", run, "hf://me/run", "--with-text", "--public"))
@@ -113,6 +118,7 @@ def test_text_on_request(hub: Hub, run: Path) -> None:
     assert after.replace(str(copy), str(run)) == before
 
 
+@pytest.mark.slow
 def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a token nothing is asked."""
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -121,6 +127,7 @@ def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [
@@ -140,6 +147,7 @@ def test_addresses(address: str, run: Path) -> None:
     assert line.endswith("is no address of a data set; allowed: hf://datasets/<user>/<name>")
 
 
+@pytest.mark.slow
 def test_names_that_are_paths(hub: Hub, run: Path) -> None:
     """Documents named by a path of the machine stand in every row: refused without --with-text."""
     for file in (run / "windows.parquet", *(run / "scores").iterdir()):
@@ -152,6 +160,7 @@ def test_names_that_are_paths(hub: Hub, run: Path) -> None:
     assert line.endswith("allowed: --with-text")
 
 
+@pytest.mark.slow
 def test_columns_of_others(hub: Hub, run: Path) -> None:
     """A column that another tool put beside the losses may hold text."""
     part = sorted((run / "scores").iterdir())[0]
@@ -161,6 +170,7 @@ def test_columns_of_others(hub: Hub, run: Path) -> None:
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_as_a_user_does(hub: Hub, run: Path, tmp_path: Path) -> None:
     """The command line in a process of its own, with the hub's own variables."""
     done = process(

@@ -50,6 +50,7 @@ def pages(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
 
 
+@pytest.mark.slow
 def test_one_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
     """Its own folder, or a folder or a file of the user's."""
     one, _ = runs
@@ -66,6 +67,7 @@ def test_one_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
         assert len(pages(tmp_path)) == number + 1
 
 
+@pytest.mark.slow
 def test_several_runs(runs: tuple[Path, Path], tmp_path: Path) -> None:
     """A page of their own beside that of each; the curves stand where the page stands."""
     results = runs[0].parent
@@ -104,6 +106,7 @@ def test_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert other.read_text("utf-8") == "mine"
 
 
+@pytest.mark.slow
 def test_report_of_two(finished: Finished, base: dict[str, Any], tmp_path: Path) -> None:
     """Several runs are told one after another, and drawn over one another."""
     config = write(tmp_path / "other.yaml", base, name="other", conditions=["truncate"])
@@ -147,6 +150,7 @@ def notes(result: Result) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith("note: ")]
 
 
+@pytest.mark.slow
 def test_the_page_elsewhere(blocked: Path, tmp_path: Path) -> None:
     """The answer is printed, each file that is missing told once, the page there: success."""
     page = tmp_path / "out" / "page.html"
@@ -164,6 +168,7 @@ def test_the_page_elsewhere(blocked: Path, tmp_path: Path) -> None:
     assert result.stderr.splitlines() == told
 
 
+@pytest.mark.slow
 def test_the_page_there(blocked: Path) -> None:
     """The page that was asked for cannot be written: answer and notes first, then status 1."""
     result = report(blocked)
@@ -175,6 +180,7 @@ def test_the_page_there(blocked: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_of_several_runs(blocked: Path, tmp_path: Path) -> None:
     """A run's own page is a note; the page of all is what was asked for."""
     other = write_run(tmp_path / "b", Simulation(CURVES, name="b", seed=1, **SMALL))
@@ -186,6 +192,7 @@ def test_one_of_several_runs(blocked: Path, tmp_path: Path) -> None:
     assert f"Numbers: {other / 'summary.json'}, {other / 'curve.csv'}\n" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission is told as it is, for figures too; nothing half-written is left."""
     folder = write_run(tmp_path / "a", Simulation(CURVES, name="a", **SMALL))
@@ -212,6 +219,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(folder.rglob("*")) == sorted([*before, folder / "classes.parquet"])
 
 
+@pytest.mark.slow
 def test_from_python(blocked: Path) -> None:
     """A notebook has its findings, and a warning for each file."""
     with (

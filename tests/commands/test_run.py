@@ -170,6 +170,7 @@ def test_losses_that_are_no_number(base: dict[str, Any], tmp_path: Path) -> None
     assert not parts(tmp_path / "results" / "tiny")
 
 
+@pytest.mark.slow
 def test_folder_of_another_run(finished: Finished, tmp_path: Path) -> None:
     """A run of another identity is refused by its folder, which stays as it was."""
     run = finished.copy(tmp_path / "results")
@@ -180,6 +181,7 @@ def test_folder_of_another_run(finished: Finished, tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in run.folder.rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_half_written_part(finished: Finished, tmp_path: Path) -> None:
     """A part that was cut off is put aside with a note, scored again, and the run ends well."""
     run = finished.copy(tmp_path / "results")
@@ -195,6 +197,7 @@ def test_half_written_part(finished: Finished, tmp_path: Path) -> None:
     assert parts(run.folder) == before
 
 
+@pytest.mark.slow
 def test_full_disk(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No space for a part: one line, the parts before it kept; the same command goes on."""
     results = tmp_path / "results"
@@ -222,6 +225,7 @@ def test_full_disk(finished: Finished, tmp_path: Path, monkeypatch: pytest.Monke
 # -- what goes well -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run(finished: Finished) -> None:
     """A run prints its answer, and leaves figure and numbers in its folder."""
     text = good(finished.result)
@@ -239,6 +243,7 @@ def test_run(finished: Finished) -> None:
     assert not list(finished.folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_second_run_scores_nothing(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +260,7 @@ def test_a_second_run_scores_nothing(
     }
 
 
+@pytest.mark.slow
 def test_run_without_a_curve(base: dict[str, Any], tmp_path: Path) -> None:
     """A run of noise alone gives its numbers and no figure, whether told alone or with others."""
     config = write(tmp_path / "tiny.yaml", base, conditions=["noise"])

@@ -250,6 +250,7 @@ def test_wide_characters_count_twice():
     assert [_visible.paint(row, styled=False) for row in rows] == ["日本語日本", "語e\u0301"]
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_encode_is_sent_escapes():
     """Text beyond the output's encoding is escaped, not an error."""
     arguments = ["intact", "--text", "-"]
@@ -350,6 +351,7 @@ def test_the_built_in_texts_are_long_enough_to_draw_from():
     assert min(len(words.encode(OTHER)), len(words.encode(OLDER))) >= far
 
 
+@pytest.mark.slow
 def test_showing_loads_no_model_library():
     """Without --model no torch, transformers or pandas is imported."""
     code = (

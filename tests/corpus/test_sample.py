@@ -75,6 +75,7 @@ class TestSample:
 
 
 class TestStdlib:
+    @pytest.mark.slow
     def test_quick_look(self) -> None:
         """Python's own sources are a corpus, sampled like any other."""
         corpus = load(2_000, path="stdlib", max_documents=3)

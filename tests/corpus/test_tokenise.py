@@ -149,6 +149,7 @@ class TestDocument:
         with pytest.raises(UsageError, match="has no tokenizer"):
             to_document(Record("a", text="x"), Reader(None, 3))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", KINDS)
     def test_several_at_once(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each document is what it is alone, whatever stands beside it."""

@@ -79,6 +79,7 @@ def test_losses(family: str, batch: int, plan: str) -> None:
         assert common(windows) == 2 * (1 + PLANS[plan].longest_far)
 
 
+@pytest.mark.slow
 def test_no_window_comes_first() -> None:
     """Whatever was scored before, as in a resumed run, the losses are the same to the last bit."""
     windows = [branches_of(index, "sweep") for index in range(3)]
@@ -98,6 +99,7 @@ def test_a_window_of_its_own_first_token_shares_nothing() -> None:
     assert any(branch.begins for branch in branches_of(0, "sweep", FirstToken("none", BOS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 1])
 def test_what_does_not_fit_is_forwarded_again(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory holds one beginning, or none, the windows of others are as right."""

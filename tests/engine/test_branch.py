@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ def trie(keys: Keys) -> int:
     return len({row[:, :stop].tobytes() for row in keys for stop in range(1, row.shape[1] + 1)})
 
 
+@pytest.mark.slow
 @given(branches(), SHARED)
 def test_spells_the_branches(keys: Keys, shared_at_least: int) -> None:
     """The nodes that a branch runs through are one way down, and spell its keys."""
@@ -51,6 +53,7 @@ def test_spells_the_branches(keys: Keys, shared_at_least: int) -> None:
         assert np.array_equal(np.concatenate(spelt, axis=1), row)
 
 
+@pytest.mark.slow
 @given(branches(), SHARED)
 def test_through(keys: Keys, shared_at_least: int) -> None:
     """A node names every branch below it, in order, and its own tokens are the first one's."""
@@ -62,12 +65,14 @@ def test_through(keys: Keys, shared_at_least: int) -> None:
             assert set(child.through) <= set(node.through)
 
 
+@pytest.mark.slow
 @given(branches())
 def test_shares_all_that_can_be(keys: Keys) -> None:
     """With no least length the tokens forwarded are the distinct prefixes of the branches."""
     assert tokens(build(keys, 1)) == trie(keys)
 
 
+@pytest.mark.slow
 @given(branches(), SHARED)
 def test_shares_within_bounds(keys: Keys, shared_at_least: int) -> None:
     """A least length forwards at least the distinct prefixes, at most every branch whole."""
@@ -95,6 +100,7 @@ def test_windows_agree(windows: int, data: st.DataObject) -> None:
     assert tokens(build([first, second], 1)) == 2 * length - at
 
 
+@pytest.mark.slow
 @given(branches(), SHARED)
 def test_equal_branches(keys: Keys, shared_at_least: int) -> None:
     """Branches that are given again cost nothing, and run where the first ones run."""

@@ -39,6 +39,7 @@ def tried(model: Scorer, **given: Any) -> tuple[CompileOutcome, CompiledBody | N
     return try_compiled(model, IDS, Techniques(), pytest.fail, **given)
 
 
+@pytest.mark.slow
 def test_used(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is exact and faster is used, for every kind of forward that was tried."""
     compiled_as(monkeypatch, lambda forward: forward)
@@ -53,6 +54,7 @@ def test_used(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {*outcome.used} == {f"{kind} of windows" for kind in KINDS} | {"whole of rows"}
 
 
+@pytest.mark.slow
 def test_wrong(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiled body that is off by little is not used, be it only with a cache."""
 
@@ -87,6 +89,7 @@ def test_raises(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "forward" not in vars(model.body)
 
 
+@pytest.mark.slow
 def test_slower(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is slower is not used, and of several kinds of forwards each stands by itself."""
     now = 0.0
@@ -114,6 +117,7 @@ def test_slower(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
         assert {*outcome.used} == {"whole", "prefix", "whole of rows"}
 
 
+@pytest.mark.slow
 def test_fails_later(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch raises on a later forward is said once, and the body is plain from then on."""
     broken = False
@@ -137,6 +141,7 @@ def test_fails_later(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(losses[0].measured, plain[0].measured)
 
 
+@pytest.mark.slow
 def test_other_kinds(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forwards of a kind that was not tried stay plain: texts with gaps between positions."""
     forwarded: list[dict[str, Any]] = []
@@ -161,6 +166,7 @@ def test_other_kinds(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(forwarded) == 1
 
 
+@pytest.mark.slow
 def test_reads_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an encoder–decoder the decoder is compiled, and reads a source meanwhile."""
     compiled_as(monkeypatch, lambda forward: forward)
@@ -180,6 +186,7 @@ def test_kinds() -> None:
     assert kind_of({"a": two, "b": None}) != kind_of({"a": two, "b": two})
 
 
+@pytest.mark.slow
 def test_torch(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch really compiles gives the plain losses, one graph for all lengths of a kind."""
     real = torch.compile
@@ -200,6 +207,7 @@ def test_torch(model: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counters["stats"]["unique_graphs"] <= before + 2
 
 
+@pytest.mark.slow
 def test_inductor(model: Scorer) -> None:
     """A graph of torch's own compiler goes on from a cache as the plain body does."""
     body = CompiledBody(model, pytest.fail)

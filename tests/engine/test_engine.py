@@ -128,6 +128,7 @@ def test_families_read_their_far_text(family: str) -> None:
 # -- measures ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "mamba", "mpt"])
 @pytest.mark.parametrize(("plan", "first_token"), [("sweep", "keep"), ("grid", "none")])
 def test_measures(family: str, plan: str, first_token: str, paths: Paths) -> None:
@@ -284,6 +285,7 @@ def test_model_is_left_as_it_was(family: str, paths: Paths) -> None:
     assert not any("forward" in vars(module) for module in model.model.modules())
 
 
+@pytest.mark.slow
 def test_bfloat16() -> None:
     """In bfloat16 shared and whole forwards differ by rounding alone: little on average."""
     model = CausalModel(tiny("llama", dtype=torch.bfloat16))

@@ -58,6 +58,7 @@ def test_layers_that_see_the_nearest_keys() -> None:
     assert near.cache(9) * 3 == whole.cache(3)
 
 
+@pytest.mark.slow
 def test_an_engine_counts_what_it_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Branches off one prefix: every forward is counted with the keys that its tokens saw."""
     model = CausalModel(tiny("llama", attn_implementation="eager"))

@@ -47,6 +47,7 @@ def branch(text: str | None, ids: np.ndarray = IDS) -> Branch:
     return Branch(ids, ids, 1, len(ids), 1, attention=attention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_are_those_of_whole_forwards(family: str) -> None:
     """Of two windows at once, whatever layer a pattern begins with."""
@@ -143,6 +144,7 @@ def test_whether_it_is_worth_a_forward() -> None:
     assert computed_share(1, 0) == 1.0
 
 
+@pytest.mark.slow
 def test_a_run_and_its_plan(base, tmp_path, monkeypatch) -> None:
     """A ranking of heads forwards what its plan says, and has the rows of whole forwards."""
     content = {"conditions": ["attend(heads(zero, layers=each(2), heads=each(4)))"]}

@@ -362,6 +362,7 @@ def with_mean(states: torch.Tensor) -> torch.Tensor:
     return states + 0.1 * states.mean(dim=1, keepdim=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4, 32])
 def test_a_block_is_seen(size: int) -> None:
     """A model that sees the whole of a block of tokens is found out wherever its blocks end."""
@@ -396,6 +397,7 @@ def test_float32(family: str) -> None:
         assert torch.equal(weight, before[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["longrope", "doge"])
 def test_losses_that_depend_on_the_length(kind: str) -> None:
     """What is told is what whole forwards of cut texts give, over 256 targets or more."""
@@ -419,6 +421,7 @@ def test_losses_that_depend_on_the_length(kind: str) -> None:
     assert outcome.limit == pytest.approx(max(limits), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_length_far_below_the_window() -> None:
     """What a family goes by may be shorter than an eighth of a window, and branches shorter yet."""
     texts = [random_ids(1000, seed=seed) for seed in range(16)]
@@ -427,6 +430,7 @@ def test_a_length_far_below_the_window() -> None:
     assert outcome.targets >= 256
 
 
+@pytest.mark.slow
 def test_length_reads_on_behind_a_text_that_shows_nothing() -> None:
     """Where one text shows that losses go by the length, others are read whatever they show."""
     model = CausalModel(tiny("llama"))

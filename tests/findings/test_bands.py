@@ -89,6 +89,7 @@ def test_rows_are_those_of_whole_forwards(folder, base):
     assert (both["distance"] == both["distance_found"]).all()
 
 
+@pytest.mark.slow
 def test_table_is_the_mean_of_the_rows(folder):
     """Delta of a band is the mean over its targets; limits come from the document bootstrap."""
     table = bands(opened(folder))
@@ -122,6 +123,7 @@ def test_no_length_is_read_from_bands(folder):
     assert opened(folder).contexts == ()
 
 
+@pytest.mark.slow
 def test_the_answer_and_its_figure(folder, capsys):
     """Printed as it is kept: table, figure, and the numbers with their places."""
     run = opened(folder)
@@ -136,6 +138,7 @@ def test_the_answer_and_its_figure(folder, capsys):
     assert f"Numbers: {folder / 'bands.csv'}, {folder / 'summary.json'}\n" in said
 
 
+@pytest.mark.slow
 def test_few_documents_have_no_interval(base, tmp_path):
     """Below six documents a delta stands alone, and the reason is said."""
     folder = score(base, tmp_path, **CHANGES, data__max_documents=3)
@@ -144,6 +147,7 @@ def test_few_documents_have_no_interval(base, tmp_path):
     assert "3 documents: an interval needs 6" in answer(run)
 
 
+@pytest.mark.slow
 def test_targets_alone_have_bands_of_their_own(base, tmp_path):
     """Every target has its own band; the table is by distance from it."""
     protocol = {**CHANGES["protocol"], "targets": {"count": 2, "end_offset": 6, "alone": True}}
@@ -156,6 +160,7 @@ def test_targets_alone_have_bands_of_their_own(base, tmp_path):
     assert list(table["band_from"].unique()) == list(EDGES[:-1])
 
 
+@pytest.mark.slow
 def test_the_chart_holds_every_mark(folder):
     """A mark with its interval for each condition and band, the band named below it."""
     run = opened(folder)
@@ -174,6 +179,7 @@ def test_the_chart_holds_every_mark(folder):
     assert [line.name for line in one.series] == ["shuffle"]
 
 
+@pytest.mark.slow
 def test_another_protocol_has_no_bands(base, tmp_path):
     """Its findings have none, and its own answer leads."""
     folder = score(base, tmp_path, data__max_documents=1, conditions=["truncate"])

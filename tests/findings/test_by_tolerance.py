@@ -119,6 +119,7 @@ def test_the_chart_draws_every_answer(run):
     assert drawn.x.percent
 
 
+@pytest.mark.slow
 def test_the_hinge_stands_beside(run):
     """The table has the hinge of each condition in words, with its slope."""
     (table,) = by_id(run)["tolerance"].tables

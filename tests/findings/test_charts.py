@@ -62,6 +62,7 @@ def assert_drawn(*charts):
 # -- curve ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_curve_has_units_and_a_place_for_zero(run):
     """Both axes have their unit, distance 0 a tick, every condition a legend entry."""
     chart = curve.overlay([run])
@@ -117,6 +118,7 @@ def test_octaves_are_pooled_from_their_targets(run):
         np.testing.assert_allclose(whole[name], shown[name])
 
 
+@pytest.mark.slow
 def test_an_octave_says_what_was_measured_of_it(tmp_path):
     """A curve that starts inside of an octave has a point from its start on."""
     late = Simulation(CURVES, boundaries=(100,), curve_starts={"shuffle": 48}, windows=1)
@@ -189,6 +191,7 @@ def test_answers_that_are_no_length_have_no_mark(run):
     assert beyond.label == "> 24"
 
 
+@pytest.mark.slow
 def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
     """Beside a tolerance that it comes near; one that is far smaller is told in words alone."""
     assert curve.overlay([run]).floor is None
@@ -202,6 +205,7 @@ def test_a_noise_floor_is_drawn_where_it_can_be_seen(run):
         assert chart.legend[0][0] == "floor"
 
 
+@pytest.mark.slow
 def test_several_runs_are_drawn_over_one_another(run):
     """The colour tells the run, dash and mark the condition; one entry says what diamonds are."""
     chart = curve.overlay([run, run])
@@ -308,6 +312,7 @@ def test_of_a_long_value_the_answer_is_whole(run):
     assert len(entry) <= 44
 
 
+@pytest.mark.slow
 def test_of_many_values_those_with_most_targets_are_drawn(run):
     """Six lines without bands, and the legend names the others; the unresolved give way first."""
     curves, contexts = class_frames([f"v{number}" for number in range(9)], unresolved=("v8",))
@@ -419,6 +424,7 @@ def test_a_long_bar_does_not_flatten_the_others(run):
     assert -4 < chart.y.low < chart.y.high < 4
 
 
+@pytest.mark.slow
 def test_information_is_both_in_one_figure(run):
     """Contrasts above, ratios below, the same distances under one another; or the one there is."""
     upper, lower = contrasts.chart(run, contrast_frame()), information.chart(run, ratio_frame())
@@ -435,6 +441,7 @@ def test_information_is_both_in_one_figure(run):
         list(information.plot([run], condition="reverse"))
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_noted(run, tmp_path):
     """Where conditions lack a partner, the figure says which; one chart is drawn alone."""
     ((_, both),) = information.plot([run])
@@ -531,6 +538,7 @@ def heat_map(run, monkeypatch, frame):
     return documents.heat_map(run, None, by)
 
 
+@pytest.mark.slow
 def test_heatmap_by_document(run, monkeypatch):
     """A row a document in order of name, the colour of each cell its delta, and the rest grey."""
     frame = documents_frame(4)
@@ -550,6 +558,7 @@ def test_heatmap_by_document(run, monkeypatch):
     assert_drawn(chart)
 
 
+@pytest.mark.slow
 def test_a_heatmap_of_many_documents_names_none(run, monkeypatch):
     """There is no room for names, so that their number is told."""
     chart = heat_map(run, monkeypatch, documents_frame(40))
@@ -558,6 +567,7 @@ def test_a_heatmap_of_many_documents_names_none(run, monkeypatch):
     assert_drawn(chart)
 
 
+@pytest.mark.slow
 def test_heatmap_by_position(run, monkeypatch):
     """Stretches without a target keep their place."""
     frame = pd.concat(
@@ -584,6 +594,7 @@ def test_a_heatmap_of_nothing(run, monkeypatch):
 # -- colours --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_condition_has_one_colour(tmp_path):
     """In every figure of a run, also where another condition is missing there."""
     curves = {"replace(source='document')": CURVES["shuffle"], **CURVES}
@@ -605,6 +616,7 @@ def test_a_condition_has_one_colour(tmp_path):
 # -- all ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_back_ends_draw_every_chart_of_a_run(run):
     """With model and data above those that stand alone in a file."""
     charts = [chart for finding in findings(run) for chart in finding.charts]

@@ -112,6 +112,7 @@ def section_of(run, found):
     return by_id(one)["classes"]
 
 
+@pytest.mark.slow
 def test_classes_that_do_not_differ(run):
     """Intervals that meet, or touch, tell nothing apart; without two answers nothing is said."""
     same = contexts_of({"a": (192, 88, 240), "b": (300, 240, 704)}, name="copy")
@@ -144,6 +145,7 @@ def test_tokens_last_seen_in_the_far_text(run):
     assert last_seen(full, "reverse") == ""
 
 
+@pytest.mark.slow
 def test_what_is_said_is_a_headline(run):
     """The sentences stand beside the run's answer, and say how values are told apart below."""
     one = saying(opened(run.path), {classes: (found_in(contexts_of()), ("refused",))})
@@ -158,6 +160,7 @@ def test_what_is_said_is_a_headline(run):
     assert section.notes == ["refused"]
 
 
+@pytest.mark.slow
 def test_the_table_of_places(run):
     """A row a condition and octave, a column a place; never a length."""
     found = found_in(occurrences=octaves(["near", "far", "nowhere"]), copies=octaves(["far"]))
@@ -179,6 +182,7 @@ def section_cells(rows):
     ]
 
 
+@pytest.mark.slow
 def test_counts_and_lengths_by_value(run):
     """A line a value with its share, and one for the targets that a class says nothing of."""
     counts = pd.DataFrame(
@@ -262,6 +266,7 @@ def test_of_many_values_those_with_most_targets_are_drawn(run):
     assert len(chart.tables[0].rows) == 9 * (len(EDGES) - 1)
 
 
+@pytest.mark.slow
 def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(run):
     """On the page the other values of its class are drawn, and of no answer there is no chart."""
     curves = curves_of(["top", "rest"])
@@ -276,6 +281,7 @@ def test_a_class_too_small_for_an_answer_is_named_and_not_drawn(run):
     assert "frequency: unresolved, hence not drawn: top, rest" in section.caveats
 
 
+@pytest.mark.slow
 def test_plots_of_classes(run):
     """One class, or a figure each; what has no curve is refused, and what is allowed is named."""
     asked = opened(run.path, classes=["kind", "copy"])

@@ -26,6 +26,7 @@ CURVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.025, 0.001, 0.0])
 def test_tails_are_those_of_the_exact_quantile(tmp_path, monkeypatch, share):
     """However many deltas the guess keeps, the result is that of sorting them all."""
@@ -55,6 +56,7 @@ def test_tails_are_those_of_the_exact_quantile(tmp_path, monkeypatch, share):
     )
 
 
+@pytest.mark.slow
 def test_rounding_neither_helps_nor_hurts(tmp_path):
     """A delta of a hundred-thousandth of a nat or less is none, a larger one is."""
     curves = {"truncate": lambda d: 4e-6 + 0 * d, "shuffle": lambda d: -1e-3 + 0 * d}
@@ -83,6 +85,7 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("quantiles") / "run", simulation)
 
 
+@pytest.mark.slow
 def test_quantiles_are_those_of_numpy(folder):
     """Grey rows left out, to a thousandth of the value; targets counted."""
     table = quantiles(opened(folder))
@@ -104,6 +107,7 @@ def test_names_say_which_quantile():
     assert NAMES == ("q01", "q05", "q25", "q50", "q75", "q95", "q99")
 
 
+@pytest.mark.slow
 def test_the_curve_start_and_noise(folder, tmp_path):
     """Octaves before a curve's start have no row, the control has none at all."""
     table = quantiles(changed(opened(folder), starts={"shuffle": 64}))
@@ -114,6 +118,7 @@ def test_the_curve_start_and_noise(folder, tmp_path):
     assert tuple(lone.columns) == (*PLACES, *NAMES, "targets")
 
 
+@pytest.mark.slow
 def test_tables_leave_out_noise(folder):
     """Shares of targets helped and hurt by condition and octave; of noise they say nothing."""
     run = opened(folder)
@@ -130,6 +135,7 @@ def test_tables_leave_out_noise(folder):
     assert "noise" in set(rows["condition"])  # the file has it
 
 
+@pytest.mark.slow
 def test_more_than_all_is_explained(tmp_path):
     """Where the rest adds up to less than 0, the top has more than 100 % of the sum."""
     curves = {"truncate": lambda d: 0.002 + 0 * d}
@@ -139,6 +145,7 @@ def test_more_than_all_is_explained(tmp_path):
     assert MORE_THAN_ALL in by_id(run)["shares"].caveats
 
 
+@pytest.mark.slow
 def test_the_fan_holds_the_quantiles(folder):
     """Three shares of targets over one another, from quantile to quantile, and the median."""
     run = opened(folder)

@@ -54,6 +54,7 @@ def test_contrasts_are_those_of_a_merge(folder, run):
     assert plain["delta_sum"].sum() == pytest.approx(difference)
 
 
+@pytest.mark.slow
 def test_contrasts_of_unequal_cells_are_those_of_a_merge(tmp_path):
     """Rows that one condition lacks, at some boundaries or here and there, leave both."""
     simulation = Simulation(CURVES, boundaries=(100, 200, 256), reach=256)
@@ -96,6 +97,7 @@ def test_contrast_intervals_hold_what_was_planted(run):
     assert missing == ()
 
 
+@pytest.mark.slow
 def test_a_late_start_is_respected(tmp_path):
     """A curve that may be shown from 64 on has no contrast before it."""
     folder = write_run(tmp_path / "run", Simulation(CURVES, curve_starts={"shuffle": 64}))
@@ -103,6 +105,7 @@ def test_a_late_start_is_respected(tmp_path):
     assert rows["distance_from"].min() == 64
 
 
+@pytest.mark.slow
 def test_contrasts_by_octave(run):
     """A row an octave, a column a contrast, the frame's delta and interval in each cell."""
     lines = terminal_table(run).splitlines()
@@ -116,6 +119,7 @@ def test_contrasts_by_octave(run):
     assert f"{first.delta:+.4f} ({first.low:+.4f} to {first.high:+.4f})" in lines[2]
 
 
+@pytest.mark.slow
 def test_the_chart_holds_the_rows_by_octave(run):
     """A line a contrast, its delta and pointwise limits; the numbers as text in its table."""
     (chart,) = by_id(run)["contrasts"].charts
@@ -129,6 +133,7 @@ def test_the_chart_holds_the_rows_by_octave(run):
     assert len(chart.tables[0].rows) == rows["distance_from"].nunique()
 
 
+@pytest.mark.slow
 def test_one_document_has_contrasts_without_an_interval(tmp_path):
     """The reason stands above the table, no limit is a nan."""
     run = write_run(tmp_path / "run", Simulation(CURVES, documents=1))
@@ -144,6 +149,7 @@ def test_contrasts_name_what_is_missing():
     assert missing == ["no contrast shuffle − replace: not scored: 'shuffle'"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [(), ("shuffle",)])
 def test_what_is_missing_is_told_where_contrasts_are_asked_for(tmp_path, others):
     """With two of the conditions; one alone asks for none."""

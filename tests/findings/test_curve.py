@@ -33,6 +33,7 @@ def run(tmp_path_factory):
     return written(write_run(path, simulation), classes=["kind"])
 
 
+@pytest.mark.slow
 def test_a_condition_looks_the_same_in_every_chart(run):
     """Also where others are left out of a chart, or its name is the first of two."""
     looks, titles = defaultdict(set), defaultdict(set)
@@ -48,6 +49,7 @@ def test_a_condition_looks_the_same_in_every_chart(run):
     assert len(set.union(*looks.values())) == 3
 
 
+@pytest.mark.slow
 def test_the_planted_lengths_are_told(run):
     """Steps at 32 and 64 are answered, and named as what they are."""
     assert sentence(run) == (
@@ -118,6 +120,7 @@ SENTENCES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "said"), SENTENCES)
 def test_every_answer_is_a_sentence(run, monkeypatch, changes, said):
     """Limit, tolerance and estimate have a clause each, whatever the kind of the answer."""
@@ -126,6 +129,7 @@ def test_every_answer_is_a_sentence(run, monkeypatch, changes, said):
     assert sentence(run).endswith(".")
 
 
+@pytest.mark.slow
 def test_a_cell_is_short_and_the_rest_is_said_below(run, monkeypatch):
     """``> x`` and its estimate once: below the table in the terminal, in the cell on the page."""
     beyond = replace(ANSWER, kind="greater", value=1024, estimate=None, lower=640, upper=None)
@@ -173,6 +177,7 @@ def test_other_conditions_are_said_by_their_summary(condition, said):
     assert bool(meaning(condition)) == bool(said)
 
 
+@pytest.mark.slow
 def test_files_keep_the_answer(run):
     """curve.csv and summary.json hold the same numbers; no temporary file stays."""
     folder = run.path
@@ -201,6 +206,7 @@ FINDINGS = {
 }
 
 
+@pytest.mark.slow
 def test_files_have_the_keys_of_the_results_contract(run):
     """No part of summary.json and findings.json is lost, none is there that readers do not know."""
     for name, keys in (("summary.json", SUMMARY), ("findings.json", FINDINGS)):
@@ -213,12 +219,14 @@ def test_files_have_the_keys_of_the_results_contract(run):
     assert summary["analysis"]["tolerances"] == ["1%", "2%", "5%", "10%"]
 
 
+@pytest.mark.slow
 def test_a_late_start_is_told(tmp_path):
     """Of a curve that may be shown from 64 on, an upper limit."""
     run = write_run(tmp_path / "run", Simulation(CURVES, curve_starts={"shuffle": 64}))
     assert "≤ 64 (≤ 64–72)" in table_text(answer_table(opened(run)))
 
 
+@pytest.mark.slow
 def test_an_intact_loss_that_worsens_is_flagged(tmp_path):
     """Five nats over the window are seen, none are not."""
     curves = {"truncate": CURVES["truncate"]}
@@ -229,6 +237,7 @@ def test_an_intact_loss_that_worsens_is_flagged(tmp_path):
         assert ("the intact loss worsens with position" in answer(run)) == worse
 
 
+@pytest.mark.slow
 def test_few_documents_say_why(tmp_path):
     """The sentence names the reason."""
     run = write_run(tmp_path / "run", Simulation(CURVES, documents=3))
@@ -238,6 +247,7 @@ def test_few_documents_say_why(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_chart_holds_the_curves(run):
     """A line a condition with its limits and fit, tolerances, the answer, the noise floor."""
     (chart,) = by_id(run)["answer"].charts

@@ -97,6 +97,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return pq.read_table(path).to_pylist()
 
 
+@pytest.mark.slow
 def test_means_by_length(folder: Path, run: OpenRun) -> None:
     """Loss and KL of every length are means over all targets; length 0 is the unigram estimate."""
     rows = scores(folder).query("condition == 'truncate'")
@@ -123,6 +124,7 @@ def test_means_by_length(folder: Path, run: OpenRun) -> None:
     assert (known.documents == 9).all()
 
 
+@pytest.mark.slow
 def test_far_text_is_as_long_as_the_longest_context_lets_it(folder: Path, run: OpenRun) -> None:
     """Every length holds all targets; lengths beyond half of the longest are grey."""
     curve = run.curve
@@ -145,6 +147,7 @@ def test_far_text_is_as_long_as_the_longest_context_lets_it(folder: Path, run: O
         assert one.kl == pytest.approx(own.kl.astype(float).mean())
 
 
+@pytest.mark.slow
 def test_lengths_below_the_tolerance(copied: Path, opened: Callable[[Path], OpenRun]) -> None:
     """A KL that falls below a tolerance at one length gives that length."""
     for part in (copied / "scores").glob("*.parquet"):
@@ -165,6 +168,7 @@ def test_lengths_below_the_tolerance(copied: Path, opened: Callable[[Path], Open
     assert f"\n{CONTEXT} " in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", ["nll", "kl"])
 def test_importance_is_what_one_more_token_takes_off(
     folder: Path, run: OpenRun, measure: str
@@ -191,6 +195,7 @@ def test_importance_is_what_one_more_token_takes_off(
             assert own.importance.sum() == pytest.approx(losses[token] - intact[target], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_importance_of_tokens_and_distances(folder: Path, run: OpenRun) -> None:
     """Sums by token of the context, and means by distance over the run."""
     (document, number), *_ = windows(folder)
@@ -214,6 +219,7 @@ def test_importance_of_tokens_and_distances(folder: Path, run: OpenRun) -> None:
         assert (known.importance < known.high).all()
 
 
+@pytest.mark.slow
 def test_few_documents(
     content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]
 ) -> None:
@@ -230,6 +236,7 @@ def test_few_documents(
         mean_importance(run, "kl")
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said(
     folder: Path,
     run: OpenRun,
@@ -268,6 +275,7 @@ def test_a_record_that_says_nothing(context: object) -> None:
         assert registry.reading(one).far_tokens == "boundary - start"
 
 
+@pytest.mark.slow
 def test_the_answer(run: OpenRun) -> None:
     """What it rests on, loss and KL by length, lengths by tolerance; the numbers that it names."""
     found = answer_of(run)
@@ -288,6 +296,7 @@ def test_the_answer(run: OpenRun) -> None:
     assert not any("no noise floor" in line for line in found.caveats)
 
 
+@pytest.mark.slow
 def test_the_charts(run: OpenRun) -> None:
     """Mean importance by distance, loss by length; the page folds numbers below each."""
     importances, losses, _ = answer_of(run).charts
@@ -308,6 +317,7 @@ def test_the_charts(run: OpenRun) -> None:
     assert losses.tables[0].rows == answer_of(run).tables[0].rows
 
 
+@pytest.mark.slow
 def test_the_curve_stands_below(run: OpenRun) -> None:
     """Loss by distance is a section of its own, and the figure of the run."""
     answer, curve = findings(run, brief=True)[:2]
@@ -324,6 +334,7 @@ def drawn_of(run: OpenRun, **asked: Any) -> Chart:
     return drawn
 
 
+@pytest.mark.slow
 def test_the_chart_of_a_window(folder: Path, run: OpenRun) -> None:
     """Colours are the importances, in the place of target and token; texts where there is room."""
     (document, number), *_ = windows(folder)
@@ -348,6 +359,7 @@ def test_the_chart_of_a_window(folder: Path, run: OpenRun) -> None:
         chart(run, frame.assign(importance=np.nan))
 
 
+@pytest.mark.slow
 def test_places_where_texts_have_no_room(run: OpenRun) -> None:
     """Indices in the document, eight targets at most, round numbers of tokens."""
     first = 1000
@@ -362,6 +374,7 @@ def test_places_where_texts_have_no_room(run: OpenRun) -> None:
     assert list(chart(run, frame).x.ticks) == list(drawn.x.ticks)
 
 
+@pytest.mark.slow
 def test_plot(run: OpenRun) -> None:
     """The first window that fits is drawn, with the texts of its tokens; options as they were."""
     (first, *_) = windows(run.path).values()
@@ -378,6 +391,7 @@ def test_plot(run: OpenRun) -> None:
         drawn_of(run, document="9")
 
 
+@pytest.mark.slow
 def test_commands(folder: Path, copied: Path) -> None:
     """`report` prints loss and KL by length and writes the page; `plot` draws the importance."""
     result = CliRunner().invoke(group, ["report", str(copied)])

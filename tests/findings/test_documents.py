@@ -130,6 +130,7 @@ def test_the_heat_map_holds_the_means(run, by):
     assert chart.y.low > chart.y.high  # rows from the top down
 
 
+@pytest.mark.slow
 def test_the_condition_of_a_heat_map(run, tmp_path):
     """Truncation, else the first that is no control; without any there is nothing to draw."""
     assert heat_map(run, None, "document").title == "truncate"
@@ -144,6 +145,7 @@ def test_the_condition_of_a_heat_map(run, tmp_path):
         heat_map(late, "truncate", "document")
 
 
+@pytest.mark.slow
 def test_many_documents_are_counted(tmp_path):
     """So many are named as fit beside the axis."""
     for documents in (MOST_NAMES, MOST_NAMES + 1):
@@ -181,6 +183,7 @@ def test_documents_have_lengths_of_their_own():
     assert leave_one_group_out(sums, ["a"] * 9, {"1%": EPSILON}).empty
 
 
+@pytest.mark.slow
 def test_the_tables_hold_quartiles_and_groups(tmp_path):
     """A row a condition and tolerance; lengths beyond reach are counted, and groups left out."""
     curves = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}

@@ -72,6 +72,7 @@ def told(*arguments: object, status: int = 0) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_by_distance(measured: Edges, rows: pd.DataFrame) -> None:
     """Means of the bins of every curve, and none of another condition or size."""
     bins = bin_edges(32, 8)
@@ -90,6 +91,7 @@ def test_by_distance(measured: Edges, rows: pd.DataFrame) -> None:
             assert row.low <= row.change <= row.high
 
 
+@pytest.mark.slow
 def test_by_chunk(measured: Edges, rows: pd.DataFrame) -> None:
     """Tokens count once each, and chunks once each, however long."""
     by = ["condition", "chunk"]
@@ -105,6 +107,7 @@ def test_by_chunk(measured: Edges, rows: pd.DataFrame) -> None:
         assert row.pooled == pytest.approx(pooled[key], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_where_shares_of_the_change_lie(folder: Path, measured: Edges, rows: pd.DataFrame) -> None:
     """Counted up token by token; the limits from the documents drawn one resample at a time."""
     with open_run(folder) as run:
@@ -181,6 +184,7 @@ def test_limits_are_those_of_few_documents() -> None:
     assert low < limits[1.0][0] < found < limits[1.0][1] < high
 
 
+@pytest.mark.slow
 def test_the_answer_in_words(folder: Path, measured: Edges) -> None:
     """The sentence is of truncate and the largest chunks; it is printed, kept and on the page."""
     printed = told("report", folder).stdout
@@ -210,6 +214,7 @@ def test_the_answer_in_words(folder: Path, measured: Edges) -> None:
     assert (folder / "figures" / "edges.png").stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_losses(folder: Path) -> None:
     """No length, no loss in nats, no token classes; what the run took is told."""
     with open_run(folder) as run:
@@ -224,6 +229,7 @@ def test_nothing_is_said_of_losses(folder: Path) -> None:
     assert "1 − cosine" in json.dumps(one, ensure_ascii=False)
 
 
+@pytest.mark.slow
 def test_other_commands(folder: Path, tmp_path: Path) -> None:
     """A card and a curve are made; what compares losses refuses in a line."""
     card = told("card", folder).stdout
@@ -258,6 +264,7 @@ def test_other_commands(folder: Path, tmp_path: Path) -> None:
     assert "has no resolved length" in line
 
 
+@pytest.mark.slow
 def test_several_runs_on_a_page(folder: Path, tmp_path: Path) -> None:
     """Each has its own answer; there is no table of losses."""
     told("report", folder, folder, "--output", tmp_path / "both.html")
@@ -266,6 +273,7 @@ def test_several_runs_on_a_page(folder: Path, tmp_path: Path) -> None:
     assert "perplexity" not in page
 
 
+@pytest.mark.slow
 def test_few_documents(base: dict[str, Any], encoders: Mapping[str, Path], tmp_path: Path) -> None:
     """Below six there is no interval, which is said."""
     content = changed(
@@ -284,6 +292,7 @@ def test_few_documents(base: dict[str, Any], encoders: Mapping[str, Path], tmp_p
     assert "no noise floor: the run has no noise condition" in answer.caveats
 
 
+@pytest.mark.slow
 def test_the_chart(folder: Path, measured: Edges) -> None:
     """A line for each size under the first condition, one of the largest under the others."""
     with open_run(folder) as run:
@@ -297,6 +306,7 @@ def test_the_chart(folder: Path, measured: Edges) -> None:
     assert [table.headers for table in drawn.tables] == [["distance", "truncate", "shuffle"]] * 2
 
 
+@pytest.mark.slow
 def test_a_run_of_another_protocol_has_no_chunks(base: dict[str, Any], tmp_path: Path) -> None:
     """It is refused, and the finding says nothing of it."""
     folder = score(base, tmp_path, data__max_documents=2)
@@ -304,6 +314,7 @@ def test_a_run_of_another_protocol_has_no_chunks(base: dict[str, Any], tmp_path:
         edges(run)
 
 
+@pytest.mark.slow
 def test_noise_alone_and_narrow_dtypes(
     base: dict[str, Any], encoders: Mapping[str, Path], tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def occurrences(folder):
     return pd.DataFrame(found, columns=["kind", "text", "document", "delta"])
 
 
+@pytest.mark.slow
 def test_means_and_limits_are_those_of_pandas(folder, finding):
     """Words and tokens, their counts, errors, lower limits and q-values, one by one."""
     every = occurrences(folder)
@@ -152,6 +153,7 @@ def test_means_and_limits_are_those_of_pandas(folder, finding):
         assert found["low"].is_monotonic_decreasing
 
 
+@pytest.mark.slow
 def test_planted_words_come_first(finding):
     """A word of two tokens loses what both lose; the sentence and the tables begin with it."""
     words, tokens, _ = finding.tables
@@ -164,6 +166,7 @@ def test_planted_words_come_first(finding):
     assert "“once”" not in str(finding.tables)
 
 
+@pytest.mark.slow
 def test_places_are_where_the_words_stand(folder, finding):
     """The document and index of a word's first token, with the text around it."""
     words, _, places = finding.tables
@@ -186,6 +189,7 @@ def test_places_are_where_the_words_stand(folder, finding):
     assert len(documents) == len(set(documents)) == 3
 
 
+@pytest.mark.slow
 def test_without_text_tokens_have_numbers(tmp_path):
     """No words and no text around: the tokens by their ids, and where they stand."""
     with opened(plant(tmp_path / "run", text=False)) as run:
@@ -211,6 +215,7 @@ def test_documents_that_agree_by_chance_do_not_lead():
     assert found.loc[99, "low"] < 0
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_stands_often_enough(tmp_path):
     """One document, or a run without a curve: files at most, and no section."""
     one = write_run(tmp_path / "one", Simulation({"truncate": lambda d: 0.1 + 0 * d}, documents=1))
@@ -222,6 +227,7 @@ def test_nothing_is_said_where_nothing_stands_often_enough(tmp_path):
         assert far_distances(run) is None
 
 
+@pytest.mark.slow
 def test_the_page_links_places_to_the_explorer(run, tmp_path):
     """Where a window is shown its places are links to tokens of the page; else they are text."""
     from probe.render.page import write_page

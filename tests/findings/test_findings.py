@@ -52,6 +52,7 @@ def notes(run):
     return [note for finding in findings(run) for note in finding.notes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "columns"), FRAMES.values(), ids=FRAMES)
 def test_every_frame_has_its_columns(work, columns, run):
     """And rows of every condition but the noise control; ratios are to truncation."""
@@ -61,6 +62,7 @@ def test_every_frame_has_its_columns(work, columns, run):
     assert set(frame["condition"]) == expected
 
 
+@pytest.mark.slow
 def test_one_run_tells_one_story(run):
     """Shuffling costs twice as much near; 1 % is where it was planted, and the hinge near it."""
     rows, missing = run.once(information.ablated_information)
@@ -84,6 +86,7 @@ def test_one_run_tells_one_story(run):
     assert found.counts.query("`class` == 'group'")["targets"].sum() == run.targets
 
 
+@pytest.mark.slow
 def test_one_value_of_all_tokens_is_the_curve_of_the_run(folder):
     """The mean over the values of a class that every token has is the mean of the run."""
     run = opened(folder, classes=["frequency(top=0.9999)"])
@@ -98,6 +101,7 @@ def test_one_value_of_all_tokens_is_the_curve_of_the_run(folder):
     assert (sums["targets"].to_numpy() == curve["targets"].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_files_hold_what_was_found(run):
     """findings.json and classes.csv have every row of the frames that they are made of."""
     record = json.loads((run.path / "findings.json").read_text(encoding="utf-8"))
@@ -126,6 +130,7 @@ def test_files_hold_what_was_found(run):
     assert np.allclose(table["delta"], found.curves["delta"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_run_keeps_is_what_report_keeps(folder):
     """`probe run` works out the findings that it prints and keeps; report adds to them."""
     run = opened(folder)
@@ -135,6 +140,7 @@ def test_what_run_keeps_is_what_report_keeps(folder):
     assert names == {"summary.json", "curve.csv"}
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_it_was_not_asked_for(tmp_path):
     """A run that is opened without being written to stays as it is, classes included."""
     folder = write_run(tmp_path / "run", Simulation({"truncate": lambda d: 0.3 * (d < 8)}))
@@ -143,6 +149,7 @@ def test_nothing_is_written_where_it_was_not_asked_for(tmp_path):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_losses_may_be_asked_for_before(tmp_path):
     """The warning that the loss rises is the one that the losses give, read before or not."""
     rising = Simulation(CURVES, position_slope=5.0, documents=10)
@@ -153,6 +160,7 @@ def test_losses_may_be_asked_for_before(tmp_path):
     assert second.once(intact_positions).rises
 
 
+@pytest.mark.slow
 def test_one_document_gives_no_interval(tmp_path):
     """Points and reasons, no limits and no warning of a library."""
     run = written(write_run(tmp_path / "run", Simulation(CURVES, documents=1)))
@@ -171,6 +179,7 @@ def test_one_document_gives_no_interval(tmp_path):
     assert found.curves[["low", "high"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_run_of_intact_rows_alone(tmp_path):
     """No curve: empty frames with their columns, and the loss by position."""
     run = written(write_run(tmp_path / "run", Simulation({}, noise_spread=None)))
@@ -180,6 +189,7 @@ def test_a_run_of_intact_rows_alone(tmp_path):
     assert run.once(intact_positions) is not None
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_read_as_far_as_it_goes(tmp_path):
     """Half of the parts: the documents that are there, nothing of the others."""
     folder = write_run(tmp_path / "run", Simulation(CURVES, documents=12))
@@ -194,6 +204,7 @@ def test_an_unfinished_run_is_read_as_far_as_it_goes(tmp_path):
     assert "is unfinished" in answer(run)
 
 
+@pytest.mark.slow
 def test_without_truncate_the_missing_condition_is_named(tmp_path):
     """Without truncation there is no ratio and no contrast; the rest is there."""
     folder = write_run(tmp_path / "run", Simulation({"shuffle": CURVES["shuffle"]}))
@@ -208,6 +219,7 @@ def test_without_truncate_the_missing_condition_is_named(tmp_path):
     assert not any("no contrast" in note for note in notes(run))
 
 
+@pytest.mark.slow
 def test_report_tells_findings_and_page(folder):
     """The page is small, and a class that is not known is a mistake in one line."""
     result = CliRunner().invoke(group, ["report", str(folder), "--class", "kind"])
@@ -220,6 +232,7 @@ def test_report_tells_findings_and_page(folder):
     assert "Traceback" not in wrong.output
 
 
+@pytest.mark.slow
 def test_code_that_a_run_folder_names_is_not_run(folder, tmp_path):
     """A folder may come from anyone: its classes that are files are named, not executed."""
     folder = shutil.copytree(folder, tmp_path / "copy")

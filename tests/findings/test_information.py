@@ -57,6 +57,7 @@ def common(folder, condition):
     )
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_a_merge(folder, table):
     """Common targets by a merge, documents drawn one by one, their means stretched and divided."""
     both = common(folder, "shuffle")
@@ -78,6 +79,7 @@ def test_ratios_are_those_of_a_merge(folder, table):
     assert (row.low, row.high) == pytest.approx((sorted(drawn)[9], sorted(drawn)[390]))
 
 
+@pytest.mark.slow
 def test_targets_that_one_condition_lacks_are_left_out(folder, tmp_path):
     """A third of the shuffled targets of one document are gone: so are they from truncation."""
     copy = tmp_path / "run"
@@ -118,6 +120,7 @@ def test_without_a_loss_to_divide_nothing_is_said(table):
     assert far["reason"].str.contains(r"truncate − intact, −.* to \+.* contains 0").all()
 
 
+@pytest.mark.slow
 def test_a_truncation_that_helps_has_no_share(tmp_path):
     """Below 0 there is no loss either: two gains would look like a loss that is shared."""
     curves = {"truncate": lambda d: -0.4 + 0 * d, "shuffle": lambda d: -0.1 + 0 * d}
@@ -126,6 +129,7 @@ def test_a_truncation_that_helps_has_no_share(tmp_path):
     assert not frame["resolved"].any()
 
 
+@pytest.mark.slow
 def test_a_denominator_in_the_noise_is_unresolved(folder, table):
     """A floor above the interval's lower limit takes the ratio away."""
     edges = octave_edges(256)
@@ -136,6 +140,7 @@ def test_a_denominator_in_the_noise_is_unresolved(folder, table):
     assert near["reason"].str.contains("reaches down to the noise floor 0.5").all()
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(tmp_path):
     """Without truncation, or with nothing beside it, there is a line and no row."""
     shuffled = write_run(tmp_path / "a", Simulation({"shuffle": CURVES["shuffle"]}))
@@ -148,6 +153,7 @@ def test_what_is_missing_is_named(tmp_path):
     assert notes == ("no ablated information: nothing was scored besides 'truncate'",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", [1, 5])
 def test_few_documents_are_unresolved(documents, tmp_path):
     """No false interval."""
@@ -157,6 +163,7 @@ def test_few_documents_are_unresolved(documents, tmp_path):
     assert frame["low"].isna().all()
 
 
+@pytest.mark.slow
 def test_late_starts_are_respected(folder, table):
     """Octaves before the start of either curve are left out."""
     frame, _ = found_in(folder, starts={"shuffle": 64})
@@ -185,6 +192,7 @@ def test_limits_are_those_of_a_search_over_ratios(mean):
     assert inside.max() == pytest.approx(high, abs=2 * step)
 
 
+@pytest.mark.slow
 def test_the_chart_holds_the_ratios(folder, table):
     """A line a condition where it is resolved, a cross where it is not, truncation at 1."""
     run = opened(folder, resamples=400)
@@ -202,6 +210,7 @@ def test_the_chart_holds_the_ratios(folder, table):
     assert chart(run, table).title == drawn.title
 
 
+@pytest.mark.slow
 def test_the_plot_has_what_is_there(folder, tmp_path):
     """Contrasts above ratios; of one condition its part; what lacks both is refused, and why."""
     ((_, both),) = plot([opened(folder)])

@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("runs") / "mine", texts(9))
 
 
+@pytest.mark.slow
 def test_spans(folder: Path) -> None:
     """Every key token lies in one span, no other token does, and spans do not touch."""
     found = key_spans(opened(folder))
@@ -60,6 +61,7 @@ def test_merged(places: set[int]) -> None:
     assert all(found[n][1] + 1 < found[n + 1][0] for n in range(len(found) - 1))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_inside(data: st.DataObject) -> None:
     """A token lies in a span when all of its characters do; brute force over all pairs."""
@@ -73,6 +75,7 @@ def test_inside(data: st.DataObject) -> None:
     assert found.tolist() == expected
 
 
+@pytest.mark.slow
 def test_same_tokens(folder: Path, tmp_path: Path) -> None:
     """With the same tokens keys are carried by position."""
     other = write(tmp_path / "other", texts(9), seed=1, model="two")
@@ -90,6 +93,7 @@ def test_same_tokens(folder: Path, tmp_path: Path) -> None:
     assert "chosen its own" in told(longppl(opened(folder), scored=opened(folder)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "skip"), [(2, 0), (5, 0), (4, 0), (2, 2)])
 def test_other_tokens(folder: Path, tmp_path: Path, size: int, skip: int) -> None:
     """A token is key when each of its characters is one of a key token's; adjacent keys merge."""
@@ -112,6 +116,7 @@ def test_other_tokens(folder: Path, tmp_path: Path, size: int, skip: int) -> Non
     assert found.loss == (pytest.approx(np.mean(expected), rel=1e-6) if expected else None)
 
 
+@pytest.mark.slow
 def test_what_the_other_run_lacks(folder: Path, tmp_path: Path) -> None:
     """Documents that are missing, and keys behind a cut, are left out and said."""
     shorter = {name: text[:150] for name, text in texts(7).items()}
@@ -131,6 +136,7 @@ def test_what_the_other_run_lacks(folder: Path, tmp_path: Path) -> None:
             assert found.keys == (keys.position < 50).sum()
 
 
+@pytest.mark.slow
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     """Other documents, other texts, no text, another protocol: one line each."""
     strange = write(tmp_path / "strange", {"x": TEXT * 3}, model="two")

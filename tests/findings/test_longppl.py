@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("runs") / "mine", texts(9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lsd", "lcl"), [(2.0, -2.0), (0.5, -1.0), (0.0, -9.0)])
 def test_value(folder: Path, lsd: float, lcl: float) -> None:
     """Number, share and mean loss of the keys are those of a filter over all rows."""
@@ -60,6 +61,7 @@ def test_value(folder: Path, lsd: float, lcl: float) -> None:
     assert found.same
 
 
+@pytest.mark.slow
 def test_the_limits_are_strict(tmp_path: Path) -> None:
     """A token at a limit is not key."""
     run = write(tmp_path / "run", texts(1))
@@ -76,6 +78,7 @@ def test_the_limits_are_strict(tmp_path: Path) -> None:
     assert found.loss == pytest.approx((1.0 + 1.75) / 2)
 
 
+@pytest.mark.slow
 def test_interval(folder: Path) -> None:
     """Documents drawn again, the ratio of sums of each draw, deviations stretched."""
     found = longppl(opened(folder))
@@ -99,6 +102,7 @@ def test_interval(folder: Path) -> None:
     assert other.interval != found.interval
 
 
+@pytest.mark.slow
 def test_few_documents(tmp_path: Path) -> None:
     """Below six documents with keys the value stands without an interval; without keys, none."""
     run = write(tmp_path / "run", texts(5))
@@ -111,6 +115,7 @@ def test_few_documents(tmp_path: Path) -> None:
     assert "chosen its own" not in told(none)
 
 
+@pytest.mark.slow
 def test_nothing_cut_off(tmp_path: Path) -> None:
     """Documents of one short context have no LSD but 0, and no table."""
     run = write(tmp_path / "run", {f"d{n}": TEXT[: 3 * (K + 3)] for n in range(3)})
@@ -133,6 +138,7 @@ def test_told(folder: Path) -> None:
     assert max(map(len, text.splitlines())) < 400
 
 
+@pytest.mark.slow
 def test_hostile_names(folder: Path, tmp_path: Path) -> None:
     """What a terminal would obey is escaped."""
     run = write(tmp_path / "run", texts(2))
@@ -142,6 +148,7 @@ def test_hostile_names(folder: Path, tmp_path: Path) -> None:
     assert r"LongPPL of a\x1b[31mb on" in told(longppl(opened(run)))
 
 
+@pytest.mark.slow
 def test_file(folder: Path, tmp_path: Path) -> None:
     """The file holds the numbers and the spans as plain values."""
     run = opened(folder)
@@ -172,6 +179,7 @@ def answer_of(run: OpenRun, *others: OpenRun) -> Finding:
     return found
 
 
+@pytest.mark.slow
 def test_the_answer_is_longppl(folders: tuple[Path, Path]) -> None:
     """Value, interval, number of key tokens and documents, as `probe keys` gives them."""
     run = opened(folders[0])
@@ -193,6 +201,7 @@ def test_the_answer_is_longppl(folders: tuple[Path, Path]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
     """Every bin with mean, quantiles, shares and counts of a filter over all rows."""
     table = answer_of(opened(folders[0])).tables[1]
@@ -212,6 +221,7 @@ def test_the_table_of_lsd_holds_the_frame(folders: tuple[Path, Path]) -> None:
         assert others[8:] == [f"{len(own):,}"]
 
 
+@pytest.mark.slow
 def test_key_tokens_are_marked(folders: tuple[Path, Path]) -> None:
     """All and none but the key tokens, each with its LSD and LCL in words."""
     run = opened(folders[0])
@@ -226,6 +236,7 @@ def test_key_tokens_are_marked(folders: tuple[Path, Path]) -> None:
     assert marked == (((rows.condition == "truncate") & (rows.boundary > 0)).sum(),)
 
 
+@pytest.mark.slow
 def test_the_rule_is_strict(folders: tuple[Path, Path]) -> None:
     """A token at a limit is not key."""
     title = answer_of(opened(folders[0])).marks.title
@@ -234,6 +245,7 @@ def test_the_rule_is_strict(folders: tuple[Path, Path]) -> None:
     assert title(2.5, 1.5) == "Key token: LSD 2.500, LCL −1.500 nats"
 
 
+@pytest.mark.slow
 def test_several_runs_choose_for_one_another(folders: tuple[Path, Path]) -> None:
     """Each run is also told with the key tokens of the others, and whose they are."""
     mine, theirs = (opened(folder) for folder in folders)
@@ -251,6 +263,7 @@ def test_several_runs_choose_for_one_another(folders: tuple[Path, Path]) -> None
     assert any("transferred from" in line and "(run 'mine')" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_keys_that_cannot_be_transferred(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Another text is a note; a run with another protocol is no chooser."""
     strange = write(tmp_path / "strange", {"x": "another text " * 9}, model="three")
@@ -265,6 +278,7 @@ def test_keys_that_cannot_be_transferred(folders: tuple[Path, Path], tmp_path: P
     assert answer_of(opened(sweep), *others).marks is None
 
 
+@pytest.mark.slow
 def test_no_key_and_no_short_context(tmp_path: Path) -> None:
     """Documents of one short context have neither LSD nor key tokens."""
     run = write(tmp_path / "run", {f"d{n}": "the cat sat on a mat, and then " for n in range(3)})
@@ -276,6 +290,7 @@ def test_no_key_and_no_short_context(tmp_path: Path) -> None:
     assert NOTHING_CUT in answer.caveats
 
 
+@pytest.mark.slow
 def test_what_stands_on_the_page(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """The answer once, key tokens marked as they are counted; of names nothing is an element."""
     run = opened(folders[0])
@@ -296,6 +311,7 @@ def test_what_stands_on_the_page(folders: tuple[Path, Path], tmp_path: Path) -> 
     assert "chosen by &lt;script&gt;" in page
 
 
+@pytest.mark.slow
 def test_another_protocol_is_refused(tmp_path: Path) -> None:
     """A sweep has no LongPPL, and its finding is none of its own."""
     run = opened(write_run(tmp_path / "run", Simulation({"truncate": lambda d: 3 / (1 + d)})))

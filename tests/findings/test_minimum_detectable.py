@@ -62,6 +62,7 @@ def test_one_document(documents):
     assert table["detectable"].isna().all()
 
 
+@pytest.mark.slow
 def test_the_section_holds_the_rows(tmp_path):
     """A line a condition, and the farthest distance in words."""
     curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 0.2 / (1 + d)}

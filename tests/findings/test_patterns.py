@@ -74,6 +74,7 @@ def left_out(folder: Path) -> int:
         return run.once(common_targets).left_out
 
 
+@pytest.mark.slow
 def test_deltas_are_those_of_pandas(folder):
     """The mean over the targets that all patterns hide something from, cheapest cache first."""
     with opened(folder) as run:
@@ -95,11 +96,13 @@ def test_deltas_are_those_of_pandas(folder):
         assert row["low"] < row["delta"] < row["high"]
 
 
+@pytest.mark.slow
 def test_the_frontier_is_what_no_other_beats(folder):
     """Blocks cost as much cache as the wide window and lose more."""
     assert dict(costs(folder)["frontier"]) == {name: "blocks" not in name for name in DELTAS}
 
 
+@pytest.mark.slow
 def test_the_sentence_names_the_cheapest_below_the_tolerance(folder):
     one = found(folder, "1%")
     said = "loses less than 1 % of perplexity with 513 keys per query, 25 % of the KV cache"
@@ -113,6 +116,7 @@ def test_the_sentence_names_the_cheapest_below_the_tolerance(folder):
     assert table.loc["attend(local(w=512, sinks=1))", "high"] < math.log(1.01)
 
 
+@pytest.mark.slow
 def test_the_table_is_kept_as_a_file(folder, tmp_path):
     """Without single heads, and in a sweep, it is the only one."""
     run_dir = Path(shutil.copytree(folder, tmp_path / "run"))
@@ -124,6 +128,7 @@ def test_the_table_is_kept_as_a_file(folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_both_answers_are_printed_and_neither_twice(folder):
     """That of the lengths leads; the sentence that the page tells beside it is printed once."""
     with opened(folder) as run:
@@ -137,6 +142,7 @@ def test_both_answers_are_printed_and_neither_twice(folder):
     assert "\n\n".join([*printed, *details(every)]).count(sentence) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["attend(local(w=8, sinks=1))", "attend(pool(k=4))"])
 def test_patterns_lead_where_attention_alone_was_limited(base, tmp_path, condition):
     """Also low-rank ones, which have a boundary: nothing is said of lengths."""
@@ -146,6 +152,7 @@ def test_patterns_lead_where_attention_alone_was_limited(base, tmp_path, conditi
     assert [one.id for one in shown] == ["attention"]
 
 
+@pytest.mark.slow
 def test_the_terminal_breaks_long_patterns(base, tmp_path):
     """A term a line; the page has the whole name, the columns are the same."""
     terms = [f"local(w={w}, sinks=1)" for w in (3, 4, 5, 6)]
@@ -164,12 +171,14 @@ def test_the_terminal_breaks_long_patterns(base, tmp_path):
     assert page.shown == "page"
 
 
+@pytest.mark.slow
 def test_without_enough_documents_nothing_is_claimed(tmp_path):
     folder = make(tmp_path, documents=3)
     assert costs(folder)["high"].isna().all()
     assert "3 documents, an interval needs 6" in found(folder, "1%").sentence
 
 
+@pytest.mark.slow
 def test_a_run_without_patterns_has_no_finding_and_no_figure(tmp_path):
     folder = write_run(tmp_path / "run", Simulation({"truncate": lambda d: 0.5 / (1 + d)}))
     with opened(folder) as run:
@@ -181,6 +190,7 @@ def test_a_run_without_patterns_has_no_finding_and_no_figure(tmp_path):
                     list(plot.charts([run]))
 
 
+@pytest.mark.slow
 def test_the_chart_has_a_point_a_pattern_and_the_frontier(folder):
     """Shares on a logarithmic axis; the frontier goes through the undominated ones."""
     with opened(folder) as run:
@@ -223,6 +233,7 @@ def test_families(condition, name):
     assert family(condition) == name
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_finding(folder):
     """The trade-off alone, as a file and on the page."""
     one = found(folder)
@@ -240,6 +251,7 @@ def changed_record(run: Path, **attention) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_pattern_that_hides_nothing_is_no_answer(tmp_path):
     """It loses nothing and spares nothing: told, and neither cheapest nor on the frontier."""
     name = "attend(local(w=512, sinks=1))"
@@ -268,6 +280,7 @@ def test_costs_that_are_none_are_told(tmp_path, cost, said):
         costs(folder)
 
 
+@pytest.mark.slow
 def test_without_costs_nothing_is_said_of_keys(tmp_path):
     one = found(changed_record(make(tmp_path), **{name: {} for name in DELTAS}), "1%")
     assert "nan" not in text(one)
@@ -276,12 +289,14 @@ def test_without_costs_nothing_is_said_of_keys(tmp_path):
     assert one.charts == []
 
 
+@pytest.mark.slow
 def test_tolerances_that_differ_by_target_are_not_answered(folder):
     one = found(folder, "0.02 bpb")
     assert "bpb" not in text(one)
     assert one.sentence == "Patterns of attention, and what they cost."
 
 
+@pytest.mark.slow
 def test_a_pattern_that_hides_nothing_from_any_target_is_no_answer(tmp_path):
     """It first hides something behind the last target: nothing is lost and nothing is spared."""
     name = "attend(local(w=512, sinks=1))"
@@ -294,6 +309,7 @@ def test_a_pattern_that_hides_nothing_from_any_target_is_no_answer(tmp_path):
     assert left_out(folder) == 0
 
 
+@pytest.mark.slow
 def test_a_record_that_says_nothing_of_a_cost(tmp_path):
     """Null in its place, or in that of one number: the loss is told without it."""
     name = "attend(local(w=64, sinks=1))"
@@ -305,6 +321,7 @@ def test_a_record_that_says_nothing_of_a_cost(tmp_path):
         assert "local(w=64, sinks=1)" in text(found(folder))
 
 
+@pytest.mark.slow
 def test_full_attention_is_never_beaten_by_what_keeps_as_much(tmp_path):
     """A pattern alone in its run that holds the whole cache and loses is not on the frontier."""
     name = "attend(blocks(size=512, sinks=1))"
@@ -313,6 +330,7 @@ def test_full_attention_is_never_beaten_by_what_keeps_as_much(tmp_path):
     assert not table.loc[name, "frontier"]
 
 
+@pytest.mark.slow
 def test_what_no_pattern_reaches_is_told_at_every_tolerance(folder):
     """With what the best of them loses."""
     one = found(folder, "0.01%, 0.02%")
@@ -321,6 +339,7 @@ def test_what_no_pattern_reaches_is_told_at_every_tolerance(folder):
     assert "local(w=512, sinks=1)" in one.sentence
 
 
+@pytest.mark.slow
 def test_names_are_escaped_in_sentences(tmp_path):
     """What a terminal would obey in a model's name is shown."""
     folder = make(tmp_path)

@@ -82,6 +82,7 @@ def test_ranked_with_plain_p_values(tmp_path):
         assert (row["low"], row["high"]) == pytest.approx(tuple(interval), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_false_findings_are_rare_among_many_heads():
     """Of 200 tables of heads that cost nothing, about 5 % call any of them different from 0."""
     nothing = dict.fromkeys(HEADS, 0.0)
@@ -95,6 +96,7 @@ def test_holm_by_hand():
     np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03])), [0.06, 0.03, 0.06])
 
 
+@pytest.mark.slow
 def test_limits_hold_for_all_heads_at_once():
     """Whatever the effects are: all intervals of a table hold the truth in about 95 %."""
     truth = {name: delta * (number % 3 - 1) for number, (name, delta) in enumerate(HEADS.items())}
@@ -128,6 +130,7 @@ def opened(folder):
         yield run
 
 
+@pytest.mark.slow
 def test_heads_as_colours(run):
     """A cell a head, a dot where Holm's p is small, grey where nothing was replaced."""
     table = ranked(sums_of(HEADS, 9), 0.95)
@@ -149,6 +152,7 @@ def test_heads_as_colours(run):
         chart(run, pd.concat([table, table.assign(kind="mean")]))
 
 
+@pytest.mark.slow
 def test_a_run_of_single_heads_alone(run):
     """No pattern has a row in the table: heads have tables of their own, and a figure a kind."""
     one = finding(run)
@@ -162,6 +166,7 @@ def test_a_run_of_single_heads_alone(run):
     assert "hard-coded heads in a model that was not trained with them" in text(one)
 
 
+@pytest.mark.slow
 def test_a_run_without_single_heads_has_no_figure_of_them(base, tmp_path):
     folder = score(base, tmp_path, conditions=["attend(local(8))"], data__max_documents=1)
     with open_run(folder, write=False) as run, pytest.raises(EmptyChartError, match="no single"):

@@ -74,6 +74,7 @@ def test_an_exact_law_comes_back(floor, scale, exponent):
     assert law.at(positions) == pytest.approx(floor + scale * positions**-exponent, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_law_is_the_best_of_its_kind():
     """No other floor, scale and exponent on a grid comes closer to noisy losses."""
     rng = np.random.default_rng(0)
@@ -88,6 +89,7 @@ def test_the_law_is_the_best_of_its_kind():
     assert own <= others.min()
 
 
+@pytest.mark.slow
 def test_a_planted_law_is_found_in_rows(made_up):
     """From 1 to 4,000: the loss and its law, within the noise, in words."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5))
@@ -123,6 +125,7 @@ def test_a_fall_that_is_no_power_law_is_said(made_up):
     assert fit.text == "no power law: the exponent lies outside 0.02 to 4"
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_pandas(tmp_path):
     """Means over positions inside the window, every target once, bands over documents."""
     folder = write_run(tmp_path / "run", Simulation({"truncate": np.zeros_like}, documents=6))
@@ -145,6 +148,7 @@ def test_the_table_is_that_of_pandas(tmp_path):
     np.testing.assert_allclose(fit.table[["low", "high"]], np.column_stack([low, high]))
 
 
+@pytest.mark.slow
 def test_a_loss_that_rises_is_warned_of(tmp_path):
     """With what the run's losses test: the rise, its lower limit, and what it means."""
     simulation = Simulation({"truncate": np.zeros_like}, position_slope=5.0, documents=10)
@@ -157,6 +161,7 @@ def test_a_loss_that_rises_is_warned_of(tmp_path):
     assert "The intact loss rises with position: read delta there with care." in caveats
 
 
+@pytest.mark.slow
 def test_one_document_or_none(made_up):
     """One document has a table without bands and no law; no intact row, nothing at all."""
     fit = intact_positions(made_up(lambda p: 2 + 4 * p**-0.5, documents=1))
@@ -169,6 +174,7 @@ def test_one_document_or_none(made_up):
     assert intact_positions(run) is None
 
 
+@pytest.mark.slow
 def test_losses_count_every_repeat(tmp_path):
     """By condition over all rows, by position and quarter over the intact ones."""
     simulation = Simulation(CURVES, repeats=3, documents=7, position_slope=5.0)
@@ -196,6 +202,7 @@ def test_losses_count_every_repeat(tmp_path):
     assert found.worsening[0] == pytest.approx((own[4] - own[2]).mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_places_that_the_sample_lacks_are_seen(tmp_path):
     """Quarters are those of all parts, also where every second part was looked at first."""
     simulation = Simulation(CURVES, documents=40, windows=1, boundaries=(256,), reach=256)
@@ -216,6 +223,7 @@ def test_places_that_the_sample_lacks_are_seen(tmp_path):
     assert found["targets"].tolist() == rows["nll"].groupby(quarter).size().tolist()
 
 
+@pytest.mark.slow
 def test_the_section_holds_both_tables_and_the_law(tmp_path):
     """Loss by position with its limits and the law; mean losses by condition beside intact ones."""
     curves = {"truncate": lambda d: np.where(d < 32, 0.3, 0.0)}

@@ -62,6 +62,7 @@ def test_the_plain_numbers_are_those_of_the_run_without_a_prediction(run, plain)
     assert plain_context(run).full_text() == plain.headline().full_text()
 
 
+@pytest.mark.slow
 def test_what_is_said_of_it(run):
     """A sentence with both numbers of documents; a table; the plain answer beside the other."""
     found = by_id(run)["prediction"]
@@ -79,6 +80,7 @@ def test_what_is_said_of_it(run):
     assert len(table.rows) == len(run.once(octaves))
 
 
+@pytest.mark.slow
 def test_what_is_written_of_it(tmp_path):
     """summary.json holds every octave, the documents, and the answer without it."""
     folder = repeating(tmp_path / "run")
@@ -90,6 +92,7 @@ def test_what_is_written_of_it(tmp_path):
     pd.testing.assert_frame_equal(frame, run.once(octaves), check_dtype=False, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_is_said_without_one(plain, tmp_path):
     assert "prediction" not in by_id(plain)
     alone = opened(repeating(tmp_path / "alone", population=SCORED))
@@ -124,6 +127,7 @@ def second(tmp_path_factory):
     return repeating(tmp_path_factory.mktemp("b") / "b", worth=2.0)
 
 
+@pytest.mark.slow
 def test_differences_of_runs_are_predicted_as_such(folder, second):
     """Of paired windows: the mean inside the plain interval, an interval that is narrower."""
     found = compare(opened(folder), opened(second)).curve
@@ -141,6 +145,7 @@ def test_differences_of_runs_are_predicted_as_such(folder, second):
     np.testing.assert_allclose(others["difference"], others["difference_plain"])
 
 
+@pytest.mark.slow
 def test_a_difference_needs_both_predictions(folder, second):
     """Of a run without one, what the scored documents say."""
     found = compare(opened(folder), opened(second, predict=False)).curve
@@ -148,6 +153,7 @@ def test_a_difference_needs_both_predictions(folder, second):
     pd.testing.assert_frame_equal(found, plain)
 
 
+@pytest.mark.slow
 def test_a_run_differs_from_itself_by_nothing(folder):
     found = compare(opened(folder), opened(folder)).curve
     assert (found["difference"] == 0).all()

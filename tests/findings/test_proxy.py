@@ -41,6 +41,7 @@ def two_runs(tmp_path: Path) -> Mapping[str, Path]:
     return written
 
 
+@pytest.mark.slow
 def test_report(runs: Mapping[str, Path]) -> None:
     """The report says which model predicts, how well, and what the answers were without it."""
     told = good(probe("report", runs["dear"], "--proxy", runs["cheap"]))
@@ -53,6 +54,7 @@ def test_report(runs: Mapping[str, Path]) -> None:
     assert "cheap" not in good(probe("report", runs["dear"]))
 
 
+@pytest.mark.slow
 def test_texts_that_documents_share_are_explained_by_no_other_run(tmp_path: Path) -> None:
     """Their unit is no document: of them alone nothing is told, and the report is there."""
     shared = "replace(source='document', shared=4)"
@@ -68,6 +70,7 @@ def test_texts_that_documents_share_are_explained_by_no_other_run(tmp_path: Path
     assert "in common: under" not in told
 
 
+@pytest.mark.slow
 def test_python(runs: Mapping[str, Path]) -> None:
     """`probe.open` takes a proxy; its curve has narrower intervals."""
     with library.open(runs["dear"]) as plain:
@@ -77,6 +80,7 @@ def test_python(runs: Mapping[str, Path]) -> None:
         assert any(finding.id == "proxy" for finding in run.findings)
 
 
+@pytest.mark.slow
 def test_plan(runs: Mapping[str, Path], base: dict[str, Any], tmp_path: Path) -> None:
     """The plan divides what its documents cost, as text and as JSON."""
     file = tmp_path / "tiny.yaml"

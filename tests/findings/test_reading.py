@@ -65,6 +65,7 @@ def test_what_is_read_lies_above_the_floor(run):
         assert row["read"] == (row["low"] > max(row["floor"], LEAST))
 
 
+@pytest.mark.slow
 def test_it_is_told_with_the_answer(tmp_path):
     """How far each condition is read, in the answer, in its own section and in its table."""
     folder = write_run(tmp_path / "run", Simulation(CURVES))
@@ -81,6 +82,7 @@ def test_it_is_told_with_the_answer(tmp_path):
     assert [cells[1].endswith(" *") for cells in table.rows] == [True] * 3 + [False] * 3
 
 
+@pytest.mark.slow
 def test_without_a_floor_nothing_is_read(tmp_path):
     """And that is said."""
     folder = write_run(tmp_path / "run", Simulation(CURVES, noise_spread=None))
@@ -90,6 +92,7 @@ def test_without_a_floor_nothing_is_read(tmp_path):
     assert "truncate has no noise floor to compare with" in by_id(run)["reading"].sentence
 
 
+@pytest.mark.slow
 def test_without_kl_there_is_none(tmp_path):
     """An empty frame with its columns, and no section."""
     run = opened(write_run(tmp_path / "run", Simulation(CURVES)))

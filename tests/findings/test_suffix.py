@@ -84,6 +84,7 @@ def choices(folder):
     return pd.DataFrame(rows, columns=names)
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_a_loop(run):
     """Accuracy, margin, losses and counts by prefix; the file holds the same."""
     found, expected = suffixes(run), choices(run.path)
@@ -109,6 +110,7 @@ def test_the_table_is_that_of_a_loop(run):
     pd.testing.assert_frame_equal(written, found.table, check_dtype=False, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_equal_losses_are_a_blind_choice(opened):
     """Where all candidates are equal, each is chosen as likely: accuracy is chance."""
     equal = {name: flat(0) for name in ["truncate", *NAMES]}
@@ -151,6 +153,7 @@ def test_the_interval_covers():
     assert covered >= 930
 
 
+@pytest.mark.slow
 def test_few_documents_have_no_interval(opened):
     """Below six documents the value stands alone, and says why."""
     run = opened(documents=5)
@@ -160,6 +163,7 @@ def test_few_documents_have_no_interval(opened):
     assert "(interval unresolved: 5 documents, at least 6 needed)" in sentence(run)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_choice(opened):
     """Gold continuations alone are no choice: that is said, and nothing is drawn."""
     run = opened(curves={"truncate": flat(0)})
@@ -188,6 +192,7 @@ def test_the_answer_says_it(run):
     assert said.endswith("below 0 the model prefers another text")
 
 
+@pytest.mark.slow
 def test_names_are_shown_plainly(opened):
     """What a terminal would obey is escaped; the page and the figures escape what a chart holds."""
     run = opened(model=f"\x1b[31m{ATTACK}", data="\x1b[2J")
@@ -226,6 +231,7 @@ def test_other_runs_are_refused(tmp_path):
         assert finding(run) is None
 
 
+@pytest.mark.slow
 def test_the_chart_shows_accuracy_and_chance(run, opened):
     """Points over prefixes, the band, a dashed line at chance; several runs in one."""
     table = suffixes(run).table

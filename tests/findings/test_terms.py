@@ -51,6 +51,7 @@ def test_what_users_register_is_described(monkeypatch):
     assert describe_class("genre") == "the value that the data give for the document"
 
 
+@pytest.mark.slow
 def test_a_run_has_terms_for_its_conditions_and_classes(tmp_path):
     """The noise control is not told of; nothing is shown but what other findings use."""
     folder = write_run(tmp_path / "run", Simulation({"truncate": lambda d: 0.5 / (1 + d)}))

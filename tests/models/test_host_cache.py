@@ -25,6 +25,7 @@ def model_on_host(family: str) -> CausalModel:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2"])
 def test_the_same_losses(family: str) -> None:
     plain, host = CausalModel(tiny(family)), model_on_host(family)

@@ -54,6 +54,7 @@ def record(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device_map", [OVER, "auto"], ids=["disk", "auto"])
 def test_over_devices(device_map: Any, base: dict[str, Any], tmp_path: Path) -> None:
     """Layers on the disk: hooks, masks, caches and the head follow; the rows are those of one."""
@@ -65,6 +66,7 @@ def test_over_devices(device_map: Any, base: dict[str, Any], tmp_path: Path) -> 
     assert score(with_model(base), tmp_path / "spread") == folder
 
 
+@pytest.mark.slow
 def test_a_head_on_the_disk_in_bfloat16(base: dict[str, Any], tmp_path: Path) -> None:
     """Its logits are rounded then, as its weights are fetched as they are needed."""
     plain = {"conditions": ["truncate", "shuffle"]}
@@ -105,6 +107,7 @@ def test_quantised(name: str, base: dict[str, Any], tmp_path: Path) -> None:
         score(with_model(base) | conditions, tmp_path / "few")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(*NOISE)
 def test_an_adapter(base: dict[str, Any], tmp_path: Path) -> None:
     """The model with the adapter, as PEFT itself puts it on; other weights there, another run."""

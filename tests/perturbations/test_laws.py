@@ -65,6 +65,7 @@ def test_every_builtin_is_under_the_laws():
     assert ours == {step.name for text in EVERY for step in parse(text).steps}
 
 
+@pytest.mark.slow
 @RUN
 @given(text=st.sampled_from(EVERY), ids=ANY_IDS, seed=SEEDS)
 def test_kind_is_kept_and_far_untouched(text, ids, seed):
@@ -80,6 +81,7 @@ def test_kind_is_kept_and_far_untouched(text, ids, seed):
     assert not np.shares_memory(array, from_array)
 
 
+@pytest.mark.slow
 @RUN
 @given(text=st.sampled_from(EVERY), ids=ANY_IDS, seed=SEEDS, targets=TARGETS)
 def test_equal_seeds_give_equal_results(text, ids, seed, targets):
@@ -169,6 +171,7 @@ def test_a_longer_far_context_begins_with_the_shorter_one(text, ids, seed, targe
     assert long[: len(short)] == short
 
 
+@pytest.mark.slow
 @RUN
 @given(text=st.sampled_from(WITHIN), ids=ANY_IDS, seed=SEEDS, data=st.data())
 def test_a_shuffle_inside_groups_is_nested_up_to_whole_groups(text, ids, seed, data):
@@ -231,6 +234,7 @@ def test_no_far_context_stays_none(text):
     assert apply(text, [], 0) == []
 
 
+@pytest.mark.slow
 @RUN
 @given(
     text=st.sampled_from([text for text in EVERY if text != "replace(source='self')"]),

@@ -27,6 +27,7 @@ def test_spans_are_permuted_one_by_one(n, span, seed):
     assert shuffle(list(range(n)), rng=seed, span=span) == plain
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(n=LENGTHS, more=st.integers(0, 10**30), seed=SEEDS)
 def test_one_span_over_all_is_the_whole_shuffle(n, more, seed):
@@ -47,6 +48,7 @@ def test_whole_spans_are_permuted(n, span, seed):
     assert shuffle_spans(list(range(n)), rng=seed, span=span) == plain
 
 
+@pytest.mark.slow
 def test_every_order_is_as_likely():
     """Each of the 6 orders of 3 tokens takes a sixth of 6,000 draws, within 5 SD."""
     rng = np.random.default_rng(0)
@@ -94,6 +96,7 @@ def permuted(units, group_of, seed):
     return [place for u in order for place in units[u]]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(ids=IDS, cut=st.integers(0, 20), seed=SEEDS)
 @pytest.mark.parametrize("unit", ["word", "sentence"])

@@ -118,6 +118,7 @@ def expected_rows(folder, base):
                     yield document, condition.text, position, distance, loss(model, whole, own)
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_whole_forwards(folder, base):
     """Words, sentences, common types, single tokens, targets and positions reach the engine."""
     assert json.loads((folder / "run.json").read_text())["model"]["bos"] == 0
@@ -130,11 +131,13 @@ def test_rows_are_those_of_whole_forwards(folder, base):
     np.testing.assert_allclose(both["nll"], both["nll_expected"], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_controls_are_planned_beside_what_they_control(folder):
     """A targeted removal brings its count-matched control along."""
     assert set(CONTROLS) < set(scores(folder)["condition"])
 
 
+@pytest.mark.slow
 def test_a_condition_that_draws_nothing_is_scored_once(base, tmp_path):
     """Repeats are for what is drawn: a single token is the same in all."""
     folder = score(
@@ -164,6 +167,7 @@ def rotate(far, *, rng, by: int = 1):
 '''
 
 
+@pytest.mark.slow
 def test_a_perturbation_of_ones_own_is_scored_and_resumed(base, tmp_path, monkeypatch):
     """It goes through a run like any other; changed code under its name is refused, rows stay."""
     registry.load_builtins()

@@ -148,6 +148,7 @@ def test_a_run_is_marked_with_the_pipeline(monkeypatch):
     assert code_versions(map(parse, conditions)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["keep(what='NOUN')", "drop(what='entity+rare')"])
 def test_without_the_extra(condition):
     """A condition says at once what to install; common and rare need nothing."""
@@ -167,6 +168,7 @@ except Exception as error:
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_with_spacy_itself(tmp_path, monkeypatch):
     """A real pipeline, tagged by rule, gives what the stand-in gives."""
     monkeypatch.undo()

@@ -60,6 +60,7 @@ def text_of(experiment: Experiment, document: str, repeat: int) -> NDArray[np.in
     return ids[first : first + room].astype(np.int64)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_every_loss(content: dict[str, Any], folder: Path) -> None:
     """Each is that of a whole forward of the BOS, the text's beginning and the window's own end."""
@@ -81,6 +82,7 @@ def test_every_loss(content: dict[str, Any], folder: Path) -> None:
     assert seen == (rows["condition"] == NAME).sum() == 8 * 2 * (32 + 2 * 8)
 
 
+@pytest.mark.slow
 def test_old_names_keep_their_draws(base: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     """A run without shared texts has the same rows: the parameter is no part of its name."""
     alone = scores(score(base, tmp_path, conditions=["noise", "truncate", OWN], repeats=2))
@@ -120,6 +122,7 @@ def test_documents_that_come_later_keep_the_texts() -> None:
     assert text_numbers(["late 7"], pool, 4)[0] == late[7]
 
 
+@pytest.mark.slow
 def test_plan_tells_the_cost(content: dict[str, Any], folder: Path) -> None:
     """The plan's tokens are those that were forwarded, fewer than with a text for each window."""
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -133,6 +136,7 @@ def test_plan_tells_the_cost(content: dict[str, Any], folder: Path) -> None:
     assert both[NAME] < both[OWN]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_lost_part_comes_back(batch: int, content: dict[str, Any], tmp_path: Path) -> None:
     """A run that goes on in the middle ends with the same bytes: no window comes first."""

@@ -96,6 +96,7 @@ def test_there_is_one_text_for_a_condition(text, canonical):
     assert parse(canonical).text == canonical
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     steps=st.lists(

@@ -172,6 +172,7 @@ def test_first_token_published(mode: str, first: int) -> None:
     assert np.array_equal(apply("truncate", run, mode).branch.ids, IDS[30:50])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.sampled_from(NESTED), st.sampled_from(list(FIRST_TOKENS)), st.data())
 def test_nested_far_texts(condition: str, mode: str, data: st.DataObject) -> None:

@@ -112,6 +112,7 @@ def to_nearest_cut(place: int, start: int, stop: int, length: int) -> int:
     return min(len(range(min(place, cut) + 1, max(place, cut))) for cut in cuts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BARE)
 def test_a_chunk_alone_is_a_plain_forward_of_it(
     content: dict[str, Any], encoders: Mapping[str, Path], family: str, tmp_path: Path
@@ -139,6 +140,7 @@ def test_a_chunk_alone_is_a_plain_forward_of_it(
     assert scores(folder).embedding.max() > 1e-3
 
 
+@pytest.mark.slow
 def test_rows_have_no_loss(content: dict[str, Any], tmp_path: Path) -> None:
     """Losses are missing, not NaN; the intact text is its own: it does not turn."""
     import pyarrow.parquet as pq
@@ -153,6 +155,7 @@ def test_rows_have_no_loss(content: dict[str, Any], tmp_path: Path) -> None:
     assert set(intact.chunk) == set(intact.boundary) == set(intact.distance) == {-1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_hidden_text_keeps_the_positions(
     content: dict[str, Any], encoders: Mapping[str, Path], family: str, tmp_path: Path
@@ -175,6 +178,7 @@ def test_hidden_text_keeps_the_positions(
         np.testing.assert_allclose(rows.embedding, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["shuffle", "replace(source='document')"])
 def test_what_lies_outside_is_changed_in_its_place(
     content: dict[str, Any], condition: str, tmp_path: Path
@@ -219,6 +223,7 @@ def test_the_two_sides_are_drawn_apart() -> None:
     assert list(branch.ids[:10]) != list(branch.ids[20:] - 20)
 
 
+@pytest.mark.slow
 def test_rounding_alone_is_noise(content: dict[str, Any], tmp_path: Path) -> None:
     """The intact window down the path of conditions, once for each chunk, does not turn."""
     folder = score(content, tmp_path, conditions=["noise", "truncate"])
@@ -262,6 +267,7 @@ class PlantedEncoder(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=self.rule(input_ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [0, 1, 5])
 def test_a_planted_encoder_changes_within_its_reach_alone(
     content: dict[str, Any], k: int, tmp_path: Path
@@ -280,6 +286,7 @@ def test_a_planted_encoder_changes_within_its_reach_alone(
     assert k != 1 or (measured.by_chunk.within_50 == 1).all()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(content: dict[str, Any], tries: Tries, tmp_path: Path) -> None:
     """A run that is killed goes on, and its parts are those of one that was not, to the byte."""
     content |= {"conditions": ["truncate", "shuffle"], "batch": 1}
@@ -290,6 +297,7 @@ def test_killed_and_resumed(content: dict[str, Any], tries: Tries, tmp_path: Pat
     assert parts(score(content, tmp_path)) == parts(whole)
 
 
+@pytest.mark.slow
 def test_chunks_of_one_token_are_told(content: dict[str, Any], tmp_path: Path) -> None:
     folder = score(content, tmp_path, protocol__chunk=[1], data__max_documents=1)
     with open_run(folder, write=False) as opened:
@@ -345,6 +353,7 @@ def test_other_models_are_refused(
         EncoderModel(tiny("llama").train())
 
 
+@pytest.mark.slow
 def test_the_encoder_of_a_masked_model(content: dict[str, Any], tmp_path: Path) -> None:
     """A checkpoint with a head, or without a pooler, is read as the encoder that is in it."""
     masked = tiny_masked("bert")
@@ -367,6 +376,7 @@ def test_the_encoder_of_a_masked_model(content: dict[str, Any], tmp_path: Path) 
     assert scores(loaded.path).embedding.equals(scores(folder).embedding)
 
 
+@pytest.mark.slow
 def test_other_missing_weights_are_refused(
     content: dict[str, Any], encoders: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -419,6 +429,7 @@ class Leaking(PlantedEncoder):
         return BaseModelOutput(last_hidden_state=states + states.mean(0, keepdim=True))
 
 
+@pytest.mark.slow
 def test_rows_prove_themselves(content: dict[str, Any], tmp_path: Path) -> None:
     """Chunks are rows of a batch only on a model whose states do not depend on other rows."""
     config, folders = BertConfig(**SMALL), []

@@ -97,6 +97,7 @@ def test_runs(length: int, data: st.DataObject) -> None:
     assert plan.reach == context + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("first_token", ["none", "keep", "published"])
 def test_rows_are_those_of_one_forward_each(
@@ -151,6 +152,7 @@ def test_the_first_window_of_a_document(
     assert rows.nll.item() == pytest.approx(-logp[-1, ids[CONTEXT]], abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mamba"])
 @pytest.mark.parametrize("held", [1, 600, 1 << 30])
 def test_the_engine_with_an_intact_branch_a_target(
@@ -201,6 +203,7 @@ def branches(text: np.ndarray, context: int, count: int) -> list[Branch]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, "auto"])
 def test_plan_tells_the_cost(batch: int | str, content: dict[str, Any], tmp_path: Path) -> None:
     """The plan's tokens are those forwarded: one text a start, nothing for the intact rows."""
@@ -217,6 +220,7 @@ def test_plan_tells_the_cost(batch: int | str, content: dict[str, Any], tmp_path
     assert sum(counted.targets["intact"].values()) == WINDOWS * COUNT
 
 
+@pytest.mark.slow
 def test_a_batch_and_blocks_change_nothing(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +238,7 @@ def test_a_batch_and_blocks_change_nothing(
     assert read_folder(folder).warnings == ()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(content: dict[str, Any], tmp_path: Path) -> None:
     """Every part is a window's: what is missing is scored, no row is lost and none is there twice.
 
@@ -253,6 +258,7 @@ def test_a_run_that_was_cut_off_goes_on(content: dict[str, Any], tmp_path: Path)
     run(configured(content, batch=1), tmp_path, listen=lambda _: pytest.fail("nothing is missing"))
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for(content: dict[str, Any], tmp_path: Path) -> None:
     """KL is measured unless the configuration says otherwise; the other losses are the same."""
     with_kl = scores(score(content, tmp_path, data__max_documents=2))

@@ -118,6 +118,7 @@ def test_runs(length: int, context: int, stride: int, extra: int) -> None:
     assert short.runs(True) == replace(plan, settings=settings(9, 1)).runs(True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_token", ["published", "keep", "none"])
 @pytest.mark.parametrize("bos", [True, False])
 def test_rows_are_those_of_the_published_loop(
@@ -174,6 +175,7 @@ def tokenizer_with(template: str | None, *, bos: bool = True) -> PreTrainedToken
     return tokenizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has", TEMPLATES)
 def test_longppl_is_that_of_the_published_code(
     has: str, content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]
@@ -239,6 +241,7 @@ def test_what_a_tokenizer_prepends(
         prepare(config)
 
 
+@pytest.mark.slow
 def test_another_reading_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
     """A folder with a BOS in front that the tokenizer does not add is of another reading."""
     tiny("llama", num_hidden_layers=2).save_pretrained(tmp_path / "m")
@@ -252,6 +255,7 @@ def test_another_reading_is_refused(content: dict[str, Any], tmp_path: Path) -> 
         score(content, tmp_path, model__path=path)
 
 
+@pytest.mark.slow
 def test_windows_are_whole_documents(content: dict[str, Any], texts: Path, tmp_path: Path) -> None:
     """Each document from its first token on, those without a target left out and counted."""
     folder = score(content, tmp_path, protocol__context=188)  # 190 tokens: 188 and 2 more
@@ -268,6 +272,7 @@ def test_windows_are_whole_documents(content: dict[str, Any], texts: Path, tmp_p
     assert len(windows(folder)) == len(LENGTHS) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "cut"),
     [({}, 299), ({"first_token": "none"}, 300), ({"windows": {"length": 99}}, 99)],
@@ -283,6 +288,7 @@ def test_documents_are_cut(
     assert lengths == {number: min(length, cut) for number, length in enumerate(LENGTHS)}
 
 
+@pytest.mark.slow
 def test_a_model_without_positions(content: dict[str, Any], tmp_path: Path) -> None:
     """Nothing cuts a document where the model has no limit; whole forwards give the same rows."""
     tiny("mamba").save_pretrained(tmp_path / "m")
@@ -299,6 +305,7 @@ def test_a_model_without_positions(content: dict[str, Any], tmp_path: Path) -> N
         assert np.abs(rows[["nll_intact", "nll"]].to_numpy() - both).max() <= 5e-5
 
 
+@pytest.mark.slow
 def test_noise_goes_the_way_of_the_short_contexts(content: dict[str, Any], tmp_path: Path) -> None:
     """Noise has the rows of truncate, and next to no delta."""
     folder = score(content, tmp_path, conditions=["noise(windows=3)", "truncate"])
@@ -311,6 +318,7 @@ def test_noise_goes_the_way_of_the_short_contexts(content: dict[str, Any], tmp_p
     assert (noise.nll - noise.nll_intact).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, "auto"])
 def test_plan_tells_the_cost(batch: int | str, content: dict[str, Any], tmp_path: Path) -> None:
     """The plan's tokens are those forwarded; the first short context costs none of its own."""
@@ -327,6 +335,7 @@ def test_plan_tells_the_cost(batch: int | str, content: dict[str, Any], tmp_path
     assert sum(counted.targets["truncate"].values()) == (rows.condition == "truncate").sum()
 
 
+@pytest.mark.slow
 def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
     """A lost part comes back with the same bytes, more documents add theirs, nothing else moves."""
     folder = score(content, tmp_path, data__max_documents=3)
@@ -342,6 +351,7 @@ def test_going_on(content: dict[str, Any], tmp_path: Path) -> None:
         score(content, tmp_path, protocol__stride=16)
 
 
+@pytest.mark.slow
 def test_curve(content: dict[str, Any], tmp_path: Path, opened: Callable[[Path], OpenRun]) -> None:
     """What any run tells: a curve from K on, or none where all far texts are short."""
     folder = score(content, tmp_path, conditions=["noise", "truncate"], measures=["nll", "kl"])
@@ -430,6 +440,7 @@ def test_functions_refuse() -> None:
         longppl(9, context=8, stride=4)
 
 
+@pytest.mark.slow
 def test_a_notebooks_model(content: dict[str, Any], tmp_path: Path) -> None:
     """A run listens and tells like any other."""
     heard = []

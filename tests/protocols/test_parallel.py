@@ -162,6 +162,7 @@ def words_to_tokens(text: str, places: list[int | None]) -> list[int | None]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SEQ2SEQ))
 def test_every_loss_is_that_of_a_plain_forward(
     content: dict[str, Any], folders: Mapping[str, Path], family: str, tmp_path: Path
@@ -203,6 +204,7 @@ def test_every_loss_is_that_of_a_plain_forward(
         assert pd.isna(row.of) if row.condition == "intact" else row.of in row.condition
 
 
+@pytest.mark.slow
 def test_a_column_says_where_targets_belong(content: dict[str, Any], tmp_path: Path) -> None:
     """By characters of each word, and a word that belongs nowhere is no target."""
     folder = score(
@@ -228,6 +230,7 @@ def test_a_column_says_where_targets_belong(content: dict[str, Any], tmp_path: P
         assert row.nll == pytest.approx(expected, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_token_ids_are_aligned_by_tokens(content: dict[str, Any], tmp_path: Path) -> None:
     """Data of token ids needs no tokenizer's characters."""
     rows = [
@@ -284,6 +287,7 @@ def test_near_source_and_targets_stay(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SEQ2SEQ))
 def test_no_branch_sees_later_targets(
     content: dict[str, Any], folders: Mapping[str, Path], family: str
@@ -380,6 +384,7 @@ def test_windows_of_equal_lengths_are_walked_together() -> None:
             assert np.allclose(one.nll, other.nll, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_is_forwarded(content: dict[str, Any], tmp_path: Path) -> None:
     """Tokens of encoder and decoder, where the data says the places."""
     changes = {"data__alignment_column": "places", "protocol__alignment": "column"}
@@ -390,6 +395,7 @@ def test_a_plan_counts_what_is_forwarded(content: dict[str, Any], tmp_path: Path
     assert record["costs"]["tokens"] == planned.tokens < planned.plain_tokens
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(content: dict[str, Any], tmp_path: Path) -> None:
     """A condition more is scored alone, at the same places; the page tells both curves apart."""
     few = {"data__max_documents": 2}
@@ -401,6 +407,7 @@ def test_a_run_goes_on_where_it_stopped(content: dict[str, Any], tmp_path: Path)
     pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_target_is_dropped_from_a_far_source(content: dict[str, Any], tmp_path: Path) -> None:
     """Copies of it that the source holds, where model and tokenizer have one vocabulary."""
     data = {**content["data"], "alignment_column": "places", "max_documents": 2}
@@ -452,6 +459,7 @@ def attended_nll(
             hook.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SEQ2SEQ))
 def test_cross_attention_around_the_aligned_place(
     content: dict[str, Any], folders: Mapping[str, Path], family: str, tmp_path: Path
@@ -547,6 +555,7 @@ def test_a_source_is_encoded_once_for_a_pattern(content: dict[str, Any]) -> None
     assert len(calls) == 1 + len(changed_ones)
 
 
+@pytest.mark.slow
 def test_heads_of_three_attentions_on_one_scale(content: dict[str, Any], tmp_path: Path) -> None:
     """``heads.csv`` ranks them together, each in its place; a plan counts them as the run does."""
     conditions = [
@@ -647,6 +656,7 @@ def test_an_alignment_must_fit_the_words(content: dict[str, Any], tmp_path: Path
         score(content, tmp_path, data__alignment_column="source", protocol__alignment="column")
 
 
+@pytest.mark.slow
 def test_a_distance_in_a_source_may_be_longer_than_a_target(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -669,6 +679,7 @@ def test_a_distance_in_a_source_may_be_longer_than_a_target(
         open_run(folder).__enter__()
 
 
+@pytest.mark.slow
 def test_both_curves_stand_on_one_page(content: dict[str, Any], tmp_path: Path) -> None:
     """Answers and contrasts by the text that is changed; the caveat says what places rest on."""
     folder = score(

@@ -61,6 +61,7 @@ def by_hand(text, ids, spans, number, document, pool):
     return ids[:first] + far + ids[first:start] + behind
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_whole_forwards(folder, base, rows):
     """Each passage is perturbed alone, the answer's losses are those of one whole forward."""
     model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
@@ -109,6 +110,7 @@ def test_rows_are_those_of_whole_forwards(folder, base, rows):
     assert checked == 8 * 18
 
 
+@pytest.mark.slow
 def test_documents_without_an_answer_are_left_out(folder):
     record = json.loads((folder / "run.json").read_text())
     assert record["data"]["left_out"]["no_window"]["count"] == 1

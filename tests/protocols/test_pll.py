@@ -115,6 +115,7 @@ def intact_part(at: int, row: Any, size: int, side: str) -> slice:
     return slice(left if side != "right" else 0, right if side != "left" else size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "side"), [("bert", "left"), ("bert", "right"), *((one, "both") for one in MASKED)]
 )
@@ -149,6 +150,7 @@ def of_condition(folder: Path, condition: str) -> Iterator[tuple[NDArray[np.int6
         yield np.array(text["token_ids"]), row.position - text["start"], row
 
 
+@pytest.mark.slow
 def test_hidden_text_leaves_a_gap_in_the_positions(content: dict[str, Any], tmp_path: Path) -> None:
     """What is left keeps its place, the special token behind it too."""
     folder, model = score(content, tmp_path, conditions=["hide"]), tiny_masked("bert")
@@ -160,6 +162,7 @@ def test_hidden_text_leaves_a_gap_in_the_positions(content: dict[str, Any], tmp_
         assert row.boundary_right - row.position - 1 == row.position - row.boundary == row.distance
 
 
+@pytest.mark.slow
 def test_rounding_alone_is_noise(content: dict[str, Any], tmp_path: Path) -> None:
     """The intact text down the path of conditions gives the intact losses."""
     frame = scores(score(content, tmp_path))
@@ -177,6 +180,7 @@ PATTERNS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "albert"])
 @pytest.mark.parametrize("condition", PATTERNS)
 def test_patterns_equal_a_mask_of_ones_own(
@@ -201,6 +205,7 @@ def test_patterns_equal_a_mask_of_ones_own(
         assert (row.boundary, row.boundary_right, row.distance) == (-1, -1, -1)
 
 
+@pytest.mark.slow
 def test_costs_are_two_sided(content: dict[str, Any], tmp_path: Path) -> None:
     """A window of w keys has w − 1 on each side; an encoder holds what one query sees."""
     folder = score(content, tmp_path, conditions=[f"attend(local({WIDTH}, sinks=0))"])
@@ -216,6 +221,7 @@ def test_costs_are_two_sided(content: dict[str, Any], tmp_path: Path) -> None:
     assert "cache" not in printed.replace("default-src", "")
 
 
+@pytest.mark.slow
 def test_later_pieces_of_a_word_are_masked_too(content: dict[str, Any], tmp_path: Path) -> None:
     """With ``within_word_l2r`` the rest of the target's word is hidden, the part before it not."""
     model, pieces = tiny_masked("bert"), ["[CLS]", "[SEP]", "[PAD]", "[MASK]", *ALPHABET]
@@ -247,6 +253,7 @@ def test_later_pieces_of_a_word_are_masked_too(content: dict[str, Any], tmp_path
     assert several > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "passed"), [("rule", True), ("bert", False)], ids=["equal", "not equal"]
 )
@@ -311,6 +318,7 @@ def masked_rule(offset: int) -> PreTrainedModel:
     return PlantedMasked(BertConfig(**SMALL), offset).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("offset", "side"), [(-12, "both"), (-12, "left"), (5, "both"), (5, "right")]
 )
@@ -382,6 +390,7 @@ def test_a_causal_model_has_no_sides(base: dict[str, Any], tmp_path: Path) -> No
         score(base, tmp_path, protocol__side="left")
 
 
+@pytest.mark.slow
 def test_from_python_with_a_loaded_model(content: dict[str, Any], tmp_path: Path) -> None:
     """``probe.run`` takes a model of the family that the protocol measures."""
     content |= {"conditions": ["truncate"]}
@@ -402,6 +411,7 @@ def test_words_need_text(content: dict[str, Any], tmp_path: Path) -> None:
     assert len(scores(folder)) == 3 * 4 * (1 + len(DISTANCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["both", "left", "right"])
 def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) -> None:
     """A token is a character of one byte here: bytes to far text are tokens, on either side."""
@@ -416,6 +426,7 @@ def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) 
     assert reach == (max(DISTANCES),) * 2
 
 
+@pytest.mark.slow
 def test_places_of_targets_whose_far_text_lies_behind(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -428,6 +439,7 @@ def test_places_of_targets_whose_far_text_lies_behind(
     assert (first, behind) == (min(places), max(places) + 1)
 
 
+@pytest.mark.slow
 def test_layers_of_shared_weights_are_told_apart(
     content: dict[str, Any], masked: Mapping[str, Path], tmp_path: Path
 ) -> None:

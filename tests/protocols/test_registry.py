@@ -73,6 +73,7 @@ def naming(kind: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", registry.kinds(registry.is_builtin))
 def test_a_kind_is_named_in_its_own_file_alone(kind: str) -> None:
     """Whatever is special of a protocol stands in its file, or in that of its finding."""

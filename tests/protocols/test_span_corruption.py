@@ -103,6 +103,7 @@ def of_condition(folder: Path, condition: str) -> Iterator[tuple[NDArray[np.int6
         yield np.array(text["token_ids"]), span[0] - text["start"], row.position - span[0], row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "side"), [("t5", "both"), ("t5", "left"), ("t5", "right"), ("bart", "both")]
 )
@@ -140,6 +141,7 @@ def test_every_loss_is_that_of_a_plain_forward(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["both", "left", "right"])
 def test_boundaries_are_those_of_the_span(
     content: dict[str, Any], side: str, tmp_path: Path
@@ -189,6 +191,7 @@ def test_every_perturbation_leaves_the_rest(
     assert differ > 0
 
 
+@pytest.mark.slow
 def test_a_source_is_encoded_once(content: dict[str, Any], tmp_path: Path) -> None:
     """As many forwards of the encoder as there are sources, and what the plan counts."""
     config = configured(content, batch=1)
@@ -212,6 +215,7 @@ def test_a_source_is_encoded_once(content: dict[str, Any], tmp_path: Path) -> No
     assert len(keys) < targets / SPAN
 
 
+@pytest.mark.slow
 def test_kl_is_that_of_both_distributions(content: dict[str, Any], tmp_path: Path) -> None:
     """KL of the intact distribution to the perturbed one, of plain forwards."""
     folder = score(content, tmp_path, conditions=["truncate"], measures=["nll", "kl"])
@@ -289,6 +293,7 @@ class Planted(PreTrainedModel):
         return Seq2SeqLMOutput(logits=states.last_hidden_state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("offset", "side"), [(-12, "both"), (-12, "left"), (7, "both"), (7, "right")]
 )
@@ -314,6 +319,7 @@ def test_planted_distances_are_found(
     assert (found["lower"], found["estimate"], found["upper"]) == (abs(offset),) * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "targets"),
     [
@@ -417,6 +423,7 @@ def test_positions_of_encoder_and_decoder_are_kept_to(
         score(content, tmp_path, name="span", windows__length=28, **allowed, protocol__span=15)
 
 
+@pytest.mark.slow
 def test_token_ids_need_no_text(content: dict[str, Any], tmp_path: Path) -> None:
     """Data of token ids is measured as text is."""
     rows = [{"ids": np.random.default_rng(n).integers(4, 20, size=90).tolist()} for n in range(3)]
@@ -427,6 +434,7 @@ def test_token_ids_need_no_text(content: dict[str, Any], tmp_path: Path) -> None
     assert len(frame) == 3 * 2 * SPAN * (1 + len(DISTANCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["both", "left", "right"])
 def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) -> None:
     """A token is a byte here: from a span to far text as many bytes as tokens, on either side."""
@@ -441,6 +449,7 @@ def test_distances_in_bytes(content: dict[str, Any], side: str, tmp_path: Path) 
     assert reach == (max(DISTANCES),) * 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_reported(content: dict[str, Any], tmp_path: Path) -> None:
     """A condition more is scored alone, at the same spans; the caveat says where far text lies."""
     first = score(content, tmp_path / "a", conditions=["truncate"])

@@ -168,6 +168,7 @@ def frames(number: int) -> NDArray[np.float32]:
     return np.pad(values, (0, -len(values) % FRAME)).reshape(-1, FRAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SPEECH))
 def test_every_loss_is_that_of_a_plain_forward(
     content: dict[str, Any], folders: Mapping[str, Path], family: str, tmp_path: Path
@@ -213,6 +214,7 @@ def test_every_loss_is_that_of_a_plain_forward(
         assert row.nll == pytest.approx(expected, abs=2e-4), row
 
 
+@pytest.mark.slow
 def test_cross_attention_around_the_moment_a_token_is_spoken(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -302,6 +304,7 @@ def test_frames_of_other_clips_take_the_place_of_far_ones(content: dict[str, Any
                     assert (steps != 1).sum() <= 1  # a short clip goes round
 
 
+@pytest.mark.slow
 def test_a_column_says_when_words_are_spoken(content: dict[str, Any], tmp_path: Path) -> None:
     """Seconds of each word, whose frame is left alone; a word that is not spoken is no target."""
     folder = score(
@@ -328,6 +331,7 @@ def test_a_column_says_when_words_are_spoken(content: dict[str, Any], tmp_path: 
         assert row.nll == pytest.approx(expected, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_a_distance_is_counted_from_what_the_model_hears(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -355,6 +359,7 @@ def test_a_distance_is_counted_from_what_the_model_hears(
     assert np.allclose(intact.nll_x, intact.nll_y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sound_is_encoded_once(
     content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +392,7 @@ def test_a_sound_is_encoded_once(
     assert record["costs"]["tokens"] == engine.costs.tokens + sum(aligned)
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_is_forwarded(content: dict[str, Any], tmp_path: Path) -> None:
     """Frames and tokens, where the data says the moments."""
     changes = {"data__alignment_column": "seconds", "protocol__alignment": "column"}
@@ -428,6 +434,7 @@ def test_moments_are_those_of_the_library(family: str) -> None:
     assert np.allclose(spans[:-1, 1] / RATE, times[1 : len(spans)], atol=0.0201)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(content: dict[str, Any], tmp_path: Path) -> None:
     """A condition and a clip more are scored alone, at the same places, with the same draws."""
     conditions = ["truncate", "replace(source='document')", "replace(source='vocabulary')"]
@@ -476,6 +483,7 @@ def test_sound_comes_in_several_forms(
         assert np.array_equal(document.source.frames[document.source.ids], expected)
 
 
+@pytest.mark.slow
 def test_both_ends_of_a_page_are_told(content: dict[str, Any], tmp_path: Path) -> None:
     """The report says what places rest on, and tells lengths in seconds."""
     folder = score(content, tmp_path, conditions=["truncate", "hide"], protocol__targets=2)
@@ -490,6 +498,7 @@ def test_both_ends_of_a_page_are_told(content: dict[str, Any], tmp_path: Path) -
         assert opened.main_condition == "truncate(of='source')"
 
 
+@pytest.mark.slow
 def test_runs_of_sound_are_compared_in_milliseconds(
     content: dict[str, Any], base: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -750,6 +759,7 @@ def test_speech_models_are_known_by_their_configuration(folders: Mapping[str, Pa
     assert isinstance(load_model(source, dtype="float32", device="cpu"), SpeechModel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SPEECH))
 def test_commands_work_on_a_speech_model(
     content: dict[str, Any], folders: Mapping[str, Path], clips: Path, family: str, tmp_path: Path

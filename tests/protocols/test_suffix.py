@@ -109,6 +109,7 @@ def test_token_of_a_match() -> None:
     assert matches(one, "z").tolist() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_token", ["published", "keep", "none"])
 @pytest.mark.parametrize("bos", [True, False])
 def test_rows_are_those_of_plain_forwards(
@@ -170,6 +171,7 @@ def test_candidates_share_their_prefix(content: dict[str, Any]) -> None:
     assert counted.tokens < 1.3 * counted.windows * (1 + 88 + 2)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_rows(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_rows(
     assert not found.duplicated(["document", "window", "condition", "boundary", "position"]).any()
 
 
+@pytest.mark.slow
 def test_another_seed_draws_others(content: dict[str, Any], tmp_path: Path) -> None:
     """The same windows cannot be told of from another seed's distractors: the folder is refused."""
     score(content, tmp_path)

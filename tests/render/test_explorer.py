@@ -44,6 +44,7 @@ def rows_of(run):
     return frame.astype({"nll": float}).groupby(keys, as_index=False)[["nll", "nll_intact"]].mean()
 
 
+@pytest.mark.slow
 def test_every_row_of_a_window_is_there(run):
     """Unpacked, the losses are those of the parquet files to half a thousandth of a nat."""
     found = explore(run)
@@ -70,6 +71,7 @@ def test_every_row_of_a_window_is_there(run):
             assert abs(value / 1000 - intact[start + data["first"] + place]) <= 0.0005 + 1e-6
 
 
+@pytest.mark.slow
 def test_a_token_has_the_colour_of_its_farthest_distance(run):
     """Delta of the headline condition at the longest distance measured for the token."""
     found = explore(run)
@@ -90,6 +92,7 @@ def test_a_token_has_the_colour_of_its_farthest_distance(run):
     assert found.distances == (0, 31)
 
 
+@pytest.mark.slow
 def test_windows_stand_at_even_ranks(run):
     """One a document, the lowest and the highest mean delta among them, in order."""
     found = explore(run)
@@ -110,6 +113,7 @@ def test_the_text_is_that_of_the_window(run):
     assert (window.first, window.length, window.before_cut) == (32, 96, False)
 
 
+@pytest.mark.slow
 def test_fewer_windows_where_there_is_less_room(run):
     """One window is always shown."""
     assert len(explore(run).windows) == 6
@@ -134,6 +138,7 @@ def test_of_a_long_window_the_stretch_where_far_text_helps_most(run, monkeypatch
     assert all(len(window.tokens) == 20 for window in explore(run).windows)
 
 
+@pytest.mark.slow
 def test_a_run_without_text_shows_ids(tmp_path):
     """Tokenised data has no text."""
     path = write_run(tmp_path / "run", Simulation({"truncate": CURVES["truncate"]}, text=False))
@@ -142,6 +147,7 @@ def test_a_run_without_text_shows_ids(tmp_path):
     assert window.before == ""
 
 
+@pytest.mark.slow
 def test_a_run_without_a_curve_has_no_explorer(tmp_path):
     """Noise alone is no condition to look at."""
     path = write_run(tmp_path / "run", Simulation({}))

@@ -56,6 +56,7 @@ def test_nothing_overlaps_at_column_width(name):
     assert_readable(figures.draw(SAMPLES[name]()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["documents", "importance", "passages", "heads", "curve"])
 def test_a_long_heading_stays_inside(name):
     """It goes on in a second line where names at the left leave less room; a word is cut."""
@@ -116,6 +117,7 @@ def test_points_at_the_ends_are_whole():
     assert 1024 < high < 1500
 
 
+@pytest.mark.slow
 def test_names_are_no_mathematics():
     """A dollar sign in a name is drawn as it is, what a terminal would obey as text."""
     axes = figures.draw(SAMPLES["hostile"]())
@@ -126,6 +128,7 @@ def test_names_are_no_mathematics():
     assert legend_texts(axes)[0] == shortened(HOSTILE, 52)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["W" * 60, "模型"])
 def test_any_name_can_be_drawn(name, tmp_path):
     """One of wide letters is cut to the figure; letters that the font lacks are no warning."""
@@ -159,6 +162,7 @@ def test_a_legend_has_a_place_of_its_own_or_none():
     assert not inside_axes(full)
 
 
+@pytest.mark.slow
 def test_a_legend_below_takes_the_width():
     """As many columns as have room, which a figure of two columns has more of."""
     x = np.linspace(0, 1, 50)
@@ -181,6 +185,7 @@ def x_steps():
     return np.linspace(0.05, 0.95, 19)
 
 
+@pytest.mark.slow
 def test_a_size_is_kept(tmp_path):
     """Also of charts below one another; the axes take what title and legend leave."""
     for size in ((3.3, 2.2), (6.8, 3.0), (5.0, 7.0)):
@@ -201,6 +206,7 @@ def test_letters_can_be_read_in_a_column(name):
     assert min(text.get_fontsize() for text in texts(axes)) >= 7
 
 
+@pytest.mark.slow
 def test_svg_has_its_text_as_text(tmp_path):
     """To be searched and edited, in a font of the same widths where ours is not there."""
     (file,) = figures.save(curve(), tmp_path / "curve", ["svg"])
@@ -322,6 +328,7 @@ def test_heads_have_dots():
     np.testing.assert_array_equal(dots.get_xydata(), chart.cells.dots)
 
 
+@pytest.mark.slow
 def test_a_figure_grows_with_its_legend_and_its_rows():
     """The axes stay as high as they are."""
     tall = figures.draw(curve(legend=[("", str(number)) for number in range(12)]))
@@ -355,6 +362,7 @@ def test_series_differ():
         assert len({str(look[key]) for look in looks[:6]}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve", "heads"])
 def test_files_are_the_same_each_time(name, tmp_path):
     """PNG, SVG and PDF: equal bytes for equal charts, in the order that was asked for."""

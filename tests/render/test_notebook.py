@@ -50,6 +50,7 @@ def finding(**changes) -> Finding:
     return replace(made, **changes)
 
 
+@pytest.mark.slow
 def test_a_finding_is_shown_whole():
     """Heading, sentence, basis, figures, table, and what limits it folded away."""
     markup = html([finding()])
@@ -65,6 +66,7 @@ def test_the_first_figures_alone(count):
     assert html([finding()], charts=count).count("<img") == (2 if count is None else count)
 
 
+@pytest.mark.slow
 def test_tables_of_the_terminal_stand_in_for_missing_ones():
     """Where the page has a table of its own, that one is shown."""
     terminal = replace(TABLE, shown="terminal", caption="For a terminal")

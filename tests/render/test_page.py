@@ -50,6 +50,7 @@ def example_page(example, tmp_path_factory):
     return path.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_answer_comes_first_and_every_finding_has_a_link(example, page):
     """Sections in the order of reading, each with an address; what is open is linked above, too."""
     _, found = example
@@ -67,6 +68,7 @@ def test_the_answer_comes_first_and_every_finding_has_a_link(example, page):
     assert {link.removeprefix("#") for link in parsed.links if link != "data:,"} <= {*parsed.ids}
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_findings(small, tmp_path):
     """The first is told in full around the explorer, the others are folded behind it."""
     run, found = small
@@ -85,6 +87,7 @@ def test_the_order_is_that_of_the_findings(small, tmp_path):
     assert "a note that stands with the answer" in first
 
 
+@pytest.mark.slow
 def test_the_page_is_small_and_needs_nothing(page):
     """At most 1.5 MB; no address of anything outside, no inline style, a closed policy."""
     assert len(page.encode()) < 1_500_000
@@ -98,6 +101,7 @@ def test_the_page_is_small_and_needs_nothing(page):
     assert not re.search(r"url\(|@import", style)
 
 
+@pytest.mark.slow
 def test_numbers_of_the_curve_are_in_its_table(example, page):
     """Every bin of every condition, with its interval; a cell breaks between the two, if at all."""
     run, _ = example
@@ -110,6 +114,7 @@ def test_numbers_of_the_curve_are_in_its_table(example, page):
         assert f"<span>{value}</span> <span>{interval}</span></td>" in page
 
 
+@pytest.mark.slow
 def test_every_folded_section_says_what_follows_from_it(example, small, page):
     """Title and sentence are the summary; all else, and the configuration, is inside."""
     for _, found in (example, small):
@@ -125,6 +130,7 @@ def test_every_folded_section_says_what_follows_from_it(example, small, page):
     assert all(sentence == said.get(name, sentence) for name, sentence in folds)
 
 
+@pytest.mark.slow
 def test_words_are_defined_where_they_are_first_used(small, tmp_path):
     """Once each, in the order in which they are met; what is never used is not defined."""
     run, _ = small
@@ -147,6 +153,7 @@ def test_words_are_defined_where_they_are_first_used(small, tmp_path):
     assert "sort" in rest.partition('id="findings"')[0]  # the headline stands there
 
 
+@pytest.mark.slow
 def test_charts_are_named_and_explained(example, page):
     """Each drawing has a name for a screen reader, each figure a line that tells how to read it."""
     _, found = example
@@ -160,6 +167,7 @@ def test_charts_are_named_and_explained(example, page):
     assert page.count('<th scope="col">seen far</th>') == 2
 
 
+@pytest.mark.slow
 def test_tables_are_shown_where_they_say(small, tmp_path):
     """Those of the terminal alone are left out, long ones are folded, empty ones are none."""
     run, _ = small
@@ -179,6 +187,7 @@ def test_tables_are_shown_where_they_say(small, tmp_path):
     assert "<details><summary>Table: <bdi>of both" not in text
 
 
+@pytest.mark.slow
 def test_charts_of_files_alone_are_left_out(small, tmp_path):
     """A chart says whether the page has it."""
     run, _ = small
@@ -189,6 +198,7 @@ def test_charts_of_files_alone_are_left_out(small, tmp_path):
     assert "unseen" not in text
 
 
+@pytest.mark.slow
 def test_a_run_of_noise_alone_and_an_unresolved_one(tmp_path):
     """No curve, and too few documents: both have a page that says so."""
     for name, simulation, words in (
@@ -202,6 +212,7 @@ def test_a_run_of_noise_alone_and_an_unresolved_one(tmp_path):
         assert "nan" not in re.sub("<script.*?</script>", "", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_several_runs_are_drawn_over_one_another(tmp_path):
     """One line a run, a table, and each run in full with addresses of its own."""
     curves = {"truncate": lambda d: 0.5 / (1 + d)}
@@ -219,6 +230,7 @@ def test_several_runs_are_drawn_over_one_another(tmp_path):
     assert "simulated (1): truncate" in parsed.words
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(tmp_path):
     """No element of the page comes from the data, and no character turns its text around."""
     run, found = reported(hostile_run(tmp_path / "run"))
@@ -275,6 +287,7 @@ def contrast(one, other):
     return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(small, tmp_path):
     """No run, and a place that cannot be written to; nothing half-written is left."""
     run, found = small
@@ -286,6 +299,7 @@ def test_mistakes_are_one_line(small, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_pages(small, tmp_path):
     """The page holds nothing of the hour it was written in."""
     run, found = small
@@ -293,6 +307,7 @@ def test_equal_runs_give_equal_pages(small, tmp_path):
     assert first == write_page([run], [found], tmp_path / "b.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_findings_are_left_as_they_were(small, tmp_path):
     """A renderer changes nothing that it shows."""
     run, found = small

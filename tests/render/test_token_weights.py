@@ -53,6 +53,7 @@ def explored(folder, page=None):
         return explore(run, marks)
 
 
+@pytest.mark.slow
 def test_the_weights_shown_are_those_of_the_file(weighed):
     """Of every token that is shown, to half a thousandth, as pandas reads them."""
     found = explored(weighed)
@@ -71,6 +72,7 @@ def test_the_weights_shown_are_those_of_the_file(weighed):
         assert min(data["weights"]) == 0 < 2000 <= max(data["weights"])
 
 
+@pytest.mark.slow
 def test_the_page_offers_the_choice(weighed, tmp_path):
     """A select with its label; a sentence and a legend each, those of delta shown at first."""
     text = page_of(weighed, tmp_path / "report.html")
@@ -88,6 +90,7 @@ def test_the_page_offers_the_choice(weighed, tmp_path):
     assert f"0 below 0.1 {steps} 5 or more weight by {RULE}" in words
 
 
+@pytest.mark.slow
 def test_a_run_without_weights_has_no_choice(folder, tmp_path):
     """Nor a word of them, and its page is that of before."""
     (folder / "weights.parquet").unlink()
@@ -152,6 +155,7 @@ ROWS = "was made of other rows than the run has now"
 LACKS = "lacks tokens of the windows"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -171,6 +175,7 @@ def test_weights_of_other_rows_are_left_out_and_the_page_says_why(folder, change
     assert 'data-by="weight"' not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -200,6 +205,7 @@ def left_out(found, why):
     assert not any("weights" in window for window in payload["windows"])
 
 
+@pytest.mark.slow
 def test_weights_that_were_made_anew_are_shown(folder):
     go_on(folder)
     with open_run(folder, write=False) as run:
@@ -219,6 +225,7 @@ def test_a_run_of_the_same_identity_has_its_weights(folder):
         assert token_weights(run.folder)[0].rule == "longce(gamma=5)"
 
 
+@pytest.mark.slow
 def test_what_a_file_says_of_itself_is_escaped(folder, tmp_path):
     """A footer is text that others wrote."""
     with_footer(folder, rule="</bdi><script>x()</script>\u202e", condition="<b>")

@@ -88,6 +88,7 @@ def only_warning(run: Path) -> str:
     return next(line for line in found.warnings if "left out" in line)
 
 
+@pytest.mark.slow
 def test_one_bit_of_a_part(run: Path) -> None:
     """Whatever column it is in, the part is named and the others are used."""
     part = score_parts(run)[0]
@@ -101,6 +102,7 @@ def test_one_bit_of_a_part(run: Path) -> None:
         assert only_warning(run).startswith(told)
 
 
+@pytest.mark.slow
 def test_checksums_are_those_of_the_format(run: Path) -> None:
     """Of many flipped bits none is missed that pyarrow, decoding all, finds by a checksum."""
     part = score_parts(run)[0]
@@ -145,6 +147,7 @@ def test_a_footer_that_holds_something_else(run: Path, holds: str, told: str) ->
     assert told in only_warning(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -166,6 +169,7 @@ def test_strange_rows(run: Path, change: Callable[..., pa.Table], told: str) -> 
     assert told in only_warning(run)
 
 
+@pytest.mark.slow
 def test_a_copy_of_another_tools_part(run: Path) -> None:
     """Parts that do not say what they hold count once too, told by their bytes."""
     part = score_parts(run)[0]
@@ -194,6 +198,7 @@ def test_scores_that_are_no_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -
         read_folder(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -257,6 +262,7 @@ def test_damaged_windows(run: Path) -> None:
         opened(run)
 
 
+@pytest.mark.slow
 def test_a_part_of_an_unknown_window(run: Path) -> None:
     """Also one whose number no bit stands for is named as what it is."""
     rewrite(score_parts(run)[0], with_column("window", first(2**31 - 1)))

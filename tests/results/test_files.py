@@ -75,6 +75,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("=+-@'\t\r\n, \"ax1"), min_size=1, max_size=5))
 def test_no_cell_begins_as_a_formula(texts: list[str]) -> None:
     """Read by Python's own reader, each text stands behind an apostrophe or as it is."""

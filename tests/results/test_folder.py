@@ -22,6 +22,7 @@ CURVES = {
 }
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named(tmp_path):
     """A folder, a record and score parts that are missing each have their own line."""
     with pytest.raises(ProbeError, match="no run folder at"):
@@ -47,6 +48,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_folder(run)
 
 
+@pytest.mark.slow
 def test_a_copied_part_counts_once(tmp_path):
     """A copy that a backup left beside a part is named and left out."""
     folder = write_run(tmp_path / "run", Simulation(CURVES))

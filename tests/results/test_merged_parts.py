@@ -117,6 +117,7 @@ def test_a_part_of_another_version_stays(few: None, tmp_path: Path) -> None:
     assert len(store.held()[0]) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_merges(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_run_that_merges(
     score(base, tmp_path / "merged", batch=1)
 
 
+@pytest.mark.slow
 def test_readers_leave_copies_out(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +152,7 @@ def test_readers_leave_copies_out(
     pd.testing.assert_frame_equal(found.curve, expected.curve)
 
 
+@pytest.mark.slow
 def test_the_record_is_written_seldom(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def folder_with_a_part_of_another(base: dict[str, Any], tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_part_of_another_run(mixed: Path, base: dict[str, Any]) -> None:
     """It is refused by name where the run goes on, and left out by name where it is read."""
     foreign = sorted((mixed / "scores").iterdir())[-1].name
@@ -204,6 +208,7 @@ def test_a_part_of_another_run(mixed: Path, base: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_part_of_another_run_is_refused_first(mixed: Path, base: dict[str, Any]) -> None:
     """Before copies are removed: it holds what a part of this run holds, and more."""
     foreign = score(base, mixed.parent / "c", batch=8, seed=1)
@@ -221,6 +226,7 @@ def changed_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> No
     (folder / "run.json").write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_folders_of_earlier_versions(base: dict[str, Any], tmp_path: Path) -> None:
     """Without a hash in run.json and in the parts, all is taken as it is; new parts have one."""
     folder = score(base, tmp_path, batch=1, conditions=["truncate"])
@@ -238,6 +244,7 @@ def test_folders_of_earlier_versions(base: dict[str, Any], tmp_path: Path) -> No
     assert len(scores(folder)["condition"].unique()) == 3
 
 
+@pytest.mark.slow
 def test_the_hash_is_kept(base: dict[str, Any], tmp_path: Path) -> None:
     """A later version may know more of what a run is: the folder goes on under its first hash."""
     folder = score(base, tmp_path, batch=1, conditions=["truncate"])

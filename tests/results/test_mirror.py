@@ -53,6 +53,7 @@ def test_what_is_an_address() -> None:
         Mirror("nosuch://a")
 
 
+@pytest.mark.slow
 def test_shards_at_an_address(config: str, whole: Path, tmp_path: Path) -> None:
     """Each shard has a folder of its own there; joined they are the run of one process."""
     for at in ("0/2", "1/2"):
@@ -71,6 +72,7 @@ def test_shards_at_an_address(config: str, whole: Path, tmp_path: Path) -> None:
     assert files() == before
 
 
+@pytest.mark.slow
 def test_a_matrix_at_an_address(
     base: dict[str, Any], config: str, texts: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_matrix_at_an_address(
     assert refused.stderr == "Error: nosuch://runs: Protocol not known: nosuch\n"
 
 
+@pytest.mark.slow
 def test_a_run_at_an_address(config: str, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload that fails is told, and costs no more than its unit."""
     system, calls = fsspec.filesystem("memory"), iter(range(100))

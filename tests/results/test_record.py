@@ -123,6 +123,7 @@ def paths(model: type[BaseModel], where: str = "") -> Iterator[str]:
             yield from paths(field.annotation, f"{where}{name}.")
 
 
+@pytest.mark.slow
 def test_what_is_not_said(run: Path) -> None:
     """Null is as good as nothing, wherever no list is meant to hold it."""
     whole = (run / "run.json").read_text()
@@ -146,6 +147,7 @@ def test_brackets_without_end(run: Path) -> None:
         open_run(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -232,6 +232,7 @@ def test_whole_or_not_at_all(store: Store, number: int, monkeypatch: pytest.Monk
     assert len(store.held()[0]) == 3
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     """On a file system without space left: one line, the earlier part kept, and on it goes."""
     place = tmp_path / "full"
@@ -388,6 +389,7 @@ def test_unreadable_record(store: Store) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_one_process(store: Store) -> None:
     """While one process writes, another is refused with one line; afterwards it is not."""
 

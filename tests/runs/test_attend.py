@@ -62,6 +62,7 @@ def masked_losses(model, ids, mask):
     return -logp[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_forward_under_the_mask(folder, base):
     """One row a target of the intact pass, without a distance, its loss that of a masked model."""
     model = AutoModelForCausalLM.from_pretrained(base["model"]["path"]).eval()
@@ -82,6 +83,7 @@ def test_rows_are_those_of_a_forward_under_the_mask(folder, base):
             np.testing.assert_allclose(rows["nll"], expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_pattern_that_hides_nothing_is_the_intact_text(folder):
     """A window as long as the text, and as many segments as far tokens, change no loss."""
     found = scores(folder)
@@ -91,6 +93,7 @@ def test_a_pattern_that_hides_nothing_is_the_intact_text(folder):
         np.testing.assert_allclose(own["nll"], own["nll_intact"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compressed_far_text_has_a_boundary_and_a_distance(folder):
     """Far and near are told apart: the rows stand where those of truncated text do."""
     found = scores(folder)
@@ -117,6 +120,7 @@ def losses_by_place(folder, condition):
     return own.set_index(["document", "window", "position", "boundary"])["nll"].sort_index()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["none", "keep"])
 def test_hide_and_truncate_differ_by_positions_alone(base, tmp_path, mode):
     """Rotary positions tell distances: near text alone loses the same wherever it stands.
@@ -131,6 +135,7 @@ def test_hide_and_truncate_differ_by_positions_alone(base, tmp_path, mode):
     assert apart < 1e-5 if mode == "none" else apart > 1e-3
 
 
+@pytest.mark.slow
 def test_a_window_of_attention_carries_more_than_text_cut_off_there(base, tmp_path):
     """At equal length both see the same nearest tokens in one layer; two layers carry more over.
 
@@ -180,6 +185,7 @@ def test_a_model_that_does_not_heed_patterns_is_refused(base, tmp_path):
     assert not list(tmp_path.glob("*/scores/*.parquet"))
 
 
+@pytest.mark.slow
 def test_the_record_tells_what_patterns_cost(folder):
     """Keys and shares by formula; the first target from which on a pattern hides a key."""
     costs = json.loads((folder / "run.json").read_text())["attention"]
@@ -193,6 +199,7 @@ def test_the_record_tells_what_patterns_cost(folder):
     assert 0 < costs["attend(pool(k=4))"]["kv_share"] < 1
 
 
+@pytest.mark.slow
 def test_the_answer_and_the_table(folder):
     """A run with text perturbed and attention limited has both answers."""
     with open_run(folder, write=False) as opened:
@@ -222,6 +229,7 @@ def test_the_answer_and_the_table(folder):
     assert not table.loc[[WIDE, PRESSED[1]], "frontier"].any()
 
 
+@pytest.mark.slow
 def test_a_run_with_block_masks(base, tmp_path, monkeypatch):
     """Equal losses, the time of a forward beside the formulas, and a folder of its own kind."""
     monkeypatch.setattr("probe.attention.hook.flex_attention_forward", eager_blocks)

@@ -63,6 +63,7 @@ def places(folder: Path, texts: Path) -> dict[tuple[str, int], tuple[int, list[i
     return found
 
 
+@pytest.mark.slow
 def test_two_tokenizers_cut_at_the_same_characters(
     folders: Mapping[str, Path], texts: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_two_tokenizers_cut_at_the_same_characters(
         assert own == {next(n for n, at in enumerate(words) if at >= cut) for cut in cut_at}
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_plain_forwards(folders: Mapping[str, Path]) -> None:
     """Every target of a run of words is there, with the loss of a plain forward."""
     folder = folders["words"]
@@ -107,6 +109,7 @@ def test_rows_are_those_of_plain_forwards(folders: Mapping[str, Path]) -> None:
     assert found == (rows.condition == "truncate").sum() > 100
 
 
+@pytest.mark.slow
 def test_the_curve_ends_where_few_windows_do(folders: Mapping[str, Path]) -> None:
     """Nine in ten windows have targets in the last bin; grey rows have less far than near text."""
     rows = scores(folders["words"]).query("condition == 'truncate'")
@@ -119,6 +122,7 @@ def test_the_curve_ends_where_few_windows_do(folders: Mapping[str, Path]) -> Non
         assert (far.grey == (far.distance > far.far)).all()
 
 
+@pytest.mark.slow
 def test_a_comparison_ends_where_its_runs_do(folders: Mapping[str, Path]) -> None:
     with open_run(folders["words"]) as run, open_run(folders["words"]) as same:
         rows = compare(run, same).curve.query("unit == 'tokens'")
@@ -201,6 +205,7 @@ def test_slow_tokenizer(base: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
         prepare(configured(base, windows=CHARACTERS, protocol=SWEEP))
 
 
+@pytest.mark.slow
 def test_a_precision_is_of_distances_in_tokens(
     base: dict[str, Any], folders: Mapping[str, Path]
 ) -> None:

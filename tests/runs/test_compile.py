@@ -37,6 +37,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_same_rows(
     base: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_same_rows(
     assert calls == tried
 
 
+@pytest.mark.slow
 def test_no_compiler(
     base: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def grid_run(folder, **curves):
     return opened(write_run(folder / "run", simulated))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distances", [(0, 16, 64), (16, 64)])
 def test_no_length_is_read_off_a_copy(distances, tmp_path):
     """What lowers the loss from the start has no length: by how much stands instead."""
@@ -75,6 +76,7 @@ def test_no_length_is_read_off_a_copy(distances, tmp_path):
     assert all("lowers the loss" in context.flags for context in found.contexts)
 
 
+@pytest.mark.slow
 def test_a_condition_of_both_signs_keeps_its_length(tmp_path):
     """It raises the loss nearby and lowers it further away: the length stays, with a warning."""
     found = grid_run(tmp_path, shuffle=lambda d: np.where(d < 10, 0.5, -0.1))
@@ -82,6 +84,7 @@ def test_a_condition_of_both_signs_keeps_its_length(tmp_path):
     assert any(line.startswith("shuffle also lowers the loss") for line in warnings_of(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [0.5, -0.002])
 def test_others_are_not_flagged(height, tmp_path):
     """Nor is a condition that raises the loss, nor one that lowers it by less than a tolerance."""

@@ -105,6 +105,7 @@ def test_killed_in_a_write(write: int, scorer: Scorer, uninterrupted: Path, tmp_
     assert_same(tmp_path / "tiny", uninterrupted)
 
 
+@pytest.mark.slow
 def test_terminated(base: dict[str, Any], tmp_path: Path) -> None:
     """SIGTERM is like Ctrl-C: what was measured is kept and nothing half-written, status 143."""
     content = changed(base, windows__per_document=None, conditions=["shuffle"], repeats=60, batch=1)

@@ -50,6 +50,7 @@ def shifted(folder: Path, by: float) -> None:
         pq.write_table(table.set_column(at, table.schema.field(at), moved), part)
 
 
+@pytest.mark.slow
 def test_two_halves(halves: list[Path], whole: Path, tmp_path: Path) -> None:
     before = [parts(folder) for folder in halves]
     said: list[str] = []
@@ -63,6 +64,7 @@ def test_two_halves(halves: list[Path], whole: Path, tmp_path: Path) -> None:
     assert record(into)["costs"]["tokens"] == sum(both) == record(whole)["costs"]["tokens"]
 
 
+@pytest.mark.slow
 def test_one_after_another(halves: list[Path], whole: Path, base: Any, tmp_path: Path) -> None:
     """What the folder holds counts; a part that is missing is said, and scored by probe run."""
     said: list[str] = []
@@ -80,6 +82,7 @@ def test_one_after_another(halves: list[Path], whole: Path, base: Any, tmp_path:
     assert parts(into) == parts(whole)
 
 
+@pytest.mark.slow
 def test_what_both_have_must_agree(
     base: Any, halves: list[Path], whole: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +99,7 @@ def test_what_both_have_must_agree(
     assert parts(tmp_path / "apart") == parts(whole)
 
 
+@pytest.mark.slow
 def test_cut_off_anywhere(
     halves: list[Path], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +125,7 @@ def test_cut_off_anywhere(
         assert status(into) == "complete"
 
 
+@pytest.mark.slow
 def test_a_folder_without_its_windows(halves: list[Path], tmp_path: Path) -> None:
     """It is not begun to the end; what it holds joins one that is."""
     begun = tmp_path / "begun"
@@ -131,6 +136,7 @@ def test_a_folder_without_its_windows(halves: list[Path], tmp_path: Path) -> Non
     assert status(merge([begun, halves[1]], tmp_path / "both")) == "complete"
 
 
+@pytest.mark.slow
 def test_a_damaged_part(halves: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(halves[0], other)
@@ -144,6 +150,7 @@ def test_a_damaged_part(halves: list[Path], tmp_path: Path) -> None:
         merge([other, halves[1]], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_other_rows(whole: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(whole, other)
@@ -154,6 +161,7 @@ def test_other_rows(whole: Path, tmp_path: Path) -> None:
         merge([whole, other], tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -170,6 +178,7 @@ def test_another_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_more_documents_and_conditions(base: Any, whole: Path, tmp_path: Path) -> None:
     """The conditions of all; documents that replaced text is taken from must be the same."""
     few = score(base, tmp_path / "few", batch=1, conditions=["truncate"])
@@ -185,6 +194,7 @@ def test_more_documents_and_conditions(base: Any, whole: Path, tmp_path: Path) -
         merge([small, whole], tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_command(halves: list[Path], tmp_path: Path) -> None:
     into = tmp_path / "run"
     done = probe("merge", *halves, "--into", into)

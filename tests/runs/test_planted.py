@@ -82,6 +82,7 @@ def test_planted_text(name: str) -> None:
                 assert nll.mean() < np.log(VOCABULARY) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("name", RULES)
 def test_sweep_finds_it(name: str, condition: str) -> None:

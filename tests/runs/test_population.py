@@ -57,6 +57,7 @@ def copied(part: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(part, tmp_path / "tiny"))
 
 
+@pytest.mark.slow
 def test_the_documents_behind_the_scored_ones_are_written_with_their_windows(
     base: dict[str, Any], part: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_documents_behind_the_scored_ones_are_written_with_their_windows(
         assert row["token_ids"] == expected[row["document"], row["window"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -121,6 +123,7 @@ def test_nothing_is_tokenised_behind_the_last_document_that_is_asked_for(
     assert {window.document for window in found} == {record.id for record in known}
 
 
+@pytest.mark.slow
 def test_a_run_that_grows_has_none_of_its_documents_twice(base: dict[str, Any], copy: Path) -> None:
     """The file stays, what has been scored since counts as scored."""
     before = (copy / "population.parquet").read_bytes()
@@ -138,6 +141,7 @@ def test_a_run_that_grows_has_none_of_its_documents_twice(base: dict[str, Any], 
     assert (prediction.documents, prediction.population) == (SCORED + 2, 8)
 
 
+@pytest.mark.slow
 def test_a_run_whose_documents_are_all_scored_in_the_end_is_not_predicted(
     base: dict[str, Any], copy: Path
 ) -> None:
@@ -153,6 +157,7 @@ def test_a_run_whose_documents_are_all_scored_in_the_end_is_not_predicted(
     assert not grown.warnings
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_and_goes_on_has_the_same_file(
     base: dict[str, Any], part: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +181,7 @@ def test_a_run_that_is_cut_off_and_goes_on_has_the_same_file(
     assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_shards_and_joined_folders_have_it(
     base: dict[str, Any], part: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +201,7 @@ def test_shards_and_joined_folders_have_it(
     np.testing.assert_allclose(found.centred["truncate"], whole.centred["truncate"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_data_that_comes_as_token_ids(base: dict[str, Any], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     ids = [rng.integers(3, 20, size=90).tolist() for _ in range(10)]
@@ -211,6 +218,7 @@ def test_data_that_comes_as_token_ids(base: dict[str, Any], tmp_path: Path) -> N
     assert prediction.population == 10
 
 
+@pytest.mark.slow
 def test_documents_that_cannot_be_read_do_not_end_a_run_that_needs_none_of_them(
     base: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -275,6 +283,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_damaged_is_named_and_the_run_is_read_without_it(
     part: Path, copy: Path, damage: str
@@ -290,6 +299,7 @@ def test_a_file_that_is_damaged_is_named_and_the_run_is_read_without_it(
     assert "prediction" not in by_id(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "a damaged page"])
 def test_a_run_writes_a_damaged_file_again(
     base: dict[str, Any], part: Path, copy: Path, damage: str
@@ -306,6 +316,7 @@ def test_a_run_writes_a_damaged_file_again(
     assert (copy / "population.parquet").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_windows_that_are_too_short_or_empty_say_nothing(copy: Path) -> None:
     for ids in ([], [5, 6, 7]):
         changed_to(ids)(copy / "population.parquet")
@@ -314,6 +325,7 @@ def test_windows_that_are_too_short_or_empty_say_nothing(copy: Path) -> None:
         assert np.isfinite(found.sums["delta_sum"]).all()
 
 
+@pytest.mark.slow
 def test_a_report_of_a_folder_that_cannot_be_written(copy: Path) -> None:
     copy.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
@@ -324,6 +336,7 @@ def test_a_report_of_a_folder_that_cannot_be_written(copy: Path) -> None:
     assert "Traceback" not in found.output
 
 
+@pytest.mark.slow
 def test_a_folder_without_it_is_read_as_before(part: Path, copy: Path) -> None:
     (copy / "population.parquet").unlink()
     found = opened(copy)

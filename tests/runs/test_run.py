@@ -225,11 +225,13 @@ def small(base: dict[str, Any]) -> dict[str, Any]:
 # -- what is scored -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_row(every: dict[str, Any], whole: Path) -> None:
     """Each row is there once, and has the measures of the text that it names."""
     assert_right(configured(every), whole)
 
 
+@pytest.mark.slow
 def test_intact_is_paired(whole: Path) -> None:
     """nll_intact is, to the bit, the intact row of the same document, window and position."""
     found = scores(whole)
@@ -238,6 +240,7 @@ def test_intact_is_paired(whole: Path) -> None:
     assert (intact.loc[index].to_numpy() == found.nll_intact).all()
 
 
+@pytest.mark.slow
 def test_noise_has_no_effect(whole: Path) -> None:
     """A condition that leaves the text alone has a delta of nothing but rounding."""
     found = scores(whole)
@@ -246,6 +249,7 @@ def test_noise_has_no_effect(whole: Path) -> None:
     assert delta.apply(lambda d: d.abs().max()).drop(["noise", "intact"]).min() > 0.1
 
 
+@pytest.mark.slow
 def test_batches_agree(every: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """Three windows walked together have the losses of one."""
     together = scores(score(every, tmp_path, batch=3))
@@ -255,6 +259,7 @@ def test_batches_agree(every: dict[str, Any], whole: Path, tmp_path: Path) -> No
         assert (together[measure] - alone[measure]).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["sweep", "grid"])
 @pytest.mark.parametrize("first_token", ["keep", "none", "published"])
 @pytest.mark.parametrize("bos", [True, False])
@@ -273,6 +278,7 @@ def test_first_token(
     assert_right(configured(content), score(content, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bloom", "gemma2", "mamba"])
 def test_families_without_sdpa(family: str, small: dict[str, Any], tmp_path: Path) -> None:
     """The default attention is no obstacle to families that have eager attention or none."""
@@ -284,6 +290,7 @@ def test_families_without_sdpa(family: str, small: dict[str, Any], tmp_path: Pat
     assert_right(configured(content), score(content, tmp_path), within=5e-5)
 
 
+@pytest.mark.slow
 def test_all_runs(small: dict[str, Any], tmp_path: Path) -> None:
     """What shares nothing between boundaries has the long run only, unless all are asked for."""
     for name, runs in (("some", 1), ("all", 3)):
@@ -293,6 +300,7 @@ def test_all_runs(small: dict[str, Any], tmp_path: Path) -> None:
         assert (boundaries["truncate"] == 3).all()
 
 
+@pytest.mark.slow
 def test_noise_on_some_windows(base: dict[str, Any], tmp_path: Path) -> None:
     """``noise(windows=3)`` is scored on three windows, of three documents."""
     content = changed(base, windows__per_document=2)
@@ -303,6 +311,7 @@ def test_noise_on_some_windows(base: dict[str, Any], tmp_path: Path) -> None:
     assert found[found.condition == "noise(windows=3)"].document.nunique() == 3
 
 
+@pytest.mark.slow
 def test_windows_are_kept(whole: Path, texts: Path) -> None:
     """windows.parquet holds the windows' tokens and text, and where each token stands in it."""
     kept = windows(whole)
@@ -317,6 +326,7 @@ def test_windows_are_kept(whole: Path, texts: Path) -> None:
         assert window["char_end"] == list(range(1, 65))
 
 
+@pytest.mark.slow
 def test_frequencies_are_kept(base: dict[str, Any], texts: Path, tmp_path: Path) -> None:
     """frequencies.parquet counts the whole documents that a run began with, once and for all."""
     folder = score(base, tmp_path, data__max_documents=3, conditions=["truncate"])
@@ -357,6 +367,7 @@ def test_token_ids_without_tokenizer(small: dict[str, Any], tmp_path: Path) -> N
 # -- what is told -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_record(whole: Path, every: dict[str, Any]) -> None:
     """run.json says what was run, on what, with what."""
     record = json.loads((whole / "run.json").read_text(encoding="utf-8"))
@@ -384,6 +395,7 @@ def test_documents_left_out(base: dict[str, Any], tmp_path: Path) -> None:
     assert data["left_out"]["empty"] == {"count": 1, "ids": ["empty.txt"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, "auto"])
 def test_plan_tells_the_cost(batch: int | str, base: dict[str, Any], tmp_path: Path) -> None:
     """The plan's tokens and targets are those that were forwarded and scored."""
@@ -401,6 +413,7 @@ def test_plan_tells_the_cost(batch: int | str, base: dict[str, Any], tmp_path: P
     assert counted.plain_tokens > counted.tokens
 
 
+@pytest.mark.slow
 def test_progress(base: dict[str, Any], tmp_path: Path) -> None:
     """After every unit: windows, tokens, and the mean delta of the far half of the reach."""
     heard: list[Progress] = []
@@ -419,6 +432,7 @@ def times(folder: Path) -> dict[str, int]:
     return {part.name: part.stat().st_mtime_ns for part in folder.glob("scores/*.parquet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_missing_part(batch: int, base: dict[str, Any], tmp_path: Path) -> None:
     """A part that is gone comes back with the same bytes; the others are not written again."""
@@ -433,6 +447,7 @@ def test_missing_part(batch: int, base: dict[str, Any], tmp_path: Path) -> None:
     assert [(progress.windows, progress.total) for progress in heard] == [(batch, batch)]
 
 
+@pytest.mark.slow
 def test_unreadable_part(base: dict[str, Any], tmp_path: Path) -> None:
     """A half-written part is put aside, said, and scored again."""
     folder = score(base, tmp_path)
@@ -450,6 +465,7 @@ def test_unreadable_part(base: dict[str, Any], tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_fewer_documents_than_are_asked_for(base: dict[str, Any], tmp_path: Path) -> None:
     """It is said; all of them, or a sample of them, goes without saying."""
     said: list[str] = []
@@ -459,6 +475,7 @@ def test_fewer_documents_than_are_asked_for(base: dict[str, Any], tmp_path: Path
     assert sum("asked for" in line for line in said) == 1
 
 
+@pytest.mark.slow
 def test_nothing_missing(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +488,7 @@ def test_nothing_missing(
     assert (folder / "run.json").read_bytes() == record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grown",
     [
@@ -505,6 +523,7 @@ def test_growing(grown: dict[str, Any], base: dict[str, Any], tmp_path: Path) ->
     assert_right(configured(large), folder)
 
 
+@pytest.mark.slow
 def test_fewer_conditions(base: dict[str, Any], tmp_path: Path) -> None:
     """Rows that are no longer asked for stay, and nothing is scored."""
     folder = score(base, tmp_path)
@@ -554,6 +573,7 @@ def test_other_identity(
     assert files(finished) == before
 
 
+@pytest.mark.slow
 def test_overwritten_weights(base: dict[str, Any], tmp_path: Path) -> None:
     """Other weights under the name of those that a run began with are another model."""
     folder = tmp_path / "model"
@@ -601,6 +621,7 @@ def test_a_part_damaged_behind_its_footer(
     assert part.with_suffix(".unreadable").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_damaged_windows(base: dict[str, Any], tmp_path: Path) -> None:
     """A windows.parquet that cannot be read is put aside, said, and written again."""
     folder = score(base, tmp_path)
@@ -625,6 +646,7 @@ def test_damaged_windows(base: dict[str, Any], tmp_path: Path) -> None:
         assert parts(folder) == before
 
 
+@pytest.mark.slow
 def test_windows_that_are_not_as_a_run_writes_them(base: dict[str, Any], tmp_path: Path) -> None:
     """They are written again, as a report asks for; those that are stay as they are."""
     folder = score(base, tmp_path)
@@ -644,6 +666,7 @@ def test_windows_that_are_not_as_a_run_writes_them(base: dict[str, Any], tmp_pat
         assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_document_of_the_record_is_a_line(base: dict[str, Any], tmp_path: Path) -> None:
     """run.json says what it said, whatever stands in the names of documents."""
     store = Store(score(base, tmp_path))
@@ -750,6 +773,7 @@ def test_changed_data(
     write_texts(texts)
 
 
+@pytest.mark.slow
 def test_fewer_documents(base: dict[str, Any], tmp_path: Path) -> None:
     """A sample may grow, not shrink."""
     score(base, tmp_path, data__max_documents=4)
@@ -796,6 +820,7 @@ def test_no_second_document(small: dict[str, Any], tmp_path: Path) -> None:
 # -- faults -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_losses_that_are_no_numbers(small: dict[str, Any], tmp_path: Path) -> None:
     """A model that gives NaN is told, and nothing is stored."""
     model = tiny("llama")
@@ -810,6 +835,7 @@ def test_losses_that_are_no_numbers(small: dict[str, Any], tmp_path: Path) -> No
     assert parts(tmp_path / "tiny") == {}
 
 
+@pytest.mark.slow
 def test_one_loss_that_is_no_number(base: dict[str, Any], tmp_path: Path) -> None:
     """Units before the first that is not finite are kept; of that one nothing is."""
     texts = write_texts(tmp_path / "texts")
@@ -829,6 +855,7 @@ def test_one_loss_that_is_no_number(base: dict[str, Any], tmp_path: Path) -> Non
     assert not list((tmp_path / "tiny").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_disk_full(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full in the middle of a run costs one unit: the same call goes on."""
     whole = parts(score(base, tmp_path / "other"))

@@ -68,6 +68,7 @@ def on_disk(config: Any, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_encoder_is_not_scored(base: dict[str, Any], tmp_path: Path) -> None:
     """A run on it ends before its first unit; the folder holds no score."""
     config = RobertaConfig(**SMALL, is_decoder=False, max_position_embeddings=200)
@@ -81,6 +82,7 @@ def test_an_encoder_is_not_scored(base: dict[str, Any], tmp_path: Path) -> None:
     assert "RobertaForCausalLM" in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_run_whose_losses_go_by_the_length(base: dict[str, Any], tmp_path: Path) -> None:
     """It is told before the first unit, in run.json and with the answer, which is unresolved."""
     config = Phi3Config(
@@ -105,6 +107,7 @@ def test_a_run_whose_losses_go_by_the_length(base: dict[str, Any], tmp_path: Pat
     assert any("depends on a sequence's length" in reason for reason in at["1%"].reasons)
 
 
+@pytest.mark.slow
 def test_the_longest_window_is_checked(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +128,7 @@ def test_the_longest_window_is_checked(
     assert seen == [max(lengths) + 1]  # behind the BOS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "unresolved"), [(0.0049, []), (0.0051, ["1%"]), (0.03, ["1%", "2%", "5%"])]
 )
@@ -141,6 +145,7 @@ def test_half_a_tolerance(limit: float, unresolved: list[str], tmp_path: Path) -
     assert not [line for line in plain.warnings if line.startswith(TOLD)]
 
 
+@pytest.mark.slow
 def test_every_reader_of_lengths(tmp_path: Path) -> None:
     """Classes, tolerances, planning and comparisons answer as the run does."""
     folder = simulated(tmp_path / "a", [CHECK])
@@ -159,6 +164,7 @@ def test_every_reader_of_lengths(tmp_path: Path) -> None:
     assert "unresolved" not in row["b_text"]
 
 
+@pytest.mark.slow
 def test_every_section_says_so(tmp_path: Path) -> None:
     """Each section of the page can be read alone, and so can each file of findings."""
     folder = simulated(tmp_path / "a", [CHECK])
@@ -179,6 +185,7 @@ def test_nothing_is_said_of_other_models(check: list[dict[str, Any]]) -> None:
     assert length_limit(Record()) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "named"), [(None, False), (4096, False), (100, True)])
 def test_the_trained_length(trained: int | None, named: bool, tmp_path: Path) -> None:
     """Where the intact loss worsens, it is named only if targets stand beyond it."""

@@ -80,6 +80,7 @@ def test_killed_and_taken_up_the_rows_are_the_same(
     assert (folder / "windows.parquet").read_bytes() == (whole / "windows.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_grows(content: dict[str, Any], tmp_path: Path) -> None:
     """More documents later: the first ones are left alone, and all rows are those of one go."""
     score(content, tmp_path / "a", data__max_documents=3)
@@ -90,6 +91,7 @@ def test_a_run_grows(content: dict[str, Any], tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(scores(folder), scores(whole))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32(content: dict[str, Any], tmp_path: Path) -> None:
     """The same weights, rounded, in either arithmetic: the same losses but for rounding."""
     config = configured(content, model__dtype="bfloat16", conditions=["noise", "truncate"])
@@ -109,6 +111,7 @@ def test_bfloat16_is_near_float32(content: dict[str, Any], tmp_path: Path) -> No
     assert 0 < difference.std() < 0.2 * wide.nll.std()
 
 
+@pytest.mark.slow
 def test_a_matrix_of_two(content: dict[str, Any], tmp_path: Path) -> None:
     """Two sets of documents under one name, each with a folder, and compared."""
     rows = [write_rows(tmp_path / f"{name}.jsonl", pairs()[part]) for name, part in _HALVES.items()]
@@ -124,6 +127,7 @@ def test_a_matrix_of_two(content: dict[str, Any], tmp_path: Path) -> None:
 _HALVES = {"odd": slice(1, None, 2), "even": slice(0, None, 2)}
 
 
+@pytest.mark.slow
 def test_where_a_target_was_seen_is_told_of_text_before_it_alone(
     contents: Mapping[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -144,6 +148,7 @@ def test_where_a_target_was_seen_is_told_of_text_before_it_alone(
         assert one.shown == bool(expected)
 
 
+@pytest.mark.slow
 def test_card_and_open(content: dict[str, Any], tmp_path: Path) -> None:
     """A card names the papers of the protocol; from Python all rows are there."""
     folder = score(content, tmp_path)
@@ -155,6 +160,7 @@ def test_card_and_open(content: dict[str, Any], tmp_path: Path) -> None:
     assert opened.answer
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_a_run_forwards(content: dict[str, Any], tmp_path: Path) -> None:
     """Tokens to the number; where places are estimated, with what that takes."""
     if content["protocol"]["kind"] == "parallel":
@@ -165,6 +171,7 @@ def test_a_plan_counts_what_a_run_forwards(content: dict[str, Any], tmp_path: Pa
     assert sum(sum(one.values()) for one in planned.targets.values()) == spent["targets"]
 
 
+@pytest.mark.slow
 def test_estimating_places_is_counted_once(
     contents: Mapping[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -190,6 +197,7 @@ def test_estimating_places_is_counted_once(
     assert planned.plain_tokens - target.plain_tokens > aligned
 
 
+@pytest.mark.slow
 def test_empty_and_short_documents_are_left_out(content: dict[str, Any], tmp_path: Path) -> None:
     """Of no token and of one, and sources that are: counted, and no traceback."""
     odd = [{"text": "", "source": ""}, {"text": "a", "source": "a"}]
@@ -207,6 +215,7 @@ def test_empty_and_short_documents_are_left_out(content: dict[str, Any], tmp_pat
         score(content, tmp_path, name="none", data__path=str(file), conditions=["truncate"])
 
 
+@pytest.mark.slow
 def test_distance_0_alone(content: dict[str, Any], tmp_path: Path) -> None:
     """Nothing stays but the target, or its place in the source."""
     folder = score(content, tmp_path, protocol__distances=[0])
@@ -216,6 +225,7 @@ def test_distance_0_alone(content: dict[str, Any], tmp_path: Path) -> None:
     assert CliRunner().invoke(group, ["report", str(folder)]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_more_at_once_than_there_are(
     contents: Mapping[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -234,6 +244,7 @@ def test_more_at_once_than_there_are(
     assert "too few to try it on" in proofs[0][0]["reason"]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_kl_of_source_and_target(contents: Mapping[str, dict[str, Any]], tmp_path: Path) -> None:
     """KL of the whole text's distribution to the changed one's, of plain forwards."""
@@ -269,6 +280,7 @@ def test_kl_of_source_and_target(contents: Mapping[str, dict[str, Any]], tmp_pat
     assert seen >= {("source", True), ("target", True)}
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(content: dict[str, Any], tmp_path: Path) -> None:
     """A run with itself: no difference; distances in a source have no bytes, and a line says so."""
     folders = [score(content, tmp_path, name=name, conditions=["truncate"]) for name in ("a", "b")]

@@ -97,6 +97,7 @@ def test_no_shard(text: str, environ: dict[str, str], words: str) -> None:
         parse_shard(text, environ)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [["0/3", "1/3", "2/3"], ["2/3", "0/3", "0/3", "1/3"]])
 def test_in_any_order(order: list[str], base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """The same parts to the byte; complete with the last of them, not before."""
@@ -110,6 +111,7 @@ def test_in_any_order(order: list[str], base: dict[str, Any], whole: Path, tmp_p
     assert costs["tokens"] == plain["tokens"]
 
 
+@pytest.mark.slow
 def test_shards_of_two_divisions(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """What others have scored is not scored again, whatever their number; the rest is."""
     folder = shards(base, tmp_path, "0/2", "1/3")
@@ -122,17 +124,20 @@ def test_shards_of_two_divisions(base: dict[str, Any], whole: Path, tmp_path: Pa
     assert status(folder) == "complete"
 
 
+@pytest.mark.slow
 def test_more_shards_than_documents(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     folder = shards(base, tmp_path, *(f"{at}/11" for at in range(11)))
     assert parts(folder) == parts(whole)
 
 
+@pytest.mark.slow
 def test_rows_of_larger_units(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """Windows of several documents go together as the shards have them: equal rows all the same."""
     folder = shards(base, tmp_path, "1/2", "0/2", batch=3)
     assert_frame_equal(scores(folder), scores(whole), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_key_in_two_parts(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """Two shards that score one window in units of their own leave it twice, until one begins."""
     folder = shards(base, tmp_path / "a", "0/2", batch=1)
@@ -149,6 +154,7 @@ def test_one_key_in_two_parts(base: dict[str, Any], whole: Path, tmp_path: Path)
     assert not read_folder(folder).warnings
 
 
+@pytest.mark.slow
 def test_documents_that_came_meanwhile(base: dict[str, Any], tmp_path: Path) -> None:
     """A shard of more documents makes the run grow; one of fewer is refused."""
     folder = shards(base, tmp_path, "0/2", data={**base["data"], "max_documents": 4})
@@ -160,6 +166,7 @@ def test_documents_that_came_meanwhile(base: dict[str, Any], tmp_path: Path) -> 
     assert status(folder) == "complete"
 
 
+@pytest.mark.slow
 def test_settings_that_say_nothing_of_rows(base: dict[str, Any], tmp_path: Path) -> None:
     """Shards with other batches, labels or devices are of one run all the same."""
     folder = shards(base, tmp_path, "0/2", batch=1)
@@ -167,6 +174,7 @@ def test_settings_that_say_nothing_of_rows(base: dict[str, Any], tmp_path: Path)
     assert status(folder) == "complete"
 
 
+@pytest.mark.slow
 def test_a_shard_that_ends_after_the_run_grew(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +201,7 @@ def second(folder: Path, shard: str) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.slow
 def test_locks(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with Store(folder, Shard(0, 2)).locked():
@@ -204,6 +213,7 @@ def test_locks(tmp_path: Path) -> None:
         assert second(folder, "1/2") == f"{folder}: a run that is no shard is writing into it"
 
 
+@pytest.mark.slow
 def test_scratch_of_others_stays(
     base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +230,7 @@ def test_scratch_of_others_stays(
     assert not new.exists()
 
 
+@pytest.mark.slow
 def test_a_disk_without_locks(
     base: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +256,7 @@ def test_a_disk_without_locks(
     assert status(folder) == "complete"
 
 
+@pytest.mark.slow
 def test_merged_by_the_shards(
     base: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +266,7 @@ def test_merged_by_the_shards(
     assert_frame_equal(scores(folder), scores(whole))
 
 
+@pytest.mark.slow
 def test_two_at_once(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     """Processes that begin together, one of them killed and started again."""
     import yaml
@@ -287,6 +300,7 @@ def test_two_at_once(base: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     assert parts(folder) == parts(whole)
 
 
+@pytest.mark.slow
 def test_command(base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import yaml
 

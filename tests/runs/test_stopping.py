@@ -113,6 +113,7 @@ def between(widths: dict[int, float]) -> tuple[int, float]:
     raise AssertionError(widths)
 
 
+@pytest.mark.slow
 def test_stops_where_the_interval_is_narrow(
     content: dict[str, Any], whole: Path, widths: dict[int, float], tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def no_model(_: object) -> Any:
     raise AssertionError("a model is loaded")
 
 
+@pytest.mark.slow
 def test_goes_on_without_or_with_a_narrower_precision(
     content: dict[str, Any], whole: Path, widths: dict[int, float], tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_goes_on_without_or_with_a_narrower_precision(
         assert opened.analysis.confidence == 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [1, 4, 5])
 def test_cut_off_it_stops_at_the_same_document(
     content: dict[str, Any], widths: dict[int, float], tmp_path: Path, units: int
@@ -181,6 +184,7 @@ def test_cut_off_it_stops_at_the_same_document(
     assert record(folder)["precision"] == record(uninterrupted)["precision"]
 
 
+@pytest.mark.slow
 def test_a_precision_that_is_not_reached(content: dict[str, Any], tmp_path: Path) -> None:
     """All documents are scored, and what would be needed is said; again, too."""
     config = configured(content, precision=asked(1e-6))
@@ -198,6 +202,7 @@ def test_a_precision_that_is_not_reached(content: dict[str, Any], tmp_path: Path
         assert f"documents needed for that: {found['needed']}" in said[-1]
 
 
+@pytest.mark.slow
 def test_an_effective_context(content: dict[str, Any], tmp_path: Path) -> None:
     """The width of its last look is that of a report; what has no two ends is no width."""
     precision = {"answer": "truncate@1%", "octaves": 20}
@@ -212,6 +217,7 @@ def test_an_effective_context(content: dict[str, Any], tmp_path: Path) -> None:
     assert last["half_width"] is not None or last["documents"] == DOCUMENTS
 
 
+@pytest.mark.slow
 def test_progress_says_the_width(
     content: dict[str, Any], widths: dict[int, float], tmp_path: Path
 ) -> None:

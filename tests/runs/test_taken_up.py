@@ -54,6 +54,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, int]]]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_complete_run_stays_as_it_is(
     base: dict[str, Any],
     tmp_path: Path,
@@ -74,6 +75,7 @@ def test_a_complete_run_stays_as_it_is(
     assert checked == []
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_looked_at(
     base: dict[str, Any], tmp_path: Path, checked: list[list[tuple[str, int]]]
 ) -> None:
@@ -94,6 +96,7 @@ def test_only_what_is_missing_is_looked_at(
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_part_whose_pages_are_damaged_is_missing(
     base: dict[str, Any], tmp_path: Path, checked: list[list[tuple[str, int]]]
 ) -> None:
@@ -111,6 +114,7 @@ def test_a_part_whose_pages_are_damaged_is_missing(
     assert {name: parts(folder)[name] for name in whole} == whole
 
 
+@pytest.mark.slow
 def test_what_has_no_source_is_refused(base: dict[str, Any], tmp_path: Path) -> None:
     """A finished run that asks for what is not to be had: as a new one, and nothing is written."""
     settings = {"batch": 1, "windows__per_document": None}
@@ -147,6 +151,7 @@ def test_refusals_window_by_window(base: dict[str, Any]) -> None:
         assert number != refused[0] or str(caught.value) == str(whole.value)
 
 
+@pytest.mark.slow
 def test_a_window_of_one_sentence_may_be_all_that_is_missing(
     base: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -189,6 +194,7 @@ def test_missing_is_what_no_part_holds(base: dict[str, Any], tmp_path: Path) -> 
         assert (found.window.document, found.window.index) == lost[:2]
 
 
+@pytest.mark.slow
 def test_cut_off_before_it_was_complete(base: dict[str, Any], tmp_path: Path) -> None:
     """Nothing is missing then but that run.json says so."""
     store = Store(score(base, tmp_path))

@@ -57,6 +57,7 @@ def assert_found(found, condition, truth):
     assert here["distance_from"] <= context.value <= here["distance_to"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [3, 6, 13, 21, 32])
 def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
     """Delta is above 0 at distances 0 … k − 1 and exactly 0 from k on; truncate and replace agree.
@@ -76,6 +77,7 @@ def test_a_model_that_copies_from_k_back_uses_k_tokens(measure, back):
     assert f": {found.context('truncate', '1%').value} tokens under truncate" in answer(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5])
 def test_an_n_gram_model_uses_n_minus_1_tokens(measure, n):
     """What stands further back than n − 1 tokens changes nothing."""
@@ -84,6 +86,7 @@ def test_an_n_gram_model_uses_n_minus_1_tokens(measure, n):
     assert_found(found, "truncate", n - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "layers"), [(6, 2), (9, 3)])
 def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, window, layers):
     """From L(w − 1) + 1 on nothing differs: the answer and its upper limit stay below."""
@@ -95,6 +98,7 @@ def test_a_sliding_window_model_reads_no_further_than_its_layers_carry(measure, 
     assert (curve[curve["distance_to"] <= truth]["delta"].abs() > 1e-5).any()
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_grid_agree_within_their_intervals(measure):
     """Both measure the same curve where both measure: the bands overlap bin by bin."""
     rule, conditions = CopyRule(20, VOCABULARY), ["noise", *BOTH]
@@ -114,6 +118,7 @@ def test_a_sweep_and_a_grid_agree_within_their_intervals(measure):
     assert found.lower <= 20 <= found.upper
 
 
+@pytest.mark.slow
 def test_an_a_a_run_finds_no_effect(measure):
     """The intact text down another path: no length, no share of it."""
     rule = CopyRule(20, VOCABULARY)
@@ -122,6 +127,7 @@ def test_an_a_a_run_finds_no_effect(measure):
     assert (found.floor.limit <= 1e-5).all()
 
 
+@pytest.mark.slow
 def test_kl_says_how_far_text_is_read(measure):
     """KL is above its floor up to the octave that holds the truth and 0 behind it."""
     rule = CopyRule(20, VOCABULARY)

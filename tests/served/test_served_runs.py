@@ -82,6 +82,7 @@ def assert_same_rows(folder: Path, wanted: Any) -> None:
         assert np.abs(found[name] - wanted[name]).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_rows_are_those_of_the_model(
@@ -100,6 +101,7 @@ def test_rows_are_those_of_the_model(
     assert record["costs"]["tokens"] > 0
 
 
+@pytest.mark.slow
 def test_report_and_plan(base: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with ServedModel(*parts_of_it) as server:
@@ -190,6 +192,7 @@ def test_wrong_rows_are_refused(
     assert not list(tmp_path.glob("tiny/scores/*"))
 
 
+@pytest.mark.slow
 def test_reuse_that_changes_losses_is_switched_off(
     base: Any, own: Any, parts_of_it: Any, tmp_path: Path
 ) -> None:
@@ -215,6 +218,7 @@ def test_reuse_that_changes_losses_is_switched_off(
     assert_same_rows(folder, own["grid"])
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_and_goes(
     base: Any, own: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +257,7 @@ def test_a_server_that_comes_and_goes(
     assert_same_rows(folder, own["grid"])
 
 
+@pytest.mark.slow
 def test_it_restarts_in_the_middle(
     base: Any, own: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +274,7 @@ def test_it_restarts_in_the_middle(
     assert_same_rows(folder, own["grid"])
 
 
+@pytest.mark.slow
 def test_another_model_in_the_middle(
     base: Any, own: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +301,7 @@ def test_nobody_there(base: Any, tmp_path: Path) -> None:
         run(config, tmp_path, workers=Served(Client("http://127.0.0.1:1", patience=0.1)))
 
 
+@pytest.mark.slow
 def test_another_tokenizer(
     base: Any, parts_of_it: Any, models: Mapping[bool, Path], tmp_path: Path
 ) -> None:
@@ -313,6 +320,7 @@ def test_another_tokenizer(
         score(served(base, server.url), tmp_path / "long")
 
 
+@pytest.mark.slow
 def test_requests(
     base: Any, parts_of_it: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +338,7 @@ def test_requests(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_noise_is_another_request(base: Any, parts_of_it: Any, tmp_path: Path) -> None:
     """The same text again, and not out of the cache: how far the server repeats itself."""
     with ServedModel(*parts_of_it) as server:
@@ -346,6 +355,7 @@ def test_noise_is_another_request(base: Any, parts_of_it: Any, tmp_path: Path) -
     assert {True, False} == set(skipped)
 
 
+@pytest.mark.slow
 def test_another_model_behind_the_address(base: Any, parts_of_it: Any, tmp_path: Path) -> None:
     content = served(content_of(base, "grid"), "http://127.0.0.1:1")
     for name, conditions in [("one", ["truncate"]), ("two", ["truncate", "shuffle"])]:

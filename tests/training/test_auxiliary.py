@@ -84,6 +84,7 @@ def test_short_documents_are_left_out(model):
     assert float(short) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_trainer_adds_them(tmp_path, steps):
     """The gradient is that of the sum, a mean over the micro-batches of a step."""
@@ -126,6 +127,7 @@ def test_a_mistake_is_one_line(given, line):
     assert line in str(error.value)
 
 
+@pytest.mark.slow
 def test_packed_documents_are_refused(tmp_path):
     with pytest.raises(UsageError, match="auxiliary losses read whole documents"):
         WeightedTrainer(

@@ -22,6 +22,7 @@ def test_a_published_study_is_valid(path: Path):
         assert set(study.measures) == {"distance", "longppl"}
 
 
+@pytest.mark.slow
 def test_a_twin_of_the_study_on_the_standard_library(tmp_path):
     """All arms and measures, from one seed, on fewer files and tokens, with a smaller model."""
     changes = {

@@ -30,6 +30,7 @@ from probe.training.trainer import shuffled
 # -- data --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pieces_and_held_out_documents_share_nothing(done, texts):
     study, folder = done
     data = prepare(study, folder)
@@ -63,6 +64,7 @@ def test_documents_of_a_held_out_group_are_not_trained_on(tmp_path):
     assert not groups & {int(piece.document) % 8 for piece in data.pieces}
 
 
+@pytest.mark.slow
 def test_a_random_half_has_the_lengths_of_the_best_half(done):
     study, folder = done
     data = prepare(study, folder)
@@ -104,6 +106,7 @@ def weights_of(folder):
     return torch.cat([one.detach().flatten() for one in model.parameters()])
 
 
+@pytest.mark.slow
 def test_the_plain_arm_is_transformers_trainer(done, tmp_path):
     """The same steps by the bare Trainer on the same rows."""
     study, folder = done
@@ -136,6 +139,7 @@ def test_the_plain_arm_is_transformers_trainer(done, tmp_path):
     assert (ours - weights_of(folder / "models" / "plain-0" / "model")).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_training_that_is_cut_off_goes_on_from_its_checkpoint(done, tmp_path, monkeypatch):
     """The same weights in the end; a checkpoint that lacks something is not used."""
     study, folder = done
@@ -182,6 +186,7 @@ def test_shuffled_weights_are_the_same_in_other_places():
     assert not torch.equal(found, shuffled(weights, labels, seed=0, step=4))
 
 
+@pytest.mark.slow
 def test_short_contexts_begin_with_the_bos(done):
     """One forward a token, the BOS in front."""
     study, folder = done
@@ -209,6 +214,7 @@ def test_short_contexts_begin_with_the_bos(done):
         )
 
 
+@pytest.mark.slow
 def test_short_contexts_are_those_of_the_protocol(done):
     """Losses behind short contexts against the rows of a run of protocol longppl."""
     study, folder = done
@@ -226,6 +232,7 @@ def test_short_contexts_are_those_of_the_protocol(done):
     assert found[known].numpy() == pytest.approx(cut["nll"].to_numpy(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_arm_by_a_rule_gets_the_weights_of_the_scoring_run(done):
     """A fifth of each piece's tokens, the ones of the largest |delta|, weigh 5; others nothing."""
     study, folder = done
@@ -258,6 +265,7 @@ class _Nothing:
 # -- a whole study -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_done_stays_done(done, tmp_path, monkeypatch):
     """A second call trains nothing, even where the weights are gone; a new seed alone is added."""
     study, folder = done
@@ -279,6 +287,7 @@ def test_what_is_done_stays_done(done, tmp_path, monkeypatch):
     assert trained == [("plain", 2)]
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_is_forwarded(done, texts, tmp_path):
     """Measured tokens by the costs of the runs, trained ones as one forward and two backward."""
     study, folder = done
@@ -322,6 +331,7 @@ def test_the_tokens_of_short_contexts_are_those_that_are_forwarded():
         assert model.tokens == short_tokens(size, context=context, stride=stride, bos=bos)
 
 
+@pytest.mark.slow
 def test_a_start_scores_the_data_once_for_all_seeds(done, tmp_path):
     study, folder = done
     given = study.model_dump() | {"tokenizer": None}
@@ -335,6 +345,7 @@ def test_a_start_scores_the_data_once_for_all_seeds(done, tmp_path):
     assert (sparse.forwards - plain.forwards) * 2 == pytest.approx(scored)
 
 
+@pytest.mark.slow
 def test_the_commands(done, tmp_path, monkeypatch):
     study, folder = done
     path = tmp_path / "study.yaml"
@@ -365,6 +376,7 @@ def test_the_commands(done, tmp_path, monkeypatch):
 # -- data that come with weights ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_weights_of_the_data_are_trained_on(done, tmp_path):
     """`probe weigh --to`, then an arm with stored weights; another tokenizer is refused."""
     _, folder = done

@@ -21,6 +21,7 @@ from probe.training.study_finding import finding
 from probe.training.study_run import models, run_folder, train
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_rows(done):
     """Means and differences against the score rows, added up one by one."""
     study, folder = done
@@ -56,6 +57,7 @@ def test_the_numbers_are_those_of_the_rows(done):
     assert [row[0] for row in table.rows] == list(study.arms)
 
 
+@pytest.mark.slow
 def test_an_arm_is_compared_with_those_that_it_names(done):
     """Each difference is that of the two arms' own losses, in the table and in words."""
     study, folder = done
@@ -85,6 +87,7 @@ def test_an_arm_is_compared_with_those_that_it_names(done):
     pd.testing.assert_series_equal(plain, same, check_names=False)
 
 
+@pytest.mark.slow
 def test_key_tokens_are_those_of_the_first_arm(done, monkeypatch):
     """LongPPL of every arm is of the same tokens; a model this small has none by the usual rule."""
     study, folder = done
@@ -110,6 +113,7 @@ def test_key_tokens_are_those_of_the_first_arm(done, monkeypatch):
     assert "keys chosen by plain-0, which favours plain-0" in caption
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_documents_drawn_again(done):
     """Low, high and detectable of the far loss, document by document, by numpy."""
     study, folder = done
@@ -177,6 +181,7 @@ def test_a_bin_that_few_documents_have_leaves_the_others_as_they_are():
     pd.testing.assert_frame_equal(every.reset_index(drop=True), without.reset_index(drop=True))
 
 
+@pytest.mark.slow
 def test_two_measures_have_a_table_each(done, tmp_path):
     """The second is measured later; the first stays as it is, though the folder has moved."""
     study, folder = done
@@ -192,6 +197,7 @@ def test_two_measures_have_a_table_each(done, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "both", "seeds", "words"),
     [
@@ -213,6 +219,7 @@ def test_a_sentence_says_no_more_than_the_numbers(done, limits, both, seeds, wor
     assert words in " ".join(finding(known).sentence.split())
 
 
+@pytest.mark.slow
 def test_what_a_measure_does_not_give_is_said(done, tmp_path):
     """No key tokens; distances with less far than near text, alone or behind others."""
     study, folder = done

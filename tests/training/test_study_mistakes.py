@@ -125,6 +125,7 @@ def test_what_cannot_be_measured_is_refused_before_training(texts, tmp_path, cha
     assert not (tmp_path / "study" / "study.json").exists()
 
 
+@pytest.mark.slow
 def test_values_of_the_trainer_that_fail_are_told(texts, tmp_path):
     for given, words in (({"adam_beta1": 2.0}, "Invalid beta"), ({"optim": "lomo"}, "lomo")):
         study = check_study(content(texts, trainer=given, name=words.split()[-1], seeds=[0]))
@@ -132,6 +133,7 @@ def test_values_of_the_trainer_that_fail_are_told(texts, tmp_path):
             train(study, tmp_path)
 
 
+@pytest.mark.slow
 def test_data_of_a_call_that_was_refused_are_made_anew(texts, tmp_path):
     wrong = {"m": {**MEASURED, "windows": {"length": 60}}}
     with pytest.raises(ProbeError):
@@ -143,6 +145,7 @@ def test_data_of_a_call_that_was_refused_are_made_anew(texts, tmp_path):
     assert pq.read_metadata(tmp_path / "study/held_out.parquet").num_rows == 8
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_told(done, tmp_path):
     study, folder = done
     for name in ("training.parquet", "held_out.parquet", "study.json"):
@@ -162,6 +165,7 @@ def test_a_word_that_is_a_special_token_is_refused(tmp_path):
         prepare(check_study(content(tmp_path / "texts.parquet")), tmp_path / "study")
 
 
+@pytest.mark.slow
 def test_a_share_that_chooses_nothing_is_told(done):
     study, folder = done
     selection = study.arms["half"].documents.model_copy(update={"share": 1e-4})
@@ -174,6 +178,7 @@ def test_too_few_documents_are_told(texts, tmp_path):
         prepare(check_study(content(texts, held_out=31)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_is_named(done, tmp_path, monkeypatch):
     study, folder = done
     data = prepare(study, folder)
@@ -192,6 +197,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(done, tmp_path, monkeypatch):
         train_arm.train_arm(study, data, material, **given)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(done, tmp_path, monkeypatch):
     """Safetensors and torch say it in errors of their own."""
     study, folder = done
@@ -215,6 +221,7 @@ def test_a_full_disk_is_one_line(done, tmp_path, monkeypatch):
             )
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_study(texts, tmp_path, monkeypatch):
     """With its step; the last checkpoint is kept."""
     monkeypatch.setattr(train_arm, "SAVE_SECONDS", 0.0)
@@ -224,6 +231,7 @@ def test_a_loss_that_is_no_number_stops_the_study(texts, tmp_path, monkeypatch):
     assert list((tmp_path / "study/models/plain-0/checkpoints").glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_another_study_under_the_same_name_is_refused(done):
     study, folder = done
     other = study.model_copy(update={"tokens": study.tokens * 2})
@@ -234,6 +242,7 @@ def test_another_study_under_the_same_name_is_refused(done):
         train(study.model_copy(update={"arms": arms}), folder.parent)
 
 
+@pytest.mark.slow
 def test_an_arm_that_was_left_out_keeps_its_name(done, tmp_path):
     """Its models are there: they are none of another arm that comes later."""
     study, folder = done
@@ -245,6 +254,7 @@ def test_an_arm_that_was_left_out_keeps_its_name(done, tmp_path):
         train(other, tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_a_number_of_many_digits_is_the_same_again(texts, tmp_path):
     given = content(
         texts, learning_rate=0.012345678901234, arms={"plain": {}}, seeds=[0], tokens=96
@@ -253,6 +263,7 @@ def test_a_number_of_many_digits_is_the_same_again(texts, tmp_path):
         train(check_study(given), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_measure_in_another_dtype_is_not_the_one_that_was_made(done, tmp_path):
     study, folder = done
     shutil.copytree(folder.parent, tmp_path / "results")

@@ -80,6 +80,7 @@ class NoWeights(Collate):
         return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3])
 def test_weights_of_1_are_plain_cross_entropy(tmp_path, steps):
     """Transformers' own loss, with and without gradient accumulation."""
@@ -90,6 +91,7 @@ def test_weights_of_1_are_plain_cross_entropy(tmp_path, steps):
     assert (ours - plain_step(ONES)).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_step_is_that_of_the_weighted_sum(tmp_path, packed, steps):
@@ -112,6 +114,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(tmp_path):
     """Over gloo: the labels of both are counted, the gradients averaged."""
     script = tmp_path / "worker.py"
@@ -159,6 +162,7 @@ def test_wrong_weights_are_one_line(row, line):
     assert line in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_would_drop_the_weights_is_refused(tmp_path):
     with pytest.raises(UsageError, match="allowed: TrainingArguments\\(remove_unused_columns=F"):
         trained(WeightedTrainer, ROWS, tmp_path, collate=Collate(2), remove_unused_columns=True)
@@ -166,6 +170,7 @@ def test_a_trainer_that_would_drop_the_weights_is_refused(tmp_path):
         trained(WeightedTrainer, ROWS, tmp_path, collate=NoWeights(2))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops(tmp_path):
     """With its step, and the last checkpoint kept."""
     with pytest.raises(ProbeError, match="step 2: the loss is nan; training stops"):
@@ -216,6 +221,7 @@ def test_short_losses_are_those_of_plain_forwards():
             assert np.isnan(own[len(ids) :]).all()
 
 
+@pytest.mark.slow
 def test_online_longce_is_longce_with_the_models_own_deltas(tmp_path):
     model = tiny("llama", num_hidden_layers=2)
     rows = []
@@ -236,6 +242,7 @@ def test_online_longce_is_longce_with_the_models_own_deltas(tmp_path):
     assert (found - plain_step(ONES)).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_online_longce_refuses_what_it_cannot_read(tmp_path):
     def online(**given):
         return OnlineLongCETrainer(**given, context=CONTEXT, stride=STRIDE)

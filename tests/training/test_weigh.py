@@ -81,6 +81,7 @@ def ids_of(document):
     return character_tokenizer(True)(document, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_definition(run, tmp_path):
     """Every token of every document, for each rule of tokens."""
     for text in ("longce", "dense(lam=0.3)", "sparse(kappa=0.25)", "ppmi", "npmi(s=1.5)", "keys"):
@@ -108,6 +109,7 @@ def test_weights_are_those_of_the_definition(run, tmp_path):
     assert any("behind 40 tokens" in line for line in summary.lines)
 
 
+@pytest.mark.slow
 def test_a_sweep_covers_what_it_sampled(base, tmp_path):
     """Of several distances of a token the smallest that is long enough counts."""
     folder = score(base, tmp_path, protocol={"kind": "sweep", "reach": 32, "runs": {1: 1, 8: 2}})
@@ -130,6 +132,7 @@ def test_a_sweep_covers_what_it_sampled(base, tmp_path):
     assert set(frame[frame.delta.isna()].weight) == {1}
 
 
+@pytest.mark.slow
 def test_training_data_is_a_folder_that_datasets_reads(folder, run, tmp_path):
     """Weights go with their tokens; scores and their ranks; a card that says what it is."""
     summary = weigh(run, parse("longce"), parse("mean_delta"))
@@ -177,6 +180,7 @@ def test_documents_are_chosen_inside_an_octave_of_length():
     assert select(frame, 0.01) == []
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path):
     done = CliRunner().invoke(
         group, ["weigh", str(folder), "--rule", "sparse(0.5)", "--to", str(tmp_path / "out")]
@@ -190,6 +194,7 @@ def test_the_command(folder, tmp_path):
     assert facts["rule"] == "sparse(kappa=0.5)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -226,6 +231,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(base, name, tmp_path):
     assert not (folder / "weights.parquet").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["pll", "parallel"])
 def test_runs_of_other_families_are_refused(contents, family, tmp_path):
     folder = score(contents[family], tmp_path, data__max_documents=1, conditions=["truncate"])
@@ -236,6 +242,7 @@ def test_runs_of_other_families_are_refused(contents, family, tmp_path):
     assert "allowed: runs of causal ones" in done.output
 
 
+@pytest.mark.slow
 def test_windows_of_a_document_are_weighed_one_by_one(base, tmp_path):
     """And draws of a target are one: their mean."""
     given = {"conditions": ["shuffle"], "repeats": 2, "windows__per_document": 3}
@@ -259,6 +266,7 @@ def test_windows_of_a_document_are_weighed_one_by_one(base, tmp_path):
     assert scores_of[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_python_is_told_of_the_other_level_too(run, tmp_path):
     for rule, score_of, line in (
         ("mean_delta", "p90", "rule mean_delta is of a document; allowed here: one of a token"),
@@ -273,6 +281,7 @@ def test_python_is_told_of_the_other_level_too(run, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_measure_that_is_missing(base, tmp_path):
     folder = score(base, tmp_path)
     with open_run(folder, write=False) as run:

@@ -54,6 +54,7 @@ def folders(tmp_path_factory):
     return [root / name for name in "abc"]
 
 
+@pytest.mark.slow
 def test_models_stand_in_rows_and_data_in_columns(folders):
     """Short cells; a dash where there was no run; the condition and tolerance that most have."""
     with opened(*folders) as runs:
@@ -70,6 +71,7 @@ def test_models_stand_in_rows_and_data_in_columns(folders):
     ]
 
 
+@pytest.mark.slow
 def test_every_condition_and_tolerance_has_a_table(folders):
     """Where all are asked for; or one of them."""
     with opened(*folders) as runs:
@@ -81,6 +83,7 @@ def test_every_condition_and_tolerance_has_a_table(folders):
     assert [row[1] for row in one.rows] == ["16 (16–18)", "–"]
 
 
+@pytest.mark.slow
 def test_cells_are_the_answers_of_the_runs(folders):
     """With numbers; a missing one lies beyond the reach."""
     with opened(*folders) as runs:
@@ -102,6 +105,7 @@ def test_cells_are_the_answers_of_the_runs(folders):
         assert row["text"] == answer.text()
 
 
+@pytest.mark.slow
 def test_delta_at_an_octave_is_that_of_a_plain_bootstrap(folders):
     """The mean of its targets, documents drawn in a loop."""
     with opened(folders[0]) as runs:
@@ -118,6 +122,7 @@ def test_delta_at_an_octave_is_that_of_a_plain_bootstrap(folders):
     assert (row["at"], row["kind"]) == ("16–31", "delta")
 
 
+@pytest.mark.slow
 def test_delta_has_a_table_of_its_own(folders):
     """Few documents have no interval; a distance that none measured leaves nothing."""
     with opened(*folders) as runs:
@@ -137,6 +142,7 @@ def test_other_values_are_refused(text):
         parse_value(text)
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_model_are_told_apart(tmp_path):
     """By their protocol, else by what differs, else by their own names."""
     a = made(tmp_path / "a", name="a")
@@ -153,6 +159,7 @@ def test_two_runs_of_a_model_are_told_apart(tmp_path):
         assert len(set(row_names(runs))) == 5
 
 
+@pytest.mark.slow
 def test_what_runs_share_is_said_once(tmp_path):
     """Settings of all, those that differ with who has them, and how windows match."""
     folders = []
@@ -171,6 +178,7 @@ def test_what_runs_share_is_said_once(tmp_path):
     assert len(caveats) == len(set(caveats)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -188,6 +196,7 @@ def test_other_windows_are_said(tmp_path, change, words):
     assert words in line
 
 
+@pytest.mark.slow
 def test_options_of_another_protocol_are_no_difference(tmp_path):
     """The protocols differ; that only one has edges goes without saying."""
     a, b = (made(tmp_path / name, name=name) for name in "ab")
@@ -199,6 +208,7 @@ def test_options_of_another_protocol_are_no_difference(tmp_path):
         assert confounds(runs) == ["protocol reach: 64 in a, 9 in b"]
 
 
+@pytest.mark.slow
 def test_the_condition_is_chosen_by_its_name(tmp_path):
     """Truncate, else the first that most runs have; an unknown one is refused."""
     folders = [
@@ -216,6 +226,7 @@ def test_the_condition_is_chosen_by_its_name(tmp_path):
             panels(runs, "truncate")
 
 
+@pytest.mark.slow
 def test_panels_share_axes_looks_and_legend(folders):
     """A panel a data set; each model looks alike in all of them, and is named once."""
     with opened(*folders) as runs:
@@ -231,12 +242,14 @@ def test_panels_share_axes_looks_and_legend(folders):
     draw([first, second])
 
 
+@pytest.mark.slow
 def test_without_curves_there_are_no_panels(tmp_path):
     """Nothing is drawn of runs that have none."""
     with opened(made(tmp_path / "a", curves={})) as runs, pytest.raises(EmptyChartError):
         panels(runs)
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path):
     """Of a model's or a data set's name a terminal obeys nothing."""
     folders = [

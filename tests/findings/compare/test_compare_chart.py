@@ -80,6 +80,7 @@ def test_no_difference():
     assert figures.draw(difference_chart(frame), ax=axes) is axes
 
 
+@pytest.mark.slow
 def test_what_is_drawn_on_request(tmp_path):
     """Tokens unless bytes are asked for, one condition where it is; a heading says both runs."""
     (plot,) = (plot for plot in plots() if plot.kind == "compare")

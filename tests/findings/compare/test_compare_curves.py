@@ -43,6 +43,7 @@ def between(a, b):
     return compared(a, b, analysis=HOW)
 
 
+@pytest.mark.slow
 def test_comparisons_leave_out_what_is_grey(tmp_path):
     """Of runs of protocol dense: lengths that may answer, up to half of the longest."""
     context = 20
@@ -53,6 +54,7 @@ def test_comparisons_leave_out_what_is_grey(tmp_path):
     assert tokens["distance_to"].max() == context // 2 + 1
 
 
+@pytest.mark.slow
 def test_a_run_differs_from_itself_by_exactly_nothing(a):
     """Not by a rounding error: curves, losses, lengths, in tokens and in bytes."""
     found = compared(a, a)
@@ -71,6 +73,7 @@ def test_a_run_differs_from_itself_by_exactly_nothing(a):
     assert [found.a, found.b] == [f"{read_folder(a).name} ({number})" for number in (1, 2)]
 
 
+@pytest.mark.slow
 def test_a_planted_shift_is_found(between):
     """0.1 nats more for truncate, nothing for shuffle; the intact loss by what was put on it."""
     found = between
@@ -85,6 +88,7 @@ def test_a_planted_shift_is_found(between):
     assert losses.loc["bits per byte", "low"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("unit", "distance"), [("tokens", "distance"), ("bytes", "bytes_back")])
 def test_paired_differences_are_those_of_a_merge(a, b, between, unit, distance):
     """Common targets by a pandas merge; bytes of text counted by encoding what stands before."""
@@ -106,6 +110,7 @@ def test_paired_differences_are_those_of_a_merge(a, b, between, unit, distance):
     np.testing.assert_array_equal(found["targets"], both.groupby("bin").size())
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_a_plain_bootstrap(a, b, between):
     """Documents drawn in a loop, the paired difference of one octave, quantiles, stretched."""
     found = between.octaves
@@ -124,6 +129,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(a, b, between):
     assert row["documents"].tolist() == [8]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_a_merge(a, b, between):
     """Intact losses of the common targets, a token and a byte."""
     found = between.losses.set_index("unit")
@@ -136,6 +142,7 @@ def test_losses_are_those_of_a_merge(a, b, between):
     assert token["targets"] == len(both)
 
 
+@pytest.mark.slow
 def test_the_other_way_round_is_the_negative(a, b, between):
     """B − A and A − B are the same number with its limits turned around."""
     there, back = between, compared(b, a, analysis=HOW)
@@ -146,6 +153,7 @@ def test_the_other_way_round_is_the_negative(a, b, between):
     assert there.contexts["low"].fillna(0).eq(-back.contexts["high"].fillna(0))[numbers].all()
 
 
+@pytest.mark.slow
 def test_other_windows_are_compared_by_document(a, tmp_path):
     """Longer windows of the same documents: drawn together, on the distances of both."""
     longer = simulation(length=512, boundaries=(256,), reach=256, name="long")
@@ -165,6 +173,7 @@ def test_other_windows_are_compared_by_document(a, tmp_path):
     assert "far tokens in the perturbed context: 60 to 128 in A, 256 to 256 in B" in notes
 
 
+@pytest.mark.slow
 def test_other_boundaries_are_no_pairs(tmp_path):
     """The same windows under another reach: curves by document, intact losses target by target."""
     a = write_run(tmp_path / "a", simulation(boundaries=(128,)))
@@ -179,6 +188,7 @@ def test_other_boundaries_are_no_pairs(tmp_path):
     assert found.losses["targets"].iloc[0] == 8 * (164 - 128)
 
 
+@pytest.mark.slow
 def test_unpaired_intervals_are_those_of_two_independent_bootstraps(a, tmp_path):
     """Other data: each run's mean drawn by itself, the difference of draws, quantiles."""
     other = simulation(documents=10, seed=5, data="other")
@@ -202,6 +212,7 @@ def test_unpaired_intervals_are_those_of_two_independent_bootstraps(a, tmp_path)
     np.testing.assert_allclose(row[["difference", "low", "high"]], expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_other_tokenizers_are_compared_in_bytes_only(tmp_path):
     """64 tokens of four bytes are 32 of eight: the same length in bytes, and said so."""
     a = write_run(tmp_path / "a", simulation(curves={"truncate": step(64)}, boundaries=(128,)))
@@ -221,6 +232,7 @@ def test_other_tokenizers_are_compared_in_bytes_only(tmp_path):
     assert near["a"].between(0.08, 0.14).all()
 
 
+@pytest.mark.slow
 def test_without_text_tokens_alone_are_compared(tmp_path):
     """Data that came as ids: the same windows pair, bytes are left out, and said so."""
     folders = [write_run(tmp_path / name, simulation(text=False)) for name in "ab"]
@@ -230,6 +242,7 @@ def test_without_text_tokens_alone_are_compared(tmp_path):
     assert "no text in one of the runs: not compared in bytes" in found.notes
 
 
+@pytest.mark.slow
 def test_nothing_in_common_is_refused(tmp_path):
     """Ids of other vocabularies without text: one line that says what would do."""
     a = write_run(tmp_path / "a", simulation(text=False))
@@ -243,6 +256,7 @@ def test_nothing_in_common_is_refused(tmp_path):
     assert "the tokenizers are taken to be the same" in " ".join(compared(a, b, analysis=HOW).notes)
 
 
+@pytest.mark.slow
 def test_common_windows_alone_are_used(tmp_path):
     """Twelve documents and the first eight of them: eight are paired, four are left out."""
     a = write_run(tmp_path / "a", simulation(documents=12))
@@ -254,6 +268,7 @@ def test_common_windows_alone_are_used(tmp_path):
     assert (found.curve["difference"] == 0).all()
 
 
+@pytest.mark.slow
 def test_conditions_of_one_run_are_named(a, tmp_path):
     """Only what both scored is compared."""
     b = random_text(write_run(tmp_path / "b", simulation(curves={"truncate": step(32)})))
@@ -262,6 +277,7 @@ def test_conditions_of_one_run_are_named(a, tmp_path):
     assert "only in A: shuffle" in found.notes
 
 
+@pytest.mark.slow
 def test_a_curve_that_starts_late_starts_late_in_bytes(tmp_path):
     """No bin in bytes holds a target nearer than the curve's first token."""
     run = simulation(curve_starts={"shuffle": 16})
@@ -273,6 +289,7 @@ def test_a_curve_that_starts_late_starts_late_in_bytes(tmp_path):
     assert first > rows.bytes_back.max()
 
 
+@pytest.mark.slow
 def test_repeats_are_averaged(tmp_path):
     """Three draws of a condition are one target."""
     a = write_run(tmp_path / "a", simulation(repeats=3, boundaries=(128,)))

@@ -125,6 +125,7 @@ def test_a_share_of_delta_at_distance_0_moves_with_the_draw():
     assert row(*found)["octaves"] == 0
 
 
+@pytest.mark.slow
 def test_planted_lengths_are_compared_whole(tmp_path):
     """Two runs that read 32 and 64 tokens; of the other text four bytes a token."""
     folders = [
@@ -142,6 +143,7 @@ def test_planted_lengths_are_compared_whole(tmp_path):
     assert found["difference"].dtype == "Int64"
 
 
+@pytest.mark.slow
 def test_one_document_gives_no_interval_and_no_answer(tmp_path):
     """One document: unresolved, limits missing, no warning and no false interval."""
     run = Simulation(

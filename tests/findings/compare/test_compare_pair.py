@@ -46,6 +46,7 @@ def common(a, b, same=True):
     return found, used
 
 
+@pytest.mark.slow
 def test_alternatives_are_no_losses_of_the_targets(tmp_path):
     """Other texts in the targets' place, of protocol suffix, are left out."""
     name = "distractor(number=1)"
@@ -57,6 +58,7 @@ def test_alternatives_are_no_losses_of_the_targets(tmp_path):
     assert sorted(held) == [("intact",), ("truncate",)]
 
 
+@pytest.mark.slow
 def test_equal_windows_are_paired(tmp_path):
     """Document, window, start, token ids and text are equal: all windows, of both."""
     found, used = common(made(tmp_path / "a"), made(tmp_path / "b"))
@@ -65,6 +67,7 @@ def test_equal_windows_are_paired(tmp_path):
     assert used[0][0] == [f"doc{number:03d}" for number in range(8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["token_ids", "start", "text"])
 def test_a_window_that_differs_is_left_out(tmp_path, what):
     """One other token, start or character: that window alone has no pair."""
@@ -82,6 +85,7 @@ def test_a_window_that_differs_is_left_out(tmp_path, what):
     assert [places for _, places in used] == [(15, 16), (15, 16)]
 
 
+@pytest.mark.slow
 def test_too_few_equal_windows_pair_documents(tmp_path):
     """Equal windows of five of eight documents are too few: the documents are used, all of them."""
     a, b = made(tmp_path / "a"), made(tmp_path / "b")
@@ -93,6 +97,7 @@ def test_too_few_equal_windows_pair_documents(tmp_path):
     assert [places for _, places in used] == [(16, 16), (16, 16)]
 
 
+@pytest.mark.slow
 def test_all_documents_of_a_small_run_are_enough(tmp_path):
     """Three documents that are all in the other run pair with it."""
     found, used = common(made(tmp_path / "a", documents=3), made(tmp_path / "b"))
@@ -100,12 +105,14 @@ def test_all_documents_of_a_small_run_are_enough(tmp_path):
     assert [places for _, places in used] == [(6, 6), (6, 16)]
 
 
+@pytest.mark.slow
 def test_a_piece_of_text_makes_a_document_the_same(tmp_path):
     """Other tokens over a text of which a piece stands in both."""
     found, _ = common(made(tmp_path / "a"), retokenise(made(tmp_path / "b"), 6), same=False)
     assert found == "documents"
 
 
+@pytest.mark.slow
 def test_equal_names_do_not_make_a_document_the_same(tmp_path):
     """The same names over other texts; the data set's word counts where the texts cannot."""
     a, b = (random_text(made(tmp_path / name), seed) for name, seed in (("a", 1), ("b", 2)))
@@ -115,6 +122,7 @@ def test_equal_names_do_not_make_a_document_the_same(tmp_path):
     assert common(a, b)[0] == "documents"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("same", "expected"), [(True, "none"), (False, "documents")])
 def test_other_fingerprints_count_only_for_one_tokenizer(tmp_path, same, expected):
     """Unequal ones of one tokenizer are other texts; of two they say nothing."""
@@ -125,6 +133,7 @@ def test_other_fingerprints_count_only_for_one_tokenizer(tmp_path, same, expecte
     assert common(a, b, same)[0] == expected
 
 
+@pytest.mark.slow
 def test_equal_fingerprints_are_equal_texts(tmp_path):
     """Other windows of documents whose token ids agree."""
     a, b = (random_text(made(tmp_path / name), seed) for name, seed in (("a", 1), ("b", 2)))
@@ -136,6 +145,7 @@ def test_equal_fingerprints_are_equal_texts(tmp_path):
     assert [len(names) for names, _ in used] == [7, 7]
 
 
+@pytest.mark.slow
 def test_what_is_read_of_a_side(tmp_path):
     """Far lengths of rows that can answer; bytes of a token over the windows that are used."""
     a, b = made(tmp_path / "a"), made(tmp_path / "b", boundaries=(64,))

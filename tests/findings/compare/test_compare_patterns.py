@@ -31,6 +31,7 @@ def pattern_deltas(folder, condition):
     return (rows["nll"].astype(float) - rows["nll_intact"]).groupby(rows["document"])
 
 
+@pytest.mark.slow
 def test_a_planted_difference(runs):
     """Each pattern loses 0.05 nats more in the second run, on the same targets."""
     found = compared(*runs)
@@ -48,12 +49,14 @@ def test_a_planted_difference(runs):
     assert "Delta of attention patterns, B − A (nats per token)" in printed(found)
 
 
+@pytest.mark.slow
 def test_a_run_differs_from_itself_by_nothing(runs):
     table = compared(runs[0], runs[0]).patterns
     assert len(table) == len(DELTAS)
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
 
 
+@pytest.mark.slow
 def test_runs_without_common_windows(tmp_path, runs):
     """Other targets of the same documents: each run's own mean, nothing paired."""
     other = make(tmp_path / "other", documents=8, extra=0.05, seed=2)
@@ -71,6 +74,7 @@ def test_runs_without_common_windows(tmp_path, runs):
         assert row["difference"] == pytest.approx(means[1] - means[0], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_what_only_one_run_has(tmp_path, runs):
     """A pattern of one run, or one that hides nothing, is in no row or left as it is."""
     folder = make(tmp_path / "one")
