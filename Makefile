@@ -22,7 +22,7 @@ test: lint ## Everything, with the notebooks and the tests that need the weights
 size: setup ## How large the house is: modules, lines, circles of imports.
 	$(BIN)/python benchmarks/size.py
 
-fast: setup ## The tests of a few tenths of a second at most, on a few families of models; no weights, browser, notebook.
+fast: setup ## The quick four fifths of the tests: none marked slow; no weights, browser, notebook.
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not real and not browser and not families and not cluster" tests
 
 package: setup ## The sdist and the wheel in dist/, and the wheel tried where nothing else of ours is.

@@ -18,6 +18,8 @@ from probe.findings.base import entries
 from probe.results import folder as folders
 from probe.results import parts, views
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[1] / "results" / "example"
 ONCE = (
     (folders, "read_folder"),
@@ -80,7 +82,6 @@ def expected(runs: int) -> dict[str, int]:
     return dict.fromkeys(names, runs)
 
 
-@pytest.mark.slow
 def test_one_run(calls: Calls, tmp_path: Path) -> None:
     """Once each, with every finding, the figure, the files and the page.
 
@@ -92,7 +93,6 @@ def test_one_run(calls: Calls, tmp_path: Path) -> None:
     assert dict(calls) == {**expected(1), "fitted_curves": 2}
 
 
-@pytest.mark.slow
 def test_several_runs(calls: Calls, tmp_path: Path) -> None:
     """Once for each run, also where they are told of together."""
     curves = {"truncate": lambda d: 0.5 / (1 + d), "shuffle": lambda d: 0.7 / (1 + d)}

@@ -16,6 +16,8 @@ from probe.errors import ProbeError
 from probe.findings.concentration import shares
 from probe.results.views import connect
 
+pytestmark = pytest.mark.slow
+
 CURVES = {
     "truncate": lambda d: np.where(d < 32, 0.3, 0.0),
     "replace(source='document')": lambda d: np.where(d < 64, 0.5, 0.0),
@@ -42,7 +44,6 @@ def change(folder, chosen):
         pq.write_table(table.filter(pa.array(chosen(table.to_pandas()))), part)
 
 
-@pytest.mark.slow
 def test_many_windows_of_a_document_are_counted(made):
     """More than a machine word has bits."""
     folder = made(documents=1, windows=70, length=32, boundaries=(16,), reach=16)
@@ -54,7 +55,6 @@ def test_many_windows_of_a_document_are_counted(made):
         assert far_range(connection, table) == (16, 16)
 
 
-@pytest.mark.slow
 def test_windows_and_targets_count_once_whatever_was_scored(made):
     """A window without intact rows, or with gaps between them, counts all its positions."""
     folder = made(boundaries=(100, 256), reach=256)
@@ -75,7 +75,6 @@ def test_windows_and_targets_count_once_whatever_was_scored(made):
         )
 
 
-@pytest.mark.slow
 def test_names_and_doubts(made):
     """Documents and conditions in order; a loss that is no number and a lost window are seen."""
     folder = made()
@@ -106,7 +105,6 @@ def test_names_and_doubts(made):
         opened(folder)
 
 
-@pytest.mark.slow
 def test_the_order_of_parts_does_not_matter(made):
     """A condition that only late parts have, quiet or loud, is summed like the others."""
     folder = made(documents=20, boundaries=(100, 256))

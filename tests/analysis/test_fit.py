@@ -8,13 +8,14 @@ from simulated import Simulation, write_run
 
 from probe.analysis.fit import draws_in_words
 
+pytestmark = pytest.mark.slow
+
 
 def make(tmp_path, repeats):
     curves = {"shuffle": lambda distance: 0.5 / (1 + distance)}
     return write_run(tmp_path / "run", Simulation(curves, repeats=repeats, documents=7))
 
 
-@pytest.mark.slow
 def test_draws_errors_are_those_of_pandas(tmp_path):
     """Between the repeats of one document: sums over a bin, their variance, added up."""
     curve = opened(make(tmp_path, 3)).curve
@@ -37,7 +38,6 @@ def test_draws_errors_are_those_of_pandas(tmp_path):
     assert checked > 10
 
 
-@pytest.mark.slow
 def test_one_draw_tells_nothing_of_the_others(tmp_path):
     curve = opened(make(tmp_path, 1)).curve
     assert curve["draws_error"].isna().all()
@@ -45,7 +45,6 @@ def test_one_draw_tells_nothing_of_the_others(tmp_path):
     assert draws_in_words(curve) == []
 
 
-@pytest.mark.slow
 def test_the_answer_tells_the_part_of_the_draws(tmp_path):
     """A reader sees whether more draws or more documents would narrow an interval."""
     run = opened(make(tmp_path, 3))

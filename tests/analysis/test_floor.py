@@ -13,6 +13,8 @@ from probe.analysis.sums import document_sums
 from probe.results.folder import read_folder
 from probe.results.views import connect
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -21,7 +23,6 @@ def folder(tmp_path_factory):
     return write_run(path, Simulation(curves, boundaries=(100, 256), reach=256))
 
 
-@pytest.mark.slow
 def test_the_noise_floor_is_the_larger_error(folder):
     """By hand for one octave; without a noise condition there is none."""
     run = read_folder(folder)
@@ -38,7 +39,6 @@ def test_the_noise_floor_is_the_larger_error(folder):
     assert noise_floor(sums[sums.condition != "noise"], 256) is None
 
 
-@pytest.mark.slow
 def test_source_and_target_have_the_larger_floor_of_both(folder):
     """By octave, of the noise of each; a second noise condition of the same text counts nothing."""
     run = read_folder(folder)

@@ -86,7 +86,6 @@ def _attention(model: PreTrainedModel) -> None:
     model.set_attn_implementation("eager")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [_fused, _one_bit, _hook, _forward, _attention, torch.nn.Module.double]
 )
@@ -101,7 +100,6 @@ def test_a_changed_model_is_checked_anew(change: Callable[..., Any], checked: li
     assert len(checked) == 2
 
 
-@pytest.mark.slow
 def test_what_cannot_be_read_is_checked_anew(
     checked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

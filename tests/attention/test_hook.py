@@ -17,7 +17,6 @@ from probe.models.causal import CausalModel
 IDS = random_ids(200)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", ["local(5)", "blocks(9)", "global([3, 7]) + dilated(3, 2)"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "gemma2"])
 def test_block_masks_are_dense_masks(family: str, text: str) -> None:

@@ -14,6 +14,8 @@ from probe.cards.card import Card, make_card
 from probe.cards.markdown import markdown
 from probe.findings.base import findings
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "results" / "example"
 RUNS = Path(__file__).parents[1] / "golden" / "runs"
 
@@ -39,7 +41,6 @@ def card_of(folder: Path, place: Path | None = None, **changes: Any) -> Card:
         return make_card(run, findings(run, brief=True))
 
 
-@pytest.mark.slow
 def test_example() -> None:
     """Model, data, protocol, seeds, versions and self-check are those of run.json."""
     card = card_of_example()
@@ -56,7 +57,6 @@ def test_example() -> None:
     assert card.rows["count"] == 155_648
 
 
-@pytest.mark.slow
 def test_lengths_are_those_of_the_summary() -> None:
     """The JSON holds every effective context as ``summary.json`` has it."""
     summary = json.loads((EXAMPLE / "summary.json").read_text("utf-8"))
@@ -66,7 +66,6 @@ def test_lengths_are_those_of_the_summary() -> None:
         assert one == kept
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("folder", sorted(RUNS.iterdir()), ids=lambda folder: folder.name)
 def test_every_protocol_has_a_card(folder: Path) -> None:
     """A sentence, JSON without what is not finite, and Markdown."""
@@ -81,7 +80,6 @@ def test_every_protocol_has_a_card(folder: Path) -> None:
     assert markdown(card).count("| --- |") >= 1 + sum(len(answer.tables) for answer in card.answers)
 
 
-@pytest.mark.slow
 def test_no_path_of_the_machine(tmp_path: Path) -> None:
     """A model and data from folders are named by their last part."""
     card = card_of(
@@ -94,7 +92,6 @@ def test_no_path_of_the_machine(tmp_path: Path) -> None:
     assert "anna" not in json.dumps(card.record())
 
 
-@pytest.mark.slow
 def test_hash_follows_the_rows(tmp_path: Path) -> None:
     """Another run has another hash, a copy the same."""
     assert card_of(RUNS / "sweep").rows == card_of(RUNS / "sweep", tmp_path, name="x").rows

@@ -9,13 +9,14 @@ import pytest
 import yaml
 from command_line import good, mistake, probe
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "results" / "example"
 RUNS = ROOT / "tests" / "golden" / "runs"
 SCHEMA = ROOT / "tests" / "cards" / "every_eval_ever" / "eval.schema.json"
 
 
-@pytest.mark.slow
 def test_markdown_is_printed() -> None:
     """By default the card is Markdown on standard output, and the folder is not written to."""
     before = sorted(path.name for path in RUNS.joinpath("sweep").iterdir())
@@ -25,7 +26,6 @@ def test_markdown_is_printed() -> None:
     assert sorted(path.name for path in RUNS.joinpath("sweep").iterdir()) == before
 
 
-@pytest.mark.slow
 def test_into(tmp_path: Path) -> None:
     """A file holds what would be printed, and the place is told."""
     file = tmp_path / "new" / "card.md"
@@ -33,7 +33,6 @@ def test_into(tmp_path: Path) -> None:
     assert file.read_text("utf-8") == good(probe("card", RUNS / "sweep"))
 
 
-@pytest.mark.slow
 def test_formats() -> None:
     """JSON of our own, a record that every-eval-ever takes, and an entry of the hub."""
     card = json.loads(good(probe("card", EXAMPLE, "--format", "json")))
@@ -50,7 +49,6 @@ def test_formats() -> None:
     assert yaml.safe_load(said)[0]["dataset"]["task_id"] == odd
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -64,7 +62,6 @@ def test_mistakes(arguments: list[str], status: int, said: str) -> None:
     assert mistake(probe("card", EXAMPLE, *arguments), status).endswith(said)
 
 
-@pytest.mark.slow
 def test_no_run(tmp_path: Path) -> None:
     """A folder that is no run folder, and a run without a resolved length."""
     assert "is no run folder" in mistake(probe("card", tmp_path), 2)
@@ -72,7 +69,6 @@ def test_no_run(tmp_path: Path) -> None:
     assert line.endswith("has no resolved length; allowed: --format md, json")
 
 
-@pytest.mark.slow
 def test_names_are_not_obeyed(tmp_path: Path) -> None:
     """What a terminal or Markdown would obey in a name is escaped."""
     folder = Path(shutil.copytree(RUNS / "sweep", tmp_path / "sweep"))
@@ -83,7 +79,6 @@ def test_names_are_not_obeyed(tmp_path: Path) -> None:
     assert head == "# How far \\\\x1b\\[31mred\\\\n# \\<b\\>x\\</b\\> reads"
 
 
-@pytest.mark.slow
 def test_json_holds_what_no_terminal_shows(tmp_path: Path) -> None:
     """A name with a soft hyphen is the same in what is printed and in a file."""
     folder = Path(shutil.copytree(RUNS / "sweep", tmp_path / "sweep"))
@@ -97,7 +92,6 @@ def test_json_holds_what_no_terminal_shows(tmp_path: Path) -> None:
     assert json.loads(printed)["model"]["name"] == "a\u00adb\u202e…"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "every-eval-ever"])
 def test_json_stays_json(form: str, tmp_path: Path) -> None:
     """What is printed is read back, whatever a name holds."""

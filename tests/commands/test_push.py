@@ -118,7 +118,6 @@ def test_text_on_request(hub: Hub, run: Path) -> None:
     assert after.replace(str(copy), str(run)) == before
 
 
-@pytest.mark.slow
 def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a token nothing is asked."""
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -127,7 +126,6 @@ def test_no_token(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.asked == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [

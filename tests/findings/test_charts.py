@@ -567,7 +567,6 @@ def test_a_heatmap_of_many_documents_names_none(run, monkeypatch):
     assert_drawn(chart)
 
 
-@pytest.mark.slow
 def test_heatmap_by_position(run, monkeypatch):
     """Stretches without a target keep their place."""
     frame = pd.concat(

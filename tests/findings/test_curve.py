@@ -120,7 +120,6 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "said"), SENTENCES)
 def test_every_answer_is_a_sentence(run, monkeypatch, changes, said):
     """Limit, tolerance and estimate have a clause each, whatever the kind of the answer."""
@@ -129,7 +128,6 @@ def test_every_answer_is_a_sentence(run, monkeypatch, changes, said):
     assert sentence(run).endswith(".")
 
 
-@pytest.mark.slow
 def test_a_cell_is_short_and_the_rest_is_said_below(run, monkeypatch):
     """``> x`` and its estimate once: below the table in the terminal, in the cell on the page."""
     beyond = replace(ANSWER, kind="greater", value=1024, estimate=None, lower=640, upper=None)
@@ -206,7 +204,6 @@ FINDINGS = {
 }
 
 
-@pytest.mark.slow
 def test_files_have_the_keys_of_the_results_contract(run):
     """No part of summary.json and findings.json is lost, none is there that readers do not know."""
     for name, keys in (("summary.json", SUMMARY), ("findings.json", FINDINGS)):

@@ -97,7 +97,6 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return pq.read_table(path).to_pylist()
 
 
-@pytest.mark.slow
 def test_means_by_length(folder: Path, run: OpenRun) -> None:
     """Loss and KL of every length are means over all targets; length 0 is the unigram estimate."""
     rows = scores(folder).query("condition == 'truncate'")
@@ -275,7 +274,6 @@ def test_a_record_that_says_nothing(context: object) -> None:
         assert registry.reading(one).far_tokens == "boundary - start"
 
 
-@pytest.mark.slow
 def test_the_answer(run: OpenRun) -> None:
     """What it rests on, loss and KL by length, lengths by tolerance; the numbers that it names."""
     found = answer_of(run)
@@ -334,7 +332,6 @@ def drawn_of(run: OpenRun, **asked: Any) -> Chart:
     return drawn
 
 
-@pytest.mark.slow
 def test_the_chart_of_a_window(folder: Path, run: OpenRun) -> None:
     """Colours are the importances, in the place of target and token; texts where there is room."""
     (document, number), *_ = windows(folder)
@@ -359,7 +356,6 @@ def test_the_chart_of_a_window(folder: Path, run: OpenRun) -> None:
         chart(run, frame.assign(importance=np.nan))
 
 
-@pytest.mark.slow
 def test_places_where_texts_have_no_room(run: OpenRun) -> None:
     """Indices in the document, eight targets at most, round numbers of tokens."""
     first = 1000
@@ -374,7 +370,6 @@ def test_places_where_texts_have_no_room(run: OpenRun) -> None:
     assert list(chart(run, frame).x.ticks) == list(drawn.x.ticks)
 
 
-@pytest.mark.slow
 def test_plot(run: OpenRun) -> None:
     """The first window that fits is drawn, with the texts of its tokens; options as they were."""
     (first, *_) = windows(run.path).values()

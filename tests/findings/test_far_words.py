@@ -153,7 +153,6 @@ def test_means_and_limits_are_those_of_pandas(folder, finding):
         assert found["low"].is_monotonic_decreasing
 
 
-@pytest.mark.slow
 def test_planted_words_come_first(finding):
     """A word of two tokens loses what both lose; the sentence and the tables begin with it."""
     words, tokens, _ = finding.tables
@@ -166,7 +165,6 @@ def test_planted_words_come_first(finding):
     assert "“once”" not in str(finding.tables)
 
 
-@pytest.mark.slow
 def test_places_are_where_the_words_stand(folder, finding):
     """The document and index of a word's first token, with the text around it."""
     words, _, places = finding.tables

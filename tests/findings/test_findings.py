@@ -52,7 +52,6 @@ def notes(run):
     return [note for finding in findings(run) for note in finding.notes]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("work", "columns"), FRAMES.values(), ids=FRAMES)
 def test_every_frame_has_its_columns(work, columns, run):
     """And rows of every condition but the noise control; ratios are to truncation."""
@@ -62,7 +61,6 @@ def test_every_frame_has_its_columns(work, columns, run):
     assert set(frame["condition"]) == expected
 
 
-@pytest.mark.slow
 def test_one_run_tells_one_story(run):
     """Shuffling costs twice as much near; 1 % is where it was planted, and the hinge near it."""
     rows, missing = run.once(information.ablated_information)
@@ -101,7 +99,6 @@ def test_one_value_of_all_tokens_is_the_curve_of_the_run(folder):
     assert (sums["targets"].to_numpy() == curve["targets"].to_numpy()).all()
 
 
-@pytest.mark.slow
 def test_files_hold_what_was_found(run):
     """findings.json and classes.csv have every row of the frames that they are made of."""
     record = json.loads((run.path / "findings.json").read_text(encoding="utf-8"))

@@ -27,7 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("runs") / "mine", texts(9))
 
 
-@pytest.mark.slow
 def test_spans(folder: Path) -> None:
     """Every key token lies in one span, no other token does, and spans do not touch."""
     found = key_spans(opened(folder))

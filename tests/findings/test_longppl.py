@@ -46,7 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("runs") / "mine", texts(9))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("lsd", "lcl"), [(2.0, -2.0), (0.5, -1.0), (0.0, -9.0)])
 def test_value(folder: Path, lsd: float, lcl: float) -> None:
     """Number, share and mean loss of the keys are those of a filter over all rows."""
@@ -61,7 +60,6 @@ def test_value(folder: Path, lsd: float, lcl: float) -> None:
     assert found.same
 
 
-@pytest.mark.slow
 def test_the_limits_are_strict(tmp_path: Path) -> None:
     """A token at a limit is not key."""
     run = write(tmp_path / "run", texts(1))
@@ -115,7 +113,6 @@ def test_few_documents(tmp_path: Path) -> None:
     assert "chosen its own" not in told(none)
 
 
-@pytest.mark.slow
 def test_nothing_cut_off(tmp_path: Path) -> None:
     """Documents of one short context have no LSD but 0, and no table."""
     run = write(tmp_path / "run", {f"d{n}": TEXT[: 3 * (K + 3)] for n in range(3)})
@@ -138,7 +135,6 @@ def test_told(folder: Path) -> None:
     assert max(map(len, text.splitlines())) < 400
 
 
-@pytest.mark.slow
 def test_hostile_names(folder: Path, tmp_path: Path) -> None:
     """What a terminal would obey is escaped."""
     run = write(tmp_path / "run", texts(2))

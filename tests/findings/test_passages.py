@@ -48,7 +48,6 @@ def passages_finding(run: OpenRun) -> Finding:
     return found
 
 
-@pytest.mark.slow
 def test_tables_are_means_of_the_rows(run: OpenRun) -> None:
     """By passage and by octave of the distance from the passage's end to the target."""
     found = run.once(passages)
@@ -74,7 +73,6 @@ def test_tables_are_means_of_the_rows(run: OpenRun) -> None:
     assert run.contexts == ()
 
 
-@pytest.mark.slow
 def test_what_is_said(run: OpenRun, found: Finding) -> None:
     """Every passage under every condition, a line each; both tables are files."""
     said = text(found)
@@ -92,7 +90,6 @@ def test_what_is_said(run: OpenRun, found: Finding) -> None:
     assert found.files["passages_by_distance.csv"] is by_distance
 
 
-@pytest.mark.slow
 def test_the_page_has_both_tables(run: OpenRun, found: Finding) -> None:
     """The passages by name, and below the chart by distance; no delta is left out."""
     by_name, by_distance = found.tables
@@ -104,7 +101,6 @@ def test_the_page_has_both_tables(run: OpenRun, found: Finding) -> None:
             assert decimals(delta, 4) in row[2].replace("+", "")
 
 
-@pytest.mark.slow
 def test_the_chart_by_name_has_every_mark(run: OpenRun, found: Finding) -> None:
     """Passages downwards, a series a condition, marks side by side with their limits."""
     drawn = found.charts[0]
@@ -128,7 +124,6 @@ def test_the_chart_by_name_has_every_mark(run: OpenRun, found: Finding) -> None:
     assert len({(y, series.name) for series in drawn.series for y in series.y}) == MARKS
 
 
-@pytest.mark.slow
 def test_the_chart_by_distance_has_every_mark(run: OpenRun, found: Finding) -> None:
     drawn = found.charts[1]
     assert (drawn.title, drawn.file) == ("Delta by distance of the passage", "")
@@ -136,7 +131,6 @@ def test_the_chart_by_distance_has_every_mark(run: OpenRun, found: Finding) -> N
     assert sorted(values) == pytest.approx(sorted(run.once(passages).by_distance["delta"]))
 
 
-@pytest.mark.slow
 def test_many_passages_are_not_drawn(run: OpenRun) -> None:
     """Those with most targets are; without any there is nothing to draw."""
     row = run.once(passages).by_name.iloc[[0]]
@@ -148,7 +142,6 @@ def test_many_passages_are_not_drawn(run: OpenRun) -> None:
         chart(run, many.iloc[:0])
 
 
-@pytest.mark.slow
 def test_plot_takes_a_condition(run: OpenRun) -> None:
     (name, drawn), *_ = plot([run], condition="move")
     assert (name, [series.name for series in drawn.series]) == ("", ["move"])

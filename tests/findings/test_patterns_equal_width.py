@@ -28,6 +28,8 @@ from probe.findings.patterns.equal_width import (
 from probe.render.terminal import text
 from probe.results.files import read_csv
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = (8, 16, 24)
 GRID = {
     "kind": "grid",
@@ -67,7 +69,6 @@ def plain(folder):
     return found
 
 
-@pytest.mark.slow
 def test_the_same_targets_at_each_width(folder):
     """Of each boundary the targets with hardly more than w tokens before them."""
     with open_run(folder, write=False) as run:
@@ -83,7 +84,6 @@ def test_the_same_targets_at_each_width(folder):
     assert table["targets"].nunique() > 1
 
 
-@pytest.mark.slow
 def test_it_is_printed_kept_and_drawn(folder):
     """In the terminal, as a file, as a figure, and folded below that on the page."""
     with open_run(folder) as run:
@@ -109,7 +109,6 @@ def test_it_is_printed_kept_and_drawn(folder):
     assert (printed.shown, printed.rows) == ("terminal", table.rows)
 
 
-@pytest.mark.slow
 def test_other_targets_no_comparison(base, tmp_path):
     """In a sweep the boundaries of targets are others."""
     folder = score(base, tmp_path, conditions=["truncate", "attend(local(8))"])

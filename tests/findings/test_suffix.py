@@ -163,7 +163,6 @@ def test_few_documents_have_no_interval(opened):
     assert "(interval unresolved: 5 documents, at least 6 needed)" in sentence(run)
 
 
-@pytest.mark.slow
 def test_a_run_without_a_choice(opened):
     """Gold continuations alone are no choice: that is said, and nothing is drawn."""
     run = opened(curves={"truncate": flat(0)})

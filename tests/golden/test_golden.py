@@ -25,6 +25,8 @@ from tiny_run import no_network  # noqa: F401 (fixture)
 from probe.commands.main import COMMANDS, _command
 from probe.protocols import registry
 
+pytestmark = pytest.mark.slow
+
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 NATS = 1e-4
 ANEW = ("band", "longppl-near", "suffix-at", "dense", "prompts", "pool", "heads")
@@ -118,7 +120,6 @@ def number(cell: str) -> str | float:
         return cell
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_printed(case: str, found: Found) -> None:
     """A command prints the same and writes the same files."""
@@ -127,7 +128,6 @@ def test_printed(case: str, found: Found) -> None:
     assert_text(case, FILES, now.get(FILES, ""), then.get(FILES, ""))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", with_files(TABLES))
 def test_tables(case: str, found: Found) -> None:
     """Its CSV and JSON files have the same keys, columns, rows and numbers."""
@@ -139,7 +139,6 @@ def test_tables(case: str, found: Found) -> None:
             pytest.fail("\n".join([where, *told[:20]]), pytrace=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", with_files(PAGES))
 def test_pages(case: str, found: Found) -> None:
     """Its pages say the same."""
@@ -148,7 +147,6 @@ def test_pages(case: str, found: Found) -> None:
         assert_text(case, name, now.get(name, ""), then[name])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", with_files(FIGURES))
 def test_figures(case: str, found: Found) -> None:
     """Its figures have the same texts; how they are drawn is not compared."""
@@ -164,7 +162,6 @@ def rows(run: Path) -> pd.DataFrame:
     return frame.sort_values(KEY, ignore_index=True)
 
 
-@pytest.mark.slow
 def test_resumed(inputs: Path, tmp_path: Path) -> None:
     """A kept, unfinished run goes on with the model made anew, and ends with the kept rows."""
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
@@ -180,7 +177,6 @@ def test_resumed(inputs: Path, tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "complete"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ANEW)
 def test_scored_anew(name: str, inputs: Path, tmp_path: Path) -> None:
     """A run that is scored anew has the kept rows; sweep alone is not here, but resumed above."""

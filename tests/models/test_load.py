@@ -146,7 +146,6 @@ def test_names_of_weights_are_one_line(folder: Path) -> None:
     assert len(warning) < 300
 
 
-@pytest.mark.slow
 def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that lacks a weight is refused by its own name; what is warned of stays told."""
     gguf = pytest.importorskip("gguf")

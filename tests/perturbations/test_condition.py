@@ -119,7 +119,6 @@ def test_a_draw_depends_on_each_of_its_five_parts():
     )
 
 
-@pytest.mark.slow
 def test_a_draw_is_the_same_in_every_process_and_version():
     """Its first raw numbers are written down here, and another process draws them too."""
     code = (

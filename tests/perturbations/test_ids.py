@@ -100,7 +100,6 @@ def test_an_id_that_does_not_fit_is_not_wrapped_around():
         like(np.array([-1, 3]), torch.tensor([1], dtype=torch.uint8))
 
 
-@pytest.mark.slow
 def test_importing_perturbations_loads_nothing_heavy():
     """A perturbation costs numpy alone: no torch, transformers, pandas or pydantic."""
     code = (

@@ -81,7 +81,6 @@ def test_kind_is_kept_and_far_untouched(text, ids, seed):
     assert not np.shares_memory(array, from_array)
 
 
-@pytest.mark.slow
 @RUN
 @given(text=st.sampled_from(EVERY), ids=ANY_IDS, seed=SEEDS, targets=TARGETS)
 def test_equal_seeds_give_equal_results(text, ids, seed, targets):

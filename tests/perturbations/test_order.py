@@ -27,7 +27,6 @@ def test_spans_are_permuted_one_by_one(n, span, seed):
     assert shuffle(list(range(n)), rng=seed, span=span) == plain
 
 
-@pytest.mark.slow
 @settings(deadline=None)
 @given(n=LENGTHS, more=st.integers(0, 10**30), seed=SEEDS)
 def test_one_span_over_all_is_the_whole_shuffle(n, more, seed):
@@ -96,7 +95,6 @@ def permuted(units, group_of, seed):
     return [place for u in order for place in units[u]]
 
 
-@pytest.mark.slow
 @settings(deadline=None)
 @given(ids=IDS, cut=st.integers(0, 20), seed=SEEDS)
 @pytest.mark.parametrize("unit", ["word", "sentence"])

@@ -137,7 +137,6 @@ def test_controls_are_planned_beside_what_they_control(folder):
     assert set(CONTROLS) < set(scores(folder)["condition"])
 
 
-@pytest.mark.slow
 def test_a_condition_that_draws_nothing_is_scored_once(base, tmp_path):
     """Repeats are for what is drawn: a single token is the same in all."""
     folder = score(

@@ -148,7 +148,6 @@ def test_a_run_is_marked_with_the_pipeline(monkeypatch):
     assert code_versions(map(parse, conditions)) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("condition", ["keep(what='NOUN')", "drop(what='entity+rare')"])
 def test_without_the_extra(condition):
     """A condition says at once what to install; common and rare need nothing."""

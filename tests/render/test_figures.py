@@ -117,7 +117,6 @@ def test_points_at_the_ends_are_whole():
     assert 1024 < high < 1500
 
 
-@pytest.mark.slow
 def test_names_are_no_mathematics():
     """A dollar sign in a name is drawn as it is, what a terminal would obey as text."""
     axes = figures.draw(SAMPLES["hostile"]())

@@ -167,7 +167,6 @@ def test_charts_are_named_and_explained(example, page):
     assert page.count('<th scope="col">seen far</th>') == 2
 
 
-@pytest.mark.slow
 def test_tables_are_shown_where_they_say(small, tmp_path):
     """Those of the terminal alone are left out, long ones are folded, empty ones are none."""
     run, _ = small
@@ -187,7 +186,6 @@ def test_tables_are_shown_where_they_say(small, tmp_path):
     assert "<details><summary>Table: <bdi>of both" not in text
 
 
-@pytest.mark.slow
 def test_charts_of_files_alone_are_left_out(small, tmp_path):
     """A chart says whether the page has it."""
     run, _ = small

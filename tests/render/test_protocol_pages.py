@@ -23,6 +23,8 @@ from probe.findings.suffix import suffixes
 from probe.findings.table import decimals
 from probe.render.page import write_page
 
+pytestmark = pytest.mark.slow
+
 PROTOCOLS = {
     "band": {
         "protocol": {
@@ -85,7 +87,6 @@ def pages_of_runs(folders, tmp_path_factory):
         run.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROTOCOLS)
 def test_the_page_opens_with_their_answer(kind, pages):
     """One section is the answer: sentence, basis, caveats and charts; of lengths dense has some."""
@@ -103,7 +104,6 @@ def test_the_page_opens_with_their_answer(kind, pages):
     assert found == ({"curve", "explorer", "tolerance", "classes"} if kind == "dense" else set())
 
 
-@pytest.mark.slow
 def test_bands(pages):
     """A cell for each band."""
     run, _, text = pages["band"]
@@ -112,7 +112,6 @@ def test_bands(pages):
         assert in_words(row) in cells
 
 
-@pytest.mark.slow
 def test_passages(pages):
     """The passages by name, and by distance."""
     run, _, text = pages["passages"]
@@ -123,7 +122,6 @@ def test_passages(pages):
             assert in_words(row) in cells
 
 
-@pytest.mark.slow
 def test_suffix(pages):
     """The accuracy behind each prefix; no explorer of the other candidates."""
     run, _, text = pages["suffix"]
@@ -131,7 +129,6 @@ def test_suffix(pages):
     assert "Choices among candidates, by the length of the prefix (tokens)" in Page(text).words
 
 
-@pytest.mark.slow
 def test_dense(pages):
     """Importance by distance and loss by length; the curve stands below."""
     run, _, text = pages["dense"]
@@ -147,7 +144,6 @@ def probe(*arguments):
     return CliRunner().invoke(group, [*map(str, arguments)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROTOCOLS)
 def test_their_figure(kind, folders, tmp_path):
     """`probe plot` draws each as its curve; other kinds need lengths."""
@@ -175,7 +171,6 @@ def test_their_figure(kind, folders, tmp_path):
         assert f"of protocol {kind} one run is drawn; got 2" in result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "stems"),
     {
@@ -197,7 +192,6 @@ def test_what_report_draws(kind, stems, folders, tmp_path):
         assert name.endswith(".svg") or f"Figure: {figures / name}\n" in result.stdout
 
 
-@pytest.mark.slow
 def test_two_in_one_page(folders, tmp_path):
     """Each in full, with addresses of its own, though their answers are of two kinds."""
     page = tmp_path / "page.html"

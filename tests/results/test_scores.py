@@ -241,7 +241,7 @@ def test_full_disk(tmp_path: Path) -> None:
     try:
         allowed = subprocess.run([*inside, "true"], capture_output=True, check=False)
     except FileNotFoundError:
-        pytest.skip("there is no unshare")
+        pytest.skip("this system has no unshare, by which a full disk is simulated")
     if allowed.returncode:
         pytest.skip("a user may mount no file system here")
     done = subprocess.run(

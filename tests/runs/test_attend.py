@@ -83,7 +83,6 @@ def test_rows_are_those_of_a_forward_under_the_mask(folder, base):
             np.testing.assert_allclose(rows["nll"], expected, atol=2e-5)
 
 
-@pytest.mark.slow
 def test_a_pattern_that_hides_nothing_is_the_intact_text(folder):
     """A window as long as the text, and as many segments as far tokens, change no loss."""
     found = scores(folder)
@@ -93,7 +92,6 @@ def test_a_pattern_that_hides_nothing_is_the_intact_text(folder):
         np.testing.assert_allclose(own["nll"], own["nll_intact"], atol=1e-5)
 
 
-@pytest.mark.slow
 def test_compressed_far_text_has_a_boundary_and_a_distance(folder):
     """Far and near are told apart: the rows stand where those of truncated text do."""
     found = scores(folder)
@@ -185,7 +183,6 @@ def test_a_model_that_does_not_heed_patterns_is_refused(base, tmp_path):
     assert not list(tmp_path.glob("*/scores/*.parquet"))
 
 
-@pytest.mark.slow
 def test_the_record_tells_what_patterns_cost(folder):
     """Keys and shares by formula; the first target from which on a pattern hides a key."""
     costs = json.loads((folder / "run.json").read_text())["attention"]

@@ -205,7 +205,6 @@ def test_slow_tokenizer(base: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
         prepare(configured(base, windows=CHARACTERS, protocol=SWEEP))
 
 
-@pytest.mark.slow
 def test_a_precision_is_of_distances_in_tokens(
     base: dict[str, Any], folders: Mapping[str, Path]
 ) -> None:

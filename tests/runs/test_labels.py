@@ -19,6 +19,8 @@ from tiny_run import (  # noqa: F401 (fixtures)
 
 from probe.analysis.open_run import open_run
 
+pytestmark = pytest.mark.slow
+
 
 def shown(folder: Path) -> tuple[str, str]:
     """What a reader is told of model and data."""
@@ -34,7 +36,6 @@ def finished_run(
     return content, score(content, tmp_path_factory.mktemp("results"))
 
 
-@pytest.mark.slow
 def test_another_label_is_the_same_run(finished: tuple[dict[str, Any], Path]) -> None:
     """Nothing is scored anew, the identity stays, and the new names are shown."""
     content, folder = finished
@@ -51,7 +52,6 @@ def test_another_label_is_the_same_run(finished: tuple[dict[str, Any], Path]) ->
     assert shown(folder) == ("tiny", Path(content["data"]["data_files"]).parent.name)
 
 
-@pytest.mark.slow
 def test_other_names_for_one_call(finished: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     """A report, a comparison and a figure say them; the run keeps its own."""
     _, folder = finished

@@ -125,7 +125,6 @@ def test_cut_off_anywhere(
         assert status(into) == "complete"
 
 
-@pytest.mark.slow
 def test_a_folder_without_its_windows(halves: list[Path], tmp_path: Path) -> None:
     """It is not begun to the end; what it holds joins one that is."""
     begun = tmp_path / "begun"
@@ -136,7 +135,6 @@ def test_a_folder_without_its_windows(halves: list[Path], tmp_path: Path) -> Non
     assert status(merge([begun, halves[1]], tmp_path / "both")) == "complete"
 
 
-@pytest.mark.slow
 def test_a_damaged_part(halves: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(halves[0], other)
@@ -150,7 +148,6 @@ def test_a_damaged_part(halves: list[Path], tmp_path: Path) -> None:
         merge([other, halves[1]], tmp_path / "run")
 
 
-@pytest.mark.slow
 def test_other_rows(whole: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(whole, other)

@@ -57,7 +57,6 @@ def copied(part: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(part, tmp_path / "tiny"))
 
 
-@pytest.mark.slow
 def test_the_documents_behind_the_scored_ones_are_written_with_their_windows(
     base: dict[str, Any], part: Path
 ) -> None:
@@ -299,7 +298,6 @@ def test_a_file_that_is_damaged_is_named_and_the_run_is_read_without_it(
     assert "prediction" not in by_id(found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "a damaged page"])
 def test_a_run_writes_a_damaged_file_again(
     base: dict[str, Any], part: Path, copy: Path, damage: str

@@ -38,7 +38,6 @@ def own_tokenizer(models):
     return AutoTokenizer.from_pretrained(models[True])
 
 
-@pytest.mark.slow
 def test_the_tokenizer_of_the_weights_passes(data, tokenizer):
     """Whoever loads it, and whatever it was used for; padding with a token that it has is none."""
     assert refuse_other_tokenizer(data, tokenizer) is None
@@ -47,7 +46,6 @@ def test_the_tokenizer_of_the_weights_passes(data, tokenizer):
     assert refuse_other_tokenizer(str(data), tokenizer) is None
 
 
-@pytest.mark.slow
 def test_another_tokenizer_is_refused(data, tokenizer, models):
     """In one line with both hashes and names; one with a token more is another one."""
     own = tokenizer_hash(tokenizer)
@@ -63,7 +61,6 @@ def test_another_tokenizer_is_refused(data, tokenizer, models):
         assert "\n" not in line
 
 
-@pytest.mark.slow
 def test_weights_that_name_no_tokenizer_pass_and_say_so(data, tokenizer, tmp_path):
     """Runs of before there was a hash, and those of token ids, have none."""
     facts = json.loads((data / "weights.json").read_text())

@@ -132,7 +132,6 @@ def test_a_sweep_covers_what_it_sampled(base, tmp_path):
     assert set(frame[frame.delta.isna()].weight) == {1}
 
 
-@pytest.mark.slow
 def test_training_data_is_a_folder_that_datasets_reads(folder, run, tmp_path):
     """Weights go with their tokens; scores and their ranks; a card that says what it is."""
     summary = weigh(run, parse("longce"), parse("mean_delta"))
@@ -194,7 +193,6 @@ def test_the_command(folder, tmp_path):
     assert facts["rule"] == "sparse(kappa=0.5)"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -266,7 +264,6 @@ def test_windows_of_a_document_are_weighed_one_by_one(base, tmp_path):
     assert scores_of[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), abs=1e-6)
 
 
-@pytest.mark.slow
 def test_python_is_told_of_the_other_level_too(run, tmp_path):
     for rule, score_of, line in (
         ("mean_delta", "p90", "rule mean_delta is of a document; allowed here: one of a token"),

@@ -14,6 +14,8 @@ from probe.findings.compare.conclusion import conclusion, sentence
 from probe.findings.compare.differences import ACCURACY_COLUMNS
 from probe.render.terminal import text
 
+pytestmark = pytest.mark.slow
+
 HOW = Analysis(resamples=100)
 PREFIXES, TOKENS = (0, 32, 128), 10
 NAMES = [f"distractor(number={number})" for number in (1, 2, 3)]
@@ -54,7 +56,6 @@ def two_runs(tmp_path_factory):
     return made(root / "a", 0.1, name="a"), made(root / "b", 0.8, name="b")
 
 
-@pytest.mark.slow
 def test_differences_are_those_of_a_plain_bootstrap(pair):
     """The same windows in both, documents drawn in a loop."""
     found = compared(*pair, analysis=HOW).accuracy
@@ -77,7 +78,6 @@ def test_differences_are_those_of_a_plain_bootstrap(pair):
         assert (row["documents"], row["targets"]) == (9, 27)
 
 
-@pytest.mark.slow
 def test_the_sentence_tells_the_longest_prefix(pair):
     """In percentage points, with both accuracies; the same run twice differs by nothing."""
     more, less = (sentence(compared(*runs, analysis=HOW)) for runs in (pair, pair[::-1]))
@@ -89,7 +89,6 @@ def test_the_sentence_tells_the_longest_prefix(pair):
     assert "B − A is 0 percentage points (95 % interval 0 to 0): not significantly" in same
 
 
-@pytest.mark.slow
 def test_accuracies_are_printed_and_no_length(pair):
     """On the screen and in full: a window's continuation is no curve of distances."""
     found = compared(*pair, analysis=HOW)
@@ -99,7 +98,6 @@ def test_accuracies_are_printed_and_no_length(pair):
         assert "Effective context" not in shown
 
 
-@pytest.mark.slow
 def test_other_choices_are_not_compared(pair, tmp_path):
     """Two candidates are another question than four: both accuracies, no difference."""
     other = made(tmp_path / "c", 0.8, name="c")
@@ -111,7 +109,6 @@ def test_other_choices_are_not_compared(pair, tmp_path):
     assert "% correct after 128 tokens, chance 25.0 %); B among 2 continuations of 10" in said
 
 
-@pytest.mark.slow
 def test_few_documents_are_unresolved(tmp_path):
     """As everywhere."""
     run = made(tmp_path / "a", 0.5, documents=4)

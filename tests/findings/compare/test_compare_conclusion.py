@@ -11,6 +11,8 @@ from probe.commands.compare import MORE
 from probe.findings.compare.conclusion import CONDITIONS, conclusion, sentence
 from probe.render.terminal import text
 
+pytestmark = pytest.mark.slow
+
 HOW = Analysis(resamples=100)
 CURVES = {"truncate": step(32), "shuffle": step(64, 0.6)}
 KEYS = ["document", "window", "position", "boundary", "condition"]
@@ -38,7 +40,6 @@ def pair(tmp_path_factory):
     return made(root / "a", name="first"), b
 
 
-@pytest.mark.slow
 def test_a_planted_difference_is_told(pair):
     """More or less by which is first; the amount, its interval and the far distances."""
     a, b = pair
@@ -53,7 +54,6 @@ def test_a_planted_difference_is_told(pair):
     assert more.partition("(")[2].partition(")")[0] == less.partition("(")[2].partition(")")[0]
 
 
-@pytest.mark.slow
 def test_the_number_is_that_of_a_plain_bootstrap(pair):
     """Octave by octave a paired mean, their mean, documents drawn in a loop."""
     found = compared(*pair, analysis=HOW)
@@ -76,7 +76,6 @@ def test_the_number_is_that_of_a_plain_bootstrap(pair):
     assert (row["documents"], row["targets"]) == (8, len(both))
 
 
-@pytest.mark.slow
 def test_the_distances_do_not_depend_on_losses(tmp_path):
     """A difference in the near octaves alone is none at the far ones, however large."""
     near = {"truncate": lambda d: np.where(d < 16, 2.0, 0.1)}
@@ -87,7 +86,6 @@ def test_the_distances_do_not_depend_on_losses(tmp_path):
     assert "not significantly different from 0" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reach", "first", "octaves"), [(8, 0, 1), (16, 8, 1), (32, 8, 2), (64, 16, 2), (100, 16, 3)]
 )
@@ -98,7 +96,6 @@ def test_far_is_the_far_half_of_the_octaves(tmp_path, reach, first, octaves):
     assert row[["distance_from", "distance_to", "octaves"]].tolist() == [first, reach, octaves]
 
 
-@pytest.mark.slow
 def test_equal_runs_differ_by_nothing(pair):
     """0, and no claim."""
     text = said(pair[0], pair[0])
@@ -106,7 +103,6 @@ def test_equal_runs_differ_by_nothing(pair):
     assert text.endswith("effective contexts at 1 % of perplexity are not significantly different.")
 
 
-@pytest.mark.slow
 def test_a_longer_context_is_told(tmp_path):
     """Where the interval of the difference of lengths leaves out 0, in either direction."""
     a = made(tmp_path / "a", boundaries=(128,))
@@ -115,7 +111,6 @@ def test_a_longer_context_is_told(tmp_path):
     assert said(b, a).endswith("its effective context at 1 % of perplexity is shorter.")
 
 
-@pytest.mark.slow
 def test_two_lengths_beyond_the_reach_are_not_told_apart(tmp_path):
     """And why stands behind it."""
     run = made(tmp_path / "a", boundaries=(128,), curves={"truncate": step(999)})
@@ -123,7 +118,6 @@ def test_two_lengths_beyond_the_reach_are_not_told_apart(tmp_path):
     assert said(run, run).endswith(words)
 
 
-@pytest.mark.slow
 def test_other_conditions_have_words_of_their_own(tmp_path):
     """Without truncate the content, then the order of far text; of what else how it is called."""
     for number, (name, words) in enumerate(
@@ -140,7 +134,6 @@ def test_other_conditions_have_words_of_their_own(tmp_path):
         assert words in text
 
 
-@pytest.mark.slow
 def test_what_lowers_the_loss_shows_no_use(tmp_path):
     """Of two runs that both lose less without far text none uses it more."""
     a = made(tmp_path / "a", curves={"truncate": step(999, -0.5)})
@@ -150,7 +143,6 @@ def test_what_lowers_the_loss_shows_no_use(tmp_path):
     assert "but neither run loses by it, so this does not say which uses far text more" in text
 
 
-@pytest.mark.slow
 def test_few_documents_are_unresolved(tmp_path):
     """No interval, and no claim."""
     run = made(tmp_path / "a", documents=4)
@@ -159,7 +151,6 @@ def test_few_documents_are_unresolved(tmp_path):
     assert text.endswith("effective contexts are unresolved.")
 
 
-@pytest.mark.slow
 def test_other_tokenizers_are_told_in_bits_per_byte(tmp_path):
     """Distances in bytes of text."""
     run = Simulation(
@@ -172,7 +163,6 @@ def test_other_tokenizers_are_told_in_bits_per_byte(tmp_path):
     assert " bits per byte less than A (95 % interval " in text
 
 
-@pytest.mark.slow
 def test_other_documents_are_said(tmp_path):
     """A difference of models and texts together is no difference of models."""
     a = made(tmp_path / "a")
@@ -180,7 +170,6 @@ def test_other_documents_are_said(tmp_path):
     assert ", each on documents of its own, " in said(a, b)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("curves", "protocol", "words"),
     [
@@ -200,7 +189,6 @@ def test_what_cannot_be_compared_is_said(tmp_path, curves, protocol, words):
     assert "interval" not in text
 
 
-@pytest.mark.slow
 def test_of_bands_no_length_is_told(tmp_path):
     """What lies beyond a band stays: neither far text nor a length."""
     folders = [made(tmp_path / name) for name in "ab"]
@@ -214,7 +202,6 @@ def test_of_bands_no_length_is_told(tmp_path):
     assert "it depends on the text perturbed there more" in said(folders[0], other)
 
 
-@pytest.mark.slow
 def test_one_screen_is_one_screen(tmp_path):
     """40 lines of 120 columns, whatever the run: many conditions, a long reach, long names."""
     names = ["truncate", *(f"drop(rate=0.{digit})" for digit in range(1, 9)), "shuffle"]
@@ -244,7 +231,6 @@ def test_one_screen_is_one_screen(tmp_path):
     assert lines[-1].endswith("--full")
 
 
-@pytest.mark.slow
 def test_names_are_escaped(tmp_path):
     """Nothing in the name of a run, a model or a condition reaches a terminal."""
     run = made(tmp_path / "a", name="\x1b[31m", model="\u202e", data="a\nb")

@@ -73,7 +73,6 @@ def test_a_run_differs_from_itself_by_exactly_nothing(a):
     assert [found.a, found.b] == [f"{read_folder(a).name} ({number})" for number in (1, 2)]
 
 
-@pytest.mark.slow
 def test_a_planted_shift_is_found(between):
     """0.1 nats more for truncate, nothing for shuffle; the intact loss by what was put on it."""
     found = between

@@ -14,6 +14,8 @@ from probe.findings.compare.charts import curves_chart
 from probe.findings.compare.finding import COLUMNS, bits_per_byte, run_table, table_finding
 from probe.results.folder import unique_labels
 
+pytestmark = pytest.mark.slow
+
 
 def made(folder, **changes):
     known = {
@@ -52,7 +54,6 @@ def with_protocol(folder, **protocol):
     return folder
 
 
-@pytest.mark.slow
 def test_a_row_says_what_the_run_is_and_reads(tmp_path):
     """Names, counts, losses against plain sums, answers as the summary has them."""
     a = random_text(made(tmp_path / "a", name="one", model="m1", data="d1"))
@@ -80,7 +81,6 @@ def test_a_row_says_what_the_run_is_and_reads(tmp_path):
     ]
 
 
-@pytest.mark.slow
 def test_what_is_open_or_unknown_is_missing(tmp_path):
     """Neither a run that stays above the tolerance nor one of few documents has a length."""
     far = made(tmp_path / "a", curves={"truncate": step(999)})
@@ -91,14 +91,12 @@ def test_what_is_open_or_unknown_is_missing(tmp_path):
     assert table["1%"].tolist() == ["> 128", "unresolved"]
 
 
-@pytest.mark.slow
 def test_runs_of_one_name_are_told_by_their_folders(tmp_path):
     """A table whose rows cannot be told apart says nothing."""
     folders = [made(tmp_path / name) for name in "ab"]
     assert table_of(*folders)["run"].tolist() == ["simulated (a)", "simulated (b)"]
 
 
-@pytest.mark.slow
 def test_without_truncate_the_most_common_condition_stands_in(tmp_path):
     """One condition for the whole table; a run that lacks it has a dash."""
     a = made(tmp_path / "a", curves={"replace": step(8), "shuffle": step(16)})
@@ -109,7 +107,6 @@ def test_without_truncate_the_most_common_condition_stands_in(tmp_path):
     assert only[["condition", "1%"]].iloc[0].tolist() == ["truncate", "–"]
 
 
-@pytest.mark.slow
 def test_the_printed_table_is_words(tmp_path):
     """No limits of their own, rounded numbers, a dash for what is missing."""
     shown = printed_of(made(tmp_path / "a", text=False))
@@ -119,7 +116,6 @@ def test_the_printed_table_is_words(tmp_path):
     assert {"1 %", "2 %", "5 %", "10 %"} <= set(shown)
 
 
-@pytest.mark.slow
 def test_the_attention_is_shown_where_it_differs(tmp_path):
     """A column that says the same of every run has no room."""
     folders = [made(tmp_path / name, name=name) for name in "ab"]
@@ -130,7 +126,6 @@ def test_the_attention_is_shown_where_it_differs(tmp_path):
     assert list(shown)[: len(COLUMNS)] == [name.replace("_", " ") for name in COLUMNS]
 
 
-@pytest.mark.slow
 def test_the_page_has_the_answer_of_each_run(tmp_path):
     """Table, curves, and behind each run's label the sentence of the finding that answers it."""
     with opened(made(tmp_path / "a", name="one"), made(tmp_path / "b", name="two")) as runs:
@@ -147,7 +142,6 @@ def test_the_page_has_the_answer_of_each_run(tmp_path):
     assert not together.caveats
 
 
-@pytest.mark.slow
 def test_a_run_that_says_nothing_has_no_line(tmp_path):
     """The first sentence of a run's findings is its answer; files alone have none."""
     files, answer = Finding("x", "X"), Finding("y", "Y", "it")
@@ -156,7 +150,6 @@ def test_a_run_that_says_nothing_has_no_line(tmp_path):
     assert together.more == ["one: it"]
 
 
-@pytest.mark.slow
 def test_runs_are_drawn_over_one_another(tmp_path):
     """A line a run and condition, and the numbers of the lines below them; drawn into a file."""
     folders = made(tmp_path / "0"), made(tmp_path / "1", curves={"truncate": step(64)})
@@ -176,7 +169,6 @@ def test_runs_are_drawn_over_one_another(tmp_path):
     assert "–" not in {cell for row in numbers.rows for cell in row[1:]}
 
 
-@pytest.mark.slow
 def test_runs_without_lengths_are_in_no_curve(tmp_path):
     """Bands have no curve of lengths: alone there is nothing to draw, with others they are left."""
     folders = [made(tmp_path / name, name=name) for name in ("sweep", "band")]
@@ -189,7 +181,6 @@ def test_runs_without_lengths_are_in_no_curve(tmp_path):
         assert together.tables
 
 
-@pytest.mark.slow
 def test_bits_per_byte_are_those_of_all_rows(tmp_path):
     """The run's intact loss over its targets' bytes, against a plain sum; `None` without text."""
     folder = random_text(made(tmp_path / "a"))
